@@ -1,0 +1,68 @@
+// Who may do what: the whole table in one place, asked by the doors and the commands alike.
+// A mission that an actor may not see answers as one that does not exist.
+import { deny, noMission, type Refusal } from '../protocol/errors.ts'
+import type { MissionRights } from '../protocol/rows.ts'
+import type { Actor, Role } from './actor.ts'
+
+export type Action =
+  | 'read'
+  | 'mission.create'
+  | 'mission.update'
+  | 'mission.delete'
+  | 'chat.post'
+  | 'chat.clear'
+  | 'dod.add'
+  | 'dod.toggle'
+  | 'dod.delete'
+  | 'run.ask'
+  | 'run.write'
+
+// 'own': a citizen in its own chat only.
+const table: Record<Action, Record<Role, boolean | 'own'>> = {
+  read: { user: true, citizen: true, admin: true },
+  'mission.create': { user: false, citizen: false, admin: true },
+  'mission.update': { user: false, citizen: false, admin: true },
+  'mission.delete': { user: false, citizen: false, admin: true },
+  'chat.post': { user: true, citizen: 'own', admin: true },
+  'chat.clear': { user: false, citizen: false, admin: true },
+  'dod.add': { user: false, citizen: true, admin: true },
+  'dod.toggle': { user: true, citizen: false, admin: true },
+  'dod.delete': { user: false, citizen: false, admin: true },
+  'run.ask': { user: true, citizen: true, admin: true },
+  'run.write': { user: false, citizen: true, admin: true },
+}
+
+/** Whether the actor may see the mission. */
+export const sees = (actor: Actor, mission: MissionRights): boolean => {
+  if (actor.role === 'admin' || actor.missions === '*') return true
+  if (actor.missions?.has(mission.id) || actor.missions?.has(String(mission.number))) return true
+  return actor.role === 'citizen' ? actor.missions === undefined : mission.assigned_to === actor.sub
+}
+
+/** Whether the actor sees the mission because it is assigned to it, and for no other reason. */
+export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
+  sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '' })
+
+/** Why the actor may not do this to the mission (undefined: there is none such); null if it may. */
+export const refusal = (
+  actor: Actor,
+  action: Action,
+  mission: MissionRights | undefined,
+  citizen?: string,
+): Refusal | null => {
+  if (action !== 'mission.create' && (!mission || !sees(actor, mission))) return noMission()
+  const right = table[action][actor.role]
+  if (right === true || (right === 'own' && citizen === actor.sub)) return null
+  return deny('forbidden', right === 'own' ? 'a citizen posts in its own chat only' : undefined)
+}
+
+/** Throws what `refusal` gives; afterwards the mission is there. */
+export function allow(
+  actor: Actor,
+  action: Action,
+  mission: MissionRights | undefined,
+  citizen?: string,
+): asserts mission {
+  const why = refusal(actor, action, mission, citizen)
+  if (why) throw why
+}

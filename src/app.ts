@@ -1,0 +1,187 @@
+// buildApp(config): makes each part once and joins them. The process (signals, embedded database, output) is main.ts's.
+import { readFileSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import { makeTokens, type Tokens } from './access/actor.ts'
+import { makeCommands } from './commands/index.ts'
+import type { Config } from './config.ts'
+import { chatRoutes } from './http/chat.ts'
+import { installDocs, serveOpenApi } from './http/docs.ts'
+import { dodRoutes } from './http/dod.ts'
+import { installErrors, makeExplain, refuse, refuseConnection } from './http/errors.ts'
+import { healthRoutes } from './http/health.ts'
+import { askForToken, takeJson, validatorCompiler } from './http/input.ts'
+import { missionRoutes } from './http/missions.ts'
+import { pageRoute } from './http/page.ts'
+import { installSockets, newInstanceName } from './http/socket.ts'
+import { testRoutes } from './http/tests.ts'
+import { makeHub } from './live/hub.ts'
+import { makeChanges } from './log/changes.ts'
+import { openDatabase } from './log/database.ts'
+import { makeListener } from './log/listener.ts'
+import { makeMissions } from './log/missions.ts'
+import { prepareDatabase } from './log/prepare.ts'
+import { makeStore } from './log/store.ts'
+import { makeTail } from './log/tail.ts'
+import { makeWriter, type Writer } from './log/writer.ts'
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+
+export type App = {
+  http: FastifyInstance
+  tokens: Tokens
+  writer: Writer
+  /** Migrates, listens to Postgres and opens the port; -> the address. */
+  start(): Promise<string>
+  /** Drains and closes everything that start opened; bounded to about 8 s. */
+  close(): Promise<void>
+}
+
+export const buildApp = async (config: Config, { seed = false }: { seed?: boolean } = {}): Promise<App> => {
+  const { limits } = config
+  const http = Fastify({
+    logger: { level: config.logLevel },
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: limits.bodyBytes,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 200 },
+    clientErrorHandler: refuseConnection,
+    // A path that is no valid URL never reaches a route.
+    frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
+  })
+  const { log } = http
+  const explain = makeExplain(log)
+  const onError = (error: unknown): void => log.warn({ err: error }, 'database')
+
+  const database = await openDatabase(
+    { url: config.databaseUrl, directUrl: config.databaseDirectUrl, poolMax: config.poolMax },
+    onError,
+  )
+  const store = makeStore(database.main, database.tail)
+  const changes = makeChanges(database.main)
+  const missions = makeMissions(store, 1000, 10_000)
+  const writer = makeWriter(
+    database.writer,
+    {
+      batch: limits.batch,
+      batchBytes: limits.batchBytes,
+      queue: limits.queue,
+      queueBytes: limits.queueBytes,
+      deadline: limits.writeDeadline,
+    },
+    onError,
+  )
+  const tail = makeTail({
+    read: store.tailPages,
+    heads: store.heads,
+    onPage: (topic, from, page) => hub.deliver(topic, from, page),
+    onError,
+    pollEvery: limits.pollEvery,
+  })
+  const hub = makeHub({
+    pageBytes: limits.outboxBytes / 2,
+    follow: tail.follow,
+    unfollow: tail.unfollow,
+    cursor: tail.cursor,
+    page: store.page,
+    onError,
+  })
+  const listener = makeListener({
+    config: database.direct,
+    notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
+    onHints: tail.hint,
+    onConnected: tail.check,
+    onError,
+  })
+  const tokens = makeTokens(config.jwtSecret)
+
+  let draining = false
+  http.setValidatorCompiler(validatorCompiler)
+  http.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  installErrors(http, explain)
+  takeJson(http)
+  await installDocs(http, version)
+  const sockets = await installSockets(http, {
+    tokens,
+    config,
+    instance: newInstanceName(),
+    session: {
+      handlers: makeCommands({ tokens, hub, missions, store, writer }),
+      limits: {
+        outboxBytes: limits.outboxBytes,
+        topics: limits.topics,
+        pending: limits.pending,
+        badFrames: limits.badFrames,
+      },
+      explain,
+      leave: hub.leave,
+    },
+  })
+  await http.register((api, _options, done) => {
+    askForToken(api, tokens)
+    missionRoutes(api, changes)
+    chatRoutes(api, { changes, missions, store, writer })
+    dodRoutes(api, changes)
+    testRoutes(api, changes)
+    done()
+  })
+  healthRoutes(http, {
+    async missing() {
+      if (draining) return ['draining']
+      const answers = database.main.query('select from deck.heads limit 0').then(
+        () => true,
+        () => false,
+      )
+      const database_ = await Promise.race([answers, delay(2000, false)])
+      return [...(database_ ? [] : ['database']), ...(listener.ready() ? [] : ['listener'])]
+    },
+  })
+  pageRoute(http)
+  serveOpenApi(http)
+
+  // No subscription outlives its rights by more than this look, whatever else happens on the topic.
+  let looking = false
+  const lookAtRights = async (): Promise<void> => {
+    if (looking) return
+    looking = true
+    try {
+      const asked = hub.missions()
+      if (asked.length === 0) return
+      const { found, asOf } = await store.rights(asked)
+      const rights = new Map(found.map((mission) => [mission.id, mission]))
+      for (const mission of asked) hub.setRights(mission, rights.get(mission), asOf)
+    } catch (error) {
+      onError(error)
+    } finally {
+      looking = false
+    }
+  }
+  const timers: NodeJS.Timeout[] = []
+
+  return {
+    http,
+    tokens,
+    writer,
+    async start() {
+      await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
+      await listener.start()
+      timers.push(
+        setInterval(() => void lookAtRights(), limits.rightsEvery),
+        setInterval(() => void changes.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
+      )
+      return http.listen({ host: config.host, port: config.port })
+    },
+    async close() {
+      draining = true
+      sockets.drain()
+      // What was taken up is answered, then everybody is sent home.
+      await Promise.race([writer.idle(), delay(limits.writeDeadline + 500)])
+      sockets.close()
+      await Promise.race([http.close(), delay(1500).then(() => http.server.closeAllConnections())])
+      for (const timer of timers) clearInterval(timer)
+      tail.close()
+      await listener.close().catch(onError)
+      await Promise.race([database.close(), delay(1500)])
+    },
+  }
+}

@@ -1,0 +1,7 @@
+// ping { id }: proves that the server answers.
+import type { Handlers } from '../live/session.ts'
+
+export const ping: Handlers['ping'] = (session, { id }) => {
+  session.ok(id)
+  return Promise.resolve()
+}

@@ -1,0 +1,55 @@
+// send { id, topic, message, code_blocks?, key? }: a message, answered once it is committed; ok { seq, message }.
+import { randomUUID } from 'node:crypto'
+import type { Actor } from '../access/actor.ts'
+import { allow, refusal, seesByAssignment } from '../access/policy.ts'
+import type { Handlers } from '../live/session.ts'
+import type { Missions } from '../log/missions.ts'
+import type { Entry, Writer } from '../log/writer.ts'
+import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
+import { deny } from '../protocol/errors.ts'
+import type { Message, MissionRights, NewMessage } from '../protocol/rows.ts'
+import { storable } from '../protocol/text.ts'
+import { formatTopic, parseTopic } from '../protocol/topics.ts'
+
+const senders: readonly unknown[] = ['user', 'citizen']
+
+/** What a writer gave, as the entry that the actor may write: sender and author come from the token (an admin's aside). */
+export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, given: NewMessage): Entry => {
+  let sender: Message['sender'] = actor.role === 'citizen' ? 'citizen' : 'user'
+  let author: string | null = actor.sub
+  if (actor.role === 'admin') {
+    if (given.sender !== undefined) {
+      if (!senders.includes(given.sender)) throw deny('bad_request', 'sender is user or citizen')
+      sender = given.sender as Message['sender']
+    }
+    if (given.author !== undefined) {
+      const { author: other } = given
+      if (other !== null && (typeof other !== 'string' || other.length === 0 || other.length > 256 || !storable(other)))
+        throw deny('bad_request', 'author is a string of 1 to 256 characters, or null')
+      author = other
+    }
+  }
+  return {
+    topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id),
+    id: randomUUID(),
+    sender,
+    author,
+    assigned: seesByAssignment(actor, mission) ? mission.assigned_to : null,
+    message: given.message,
+    code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
+    key: given.key ?? null,
+  }
+}
+
+export const makeSend =
+  (find: Missions['find'], writer: Writer): Handlers['send'] =>
+  async (session, frame) => {
+    const topic = parseTopic(frame.topic)
+    if (topic.kind !== 'chat') throw deny('bad_request', 'messages go to chats')
+    const { citizen } = topic
+    const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null
+    const mission = await session.inTurn(find(topic.mission, may))
+    allow(session.actor, 'chat.post', mission, citizen)
+    const { message } = await writer.append(toEntry(session.actor, mission, citizen, frame))
+    session.ok(frame.id, { seq: message.seq, message })
+  }

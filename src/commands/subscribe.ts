@@ -1,0 +1,49 @@
+// subscribe { id, topic, after?, epoch? }: a seat in a topic, from after `after` on, or live only.
+// unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
+// Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
+import { allow } from '../access/policy.ts'
+import type { Hub } from '../live/hub.ts'
+import type { Handlers, Session } from '../live/session.ts'
+import type { Place, Store } from '../log/store.ts'
+import { deny } from '../protocol/errors.ts'
+import type { ClientFrame } from '../protocol/frames.ts'
+import { formatTopic, parseTopic, type TopicRef } from '../protocol/topics.ts'
+
+const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missions/'.length)
+
+export const makeSubscribe = (store: Pick<Store, 'place'>, hub: Hub) => {
+  const look = (topic: TopicRef): Promise<Place> =>
+    store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
+
+  const subscribe = async (session: Session, frame: ClientFrame<'subscribe'>): Promise<void> => {
+    const topic = parseTopic(frame.topic)
+    const { mission, exists, head, epoch, asOf } = await session.inTurn(look(topic))
+    allow(session.actor, 'read', mission)
+    if (!exists) throw deny('not_found', 'no such test run')
+    const { after = head } = frame
+    if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head)
+      throw deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq: head, epoch })
+    const name = formatTopic(topic, mission.id)
+    session.checkRoom(name)
+    if (session.closed) return
+    session.leave(name)
+    session.ok(frame.id, { topic: name, seq: head, epoch })
+    // The answer itself may have been too much for a slow reader.
+    if (session.closed) return
+    const seat = hub.join(session, name, { rights: mission, asOf, head }, after)
+    if (!seat.gone) session.seats.set(name, seat)
+  }
+
+  const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {
+    const topic = parseTopic(text)
+    // A topic named by its UUID needs no look-up.
+    const mission = await session.inTurn(
+      'id' in topic.mission ? Promise.resolve(topic.mission.id) : look(topic).then((place) => place.mission?.id),
+    )
+    const name = mission === undefined ? text : formatTopic(topic, mission)
+    session.leave(name)
+    session.ok(id, { topic: name })
+  }
+
+  return { subscribe, unsubscribe }
+}

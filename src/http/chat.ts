@@ -1,0 +1,106 @@
+// Chats: a mission's channels, history, posting, clearing.
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { allow, refusal } from '../access/policy.ts'
+import { toEntry } from '../commands/send.ts'
+import type { Changes } from '../log/changes.ts'
+import type { Missions } from '../log/missions.ts'
+import type { Store } from '../log/store.ts'
+import type { Writer } from '../log/writer.ts'
+import { deny } from '../protocol/errors.ts'
+import { Message, NewMessage } from '../protocol/rows.ts'
+import { describe } from './docs.ts'
+import { actorOf, named } from './input.ts'
+import { json, Limit } from './output.ts'
+
+const seq = (description: string) =>
+  Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description }))
+
+const HistoryQuery = Type.Object({
+  after: seq('the messages that follow this seq, oldest first'),
+  before: seq('messages below this seq: with after, up to it; without, the newest of them'),
+  limit: Limit,
+})
+const History = Type.Object({
+  messages: Type.Array(Message, { description: 'in ascending seq' }),
+  last_seq: Type.Integer({ description: 'where the chat stands, in the same snapshot' }),
+  has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
+  epoch: Type.String({ description: 'another one: drop what you hold' }),
+})
+const Channels = Type.Object({
+  channels: Type.Array(
+    Type.Object({
+      citizen: Type.String(),
+      last_seq: Type.Integer(),
+      last_message: Type.Union([Message, Type.Null()]),
+    }),
+  ),
+})
+
+export const chatRoutes = (
+  app: FastifyInstance,
+  { changes, missions, store, writer }: { changes: Changes; missions: Missions; store: Store; writer: Writer },
+): void => {
+  const chat = '/api/missions/:mission/chat/:citizen'
+
+  app.get(
+    '/api/missions/:mission/chat',
+    { schema: describe('chat', "A mission's chats, each with its newest message", ['mission'], { 200: Channels }) },
+    async (request, reply) => {
+      const { mission, channels } = await store.channels(named(request).mission)
+      allow(actorOf(request), 'read', mission)
+      return json(reply, JSON.stringify({ channels }))
+    },
+  )
+
+  app.get<{ Querystring: Static<typeof HistoryQuery> }>(
+    chat,
+    { schema: describe('chat', 'History', ['mission', 'citizen'], { 200: History }, { querystring: HistoryQuery }) },
+    async (request, reply) => {
+      const { mission: ref, citizen } = named(request)
+      const { limit = 50, ...bounds } = request.query
+      const { mission, ...history } = await store.history(ref, citizen, { limit, ...bounds })
+      allow(actorOf(request), 'read', mission)
+      return json(reply, JSON.stringify(history))
+    },
+  )
+
+  app.post<{ Body: NewMessage }>(
+    chat,
+    {
+      schema: describe(
+        'chat',
+        'Post a message; 200 if its key was seen before',
+        ['mission', 'citizen'],
+        { 201: Message, 200: Message },
+        { body: NewMessage, description: 'The header Idempotency-Key may give the key instead of the body.' },
+      ),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission: ref, citizen } = named(request)
+      const mission = await missions.find(ref, (m) => refusal(actor, 'chat.post', m, citizen) === null)
+      allow(actor, 'chat.post', mission, citizen)
+      const key = request.headers['idempotency-key'] ?? request.body.key ?? null
+      if (typeof key !== 'object' && !/^[\x20-\x7e]{1,64}$/.test(key))
+        throw deny('bad_request', 'a key is 1 to 64 characters of ASCII')
+      if (request.body.key != null && request.body.key !== key)
+        throw deny('bad_request', 'header and body give different keys')
+      const { message, seen } = await writer.append(
+        toEntry(actor, mission, citizen, { ...request.body, key: key as string | null }),
+      )
+      return json(reply.status(seen ? 200 : 201), JSON.stringify(message))
+    },
+  )
+
+  app.delete(
+    chat,
+    { schema: describe('chat', 'Clear a chat (admin); its seq goes on', ['mission', 'citizen'], { 204: Type.Null() }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission, citizen } = named(request)
+      await changes.clearChat(mission, (m) => allow(actor, 'chat.clear', m), citizen, actor.sub)
+      return reply.status(204).send()
+    },
+  )
+}

@@ -1,0 +1,66 @@
+// What the routes say of themselves: the shared parts of the OpenAPI document, its route, and the reference at /docs.
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifySchema } from 'fastify'
+import Type, { type TSchema } from 'typebox'
+import { errorCodes } from '../protocol/errors.ts'
+import { citizenPattern } from '../protocol/topics.ts'
+
+export const ErrorBody = Type.Object(
+  {
+    detail: Type.String({ description: 'for the reader' }),
+    code: Type.Enum(errorCodes, { description: 'for the program' }),
+    error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+  },
+  { title: 'Error' },
+)
+
+const paths: Record<string, TSchema> = {
+  mission: Type.String({ description: "the mission's UUID or number" }),
+  citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  item: Type.String({ description: "the item's UUID" }),
+  run: Type.String({ description: "the run's UUID" }),
+}
+
+/** A route's schema; `answers` are its successful answers by status, every error has the one form. */
+export const describe = (
+  tag: string,
+  summary: string,
+  path: (keyof typeof paths)[],
+  answers: Record<number, TSchema>,
+  more: Pick<FastifySchema, 'body' | 'querystring' | 'headers'> & { description?: string } = {},
+): FastifySchema => ({
+  tags: [tag],
+  summary,
+  security: [{ token: [] }],
+  // Paths are parsed by hand, for the error's sake: this is what they look like.
+  ...(path.length > 0
+    ? { params: Type.Object(Object.fromEntries(path.map((name) => [name, paths[name] as TSchema]))) }
+    : {}),
+  response: { ...answers, '4xx': ErrorBody, '5xx': ErrorBody },
+  ...more,
+})
+
+export const installDocs = async (app: FastifyInstance, version: string): Promise<void> => {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Mission Deck',
+        version,
+        description:
+          'A realtime chat backend that runs on nothing but Postgres. What can be read here under /api/ can be followed ' +
+          'live over the WebSocket at /api/ws (subprotocol deck.v1) under the same name.',
+        license: { name: 'MIT', identifier: 'MIT' },
+      },
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      tags: ['missions', 'chat', 'dod', 'tests', 'health'].map((name) => ({ name })),
+    },
+  })
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { tryItOutEnabled: true } })
+}
+
+/** After all routes. */
+export const serveOpenApi = (app: FastifyInstance): void => {
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+}

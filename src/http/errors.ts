@@ -1,0 +1,63 @@
+// The one renderer of errors over HTTP: { detail, code, error_id? } with the fitting status.
+// What is nobody's fault but ours is logged under an error_id; its receiver learns that id and nothing else.
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } from 'fastify'
+import { toRefusal } from '../log/database.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
+
+/** Makes `explain`: any error -> what a client may hear of it; faults of ours are logged. */
+export const makeExplain =
+  (log: FastifyBaseLogger) =>
+  (error: unknown): Refusal & { error_id?: string } => {
+    const refusal = toRefusal(error) ?? fromFastify(error)
+    if (refusal) return refusal
+    const error_id = randomUUID()
+    log.error({ err: error, error_id }, 'internal error')
+    return Object.assign(deny('internal', undefined, {}), { error_id })
+  }
+export type Explain = ReturnType<typeof makeExplain>
+
+const fromFastify = (error: unknown): Refusal | undefined => {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  const { code, statusCode = 500, validation, message } = error as FastifyError
+  if (validation) return deny('bad_request', message)
+  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return deny('too_large', 'the body is larger than 2 MiB')
+  if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return deny('bad_request', 'this content type is not taken here', {}, 415)
+  if (statusCode === 404) return deny('not_found')
+  if (statusCode < 500) return deny('bad_request', 'the request is not valid HTTP for this route')
+  return undefined
+}
+
+/** Sends a refusal. */
+export const refuse = (reply: FastifyReply, refusal: Refusal & { error_id?: string }): FastifyReply => {
+  const { code, detail, status, extra, error_id } = refusal
+  const { retry_after, ...members } = extra
+  if (retry_after !== undefined || code === 'unavailable')
+    reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
+  if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
+  return reply
+    .status(status)
+    .type('application/json; charset=utf-8')
+    .send(JSON.stringify({ detail, code, ...(error_id ? { error_id } : {}), ...members }))
+}
+
+/** Answers what is no HTTP (or too slow, or has too large a header) in the same form; no route ever sees it. */
+export const refuseConnection = (error: { code?: string }, socket: Socket): void => {
+  if (socket.writable && error.code !== 'ECONNRESET') {
+    const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
+    const body = JSON.stringify({ detail: STATUS_CODES[status], code: 'bad_request' })
+    socket.write(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json; charset=utf-8\r\n` +
+        `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+    )
+  }
+  socket.destroySoon()
+}
+
+export const installErrors = (app: FastifyInstance, explain: Explain): void => {
+  app.setErrorHandler((error, _request, reply) => refuse(reply, explain(error)))
+  app.setNotFoundHandler((_request, reply) => refuse(reply, deny('not_found', 'there is no such route')))
+}

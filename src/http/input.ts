@@ -1,0 +1,103 @@
+// What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, the actor taken from the bearer token.
+import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
+import type { TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import type { Actor, Tokens } from '../access/actor.ts'
+import { deny } from '../protocol/errors.ts'
+import { decode, parseJson, storable } from '../protocol/text.ts'
+import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
+
+/** JSON bodies only, exact: not UTF-8, not JSON, U+0000, lone surrogates are `bad_request`. */
+export const takeJson = (app: FastifyInstance): void => {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    if (body.length === 0) return done(null, undefined)
+    try {
+      done(null, parseJson(decode(body)))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+}
+
+/** text/plain bodies only. */
+export const takeText = (app: FastifyInstance): void => {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('text/plain', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    try {
+      done(null, decode(body))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+}
+
+/** Query strings are text: whole numbers are read as such where the schema wants one; nothing is clamped or coerced else. */
+const readNumbers = (
+  schema: TSchema & { properties?: Record<string, { type?: string }> },
+  query: Record<string, unknown>,
+) =>
+  Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [
+      name,
+      schema.properties?.[name]?.type === 'integer' && typeof value === 'string' && /^-?\d{1,16}$/.test(value)
+        ? Number(value)
+        : value,
+    ]),
+  )
+
+export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
+  const check = Compile(schema)
+  return (data: unknown) => {
+    const value = httpPart === 'querystring' ? readNumbers(schema, data as Record<string, unknown>) : data
+    if (
+      httpPart === 'querystring' &&
+      !Object.values(value as object).every((v) => typeof v !== 'string' || storable(v))
+    )
+      return { error: deny('bad_request', 'U+0000 can not be asked for') }
+    if (check.Check(value)) return { value }
+    const [error] = check.Errors(value)
+    return {
+      error: deny(
+        'bad_request',
+        `${httpPart}${error?.instancePath.replaceAll('/', '.') ?? ''} ${error?.message ?? 'is not valid'}`,
+      ),
+    }
+  }
+}
+
+const actors = new WeakMap<FastifyRequest, Actor>()
+
+/** Asks every request below `app` for a bearer token. */
+export const askForToken = (app: FastifyInstance, tokens: Tokens): void => {
+  app.addHook('onRequest', async (request) => {
+    actors.set(request, await tokens.verify(bearer(request) ?? ''))
+  })
+}
+
+export const actorOf = (request: FastifyRequest): Actor => {
+  const actor = actors.get(request)
+  if (!actor) throw deny('unauthorized')
+  return actor
+}
+
+/** The token of an Authorization header. */
+export const bearer = (request: FastifyRequest): string | undefined =>
+  /^Bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
+
+/** What a path names: `bad_request` where it is no name at all. */
+export const named = (request: FastifyRequest) => {
+  const params = request.params as Record<string, string>
+  return {
+    mission: parseMission(params['mission'] ?? ''),
+    get citizen() {
+      return parseCitizen(params['citizen'] ?? '')
+    },
+    get item() {
+      return parseId(params['item'] ?? '', 'an item')
+    },
+    get run() {
+      return parseId(params['run'] ?? '', 'a test run')
+    },
+  }
+}

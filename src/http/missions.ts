@@ -1,0 +1,85 @@
+// Missions: list, create, read, change, delete.
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { allow, refusal } from '../access/policy.ts'
+import type { Changes } from '../log/changes.ts'
+import { deny } from '../protocol/errors.ts'
+import { Mission, MissionPatch, MissionStatus, NewMission } from '../protocol/rows.ts'
+import { describe } from './docs.ts'
+import { actorOf, named } from './input.ts'
+import { json, Limit } from './output.ts'
+
+const List = Type.Object({
+  status: Type.Optional(MissionStatus),
+  assigned_to: Type.Optional(Type.String()),
+  limit: Limit,
+  cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: 'next of the page before' })),
+})
+const Page = Type.Object({ missions: Type.Array(Mission), next: Type.Union([Type.String(), Type.Null()]) })
+
+export const missionRoutes = (app: FastifyInstance, changes: Changes): void => {
+  const one = '/api/missions/:mission'
+
+  app.get<{ Querystring: Static<typeof List> }>(
+    '/api/missions',
+    { schema: describe('missions', 'The missions one may see, by number', [], { 200: Page }, { querystring: List }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { status, assigned_to, limit = 50, cursor } = request.query
+      if (cursor !== undefined && Number(cursor) > 2_147_483_647) throw deny('bad_request', 'cursor is not one of ours')
+      const all = actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions)
+      const refs = actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : []
+      const { rows, next } = await changes.listMissions(
+        {
+          limit,
+          ...(status ? { status } : {}),
+          ...(assigned_to !== undefined ? { assigned_to } : {}),
+          ...(cursor ? { after: Number(cursor) } : {}),
+        },
+        // A citizen sees by its claim only, a user also what is assigned to it.
+        { all, sub: actor.role === 'user' ? actor.sub : null, refs },
+      )
+      return json(reply, `{"missions":[${rows.join(',')}],"next":${JSON.stringify(next)}}`)
+    },
+  )
+
+  app.post<{ Body: NewMission }>(
+    '/api/missions',
+    { schema: describe('missions', 'A new mission (admin)', [], { 201: Mission }, { body: NewMission }) },
+    async (request, reply) => {
+      const why = refusal(actorOf(request), 'mission.create', undefined)
+      if (why) throw why
+      return json(reply.status(201), await changes.createMission(request.body))
+    },
+  )
+
+  app.get(one, { schema: describe('missions', 'A mission', ['mission'], { 200: Mission }) }, async (request, reply) => {
+    const { mission, json: row } = await changes.mission(named(request).mission)
+    allow(actorOf(request), 'read', mission)
+    return json(reply, row)
+  })
+
+  app.patch<{ Body: MissionPatch }>(
+    one,
+    { schema: describe('missions', 'Change a mission (admin)', ['mission'], { 200: Mission }, { body: MissionPatch }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const row = await changes.changeMission(
+        named(request).mission,
+        (m) => allow(actor, 'mission.update', m),
+        request.body,
+      )
+      return json(reply, row)
+    },
+  )
+
+  app.delete(
+    one,
+    { schema: describe('missions', 'Delete a mission with all its rows (admin)', ['mission'], { 204: Type.Null() }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      await changes.deleteMission(named(request).mission, (m) => allow(actor, 'mission.delete', m))
+      return reply.status(204).send()
+    },
+  )
+}

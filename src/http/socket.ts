@@ -1,0 +1,164 @@
+// The socket's door: GET /api/ws, and GET /api/missions/{mission}/chat/{citizen}/ws, which is subscribed from the start.
+// The token is verified before the upgrade and its verdict told after it, by 4401: browsers can't read an HTTP status.
+// A foreign origin is refused before the upgrade. One wheel ticks for all sessions: pings, silence, tokens that end.
+import { randomUUID } from 'node:crypto'
+import websocket from '@fastify/websocket'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { WebSocket } from 'ws'
+import type { Actor, Tokens } from '../access/actor.ts'
+import type { Config } from '../config.ts'
+import { closeCodes, Session, type SessionOptions } from '../live/session.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
+import { encodeError, encodeFrame } from '../protocol/frames.ts'
+import { bearer } from './input.ts'
+
+export const subprotocol = 'deck.v1'
+
+export type Sockets = {
+  /** Takes no new sockets and no new frames, and says goodbye to each with a retry_after spread over some seconds. */
+  drain(): void
+  /** Closes all with 1012. */
+  close(): void
+  count(): number
+}
+
+const wholeNumber = /^\d{1,16}$/
+
+export const installSockets = async (
+  app: FastifyInstance,
+  {
+    tokens,
+    config,
+    session: options,
+    instance,
+  }: { tokens: Tokens; config: Config; session: SessionOptions; instance: string },
+): Promise<Sockets> => {
+  const { limits, allowedOrigins } = config
+  const sessions = new Set<Session>()
+  const verdicts = new WeakMap<FastifyRequest, Actor | Refusal>()
+  let draining = false
+
+  await app.register(websocket, {
+    options: {
+      maxPayload: limits.frameBytes,
+      handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
+    },
+    // Sessions are closed by name (1012) before the server is; nothing is left for the plugin to do.
+    preClose: (done) => done(),
+  })
+
+  const sameOrigin = (request: FastifyRequest): boolean => {
+    const { origin, host } = request.headers
+    if (origin === undefined || allowedOrigins.has(origin) || allowedOrigins.has('*')) return true
+    if (!URL.canParse(origin)) return false
+    const from = new URL(origin)
+    // Read under the origin's scheme, so that a port left out means the same on both sides.
+    const own = `${from.protocol}//${host}`
+    return from.host !== '' && URL.canParse(own) && new URL(own).host === from.host
+  }
+  const offered = (request: FastifyRequest): string | undefined =>
+    (request.headers['sec-websocket-protocol'] ?? '')
+      .split(',')
+      .map((name) => name.trim())
+      .find((name) => name.startsWith('bearer.'))
+      ?.slice('bearer.'.length)
+
+  const judge = async (request: FastifyRequest): Promise<void> => {
+    if (!sameOrigin(request)) throw deny('forbidden', 'this origin may not open a socket')
+    if (draining) throw deny('unavailable', 'the server is restarting')
+    const verdict = await tokens.verify(bearer(request) ?? offered(request) ?? '').catch((refusal: Refusal) => refusal)
+    verdicts.set(request, verdict)
+  }
+
+  const welcome = (session: Session): void => {
+    const { sub, role, expires } = session.actor
+    session.push(
+      encodeFrame('welcome', {
+        session: session.id,
+        sub,
+        role,
+        expires_at: new Date(expires).toISOString(),
+        instance,
+        limits: {
+          frame_bytes: limits.frameBytes,
+          body_bytes: limits.bodyBytes,
+          message_chars: 10_000,
+          topics: limits.topics,
+          outbox_bytes: limits.outboxBytes,
+        },
+      }),
+    )
+  }
+
+  const open = (socket: WebSocket, request: FastifyRequest): void => {
+    const verdict = verdicts.get(request)
+    if (!verdict || !('role' in verdict)) {
+      socket.on('error', () => {})
+      return socket.close(closeCodes.token, 'token missing, invalid or expired')
+    }
+    const session = new Session(socket, verdict, options)
+    // Before the first await, or frames are lost.
+    socket.on('message', (data: Buffer, isBinary: boolean) => {
+      if (draining) session.push(encodeError(deny('unavailable', 'the server is restarting'), idOf(data)))
+      else session.receive(data, isBinary)
+    })
+    sessions.add(session)
+    socket.on('close', () => sessions.delete(session))
+    welcome(session)
+    const { mission, citizen } = request.params as { mission?: string; citizen?: string }
+    if (mission === undefined || citizen === undefined) return
+    const { after } = request.query as { after?: unknown }
+    if (after !== undefined && !(typeof after === 'string' && wholeNumber.test(after)))
+      return void session.push(encodeError(deny('bad_request', 'after is a seq')))
+    const frame = {
+      type: 'subscribe',
+      topic: `missions/${mission}/chat/${citizen}`,
+      ...(after ? { after: Number(after) } : {}),
+    }
+    session.receive(Buffer.from(JSON.stringify(frame)), false)
+  }
+
+  app.register((door, _options, done) => {
+    door.addHook('preValidation', judge)
+    const schema = { hide: true }
+    const handler = (): never => {
+      throw deny('bad_request', 'this is a WebSocket: ask for an upgrade')
+    }
+    for (const url of ['/api/ws', '/api/missions/:mission/chat/:citizen/ws'])
+      door.route({ method: 'GET', url, schema, handler, wsHandler: open })
+    done()
+  })
+
+  const wheel = setInterval(() => {
+    const now = performance.now()
+    const wallClock = Date.now()
+    for (const session of sessions) session.tick(now, wallClock, limits.pingEvery, limits.silence)
+  }, 1000)
+  app.addHook('onClose', (_app, done) => {
+    clearInterval(wheel)
+    done()
+  })
+
+  return {
+    drain() {
+      draining = true
+      for (const session of sessions) session.goodbye('restart', Math.round(1 + Math.random() * 4))
+    },
+    close() {
+      for (const session of [...sessions]) session.close(closeCodes.restart, 'restart')
+    },
+    count: () => sessions.size,
+  }
+}
+
+/** The id of a frame that is not taken up any more. */
+const idOf = (data: Buffer): { id?: string | number } => {
+  try {
+    const { id } = JSON.parse(data.toString('utf8')) as { id?: unknown }
+    return typeof id === 'string' || typeof id === 'number' ? { id } : {}
+  } catch {
+    return {}
+  }
+}
+
+export const newInstanceName = (): string => randomUUID().slice(0, 8)

@@ -1,0 +1,145 @@
+// Test runs and their logs. A run's log is a topic of its own: chunks are appended, reading gives the whole text.
+import { Readable } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from 'typebox'
+import { allow } from '../access/policy.ts'
+import type { Changes } from '../log/changes.ts'
+import { deny } from '../protocol/errors.ts'
+import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
+import { describe } from './docs.ts'
+import { actorOf, named, takeText } from './input.ts'
+import { json, Limit } from './output.ts'
+
+const List = Type.Object({
+  limit: Limit,
+  cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
+})
+const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
+
+const toCursor = ({ at, id }: { at: string; id: string }): string => Buffer.from(`${at} ${id}`).toString('base64url')
+const fromCursor = (cursor: string): { at: string; id: string } => {
+  const [, at, id] =
+    /^(\d{4,}-\d\d-\d\dT[\d:.]+Z) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? []
+  if (!at || !id) throw deny('bad_request', 'cursor is not one of ours')
+  return { at, id }
+}
+
+export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
+  const runs = '/api/missions/:mission/tests'
+  const one = `${runs}/:run`
+
+  app.get<{ Querystring: Static<typeof List> }>(
+    runs,
+    { schema: describe('tests', 'Test runs, newest first', ['mission'], { 200: Page }, { querystring: List }) },
+    async (request, reply) => {
+      const { limit = 50, cursor } = request.query
+      const before = cursor === undefined ? {} : { before: fromCursor(cursor) }
+      const { mission, rows, next } = await changes.listRuns(named(request).mission, { limit, ...before })
+      allow(actorOf(request), 'read', mission)
+      return json(reply, `{"test_runs":[${rows.join(',')}],"next":${JSON.stringify(next && toCursor(next))}}`)
+    },
+  )
+
+  app.post<{ Body: NewTestRun }>(
+    runs,
+    {
+      schema: describe('tests', 'A new test run (citizen, admin)', ['mission'], { 201: TestRun }, { body: NewTestRun }),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const row = await changes.createRun(named(request).mission, (m) => allow(actor, 'run.write', m), request.body)
+      return json(reply.status(201), row)
+    },
+  )
+
+  app.post(
+    `${runs}/run`,
+    { schema: describe('tests', 'Ask for a test run', ['mission'], { 202: TestRun }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const row = await changes.createRun(named(request).mission, (m) => allow(actor, 'run.ask', m), {})
+      return json(reply.status(202), row)
+    },
+  )
+
+  const readRun = (path: string, summary: string, latest: boolean): void => {
+    const schema = describe('tests', summary, latest ? ['mission'] : ['mission', 'run'], { 200: TestRun })
+    app.get(path, { schema }, async (request, reply) => {
+      const { mission: ref } = named(request)
+      const { mission, json: row } = await changes.run(ref, latest ? null : named(request).run)
+      allow(actorOf(request), 'read', mission)
+      if (row === null) throw deny('not_found', 'no such test run')
+      return json(reply, row)
+    })
+  }
+  readRun(`${runs}/latest`, 'The newest test run', true)
+  readRun(one, 'A test run', false)
+
+  app.patch<{ Body: TestRunPatch }>(
+    one,
+    {
+      schema: describe(
+        'tests',
+        'Change a test run (citizen, admin)',
+        ['mission', 'run'],
+        { 200: TestRun },
+        { body: TestRunPatch },
+      ),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission, run } = named(request)
+      return json(reply, await changes.changeRun(mission, (m) => allow(actor, 'run.write', m), run, request.body))
+    },
+  )
+
+  app.get(
+    `${one}/logs`,
+    { schema: describe('tests', "A run's log", ['mission', 'run'], { 200: Type.String() }) },
+    async (request, reply) => {
+      const { mission: ref, run } = named(request)
+      const { mission, json: row } = await changes.run(ref, run)
+      allow(actorOf(request), 'read', mission)
+      if (row === null) throw deny('not_found', 'no such test run')
+      const { id } = mission
+      // A few chunks at a time, as fast as the reader takes them; a failure on the way resets the connection.
+      const text = async function* () {
+        for (let after = 0; ;) {
+          const chunks = await changes.logChunks(id, run, after, 4)
+          for (const { seq, chunk } of chunks) {
+            after = seq
+            yield chunk
+          }
+          if (chunks.length < 4) return
+        }
+      }
+      return reply.type('text/plain; charset=utf-8').send(Readable.from(text()))
+    },
+  )
+
+  app.register((logs, _options, done) => {
+    takeText(logs)
+    logs.post<{ Body: string }>(
+      `${one}/logs`,
+      {
+        schema: {
+          ...describe(
+            'tests',
+            "Append to a run's log (citizen, admin)",
+            ['mission', 'run'],
+            { 200: Type.Object({ seq: Type.Integer() }) },
+            { body: Type.String() },
+          ),
+          consumes: ['text/plain'],
+        },
+      },
+      async (request, reply) => {
+        const actor = actorOf(request)
+        const { mission, run } = named(request)
+        const seq = await changes.appendLog(mission, (m) => allow(actor, 'run.write', m), run, request.body)
+        return json(reply, JSON.stringify({ seq }))
+      },
+    )
+    done()
+  })
+}

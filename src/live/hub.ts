@@ -1,0 +1,235 @@
+// The hub: hands the tail's pages to the seats of their topic, each event encoded once. A seat is a session's place in a
+// topic: *catching* (it reads pages of its own until it stands where the tail stands) or *live*. Joining, resuming and
+// healing a gap are the same function. Before anything is handed out, the rights that came with it are applied.
+import { sees } from '../access/policy.ts'
+import type { Actor } from '../access/actor.ts'
+import { noMission, type Refusal } from '../protocol/errors.ts'
+import { encodeEvent } from '../protocol/frames.ts'
+import type { MissionRights, Page } from '../protocol/rows.ts'
+import { topicParts } from '../protocol/topics.ts'
+
+/** What the hub needs of a session. */
+export type Receiver = {
+  readonly actor: Actor
+  /** Sends frames; false if the receiver can't take them (it is being closed then). */
+  send(frames: readonly Buffer[]): boolean
+  /** Whether a frame of this size may go now; who only catches up leaves half of the outbox to what is live. */
+  fits(bytes: number): boolean
+  drained(): Promise<void>
+  /** A seat ended by the hub. */
+  ended(topic: string, refusal: Refusal): void
+}
+
+export type Seat = { readonly topic: string; readonly receiver: Receiver; cursor: number; live: boolean; gone: boolean }
+
+type Room = { topic: string; seats: Set<Seat> }
+type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
+type Encoded = { page: Page; frames: Buffer[]; bytes: number }
+
+export type Hub = {
+  /** Takes a seat after `after`; the topic stood at `head` when the place was read. */
+  join(
+    receiver: Receiver,
+    topic: string,
+    place: { rights: MissionRights; asOf: number; head: number },
+    after: number,
+  ): Seat
+  leave(seat: Seat): void
+  /** A page that the tail read. */
+  deliver(topic: string, from: number, page: Page): void
+  /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
+  recheck(seats: Iterable<Seat>): void
+  /** Missions with seats, for the look at their rights once a second. */
+  missions(): string[]
+  /** Rights as read at `asOf`; undefined for a mission that is gone. */
+  setRights(mission: string, rights: MissionRights | undefined, asOf: number): void
+  seats(): number
+}
+
+export const makeHub = (options: {
+  /** bytes that a page may hold to be handed out as it came; a larger one is caught up with, frame by frame */
+  pageBytes: number
+  follow: (topic: string, head: number) => void
+  unfollow: (topic: string) => void
+  cursor: (topic: string) => number | undefined
+  page: (topic: string, after: number, limit: number) => Promise<Page>
+  onError: (error: unknown) => void
+}): Hub => {
+  const missions = new Map<string, MissionState>()
+  const reads = new Map<string, Promise<Encoded>>()
+  let seatCount = 0
+  const pageSize = 100
+
+  const encode = (topic: string, page: Page): Encoded => {
+    const frames = page.events.map(({ seq, event, data }) => Buffer.from(encodeEvent(topic, seq, event, data)))
+    return { page, frames, bytes: frames.reduce((sum, { length }) => sum + length, 0) }
+  }
+
+  /** The rights that a page came with; with a mission's last event, those that its last row speaks of. */
+  const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
+    const last = events.at(-1)
+    if (mission || last?.event !== 'mission.deleted') return mission
+    const { id, number, assigned_to } = JSON.parse(last.data) as MissionRights
+    return { id, number, assigned_to }
+  }
+
+  const leave = (seat: Seat): void => {
+    if (seat.gone) return
+    seat.gone = true
+    seatCount--
+    const { mission } = topicParts(seat.topic)
+    const state = missions.get(mission)
+    const room = state?.rooms.get(seat.topic)
+    room?.seats.delete(seat)
+    if (!state || !room || room.seats.size > 0) return
+    state.rooms.delete(seat.topic)
+    options.unfollow(seat.topic)
+    if (state.rooms.size === 0) missions.delete(mission)
+  }
+
+  const end = (seat: Seat): void => {
+    leave(seat)
+    seat.receiver.ended(seat.topic, noMission())
+  }
+
+  const setRights = (mission: string, rights: MissionRights | undefined, asOf: number): void => {
+    const state = missions.get(mission)
+    // Reads overtake one another; an older one says nothing about now.
+    if (!state || asOf < state.asOf) return
+    state.asOf = asOf
+    if (rights === undefined) {
+      // Followers hear mission.deleted first: its page ends them all. Should it not come, the next look does.
+      const own = state.rooms.get(`missions/${mission}`)
+      if (own && state.goneChecks++ === 0) return
+    } else if (rights.assigned_to === state.rights?.assigned_to && rights.number === state.rights.number) {
+      return
+    }
+    state.rights = rights
+    for (const room of [...state.rooms.values()])
+      for (const seat of [...room.seats]) if (!rights || !sees(seat.receiver.actor, rights)) end(seat)
+  }
+
+  /** The frames of a page that a seat doesn't have yet. */
+  const missing = (seat: Seat, { page, frames }: Encoded): readonly Buffer[] => {
+    const first = page.events.findIndex(({ seq }) => seq > seat.cursor)
+    return first === 0 ? frames : first === -1 ? [] : frames.slice(first)
+  }
+
+  const give = (seat: Seat, encoded: Encoded): boolean => {
+    const frames = missing(seat, encoded)
+    seat.cursor = Math.max(seat.cursor, encoded.page.covered)
+    return seat.receiver.send(frames)
+  }
+
+  /** The same at the receiver's own pace; false if the seat is gone. */
+  const giveSlowly = async (seat: Seat, encoded: Encoded): Promise<boolean> => {
+    for (const frame of missing(seat, encoded)) {
+      while (!seat.gone && !seat.receiver.fits(frame.length)) await seat.receiver.drained()
+      if (seat.gone) return false
+      if (!seat.receiver.send([frame])) {
+        leave(seat)
+        return false
+      }
+    }
+    seat.cursor = Math.max(seat.cursor, encoded.page.covered)
+    return true
+  }
+
+  // Seats that stand at the same place share a read.
+  const read = (topic: string, after: number): Promise<Encoded> => {
+    const name = `${topic}@${after}`
+    let reading = reads.get(name)
+    if (!reading) {
+      reading = options.page(topic, after, topic.endsWith('/logs') ? 4 : pageSize).then((page) => encode(topic, page))
+      reads.set(name, reading)
+      const forget = (): void => void reads.delete(name)
+      reading.then(forget, forget)
+    }
+    return reading
+  }
+
+  const catchUp = async (seat: Seat): Promise<void> => {
+    seat.live = false
+    while (!seat.gone) {
+      const target = options.cursor(seat.topic)
+      if (target === undefined || seat.cursor >= target) {
+        seat.live = true
+        return
+      }
+      try {
+        const encoded = await read(seat.topic, seat.cursor)
+        const { mission, asOf } = encoded.page
+        setRights(topicParts(seat.topic).mission, mission, asOf)
+        if (seat.gone) return
+        const rights = rightsOf(encoded.page)
+        if (!rights) return end(seat)
+        // Rights of the same snapshot as the rows; where newer ones are known already, another read tells.
+        if (!sees(seat.receiver.actor, rights)) {
+          if (!mission) return end(seat)
+          continue
+        }
+        // The topic was set back (a restore): there is nothing more to catch up with.
+        if (encoded.page.covered <= seat.cursor) seat.cursor = target
+        if (!(await giveSlowly(seat, encoded))) return
+        if (!mission) return end(seat)
+      } catch (error) {
+        options.onError(error)
+        await new Promise((resolve) => setTimeout(resolve, 200))
+      }
+    }
+  }
+
+  const deliver = (topic: string, from: number, page: Page): void => {
+    const { mission, mine } = topicParts(topic)
+    const state = missions.get(mission)
+    const room = state?.rooms.get(topic)
+    if (!state || !room) return
+    const rights = rightsOf(page)
+    setRights(mission, rights, page.asOf)
+    if (rights !== undefined) {
+      const encoded = encode(topic, page)
+      for (const seat of [...room.seats]) {
+        if (!seat.live) continue
+        // Not by the rights that came with the rows (newer ones may be known), or too much at once: it reads for itself.
+        const apart = !sees(seat.receiver.actor, rights) || encoded.bytes > options.pageBytes
+        if (seat.cursor < from || (apart && page.mission)) void catchUp(seat)
+        else if (!apart && seat.cursor < page.covered && !give(seat, encoded)) leave(seat)
+      }
+    }
+    if (mine && rights && !page.mission) {
+      state.goneChecks = 1
+      setRights(mission, undefined, page.asOf)
+    }
+  }
+
+  return {
+    join(receiver, topic, { rights, asOf, head }, after) {
+      const { mission } = topicParts(topic)
+      let state = missions.get(mission)
+      if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
+      let room = state.rooms.get(topic)
+      if (!room) state.rooms.set(topic, (room = { topic, seats: new Set() }))
+      const seat: Seat = { topic, receiver, cursor: after, live: false, gone: false }
+      room.seats.add(seat)
+      seatCount++
+      options.follow(topic, head)
+      setRights(mission, rights, asOf)
+      // Newer rights than those it was let in by may be known, and would not be looked at again.
+      const known = missions.get(mission)?.rights
+      if (!seat.gone && !(known && sees(receiver.actor, known))) end(seat)
+      if (!seat.gone) void catchUp(seat)
+      return seat
+    },
+    leave,
+    deliver,
+    recheck(seats) {
+      for (const seat of [...seats]) {
+        const rights = missions.get(topicParts(seat.topic).mission)?.rights
+        if (!seat.gone && (!rights || !sees(seat.receiver.actor, rights))) end(seat)
+      }
+    },
+    missions: () => [...missions.keys()],
+    setRights,
+    seats: () => seatCount,
+  }
+}

@@ -1,0 +1,184 @@
+// A session: one authenticated socket. Reads its frames, runs the commands, owns its seats and its outbox.
+// What one socket sends is taken up in the order sent: a command's look-ups run at once, its effects begin in turn.
+// It promises one answer to each frame with an id, and never to hold more than the outbox's bound.
+import { randomUUID } from 'node:crypto'
+import type { WebSocket } from 'ws'
+import type { Actor } from '../access/actor.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
+import {
+  encodeError,
+  encodeFrame,
+  readFrame,
+  type ClientFrame,
+  type FrameId,
+  type FrameType,
+} from '../protocol/frames.ts'
+import { makeOutbox, type Outbox } from './outbox.ts'
+import type { Receiver, Seat } from './hub.ts'
+
+export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => Promise<void> }
+
+export type SessionLimits = {
+  /** bytes that may wait for one socket */
+  outboxBytes: number
+  /** topics a socket may follow */
+  topics: number
+  /** frames of a socket that wait for their answer; beyond, it is not read from */
+  pending: number
+  /** frames in a row that are no valid frame, until the socket is closed */
+  badFrames: number
+}
+
+export type SessionOptions = {
+  handlers: Handlers
+  limits: SessionLimits
+  /** turns what a handler threw into what the client may hear */
+  explain: (error: unknown) => Refusal
+  leave: (seat: Seat) => void
+}
+
+export const closeCodes = { restart: 1012, overloaded: 1013, protocol: 4400, token: 4401, slow: 4408 } as const
+
+export class Session implements Receiver {
+  readonly id = randomUUID()
+  readonly seats = new Map<string, Seat>()
+  private readonly outbox: Outbox
+  private turn: Promise<void> = Promise.resolve()
+  private pending = 0
+  private bad = 0
+  private farewell = false
+  private lastPong = performance.now()
+  private lastPing = performance.now()
+  closed = false
+
+  constructor(
+    private readonly socket: WebSocket,
+    public actor: Actor,
+    private readonly options: SessionOptions,
+  ) {
+    this.outbox = makeOutbox(socket, options.limits.outboxBytes)
+    socket.on('pong', () => (this.lastPong = performance.now()))
+    socket.on('close', () => this.onClose())
+    // ws closes by itself (1007, 1009, a reset); its error says nothing that the close does not.
+    socket.on('error', () => {})
+  }
+
+  /** Takes one message of the socket. */
+  receive(data: Buffer, isBinary: boolean): void {
+    if (this.closed) return
+    if (isBinary) return this.close(closeCodes.protocol, 'text frames only')
+    const read = readFrame(data.toString('utf8'))
+    if (read.type === 'bad') {
+      this.push(encodeError(read.refusal, read.id === undefined ? {} : { id: read.id }))
+      if (++this.bad >= this.options.limits.badFrames) this.close(closeCodes.protocol, 'too many bad frames')
+      return
+    }
+    this.bad = 0
+    const handler = this.options.handlers[read.type] as (session: Session, frame: unknown) => Promise<void>
+    if (++this.pending >= this.options.limits.pending) this.socket.pause()
+    void this.run(handler, read.frame, read.id)
+  }
+
+  private async run(
+    handler: (session: Session, frame: unknown) => Promise<void>,
+    frame: unknown,
+    id: FrameId,
+  ): Promise<void> {
+    try {
+      await handler(this, frame)
+    } catch (error) {
+      this.push(encodeError(this.options.explain(error), id === undefined ? {} : { id }))
+    }
+    if (--this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
+  }
+
+  /** Waits for a look-up, and for those of the frames that came before. */
+  inTurn<T>(lookUp: Promise<T>): Promise<T> {
+    const mine = this.turn.then(() => lookUp)
+    this.turn = mine.then(
+      () => {},
+      () => {},
+    )
+    lookUp.catch(() => {})
+    return mine
+  }
+
+  /** Answers a frame, if it carried an id. */
+  ok(id: FrameId, members: Record<string, unknown> = {}): void {
+    if (id !== undefined) this.push(encodeFrame('ok', { id, ...members }))
+  }
+
+  /** Sends one frame. */
+  push(frame: string | Buffer): boolean {
+    if (this.closed) return false
+    if (this.outbox.push(frame)) return true
+    this.close(closeCodes.slow, 'too slow')
+    return false
+  }
+
+  send(frames: readonly Buffer[]): boolean {
+    return frames.every((frame) => this.push(frame))
+  }
+
+  fits(bytes: number): boolean {
+    return this.outbox.fits(bytes)
+  }
+
+  drained(): Promise<void> {
+    return this.outbox.drained()
+  }
+
+  /** Gives up the seat of a topic, if there is one. */
+  leave(topic: string): void {
+    const seat = this.seats.get(topic)
+    if (!seat) return
+    this.seats.delete(topic)
+    this.options.leave(seat)
+  }
+
+  ended(topic: string, refusal: Refusal): void {
+    this.seats.delete(topic)
+    this.push(encodeError(refusal, { topic }))
+  }
+
+  checkRoom(topic: string): void {
+    const { topics } = this.options.limits
+    if (!this.seats.has(topic) && this.seats.size >= topics)
+      throw deny('bad_request', `a socket follows up to ${topics} topics`)
+  }
+
+  /** Called about once a second by the socket door: the token's end, pings, silence. */
+  tick(now: number, wallClock: number, pingEvery: number, silence: number): void {
+    if (this.closed) return
+    if (wallClock >= this.actor.expires) return this.close(closeCodes.token, 'token expired')
+    if (now - this.lastPong > silence) return this.close(closeCodes.slow, 'no pong')
+    if (now - this.lastPing < pingEvery) return
+    this.lastPing = now
+    this.socket.ping()
+  }
+
+  /** Tells, once, that the server is about to close; retry_after in seconds. */
+  goodbye(reason: string, retry_after: number): void {
+    if (this.farewell) return
+    this.farewell = true
+    this.push(encodeFrame('goodbye', { reason, retry_after }))
+  }
+
+  close(code: number, reason: string): void {
+    if (this.closed) return
+    // Who is too slow would not read it.
+    if (code !== closeCodes.slow) this.goodbye(reason, 0)
+    if (this.closed) return
+    this.onClose()
+    this.socket.close(code, reason)
+    // A peer that reads nothing, or never answers the close, does not keep its buffers here.
+    const cut = setTimeout(() => this.socket.terminate(), code === closeCodes.slow ? 1000 : 5000)
+    cut.unref()
+    this.socket.once('close', () => clearTimeout(cut))
+  }
+
+  private onClose(): void {
+    this.closed = true
+    for (const topic of [...this.seats.keys()]) this.leave(topic)
+  }
+}

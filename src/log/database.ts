@@ -1,0 +1,137 @@
+// Connections: how this server speaks to Postgres. Every session of ours is in UTC, bounded in time and named.
+// At most DATABASE_POOL_MAX + 2 connections an instance: pools for requests, for the writer and its lane, one session for
+// the tail, one for LISTEN.
+import pg from 'pg'
+import { deny, Refusal } from '../protocol/errors.ts'
+
+export type DatabaseOptions = {
+  url: string
+  /** a session-level way to the same database, where `url` is a transaction pooler */
+  directUrl: string
+  poolMax: number
+}
+
+export type Database = {
+  /** requests and look-ups */
+  main: pg.Pool
+  /** the writer's batches and its waiting lane */
+  writer: pg.Pool
+  /** the tail's reads */
+  tail: pg.Pool
+  /** configuration of a session-level connection (LISTEN, migrations, locks) */
+  direct: pg.ClientConfig
+  close(): Promise<void>
+}
+
+// Rows keep what Postgres says: bigint as a number (a seq is far below 2^53), times as RFC 3339 text, JSON as text.
+const parsers: Record<number, (text: string) => unknown> = {
+  20: Number,
+  1114: (text) => `${text.replace(' ', 'T')}Z`,
+  114: (text) => text,
+  3802: (text) => text,
+}
+const types = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary'): unknown =>
+    parsers[oid] ?? (pg.types.getTypeParser as (oid: number, format?: string) => unknown)(oid, format),
+}
+
+/** libpq's meaning of sslmode, and its default: TLS if the server has it. */
+const withSsl = async (url: string): Promise<string> => {
+  const parsed = new URL(url)
+  const params = parsed.searchParams
+  const mode = params.get('sslmode') ?? process.env['PGSSLMODE'] ?? 'prefer'
+  const root = process.env['PGSSLROOTCERT']
+  if (root && !params.has('sslrootcert') && mode !== 'disable') params.set('sslrootcert', root)
+  params.set('uselibpqcompat', 'true')
+  if (mode !== 'prefer' && mode !== 'allow') {
+    params.set('sslmode', mode)
+    return parsed.href
+  }
+  params.delete('sslrootcert')
+  params.set('sslmode', 'require')
+  const probe = new pg.Client({ connectionString: parsed.href, connectionTimeoutMillis: 5000 })
+  try {
+    await probe.connect()
+  } catch (error) {
+    if (error instanceof Error && /does not support SSL/.test(error.message)) params.set('sslmode', 'disable')
+  } finally {
+    await probe.end().catch(() => {})
+  }
+  return parsed.href
+}
+
+/** Opens the pools (their connections open as needed). */
+export const openDatabase = async (
+  { url, directUrl, poolMax }: DatabaseOptions,
+  onError: (error: Error) => void,
+): Promise<Database> => {
+  const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
+    connectionString: await withSsl(connectionString),
+    application_name: `mission-deck ${name}`,
+    options: '-c timezone=UTC -c search_path=public',
+    connectionTimeoutMillis: 3000,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    types,
+  })
+  // The statement gives up on the server before the client does, so that its answer is known.
+  const limits = {
+    statement_timeout: 4000,
+    lock_timeout: 3000,
+    idle_in_transaction_session_timeout: 5000,
+    query_timeout: 4500,
+  }
+  const pooled = await config(url, 'server')
+  const pool = (max: number): pg.Pool => {
+    const made = new pg.Pool({ ...pooled, ...limits, max, idleTimeoutMillis: 30_000 })
+    made.on('error', onError)
+    return made
+  }
+  const main = pool(Math.max(1, poolMax - 2))
+  const writer = pool(2)
+  const tail = pool(1)
+  return {
+    main,
+    writer,
+    tail,
+    direct: await config(directUrl, 'session'),
+    close: async () => {
+      await Promise.all([main.end(), writer.end(), tail.end()])
+    },
+  }
+}
+
+/** The SQLSTATE of an error that Postgres reported; undefined for one of the connection. */
+export const sqlState = (error: unknown): string | undefined =>
+  error instanceof pg.DatabaseError ? error.code : undefined
+
+/** Whether the same statement may do better at once (serialization failure, deadlock). */
+export const isRetryable = (error: unknown): boolean => ['40001', '40P01'].includes(sqlState(error) ?? '')
+
+/** Whether it is not known if the statement took effect: the connection broke, or the server went down. */
+export const isAmbiguous = (error: unknown): boolean => {
+  const state = sqlState(error)
+  return state === undefined || state.startsWith('08') || state.startsWith('57P') || state.startsWith('53')
+}
+
+/** What a client may hear of a database error; undefined if it is a fault of ours. */
+export const toRefusal = (error: unknown): Refusal | undefined => {
+  if (error instanceof Refusal) return error
+  const state = sqlState(error)
+  if (state === undefined) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const text = error instanceof Error ? error.message : ''
+    return /^E[A-Z]+$/.test(code) || /connection|timeout|timed out|Client was closed/i.test(text)
+      ? deny('unavailable')
+      : undefined
+  }
+  if (isAmbiguous(error) || isRetryable(error) || state === '55P03' || state === '57014' || state.startsWith('25P'))
+    return deny('unavailable')
+  const { constraint = '' } = error as pg.DatabaseError
+  if (state === '23514') return deny('bad_request', constraint ? `refused by ${constraint}` : (error as Error).message)
+  if (state === '23505') return deny('conflict', constraint === 'missions_number' ? 'this number is taken' : undefined)
+  if (state === '23503') return deny('not_found')
+  // Data that a column can't hold: encodings, times and numbers out of range, JSON nested too deep.
+  if (state.startsWith('22') || state === '54001') return deny('bad_request', 'a value can not be stored')
+  return undefined
+}

@@ -1,0 +1,53 @@
+// Applies db/migrations with node-pg-migrate: plain SQL files, forward only, each in a transaction of its own.
+// Instances that start at once queue on an advisory lock; a file that can't get its table locks within two seconds gives
+// way to the traffic and is tried again. Old rows that break a constraint are reported, never changed.
+import { fileURLToPath } from 'node:url'
+import { setTimeout as delay } from 'node:timers/promises'
+import { runner } from 'node-pg-migrate'
+import type pg from 'pg'
+
+const root = (path: string): string => fileURLToPath(new URL(`../../db/${path}`, import.meta.url))
+
+/** An old row that a constraint would refuse today. */
+export type Violation = { tab: string; id: string; broken: string }
+
+const lockNotAvailable = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === '55P03'
+
+/** Brings the database of `client` (a session, not a transaction pooler's) up to date; -> old rows to report. */
+export const migrate = async (client: pg.Client, log: (line: string) => void): Promise<Violation[]> => {
+  const lock = 4_747_001
+  await client.query(`select pg_advisory_lock(${lock})`)
+  try {
+    // 30 tries of up to 2 s: longer than any batch, shorter than a deploy's patience.
+    await client.query(`set lock_timeout = '2s'; set search_path = public`)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const applied = await runner({
+          dbClient: client,
+          dir: root('migrations'),
+          direction: 'up',
+          migrationsSchema: 'deck',
+          createMigrationsSchema: true,
+          migrationsTable: 'migrations',
+          noLock: true,
+          // Its own errors print whole files; what it throws says enough.
+          logger: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+        })
+        for (const { name } of applied) log(`migrated: ${name}`)
+        break
+      } catch (error) {
+        await client.query('rollback')
+        if (!lockNotAvailable(error) || attempt === 30) throw error
+        await delay(100 + Math.random() * 400)
+      }
+    }
+    return (await client.query<Violation>('select tab, id, broken from deck.violations()')).rows
+  } finally {
+    await client.query('set lock_timeout = default')
+    await client.query(`select pg_advisory_unlock(${lock})`)
+  }
+}
+
+/** The text of db/seed.sql. */
+export const seedFile = root('seed.sql')

@@ -1,0 +1,35 @@
+// Missions by their id or number, remembered for up to a second: what a sender's rights are asked of.
+// Readers don't use it: their rights come with the rows. A write whose right rests on the assignment is checked again
+// where it is committed.
+import type { MissionRights } from '../protocol/rows.ts'
+import type { MissionRef } from '../protocol/topics.ts'
+import type { Store } from './store.ts'
+
+export type Missions = {
+  /** undefined if there is none. What is remembered and does not satisfy `fits` is asked again: it may have changed. */
+  find(ref: MissionRef, fits: (mission: MissionRights | undefined) => boolean): Promise<MissionRights | undefined>
+}
+
+export const makeMissions = (store: Pick<Store, 'place'>, maxAge: number, maxSize: number): Missions => {
+  const known = new Map<string, { at: number; found: Promise<MissionRights | undefined> }>()
+  return {
+    async find(ref, fits) {
+      const name = 'id' in ref ? ref.id : String(ref.number)
+      const now = performance.now()
+      const hit = known.get(name)
+      if (hit && now - hit.at < maxAge) {
+        const mission = await hit.found
+        if (fits(mission)) return mission
+      }
+      const found = store.place({ mission: ref, suffix: '', run: null }).then(({ mission }) => mission)
+      // Re-inserted, so that the oldest stand first.
+      known.delete(name)
+      known.set(name, { at: now, found })
+      if (known.size > maxSize) for (const oldest of known.keys()) if (known.delete(oldest)) break
+      // What is not there may come at any moment.
+      const forget = (): void => void (known.get(name)?.found === found && known.delete(name))
+      found.then((mission) => mission ?? forget(), forget)
+      return found
+    },
+  }
+}

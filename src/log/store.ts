@@ -1,0 +1,249 @@
+// Every statement that runs on behalf of readers and the hub, named and typed. Rows and head of a topic, and the mission's
+// assignee, come from one statement and so from one snapshot: no row goes out under rights older than itself.
+// (What defines lives in db/, the writer's call in log/writer, changes of missions, checklists and runs in log/changes.)
+import type pg from 'pg'
+import { blocksOf } from '../protocol/blocks.ts'
+import type { Message, MissionRights, Page } from '../protocol/rows.ts'
+import { topicParts, type MissionRef } from '../protocol/topics.ts'
+import { makeBatched } from './batch.ts'
+
+/** Where a topic stands; `exists` is false if its test run is not there. */
+export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
+
+type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
+export type MessageColumns = {
+  id: string
+  sender: Message['sender']
+  author: string | null
+  message: string
+  code_blocks: string | null
+  created_at: string
+  seq: number
+  key: string | null
+}
+
+/** A message's JSON form from its row. */
+export const toMessage = (row: MessageColumns, mission_id: string, citizen: string): Message => ({
+  id: row.id,
+  mission_id,
+  citizen,
+  sender: row.sender,
+  author: row.author,
+  message: row.message,
+  code_blocks: blocksOf(row.code_blocks, row.message),
+  created_at: row.created_at,
+  seq: row.seq,
+  key: row.key,
+})
+
+export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
+  row?.mission_id == null
+    ? undefined
+    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '' }
+
+/** The mission by its UUID ($1) or number ($2), whichever is given. */
+export const missionByRef = `(
+  select * from missions where id = $1::uuid union all select * from missions where number = $2::integer)`
+export const refValues = (ref: MissionRef): [string | null, number | null] =>
+  'id' in ref ? [ref.id, null] : [null, ref.number]
+
+/** Where a topic stands: the greatest seq in its log, or given to rows that are gone; the arguments are SQL. */
+export const headOf = (topic: string, mission: string, citizen: string): string => `greatest(0,
+  (select floor from deck.heads where topic = ${topic}),
+  (select seq from chat_messages
+   where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
+  (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
+
+export type HistoryQuery = { after?: number; before?: number; limit: number }
+
+export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
+  /** Where topics stand, and whether they are there; many askers share a statement. */
+  const place = makeBatched(
+    async (asked: { mission: MissionRef; suffix: string; run: string | null }[]): Promise<Place[]> => {
+      const refs = asked.map(({ mission }) => refValues(mission))
+      const asOf = performance.now()
+      const { rows } = await main.query<MissionColumns & { head: number; exists: boolean; epoch: string }>({
+        name: 'place',
+        text: `
+        select m.id as mission_id, m.number, m.assigned_to, e.epoch,
+            ${headOf("'missions/' || m.id || t.suffix", 'm.id', 't.citizen')} as head,
+          t.run is null or exists (select from test_runs r where r.id = t.run and r.mission_id = m.id) as exists
+        from unnest($1::uuid[], $2::integer[], $3::text[], $4::uuid[], $5::text[])
+            with ordinality as t (id, number, suffix, run, citizen, n)
+        cross join (select deck.epoch() as epoch) e
+        left join lateral (
+          select * from missions where id = t.id union all select * from missions where number = t.number) m on true
+        order by t.n`,
+        values: [
+          refs.map(([id]) => id),
+          refs.map(([, number]) => number),
+          asked.map((a) => a.suffix),
+          asked.map((a) => a.run),
+          asked.map((a) => (a.suffix.startsWith('/chat/') ? a.suffix.slice(6) : null)),
+        ],
+      })
+      return rows.map((row) => ({ mission: toRights(row), exists: row.exists, head: row.head, epoch: row.epoch, asOf }))
+    },
+    200,
+  )
+
+  const pages = async (pool: pg.Pool, asked: { topic: string; after: number }[], limit: number): Promise<Page[]> => {
+    const parts = asked.map(({ topic }) => topicParts(topic))
+    const asOf = performance.now()
+    const { rows } = await pool.query<
+      MissionColumns & { n: number; head: number; event: string | null; data: string | null } & (
+          MessageColumns | { seq: null }
+        )
+    >({
+      name: 'pages',
+      text: `
+        select t.n, m.id as mission_id, m.number, m.assigned_to,
+          ${headOf('t.topic', 't.mission', 't.citizen')} as head, r.*
+        from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
+        left join missions m on m.id = t.mission
+        left join lateral (
+          (select c.seq, null::text as event, null::text as data, c.id, c.sender, c.author, c.message, c.code_blocks,
+                  c.created_at, c.key
+           from chat_messages c
+           where c.mission_id = t.mission and c.citizen = t.citizen and c.seq > t.after order by c.seq limit $5)
+          union all
+          (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null
+           from deck.events e where e.topic = t.topic and e.seq > t.after order by e.seq limit $5)
+          order by seq limit $5
+        ) r on true
+        order by t.n, r.seq`,
+      values: [
+        asked.map((a) => a.topic),
+        asked.map((a) => a.after),
+        parts.map((p) => p.mission),
+        parts.map((p) => p.citizen),
+        limit,
+      ],
+    })
+    const found: Page[] = asked.map(({ after }) => ({ events: [], covered: after, head: 0, mission: undefined, asOf }))
+    for (const row of rows) {
+      const i = row.n - 1
+      const page = found[i]
+      const part = parts[i]
+      if (!page || !part) continue
+      page.head = row.head
+      page.mission = toRights(row)
+      if (row.seq === null) continue
+      const { event, data } = row
+      page.events.push(
+        event !== null && data !== null
+          ? { seq: row.seq, event, data }
+          : {
+              seq: row.seq,
+              event: 'message.created',
+              data: JSON.stringify(toMessage(row, part.mission, part.citizen ?? '')),
+            },
+      )
+    }
+    for (const page of found) {
+      const { covered, head, events } = page
+      page.covered = Math.max(covered, events.length < limit ? head : (events.at(-1)?.seq ?? head))
+    }
+    return found
+  }
+
+  return {
+    place,
+
+    /** The next pages of topics for the tail: one statement, on a connection of its own. */
+    tailPages: (asked: { topic: string; after: number }[], limit: number) => pages(tail, asked, limit),
+
+    /** The next page of one topic for a seat that catches up. */
+    page: async (topic: string, after: number, limit: number): Promise<Page> =>
+      (await pages(main, [{ topic, after }], limit))[0] as Page,
+
+    /** Heads of topics, in their order; 0 for a topic without any. */
+    async heads(topics: string[]): Promise<number[]> {
+      const parts = topics.map(topicParts)
+      const { rows } = await tail.query<{ seq: number }>({
+        name: 'heads',
+        text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq
+               from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
+               order by t.n`,
+        values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
+      })
+      return rows.map(({ seq }) => seq)
+    },
+
+    /** What rights depend on, for those of the missions that are there. */
+    async rights(missions: string[]): Promise<{ found: MissionRights[]; asOf: number }> {
+      const asOf = performance.now()
+      const { rows } = await main.query<MissionRights>({
+        name: 'rights',
+        text: 'select id, number, assigned_to from missions where id = any ($1)',
+        values: [missions],
+      })
+      return { found: rows, asOf }
+    },
+
+    /** A page of a chat's messages in ascending order, with head and epoch of the same snapshot. */
+    async history(ref: MissionRef, citizen: string, { after, before, limit }: HistoryQuery) {
+      const forward = after !== undefined
+      const { rows } = await main.query<
+        MissionColumns & { head: number; epoch: string } & (MessageColumns | { seq: null })
+      >({
+        name: forward ? 'history-after' : 'history-before',
+        text: `
+          select m.id as mission_id, m.number, m.assigned_to, deck.epoch() as epoch, c.*,
+            ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
+          from ${missionByRef} m
+          left join lateral (
+            select id, sender, author, message, code_blocks, created_at, seq, key
+            from chat_messages
+            where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
+            order by seq ${forward ? 'asc' : 'desc'} limit $6
+          ) c on true
+          order by c.seq`,
+        values: [...refValues(ref), citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1],
+      })
+      const mission = toRights(rows[0])
+      const messages = rows.flatMap((row) =>
+        row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)],
+      )
+      const has_more = messages.length > limit
+      // One more than asked for was read: it is the newest of a page forward, the oldest of one backward.
+      if (has_more) messages.splice(forward ? limit : 0, 1)
+      return { mission, messages, last_seq: rows[0]?.head ?? 0, has_more, epoch: rows[0]?.epoch ?? '' }
+    },
+
+    /** The chats of a mission in which anything was ever said, each with its head and newest message. */
+    async channels(ref: MissionRef) {
+      const { rows } = await main.query<
+        MissionColumns & { citizen: string | null; head: number } & (MessageColumns | { seq: null })
+      >({
+        name: 'channels',
+        text: `
+          select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
+            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head
+          from ${missionByRef} m
+          left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
+          left join lateral (
+            select id, sender, author, message, code_blocks, created_at, seq, key
+            from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq is not null
+            order by seq desc limit 1
+          ) c on true
+          order by h.topic`,
+        values: refValues(ref),
+      })
+      const mission = toRights(rows[0])
+      const channels = rows.flatMap((row) =>
+        row.citizen === null || row.head === 0 || !mission
+          ? []
+          : [
+              {
+                citizen: row.citizen,
+                last_seq: row.head,
+                last_message: row.seq === null ? null : toMessage(row, mission.id, row.citizen),
+              },
+            ],
+      )
+      return { mission, channels }
+    },
+  }
+}
+export type Store = ReturnType<typeof makeStore>

@@ -1,0 +1,303 @@
+// The writer: one batch in flight, what arrives meanwhile is the next. An entry is answered once it is committed.
+//
+// A batch never waits for a foreign transaction: entries whose mission or head is locked by somebody else (or whose topic
+// has no head yet) move to their topic's waiting lane, on a second connection, and later ones of that topic queue behind
+// them, so that one sender's order is kept. Entries of a batch whose answer was lost go there too, marked `again`: their
+// ids are looked up under the head's lock before they are written. What waits too long ends as `unavailable`.
+import type pg from 'pg'
+import type { CodeBlock, Message } from '../protocol/rows.ts'
+import { deny, noMission, type Refusal } from '../protocol/errors.ts'
+import { topicParts } from '../protocol/topics.ts'
+import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
+import { toMessage, type MessageColumns } from './store.ts'
+
+/** A message to be written. `assigned`: whom the mission must still be assigned to, if the writer's right rests on it. */
+export type Entry = {
+  topic: string
+  id: string
+  sender: Message['sender']
+  author: string | null
+  assigned: string | null
+  message: string
+  code_blocks: CodeBlock[] | null
+  key: string | null
+}
+
+/** `seen`: the key had been used, and this is the message that the first send saved. */
+export type Written = { message: Message; seen: boolean }
+
+export type WriterLimits = {
+  /** entries a batch */
+  batch: number
+  /** bytes of text a batch, roughly */
+  batchBytes: number
+  /** entries and bytes that wait at the most; beyond: `unavailable` */
+  queue: number
+  queueBytes: number
+  /** ms until an unanswered entry ends as `unavailable` */
+  deadline: number
+}
+
+export type Writer = {
+  append(entry: Entry): Promise<Written>
+  /** Resolves once nothing is waiting any more. */
+  idle(): Promise<void>
+  stats(): { batches: number; entries: number }
+}
+
+type Pending = {
+  entry: Entry
+  bytes: number
+  mission: string
+  citizen: string
+  due: number
+  /** whether a call with it may have committed without our knowing */
+  again: boolean
+  inFlight: boolean
+  settled: boolean
+  resolve: (written: Written) => void
+  reject: (refusal: unknown) => void
+}
+
+type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
+
+// How long the lane waits for a lock before it lets other topics have a turn.
+const laneWait = 100
+
+export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error: unknown) => void): Writer => {
+  let queue: Pending[] = []
+  const lanes = new Map<string, Pending[]>()
+  const waiting = new Set<Pending>()
+  const byKey = new Map<string, Promise<Written>>()
+  let bytes = 0
+  let batchRunning = false
+  let laneRunning = false
+  let sweeper: NodeJS.Timeout | undefined
+  const idlers: (() => void)[] = []
+  const stats = { batches: 0, entries: 0 }
+
+  const settle = (pending: Pending): boolean => {
+    if (pending.settled) return false
+    pending.settled = true
+    waiting.delete(pending)
+    bytes -= pending.bytes
+    if (waiting.size === 0) {
+      clearInterval(sweeper)
+      sweeper = undefined
+      for (const wake of idlers.splice(0)) wake()
+    }
+    return true
+  }
+  const succeed = (pending: Pending, written: Written): void => {
+    if (settle(pending)) pending.resolve(written)
+  }
+  const fail = (pending: Pending, refusal: Refusal): void => {
+    if (settle(pending)) pending.reject(refusal)
+  }
+
+  // Whatever hangs, an entry is answered: one whose fate is unknown says so if no key can tell it later.
+  const sweep = (): void => {
+    const now = performance.now()
+    for (const pending of waiting) {
+      if (pending.due > now) continue
+      const unknown = (pending.inFlight || pending.again) && pending.entry.key === null
+      fail(pending, deny('unavailable', undefined, { retry_after: 1, ...(unknown ? { maybe: true as const } : {}) }))
+    }
+  }
+
+  /** One call of deck.append: what is known of each entry is answered, the busy ones come back. */
+  const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
+    const live = batch.filter(({ settled }) => !settled)
+    if (live.length === 0) return []
+    const topics = new Set<string>()
+    const missions = new Set<string>()
+    for (const { entry, mission } of live) {
+      topics.add(entry.topic)
+      missions.add(mission)
+    }
+    const entries = live.map(({ entry, mission, citizen, again }, n) => ({ n, mission, citizen, again, ...entry }))
+    for (const pending of live) pending.inFlight = true
+    let rows: Outcome[]
+    try {
+      ;({ rows } = await pool.query<Outcome>({
+        name: 'append',
+        text: 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)',
+        values: [[...missions].sort(), [...topics].sort(), JSON.stringify(entries), wait],
+      }))
+    } catch (error) {
+      if (isAmbiguous(error)) for (const pending of live) pending.again = true
+      throw error
+    } finally {
+      for (const pending of live) pending.inFlight = false
+    }
+    stats.batches++
+    const busy: Pending[] = []
+    for (const row of rows.sort((a, b) => a.n - b.n)) {
+      const pending = live[row.n]
+      if (!pending) continue
+      if (row.outcome === 'busy') busy.push(pending)
+      else answer(pending, row)
+    }
+    return busy
+  }
+
+  const answer = (pending: Pending, { outcome, seq, created_at, saved }: Outcome): void => {
+    const { entry, mission, citizen } = pending
+    if (outcome === 'gone') return fail(pending, noMission())
+    if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
+    stats.entries++
+    if (saved === null) {
+      const { id, sender, author, message, code_blocks, key } = entry
+      const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
+      return succeed(pending, { message: row, seen: false })
+    }
+    const first = JSON.parse(saved) as Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }
+    const code_blocks = first.code_blocks === null ? null : JSON.stringify(first.code_blocks)
+    const row = { ...first, code_blocks, created_at, seq, key: entry.key }
+    // An entry whose own first call had committed is not a repetition.
+    succeed(pending, { message: toMessage(row, mission, citizen), seen: first.id !== entry.id })
+  }
+
+  /** A call, and what its failure means: -> the entries that have to wait. */
+  const attempt = async (batch: Pending[], wait: number): Promise<Pending[]> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await call(batch, wait)
+      } catch (error) {
+        if (isRetryable(error) && tries < 5) continue
+        const unanswered = batch.filter(({ settled }) => !settled)
+        if (isAmbiguous(error) || sqlState(error) === '55P03' || sqlState(error) === '57014') return unanswered
+        if (unanswered.length === 1) {
+          const refusal = toRefusal(error)
+          if (!refusal) onFault(error)
+          for (const pending of unanswered) fail(pending, refusal ?? deny('internal'))
+          return []
+        }
+        // One bad entry fails alone: the batch is tried entry by entry.
+        const busy: Pending[] = []
+        for (const pending of unanswered) busy.push(...(await attempt([pending], wait)))
+        return busy
+      }
+    }
+  }
+
+  /** Takes entries from the front of a list, up to a batch's size. */
+  const take = (list: Pending[]): Pending[] => {
+    let size = 0
+    let n = 0
+    for (const pending of list) {
+      if (n === limits.batch || (n > 0 && size + pending.bytes > limits.batchBytes)) break
+      size += pending.bytes
+      n++
+    }
+    return list.splice(0, n)
+  }
+
+  const toLane = (pending: Pending): void => {
+    const lane = lanes.get(pending.entry.topic)
+    if (lane) lane.push(pending)
+    else lanes.set(pending.entry.topic, [pending])
+  }
+
+  const pump = async (): Promise<void> => {
+    if (batchRunning) return
+    batchRunning = true
+    while (queue.length > 0) {
+      if (lanes.size > 0) {
+        const behind = queue.filter(({ entry }) => lanes.has(entry.topic))
+        if (behind.length > 0) {
+          queue = queue.filter(({ entry }) => !lanes.has(entry.topic))
+          behind.forEach(toLane)
+          continue
+        }
+      }
+      const busy = await attempt(take(queue), 0)
+      busy.forEach(toLane)
+      if (lanes.size > 0) void runLanes()
+    }
+    batchRunning = false
+  }
+
+  /** Calls for the fronts of lanes; the lanes keep what is busy, in order. */
+  const advance = async (topics: string[], wait: number): Promise<boolean> => {
+    const fronts: Pending[] = []
+    for (const topic of topics) {
+      const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
+      lanes.set(topic, lane)
+      fronts.push(...lane)
+    }
+    const before = fronts.length
+    const busy = await attempt(take(fronts), wait)
+    for (const topic of topics) {
+      const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
+      if (lane.length === 0) lanes.delete(topic)
+      else lanes.set(topic, lane)
+    }
+    return busy.length < before
+  }
+
+  const runLanes = async (): Promise<void> => {
+    if (laneRunning) return
+    laneRunning = true
+    while (lanes.size > 0) {
+      await advance([...lanes.keys()], 0)
+      const [next] = lanes.keys()
+      if (next === undefined) break
+      const moved = await advance([next], laneWait)
+      // The next turn is another topic's.
+      const lane = lanes.get(next)
+      if (lane) {
+        lanes.delete(next)
+        lanes.set(next, lane)
+      }
+      // With the database away a call fails at once: 50 ms keep this from spinning.
+      if (!moved) await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    laneRunning = false
+    if (queue.length > 0) void pump()
+  }
+
+  const enqueue = (entry: Entry): Promise<Written> =>
+    new Promise((resolve, reject) => {
+      let size = 200 + entry.message.length * 2
+      for (const { code, language } of entry.code_blocks ?? []) size += code.length * 2 + (language?.length ?? 0)
+      if (waiting.size >= limits.queue || bytes + size > limits.queueBytes)
+        return reject(deny('unavailable', 'overloaded: too many messages are waiting', { retry_after: 1 }))
+      const { mission, citizen } = topicParts(entry.topic)
+      const pending: Pending = {
+        entry,
+        bytes: size,
+        mission,
+        citizen: citizen ?? '',
+        due: performance.now() + limits.deadline,
+        again: false,
+        inFlight: false,
+        settled: false,
+        resolve,
+        reject,
+      }
+      waiting.add(pending)
+      bytes += size
+      queue.push(pending)
+      sweeper ??= setInterval(sweep, 100)
+      // After this tick, so that what one tick brings goes together.
+      if (!batchRunning) queueMicrotask(() => void pump())
+    })
+
+  return {
+    append(entry) {
+      if (entry.key === null) return enqueue(entry)
+      // The same key twice at once: one is written, both are answered with it.
+      const same = `${entry.topic}\n${entry.author ?? ''}\n${entry.key}`
+      const first = byKey.get(same)
+      if (first) return first.then(({ message }) => ({ message, seen: true }))
+      const written = enqueue(entry)
+      byKey.set(same, written)
+      const forget = (): void => void byKey.delete(same)
+      written.then(forget, forget)
+      return written
+    },
+    idle: () => (waiting.size === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
+    stats: () => stats,
+  }
+}

@@ -1,0 +1,79 @@
+// The process: configuration, embedded database, output, signals. The only file that touches `process`.
+import { randomBytes } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import closeWithGrace from 'close-with-grace'
+import { buildApp, type App } from './app.ts'
+import { readConfig, type Config } from './config.ts'
+import { startEmbedded, type Embedded } from './log/embedded.ts'
+
+/** The secret kept under the data folder, made at the first start; of two starts at once the first one's counts. */
+const keptSecret = async (folder: string): Promise<string> => {
+  const file = join(folder, 'jwt-secret')
+  await mkdir(folder, { recursive: true })
+  await writeFile(file, randomBytes(48).toString('base64url'), { mode: 0o600, flag: 'wx' }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+    },
+  )
+  return (await readFile(file, 'utf8')).trim()
+}
+
+const greet = async (app: App, address: string, folder: string): Promise<void> => {
+  const day = 24 * 60 * 60
+  const admin = await app.tokens.sign({ sub: 'admin', role: 'admin' }, day)
+  const user = await app.tokens.sign({ sub: 'person1@scopelock.ai', role: 'user' }, day)
+  const socket = address.replace(/^http/, 'ws')
+  process.stdout.write(`Mission Deck is at ${address}
+
+  tokens for a day, of an admin and of the user whose missions 47 and 48 are:
+    ADMIN=${admin}
+    TOKEN=${user}
+
+  to try them:
+    curl -H "Authorization: Bearer $TOKEN" ${address}/api/missions
+    npx wscat -s deck.v1 -H "Authorization: Bearer $TOKEN" -c "${socket}/api/missions/47/chat/rafael/ws?after=0"
+    psql "$(cat ${join(folder, 'url')})"
+
+`)
+}
+
+let embedded: Embedded | undefined
+let app: App | undefined
+
+const stop = async (): Promise<void> => {
+  await app?.close()
+  await embedded?.stop()
+}
+
+const run = async (): Promise<void> => {
+  let config: Config = readConfig(process.env)
+  const folder = resolve(config.dataDir)
+  // Within the 10 s that a stop may take, whatever hangs. A second signal exits at once.
+  closeWithGrace({ delay: 9500, logger: false }, async ({ err }) => {
+    if (err) process.stderr.write(`${err.stack ?? err.message}\n`)
+    await stop()
+  })
+  if (!config.jwtSecret) config = { ...config, jwtSecret: await keptSecret(folder) }
+  if (!config.databaseUrl) {
+    if (config.production)
+      throw new Error('DATABASE_URL is required in production: the embedded database is for trying out.')
+    embedded = await startEmbedded({ dir: join(folder, 'postgres') })
+    config = { ...config, databaseUrl: embedded.url, databaseDirectUrl: embedded.url }
+  }
+  app = await buildApp(config, { seed: embedded !== undefined })
+  const { log } = app.http
+  // Somebody tries it out: the first lines say where to look.
+  if (embedded && config.logLevel === 'info') log.level = 'warn'
+  const address = await app.start()
+  if (embedded) await greet(app, address, config.dataDir)
+  else process.stdout.write(`Mission Deck is at ${address}\n`)
+  log.level = config.logLevel
+}
+
+run().catch(async (error: Error) => {
+  process.stderr.write(`Mission Deck did not start: ${error.message}\n`)
+  process.exitCode = 1
+  await stop()
+  process.exit()
+})

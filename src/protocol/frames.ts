@@ -1,0 +1,85 @@
+// The socket's language: the client's frames as schemas, the server's as encoders. Text frames, one JSON object each.
+// A frame's extra members are passed over, so that a newer client can talk to an older server.
+import Type, { type Static, type TSchema } from 'typebox'
+import { Compile } from 'typebox/compile'
+import { deny, type Refusal } from './errors.ts'
+import { messageFields } from './rows.ts'
+import { parseJson } from './text.ts'
+
+const id = Type.Optional(Type.Union([Type.Number(), Type.String({ maxLength: 256 })]))
+const topic = Type.String({ maxLength: 256 })
+const cursor = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+
+export const clientFrames = {
+  subscribe: Type.Object({ id, topic, after: Type.Optional(cursor), epoch: Type.Optional(Type.String()) }),
+  unsubscribe: Type.Object({ id, topic }),
+  send: Type.Object({ id, topic, ...messageFields }),
+  auth: Type.Object({ id, token: Type.String() }),
+  ping: Type.Object({ id }),
+}
+export type FrameType = keyof typeof clientFrames
+export type ClientFrame<T extends FrameType> = Static<(typeof clientFrames)[T]>
+export type FrameId = number | string | undefined
+
+type Check = {
+  Check(value: unknown): boolean
+  Errors(value: unknown): Iterable<{ instancePath: string; message: string }>
+}
+const checks: Record<string, Check> = Object.fromEntries(
+  Object.entries(clientFrames).map(([type, schema]: [string, TSchema]) => [type, Compile(schema)]),
+)
+
+/** What was read of a text: a frame, or a refusal with the id, if one could be read. */
+export type Read =
+  | { [T in FrameType]: { type: T; id: FrameId; frame: ClientFrame<T> } }[FrameType]
+  | { type: 'bad'; id: FrameId; refusal: Refusal; protocol: boolean }
+
+const bad = (detail: string, id?: FrameId, protocol = false): Read => ({
+  type: 'bad',
+  id,
+  refusal: deny('bad_request', detail),
+  protocol,
+})
+
+/** Reads one text frame. `protocol` says that it was no JSON object at all. */
+export const readFrame = (text: string): Read => {
+  let value: unknown
+  try {
+    value = parseJson(text)
+  } catch (refusal) {
+    // The id, if there is one, so that the sender learns which frame it was.
+    try {
+      value = JSON.parse(text)
+    } catch {
+      return bad('not JSON', undefined, true)
+    }
+    const given = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined
+    return bad((refusal as Refusal).detail, isId(given) ? given : undefined)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return bad('not a JSON object', undefined, true)
+  const { type, id } = value as { type?: unknown; id?: unknown }
+  const known = isId(id) ? id : undefined
+  if (id !== undefined && known === undefined) return bad('id is a number or a string of up to 256 characters')
+  if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('unknown type of frame', known)
+  const check = checks[type]
+  if (!check?.Check(value)) {
+    const [error] = check?.Errors(value) ?? []
+    return bad(`${error?.instancePath.slice(1) || 'frame'} ${error?.message ?? 'is not valid'}`, known)
+  }
+  return { type, id: known, frame: value } as Read
+}
+
+const isId = (id: unknown): id is number | string =>
+  (typeof id === 'number' && Number.isFinite(id)) || (typeof id === 'string' && id.length <= 256)
+
+/** Any server frame but an event. */
+export const encodeFrame = (type: string, members: Record<string, unknown>): string =>
+  JSON.stringify({ type, ...members })
+
+export const encodeError = (refusal: Refusal, members: { id?: FrameId; topic?: string } = {}): string =>
+  encodeFrame('error', { ...members, code: refusal.code, detail: refusal.detail, ...refusal.extra })
+
+/** An event; `data` is the row's JSON text as it is stored. */
+export const encodeEvent = (topic: string, seq: number, event: string, data: string): string =>
+  `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":${data}}`

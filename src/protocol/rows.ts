@@ -1,0 +1,125 @@
+// The rows' JSON forms and what a client may give for them: one schema each, for the check, the type and the docs.
+// Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
+import Type, { type Static, type TSchema } from 'typebox'
+import { citizenPattern } from './topics.ts'
+
+const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const id = Type.String({ format: 'uuid' })
+const time = Type.String({ format: 'date-time' })
+const seq = Type.Integer({ minimum: 0, description: 'position in its topic; 0 if it has had no event' })
+
+export const CodeBlock = Type.Object({ language: nullable(Type.String()), code: Type.String() })
+export type CodeBlock = Static<typeof CodeBlock>
+
+export const Message = Type.Object(
+  {
+    id,
+    mission_id: id,
+    citizen: Type.String({ pattern: citizenPattern }),
+    sender: Type.Union([Type.Literal('user'), Type.Literal('citizen')]),
+    author: nullable(Type.String({ description: "the writer's sub; null for SQL writers that gave none" })),
+    message: Type.String(),
+    code_blocks: nullable(Type.Array(CodeBlock)),
+    created_at: time,
+    seq,
+    key: nullable(Type.String()),
+  },
+  { title: 'Message' },
+)
+export type Message = Static<typeof Message>
+
+const missionStatus = Type.Union([Type.Literal('active'), Type.Literal('qa'), Type.Literal('complete')])
+const int32 = { minimum: -2_147_483_648, maximum: 2_147_483_647 }
+const missionFields = {
+  title: Type.String({ minLength: 1, maxLength: 1000 }),
+  client: Type.String({ minLength: 1, maxLength: 1000 }),
+  budget: Type.Integer(int32),
+  deadline: Type.String({
+    description: 'RFC 3339',
+    pattern: '^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?([Zz]|[+-]\\d\\d:\\d\\d)$',
+  }),
+  assigned_to: Type.String({ minLength: 1, maxLength: 256, description: "the responsible user's sub" }),
+}
+const githubUrl = nullable(Type.String({ maxLength: 2000, pattern: '^https?://[^\\s]+$' }))
+
+export const Mission = Type.Object(
+  {
+    id,
+    number: Type.Integer({ description: 'shown as #47' }),
+    ...missionFields,
+    deadline: time,
+    status: missionStatus,
+    github_url: nullable(Type.String()),
+    created_at: time,
+    seq,
+  },
+  { title: 'Mission' },
+)
+export const NewMission = Type.Object({
+  ...missionFields,
+  number: Type.Optional(Type.Integer({ minimum: 1, maximum: int32.maximum })),
+  status: Type.Optional(missionStatus),
+  github_url: Type.Optional(githubUrl),
+})
+export type NewMission = Static<typeof NewMission>
+export const MissionPatch = Type.Partial(
+  Type.Object({ ...missionFields, status: missionStatus, github_url: githubUrl }),
+)
+export type MissionPatch = Static<typeof MissionPatch>
+export { missionStatus as MissionStatus }
+
+const category = Type.Union([Type.Literal('functional'), Type.Literal('non-functional'), Type.Literal('tests')])
+export const DodItem = Type.Object(
+  { id, mission_id: id, text: Type.String(), category, completed: Type.Boolean(), completed_at: nullable(time), seq },
+  { title: 'DodItem' },
+)
+export const NewDodItem = Type.Object({ text: Type.String({ minLength: 1, maxLength: 10_000 }), category })
+export type NewDodItem = Static<typeof NewDodItem>
+export const DodPatch = Type.Object({ completed: Type.Boolean() })
+export const Progress = Type.Object({ completed: Type.Integer(), total: Type.Integer() })
+
+const runStatus = Type.Union([Type.Literal('running'), Type.Literal('passed'), Type.Literal('failed')])
+const object = Type.Unsafe<Record<string, unknown>>({ type: 'object' })
+const array = Type.Array(Type.Unknown())
+export const TestRun = Type.Object(
+  { id, mission_id: id, status: runStatus, summary: nullable(object), results: nullable(array), created_at: time, seq },
+  { title: 'TestRun' },
+)
+export const NewTestRun = Type.Object({
+  status: Type.Optional(runStatus),
+  summary: Type.Optional(nullable(object)),
+  results: Type.Optional(nullable(array)),
+  logs: Type.Optional(nullable(Type.String())),
+})
+export type NewTestRun = Static<typeof NewTestRun>
+export const TestRunPatch = Type.Object({
+  status: Type.Optional(runStatus),
+  summary: Type.Optional(nullable(object)),
+  results: Type.Optional(nullable(array)),
+})
+export type TestRunPatch = Static<typeof TestRunPatch>
+
+/** What a writer gives for a message; sender and author are an admin's to set. */
+export const messageFields = {
+  message: Type.String({ minLength: 1, maxLength: 10_000 }),
+  code_blocks: Type.Optional(
+    nullable(Type.Array(Type.Object({ language: Type.Optional(nullable(Type.String())), code: Type.String() }))),
+  ),
+  key: Type.Optional(nullable(Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' }))),
+  sender: Type.Optional(Type.Unknown({ description: 'admin only: user (default) or citizen' })),
+  author: Type.Optional(Type.Unknown({ description: 'admin only: another author' })),
+}
+export const NewMessage = Type.Object(messageFields)
+export type NewMessage = Static<typeof NewMessage>
+
+/** What rights on a mission depend on. */
+export type MissionRights = { id: string; number: number; assigned_to: string }
+
+/** A row or event of a topic; `data` is its JSON text. */
+export type Event = { seq: number; event: string; data: string }
+
+/**
+ * What was read of a topic, in one snapshot: all of it in (after, covered]; what is missing in there is gone for good.
+ * `asOf` is when the read began (performance.now), to tell older rights from newer ones.
+ */
+export type Page = { events: Event[]; covered: number; head: number; mission: MissionRights | undefined; asOf: number }

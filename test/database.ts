@@ -1,0 +1,92 @@
+// Fresh databases for tests, on one server that all test files share: an embedded cluster that the first of them starts
+// and the last one out stops, or the server of TEST_DATABASE_URL (TCP, a superuser or a role with createdb).
+// Promises: a database of one's own per call, owned by a role that is no superuser, dropped at the end of the test.
+// Doesn't migrate, and hides nothing of the server: roles and settings are shared.
+import { createHmac, randomBytes } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { startEmbedded } from '../src/log/embedded.ts'
+
+export type Row = Record<string, unknown>
+export type FreshDatabase = {
+  /** as the owner of the database, no superuser */
+  url: string
+  /** the same database as the server's admin */
+  adminUrl: string
+  /** runs as the owner */
+  query(text: string, values?: unknown[]): Promise<Row[]>
+  /** a connection of the owner, ended with the test */
+  connect(): Promise<pg.Client>
+}
+
+const given = process.env['TEST_DATABASE_URL']
+const embedded = given
+  ? undefined
+  : await startEmbedded({
+      dir: fileURLToPath(new URL('../.data/test/postgres', import.meta.url)),
+      settings: { fsync: 'off', synchronous_commit: 'on', max_connections: '300' },
+    })
+const server = given ?? embedded?.adminUrl ?? ''
+
+/** The server as its admin. */
+export const serverUrl = (): string => server
+
+const application_name = 'mission-deck test'
+const openPool = (connectionString: string, max: number) => {
+  const pool = new pg.Pool({ connectionString, max, application_name, allowExitOnIdle: true })
+  // tests cut connections
+  pool.on('error', () => undefined)
+  return pool
+}
+const admin = openPool(server, 2)
+// the first teardown of the file, so the last to run
+t.teardown(async () => {
+  await admin.end()
+  await embedded?.stop()
+})
+
+/** The role of `url`; undefined when the admin is no superuser, and so fit for it. */
+const makeOwner = async () => {
+  const { rows } = await admin.query<Row>('select rolsuper from pg_roles where rolname = current_user')
+  if (!rows[0]?.['rolsuper']) return undefined
+  const password = createHmac('sha256', new URL(server).password).update('deck_test').digest('hex')
+  // one transaction; the test files come here at the same time
+  await admin.query(`
+    select pg_advisory_xact_lock(7305811962345);
+    do $$ begin
+      if exists (select from pg_roles where rolname = 'deck_test') then
+        alter role deck_test login password '${password}';
+      else
+        create role deck_test login password '${password}';
+      end if;
+    end $$`)
+  return { username: 'deck_test', password }
+}
+let owner: ReturnType<typeof makeOwner> | undefined
+
+/** A database of one's own, dropped at the end of the test (with force). */
+export const freshDatabase = async (t: Test): Promise<FreshDatabase> => {
+  const role = await (owner ??= makeOwner())
+  const name = `deck_test_${randomBytes(8).toString('hex')}`
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  const adminUrl = url.href
+  Object.assign(url, role)
+
+  // template0: nobody can be connected to it
+  await admin.query(`create database ${name} template template0 ${role ? `owner ${role.username}` : ''}`)
+  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  const pool = openPool(url.href, 1)
+  t.teardown(() => pool.end())
+
+  const query = async (text: string, values: unknown[] = []) => (await pool.query<Row>(text, values)).rows
+  const connect = async () => {
+    const client = new pg.Client({ connectionString: url.href, application_name })
+    client.on('error', () => undefined)
+    await client.connect()
+    t.teardown(() => client.end())
+    return client
+  }
+  return { url: url.href, adminUrl, query, connect }
+}

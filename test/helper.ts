@@ -1,0 +1,160 @@
+// Servers and clients for tests: an instance on a database of its own (or of another instance), tokens, HTTP, sockets.
+// Everything opened here is closed at the end of its test; waiting is for conditions, with a bound.
+import { randomUUID } from 'node:crypto'
+import type { Test } from 'tap'
+import { WebSocket } from 'ws'
+import { makeTokens, type Role } from '../src/access/actor.ts'
+import { buildApp, type App } from '../src/app.ts'
+import { readConfig, type Config } from '../src/config.ts'
+import { freshDatabase } from './database.ts'
+
+export const secret = 'a secret for tests that is longer than 32 bytes'
+const tokens = makeTokens(secret)
+
+type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*' }
+export const token = (claims: Claims, seconds = 600): Promise<string> => tokens.sign(claims, seconds)
+
+export const admin = await token({ sub: 'root', role: 'admin' })
+/** The user to whom makeMission's missions are assigned. */
+export const alice = await token({ sub: 'alice', role: 'user' })
+export const bob = await token({ sub: 'bob', role: 'user' })
+export const rafael = await token({ sub: 'rafael', role: 'citizen' })
+
+export type Json = Record<string, unknown>
+export type Answer = { status: number; headers: Headers; text: string; json: Json }
+
+/** Awaits a condition; fails after `limit` ms. */
+export const until = async (
+  condition: () => boolean | Promise<boolean>,
+  what: string,
+  limit = 10_000,
+): Promise<void> => {
+  const end = performance.now() + limit
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`not within ${limit} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+export type Instance = {
+  app: App
+  url: string
+  request(
+    method: string,
+    path: string,
+    token?: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Answer>
+  connect(token: string, path?: string): Promise<Client>
+  close(): Promise<void>
+}
+
+/** Starts a server in this process. */
+export const startInstance = async (t: Test, databaseUrl: string, change: Partial<Config> = {}): Promise<Instance> => {
+  const config = readConfig({ DATABASE_URL: databaseUrl, JWT_SECRET: secret, PORT: '0', LOG_LEVEL: 'silent' })
+  const app = await buildApp({ ...config, ...change })
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> => (closing ??= app.close())
+  t.teardown(close)
+  const url = await app.start()
+  return {
+    app,
+    url,
+    close,
+    async request(method, path, bearer, body, headers = {}) {
+      const raw = typeof body === 'string' || body instanceof Uint8Array
+      const response = await fetch(url + path, {
+        method,
+        headers: {
+          ...(bearer ? { authorization: `Bearer ${bearer}` } : {}),
+          ...(body !== undefined && !raw ? { 'content-type': 'application/json' } : {}),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
+      })
+      const text = await response.text()
+      let json: Json = {}
+      try {
+        json = JSON.parse(text) as Json
+      } catch {}
+      return { status: response.status, headers: response.headers, text, json }
+    },
+    connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
+  }
+}
+
+/** A database of its own, migrated, with an instance on it. */
+export const startDeck = async (t: Test, change: Partial<Config> = {}) => {
+  const database = await freshDatabase(t)
+  const instance = await startInstance(t, database.url, change)
+  return { database, instance }
+}
+
+export type Client = {
+  socket: WebSocket
+  /** every frame received, in order */
+  frames: Json[]
+  /** set once the socket is closed */
+  closed: { code: number; reason: string } | undefined
+  send(frame: Json): void
+  /** Sends a frame with an id of its own; -> its ok or error. */
+  ask(frame: Json): Promise<Json>
+  /** The first frame that fits, received or to come. */
+  frame(fits: (frame: Json) => boolean, what?: string): Promise<Json>
+  /** The events of a topic, in the order received. */
+  events(topic: string): { seq: number; event: string; data: Json }[]
+  close(): void
+}
+
+const connect = async (t: Test, url: string, bearer: string): Promise<Client> => {
+  const socket = new WebSocket(url.replace(/^http/, 'ws'), ['deck.v1', `bearer.${bearer}`])
+  t.teardown(() => socket.terminate())
+  const frames: Json[] = []
+  const asked = new Map<unknown, (frame: Json) => void>()
+  const client: Client = {
+    socket,
+    frames,
+    closed: undefined,
+    send: (frame) => socket.send(JSON.stringify(frame)),
+    ask(frame) {
+      const id = randomUUID()
+      return new Promise((resolve, reject) => {
+        asked.set(id, resolve)
+        socket.once('close', () => reject(new Error('closed before the answer')))
+        client.send({ id, ...frame })
+      })
+    },
+    async frame(fits, what = 'a frame') {
+      await until(() => frames.some(fits), what)
+      return frames.find(fits) as Json
+    },
+    events: (topic) => frames.filter((frame) => frame['type'] === 'event' && frame['topic'] === topic) as never,
+    close: () => socket.close(),
+  }
+  socket.setMaxListeners(0)
+  socket.on('message', (data: Buffer) => {
+    const frame = JSON.parse(data.toString('utf8')) as Json
+    frames.push(frame)
+    const id = frame['id']
+    if (frame['type'] === 'ok' || frame['type'] === 'error') asked.get(id)?.(frame)
+    asked.delete(id)
+  })
+  socket.on('close', (code, reason) => (client.closed = { code, reason: reason.toString() }))
+  await new Promise<void>((resolve, reject) => socket.once('open', resolve).once('error', reject))
+  return client
+}
+
+/** A mission assigned to alice; -> its id and number. */
+export const makeMission = async (instance: Instance, more: Json = {}): Promise<{ id: string; number: number }> => {
+  const { json, status, text } = await instance.request('POST', '/api/missions', admin, {
+    title: 'Telegram Notifier',
+    client: 'Acme Corp',
+    budget: 300,
+    deadline: '2030-01-01T00:00:00Z',
+    assigned_to: 'alice',
+    ...more,
+  })
+  if (status !== 201) throw new Error(text)
+  return json as { id: string; number: number }
+}

@@ -1,0 +1,46 @@
+// Imports point one way: protocol <- config, access <- { log, live: never each other } <- commands <- http <- app <- main <- cli.
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const root = fileURLToPath(new URL('../src', import.meta.url))
+const below = ['protocol', 'config', 'access']
+const may: Record<string, string[]> = {
+  protocol: [],
+  config: ['protocol'],
+  access: ['protocol', 'config'],
+  log: below,
+  live: below,
+  commands: [...below, 'log', 'live'],
+  http: [...below, 'log', 'live', 'commands'],
+  client: ['protocol'],
+  web: ['client'],
+  app: [...below, 'log', 'live', 'commands', 'http'],
+  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main'],
+  main: [...below, 'log', 'live', 'commands', 'http', 'app'],
+}
+const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.ts$/, '')
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+
+void t.test('imports point one way', (t) => {
+  t.ok(files.length > 20)
+  for (const file of files) {
+    const layer = layerOf(file)
+    const text = readFileSync(join(root, file), 'utf8')
+    for (const [, name = ''] of text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)) {
+      const target = layerOf(relative(root, join(root, dirname(file), name)))
+      t.ok(target === layer || may[layer]?.includes(target), `${file} may import ${name}`)
+    }
+  }
+  t.end()
+})
+
+void t.test('only main, the command line and the embedded Postgres look at the process', (t) => {
+  const allowed = ['main.ts', 'log/cluster.ts', 'log/embedded.ts', 'log/postmaster.ts', 'log/database.ts']
+  for (const file of files.filter((file) => !allowed.includes(file) && layerOf(file) !== 'cli')) {
+    const code = readFileSync(join(root, file), 'utf8').replace(/^\s*\/\/.*$/gm, '')
+    t.notMatch(code, /\bprocess\./, file)
+  }
+  t.end()
+})
