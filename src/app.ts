@@ -24,6 +24,7 @@ import { prepareDatabase } from './log/prepare.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
+import { deny } from './protocol/errors.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -46,6 +47,8 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 200 },
     clientErrorHandler: refuseConnection,
+    // Its answer has not our form; the hook below gives one.
+    return503OnClosing: false,
     // A path that is no valid URL never reaches a route.
     frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
   })
@@ -58,7 +61,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     onError,
   )
   const store = makeStore(database.main, database.tail)
-  const changes = makeChanges(database.main)
+  const changes = makeChanges(database.main, database.changes)
   const missions = makeMissions(store, 1000, 10_000)
   const writer = makeWriter(
     database.writer,
@@ -96,6 +99,11 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   const tokens = makeTokens(config.jwtSecret)
 
   let draining = false
+  http.addHook('onRequest', async (request, reply) => {
+    if (!draining) return
+    reply.header('connection', 'close')
+    if (request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
+  })
   http.setValidatorCompiler(validatorCompiler)
   http.setSerializerCompiler(() => (data) => JSON.stringify(data))
   installErrors(http, explain)

@@ -21,7 +21,7 @@ export const Environment = Type.Object({
   DATABASE_POOL_MAX: Type.Integer({
     description: 'pooled connections of an instance; two more are kept for LISTEN and for the tail',
     default: 6,
-    minimum: 3,
+    minimum: 4,
     maximum: 100,
   }),
   PGSSLROOTCERT: variable('file of certificates to trust, for sslmode verify-ca and verify-full', ''),
@@ -84,14 +84,13 @@ export const limits = Object.freeze({
   tidyEvery: 10_000,
 })
 
-
 /** Reads and checks the environment (and a .env file in the working folder, if there is one). */
 export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
   let env: Static<typeof Environment>
   try {
     env = envSchema<Static<typeof Environment>>({ schema: Environment, data: environment, env: false, dotenv: true })
   } catch (error) {
-    throw new Error(`The environment is not valid: ${(error as Error).message.replace(/^env\//, '')}`)
+    throw new Error(`The environment is not valid: ${(error as Error).message.replace(/^env\//, '')}`, { cause: error })
   }
   const production = env.NODE_ENV === 'production'
   if (production && !env.JWT_SECRET) throw new Error('JWT_SECRET is required in production (at least 32 bytes).')

@@ -36,8 +36,7 @@ export const until = async (
   }
 }
 
-export type Instance = {
-  app: App
+export type Door = {
   url: string
   request(
     method: string,
@@ -47,8 +46,32 @@ export type Instance = {
     headers?: Record<string, string>,
   ): Promise<Answer>
   connect(token: string, path?: string): Promise<Client>
-  close(): Promise<void>
 }
+export type Instance = Door & { app: App; close(): Promise<void> }
+
+/** How a client speaks to a server. */
+export const door = (t: Test, url: string): Door => ({
+  url,
+  async request(method, path, bearer, body, headers = {}) {
+    const raw = typeof body === 'string' || body instanceof Uint8Array
+    const response = await fetch(url + path, {
+      method,
+      headers: {
+        ...(bearer ? { authorization: `Bearer ${bearer}` } : {}),
+        ...(body !== undefined && !raw ? { 'content-type': 'application/json' } : {}),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    let json: Json = {}
+    try {
+      json = JSON.parse(text) as Json
+    } catch {}
+    return { status: response.status, headers: response.headers, text, json }
+  },
+  connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
+})
 
 /** Starts a server in this process. */
 export const startInstance = async (t: Test, databaseUrl: string, change: Partial<Config> = {}): Promise<Instance> => {
@@ -58,30 +81,7 @@ export const startInstance = async (t: Test, databaseUrl: string, change: Partia
   const close = (): Promise<void> => (closing ??= app.close())
   t.teardown(close)
   const url = await app.start()
-  return {
-    app,
-    url,
-    close,
-    async request(method, path, bearer, body, headers = {}) {
-      const raw = typeof body === 'string' || body instanceof Uint8Array
-      const response = await fetch(url + path, {
-        method,
-        headers: {
-          ...(bearer ? { authorization: `Bearer ${bearer}` } : {}),
-          ...(body !== undefined && !raw ? { 'content-type': 'application/json' } : {}),
-          ...headers,
-        },
-        ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
-      })
-      const text = await response.text()
-      let json: Json = {}
-      try {
-        json = JSON.parse(text) as Json
-      } catch {}
-      return { status: response.status, headers: response.headers, text, json }
-    },
-    connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
-  }
+  return { ...door(t, url), app, close }
 }
 
 /** A database of its own, migrated, with an instance on it. */
@@ -146,7 +146,7 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
 }
 
 /** A mission assigned to alice; -> its id and number. */
-export const makeMission = async (instance: Instance, more: Json = {}): Promise<{ id: string; number: number }> => {
+export const makeMission = async (instance: Door, more: Json = {}): Promise<{ id: string; number: number }> => {
   const { json, status, text } = await instance.request('POST', '/api/missions', admin, {
     title: 'Telegram Notifier',
     client: 'Acme Corp',

@@ -74,7 +74,7 @@ begin
       join deck.heads h on h.topic = t.topic
       left join lateral (
         select seq, at from public.chat_messages
-        where mission_id = t.mission_id and citizen = substr(t.topic, 52) and seq is not null
+        where substr(t.topic, 46, 6) = '/chat/' and mission_id = t.mission_id and citizen = substr(t.topic, 52) and seq is not null
         order by seq desc limit 1) c on true
       left join lateral (select seq, at from deck.events where topic = t.topic order by seq desc limit 1) e on true
     ),

@@ -113,7 +113,36 @@ begin
     from json_to_recordset(done) as d (n integer, outcome text, seq bigint, created_at text, saved json);
 end $$;
 
--- Removes a chat's messages and older clearings; followers get chat.cleared, keys stay used for 24 hours. -> its seq
+-- Deletes a chat's messages up to a seq and remembers their keys; those that somebody else has locked are waited for, or
+-- (skip) left.
+create or replace function deck.remove_messages(mission uuid, citizen text, upto bigint, skip boolean) returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  ids uuid[];
+begin
+  if skip then
+    select array_agg(id) into ids from (
+      select c.id from public.chat_messages c
+      where c.mission_id = remove_messages.mission and c.citizen = remove_messages.citizen and c.seq <= upto
+      for update skip locked) x;
+  else
+    select array_agg(id) into ids from (
+      select c.id from public.chat_messages c
+      where c.mission_id = remove_messages.mission and c.citizen = remove_messages.citizen and c.seq <= upto
+      for update) x;
+  end if;
+  with gone as (
+    delete from public.chat_messages c where c.id = any (ids) returning coalesce(c.author, '') as author, c.key
+  )
+  insert into deck.cleared_keys (mission_id, citizen, author, key, cleared_at)
+  select remove_messages.mission, remove_messages.citizen, author, key, clock_timestamp() at time zone 'utc'
+  from gone where key is not null
+  on conflict (mission_id, citizen, author, key) do update set cleared_at = excluded.cleared_at;
+end $$;
+
+-- Clears a chat; followers get chat.cleared, keys stay used for 24 hours. -> its seq. Under the head's lock it waits for
+-- nobody: messages that somebody else has locked are left to a remove_messages after the commit.
 create or replace function deck.clear_chat(mission uuid, citizen text, by text) returns bigint language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
@@ -124,39 +153,15 @@ begin
   perform from public.missions where id = clear_chat.mission for key share;
   -- One clearing of a chat at a time: two would meet with the rows of one and the head of the other.
   perform pg_advisory_xact_lock(hashtextextended(chat, 0));
-  -- Most rows go before the head is locked; then, under the lock, those that came meanwhile.
-  for pass in 1..2 loop
-    with gone as (
-      delete from public.chat_messages c
-      where c.mission_id = clear_chat.mission and c.citizen = clear_chat.citizen and c.seq is not null
-      returning coalesce(c.author, '') as author, c.key
-    )
-    insert into deck.cleared_keys (mission_id, citizen, author, key, cleared_at)
-    select clear_chat.mission, clear_chat.citizen, g.author, g.key, clock_timestamp() at time zone 'utc'
-    from gone g where g.key is not null
-    on conflict (mission_id, citizen, author, key) do update set cleared_at = excluded.cleared_at;
-    if pass = 1 then
-      insert into deck.pending (topic, mission_id, row_id, event, data)
-      values (chat, clear_chat.mission, clear_chat.mission, 'chat.cleared',
-              jsonb_build_object('mission_id', clear_chat.mission, 'citizen', clear_chat.citizen, 'by', by));
-      set constraints deck.number immediate;
-    end if;
-  end loop;
+  -- Most go before the head is locked; then, under the lock, those that came meanwhile.
+  perform deck.remove_messages(mission, citizen, 9223372036854775807, false);
+  insert into deck.pending (topic, mission_id, row_id, event, data)
+  values (chat, mission, mission, 'chat.cleared', jsonb_build_object('mission_id', mission, 'citizen', citizen, 'by', by));
+  set constraints deck.number immediate;
   select max(seq) into cleared from deck.events where topic = chat;
+  perform deck.remove_messages(mission, citizen, cleared, true);
   delete from deck.events where topic = chat and seq < cleared;
   return cleared;
-end $$;
-
--- Appends a chunk to a run's log; costs what is appended, not what is there.
-create or replace function deck.append_log(mission uuid, run uuid, chunk text) returns bigint language plpgsql
-set search_path = pg_catalog, pg_temp as $$
-#variable_conflict use_column
-begin
-  insert into deck.open_logs (run_id) values (run) on conflict do nothing;
-  insert into deck.pending (topic, mission_id, row_id, event, data)
-  values ('missions/' || mission || '/tests/' || run || '/logs', mission, run, 'log.appended', deck.log_json(run, mission, chunk));
-  set constraints deck.number immediate;
-  return (select max(seq) from deck.events where topic = 'missions/' || mission || '/tests/' || run || '/logs');
 end $$;
 
 -- The whole log of a run: its chunks since the last replacement.
@@ -169,13 +174,50 @@ create or replace function deck.log_text(mission uuid, run uuid) returns text la
       where r.topic = 'missions/' || mission || '/tests/' || run || '/logs' and r.event = 'log.replaced'), 0)
 $$;
 
+-- Puts a run's log into test_runs.logs. An old row that breaks a constraint stays as it is: its log is in the events.
+create or replace function deck.fold_log(mission uuid, run uuid) returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  perform set_config('deck.numbering', 'on', true);
+  update public.test_runs set logs = deck.log_text(mission, run), logs_upto = (
+    select max(seq) from deck.events where topic = 'missions/' || mission || '/tests/' || run || '/logs')
+  where id = run;
+  perform set_config('deck.numbering', 'off', true);
+exception when check_violation then
+  null;
+end $$;
+
+-- Appends a chunk to a run's log. For those who read by SQL it is folded into test_runs.logs: at once while the log is
+-- short, then whenever the number of its chunks has doubled, so that growing costs what is appended and not what is there.
+create or replace function deck.append_log(mission uuid, run uuid, chunk text) returns bigint language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+#variable_conflict use_column
+declare
+  log constant text := 'missions/' || mission || '/tests/' || run || '/logs';
+  here bigint;
+  size bigint;
+  upto bigint;
+begin
+  insert into deck.pending (topic, mission_id, row_id, event, data)
+  values (log, mission, run, 'log.appended', deck.log_json(run, mission, chunk));
+  set constraints deck.number immediate;
+  select max(seq) into here from deck.events where topic = log;
+  -- A run that somebody else is changing is left to deck.tidy(): the head is held by now.
+  select coalesce(octet_length(logs), 0), logs_upto into size, upto from public.test_runs where id = run for no key update skip locked;
+  if size + octet_length(chunk) <= 65536 or here >= 2 * upto then
+    perform deck.fold_log(mission, run);
+  else
+    insert into deck.open_logs (run_id) values (run) on conflict do nothing;
+  end if;
+  return here;
+end $$;
+
 -- House-keeping, run by every instance now and then: logs of runs that ended, or that were silent for 10 minutes, are
 -- folded into test_runs.logs for those who read by SQL; keys cleared over 24 hours ago are forgotten.
 create or replace function deck.tidy() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare r record;
 begin
-  perform set_config('deck.numbering', 'on', true);
   for r in
     select t.id, t.mission_id
     from deck.open_logs o join public.test_runs t on t.id = o.run_id
@@ -183,13 +225,9 @@ begin
       select at from deck.events where topic = 'missions/' || t.mission_id || '/tests/' || t.id || '/logs' order by seq desc limit 1)
     for update skip locked limit 100
   loop
-    begin
-      update public.test_runs set logs = deck.log_text(r.mission_id, r.id) where id = r.id;
-    exception when check_violation then
-      null;                                  -- an old row that breaks a constraint: its log stays in the events
-    end;
+    perform deck.fold_log(r.mission_id, r.id);
     delete from deck.open_logs where run_id = r.id;
   end loop;
-  perform set_config('deck.numbering', 'off', true);
-  delete from deck.cleared_keys where cleared_at < now() at time zone 'utc' - interval '24 hours';
+  delete from deck.cleared_keys where ctid = any (array(
+    select ctid from deck.cleared_keys where cleared_at < now() at time zone 'utc' - interval '24 hours' for update skip locked));
 end $$;

@@ -55,7 +55,8 @@ export const makeTokens = (secret: string): Tokens => {
         sub,
         role,
         missions: Array.isArray(missions) ? new Set(missions.map((m) => String(m).toLowerCase())) : missions,
-        expires: exp * 1000,
+        // As far as a time can be told.
+        expires: Math.min(exp * 1000, Date.UTC(9999, 11, 31)),
       }
     },
     sign: (claims, seconds) =>

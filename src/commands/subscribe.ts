@@ -1,7 +1,7 @@
 // subscribe { id, topic, after?, epoch? }: a seat in a topic, from after `after` on, or live only.
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
-import { allow } from '../access/policy.ts'
+import { allow, sees } from '../access/policy.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers, Session } from '../live/session.ts'
 import type { Place, Store } from '../log/store.ts'
@@ -36,11 +36,15 @@ export const makeSubscribe = (store: Pick<Store, 'place'>, hub: Hub) => {
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {
     const topic = parseTopic(text)
+    const { mission: ref } = topic
     // A topic named by its UUID needs no look-up.
-    const mission = await session.inTurn(
-      'id' in topic.mission ? Promise.resolve(topic.mission.id) : look(topic).then((place) => place.mission?.id),
-    )
-    const name = mission === undefined ? text : formatTopic(topic, mission)
+    const place = await session.inTurn('id' in ref ? Promise.resolve(undefined) : look(topic))
+    const mission =
+      'id' in ref ? ref.id : place?.mission && sees(session.actor, place.mission) ? place.mission.id : null
+    // The number of a mission that is gone, or seen no more, still means its seats until they are ended.
+    const seated = (name: string): boolean =>
+      'number' in ref && formatTopic(topic, hub.named(name, ref.number)) === name
+    const name = mission === null ? ([...session.seats.keys()].find(seated) ?? text) : formatTopic(topic, mission)
     session.leave(name)
     session.ok(id, { topic: name })
   }

@@ -72,6 +72,12 @@ const actors = new WeakMap<FastifyRequest, Actor>()
 export const askForToken = (app: FastifyInstance, tokens: Tokens): void => {
   app.addHook('onRequest', async (request) => {
     actors.set(request, await tokens.verify(bearer(request) ?? ''))
+    // The parser of queries leaves what is no UTF-8 as it stands.
+    try {
+      decodeURIComponent(request.url.slice(request.url.indexOf('?') + 1))
+    } catch {
+      throw deny('bad_request', 'the query is not UTF-8')
+    }
   })
 }
 

@@ -39,6 +39,8 @@ export type Hub = {
   deliver(topic: string, from: number, page: Page): void
   /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
   recheck(seats: Iterable<Seat>): void
+  /** The id of the mission that a seat's topic is of, if this is its number as far as is known; otherwise ''. */
+  named(topic: string, number: number): string
   /** Missions with seats, for the look at their rights once a second. */
   missions(): string[]
   /** Rights as read at `asOf`; undefined for a mission that is gone. */
@@ -227,6 +229,10 @@ export const makeHub = (options: {
         const rights = missions.get(topicParts(seat.topic).mission)?.rights
         if (!seat.gone && (!rights || !sees(seat.receiver.actor, rights))) end(seat)
       }
+    },
+    named(topic, number) {
+      const { mission } = topicParts(topic)
+      return missions.get(mission)?.rights?.number === number ? mission : ''
     },
     missions: () => [...missions.keys()],
     setRights,

@@ -7,7 +7,7 @@ import pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionPatch, MissionRights, NewDodItem, NewMission, NewTestRun, TestRunPatch } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import { isRetryable } from './database.ts'
+import { isRetryable, sqlState } from './database.ts'
 import { missionByRef, refValues, toRights } from './store.ts'
 
 /** Throws if the change is not allowed to this mission (undefined: there is none). */
@@ -19,22 +19,30 @@ const progress = `(select jsonb_build_object('completed', count(*) filter (where
   from dod_items where mission_id = m.id)`
 const items = `(select coalesce(jsonb_agg(deck.dod_item_json(d) order by d.ordinal), '[]') from dod_items d where d.mission_id = m.id)`
 
-export const makeChanges = (pool: pg.Pool) => {
-  /** Runs `change` in a transaction; `settle` ends it. Deadlocks and serialization failures are tried again. */
+/** `pool` reads, `writes` changes. */
+export const makeChanges = (pool: pg.Pool, writes: pg.Pool) => {
+  /**
+   * Runs `change` in a transaction; `settle` ends it. Deadlocks and serialization failures are tried again. So are locks
+   * that somebody holds, with the connection given back in between: changes of other missions need it meanwhile.
+   */
   const transaction = async <T>(change: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
+    const patience = performance.now() + 3000
     for (let tries = 1; ; tries++) {
-      const client = await pool.connect()
+      const client = await writes.connect()
       let broken: Error | undefined
+      let pause: number
       try {
-        await client.query('begin')
+        await client.query(`begin; set local lock_timeout = '50ms'`)
         return await change(client)
       } catch (error) {
         await client.query('rollback').catch((failed: Error) => (broken = failed))
-        if (!isRetryable(error) || tries === 5) throw error
-        await delay(Math.random() * 10 * tries)
+        const locked = sqlState(error) === '55P03'
+        if (locked ? performance.now() > patience : !isRetryable(error) || tries >= 5) throw error
+        pause = locked ? 100 + Math.random() * 100 : Math.random() * 10 * tries
       } finally {
         client.release(broken)
       }
+      await delay(pause)
     }
   }
 
@@ -156,12 +164,20 @@ export const makeChanges = (pool: pg.Pool) => {
       return { mission: toRights(rows[0]), json: rows[0]?.json ?? '' }
     },
 
-    clearChat: (ref: MissionRef, allow: Allow, citizen: string, by: string): Promise<void> =>
-      transaction(async (client) => {
+    async clearChat(ref: MissionRef, allow: Allow, citizen: string, by: string): Promise<void> {
+      const { id, cleared } = await transaction(async (client) => {
         const id = await enter(client, ref, allow)
-        await client.query('select deck.clear_chat($1, $2, $3)', [id, citizen, by])
+        const { rows } = await client.query<{ cleared: number }>('select deck.clear_chat($1, $2, $3) as cleared', [
+          id,
+          citizen,
+          by,
+        ])
         await client.query('commit')
-      }),
+        return { id, cleared: rows[0]?.cleared }
+      })
+      // Messages that somebody had locked: gone, or to be removed now that no head is held.
+      await pool.query('select deck.remove_messages($1, $2, $3, false)', [id, citizen, cleared])
+    },
 
     // The checklist
 
@@ -335,21 +351,31 @@ export const makeChanges = (pool: pg.Pool) => {
         return rows[0]?.seq ?? 0
       }),
 
-    /** The next chunks of a run's log after `seq`, from its last replacement on. */
-    async logChunks(mission: string, run: string, after: number, limit: number) {
-      const { rows } = await pool.query<{ seq: number; chunk: string }>({
-        name: 'log-chunks',
-        text: `select seq, data ->> 'chunk' as chunk from deck.events e
-               where topic = $1 and seq > $2 and seq >= coalesce(
-                 (select max(r.seq) from deck.events r where r.topic = $1 and r.event = 'log.replaced'), 0)
-               order by seq limit $3`,
-        values: [`missions/${mission}/tests/${run}/logs`, after, limit],
+    /** The text of a run's log as of the first read, a few chunks at a time; throws if some of it is deleted meanwhile. */
+    async *logText(mission: string, run: string): AsyncGenerator<string> {
+      const topic = `missions/${mission}/tests/${run}/logs`
+      const bounds = await pool.query<{ first: number; last: number }>({
+        name: 'log-bounds',
+        text: `select coalesce(max(seq) filter (where event = 'log.replaced'), min(seq), 1) as first, coalesce(max(seq), 0) as last
+               from deck.events where topic = $1`,
+        values: [topic],
       })
-      return rows
+      const { first = 1, last = 0 } = bounds.rows[0] ?? {}
+      for (let next = first; next <= last;) {
+        const { rows } = await pool.query<{ seq: number; chunk: string }>({
+          name: 'log-chunks',
+          text: `select seq, data ->> 'chunk' as chunk from deck.events
+                 where topic = $1 and seq >= $2 and seq <= $3 order by seq limit 4`,
+          values: [topic, next, last],
+        })
+        if (rows[0]?.seq !== next) throw new Error('the log went while it was read')
+        for (const { chunk } of rows) yield chunk
+        next += rows.length
+      }
     },
 
     /** House-keeping that every instance does now and then. */
-    tidy: async (): Promise<void> => void (await pool.query('select deck.tidy()')),
+    tidy: async (): Promise<void> => void (await writes.query('select deck.tidy()')),
   }
 }
 export type Changes = ReturnType<typeof makeChanges>

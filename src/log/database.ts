@@ -12,8 +12,10 @@ export type DatabaseOptions = {
 }
 
 export type Database = {
-  /** requests and look-ups */
+  /** reads and look-ups, none of which waits for a lock */
   main: pg.Pool
+  /** changes of missions, checklists and runs: one that waits for somebody's lock holds up no reader */
+  changes: pg.Pool
   /** the writer's batches and its waiting lane */
   writer: pg.Pool
   /** the tail's reads */
@@ -68,7 +70,7 @@ export const openDatabase = async (
   const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
     connectionString: await withSsl(connectionString),
     application_name: `mission-deck ${name}`,
-    options: '-c timezone=UTC -c search_path=public',
+    options: '-c timezone=UTC -c datestyle=ISO -c search_path=public',
     connectionTimeoutMillis: 3000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -87,16 +89,18 @@ export const openDatabase = async (
     made.on('error', onError)
     return made
   }
-  const main = pool(Math.max(1, poolMax - 2))
   const writer = pool(2)
+  const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)))
+  const main = pool(Math.max(1, poolMax - 2 - changes.options.max))
   const tail = pool(1)
   return {
     main,
+    changes,
     writer,
     tail,
     direct: await config(directUrl, 'session'),
     close: async () => {
-      await Promise.all([main.end(), writer.end(), tail.end()])
+      await Promise.all([main.end(), changes.end(), writer.end(), tail.end()])
     },
   }
 }

@@ -1,4 +1,5 @@
-// Missions by their id or number, remembered for up to a second: what a sender's rights are asked of.
+// Missions by their id or number: what a sender's rights are asked of. Those asked by id are remembered for up to a
+// second; a number is looked up each time, since it may come to be another mission's.
 // Readers don't use it: their rights come with the rows. A write whose right rests on the assignment is checked again
 // where it is committed.
 import type { MissionRights } from '../protocol/rows.ts'
@@ -14,14 +15,16 @@ export const makeMissions = (store: Pick<Store, 'place'>, maxAge: number, maxSiz
   const known = new Map<string, { at: number; found: Promise<MissionRights | undefined> }>()
   return {
     async find(ref, fits) {
-      const name = 'id' in ref ? ref.id : String(ref.number)
+      const ask = () => store.place({ mission: ref, suffix: '', run: null }).then(({ mission }) => mission)
+      if ('number' in ref) return ask()
+      const name = ref.id
       const now = performance.now()
       const hit = known.get(name)
       if (hit && now - hit.at < maxAge) {
         const mission = await hit.found
         if (fits(mission)) return mission
       }
-      const found = store.place({ mission: ref, suffix: '', run: null }).then(({ mission }) => mission)
+      const found = ask()
       // Re-inserted, so that the oldest stand first.
       known.delete(name)
       known.set(name, { at: now, found })

@@ -61,8 +61,10 @@ type Pending = {
 
 type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
 
-// How long the lane waits for a lock before it lets other topics have a turn.
-const laneWait = 100
+// How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic; and
+// how long a topic whose lock did not come is only looked at, so that others don't wait behind it.
+const laneWait = 50
+const heldFor = 500
 
 export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error: unknown) => void): Writer => {
   let queue: Pending[] = []
@@ -175,7 +177,10 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
         }
         // One bad entry fails alone: the batch is tried entry by entry.
         const busy: Pending[] = []
-        for (const pending of unanswered) busy.push(...(await attempt([pending], wait)))
+        for (const pending of unanswered)
+          // Not before an earlier one of its topic.
+          if (busy.some(({ entry }) => entry.topic === pending.entry.topic)) busy.push(pending)
+          else busy.push(...(await attempt([pending], wait)))
         return busy
       }
     }
@@ -226,32 +231,37 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
       lanes.set(topic, lane)
       fronts.push(...lane)
     }
-    const before = fronts.length
-    const busy = await attempt(take(fronts), wait)
+    const taken = take(fronts)
+    const busy = await attempt(taken, wait)
     for (const topic of topics) {
       const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
       if (lane.length === 0) lanes.delete(topic)
       else lanes.set(topic, lane)
     }
-    return busy.length < before
+    return busy.length < taken.length
   }
 
   const runLanes = async (): Promise<void> => {
     if (laneRunning) return
     laneRunning = true
+    // Topics that nobody holds, as far as is known, go together: new chats, whose heads are yet to be made, come by the
+    // hundred. A group in vain is halved until those of one mission are left; they have their turns alone, now and then.
+    const held = new Map<string, number>()
+    let together = Infinity
     while (lanes.size > 0) {
-      await advance([...lanes.keys()], 0)
-      const [next] = lanes.keys()
-      if (next === undefined) break
-      const moved = await advance([next], laneWait)
-      // The next turn is another topic's.
-      const lane = lanes.get(next)
-      if (lane) {
-        lanes.delete(next)
-        lanes.set(next, lane)
-      }
-      // With the database away a call fails at once: 50 ms keep this from spinning.
-      if (!moved) await new Promise((resolve) => setTimeout(resolve, 50))
+      const looked = await advance([...lanes.keys()], 0)
+      const now = performance.now()
+      for (const topic of held.keys()) if (!lanes.has(topic)) held.delete(topic)
+      const free = [...lanes.keys()].filter((topic) => !held.has(topic)).sort()
+      const alone = [...held].find(([, until]) => until < now)?.[0]
+      const turn = free.length > 0 ? free.slice(0, together) : alone === undefined ? [] : [alone]
+      const moved = await advance(turn, laneWait)
+      // Only what somebody holds, or the database is away: look again soon.
+      if (!looked && !moved) await new Promise((resolve) => setTimeout(resolve, 25))
+      for (const topic of turn) held.delete(topic)
+      if (moved) together *= 2
+      else if (new Set(turn.map((topic) => topicParts(topic).mission)).size > 1) together = turn.length >> 1
+      else for (const topic of turn) held.set(topic, performance.now() + heldFor)
     }
     laneRunning = false
     if (queue.length > 0) void pump()

@@ -36,7 +36,8 @@ const missionFields = {
   budget: Type.Integer(int32),
   deadline: Type.String({
     description: 'RFC 3339',
-    pattern: '^\\d{4}-\\d\\d-\\d\\d[Tt ]\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?([Zz]|[+-]\\d\\d:\\d\\d)$',
+    // The clock is checked here, since Postgres takes 24:00 for the next day; days of months by Postgres.
+    pattern: '^\\d{4}-\\d\\d-\\d\\d[Tt ]([01]\\d|2[0-3]):[0-5]\\d:([0-5]\\d|60)(\\.\\d{1,9})?([Zz]|[+-]\\d\\d:\\d\\d)$',
   }),
   assigned_to: Type.String({ minLength: 1, maxLength: 256, description: "the responsible user's sub" }),
 }

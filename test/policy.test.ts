@@ -1,0 +1,242 @@
+// Who may do what over HTTP: every action by every kind of token, on missions it may see and on those it may not.
+// What may not be seen answers as what does not exist, before anything else; what is refused changes nothing.
+import { randomUUID } from 'node:crypto'
+import { SignJWT, UnsecuredJWT } from 'jose'
+import t from 'tap'
+import type { Role } from '../src/access/actor.ts'
+import { refused } from './forms.ts'
+import { admin, alice, bob, makeMission, rafael, secret, startDeck, token, type Answer, type Json } from './helper.ts'
+
+const { database, instance } = await startDeck(t)
+const { request } = instance
+
+type Place = { mission: string; item: unknown; run: unknown }
+type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
+const everyone: Role[] = ['user', 'citizen', 'admin']
+// A deletion stands last: it takes the place of the others away.
+const actions: Action[] = [
+  ...['', '/chat', '/chat/rafael', '/chat/sofia', '/dod', '/tests', '/tests/latest'].map((path) => ({
+    method: 'GET',
+    path: ({ mission }: Place) => mission + path,
+    status: 200,
+    may: everyone,
+  })),
+  { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/logs`, status: 200, may: everyone },
+  { method: 'POST', path: (p) => `${p.mission}/chat/rafael`, body: { message: 'x' }, status: 201, may: everyone },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/chat/sofia`,
+    body: { message: 'x' },
+    status: 201,
+    may: ['user', 'admin'],
+  },
+  { method: 'DELETE', path: (p) => `${p.mission}/chat/rafael`, status: 204, may: ['admin'] },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/dod`,
+    body: { text: 'x', category: 'tests' },
+    status: 201,
+    may: ['citizen', 'admin'],
+  },
+  {
+    method: 'PATCH',
+    path: (p) => `${p.mission}/dod/${p.item}`,
+    body: { completed: true },
+    status: 200,
+    may: ['user', 'admin'],
+  },
+  { method: 'POST', path: (p) => `${p.mission}/dod/complete`, status: 200, may: ['user', 'admin'] },
+  { method: 'POST', path: (p) => `${p.mission}/dod/reset`, status: 200, may: ['user', 'admin'] },
+  { method: 'DELETE', path: (p) => `${p.mission}/dod/${p.item}`, status: 200, may: ['admin'] },
+  { method: 'POST', path: (p) => `${p.mission}/tests/run`, status: 202, may: everyone },
+  { method: 'POST', path: (p) => `${p.mission}/tests`, body: {}, status: 201, may: ['citizen', 'admin'] },
+  {
+    method: 'PATCH',
+    path: (p) => `${p.mission}/tests/${p.run}`,
+    body: { status: 'passed' },
+    status: 200,
+    may: ['citizen', 'admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/tests/${p.run}/logs`,
+    body: 'x',
+    status: 200,
+    may: ['citizen', 'admin'],
+  },
+  { method: 'PATCH', path: (p) => p.mission, body: { title: 'New' }, status: 200, may: ['admin'] },
+  { method: 'DELETE', path: (p) => p.mission, status: 204, may: ['admin'] },
+]
+const act = ({ method, path, body }: Action, place: Place, bearer?: string): Promise<Answer> =>
+  request(method, path(place), bearer, body, typeof body === 'string' ? { 'content-type': 'text/plain' } : {})
+
+const makePlace = async (): Promise<Place & { id: string; number: number }> => {
+  const made = await makeMission(instance)
+  const mission = `/api/missions/${made.id}`
+  const item = (await request('POST', `${mission}/dod`, admin, { text: 'x', category: 'tests' })).json['id']
+  const run = (await request('POST', `${mission}/tests`, admin, { logs: 'log' })).json['id']
+  await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
+  return { ...made, mission, item, run }
+}
+/** All that can be read of a mission. */
+const look = async (place: Place): Promise<string> =>
+  (await Promise.all(actions.slice(0, 9).map((action) => act(action, place, admin)))).map(({ text }) => text).join('\n')
+
+const exp = 600
+void t.test(
+  'every role may do what the contract gives it on the missions that it sees, and nothing else',
+  async (t) => {
+    const seeing: [name: string, role: Role, bearer: (place: { id: string; number: number }) => Promise<string>][] = [
+      ['the user it is assigned to', 'user', () => Promise.resolve(alice)],
+      ['that user with an empty claim', 'user', () => token({ sub: 'alice', role: 'user', missions: [] }, exp)],
+      ['a user with its UUID', 'user', ({ id }) => token({ sub: 'u', role: 'user', missions: [1, id] }, exp)],
+      [
+        'a user with its UUID in capitals',
+        'user',
+        ({ id }) => token({ sub: 'u', role: 'user', missions: [id.toUpperCase()] }),
+      ],
+      ['a user with its number', 'user', ({ number }) => token({ sub: 'u', role: 'user', missions: [number] })],
+      ['a user with *', 'user', () => token({ sub: 'u', role: 'user', missions: '*' })],
+      ['a citizen', 'citizen', () => Promise.resolve(rafael)],
+      [
+        'a citizen with its number',
+        'citizen',
+        ({ number }) => token({ sub: 'rafael', role: 'citizen', missions: [number] }),
+      ],
+      ['a citizen with *', 'citizen', () => token({ sub: 'rafael', role: 'citizen', missions: '*' })],
+      ['an admin', 'admin', () => Promise.resolve(admin)],
+      ['an admin with an empty claim', 'admin', () => token({ sub: 'root', role: 'admin', missions: [] })],
+    ]
+    await Promise.all(
+      seeing.map(async ([name, role, make]) => {
+        const place = await makePlace()
+        const bearer = await make(place)
+        for (const action of actions) {
+          const what = `${name}: ${action.method} ${action.path({ ...place, mission: '' })}`
+          if (action.may.includes(role)) t.equal((await act(action, place, bearer)).status, action.status, what)
+          else {
+            const before = await look(place)
+            refused(t, await act(action, place, bearer), 403, 'forbidden', what)
+            t.equal(await look(place), before, `${what} changes nothing`)
+          }
+        }
+        const body = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'alice' }
+        const created = await request('POST', '/api/missions', bearer, body)
+        if (role === 'admin') t.equal(created.status, 201)
+        else refused(t, created, 403, 'forbidden', `${name}: POST /api/missions`)
+      }),
+    )
+  },
+)
+
+void t.test('a mission that one may not see is not there, nor is one that does not exist', async (t) => {
+  const place = await makePlace()
+  const other = await makePlace()
+  const blind: [name: string, bearer: string][] = [
+    ['a user', bob],
+    ['a user with others', await token({ sub: 'bob', role: 'user', missions: [other.id, other.number] })],
+    ['a user of a like name', await token({ sub: 'Alice', role: 'user' })],
+    ['a citizen with others', await token({ sub: 'rafael', role: 'citizen', missions: [other.id] })],
+    ['a citizen with none', await token({ sub: 'rafael', role: 'citizen', missions: [] })],
+    ['a citizen named like the assignee', await token({ sub: 'alice', role: 'citizen', missions: [] })],
+  ]
+  const before = await look(place)
+  for (const [name, bearer] of blind) {
+    const [answers, missing] = await Promise.all([
+      Promise.all(actions.map((action) => act(action, place, bearer))),
+      Promise.all(actions.map((action) => act(action, { ...place, mission: `/api/missions/${randomUUID()}` }, bearer))),
+    ])
+    for (const [n, answer] of answers.entries()) {
+      refused(t, answer, 404, 'not_found', `${name}: ${actions[n]?.method} ${actions[n]?.path(place)}`)
+      t.equal(answer.text, missing[n]?.text, 'told like one that does not exist')
+    }
+  }
+  t.equal(await look(place), before, 'nothing was changed')
+  const gone = { ...place, mission: '/api/missions/2147483646' }
+  for (const action of actions) refused(t, await act(action, gone, admin), 404, 'not_found', action.path(gone))
+})
+
+void t.test('sender and author come from the token; an admin may set them', async (t) => {
+  const { mission } = await makePlace()
+  const post = async (bearer: string, more: Json, citizen = 'rafael'): Promise<unknown> => {
+    const { status, json } = await request('POST', `${mission}/chat/${citizen}`, bearer, { message: 'x', ...more })
+    return status === 201 ? [json['sender'], json['author']] : status
+  }
+  t.strictSame(await post(alice, {}), ['user', 'alice'])
+  t.strictSame(await post(alice, { sender: 'citizen', author: 'rafael' }), ['user', 'alice'])
+  t.strictSame(await post(alice, { sender: null, author: 5 }), ['user', 'alice'])
+  t.strictSame(await post(rafael, {}), ['citizen', 'rafael'])
+  t.strictSame(await post(rafael, { sender: 'user', author: 'alice' }), ['citizen', 'rafael'])
+  t.strictSame(await post(admin, {}), ['user', 'root'])
+  t.strictSame(await post(admin, { sender: 'citizen' }), ['citizen', 'root'])
+  t.strictSame(await post(admin, { author: 'zoë 😀' }), ['user', 'zoë 😀'])
+  t.strictSame(await post(admin, { sender: 'citizen', author: null }), ['citizen', null])
+  for (const more of [{ sender: 'admin' }, { sender: 1 }, { author: '' }, { author: 5 }, { author: 'x'.repeat(257) }])
+    t.equal(await post(admin, more), 400, JSON.stringify(more))
+})
+
+void t.test('rights follow the assignment at once', async (t) => {
+  const { id, mission } = await makePlace()
+  const post = async (bearer: string): Promise<number> =>
+    (await request('POST', `${mission}/chat/rafael`, bearer, { message: 'x' })).status
+  const both = async (): Promise<number[]> => [await post(alice), await post(bob)]
+  t.strictSame(await both(), [201, 404])
+  await request('PATCH', mission, admin, { assigned_to: 'bob' })
+  t.strictSame(await both(), [404, 201], 'by HTTP')
+  await database.query(`update missions set assigned_to = 'alice' where id = $1`, [id])
+  t.strictSame(await both(), [201, 404], 'by SQL')
+  const claim = await token({ sub: 'bob', role: 'user', missions: [id] })
+  await request('PATCH', mission, admin, { assigned_to: 'carol' })
+  t.equal(await post(claim), 201, 'a claim does not')
+})
+
+void t.test('without a valid token there is nothing', async (t) => {
+  const place = await makePlace()
+  const sign = (claims: Json, key = secret, alg = 'HS256'): Promise<string> =>
+    new SignJWT(claims).setProtectedHeader({ alg }).sign(new TextEncoder().encode(key))
+  const now = Math.floor(Date.now() / 1000)
+  const good = { sub: 'alice', role: 'user', exp: now + 600 }
+  const bad: [name: string, bearer: string][] = [
+    ['none', ''],
+    ['junk', 'junk'],
+    ['almost one', 'a.b.c'],
+    ['expired', await sign({ ...good, exp: now - 1 })],
+    ['without exp', await sign({ ...good, exp: undefined })],
+    ['an exp that is text', await sign({ ...good, exp: `${now + 600}` }).catch(() => 'junk')],
+    ['not yet valid', await sign({ ...good, nbf: now + 600 })],
+    ['another secret', await sign(good, 'another secret that is longer than 32 bytes')],
+    ['another algorithm', await sign(good, secret, 'HS512')],
+    ['unsigned', new UnsecuredJWT(good).encode()],
+    ['cut', (await sign(good)).slice(0, -2)],
+    ['without sub', await sign({ ...good, sub: undefined })],
+    ['an empty sub', await sign({ ...good, sub: '' })],
+    ['U+0000 in sub', await sign({ ...good, sub: 'a\0' })],
+    ['without role', await sign({ ...good, role: undefined })],
+    ['another role', await sign({ ...good, role: 'root' })],
+    ['roles', await sign({ ...good, role: ['admin'] })],
+    ['missions that are no list', await sign({ ...good, missions: 'all' })],
+    ['missions that are null', await sign({ ...good, missions: null })],
+    ['missions that name none', await sign({ ...good, missions: [{}] })],
+  ]
+  for (const [name, bearer] of bad)
+    for (const path of [place.mission, '/api/missions'])
+      refused(t, await request('GET', path, bearer), 401, 'unauthorized', name)
+  for (const action of actions) refused(t, await act(action, place), 401, 'unauthorized', action.path(place))
+  for (const authorization of [alice, `Basic ${alice}`, 'Bearer', `Bearer ${alice}, Bearer ${alice}`])
+    refused(
+      t,
+      await request('GET', place.mission, '', undefined, { authorization }),
+      401,
+      'unauthorized',
+      authorization,
+    )
+  const query = await request('GET', `${place.mission}?token=${alice}&access_token=${alice}`)
+  refused(t, query, 401, 'unauthorized', 'a token in the address')
+  const lower = await request('GET', place.mission, '', undefined, { authorization: `bearer ${alice}` })
+  t.equal(lower.status, 200, 'the scheme in either case')
+  const far = await sign({ ...good, exp: 1e18 })
+  t.equal((await request('GET', place.mission, far)).status, 200, 'an exp that is no time any more')
+  const socket = await instance.connect(far)
+  t.match((await socket.frame((frame) => frame['type'] === 'welcome'))['expires_at'], /^9999-/)
+})

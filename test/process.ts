@@ -1,0 +1,45 @@
+// Servers as processes of their own, for tests that stop or kill them and for long runs.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { secret, until } from './helper.ts'
+
+export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
+
+export const root = fileURLToPath(new URL('..', import.meta.url))
+// The loaders of this test's own process: the server runs from its sources.
+const main = [process.execPath, ...process.execArgv, fileURLToPath(new URL('../src/main.ts', import.meta.url))]
+
+/** Starts a server (on the embedded database, if `env` names no DATABASE_URL); killed at the end of the test. */
+export const spawnServer = async (t: Test, env: Record<string, string>, command = main): Promise<Server> => {
+  const [file = '', ...args] = command
+  const child = spawn(file, args, {
+    cwd: root,
+    env: {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      LOG_LEVEL: 'warn',
+      JWT_SECRET: secret,
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  child.stdout.on('data', (data: Buffer) => (output += data.toString()))
+  child.stderr.on('data', (data: Buffer) => (output += data.toString()))
+  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+  })
+  const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(output)?.[1]
+  await until(
+    () => {
+      if (child.exitCode !== null) throw new Error(`the server ended:\n${output}`)
+      return address() !== undefined
+    },
+    'the server to start',
+    30_000,
+  )
+  return { url: address() ?? '', process: child, output: () => output, exited: () => exit }
+}
