@@ -343,7 +343,10 @@ void t.test('200 senders on one instance: far fewer commits than messages', asyn
     'the statistics',
   )
   const messages = senders.reduce((sum, { times }) => sum + times.length, 0)
-  t.strictSame(senders.flatMap(({ errors }) => errors), [])
+  t.strictSame(
+    senders.flatMap(({ errors }) => errors),
+    [],
+  )
   t.ok(after - before < messages / 3)
   t.comment(
     `200 senders: ${Math.round(messages / seconds)} messages/s, ${Math.round((after - before) / seconds)} commits/s (all of the database)`,
