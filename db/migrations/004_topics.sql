@@ -187,8 +187,14 @@ select topic, seq, event, data || jsonb_build_object('seq', seq), at from number
 
 alter table missions alter column number set not null;
 create unique index if not exists missions_number on missions (number);
+create index if not exists dod_items_mission on dod_items (mission_id, ordinal);
+-- A key's name among all chats and authors, as one text: an index on the four columns begins like chat_messages_topic_seq, and
+-- a plan made without statistics walks through a whole chat by that one to find a key. (No citizen or key has a line feed.)
+create or replace function deck.key_name(mission uuid, citizen text, author text, key text) returns text
+language sql immutable parallel safe
+  return mission::text || citizen || E'\n' || key || E'\n' || coalesce(author, '');
 -- Only numbered rows: a transaction left open with the same key holds up nobody.
-create unique index if not exists chat_messages_key on chat_messages (mission_id, citizen, (coalesce(author, '')), key)
+create unique index if not exists chat_messages_key on chat_messages (deck.key_name(mission_id, citizen, author, key))
   where key is not null and seq is not null;
 -- Its columns are the prefix of chat_messages_topic_seq; one index less to write for each message.
 drop index if exists idx_chat_mission_citizen;

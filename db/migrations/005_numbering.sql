@@ -33,8 +33,10 @@ create or replace view deck.change as
 
 -- Gives the seqs, under the heads' locks.
 create or replace function deck.give_seqs() returns void language plpgsql
--- Its plans are kept for a session: one made while a table was small must not scan it once it is large.
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+-- Its plans are kept for a session: one made while a table was small must not read all of it once it is large. What is
+-- left are nested loops over indexes.
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   moment constant timestamp := clock_timestamp() at time zone 'utc';
   hint_topics text[];
@@ -58,30 +60,35 @@ begin
   if exists (
     select from deck.change x
     join public.chat_messages c on c.id = x.row_id
-    join public.chat_messages s on s.mission_id = c.mission_id and s.citizen = c.citizen
-                               and coalesce(s.author, '') = coalesce(c.author, '') and s.key = c.key
-    where x.event is null and s.seq is not null
+    join public.chat_messages s on deck.key_name(s.mission_id, s.citizen, s.author, s.key)
+                                 = deck.key_name(c.mission_id, c.citizen, c.author, c.key)
+    where x.event is null and s.key is not null and s.seq is not null
   ) then
     raise unique_violation using message = 'this key was used before', constraint = 'chat_messages_key';
   end if;
 
   perform set_config('deck.numbering', 'on', true);
   with
-    change as materialized (select * from deck.change where event is distinct from 'floor'),
-    head as materialized (
-      select t.topic, greatest(h.floor, c.seq, e.seq) as seq, greatest(moment, c.at, e.at) as at
-      from (select distinct topic, mission_id from change) t
-      join deck.heads h on h.topic = t.topic
-      left join lateral (
-        select seq, at from public.chat_messages
-        where substr(t.topic, 46, 6) = '/chat/' and mission_id = t.mission_id and citizen = substr(t.topic, 52) and seq is not null
-        order by seq desc limit 1) c on true
-      left join lateral (select seq, at from deck.events where topic = t.topic order by seq desc limit 1) e on true
+    change as materialized (
+      select c.*, row_number() over (partition by c.topic order by c.stmt, c.ord) as nth
+      from deck.change c where c.event is distinct from 'floor'
     ),
+    -- Where the topic stands is looked up for the first of its changes, and handed to the others.
     x as materialized (
-      select c.topic, c.row_id, c.event, c.data, h.at,
-        h.seq + row_number() over (partition by c.topic order by c.stmt, c.ord) as seq
-      from change c join head h on h.topic = c.topic
+      select c.topic, c.row_id, c.event, c.data,
+        max(h.seq) over (partition by c.topic) + c.nth as seq, max(h.at) over (partition by c.topic) as at
+      from change c
+      left join lateral (
+        select greatest(h.floor, m.seq, e.seq) as seq, greatest(moment, m.at, e.at) as at
+        from deck.heads h
+        left join lateral (
+          select seq, at from public.chat_messages
+          where substr(c.topic, 46, 6) = '/chat/' and mission_id = c.mission_id and citizen = substr(c.topic, 52) and seq is not null
+          order by seq desc limit 1) m on true
+        left join lateral (select seq, at from deck.events where topic = c.topic order by seq desc limit 1) e on true
+        where h.topic = c.topic
+        limit 1
+      ) h on c.nth = 1
     ),
     messages as (
       update public.chat_messages c set seq = x.seq, at = x.at from x where x.event is null and c.id = x.row_id
@@ -106,7 +113,8 @@ begin
 end $$;
 
 create or replace function deck.number() returns trigger language plpgsql security definer
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   violated text;
 begin

@@ -13,8 +13,10 @@
 --           removed it less than 24 hours ago); 'gone' (no such mission, or another assignee); 'busy' (nothing was done).
 create or replace function deck.append(missions uuid[], topics text[], entries json, wait integer)
 returns table (n integer, outcome text, seq bigint, created_at text, saved json) language plpgsql
--- Its plans are kept for a session: one made while a table was small must not scan it once it is large.
-set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+-- Its plans are kept for a session: one made while a table was small must not read all of it once it is large. The tables
+-- are looked up by laterals with a limit, which are never turned into joins; what is joined comes in with the call.
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 #variable_conflict use_column
 declare
   free   uuid[];                             -- missions whose key share we hold
@@ -73,8 +75,7 @@ begin
       from json_to_recordset(append.entries) as e (
         n integer, topic text, mission uuid, citizen text, id uuid, sender text, author text, assigned text,
         message text, code_blocks jsonb, key text, again boolean)
-      left join (
-        select id, assigned_to from public.missions where id = any (append.missions)) m on m.id = e.mission
+      left join lateral (select id, assigned_to from public.missions where id = e.mission limit 1) m on true
       left join head h on h.topic = e.topic
       left join lateral (
         select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
@@ -82,9 +83,10 @@ begin
         from public.chat_messages s
         where s.id = coalesce(
           (select s.id from public.chat_messages s
-           where e.key is not null and s.mission_id = e.mission and s.citizen = e.citizen
-             and coalesce(s.author, '') = coalesce(e.author, '') and s.key = e.key and s.seq is not null),
+           where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(e.mission, e.citizen, e.author, e.key)
+             and s.key is not null and s.seq is not null),
           case when e.again then e.id end)
+        limit 1
       ) k on true
     ),
     fresh as materialized (

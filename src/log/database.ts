@@ -62,6 +62,19 @@ const withSsl = async (url: string): Promise<string> => {
   return parsed.href
 }
 
+// Prepared plans live as long as their session: one made while a table was small must not read all of it once it is large.
+// All that is asked here is served by nested loops over indexes.
+const settings = {
+  timezone: 'UTC',
+  datestyle: 'ISO',
+  search_path: 'public',
+  enable_seqscan: 'off',
+  enable_bitmapscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+  jit: 'off',
+}
+
 /** Opens the pools (their connections open as needed). */
 export const openDatabase = async (
   { url, directUrl, poolMax }: DatabaseOptions,
@@ -70,7 +83,9 @@ export const openDatabase = async (
   const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
     connectionString: await withSsl(connectionString),
     application_name: `mission-deck ${name}`,
-    options: '-c timezone=UTC -c datestyle=ISO -c search_path=public',
+    options: Object.entries(settings)
+      .map(([name, value]) => `-c ${name}=${value}`)
+      .join(' '),
     connectionTimeoutMillis: 3000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,

@@ -61,15 +61,20 @@ type Pending = {
 
 type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
 
-// How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic; and
-// how long a topic whose lock did not come is only looked at, so that others don't wait behind it.
+// How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic. A
+// topic whose lock did not come is only looked at for a while, then waited for briefly, also when all that waited for it has
+// been answered and more comes: others are not to wait behind it.
 const laneWait = 50
 const heldFor = 500
+const heldWait = 3
+const heldMemory = 30_000
 
 export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error: unknown) => void): Writer => {
   let queue: Pending[] = []
   const lanes = new Map<string, Pending[]>()
   const waiting = new Set<Pending>()
+  // Topics that somebody held for longer than that, and when their next turn is.
+  const held = new Map<string, number>()
   const byKey = new Map<string, Promise<Written>>()
   let bytes = 0
   let batchRunning = false
@@ -198,10 +203,22 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     return list.splice(0, n)
   }
 
+  let wake = (): void => {}
+  const nap = (ms: number): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+
   const toLane = (pending: Pending): void => {
-    const lane = lanes.get(pending.entry.topic)
+    const { topic } = pending.entry
+    const lane = lanes.get(topic)
     if (lane) lane.push(pending)
-    else lanes.set(pending.entry.topic, [pending])
+    else lanes.set(topic, [pending])
+    if (!held.has(topic)) wake()
   }
 
   const pump = async (): Promise<void> => {
@@ -223,8 +240,8 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     batchRunning = false
   }
 
-  /** Calls for the fronts of lanes; the lanes keep what is busy, in order. */
-  const advance = async (topics: string[], wait: number): Promise<boolean> => {
+  /** Calls for the fronts of lanes; the lanes keep what is busy, in order. -> the topics that moved on. */
+  const advance = async (topics: string[], wait: number): Promise<Set<string>> => {
     const fronts: Pending[] = []
     for (const topic of topics) {
       const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
@@ -232,36 +249,36 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
       fronts.push(...lane)
     }
     const taken = take(fronts)
-    const busy = await attempt(taken, wait)
+    const busy = new Set((await attempt(taken, wait)).map(({ entry }) => entry.topic))
     for (const topic of topics) {
       const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
       if (lane.length === 0) lanes.delete(topic)
       else lanes.set(topic, lane)
     }
-    return busy.length < taken.length
+    return new Set(taken.map(({ entry }) => entry.topic).filter((topic) => !busy.has(topic)))
   }
 
   const runLanes = async (): Promise<void> => {
     if (laneRunning) return
     laneRunning = true
-    // Topics that nobody holds, as far as is known, go together: new chats, whose heads are yet to be made, come by the
+    // Topics that nobody holds, as far as is known, wait together: new chats, whose heads are yet to be made, come by the
     // hundred. A group in vain is halved until those of one mission are left; they have their turns alone, now and then.
-    const held = new Map<string, number>()
     let together = Infinity
     while (lanes.size > 0) {
       const looked = await advance([...lanes.keys()], 0)
+      for (const topic of looked) held.delete(topic)
       const now = performance.now()
-      for (const topic of held.keys()) if (!lanes.has(topic)) held.delete(topic)
+      for (const [topic, next] of held) if (!lanes.has(topic) && next < now - heldMemory) held.delete(topic)
       const free = [...lanes.keys()].filter((topic) => !held.has(topic)).sort()
-      const alone = [...held].find(([, until]) => until < now)?.[0]
+      const alone = [...held].find(([topic, next]) => next < now && lanes.has(topic))?.[0]
       const turn = free.length > 0 ? free.slice(0, together) : alone === undefined ? [] : [alone]
-      const moved = await advance(turn, laneWait)
-      // Only what somebody holds, or the database is away: look again soon.
-      if (!looked && !moved) await new Promise((resolve) => setTimeout(resolve, 25))
-      for (const topic of turn) held.delete(topic)
-      if (moved) together *= 2
+      const moved = await advance(turn, free.length > 0 ? laneWait : heldWait)
+      for (const topic of moved) held.delete(topic)
+      if (moved.size > 0) together *= 2
       else if (new Set(turn.map((topic) => topicParts(topic).mission)).size > 1) together = turn.length >> 1
       else for (const topic of turn) held.set(topic, performance.now() + heldFor)
+      // Only what somebody holds, or the database is away: look again soon, or when another topic comes.
+      if (looked.size + moved.size === 0) await nap(25)
     }
     laneRunning = false
     if (queue.length > 0) void pump()
