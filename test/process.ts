@@ -1,5 +1,5 @@
 // Servers as processes of their own, for tests that stop or kill them and for long runs.
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { secret, until } from './helper.ts'
@@ -7,8 +7,9 @@ import { secret, until } from './helper.ts'
 export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
-// The loaders of this test's own process: the server runs from its sources.
-const main = [process.execPath, ...process.execArgv, fileURLToPath(new URL('../src/main.ts', import.meta.url))]
+const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url))
+execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
+const main = [process.execPath, fileURLToPath(new URL('../dist/main.js', import.meta.url))]
 
 /** Starts a server (on the embedded database, if `env` names no DATABASE_URL); killed at the end of the test. */
 export const spawnServer = async (t: Test, env: Record<string, string>, command = main): Promise<Server> => {
