@@ -278,7 +278,7 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
       else if (new Set(turn.map((topic) => topicParts(topic).mission)).size > 1) together = turn.length >> 1
       else for (const topic of turn) held.set(topic, performance.now() + heldFor)
       // Only what somebody holds, or the database is away: look again soon, or when another topic comes.
-      if (looked.size + moved.size === 0) await nap(25)
+      if (looked.size + moved.size === 0) await nap(100)
     }
     laneRunning = false
     if (queue.length > 0) void pump()
