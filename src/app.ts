@@ -21,8 +21,10 @@ import { openDatabase } from './log/database.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
+import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
+import { makeTransactions } from './log/transaction.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
 import { deny } from './protocol/errors.ts'
 
@@ -61,7 +63,9 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     onError,
   )
   const store = makeStore(database.main, database.tail)
-  const changes = makeChanges(database.main, database.changes)
+  const transactions = makeTransactions(database.changes)
+  const changes = makeChanges(database.main, transactions)
+  const runs = makeRuns(database.main, transactions)
   const missions = makeMissions(store, 1000, 10_000)
   const writer = makeWriter(
     database.writer,
@@ -130,7 +134,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     missionRoutes(api, changes)
     chatRoutes(api, { changes, missions, store, writer })
     dodRoutes(api, changes)
-    testRoutes(api, changes)
+    testRoutes(api, runs)
     done()
   })
   healthRoutes(http, {
@@ -175,7 +179,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
       await listener.start()
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
-        setInterval(() => void changes.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
+        setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
       )
       return http.listen({ host: config.host, port: config.port })
     },

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { allow } from '../access/policy.ts'
-import type { Changes } from '../log/changes.ts'
+import type { Runs } from '../log/runs.ts'
 import { deny } from '../protocol/errors.ts'
 import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
@@ -24,7 +24,7 @@ const fromCursor = (cursor: string): { at: string; id: string } => {
   return { at, id }
 }
 
-export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
+export const testRoutes = (app: FastifyInstance, log: Runs): void => {
   const runs = '/api/missions/:mission/tests'
   const one = `${runs}/:run`
 
@@ -34,7 +34,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     async (request, reply) => {
       const { limit = 50, cursor } = request.query
       const before = cursor === undefined ? {} : { before: fromCursor(cursor) }
-      const { mission, rows, next } = await changes.listRuns(named(request).mission, { limit, ...before })
+      const { mission, rows, next } = await log.listRuns(named(request).mission, { limit, ...before })
       allow(actorOf(request), 'read', mission)
       return json(reply, `{"test_runs":[${rows.join(',')}],"next":${JSON.stringify(next && toCursor(next))}}`)
     },
@@ -47,7 +47,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     },
     async (request, reply) => {
       const actor = actorOf(request)
-      const row = await changes.createRun(named(request).mission, (m) => allow(actor, 'run.write', m), request.body)
+      const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.write', m), request.body)
       return json(reply.status(201), row)
     },
   )
@@ -57,7 +57,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     { schema: describe('tests', 'Ask for a test run', ['mission'], { 202: TestRun }) },
     async (request, reply) => {
       const actor = actorOf(request)
-      const row = await changes.createRun(named(request).mission, (m) => allow(actor, 'run.ask', m), {})
+      const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.ask', m), {})
       return json(reply.status(202), row)
     },
   )
@@ -66,7 +66,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     const schema = describe('tests', summary, latest ? ['mission'] : ['mission', 'run'], { 200: TestRun })
     app.get(path, { schema }, async (request, reply) => {
       const { mission: ref } = named(request)
-      const { mission, json: row } = await changes.run(ref, latest ? null : named(request).run)
+      const { mission, json: row } = await log.run(ref, latest ? null : named(request).run)
       allow(actorOf(request), 'read', mission)
       if (row === null) throw deny('not_found', 'no such test run')
       return json(reply, row)
@@ -89,7 +89,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, run } = named(request)
-      return json(reply, await changes.changeRun(mission, (m) => allow(actor, 'run.write', m), run, request.body))
+      return json(reply, await log.changeRun(mission, (m) => allow(actor, 'run.write', m), run, request.body))
     },
   )
 
@@ -98,11 +98,11 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
     { schema: describe('tests', "A run's log", ['mission', 'run'], { 200: Type.String() }) },
     async (request, reply) => {
       const { mission: ref, run } = named(request)
-      const { mission, json: row } = await changes.run(ref, run)
+      const { mission, json: row } = await log.run(ref, run)
       allow(actorOf(request), 'read', mission)
       if (row === null) throw deny('not_found', 'no such test run')
       // As fast as the reader takes it; a failure on the way resets the connection.
-      return reply.type('text/plain; charset=utf-8').send(Readable.from(changes.logText(mission.id, run)))
+      return reply.type('text/plain; charset=utf-8').send(Readable.from(log.logText(mission.id, run)))
     },
   )
 
@@ -125,7 +125,7 @@ export const testRoutes = (app: FastifyInstance, changes: Changes): void => {
       async (request, reply) => {
         const actor = actorOf(request)
         const { mission, run } = named(request)
-        const seq = await changes.appendLog(mission, (m) => allow(actor, 'run.write', m), run, request.body)
+        const seq = await log.appendLog(mission, (m) => allow(actor, 'run.write', m), run, request.body)
         return json(reply, JSON.stringify({ seq }))
       },
     )

@@ -1,0 +1,144 @@
+// Test runs and their logs: what the API reads and changes of them, and their house-keeping.
+import type pg from 'pg'
+import { deny } from '../protocol/errors.ts'
+import type { NewTestRun, TestRunPatch } from '../protocol/rows.ts'
+import type { MissionRef } from '../protocol/topics.ts'
+import { missionByRef, refValues, toRights } from './store.ts'
+import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
+
+export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transactions) => {
+  const runRow = (id: string): string =>
+    `select deck.test_run_json(t)::text as json from test_runs t where id = ${quoted(id)}`
+
+  const json = (value: unknown): string | null | undefined =>
+    value === undefined || value === null ? value : JSON.stringify(value)
+
+  return {
+    async listRuns(ref: MissionRef, { before, limit }: { before?: { at: string; id: string }; limit: number }) {
+      const { rows } = await pool.query<{
+        mission_id: string
+        number: number
+        assigned_to: string
+        id: string | null
+        created_at: string
+        json: string
+      }>({
+        name: 'runs',
+        text: `select m.id as mission_id, m.number, m.assigned_to, r.*
+               from ${missionByRef} m
+               left join lateral (
+                 select t.id, t.created_at, deck.test_run_json(t)::text as json from test_runs t
+                 where t.mission_id = m.id
+                   and ($3::timestamptz is null or (t.created_at, t.id) < (${utc('$3')}, $4::uuid))
+                 order by t.created_at desc, t.id desc limit $5
+               ) r on true
+               order by r.created_at desc, r.id desc`,
+        values: [...refValues(ref), before?.at, before?.id, limit + 1],
+      })
+      const found = rows.filter(({ id }) => id !== null)
+      const page = found.slice(0, limit)
+      const last = page.at(-1)
+      return {
+        mission: toRights(rows[0]),
+        rows: page.map((row) => row.json),
+        next: found.length > limit && last ? { at: last.created_at, id: last.id ?? '' } : null,
+      }
+    },
+
+    /** One run of a mission, or (null) its newest; `json` is null if there is none. */
+    async run(ref: MissionRef, run: string | null) {
+      const { rows } = await pool.query<{
+        mission_id: string
+        number: number
+        assigned_to: string
+        json: string | null
+      }>({
+        name: run === null ? 'run-latest' : 'run',
+        text: `select m.id as mission_id, m.number, m.assigned_to, r.json
+               from ${missionByRef} m
+               left join lateral (
+                 select deck.test_run_json(t)::text as json from test_runs t
+                 where t.mission_id = m.id and ${run === null ? '$3::uuid is null' : 't.id = $3::uuid'}
+                 order by t.created_at desc, t.id desc limit 1
+               ) r on true`,
+        values: [...refValues(ref), run],
+      })
+      return { mission: toRights(rows[0]), json: rows[0]?.json ?? null }
+    },
+
+    createRun: (ref: MissionRef, allow: Allow, { status, summary, results, logs }: NewTestRun): Promise<string> =>
+      transaction(async (client) => {
+        const mission = await enter(client, ref, allow)
+        const { rows } = await client.query<{ id: string }>(
+          'insert into test_runs (mission_id, status, summary, results, logs) values ($1, $2, $3, $4, $5) returning id',
+          [mission, status ?? 'running', json(summary), json(results), logs],
+        )
+        return settle(client, runRow(rows[0]?.id ?? ''))
+      }),
+
+    changeRun: (ref: MissionRef, allow: Allow, run: string, patch: TestRunPatch): Promise<string> =>
+      transaction(async (client) => {
+        const mission = await enter(client, ref, allow)
+        const { text, values } = assignments([
+          ['status', plain, patch.status],
+          ['summary', plain, json(patch.summary)],
+          ['results', plain, json(patch.results)],
+        ])
+        const { rowCount } = await client.query(
+          `update test_runs set ${text || 'status = status'} where id = $1 and mission_id = ${quoted(mission)}`,
+          [run, ...values],
+        )
+        if (rowCount === 0) throw deny('not_found', 'no such test run')
+        return settle(client, runRow(run))
+      }),
+
+    // Logs
+
+    /** Appends a chunk; -> its seq (where the log stands, if the chunk is empty). */
+    appendLog: (ref: MissionRef, allow: Allow, run: string, chunk: string): Promise<number> =>
+      transaction(async (client) => {
+        const mission = await enter(client, ref, allow)
+        const there = await client.query('select from test_runs where id = $1 and mission_id = $2 for key share', [
+          run,
+          mission,
+        ])
+        if (there.rowCount === 0) throw deny('not_found', 'no such test run')
+        const { rows } = await client.query<{ seq: number }>(
+          chunk === ''
+            ? `select coalesce((select max(seq) from deck.events where topic = 'missions/' || $1::uuid || '/tests/' || $2::uuid || '/logs'), 0)
+                 as seq where $3 = ''`
+            : 'select deck.append_log($1, $2, $3) as seq',
+          [mission, run, chunk],
+        )
+        await client.query('commit')
+        return rows[0]?.seq ?? 0
+      }),
+
+    /** The text of a run's log as of the first read, a few chunks at a time; throws if some of it is deleted meanwhile. */
+    async *logText(mission: string, run: string): AsyncGenerator<string> {
+      const topic = `missions/${mission}/tests/${run}/logs`
+      const bounds = await pool.query<{ first: number; last: number }>({
+        name: 'log-bounds',
+        text: `select coalesce(max(seq) filter (where event = 'log.replaced'), min(seq), 1) as first, coalesce(max(seq), 0) as last
+               from deck.events where topic = $1`,
+        values: [topic],
+      })
+      const { first = 1, last = 0 } = bounds.rows[0] ?? {}
+      for (let next = first; next <= last;) {
+        const { rows } = await pool.query<{ seq: number; chunk: string }>({
+          name: 'log-chunks',
+          text: `select seq, data ->> 'chunk' as chunk from deck.events
+                 where topic = $1 and seq >= $2 and seq <= $3 order by seq limit 4`,
+          values: [topic, next, last],
+        })
+        if (rows[0]?.seq !== next) throw new Error('the log went while it was read')
+        for (const { chunk } of rows) yield chunk
+        next += rows.length
+      }
+    },
+
+    /** House-keeping that every instance does now and then. */
+    tidy: async (): Promise<void> => void (await pool.query('select deck.tidy()')),
+  }
+}
+export type Runs = ReturnType<typeof makeRuns>
