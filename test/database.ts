@@ -90,3 +90,12 @@ export const freshDatabase = async (t: Test): Promise<FreshDatabase> => {
   }
   return { url: url.href, adminUrl, query, connect }
 }
+
+/** A mission inserted by SQL; -> its id. */
+export const insertMission = async (database: FreshDatabase): Promise<string> => {
+  const [row] = await database.query(
+    `insert into missions (title, client, budget, deadline, status, assigned_to)
+     values ('A mission', 'Acme', 300, '2030-01-01', 'active', 'person1') returning id`,
+  )
+  return String(row?.['id'])
+}

@@ -6,20 +6,12 @@ import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
 import { migrate } from '../src/log/migrate.ts'
-import { freshDatabase, type Row } from './database.ts'
+import { freshDatabase, insertMission, type Row } from './database.ts'
 
 const db = await freshDatabase(t)
 await migrate(await db.connect(), () => undefined)
 
-const newMission = async (): Promise<string> => {
-  const id = randomUUID()
-  await db.query(
-    `insert into missions (id, title, client, budget, deadline, status, assigned_to)
-     values ($1, 'A mission', 'Acme', 300, '2030-01-01', 'active', 'person1')`,
-    [id],
-  )
-  return id
-}
+const newMission = (): Promise<string> => insertMission(db)
 
 const connect = async (lockTimeout: string): Promise<pg.Client> => {
   const client = await db.connect()

@@ -7,7 +7,7 @@ import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
 import { migrate } from '../src/log/migrate.ts'
-import { freshDatabase, type Row } from './database.ts'
+import { freshDatabase, insertMission, type Row } from './database.ts'
 
 const db = await freshDatabase(t)
 await migrate(await db.connect(), () => undefined)
@@ -18,15 +18,7 @@ const isSuperuser = (await admin.query<Row>('select rolsuper from pg_roles where
   'rolsuper'
 ]
 
-const newMission = async (): Promise<string> => {
-  const id = randomUUID()
-  await db.query(
-    `insert into missions (id, title, client, budget, deadline, status, assigned_to)
-     values ($1, 'A mission', 'Acme', 300, '2030-01-01', 'active', 'person1')`,
-    [id],
-  )
-  return id
-}
+const newMission = (): Promise<string> => insertMission(db)
 
 /** A connection that would rather fail than wait for a foreign transaction. */
 const impatient = async (): Promise<pg.Client> => {
