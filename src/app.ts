@@ -1,7 +1,8 @@
 // buildApp(config): makes each part once and joins them. The process (signals, embedded database, output) is main.ts's.
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import Fastify, { LogController, type FastifyInstance } from 'fastify'
+import underPressure from '@fastify/under-pressure'
+import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { makeTokens, type Tokens } from './access/actor.ts'
 import { makeCommands } from './commands/index.ts'
 import type { Config } from './config.ts'
@@ -26,7 +27,7 @@ import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
 import { makeTransactions } from './log/transaction.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
-import { deny } from './protocol/errors.ts'
+import { deny, overloaded } from './protocol/errors.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -46,6 +47,13 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     logger: { level: config.logLevel },
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
+    requestTimeout: limits.requestTimeout,
+    keepAliveTimeout: limits.keepAlive,
+    http: {
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: limits.headersTimeout,
+      connectionsCheckingInterval: 5000,
+    },
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 200 },
     clientErrorHandler: refuseConnection,
@@ -55,6 +63,8 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
   })
   const { log } = http
+  // Besides the sockets, as many requests and sockets that are yet to be judged.
+  http.server.maxConnections = 2 * limits.sockets
   const explain = makeExplain(log)
   const onError = (error: unknown): void => log.warn({ err: error }, 'database')
 
@@ -62,7 +72,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     { url: config.databaseUrl, directUrl: config.databaseDirectUrl, poolMax: config.poolMax },
     onError,
   )
-  const store = makeStore(database.main, database.tail)
+  const store = makeStore(database.main, database.tail, limits.writeDeadline)
   const transactions = makeTransactions(database.changes)
   const changes = makeChanges(database.main, transactions)
   const runs = makeRuns(database.main, transactions)
@@ -82,11 +92,14 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     read: store.tailPages,
     heads: store.heads,
     onPage: (topic, from, page) => hub.deliver(topic, from, page),
+    // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
+    onEpoch: () => sockets.close('epoch'),
     onError,
     pollEvery: limits.pollEvery,
   })
   const hub = makeHub({
-    pageBytes: limits.outboxBytes / 2,
+    liveBytes: limits.outboxBytes / 2,
+    pageBytes: limits.pageBytes,
     follow: tail.follow,
     unfollow: tail.unfollow,
     cursor: tail.cursor,
@@ -108,6 +121,11 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     reply.header('connection', 'close')
     if (request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
   })
+  await http.register(underPressure, {
+    maxEventLoopDelay: limits.eventLoopDelay,
+    pressureHandler: (request: FastifyRequest) =>
+      request.url.startsWith('/api/') ? Promise.reject(overloaded()) : undefined,
+  })
   http.setValidatorCompiler(validatorCompiler)
   http.setSerializerCompiler(() => (data) => JSON.stringify(data))
   installErrors(http, explain)
@@ -119,14 +137,12 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     instance: newInstanceName(),
     session: {
       handlers: makeCommands({ tokens, hub, missions, store, writer }),
-      limits: {
-        outboxBytes: limits.outboxBytes,
-        topics: limits.topics,
-        pending: limits.pending,
-        badFrames: limits.badFrames,
-      },
+      limits,
       explain,
       leave: hub.leave,
+      head: tail.head,
+      ledger: { waiting: 0, max: limits.outboxTotalBytes },
+      overloaded: () => http.isUnderPressure(),
     },
   })
   await http.register((api, _options, done) => {
@@ -145,7 +161,11 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
         () => false,
       )
       const database_ = await Promise.race([answers, delay(2000, false)])
-      return [...(database_ ? [] : ['database']), ...(listener.ready() ? [] : ['listener'])]
+      return [
+        ...(database_ ? [] : ['database']),
+        ...(listener.ready() ? [] : ['listener']),
+        ...(http.isUnderPressure() ? ['overloaded'] : []),
+      ]
     },
   })
   pageRoute(http)
@@ -186,14 +206,13 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     async close() {
       draining = true
       sockets.drain()
-      // What was taken up is answered, then everybody is sent home.
+      // What was taken up is answered, then everybody is sent home. Each step has its bound: Postgres may hang.
       await Promise.race([writer.idle(), delay(limits.writeDeadline + 500)])
       sockets.close()
       await Promise.race([http.close(), delay(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
       tail.close()
-      await listener.close().catch(onError)
-      await Promise.race([database.close(), delay(1500)])
+      await Promise.race([Promise.all([listener.close(), database.close()]), delay(1500)])
     },
   }
 }

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import { makeTokens, type Role } from '../src/access/actor.ts'
 import { buildApp, type App } from '../src/app.ts'
-import { readConfig, type Config } from '../src/config.ts'
+import { readConfig, type Config, type Limits } from '../src/config.ts'
 import { freshDatabase } from './database.ts'
 
 export const secret = 'a secret for tests that is longer than 32 bytes'
@@ -73,10 +73,19 @@ export const door = (t: Test, url: string): Door => ({
   connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
 })
 
+/** What a test changes of the configuration. */
+export type Change = Partial<Omit<Config, 'limits'>> & { limits?: Partial<Limits> }
+
 /** Starts a server in this process. */
-export const startInstance = async (t: Test, databaseUrl: string, change: Partial<Config> = {}): Promise<Instance> => {
-  const config = readConfig({ DATABASE_URL: databaseUrl, JWT_SECRET: secret, PORT: '0', LOG_LEVEL: 'silent' })
-  const app = await buildApp({ ...config, ...change })
+export const startInstance = async (t: Test, databaseUrl: string, change: Change = {}): Promise<Instance> => {
+  const config = readConfig({
+    DATABASE_URL: databaseUrl,
+    JWT_SECRET: secret,
+    PORT: '0',
+    LOG_LEVEL: 'silent',
+    RATE_LIMITS: 'off',
+  })
+  const app = await buildApp({ ...config, ...change, limits: { ...config.limits, ...change.limits } })
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= app.close())
   t.teardown(close)
@@ -85,7 +94,7 @@ export const startInstance = async (t: Test, databaseUrl: string, change: Partia
 }
 
 /** A database of its own, migrated, with an instance on it. */
-export const startDeck = async (t: Test, change: Partial<Config> = {}) => {
+export const startDeck = async (t: Test, change: Change = {}) => {
   const database = await freshDatabase(t)
   const instance = await startInstance(t, database.url, change)
   return { database, instance }

@@ -21,6 +21,7 @@ export const spawnServer = async (t: Test, env: Record<string, string>, command 
       PORT: '0',
       LOG_LEVEL: 'warn',
       JWT_SECRET: secret,
+      RATE_LIMITS: 'off',
       ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -6,7 +6,6 @@ import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
-import { limits } from '../src/config.ts'
 import {
   admin,
   alice,
@@ -454,9 +453,7 @@ await t.test('a restart says goodbye, closes with 1012, and what was acknowledge
 })
 
 await t.test('a socket that answers no ping is closed, one that does is kept', async (t) => {
-  const { instance } = await startDeck(t, {
-    limits: { ...limits, pingEvery: 500, silence: 2000 } as unknown as typeof limits,
-  })
+  const { instance } = await startDeck(t, { limits: { pingEvery: 500, silence: 2000 } })
   const kept = await instance.connect(alice)
   const url = `${instance.url.replace(/^http/, 'ws')}/api/ws`
   const mute = new WebSocket(url, ['deck.v1', `bearer.${alice}`], { autoPong: false })

@@ -2,8 +2,7 @@
 // holds, a mission that goes, a connection that breaks), every entry is answered once, truly, and the others go on.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { limits } from '../src/config.ts'
-import type { Entry, Written } from '../src/log/writer.ts'
+import type { Entry, Written } from '../src/log/append.ts'
 import { Refusal } from '../src/protocol/errors.ts'
 import type { FreshDatabase } from './database.ts'
 import { admin, alice, makeMission, startDeck, until, type Instance, type Json } from './helper.ts'
@@ -269,8 +268,7 @@ await t.test('what one sends to a topic stays in its order across cut connection
 })
 
 await t.test('with too much waiting, more is refused at once, and a mission’s backlog is answered', async (t) => {
-  const small = { ...limits, queue: 50 } as unknown as typeof limits
-  const { instance, database } = await startDeck(t, { limits: small })
+  const { instance, database } = await startDeck(t, { limits: { queue: 50 } })
   const { id } = await makeMission(instance)
   const outcomes = await Promise.all(numbers(200).map(() => outcome(instance.app.writer.append(entry(id)))))
   t.equal(saved(outcomes).length, 50)

@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto'
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/session.ts'
+import type { Entry } from '../log/append.ts'
 import type { Missions } from '../log/missions.ts'
-import type { Entry, Writer } from '../log/writer.ts'
+import type { Writer } from '../log/writer.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
 import { deny } from '../protocol/errors.ts'
 import type { Message, MissionRights, NewMessage } from '../protocol/rows.ts'
@@ -44,12 +45,13 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
 export const makeSend =
   (find: Missions['find'], writer: Writer): Handlers['send'] =>
   async (session, frame) => {
+    const since = performance.now()
     const topic = parseTopic(frame.topic)
     if (topic.kind !== 'chat') throw deny('bad_request', 'messages go to chats')
     const { citizen } = topic
     const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null
     const mission = await session.inTurn(find(topic.mission, may))
     allow(session.actor, 'chat.post', mission, citizen)
-    const { message } = await writer.append(toEntry(session.actor, mission, citizen, frame))
+    const { message } = await writer.append(toEntry(session.actor, mission, citizen, frame), since)
     session.ok(frame.id, { seq: message.seq, message })
   }

@@ -77,6 +77,7 @@ export const chatRoutes = (
       ),
     },
     async (request, reply) => {
+      const since = performance.now()
       const actor = actorOf(request)
       const { mission: ref, citizen } = named(request)
       const mission = await missions.find(ref, (m) => refusal(actor, 'chat.post', m, citizen) === null)
@@ -88,6 +89,7 @@ export const chatRoutes = (
         throw deny('bad_request', 'header and body give different keys')
       const { message, seen } = await writer.append(
         toEntry(actor, mission, citizen, { ...request.body, key: key as string | null }),
+        since,
       )
       return json(reply.status(seen ? 200 : 201), JSON.stringify(message))
     },

@@ -9,7 +9,10 @@ import type { Actor, Tokens } from '../access/actor.ts'
 import type { Config } from '../config.ts'
 import { closeCodes, Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
+import { codeBlocksBytes } from '../protocol/blocks.ts'
 import { encodeError, encodeFrame } from '../protocol/frames.ts'
+import { messageChars } from '../protocol/rows.ts'
+import { jsonDepth } from '../protocol/text.ts'
 import { bearer } from './input.ts'
 
 export const subprotocol = 'deck.v1'
@@ -17,12 +20,13 @@ export const subprotocol = 'deck.v1'
 export type Sockets = {
   /** Takes no new sockets and no new frames, and says goodbye to each with a retry_after spread over some seconds. */
   drain(): void
-  /** Closes all with 1012. */
-  close(): void
+  /** Sends all home with 1012: they come back, spread over some seconds. */
+  close(reason?: string): void
   count(): number
 }
 
 const wholeNumber = /^\d{1,16}$/
+const finite = (limit: number): number | null => (limit === Infinity ? null : limit)
 
 export const installSockets = async (
   app: FastifyInstance,
@@ -35,6 +39,7 @@ export const installSockets = async (
 ): Promise<Sockets> => {
   const { limits, allowedOrigins } = config
   const sessions = new Set<Session>()
+  const subjects = new Map<string, number>()
   const verdicts = new WeakMap<FastifyRequest, Actor | Refusal>()
   let draining = false
 
@@ -82,9 +87,17 @@ export const installSockets = async (
         limits: {
           frame_bytes: limits.frameBytes,
           body_bytes: limits.bodyBytes,
-          message_chars: 10_000,
+          message_chars: messageChars,
+          code_blocks_bytes: codeBlocksBytes,
+          json_depth: jsonDepth,
           topics: limits.topics,
+          pending: limits.pending,
+          bad_frames: limits.badFrames,
+          // null: not limited
+          frames_per_second: finite(limits.framesPerSecond),
+          frames_burst: finite(limits.framesBurst),
           outbox_bytes: limits.outboxBytes,
+          sockets_per_subject: limits.socketsPerSubject,
         },
       }),
     )
@@ -96,14 +109,25 @@ export const installSockets = async (
       socket.on('error', () => {})
       return socket.close(closeCodes.token, 'token missing, invalid or expired')
     }
+    const { sub } = verdict
+    const ofSubject = (subjects.get(sub) ?? 0) + 1
+    const full =
+      sessions.size >= limits.sockets ? 'overloaded' : ofSubject > limits.socketsPerSubject && 'too many sockets'
     const session = new Session(socket, verdict, options)
+    if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
+    subjects.set(sub, ofSubject)
     // Before the first await, or frames are lost.
     socket.on('message', (data: Buffer, isBinary: boolean) => {
       if (draining) session.push(encodeError(deny('unavailable', 'the server is restarting'), idOf(data)))
       else session.receive(data, isBinary)
     })
     sessions.add(session)
-    socket.on('close', () => sessions.delete(session))
+    socket.on('close', () => {
+      sessions.delete(session)
+      const others = (subjects.get(sub) ?? 1) - 1
+      if (others > 0) subjects.set(sub, others)
+      else subjects.delete(sub)
+    })
     welcome(session)
     const { mission, citizen } = request.params as { mission?: string; citizen?: string }
     if (mission === undefined || citizen === undefined) return
@@ -132,7 +156,7 @@ export const installSockets = async (
   const wheel = setInterval(() => {
     const now = performance.now()
     const wallClock = Date.now()
-    for (const session of sessions) session.tick(now, wallClock, limits.pingEvery, limits.silence)
+    for (const session of sessions) session.tick(now, wallClock)
   }, 1000)
   app.addHook('onClose', (_app, done) => {
     clearInterval(wheel)
@@ -142,10 +166,10 @@ export const installSockets = async (
   return {
     drain() {
       draining = true
-      for (const session of sessions) session.goodbye('restart', Math.round(1 + Math.random() * 4))
+      for (const session of sessions) session.goodbye('restart', spread(1, 5))
     },
-    close() {
-      for (const session of [...sessions]) session.close(closeCodes.restart, 'restart')
+    close(reason = 'restart') {
+      for (const session of [...sessions]) session.close(closeCodes.restart, reason, spread(0, 2))
     },
     count: () => sessions.size,
   }
@@ -160,5 +184,8 @@ const idOf = (data: Buffer): { id?: string | number } => {
     return {}
   }
 }
+
+/** Seconds between two bounds, by chance: all that are sent home at once are not to come back at once. */
+const spread = (least: number, most: number): number => Number((least + Math.random() * (most - least)).toFixed(1))
 
 export const newInstanceName = (): string => randomUUID().slice(0, 8)

@@ -20,18 +20,29 @@ export type Receiver = {
   ended(topic: string, refusal: Refusal): void
 }
 
-export type Seat = { readonly topic: string; readonly receiver: Receiver; cursor: number; live: boolean; gone: boolean }
+export type Seat = {
+  readonly topic: string
+  readonly receiver: Receiver
+  cursor: number
+  /** reads that began before (performance.now) are not for this seat */
+  asOf: number
+  live: boolean
+  gone: boolean
+}
 
-type Room = { topic: string; seats: Set<Seat> }
-type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
 type Encoded = { page: Page; frames: Buffer[]; bytes: number }
+/** A page read for who catches up: from where, when, how many rows at the most, and what was found. */
+type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
+/** `limit`: how many rows the next read asks for. */
+type Room = { topic: string; seats: Set<Seat>; reads: Set<Read>; limit: number }
+type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
 
 export type Hub = {
   /** Takes a seat after `after`; the topic stood at `head` when the place was read. */
   join(
     receiver: Receiver,
     topic: string,
-    place: { rights: MissionRights; asOf: number; head: number },
+    place: { rights: MissionRights; asOf: number; head: number; epoch: string },
     after: number,
   ): Seat
   leave(seat: Seat): void
@@ -48,19 +59,23 @@ export type Hub = {
   seats(): number
 }
 
+// A page read for one seat is kept so many ms for others that come the same way: what is read meanwhile bounds the memory.
+const shared = 250
+const mostRows = 100
+
 export const makeHub = (options: {
-  /** bytes that a page may hold to be handed out as it came; a larger one is caught up with, frame by frame */
+  /** bytes that a page of the tail may hold to be handed out as it came; a larger one is caught up with, frame by frame */
+  liveBytes: number
+  /** bytes that a page may hold which is read to catch up */
   pageBytes: number
-  follow: (topic: string, head: number) => void
+  follow: (topic: string, place: { head: number; epoch: string }) => void
   unfollow: (topic: string) => void
   cursor: (topic: string) => number | undefined
-  page: (topic: string, after: number, limit: number) => Promise<Page>
+  page: (topic: string, after: number, limit: number, bytes: number) => Promise<Page>
   onError: (error: unknown) => void
 }): Hub => {
   const missions = new Map<string, MissionState>()
-  const reads = new Map<string, Promise<Encoded>>()
   let seatCount = 0
-  const pageSize = 100
 
   const encode = (topic: string, page: Page): Encoded => {
     const frames = page.events.map(({ seq, event, data }) => Buffer.from(encodeEvent(topic, seq, event, data)))
@@ -123,34 +138,47 @@ export const makeHub = (options: {
     return seat.receiver.send(frames)
   }
 
-  /** The same at the receiver's own pace; false if the seat is gone. */
-  const giveSlowly = async (seat: Seat, encoded: Encoded): Promise<boolean> => {
-    for (const frame of missing(seat, encoded)) {
-      while (!seat.gone && !seat.receiver.fits(frame.length)) await seat.receiver.drained()
-      if (seat.gone) return false
+  /** As much of it as the receiver has room for; false if the seat is gone. */
+  const giveSlowly = (seat: Seat, { page, frames }: Encoded): boolean => {
+    for (const [i, frame] of frames.entries()) {
+      const { seq } = page.events[i] as { seq: number }
+      if (seq <= seat.cursor) continue
+      if (!seat.receiver.fits(frame.length)) return true
       if (!seat.receiver.send([frame])) {
         leave(seat)
         return false
       }
+      seat.cursor = seq
     }
-    seat.cursor = Math.max(seat.cursor, encoded.page.covered)
+    seat.cursor = Math.max(seat.cursor, page.covered)
     return true
   }
 
-  // Seats that stand at the same place share a read.
-  const read = (topic: string, after: number): Promise<Encoded> => {
-    const name = `${topic}@${after}`
-    let reading = reads.get(name)
-    if (!reading) {
-      reading = options.page(topic, after, topic.endsWith('/logs') ? 4 : pageSize).then((page) => encode(topic, page))
-      reads.set(name, reading)
-      const forget = (): void => void reads.delete(name)
-      reading.then(forget, forget)
+  // Seats that come the same way share reads, unless the read began before the seat was let in: the chat may have been
+  // cleared, or its mission re-assigned, in between.
+  const read = (room: Room, seat: Seat): Read => {
+    for (const reading of room.reads) {
+      const { from, asOf, limit, found } = reading
+      const end = found ? found.page.covered : from + limit
+      if (asOf >= seat.asOf && from <= seat.cursor && seat.cursor < end) return reading
     }
+    const { topic, limit } = room
+    const encoded = options.page(topic, seat.cursor, limit, options.pageBytes).then((page) => encode(topic, page))
+    const reading: Read = { from: seat.cursor, asOf: performance.now(), limit, encoded }
+    room.reads.add(reading)
+    const forget = (): void => void room.reads.delete(reading)
+    encoded.then((found) => {
+      reading.found = found
+      const { events, covered, head } = found.page
+      // Where rows are large, no more are asked for than a page holds.
+      const cut = covered < head && events.length < limit
+      room.limit = cut ? Math.max(1, events.length) * 2 : Math.min(mostRows, limit * 2)
+      setTimeout(forget, shared).unref()
+    }, forget)
     return reading
   }
 
-  const catchUp = async (seat: Seat): Promise<void> => {
+  const catchUp = async (room: Room, seat: Seat): Promise<void> => {
     seat.live = false
     while (!seat.gone) {
       const target = options.cursor(seat.topic)
@@ -159,8 +187,9 @@ export const makeHub = (options: {
         return
       }
       try {
-        const encoded = await read(seat.topic, seat.cursor)
-        const { mission, asOf } = encoded.page
+        const { from, encoded: reading } = read(room, seat)
+        const encoded = await reading
+        const { mission, asOf, covered } = encoded.page
         setRights(topicParts(seat.topic).mission, mission, asOf)
         if (seat.gone) return
         const rights = rightsOf(encoded.page)
@@ -168,12 +197,19 @@ export const makeHub = (options: {
         // Rights of the same snapshot as the rows; where newer ones are known already, another read tells.
         if (!sees(seat.receiver.actor, rights)) {
           if (!mission) return end(seat)
+          seat.asOf = performance.now()
           continue
         }
-        // The topic was set back (a restore): there is nothing more to catch up with.
-        if (encoded.page.covered <= seat.cursor) seat.cursor = target
-        if (!(await giveSlowly(seat, encoded))) return
-        if (!mission) return end(seat)
+        if (covered <= seat.cursor) {
+          // Read for another seat, and not as far as this one stands; or the topic was set back (a restore), and there is
+          // nothing more to catch up with.
+          if (from === seat.cursor) seat.cursor = target
+          continue
+        }
+        if (!giveSlowly(seat, encoded)) return
+        // While it waits it holds nothing: the rest is read again.
+        if (seat.cursor < covered) await seat.receiver.drained()
+        else if (!mission) return end(seat)
       } catch (error) {
         options.onError(error)
         await new Promise((resolve) => setTimeout(resolve, 200))
@@ -193,8 +229,8 @@ export const makeHub = (options: {
       for (const seat of [...room.seats]) {
         if (!seat.live) continue
         // Not by the rights that came with the rows (newer ones may be known), or too much at once: it reads for itself.
-        const apart = !sees(seat.receiver.actor, rights) || encoded.bytes > options.pageBytes
-        if (seat.cursor < from || (apart && page.mission)) void catchUp(seat)
+        const apart = !sees(seat.receiver.actor, rights) || encoded.bytes > options.liveBytes
+        if (seat.cursor < from || (apart && page.mission)) void catchUp(room, seat)
         else if (!apart && seat.cursor < page.covered && !give(seat, encoded)) leave(seat)
       }
     }
@@ -205,21 +241,25 @@ export const makeHub = (options: {
   }
 
   return {
-    join(receiver, topic, { rights, asOf, head }, after) {
+    join(receiver, topic, { rights, asOf, head, epoch }, after) {
       const { mission } = topicParts(topic)
       let state = missions.get(mission)
       if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
       let room = state.rooms.get(topic)
-      if (!room) state.rooms.set(topic, (room = { topic, seats: new Set() }))
-      const seat: Seat = { topic, receiver, cursor: after, live: false, gone: false }
+      if (!room) {
+        // Chunks of a log may have megabytes each.
+        room = { topic, seats: new Set(), reads: new Set(), limit: topic.endsWith('/logs') ? 4 : mostRows }
+        state.rooms.set(topic, room)
+      }
+      const seat: Seat = { topic, receiver, cursor: after, asOf, live: false, gone: false }
       room.seats.add(seat)
       seatCount++
-      options.follow(topic, head)
+      options.follow(topic, { head, epoch })
       setRights(mission, rights, asOf)
       // Newer rights than those it was let in by may be known, and would not be looked at again.
       const known = missions.get(mission)?.rights
       if (!seat.gone && !(known && sees(receiver.actor, known))) end(seat)
-      if (!seat.gone) void catchUp(seat)
+      if (!seat.gone) void catchUp(room, seat)
       return seat
     },
     leave,

@@ -1,6 +1,7 @@
 // A session: one authenticated socket. Reads its frames, runs the commands, owns its seats and its outbox.
 // What one socket sends is taken up in the order sent: a command's look-ups run at once, its effects begin in turn.
-// It promises one answer to each frame with an id, and never to hold more than the outbox's bound.
+// It promises one answer to each frame with an id, never to hold more than the outbox's bound, and to take no more frames
+// than one socket may send.
 import { randomUUID } from 'node:crypto'
 import type { WebSocket } from 'ws'
 import type { Actor } from '../access/actor.ts'
@@ -13,8 +14,9 @@ import {
   type FrameId,
   type FrameType,
 } from '../protocol/frames.ts'
-import { makeOutbox, type Outbox } from './outbox.ts'
+import { makeBucket, type Bucket } from './bucket.ts'
 import type { Receiver, Seat } from './hub.ts'
+import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
 
 export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => Promise<void> }
 
@@ -27,6 +29,12 @@ export type SessionLimits = {
   pending: number
   /** frames in a row that are no valid frame, until the socket is closed */
   badFrames: number
+  /** frames a socket may send, for long and at once */
+  framesPerSecond: number
+  framesBurst: number
+  /** ms between pings and heads, and ms of silence until a socket is closed */
+  pingEvery: number
+  silence: number
 }
 
 export type SessionOptions = {
@@ -35,20 +43,34 @@ export type SessionOptions = {
   /** turns what a handler threw into what the client may hear */
   explain: (error: unknown) => Refusal
   leave: (seat: Seat) => void
+  /** where a followed topic stands, as far as is known */
+  head: (topic: string) => number | undefined
+  ledger: Ledger
+  /** whether the process has more to do than it can */
+  overloaded: () => boolean
 }
 
-export const closeCodes = { restart: 1012, overloaded: 1013, protocol: 4400, token: 4401, slow: 4408 } as const
+export const closeCodes = {
+  restart: 1012,
+  overloaded: 1013,
+  protocol: 4400,
+  token: 4401,
+  slow: 4408,
+  rate: 4429,
+} as const
 
 export class Session implements Receiver {
   readonly id = randomUUID()
   readonly seats = new Map<string, Seat>()
   private readonly outbox: Outbox
+  private readonly bucket: Bucket
   private turn: Promise<void> = Promise.resolve()
   private pending = 0
   private bad = 0
   private farewell = false
   private lastPong = performance.now()
-  private lastPing = performance.now()
+  // At a moment of its own, so that sockets which came together do not stay in step.
+  private lastPing: number
   closed = false
 
   constructor(
@@ -56,7 +78,10 @@ export class Session implements Receiver {
     public actor: Actor,
     private readonly options: SessionOptions,
   ) {
-    this.outbox = makeOutbox(socket, options.limits.outboxBytes)
+    const { outboxBytes, framesPerSecond, framesBurst, pingEvery } = options.limits
+    this.outbox = makeOutbox(socket, outboxBytes, options.ledger)
+    this.bucket = makeBucket(framesPerSecond, framesBurst, performance.now())
+    this.lastPing = performance.now() - Math.random() * pingEvery
     socket.on('pong', () => (this.lastPong = performance.now()))
     socket.on('close', () => this.onClose())
     // ws closes by itself (1007, 1009, a reset); its error says nothing that the close does not.
@@ -67,6 +92,10 @@ export class Session implements Receiver {
   receive(data: Buffer, isBinary: boolean): void {
     if (this.closed) return
     if (isBinary) return this.close(closeCodes.protocol, 'text frames only')
+    const now = performance.now()
+    if (!this.bucket.take(now)) return this.close(closeCodes.rate, 'too many frames', 5)
+    // Whoever sends most goes first.
+    if (this.options.overloaded() && this.bucket.low(now)) return this.close(closeCodes.overloaded, 'overloaded', 5)
     const read = readFrame(data.toString('utf8'))
     if (read.type === 'bad') {
       this.push(encodeError(read.refusal, read.id === undefined ? {} : { id: read.id }))
@@ -147,14 +176,19 @@ export class Session implements Receiver {
       throw deny('bad_request', `a socket follows up to ${topics} topics`)
   }
 
-  /** Called about once a second by the socket door: the token's end, pings, silence. */
-  tick(now: number, wallClock: number, pingEvery: number, silence: number): void {
+  /** Called about once a second by the socket door: the token's end, pings, heads, silence. */
+  tick(now: number, wallClock: number): void {
     if (this.closed) return
+    const { pingEvery, silence } = this.options.limits
     if (wallClock >= this.actor.expires) return this.close(closeCodes.token, 'token expired')
     if (now - this.lastPong > silence) return this.close(closeCodes.slow, 'no pong')
     if (now - this.lastPing < pingEvery) return
     this.lastPing = now
     this.socket.ping()
+    if (this.seats.size === 0) return
+    const topics: Record<string, number> = {}
+    for (const topic of this.seats.keys()) topics[topic] = this.options.head(topic) ?? 0
+    this.push(encodeFrame('heads', { topics }))
   }
 
   /** Tells, once, that the server is about to close; retry_after in seconds. */
@@ -164,10 +198,10 @@ export class Session implements Receiver {
     this.push(encodeFrame('goodbye', { reason, retry_after }))
   }
 
-  close(code: number, reason: string): void {
+  close(code: number, reason: string, retryAfter = 0): void {
     if (this.closed) return
     // Who is too slow would not read it.
-    if (code !== closeCodes.slow) this.goodbye(reason, 0)
+    if (code !== closeCodes.slow) this.goodbye(reason, retryAfter)
     if (this.closed) return
     this.onClose()
     this.socket.close(code, reason)

@@ -52,6 +52,7 @@ const withSsl = async (url: string): Promise<string> => {
   params.delete('sslrootcert')
   params.set('sslmode', 'require')
   const probe = new pg.Client({ connectionString: parsed.href, connectionTimeoutMillis: 5000 })
+  probe.on('error', () => {})
   try {
     await probe.connect()
   } catch (error) {
@@ -86,28 +87,35 @@ export const openDatabase = async (
     options: Object.entries(settings)
       .map(([name, value]) => `-c ${name}=${value}`)
       .join(' '),
-    connectionTimeoutMillis: 3000,
+    connectionTimeoutMillis: 2000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
     types,
   })
-  // The statement gives up on the server before the client does, so that its answer is known.
-  const limits = {
-    statement_timeout: 4000,
-    lock_timeout: 3000,
-    idle_in_transaction_session_timeout: 5000,
-    query_timeout: 4500,
-  }
   const pooled = await config(url, 'server')
-  const pool = (max: number): pg.Pool => {
-    const made = new pg.Pool({ ...pooled, ...limits, max, idleTimeoutMillis: 30_000 })
+  // A statement gives up on the server before the client does, so that its answer is known; a client that got none in time
+  // takes its connection for dead.
+  const pool = (max: number, statement: number): pg.Pool => {
+    const made = new pg.Pool({
+      ...pooled,
+      statement_timeout: statement,
+      query_timeout: statement + 500,
+      lock_timeout: 3000,
+      idle_in_transaction_session_timeout: 5000,
+      max,
+      idleTimeoutMillis: 30_000,
+    })
     made.on('error', onError)
+    // One that breaks while it is taken out tells its query, or the next one; without a listener it would end the process.
+    made.on('connect', (client) => client.on('error', () => {}))
     return made
   }
-  const writer = pool(2)
-  const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)))
-  const main = pool(Math.max(1, poolMax - 2 - changes.options.max))
-  const tail = pool(1)
+  // The writer's and the tail's statements take milliseconds: a connection that leads nowhere is known soon enough for a
+  // message of unknown fate to be looked up by another, and for an instance to catch up within 7 s.
+  const writer = pool(2, 1500)
+  const tail = pool(1, 2000)
+  const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
+  const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000)
   return {
     main,
     changes,

@@ -1,18 +1,38 @@
-// LISTEN through pg-listen, kept alive for ever: hints come in, `onConnected` tells when LISTEN (again) holds.
-// What was sent while it was away is gone: whoever uses it re-reads the heads then. Proves by an echo that hints arrive.
+// LISTEN that proves itself: hints come in, `onConnected` tells when LISTEN (again) holds; what was sent while it was away
+// is gone, so whoever uses it re-reads the heads then. A session that was silent for a second notifies itself: an echo that
+// stays out, like any error, ends the session, and another one is opened, for ever. Every pg-listen subscriber is used for
+// one connection only: its own reconnecting trusts a session that it can still ask for a pid.
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { Socket } from 'node:net'
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import pgListen, { type Subscriber } from 'pg-listen'
 import type pg from 'pg'
 
 export type Listener = {
-  /** Connects and listens; fails if it can't, or if a notification of our own doesn't come back within 5 s. */
+  /** Connects and listens; fails if it can't, or if a notification of another connection doesn't come within 5 s. */
   start(): Promise<void>
   /** Whether LISTEN holds as far as is known. */
   ready(): boolean
   close(): Promise<void>
 }
 
+type Link = {
+  subscriber: Subscriber
+  /** resolves when the connection is no more */
+  lost: Promise<Error>
+  /** aborted when it is given up */
+  gone: AbortSignal
+  /** ends it, whatever it is doing */
+  cut(): void
+}
+
 const channel = 'deck'
+// ms of silence until a session notifies itself, and until the echo has to be there: a dead one is known after 3.5 s at the
+// latest, which leaves the tail as much again of the 7 s in which a black-holed instance is to catch up. Any notification
+// is a proof, also another instance's: however many there are, about one a second is sent in all.
+const silence = 750
+const patience = 2000
 
 export const makeListener = (options: {
   config: pg.ClientConfig
@@ -22,85 +42,115 @@ export const makeListener = (options: {
   onConnected: () => void
   onError: (error: Error) => void
 }): Listener => {
+  const over = new AbortController()
+  const { signal } = over
+  const heard = new EventTarget()
+  let heardAt = 0
   let up = false
-  let closing = false
-  let subscriber: Subscriber
-  const echoes = new Map<string, () => void>()
+  let link: Link | undefined
 
-  const open = (): Subscriber => {
-    const opened = pgListen.default(
-      { ...options.config, query_timeout: 4000 },
-      {
-        parse: (text) => text,
-        paranoidChecking: 5000,
-        retryTimeout: 0,
-        // Jittered, so that instances do not come back in step. Throwing ends a loop that close() could not.
-        retryInterval: (attempt) => {
-          if (closing) throw new Error('closing')
-          return Math.min(2000, 100 * 2 ** attempt) * (0.5 + Math.random())
-        },
-      },
-    )
-    opened.events.on('reconnect', () => (up = false))
-    opened.events.on('connected', () => {
-      if (closing) return void opened.close().catch(() => {})
-      up = true
-      if (opened.getSubscribedChannels().length > 0) options.onConnected()
-    })
-    opened.events.on('notification', ({ payload }) => {
-      const text = String(payload ?? '')
-      if (text.startsWith('echo ')) echoes.get(text.slice(5))?.()
-      else options.onHints(text)
-    })
-    // pg-listen has given up (LISTEN failed after a reconnect): begin anew.
-    opened.events.on('error', (error) => {
-      up = false
-      if (closing) return
-      options.onError(error)
-      opened.close().catch(() => {})
-      setTimeout(() => void restart(), 500).unref()
-    })
-    return opened
+  const hear = (text: string): void => {
+    heardAt = performance.now()
+    heard.dispatchEvent(new Event(text.startsWith('echo ') ? text : 'beat'))
+    options.onHints(text)
   }
 
-  const restart = async (): Promise<void> => {
-    if (closing) return
-    subscriber = open()
+  const connect = async (): Promise<Link> => {
+    const socket = new Socket()
+    const subscriber = pgListen.default(
+      { ...options.config, query_timeout: patience, stream: () => socket },
+      { parse: (text) => text, serialize: (text) => String(text), paranoidChecking: false, retryLimit: 1 },
+    )
+    const lost = new Promise<Error>((resolve) => subscriber.events.on('error', resolve))
+    subscriber.events.on('notification', ({ payload }) => hear(String(payload ?? '')))
+    const gone = new AbortController()
+    const cut = (): void => {
+      gone.abort()
+      void subscriber.close().catch(() => {})
+      socket.destroy()
+    }
+    signal.addEventListener('abort', cut, { once: true })
     try {
       await subscriber.connect()
       await subscriber.listenTo(channel)
-      options.onConnected()
+      signal.throwIfAborted()
+      heardAt = performance.now()
+      up = true
+      return { subscriber, lost, gone: gone.signal, cut }
     } catch (error) {
-      subscriber.events.emit('error', error as Error)
+      cut()
+      throw error
+    } finally {
+      signal.removeEventListener('abort', cut)
+    }
+  }
+
+  /** Resolves when the session doesn't hear itself. */
+  const silent = async ({ subscriber, gone }: Link): Promise<Error> => {
+    for (;;) {
+      await delay(silence, undefined, { signal: gone })
+      const now = performance.now()
+      if (now - heardAt < silence) continue
+      const ended = new AbortController()
+      subscriber.notify(channel, 'beat').catch(() => {})
+      await Promise.race([
+        once(heard, 'beat', { signal: ended.signal }).catch(() => {}),
+        delay(patience, undefined, { signal: gone }),
+      ])
+      ended.abort()
+      // After a tick that took long the timer comes before what has arrived meanwhile.
+      if (heardAt < now) await turn()
+      if (heardAt < now) await turn()
+      if (heardAt < now) return new Error(`LISTEN was silent: no echo within ${patience} ms`)
+    }
+  }
+
+  /** Watches over the session, and opens the next one when it is gone, until close. */
+  const keep = async (): Promise<void> => {
+    for (let failures = 0; ;) {
+      if (link) {
+        failures = 0
+        const error = await Promise.race([link.lost, silent(link)])
+        up = false
+        link.cut()
+        link = undefined
+        if (signal.aborted) return
+        options.onError(error)
+      }
+      // Jittered, so that instances do not come back in step.
+      await delay(Math.min(1000, 50 * 2 ** failures++) * (0.5 + Math.random()), undefined, { signal })
+      try {
+        link = await connect()
+        options.onConnected()
+      } catch (error) {
+        if (!signal.aborted) options.onError(error as Error)
+      }
     }
   }
 
   return {
     async start() {
-      subscriber = open()
-      await subscriber.connect()
-      await subscriber.listenTo(channel)
-      const nonce = randomUUID()
-      const echoed = new Promise<boolean>((resolve) => {
-        const late = setTimeout(() => resolve(false), 5000)
-        echoes.set(nonce, () => {
-          clearTimeout(late)
-          resolve(true)
-        })
-      })
-      await options.notify(channel, `echo ${nonce}`)
-      const heard = await echoed
-      echoes.delete(nonce)
-      if (!heard)
+      link = await connect()
+      const echo = `echo ${randomUUID()}`
+      const echoed = once(heard, echo, { signal: AbortSignal.timeout(5000) })
+      await Promise.all([options.notify(channel, echo), echoed]).catch((error: Error) => {
+        if (error.name !== 'AbortError') throw error
         throw new Error(
           'LISTEN does not echo: DATABASE_URL seems to be a transaction pooler; set DATABASE_DIRECT_URL to the database itself',
         )
+      })
       options.onConnected()
+      keep().catch((error: Error) => {
+        if (!signal.aborted) options.onError(error)
+      })
     },
     ready: () => up,
     async close() {
-      closing = true
-      if (up) await subscriber.close()
+      over.abort()
+      up = false
+      // A farewell where there is somebody to hear it; a session that hangs is cut.
+      if (link) await Promise.race([link.subscriber.close().catch(() => {}), delay(500)])
+      link?.cut()
     },
   }
 }

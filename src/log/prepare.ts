@@ -9,6 +9,8 @@ export const prepareDatabase = async (
   { seed, log }: { seed: boolean; log: (line: string) => void },
 ): Promise<void> => {
   const client = new pg.Client(config)
+  // The statement that meets the error tells it.
+  client.on('error', () => {})
   await client.connect()
   try {
     const { rows } = await client.query<{ encoding: string; standby: boolean; version: number }>(

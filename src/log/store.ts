@@ -56,7 +56,8 @@ export const headOf = (topic: string, mission: string, citizen: string): string 
 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
-export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
+/** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
+export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
   /** Where topics stand, and whether they are there; many askers share a statement. */
   const place = makeBatched(
     async (asked: { mission: MissionRef; suffix: string; run: string | null }[]): Promise<Place[]> => {
@@ -84,14 +85,21 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
       })
       return rows.map((row) => ({ mission: toRights(row), exists: row.exists, head: row.head, epoch: row.epoch, asOf }))
     },
-    200,
+    { max: 200, patience },
   )
 
-  const pages = async (pool: pg.Pool, asked: { topic: string; after: number }[], limit: number): Promise<Page[]> => {
+  // Up to `limit` rows of each, and no more than reach `bytes`, its last row aside: a page of full-size rows is not to be held
+  // by everybody who catches up.
+  const pages = async (
+    pool: pg.Pool,
+    asked: { topic: string; after: number }[],
+    limit: number,
+    bytes: number,
+  ): Promise<Page[]> => {
     const parts = asked.map(({ topic }) => topicParts(topic))
     const asOf = performance.now()
     const { rows } = await pool.query<
-      MissionColumns & { n: number; head: number; event: string | null; data: string | null } & (
+      MissionColumns & { n: number; head: number; event: string | null; data: string | null; through: number } & (
           MessageColumns | { seq: null }
         )
     >({
@@ -102,14 +110,20 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
         from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
         left join missions m on m.id = t.mission
         left join lateral (
-          (select c.seq, null::text as event, null::text as data, c.id, c.sender, c.author, c.message, c.code_blocks,
-                  c.created_at, c.key
-           from chat_messages c
-           where c.mission_id = t.mission and c.citizen = t.citizen and c.seq > t.after order by c.seq limit $5)
-          union all
-          (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null
-           from deck.events e where e.topic = t.topic and e.seq > t.after order by e.seq limit $5)
-          order by seq limit $5
+          select s.* from (
+            select u.*, v.size, sum(v.size) over (order by u.seq rows unbounded preceding) as through
+            from (
+              (select c.seq, null::text as event, null::text as data, c.id, c.sender, c.author, c.message,
+                      c.code_blocks::text as code_blocks, c.created_at, c.key
+               from chat_messages c
+               where c.mission_id = t.mission and c.citizen = t.citizen and c.seq > t.after order by c.seq limit $5)
+              union all
+              (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null
+               from deck.events e where e.topic = t.topic and e.seq > t.after order by e.seq limit $5)
+              order by seq limit $5
+            ) u, lateral (select coalesce(octet_length(u.data),
+              octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0)) as size) v
+          ) s where s.through - s.size < $6
         ) r on true
         order by t.n, r.seq`,
       values: [
@@ -118,8 +132,10 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
         parts.map((p) => p.mission),
         parts.map((p) => p.citizen),
         limit,
+        bytes,
       ],
     })
+    const size = asked.map(() => 0)
     const found: Page[] = asked.map(({ after }) => ({ events: [], covered: after, head: 0, mission: undefined, asOf }))
     for (const row of rows) {
       const i = row.n - 1
@@ -129,6 +145,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
       page.head = row.head
       page.mission = toRights(row)
       if (row.seq === null) continue
+      size[i] = row.through
       const { event, data } = row
       page.events.push(
         event !== null && data !== null
@@ -140,9 +157,10 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
             },
       )
     }
-    for (const page of found) {
+    for (const [i, page] of found.entries()) {
       const { covered, head, events } = page
-      page.covered = Math.max(covered, events.length < limit ? head : (events.at(-1)?.seq ?? head))
+      const whole = events.length < limit && (size[i] ?? 0) < bytes
+      page.covered = Math.max(covered, whole ? head : (events.at(-1)?.seq ?? head))
     }
     return found
   }
@@ -151,23 +169,25 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool) => {
     place,
 
     /** The next pages of topics for the tail: one statement, on a connection of its own. */
-    tailPages: (asked: { topic: string; after: number }[], limit: number) => pages(tail, asked, limit),
+    tailPages: (asked: { topic: string; after: number }[], limit: number, bytes: number) =>
+      pages(tail, asked, limit, bytes),
 
     /** The next page of one topic for a seat that catches up. */
-    page: async (topic: string, after: number, limit: number): Promise<Page> =>
-      (await pages(main, [{ topic, after }], limit))[0] as Page,
+    page: async (topic: string, after: number, limit: number, bytes: number): Promise<Page> =>
+      (await pages(main, [{ topic, after }], limit, bytes))[0] as Page,
 
-    /** Heads of topics, in their order; 0 for a topic without any. */
-    async heads(topics: string[]): Promise<number[]> {
+    /** The epoch, and the heads of topics in their order; 0 for a topic without any. */
+    async heads(topics: string[]): Promise<{ epoch: string; heads: number[] }> {
       const parts = topics.map(topicParts)
-      const { rows } = await tail.query<{ seq: number }>({
+      const { rows } = await tail.query<{ seq: number; epoch: string }>({
         name: 'heads',
-        text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq
+        text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq, e.epoch
                from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
+               cross join (select deck.epoch() as epoch) e
                order by t.n`,
         values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
       })
-      return rows.map(({ seq }) => seq)
+      return { epoch: rows[0]?.epoch ?? '', heads: rows.map(({ seq }) => seq) }
     },
 
     /** What rights depend on, for those of the missions that are there. */

@@ -1,6 +1,7 @@
 // The tail: turns hints into contiguous pages of the topics that this instance follows, each read once an instance.
 // One read in flight; what is hinted meanwhile is the next. A lost hint costs time, never a message: heads are re-read
-// whenever LISTEN (again) holds, and slowly always.
+// whenever LISTEN (again) holds, and slowly always. With the heads comes the epoch: another one than before means that the
+// database is another, and that what the followers hold means nothing any more.
 import type { Page } from '../protocol/rows.ts'
 
 export type Tail = {
@@ -8,10 +9,12 @@ export type Tail = {
    * Follows a topic that stood at `head` a moment ago, and reads on from there: what came between that look and this call
    * had no hint for us. A topic that is followed already goes on as it does.
    */
-  follow(topic: string, head: number): void
+  follow(topic: string, place: { head: number; epoch: string }): void
   unfollow(topic: string): void
   /** Up to where a followed topic was handed on; undefined if it isn't followed. */
   cursor(topic: string): number | undefined
+  /** Where a followed topic stands, as far as hints and looks at the heads have told. */
+  head(topic: string): number | undefined
   /** Takes the payload of a hint: lines of "seq topic". */
   hint(payload: string): void
   /** Reads the heads of all followed topics, soon. */
@@ -19,20 +22,27 @@ export type Tail = {
   close(): void
 }
 
+// A page is 100 rows of a topic at the most, and a read is of 200 topics: 16 MiB in all, and a row of each, of which those
+// of logs may have megabytes.
+const rows = 100
+const topicsPerRead = 200
+const logsPerRead = 10
+const bytesPerRead = 16 * 1024 * 1024
+
 export const makeTail = (options: {
-  read: (asked: { topic: string; after: number }[], limit: number) => Promise<Page[]>
-  heads: (topics: string[]) => Promise<number[]>
+  read: (asked: { topic: string; after: number }[], limit: number, bytes: number) => Promise<Page[]>
+  heads: (topics: string[]) => Promise<{ epoch: string; heads: number[] }>
   /** A page that follows the last one of its topic; the cursor has moved to `covered` already. */
   onPage: (topic: string, from: number, page: Page) => void
+  /** The epoch is another one than before. */
+  onEpoch: () => void
   onError: (error: unknown) => void
   /** ms between two safety polls */
   pollEvery: number
 }): Tail => {
-  // 100 rows a topic and 200 topics a read: a full page of full-size messages stays in the tens of MB.
-  const rows = 100
-  const topicsPerRead = 200
-  const followed = new Map<string, { cursor: number }>()
+  const followed = new Map<string, { cursor: number; head: number }>()
   const dirty = new Set<string>()
+  let epoch: string | undefined
   let reading = false
   let checking = false
   let checkAgain = false
@@ -41,30 +51,39 @@ export const makeTail = (options: {
   const mark = (topic: string, seq: number): void => {
     const state = followed.get(topic)
     if (!state || seq <= state.cursor) return
+    state.head = Math.max(state.head, seq)
     dirty.add(topic)
     void read()
+  }
+
+  const take = (): { topic: string; after: number }[] => {
+    const asked: { topic: string; after: number }[] = []
+    let logs = 0
+    for (const topic of dirty) {
+      if (asked.length === topicsPerRead) break
+      if (topic.endsWith('/logs') && ++logs > logsPerRead) continue
+      dirty.delete(topic)
+      const after = followed.get(topic)?.cursor
+      if (after !== undefined) asked.push({ topic, after })
+    }
+    return asked
   }
 
   const read = async (): Promise<void> => {
     if (reading) return
     reading = true
     while (dirty.size > 0 && !closed) {
-      const asked: { topic: string; after: number }[] = []
-      for (const topic of dirty) {
-        if (asked.length === topicsPerRead) break
-        dirty.delete(topic)
-        const after = followed.get(topic)?.cursor
-        if (after !== undefined) asked.push({ topic, after })
-      }
+      const asked = take()
       if (asked.length === 0) continue
       try {
-        const pages = await options.read(asked, rows)
+        const pages = await options.read(asked, rows, Math.ceil(bytesPerRead / asked.length))
         pages.forEach((page, i) => {
           const { topic, after } = asked[i] as { topic: string; after: number }
           const state = followed.get(topic)
           // Unfollowed, or followed anew, while the read was under way.
           if (!state || state.cursor !== after) return
           state.cursor = page.covered
+          state.head = Math.max(page.head, page.covered)
           if (page.head > page.covered) dirty.add(topic)
           options.onPage(topic, after, page)
         })
@@ -76,6 +95,12 @@ export const makeTail = (options: {
       }
     }
     reading = false
+  }
+
+  const look = (found: string): void => {
+    const before = epoch
+    epoch = found
+    if (before !== undefined && before !== found) options.onEpoch()
   }
 
   const check = async (): Promise<void> => {
@@ -90,10 +115,14 @@ export const makeTail = (options: {
       for (let i = 0; i < topics.length && !closed; i += 5000) {
         const part = topics.slice(i, i + 5000)
         try {
-          const heads = await options.heads(part)
-          part.forEach((topic, n) => mark(topic, heads[n] ?? 0))
+          const found = await options.heads(part)
+          look(found.epoch)
+          part.forEach((topic, n) => mark(topic, found.heads[n] ?? 0))
         } catch (error) {
           options.onError(error)
+          // Not left to the next poll: whoever asked for this look has reason to think that hints were lost.
+          checkAgain = true
+          await new Promise((resolve) => setTimeout(resolve, 500))
         }
       }
     } while (checkAgain && !closed)
@@ -103,17 +132,20 @@ export const makeTail = (options: {
   const poll = setInterval(() => void check(), options.pollEvery)
 
   return {
-    follow(topic, head) {
-      if (followed.has(topic)) return
-      followed.set(topic, { cursor: head })
-      dirty.add(topic)
-      void read()
+    follow(topic, place) {
+      if (!followed.has(topic)) {
+        followed.set(topic, { cursor: place.head, head: place.head })
+        dirty.add(topic)
+        void read()
+      }
+      look(place.epoch)
     },
     unfollow(topic) {
       followed.delete(topic)
       dirty.delete(topic)
     },
     cursor: (topic) => followed.get(topic)?.cursor,
+    head: (topic) => followed.get(topic)?.head,
     hint(payload) {
       for (const line of payload.split('\n')) {
         const space = line.indexOf(' ')

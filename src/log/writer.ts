@@ -5,26 +5,9 @@
 // them, so that one sender's order is kept. Entries of a batch whose answer was lost go there too, marked `again`: their
 // ids are looked up under the head's lock before they are written. What waits too long ends as `unavailable`.
 import type pg from 'pg'
-import type { CodeBlock, Message } from '../protocol/rows.ts'
-import { deny, noMission, type Refusal } from '../protocol/errors.ts'
+import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
-import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
-import { toMessage, type MessageColumns } from './store.ts'
-
-/** A message to be written. `assigned`: whom the mission must still be assigned to, if the writer's right rests on it. */
-export type Entry = {
-  topic: string
-  id: string
-  sender: Message['sender']
-  author: string | null
-  assigned: string | null
-  message: string
-  code_blocks: CodeBlock[] | null
-  key: string | null
-}
-
-/** `seen`: the key had been used, and this is the message that the first send saved. */
-export type Written = { message: Message; seen: boolean }
+import { makeAppend, type Entry, type Pending, type Written } from './append.ts'
 
 export type WriterLimits = {
   /** entries a batch */
@@ -34,32 +17,17 @@ export type WriterLimits = {
   /** entries and bytes that wait at the most; beyond: `unavailable` */
   queue: number
   queueBytes: number
-  /** ms until an unanswered entry ends as `unavailable` */
+  /** ms from an entry's request until it ends as `unavailable`, should it not be answered */
   deadline: number
 }
 
 export type Writer = {
-  append(entry: Entry): Promise<Written>
+  /** `since`: when its request came (performance.now), which counts for the deadline. */
+  append(entry: Entry, since?: number): Promise<Written>
   /** Resolves once nothing is waiting any more. */
   idle(): Promise<void>
   stats(): { batches: number; entries: number }
 }
-
-type Pending = {
-  entry: Entry
-  bytes: number
-  mission: string
-  citizen: string
-  due: number
-  /** whether a call with it may have committed without our knowing */
-  again: boolean
-  inFlight: boolean
-  settled: boolean
-  resolve: (written: Written) => void
-  reject: (refusal: unknown) => void
-}
-
-type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
 
 // How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic. A
 // topic whose lock did not come is only looked at for a while, then waited for briefly, also when all that waited for it has
@@ -112,84 +80,7 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     }
   }
 
-  /** One call of deck.append: what is known of each entry is answered, the busy ones come back. */
-  const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
-    const live = batch.filter(({ settled }) => !settled)
-    if (live.length === 0) return []
-    const topics = new Set<string>()
-    const missions = new Set<string>()
-    for (const { entry, mission } of live) {
-      topics.add(entry.topic)
-      missions.add(mission)
-    }
-    const entries = live.map(({ entry, mission, citizen, again }, n) => ({ n, mission, citizen, again, ...entry }))
-    for (const pending of live) pending.inFlight = true
-    let rows: Outcome[]
-    try {
-      ;({ rows } = await pool.query<Outcome>({
-        name: 'append',
-        text: 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)',
-        values: [[...missions].sort(), [...topics].sort(), JSON.stringify(entries), wait],
-      }))
-    } catch (error) {
-      if (isAmbiguous(error)) for (const pending of live) pending.again = true
-      throw error
-    } finally {
-      for (const pending of live) pending.inFlight = false
-    }
-    stats.batches++
-    const busy: Pending[] = []
-    for (const row of rows.sort((a, b) => a.n - b.n)) {
-      const pending = live[row.n]
-      if (!pending) continue
-      if (row.outcome === 'busy') busy.push(pending)
-      else answer(pending, row)
-    }
-    return busy
-  }
-
-  const answer = (pending: Pending, { outcome, seq, created_at, saved }: Outcome): void => {
-    const { entry, mission, citizen } = pending
-    if (outcome === 'gone') return fail(pending, noMission())
-    if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
-    stats.entries++
-    if (saved === null) {
-      const { id, sender, author, message, code_blocks, key } = entry
-      const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
-      return succeed(pending, { message: row, seen: false })
-    }
-    const first = JSON.parse(saved) as Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }
-    const code_blocks = first.code_blocks === null ? null : JSON.stringify(first.code_blocks)
-    const row = { ...first, code_blocks, created_at, seq, key: entry.key }
-    // An entry whose own first call had committed is not a repetition.
-    succeed(pending, { message: toMessage(row, mission, citizen), seen: first.id !== entry.id })
-  }
-
-  /** A call, and what its failure means: -> the entries that have to wait. */
-  const attempt = async (batch: Pending[], wait: number): Promise<Pending[]> => {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await call(batch, wait)
-      } catch (error) {
-        if (isRetryable(error) && tries < 5) continue
-        const unanswered = batch.filter(({ settled }) => !settled)
-        if (isAmbiguous(error) || sqlState(error) === '55P03' || sqlState(error) === '57014') return unanswered
-        if (unanswered.length === 1) {
-          const refusal = toRefusal(error)
-          if (!refusal) onFault(error)
-          for (const pending of unanswered) fail(pending, refusal ?? deny('internal'))
-          return []
-        }
-        // One bad entry fails alone: the batch is tried entry by entry.
-        const busy: Pending[] = []
-        for (const pending of unanswered)
-          // Not before an earlier one of its topic.
-          if (busy.some(({ entry }) => entry.topic === pending.entry.topic)) busy.push(pending)
-          else busy.push(...(await attempt([pending], wait)))
-        return busy
-      }
-    }
-  }
+  const attempt = makeAppend(pool, { succeed, fail, onFault, stats })
 
   /** Takes entries from the front of a list, up to a batch's size. */
   const take = (list: Pending[]): Pending[] => {
@@ -284,19 +175,19 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     if (queue.length > 0) void pump()
   }
 
-  const enqueue = (entry: Entry): Promise<Written> =>
+  const enqueue = (entry: Entry, since: number): Promise<Written> =>
     new Promise((resolve, reject) => {
       let size = 200 + entry.message.length * 2
       for (const { code, language } of entry.code_blocks ?? []) size += code.length * 2 + (language?.length ?? 0)
       if (waiting.size >= limits.queue || bytes + size > limits.queueBytes)
-        return reject(deny('unavailable', 'overloaded: too many messages are waiting', { retry_after: 1 }))
+        return reject(overloaded('overloaded: too many messages are waiting'))
       const { mission, citizen } = topicParts(entry.topic)
       const pending: Pending = {
         entry,
         bytes: size,
         mission,
         citizen: citizen ?? '',
-        due: performance.now() + limits.deadline,
+        due: since + limits.deadline,
         again: false,
         inFlight: false,
         settled: false,
@@ -312,13 +203,13 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     })
 
   return {
-    append(entry) {
-      if (entry.key === null) return enqueue(entry)
+    append(entry, since = performance.now()) {
+      if (entry.key === null) return enqueue(entry, since)
       // The same key twice at once: one is written, both are answered with it.
       const same = `${entry.topic}\n${entry.author ?? ''}\n${entry.key}`
       const first = byKey.get(same)
       if (first) return first.then(({ message }) => ({ message, seen: true }))
-      const written = enqueue(entry)
+      const written = enqueue(entry, since)
       byKey.set(same, written)
       const forget = (): void => void byKey.delete(same)
       written.then(forget, forget)

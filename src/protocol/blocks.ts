@@ -6,7 +6,8 @@ import { storable } from './text.ts'
 
 // Blocks only: what stands inside a paragraph makes no fence, and costs up to half a second (many half-open links).
 const parser = Object.assign(new Parser(), { processInlines: () => undefined })
-const maxBytes = 256 * 1024
+/** Bytes of UTF-8 that a message's code blocks may hold, languages and code together. */
+export const codeBlocksBytes = 256 * 1024
 
 /** The fenced code blocks of a Markdown text; null if there are none. */
 export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
@@ -32,7 +33,7 @@ export const givenBlocks = (given: { language?: string | null; code: string }[])
     if (!storable(code) || !storable(language ?? '')) throw deny('bad_request', 'U+0000 can not be stored')
     bytes += Buffer.byteLength(code) + Buffer.byteLength(language ?? '')
   }
-  if (bytes > maxBytes) throw deny('bad_request', 'code_blocks hold over 256 KiB')
+  if (bytes > codeBlocksBytes) throw deny('bad_request', 'code_blocks hold over 256 KiB')
   return blocks
 }
 

@@ -38,5 +38,9 @@ export class Refusal extends Error {
 export const deny = (code: ErrorCode, detail?: string, extra?: ErrorExtra, status?: number): Refusal =>
   new Refusal(code, detail ?? table[code].detail, extra ?? (code === 'unavailable' ? { retry_after: 1 } : {}), status)
 
+/** There is more to do than can be done; retry_after is spread, so that not all who are told so come back at once. */
+export const overloaded = (detail = 'overloaded: there is more to do than can be done'): Refusal =>
+  deny('unavailable', detail, { retry_after: Math.round(1 + Math.random() * 4) })
+
 /** The same answer for a mission that is not there and for one that may not be seen. */
 export const noMission = (): Refusal => deny('not_found', 'no such mission')

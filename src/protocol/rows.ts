@@ -100,9 +100,12 @@ export const TestRunPatch = Type.Object({
 })
 export type TestRunPatch = Static<typeof TestRunPatch>
 
+/** Unicode code points that a message may have. */
+export const messageChars = 10_000
+
 /** What a writer gives for a message; sender and author are an admin's to set. */
 export const messageFields = {
-  message: Type.String({ minLength: 1, maxLength: 10_000 }),
+  message: Type.String({ minLength: 1, maxLength: messageChars }),
   code_blocks: Type.Optional(
     nullable(Type.Array(Type.Object({ language: Type.Optional(nullable(Type.String())), code: Type.String() }))),
   ),

@@ -18,7 +18,9 @@ export const decode = (bytes: Uint8Array): string => {
   return text
 }
 
-// 64 levels: deeper than any test report, far from any stack's end.
+/** Levels of nesting that JSON may have: deeper than any test report, far from any stack's end. */
+export const jsonDepth = 64
+
 const check = (value: unknown, depth: number): void => {
   if (typeof value === 'string') {
     if (!storable(value)) throw deny('bad_request', 'U+0000 and lone surrogates can not be stored')
@@ -26,7 +28,7 @@ const check = (value: unknown, depth: number): void => {
     // 1e400 is read as Infinity, which JSON can't say again.
     if (!Number.isFinite(value)) throw deny('bad_request', 'a number is out of range')
   } else if (typeof value === 'object' && value !== null) {
-    if (depth === 64) throw deny('bad_request', 'the JSON is nested too deep')
+    if (depth === jsonDepth) throw deny('bad_request', 'the JSON is nested too deep')
     for (const [key, inner] of Object.entries(value)) {
       check(key, depth)
       check(inner, depth + 1)
