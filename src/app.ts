@@ -17,8 +17,10 @@ import { pageRoute } from './http/page.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { makeHub } from './live/hub.ts'
+import { makeWork } from './live/work.ts'
 import { makeChanges } from './log/changes.ts'
 import { openDatabase } from './log/database.ts'
+import { makeEpochs } from './log/epoch.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
@@ -28,6 +30,9 @@ import { makeTail } from './log/tail.ts'
 import { makeTransactions } from './log/transaction.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
 import { deny, overloaded } from './protocol/errors.ts'
+
+/** For races: resolves to false, and leaves nothing behind that would keep the process alive. */
+const bound = (ms: number): Promise<boolean> => delay(ms, false, { ref: false })
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -68,11 +73,18 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   const explain = makeExplain(log)
   const onError = (error: unknown): void => log.warn({ err: error }, 'database')
 
+  // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
+  const epochs = makeEpochs(() => sockets.close('epoch'))
   const database = await openDatabase(
-    { url: config.databaseUrl, directUrl: config.databaseDirectUrl, poolMax: config.poolMax },
+    {
+      url: config.databaseUrl,
+      directUrl: config.databaseDirectUrl,
+      poolMax: config.poolMax,
+      greet: epochs.greet,
+    },
     onError,
   )
-  const store = makeStore(database.main, database.tail, limits.writeDeadline)
+  const store = makeStore(database.main, database.tail, limits.writeDeadline, epochs)
   const transactions = makeTransactions(database.changes)
   const changes = makeChanges(database.main, transactions)
   const runs = makeRuns(database.main, transactions)
@@ -92,8 +104,6 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     read: store.tailPages,
     heads: store.heads,
     onPage: (topic, from, page) => hub.deliver(topic, from, page),
-    // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
-    onEpoch: () => sockets.close('epoch'),
     onError,
     pollEvery: limits.pollEvery,
   })
@@ -116,10 +126,18 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   const tokens = makeTokens(config.jwtSecret)
 
   let draining = false
+  const work = makeWork()
+  // A socket's request is answered when the socket ends.
+  const isRequest = ({ headers }: FastifyRequest): boolean => headers.upgrade === undefined
   http.addHook('onRequest', async (request, reply) => {
+    if (isRequest(request)) work.begin()
     if (!draining) return
     reply.header('connection', 'close')
     if (request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
+  })
+  http.addHook('onResponse', (request, _reply, done) => {
+    if (isRequest(request)) work.end()
+    done()
   })
   await http.register(underPressure, {
     maxEventLoopDelay: limits.eventLoopDelay,
@@ -142,6 +160,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
       leave: hub.leave,
       head: tail.head,
       ledger: { waiting: 0, max: limits.outboxTotalBytes },
+      work,
       overloaded: () => http.isUnderPressure(),
     },
   })
@@ -160,7 +179,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
         () => true,
         () => false,
       )
-      const database_ = await Promise.race([answers, delay(2000, false)])
+      const database_ = await Promise.race([answers, bound(2000)])
       return [
         ...(database_ ? [] : ['database']),
         ...(listener.ready() ? [] : ['listener']),
@@ -207,12 +226,12 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
       draining = true
       sockets.drain()
       // What was taken up is answered, then everybody is sent home. Each step has its bound: Postgres may hang.
-      await Promise.race([writer.idle(), delay(limits.writeDeadline + 500)])
+      await Promise.race([Promise.all([work.idle(), writer.idle()]), bound(limits.writeDeadline + 500)])
       sockets.close()
-      await Promise.race([http.close(), delay(1500).then(() => http.server.closeAllConnections())])
+      await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
       tail.close()
-      await Promise.race([Promise.all([listener.close(), database.close()]), delay(1500)])
+      await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }
 }

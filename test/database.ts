@@ -1,8 +1,10 @@
 // Fresh databases for tests, on one server that all test files share: an embedded cluster that the first of them starts
 // and the last one out stops, or the server of TEST_DATABASE_URL (TCP, a superuser or a role with createdb).
-// Promises: a database of one's own per call, owned by a role that is no superuser, dropped at the end of the test.
+// Promises: a database of one's own per call, owned by a role that is no superuser, dropped at the end of the test; a test fails
+// if a server still holds a connection then, a file if it leaves a handle open.
 // Doesn't migrate, and hides nothing of the server: roles and settings are shared.
 import { createHmac, randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
@@ -44,7 +46,34 @@ const admin = openPool(server, 2)
 t.teardown(async () => {
   await admin.end()
   await embedded?.stop()
+  await left()
 })
+
+/** Fails if anything is still open that keeps the process alive: sockets, servers, children, timers. */
+const left = async (): Promise<void> => {
+  // fetch keeps its connections
+  const dispatcher = Symbol.for('undici.globalDispatcher.1')
+  await (globalThis as unknown as Record<symbol, { close(): Promise<void> } | undefined>)[dispatcher]?.close()
+  const own = ['TTYWrap', 'PipeWrap', 'FSReqPromise', 'CloseReq']
+  const open = () => process.getActiveResourcesInfo().filter((name) => !own.includes(name))
+  for (let tries = 0; open().length > 0 && tries < 100; tries++) await sleep(20)
+  if (open().length > 0) throw new Error(`left over: ${open().join(', ')}`)
+}
+
+/** Fails if a server still holds a connection to the database when its test is over. */
+const released = async (name: string): Promise<void> => {
+  const held = async () =>
+    (
+      await admin.query<{ application_name: string }>(
+        `select application_name from pg_stat_activity where datname = $1 and application_name like 'mission-deck s%'`,
+        [name],
+      )
+    ).rows
+  // a connection takes a moment to go
+  for (let tries = 0; (await held()).length > 0 && tries < 100; tries++) await sleep(20)
+  const names = (await held()).map((row) => row.application_name)
+  if (names.length > 0) throw new Error(`connections left over: ${names.join(', ')}`)
+}
 
 /** The role of `url`; undefined when the admin is no superuser, and so fit for it. */
 const makeOwner = async () => {
@@ -76,7 +105,13 @@ export const freshDatabase = async (t: Test): Promise<FreshDatabase> => {
 
   // template0: nobody can be connected to it
   await admin.query(`create database ${name} template template0 ${role ? `owner ${role.username}` : ''}`)
-  t.teardown(() => admin.query(`drop database if exists ${name} with (force)`))
+  t.teardown(async () => {
+    try {
+      await released(name)
+    } finally {
+      await admin.query(`drop database if exists ${name} with (force)`)
+    }
+  })
   const pool = openPool(url.href, 1)
   t.teardown(() => pool.end())
 

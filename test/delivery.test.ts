@@ -489,7 +489,7 @@ await t.test('reads that overtake one another never let newer rows out under old
     const hub = makeHub({
       liveBytes: 1e6,
       pageBytes: 1e6,
-      follow: (_topic, { head }) => (cursor = head),
+      follow: (_topic, head) => (cursor = head),
       unfollow: () => undefined,
       cursor: () => cursor,
       page: () => Promise.resolve(reads.shift() ?? page(cursor, 'bob', 1e6)),
@@ -507,19 +507,19 @@ await t.test('reads that overtake one another never let newer rows out under old
     ...late.receiver,
     actor: { sub: 'root', role: 'admin', missions: undefined, expires: Infinity },
   }
-  late.hub.join(keeper, topic, { rights: rights('bob'), asOf: 20, head: 0, epoch: '' }, 0)
-  late.hub.join(late.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0, epoch: '' }, 0)
+  late.hub.join(keeper, topic, { rights: rights('bob'), asOf: 20, head: 0 }, 0)
+  late.hub.join(late.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
   t.strictSame(late.got, ['ended'], 'looked up before the rights were lost, seated after')
 
   const read = setUp()
-  read.hub.join(read.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0, epoch: '' }, 0)
+  read.hub.join(read.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
   read.hub.setRights(id, rights('alice'), 30)
   read.deliver(0, page(1, 'bob', 20))
   await until(() => read.got.length > 0, 'the end')
   t.strictSame(read.got, ['ended'], 'a read that began before a look at the rights, and was later nevertheless')
 
   const regained = setUp()
-  regained.hub.join(regained.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0, epoch: '' }, 0)
+  regained.hub.join(regained.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
   regained.hub.setRights(id, rights('alice'), 30)
   regained.reads.push(page(1, 'bob', 25), page(1, 'alice', 40))
   regained.deliver(0, page(1, 'bob', 20))

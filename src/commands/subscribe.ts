@@ -30,7 +30,7 @@ export const makeSubscribe = (store: Pick<Store, 'place'>, hub: Hub) => {
     session.ok(frame.id, { topic: name, seq: head, epoch })
     // The answer itself may have been too much for a slow reader.
     if (session.closed) return
-    const seat = hub.join(session, name, { rights: mission, asOf, head, epoch }, after)
+    const seat = hub.join(session, name, { rights: mission, asOf, head }, after)
     if (!seat.gone) session.seats.set(name, seat)
   }
 

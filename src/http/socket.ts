@@ -131,13 +131,14 @@ export const installSockets = async (
     welcome(session)
     const { mission, citizen } = request.params as { mission?: string; citizen?: string }
     if (mission === undefined || citizen === undefined) return
-    const { after } = request.query as { after?: unknown }
+    const { after, epoch } = request.query as { after?: unknown; epoch?: unknown }
     if (after !== undefined && !(typeof after === 'string' && wholeNumber.test(after)))
       return void session.push(encodeError(deny('bad_request', 'after is a seq')))
     const frame = {
       type: 'subscribe',
       topic: `missions/${mission}/chat/${citizen}`,
       ...(after ? { after: Number(after) } : {}),
+      ...(epoch === undefined ? {} : { epoch }),
     }
     session.receive(Buffer.from(JSON.stringify(frame)), false)
   }

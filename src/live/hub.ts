@@ -42,7 +42,7 @@ export type Hub = {
   join(
     receiver: Receiver,
     topic: string,
-    place: { rights: MissionRights; asOf: number; head: number; epoch: string },
+    place: { rights: MissionRights; asOf: number; head: number },
     after: number,
   ): Seat
   leave(seat: Seat): void
@@ -68,7 +68,7 @@ export const makeHub = (options: {
   liveBytes: number
   /** bytes that a page may hold which is read to catch up */
   pageBytes: number
-  follow: (topic: string, place: { head: number; epoch: string }) => void
+  follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
   cursor: (topic: string) => number | undefined
   page: (topic: string, after: number, limit: number, bytes: number) => Promise<Page>
@@ -241,7 +241,7 @@ export const makeHub = (options: {
   }
 
   return {
-    join(receiver, topic, { rights, asOf, head, epoch }, after) {
+    join(receiver, topic, { rights, asOf, head }, after) {
       const { mission } = topicParts(topic)
       let state = missions.get(mission)
       if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
@@ -254,7 +254,7 @@ export const makeHub = (options: {
       const seat: Seat = { topic, receiver, cursor: after, asOf, live: false, gone: false }
       room.seats.add(seat)
       seatCount++
-      options.follow(topic, { head, epoch })
+      options.follow(topic, head)
       setRights(mission, rights, asOf)
       // Newer rights than those it was let in by may be known, and would not be looked at again.
       const known = missions.get(mission)?.rights

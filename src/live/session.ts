@@ -17,6 +17,7 @@ import {
 import { makeBucket, type Bucket } from './bucket.ts'
 import type { Receiver, Seat } from './hub.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
+import type { Work } from './work.ts'
 
 export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => Promise<void> }
 
@@ -46,6 +47,7 @@ export type SessionOptions = {
   /** where a followed topic stands, as far as is known */
   head: (topic: string) => number | undefined
   ledger: Ledger
+  work: Work
   /** whether the process has more to do than it can */
   overloaded: () => boolean
 }
@@ -113,11 +115,13 @@ export class Session implements Receiver {
     frame: unknown,
     id: FrameId,
   ): Promise<void> {
+    this.options.work.begin()
     try {
       await handler(this, frame)
     } catch (error) {
       this.push(encodeError(this.options.explain(error), id === undefined ? {} : { id }))
     }
+    this.options.work.end()
     if (--this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
   }
 

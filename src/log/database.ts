@@ -9,7 +9,11 @@ export type DatabaseOptions = {
   /** a session-level way to the same database, where `url` is a transaction pooler */
   directUrl: string
   poolMax: number
+  /** asks a new connection for readers, before it is used */
+  greet?: Greet
 }
+
+type Greet = (client: pg.ClientBase) => Promise<void>
 
 export type Database = {
   /** reads and look-ups, none of which waits for a lock */
@@ -78,7 +82,7 @@ const settings = {
 
 /** Opens the pools (their connections open as needed). */
 export const openDatabase = async (
-  { url, directUrl, poolMax }: DatabaseOptions,
+  { url, directUrl, poolMax, greet }: DatabaseOptions,
   onError: (error: Error) => void,
 ): Promise<Database> => {
   const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
@@ -95,7 +99,7 @@ export const openDatabase = async (
   const pooled = await config(url, 'server')
   // A statement gives up on the server before the client does, so that its answer is known; a client that got none in time
   // takes its connection for dead.
-  const pool = (max: number, statement: number): pg.Pool => {
+  const pool = (max: number, statement: number, greeting?: Greet): pg.Pool => {
     const made = new pg.Pool({
       ...pooled,
       statement_timeout: statement,
@@ -104,6 +108,8 @@ export const openDatabase = async (
       idle_in_transaction_session_timeout: 5000,
       max,
       idleTimeoutMillis: 30_000,
+      // It is awaited, whatever its type says.
+      ...(greeting ? { onConnect: greeting as unknown as (client: pg.ClientBase) => void } : {}),
     })
     made.on('error', onError)
     // One that breaks while it is taken out tells its query, or the next one; without a listener it would end the process.
@@ -113,9 +119,9 @@ export const openDatabase = async (
   // The writer's and the tail's statements take milliseconds: a connection that leads nowhere is known soon enough for a
   // message of unknown fate to be looked up by another, and for an instance to catch up within 7 s.
   const writer = pool(2, 1500)
-  const tail = pool(1, 2000)
+  const tail = pool(1, 2000, greet)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
-  const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000)
+  const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000, greet)
   return {
     main,
     changes,

@@ -149,7 +149,7 @@ export const makeListener = (options: {
       over.abort()
       up = false
       // A farewell where there is somebody to hear it; a session that hangs is cut.
-      if (link) await Promise.race([link.subscriber.close().catch(() => {}), delay(500)])
+      if (link) await Promise.race([link.subscriber.close().catch(() => {}), delay(500, undefined, { ref: false })])
       link?.cut()
     },
   }

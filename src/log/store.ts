@@ -6,6 +6,7 @@ import { blocksOf } from '../protocol/blocks.ts'
 import type { Message, MissionRights, Page } from '../protocol/rows.ts'
 import { topicParts, type MissionRef } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
+import { stamp, type Epochs } from './epoch.ts'
 
 /** Where a topic stands; `exists` is false if its test run is not there. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
@@ -57,7 +58,7 @@ export const headOf = (topic: string, mission: string, citizen: string): string 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
-export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
+export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
   /** Where topics stand, and whether they are there; many askers share a statement. */
   const place = makeBatched(
     async (asked: { mission: MissionRef; suffix: string; run: string | null }[]): Promise<Place[]> => {
@@ -83,6 +84,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
           asked.map((a) => (a.suffix.startsWith('/chat/') ? a.suffix.slice(6) : null)),
         ],
       })
+      if (rows[0]) saw('epoch', rows[0].epoch, asOf)
       return rows.map((row) => ({ mission: toRights(row), exists: row.exists, head: row.head, epoch: row.epoch, asOf }))
     },
     { max: 200, patience },
@@ -99,15 +101,21 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
     const parts = asked.map(({ topic }) => topicParts(topic))
     const asOf = performance.now()
     const { rows } = await pool.query<
-      MissionColumns & { n: number; head: number; event: string | null; data: string | null; through: number } & (
-          MessageColumns | { seq: null }
-        )
+      MissionColumns & {
+        n: number
+        head: number
+        event: string | null
+        data: string | null
+        through: number
+        stamp: string
+      } & (MessageColumns | { seq: null })
     >({
       name: 'pages',
       text: `
-        select t.n, m.id as mission_id, m.number, m.assigned_to,
+        select t.n, m.id as mission_id, m.number, m.assigned_to, e.stamp,
           ${headOf('t.topic', 't.mission', 't.citizen')} as head, r.*
         from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
+        cross join (select ${stamp} as stamp) e
         left join missions m on m.id = t.mission
         left join lateral (
           select s.* from (
@@ -135,6 +143,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
         bytes,
       ],
     })
+    if (rows[0]) saw('stamp', rows[0].stamp, asOf)
     const size = asked.map(() => 0)
     const found: Page[] = asked.map(({ after }) => ({ events: [], covered: after, head: 0, mission: undefined, asOf }))
     for (const row of rows) {
@@ -176,8 +185,9 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
     page: async (topic: string, after: number, limit: number, bytes: number): Promise<Page> =>
       (await pages(main, [{ topic, after }], limit, bytes))[0] as Page,
 
-    /** The epoch, and the heads of topics in their order; 0 for a topic without any. */
-    async heads(topics: string[]): Promise<{ epoch: string; heads: number[] }> {
+    /** Heads of topics, in their order; 0 for a topic without any. */
+    async heads(topics: string[]): Promise<number[]> {
+      const asOf = performance.now()
       const parts = topics.map(topicParts)
       const { rows } = await tail.query<{ seq: number; epoch: string }>({
         name: 'heads',
@@ -187,7 +197,8 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number) => {
                order by t.n`,
         values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
       })
-      return { epoch: rows[0]?.epoch ?? '', heads: rows.map(({ seq }) => seq) }
+      if (rows[0]) saw('epoch', rows[0].epoch, asOf)
+      return rows.map(({ seq }) => seq)
     },
 
     /** What rights depend on, for those of the missions that are there. */

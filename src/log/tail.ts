@@ -1,7 +1,6 @@
 // The tail: turns hints into contiguous pages of the topics that this instance follows, each read once an instance.
 // One read in flight; what is hinted meanwhile is the next. A lost hint costs time, never a message: heads are re-read
-// whenever LISTEN (again) holds, and slowly always. With the heads comes the epoch: another one than before means that the
-// database is another, and that what the followers hold means nothing any more.
+// whenever LISTEN (again) holds, and slowly always.
 import type { Page } from '../protocol/rows.ts'
 
 export type Tail = {
@@ -9,7 +8,7 @@ export type Tail = {
    * Follows a topic that stood at `head` a moment ago, and reads on from there: what came between that look and this call
    * had no hint for us. A topic that is followed already goes on as it does.
    */
-  follow(topic: string, place: { head: number; epoch: string }): void
+  follow(topic: string, head: number): void
   unfollow(topic: string): void
   /** Up to where a followed topic was handed on; undefined if it isn't followed. */
   cursor(topic: string): number | undefined
@@ -29,20 +28,19 @@ const topicsPerRead = 200
 const logsPerRead = 10
 const bytesPerRead = 16 * 1024 * 1024
 
+type Followed = { cursor: number; head: number }
+
 export const makeTail = (options: {
   read: (asked: { topic: string; after: number }[], limit: number, bytes: number) => Promise<Page[]>
-  heads: (topics: string[]) => Promise<{ epoch: string; heads: number[] }>
+  heads: (topics: string[]) => Promise<number[]>
   /** A page that follows the last one of its topic; the cursor has moved to `covered` already. */
   onPage: (topic: string, from: number, page: Page) => void
-  /** The epoch is another one than before. */
-  onEpoch: () => void
   onError: (error: unknown) => void
   /** ms between two safety polls */
   pollEvery: number
 }): Tail => {
-  const followed = new Map<string, { cursor: number; head: number }>()
+  const followed = new Map<string, Followed>()
   const dirty = new Set<string>()
-  let epoch: string | undefined
   let reading = false
   let checking = false
   let checkAgain = false
@@ -56,15 +54,15 @@ export const makeTail = (options: {
     void read()
   }
 
-  const take = (): { topic: string; after: number }[] => {
-    const asked: { topic: string; after: number }[] = []
+  const take = (): { topic: string; after: number; state: Followed }[] => {
+    const asked: { topic: string; after: number; state: Followed }[] = []
     let logs = 0
     for (const topic of dirty) {
       if (asked.length === topicsPerRead) break
       if (topic.endsWith('/logs') && ++logs > logsPerRead) continue
       dirty.delete(topic)
-      const after = followed.get(topic)?.cursor
-      if (after !== undefined) asked.push({ topic, after })
+      const state = followed.get(topic)
+      if (state) asked.push({ topic, after: state.cursor, state })
     }
     return asked
   }
@@ -78,10 +76,9 @@ export const makeTail = (options: {
       try {
         const pages = await options.read(asked, rows, Math.ceil(bytesPerRead / asked.length))
         pages.forEach((page, i) => {
-          const { topic, after } = asked[i] as { topic: string; after: number }
-          const state = followed.get(topic)
+          const { topic, after, state } = asked[i] as (typeof asked)[number]
           // Unfollowed, or followed anew, while the read was under way.
-          if (!state || state.cursor !== after) return
+          if (followed.get(topic) !== state) return
           state.cursor = page.covered
           state.head = Math.max(page.head, page.covered)
           if (page.head > page.covered) dirty.add(topic)
@@ -97,12 +94,6 @@ export const makeTail = (options: {
     reading = false
   }
 
-  const look = (found: string): void => {
-    const before = epoch
-    epoch = found
-    if (before !== undefined && before !== found) options.onEpoch()
-  }
-
   const check = async (): Promise<void> => {
     if (checking) {
       checkAgain = true
@@ -115,9 +106,8 @@ export const makeTail = (options: {
       for (let i = 0; i < topics.length && !closed; i += 5000) {
         const part = topics.slice(i, i + 5000)
         try {
-          const found = await options.heads(part)
-          look(found.epoch)
-          part.forEach((topic, n) => mark(topic, found.heads[n] ?? 0))
+          const heads = await options.heads(part)
+          part.forEach((topic, n) => mark(topic, heads[n] ?? 0))
         } catch (error) {
           options.onError(error)
           // Not left to the next poll: whoever asked for this look has reason to think that hints were lost.
@@ -132,13 +122,11 @@ export const makeTail = (options: {
   const poll = setInterval(() => void check(), options.pollEvery)
 
   return {
-    follow(topic, place) {
-      if (!followed.has(topic)) {
-        followed.set(topic, { cursor: place.head, head: place.head })
-        dirty.add(topic)
-        void read()
-      }
-      look(place.epoch)
+    follow(topic, head) {
+      if (followed.has(topic)) return
+      followed.set(topic, { cursor: head, head })
+      dirty.add(topic)
+      void read()
     },
     unfollow(topic) {
       followed.delete(topic)

@@ -9,7 +9,7 @@ import type { Json } from '../helper.ts'
 /** Where to connect now (http://…), asked at each try. */
 export type Where = () => string
 
-type Frame = Json & { type: string }
+export type Frame = Json & { type: string }
 
 /** A socket of deck.v1 with the least around it; rejects if it can't be opened. */
 export class Line {

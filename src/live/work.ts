@@ -1,0 +1,20 @@
+// What was taken up and is not yet answered, frames and requests alike: a stop waits for it.
+
+export type Work = {
+  begin(): void
+  end(): void
+  /** Resolves once nothing is under way. */
+  idle(): Promise<void>
+}
+
+export const makeWork = (): Work => {
+  let under = 0
+  const idlers: (() => void)[] = []
+  return {
+    begin: () => void under++,
+    end() {
+      if (--under === 0) for (const wake of idlers.splice(0)) wake()
+    },
+    idle: () => (under === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
+  }
+}

@@ -1,0 +1,222 @@
+// Bounds: whatever can grow is told in `welcome.limits`, and beyond it the one who goes too far is refused or closed, with
+// the code of its kind; the others notice nothing.
+import { once } from 'node:events'
+import { connect as connectTcp } from 'node:net'
+import t from 'tap'
+import { makeBucket } from '../../src/live/bucket.ts'
+import { makeHub, type Receiver } from '../../src/live/hub.ts'
+import { makeOutbox, type Ledger } from '../../src/live/outbox.ts'
+import type { Page } from '../../src/protocol/rows.ts'
+import { alice, bob, makeMission, startDeck, until, type Client } from '../helper.ts'
+
+const code = async (client: Client): Promise<number | undefined> => {
+  await until(() => client.closed !== undefined, 'the close')
+  return client.closed?.code
+}
+
+await t.test('the welcome tells the limits', async (t) => {
+  const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })
+  const { limits } = await (await instance.connect(alice)).frame(({ type }) => type === 'welcome')
+  t.strictSame(limits, {
+    frame_bytes: 524_288,
+    body_bytes: 2_097_152,
+    message_chars: 10_000,
+    code_blocks_bytes: 262_144,
+    json_depth: 64,
+    topics: 1000,
+    pending: 256,
+    bad_frames: 100,
+    frames_per_second: 500,
+    frames_burst: 2500,
+    outbox_bytes: 4_194_304,
+    sockets_per_subject: 10_000,
+  })
+})
+
+await t.test('too many frames close the socket with 4429, and only that one', async (t) => {
+  const { instance } = await startDeck(t, { limits: { framesPerSecond: 50, framesBurst: 200 } })
+  const [flood, calm] = await Promise.all([instance.connect(alice), instance.connect(alice)])
+  for (let n = 0; n < 400; n++) flood.send({ type: 'ping', id: n })
+  t.equal(await code(flood), 4429)
+  t.match(
+    flood.frames.find(({ type }) => type === 'goodbye'),
+    { reason: 'too many frames', retry_after: 5 },
+  )
+  const answered = flood.frames.filter(({ type }) => type === 'ok').length
+  t.ok(answered >= 200 && answered < 400, `${answered} were answered before`)
+  t.match(await calm.ask({ type: 'ping' }), { type: 'ok' })
+})
+
+await t.test('a bucket gives so many at once, and so many a second for long', (t) => {
+  const bucket = makeBucket(10, 20, 0)
+  const taken = (now: number, tries: number) =>
+    Array.from({ length: tries }, () => bucket.take(now)).filter(Boolean).length
+  t.equal(taken(0, 50), 20)
+  t.equal(taken(50, 50), 0)
+  t.equal(taken(1000, 50), 10)
+  t.ok(bucket.low(1000))
+  t.notOk(bucket.low(2500))
+  t.equal(taken(100_000, 50), 20, 'and no more after a long silence')
+  t.end()
+})
+
+await t.test('sockets beyond those of a subject, or of the process, are told 1013', async (t) => {
+  const { instance } = await startDeck(t, { limits: { sockets: 5, socketsPerSubject: 3 } })
+  const mine = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))
+  const fourth = await instance.connect(alice)
+  t.equal(await code(fourth), 1013)
+  t.match(fourth.frames, [{ type: 'goodbye', reason: 'too many sockets', retry_after: Number }])
+  const others = await Promise.all([1, 2].map(() => instance.connect(bob)))
+  const sixth = await instance.connect(bob)
+  t.equal(await code(sixth), 1013)
+  t.match(sixth.frames, [{ type: 'goodbye', reason: 'overloaded' }])
+  mine[0]?.close()
+  await code(mine[0] as Client)
+  t.match(await (await instance.connect(alice)).ask({ type: 'ping' }), { type: 'ok' }, 'a place that was given up')
+  for (const client of [...mine.slice(1), ...others]) t.match(await client.ask({ type: 'ping' }), { type: 'ok' })
+})
+
+await t.test('a socket follows so many topics, and no more', async (t) => {
+  const { instance } = await startDeck(t, { limits: { topics: 3 } })
+  const { id } = await makeMission(instance)
+  const client = await instance.connect(alice)
+  for (const citizen of ['a', 'b', 'c'])
+    t.match(await client.ask({ type: 'subscribe', topic: `missions/${id}/chat/${citizen}` }), { type: 'ok' })
+  const more = { type: 'subscribe', topic: `missions/${id}/chat/d` }
+  t.match(await client.ask(more), { type: 'error', code: 'bad_request' })
+  t.match(await client.ask({ ...more, topic: `missions/${id}/chat/a` }), { type: 'ok' }, 'one of them again')
+  await client.ask({ type: 'unsubscribe', topic: `missions/${id}/chat/a` })
+  t.match(await client.ask(more), { type: 'ok' })
+})
+
+await t.test('while the event loop is late, new work gets 503, who sends most 1013, and health is told', async (t) => {
+  const { instance } = await startDeck(t, { limits: { eventLoopDelay: 100, framesPerSecond: 10, framesBurst: 1000 } })
+  const { request } = instance
+  const [busy, calm] = await Promise.all([instance.connect(alice), instance.connect(alice)])
+  await Promise.all(Array.from({ length: 600 }, () => busy.ask({ type: 'ping' })))
+  let answer = await request('GET', '/api/missions', alice)
+  const late = async (): Promise<boolean> => {
+    answer = await request('GET', '/api/missions', alice)
+    return answer.status === 503
+  }
+  const drown = (): void => {
+    const end = performance.now() + 600
+    while (performance.now() < end);
+  }
+  t.equal(answer.status, 200)
+  await until(async () => {
+    drown()
+    return late()
+  }, 'it to refuse')
+  t.match(answer.json, { code: 'unavailable', detail: /overloaded/ })
+  t.ok(Number(answer.headers.get('retry-after')) > 0)
+  t.match(await request('GET', '/healthz'), { status: 200 })
+  await until(async () => {
+    drown()
+    if (!(await late())) return false
+    busy.send({ type: 'ping' })
+    return busy.closed !== undefined
+  }, 'the busy one to be sent home')
+  t.equal(busy.closed?.code, 1013)
+  t.match(await calm.ask({ type: 'ping' }), { type: 'ok' })
+  await until(async () => !(await late()), 'it to take work again')
+})
+
+await t.test('headers that are too large, or never come to an end, are refused', async (t) => {
+  const { instance } = await startDeck(t, { limits: { headersTimeout: 500 } })
+  const { port, hostname } = new URL(instance.url)
+  const answer = async (sent: string): Promise<string> => {
+    const socket = connectTcp(Number(port), hostname)
+    t.teardown(() => socket.destroy())
+    socket.write(sent)
+    let text = ''
+    socket.on('data', (data: Buffer) => (text += data.toString()))
+    await once(socket, 'close')
+    return text
+  }
+  t.match(await answer(`GET /api/missions HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1.1 431 /)
+  t.match(await answer('GET /api/missions HTTP/1.1\r\nHost: x\r\nX: '), /^HTTP\/1.1 408 .*"code":"bad_request"/s)
+})
+
+// The parts, without a server ---------------------------------------------------------------------------------------
+
+const mission = { id: '00000000-0000-4000-8000-000000000000', number: 1, assigned_to: 'alice' }
+const topic = `missions/${mission.id}/chat/rafael`
+
+await t.test('a thousand seats that catch up on one topic share reads', async (t) => {
+  const head = 1000
+  let reads = 0
+  let cursor = head
+  const hub = makeHub({
+    liveBytes: 1e6,
+    pageBytes: 1e6,
+    follow: () => {},
+    unfollow: () => {},
+    cursor: () => cursor,
+    async page(_topic, after, limit): Promise<Page> {
+      reads++
+      const asOf = performance.now()
+      await new Promise((resolve) => setImmediate(resolve))
+      const covered = Math.min(head, after + limit)
+      const events = Array.from({ length: covered - after }, (_, i) => ({
+        seq: after + i + 1,
+        event: 'message.created',
+        data: '{}',
+      }))
+      return { events, covered, head, mission, asOf }
+    },
+    onError: (error) => t.fail(String(error)),
+  })
+  const got = Array.from({ length: 1000 }, (): number[] => [])
+  const asOf = performance.now()
+  got.forEach((seqs, n) => {
+    const receiver: Receiver = {
+      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity },
+      send: (frames) => seqs.push(...frames.map((f) => (JSON.parse(f.toString()) as { seq: number }).seq)) > 0,
+      fits: () => true,
+      drained: () => Promise.resolve(),
+      ended: () => t.fail('ended'),
+    }
+    // They were away for a while, and not all for the same.
+    hub.join(receiver, topic, { rights: mission, asOf, head }, n % 60)
+  })
+  await until(() => got.every((seqs) => seqs.at(-1) === head), 'all to catch up')
+  got.forEach((seqs, n) => {
+    if (seqs.length !== head - (n % 60) || seqs[0] !== (n % 60) + 1) t.fail(`seat ${n} got ${seqs.length}`)
+  })
+  t.ok(reads < 100, `${reads} reads`)
+  cursor = 0
+})
+
+await t.test('all outboxes together are bounded: the fuller, the less each may leave unread', (t) => {
+  const ledger: Ledger = { waiting: 0, max: 1000 }
+  const closing: (() => void)[] = []
+  const outboxes = Array.from({ length: 10 }, () => {
+    const socket = {
+      OPEN: 1,
+      CLOSED: 3,
+      readyState: 1,
+      bufferedAmount: 0,
+      send: (frame: Buffer) => (socket.bufferedAmount += frame.length),
+      once: (_event: string, done: () => void) =>
+        closing.push(() => {
+          socket.readyState = 3
+          done()
+        }),
+    }
+    return makeOutbox(socket as never, 400, ledger)
+  })
+  const frame = Buffer.alloc(50)
+  const hog = outboxes[0]
+  let taken = 0
+  while (hog?.push(frame)) taken += 50
+  t.equal(taken, 400, 'its own bound')
+  for (const outbox of outboxes.slice(1)) while (outbox.push(frame));
+  // One frame always goes.
+  t.ok(ledger.waiting <= 1000 + 10 * 50, `${ledger.waiting} bytes wait`)
+  t.notOk(hog?.push(frame), 'who left most is refused first')
+  t.notOk(outboxes[1]?.fits(1))
+  for (const close of closing) close()
+  t.equal(ledger.waiting, 0, 'nothing waits for sockets that are gone')
+  t.end()
+})

@@ -1,0 +1,145 @@
+// Writing while the way to Postgres breaks: every send is answered within 5 s, an `ok` is stored once, an error without
+// `maybe` means that nothing was saved, and the server works on by itself when Postgres is back.
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import { freshDatabase } from '../database.ts'
+import { alice, makeMission, startInstance, until, type Json } from '../helper.ts'
+import { startProxy } from './proxy.ts'
+
+const database = await freshDatabase(t)
+const proxy = await startProxy(t)
+const instance = await startInstance(t, proxy.url(database.url))
+const { id } = await makeMission(instance)
+const topic = `missions/${id}/chat/rafael`
+const client = await instance.connect(alice)
+
+type Told = { status: number; code: unknown; maybe: boolean; retryAfter: number; seq: number; after: number }
+const ways: Record<string, (message: string, key?: string) => Promise<Told>> = {
+  async socket(message, key) {
+    const begun = performance.now()
+    const answer = await client.ask({ type: 'send', topic, message, ...(key ? { key } : {}) })
+    return {
+      status: answer['type'] === 'ok' ? 201 : 503,
+      code: answer['code'],
+      maybe: answer['maybe'] === true,
+      retryAfter: Number(answer['retry_after']),
+      seq: Number(answer['seq']),
+      after: performance.now() - begun,
+    }
+  },
+  async http(message, key) {
+    const begun = performance.now()
+    const body = { message, ...(key ? { key } : {}) }
+    const { status, json, headers } = await instance.request('POST', `/api/${topic}`, alice, body)
+    return {
+      status,
+      code: json['code'],
+      maybe: json['maybe'] === true,
+      retryAfter: Number(headers.get('retry-after')),
+      seq: Number(json['seq']),
+      after: performance.now() - begun,
+    }
+  },
+}
+const rows = async (message: string): Promise<Json[]> =>
+  database.query('select seq::int, key from chat_messages where mission_id = $1 and message = $2', [id, message])
+const healed = async (): Promise<void> => {
+  proxy.heal()
+  await until(async () => (await instance.request('GET', '/readyz')).status === 200, 'ready again', 20_000)
+}
+
+/** Sends by every way, with and without a key, at once. */
+const everyWay = (): Promise<{ told: Told; text: string; key: string | undefined; say: (typeof ways)[string] }[]> =>
+  Promise.all(
+    Object.values(ways).flatMap((say) =>
+      [undefined, randomUUID()].map(async (key) => {
+        const text = randomUUID()
+        return { told: await say(text, key), text, key, say }
+      }),
+    ),
+  )
+
+await t.test('Postgres gone: unavailable within 5 s, nothing saved, and it works on by itself', async (t) => {
+  proxy.refusing = true
+  proxy.cut()
+  await until(async () => (await instance.request('GET', '/readyz')).status === 503, 'the server to notice')
+  const sent = (await Promise.all(Array.from({ length: 10 }, everyWay))).flat()
+  for (const { told } of sent) {
+    // What never reached Postgres is told apart from what may have.
+    t.match(told, { status: 503, code: 'unavailable', maybe: false })
+    t.ok(told.retryAfter > 0 && told.after < 5000, `${told.after} ms`)
+  }
+  await healed()
+  for (const { text } of sent) t.strictSame(await rows(text), [])
+  for (const { told } of await everyWay()) t.equal(told.status, 201)
+})
+
+await t.test('an answer lost between commit and reply is looked up, and told as if nothing had been', async (t) => {
+  for (let round = 0; round < 4; round++) {
+    const lost = proxy.loseAnswer()
+    const sent = await everyWay()
+    await lost
+    for (const { told, text, key, say } of sent) {
+      t.match(told, { status: 201, maybe: false })
+      t.match(await rows(text), [{ seq: told.seq, key: key ?? null }])
+      if (key) t.equal((await say('another text', key)).seq, told.seq, 'the same key gets the first seq')
+    }
+  }
+  await healed()
+})
+
+await t.test('an answer lost, and nobody to ask: unavailable, and maybe without a key', async (t) => {
+  // All in one batch, so that its answer is everybody's.
+  await everyWay()
+  proxy.loseAnswer().then(
+    () => proxy.blackHole('new'),
+    () => {},
+  )
+  const sent = await everyWay()
+  await healed()
+  t.ok(sent.some(({ told }) => told.maybe))
+  for (const { told, text, key, say } of sent) {
+    t.match(told, { status: 503, code: 'unavailable' })
+    t.ok(told.after < 5000, `${told.after} ms`)
+    const there = await rows(text)
+    t.ok(there.length <= 1)
+    if (there.length === 1) t.equal(told.maybe, key === undefined)
+    if (key) t.equal((await say(text, key)).seq, (await rows(text))[0]?.['seq'], 'with a key it is safe to send again')
+  }
+})
+
+await t.test('a connection that leads nowhere is given up in time to ask another one', async (t) => {
+  proxy.blackHole('none')
+  const sent = (await Promise.all(Array.from({ length: 5 }, everyWay))).flat()
+  for (const { told, text } of sent) {
+    t.match(told, { status: 201 })
+    t.match(await rows(text), [{ seq: told.seq }])
+  }
+  await healed()
+})
+
+await t.test('subscriptions and reads get an answer too, and go on when Postgres is back', async (t) => {
+  proxy.blackHole('new')
+  const begun = performance.now()
+  const [subscribed, read] = await Promise.all([
+    client.ask({ type: 'subscribe', topic, after: 0 }),
+    instance.request('GET', `/api/${topic}`, alice),
+  ])
+  t.match(subscribed, { type: 'error', code: 'unavailable', retry_after: Number })
+  t.match(read, { status: 503, json: { code: 'unavailable' } })
+  t.ok(performance.now() - begun < 8000)
+  await healed()
+  t.match(await client.ask({ type: 'subscribe', topic, after: 0 }), { type: 'ok' })
+  const [{ n } = {}] = await database.query('select count(*)::int as n from chat_messages where mission_id = $1', [id])
+  await until(() => client.events(topic).length === n, 'all of it')
+})
+
+await t.test('what waits to be written is bounded in bytes; beyond, a send is refused at once', async (t) => {
+  const small = await startInstance(t, proxy.url(database.url), { limits: { queueBytes: 100_000 } })
+  const many = await small.connect(alice)
+  const sent = Array.from({ length: 40 }, () => many.ask({ type: 'send', topic, message: 'x'.repeat(9000) }))
+  const answers = await Promise.all(sent)
+  const refused = answers.filter(({ code }) => code === 'unavailable')
+  t.ok(refused.length >= 30 && refused.length < 40, `${refused.length} refused`)
+  t.ok(refused.every((answer) => Number(answer['retry_after']) > 0 && answer['maybe'] === undefined))
+})
