@@ -144,6 +144,36 @@ void t.test('history is read forward, backward and between, in ascending order',
   }
 })
 
+void t.test('a page that would hold too much ends earlier, says so, and the next goes on from there', async (t) => {
+  const { id } = await makeMission(instance)
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
+     select $1, 'rafael', 'user', n::text, jsonb_build_array(jsonb_build_object('code', repeat('x', 262144)))
+     from generate_series(1, 150) n`,
+    [id],
+  )
+  const chat = `/api/missions/${id}/chat/rafael`
+  const read = async (query: string): Promise<{ seqs: number[]; more: unknown }> => {
+    const { json } = await instance.request('GET', `${chat}?limit=500&${query}`, alice)
+    return { seqs: (json['messages'] as { seq: number }[]).map(({ seq }) => seq), more: json['has_more'] }
+  }
+  const forward: number[] = []
+  for (let more: unknown = true; more;) {
+    const page = await read(`after=${forward.at(-1) ?? 0}`)
+    t.ok(page.seqs.length <= 130, `${page.seqs.length} at once`)
+    forward.push(...page.seqs)
+    more = page.more
+  }
+  const backward: number[] = []
+  for (let more: unknown = true; more;) {
+    const page = await read(backward.length ? `before=${backward[0]}` : '')
+    backward.unshift(...page.seqs)
+    more = page.more
+  }
+  const all = Array.from({ length: 150 }, (_, n) => n + 1)
+  t.strictSame([forward, backward], [all, all])
+})
+
 void t.test('a repeated key answers with the first message and saves nothing', async (t) => {
   const { chat } = await newChat()
   const first = await request('POST', chat, alice, { message: 'first', code_blocks: [{ code: 'x' }], key: 'k' })

@@ -22,7 +22,9 @@ const HistoryQuery = Type.Object({
   limit: Limit,
 })
 const History = Type.Object({
-  messages: Type.Array(Message, { description: 'in ascending seq' }),
+  messages: Type.Array(Message, {
+    description: 'in ascending seq; fewer than asked for where they would hold over 32 MiB',
+  }),
   last_seq: Type.Integer({ description: 'where the chat stands, in the same snapshot' }),
   has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
   epoch: Type.String({ description: 'another one: drop what you hold' }),

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { freshDatabase } from '../database.ts'
-import { alice, makeMission, startInstance, until, type Json } from '../helper.ts'
+import { admin, alice, makeMission, startInstance, until, type Json } from '../helper.ts'
 import { startProxy } from './proxy.ts'
 
 const database = await freshDatabase(t)
@@ -132,6 +132,31 @@ await t.test('subscriptions and reads get an answer too, and go on when Postgres
   t.match(await client.ask({ type: 'subscribe', topic, after: 0 }), { type: 'ok' })
   const [{ n } = {}] = await database.query('select count(*)::int as n from chat_messages where mission_id = $1', [id])
   await until(() => client.events(topic).length === n, 'all of it')
+})
+
+await t.test('deadlocks and serialization failures are tried again, and nobody hears of them', async (t) => {
+  await database.query(`
+    create sequence trips;
+    create function trip() returns trigger language plpgsql as $$
+    begin
+      case nextval('public.trips') % 3
+        when 1 then raise serialization_failure;
+        when 2 then raise deadlock_detected;
+        else return new;
+      end case;
+    end $$;
+    create trigger trip before insert on chat_messages for each row execute function trip();
+    create trigger trip before insert on dod_items for each row execute function trip()`)
+  for (let n = 0; n < 3; n++)
+    for (const say of Object.values(ways)) {
+      const text = randomUUID()
+      const told = await say(text)
+      t.match(told, { status: 201 })
+      t.match(await rows(text), [{ seq: told.seq }])
+    }
+  const item = { text: 'x', category: 'tests' }
+  t.match(await instance.request('POST', `/api/missions/${id}/dod`, admin, item), { status: 201 })
+  await database.query('drop trigger trip on chat_messages; drop trigger trip on dod_items')
 })
 
 await t.test('what waits to be written is bounded in bytes; beyond, a send is refused at once', async (t) => {
