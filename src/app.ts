@@ -141,6 +141,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   })
   await http.register(underPressure, {
     maxEventLoopDelay: limits.eventLoopDelay,
+    sampleInterval: limits.pressureEvery,
     pressureHandler: (request: FastifyRequest) =>
       request.url.startsWith('/api/') ? Promise.reject(overloaded()) : undefined,
   })

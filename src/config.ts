@@ -65,8 +65,8 @@ export const Environment = Type.Object({
   WRITE_QUEUE: number('messages that may wait to be written, then unavailable: two seconds of full speed', 20_000),
   WRITE_QUEUE_BYTES: number('bytes of text that may wait to be written', 64 * mebibyte),
   MAX_EVENT_LOOP_DELAY: number(
-    'ms of mean delay of the event loop within a second, beyond which new work is refused; 0 never does',
-    1000,
+    'ms of mean delay of the event loop within 5 s, beyond which new work is refused; 0 never does',
+    500,
     0,
   ),
 })
@@ -114,6 +114,8 @@ const fixed = {
   pollEvery: 5_000,
   /** ms between two looks at the rights of missions with seats; the promise is 2 s */
   rightsEvery: 1_000,
+  /** ms over which the delay of the event loop is averaged: one pause is not yet too much to do */
+  pressureEvery: 5_000,
   /** ms between two rounds of house-keeping */
   tidyEvery: 10_000,
 }

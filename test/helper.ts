@@ -84,6 +84,8 @@ export const startInstance = async (t: Test, databaseUrl: string, change: Change
     PORT: '0',
     LOG_LEVEL: 'silent',
     RATE_LIMITS: 'off',
+    // The test's own work holds up the event loop, too.
+    MAX_EVENT_LOOP_DELAY: '0',
   })
   const app = await buildApp({ ...config, ...change, limits: { ...config.limits, ...change.limits } })
   let closing: Promise<void> | undefined

@@ -90,7 +90,9 @@ await t.test('a socket follows so many topics, and no more', async (t) => {
 })
 
 await t.test('while the event loop is late, new work gets 503, who sends most 1013, and health is told', async (t) => {
-  const { instance } = await startDeck(t, { limits: { eventLoopDelay: 100, framesPerSecond: 10, framesBurst: 1000 } })
+  const { instance } = await startDeck(t, {
+    limits: { eventLoopDelay: 100, pressureEvery: 1000, framesPerSecond: 10, framesBurst: 1000 },
+  })
   const { request } = instance
   const [busy, calm] = await Promise.all([instance.connect(alice), instance.connect(alice)])
   await Promise.all(Array.from({ length: 600 }, () => busy.ask({ type: 'ping' })))
