@@ -410,3 +410,31 @@ void unchanged('a refusal tells no secret', async (t) => {
   const answers = [await request('GET', mission, stranger), await request('GET', '/api/missions', `${stranger}x`)]
   for (const { text } of answers) t.notMatch(text, /secret-sub|eyJ|select|at .*\.[tj]s/)
 })
+
+void unchanged(
+  'what is large and wrong in a million places is told in a few words, and at no cost to others',
+  async (t) => {
+    const million = (part: string): string => `[${Array(500_000).fill(part).join(',')}]`
+    for (const [what, body] of [
+      ['a million bad blocks', `{"message":"x","code_blocks":${million('{}')}}`],
+      ['a million numbers', `{"message":"x","code_blocks":${million('0')}}`],
+      ['a million levels', `${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}`],
+    ] as const) {
+      const answer = await request('POST', chat, alice, body, json)
+      refused(t, answer, 400, 'bad_request', what)
+      t.ok(answer.text.length < 300, `${answer.text.length} characters`)
+    }
+  },
+)
+
+void unchanged('a body that is far too large is told so, though it is still on its way', async (t) => {
+  const body = Buffer.alloc(8 * 1024 * 1024, 'x')
+  for (let n = 0; n < 20; n++) refused(t, await request('POST', chat, alice, body, json), 413, 'too_large')
+})
+
+void unchanged('an upgrade of what is no socket is refused', async (t) => {
+  for (const path of ['/healthz', chat, '/nothing']) {
+    const { socket } = await instance.connect(alice, path).catch((error: Error) => ({ socket: error.message }))
+    t.match(socket, /40[04]/, path)
+  }
+})

@@ -12,7 +12,7 @@ export const secret = 'a secret for tests that is longer than 32 bytes'
 const tokens = makeTokens(secret)
 
 type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*' }
-export const token = (claims: Claims, seconds = 600): Promise<string> => tokens.sign(claims, seconds)
+export const token = (claims: Claims, seconds = 7200): Promise<string> => tokens.sign(claims, seconds)
 
 export const admin = await token({ sub: 'root', role: 'admin' })
 /** The user to whom makeMission's missions are assigned. */

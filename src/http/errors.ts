@@ -38,6 +38,8 @@ export const refuse = (reply: FastifyReply, refusal: Refusal & { error_id?: stri
   if (retry_after !== undefined || code === 'unavailable')
     reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
   if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
+  // A connection that is closed while a body is still coming is reset, and the answer with it.
+  if (code === 'too_large') reply.removeHeader('connection')
   return reply
     .status(status)
     .type('application/json; charset=utf-8')

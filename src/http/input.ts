@@ -1,8 +1,8 @@
 // What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, the actor taken from the bearer token.
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
 import type { TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
 import type { Actor, Tokens } from '../access/actor.ts'
+import { makeCheck } from '../protocol/check.ts'
 import { deny } from '../protocol/errors.ts'
 import { decode, parseJson, storable } from '../protocol/text.ts'
 import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
@@ -47,7 +47,7 @@ const readNumbers = (
   )
 
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
-  const check = Compile(schema)
+  const check = makeCheck(schema)
   return (data: unknown) => {
     const value = httpPart === 'querystring' ? readNumbers(schema, data as Record<string, unknown>) : data
     if (
@@ -55,14 +55,7 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
       !Object.values(value as object).every((v) => typeof v !== 'string' || storable(v))
     )
       return { error: deny('bad_request', 'U+0000 can not be asked for') }
-    if (check.Check(value)) return { value }
-    const [error] = check.Errors(value)
-    return {
-      error: deny(
-        'bad_request',
-        `${httpPart}${error?.instancePath.replaceAll('/', '.') ?? ''} ${error?.message ?? 'is not valid'}`,
-      ),
-    }
+    return check.fits(value) ? { value } : { error: deny('bad_request', check.why(value, httpPart)) }
   }
 }
 

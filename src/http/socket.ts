@@ -50,6 +50,13 @@ export const installSockets = async (
     },
     // Sessions are closed by name (1012) before the server is; nothing is left for the plugin to do.
     preClose: (done) => done(),
+    // A frame that is none (1007, 1009): ws has closed the socket, and it is no fault of ours to be logged.
+    errorHandler: (_error, socket) => socket.terminate(),
+  })
+
+  app.addHook('onRequest', (request, _reply, done) => {
+    const { config } = request.routeOptions as { config?: { socket?: true } }
+    done(request.ws && !config?.socket ? deny('bad_request', 'there is no socket here') : undefined)
   })
 
   const sameOrigin = (request: FastifyRequest): boolean => {
@@ -150,7 +157,7 @@ export const installSockets = async (
       throw deny('bad_request', 'this is a WebSocket: ask for an upgrade')
     }
     for (const url of ['/api/ws', '/api/missions/:mission/chat/:citizen/ws'])
-      door.route({ method: 'GET', url, schema, handler, wsHandler: open })
+      door.route({ method: 'GET', url, schema, handler, wsHandler: open, config: { socket: true } as object })
     done()
   })
 

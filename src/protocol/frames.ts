@@ -1,10 +1,10 @@
 // The socket's language: the client's frames as schemas, the server's as encoders. Text frames, one JSON object each.
 // A frame's extra members are passed over, so that a newer client can talk to an older server.
 import Type, { type Static, type TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
+import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
-import { parseJson } from './text.ts'
+import { isAbyss, parseJson } from './text.ts'
 
 const id = Type.Optional(Type.Union([Type.Number(), Type.String({ maxLength: 256 })]))
 const topic = Type.String({ maxLength: 256 })
@@ -21,12 +21,8 @@ export type FrameType = keyof typeof clientFrames
 export type ClientFrame<T extends FrameType> = Static<(typeof clientFrames)[T]>
 export type FrameId = number | string | undefined
 
-type Check = {
-  Check(value: unknown): boolean
-  Errors(value: unknown): Iterable<{ instancePath: string; message: string }>
-}
 const checks: Record<string, Check> = Object.fromEntries(
-  Object.entries(clientFrames).map(([type, schema]: [string, TSchema]) => [type, Compile(schema)]),
+  Object.entries(clientFrames).map(([type, schema]: [string, TSchema]) => [type, makeCheck(schema)]),
 )
 
 /** What was read of a text: a frame, or a refusal with the id, if one could be read. */
@@ -48,6 +44,7 @@ export const readFrame = (text: string): Read => {
     value = parseJson(text)
   } catch (refusal) {
     // The id, if there is one, so that the sender learns which frame it was.
+    if (isAbyss(text)) return bad((refusal as Refusal).detail)
     try {
       value = JSON.parse(text)
     } catch {
@@ -63,10 +60,7 @@ export const readFrame = (text: string): Read => {
   if (id !== undefined && known === undefined) return bad('id is a number or a string of up to 256 characters')
   if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('unknown type of frame', known)
   const check = checks[type]
-  if (!check?.Check(value)) {
-    const [error] = check?.Errors(value) ?? []
-    return bad(`${error?.instancePath.slice(1) || 'frame'} ${error?.message ?? 'is not valid'}`, known)
-  }
+  if (!check?.fits(value)) return bad(check?.why(value) ?? 'frame is not valid', known)
   return { type, id: known, frame: value } as Read
 }
 
