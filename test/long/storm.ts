@@ -1,0 +1,154 @@
+// All come back at once, with figures: 2,000 sockets on two server processes, each follows one of 20 topics. One process is
+// killed, and its 1,000 sockets resume on the other one; then all 2,000 are dropped by their clients and resume. By command:
+//   npx tap --timeout=900 --reporter=tap test/long/storm.ts
+// Each has missed 100 messages by then. In the end everybody holds what the table holds, exactly and in order, within 10 s,
+// and the server has read pages for topics, not for sockets. Memory is read from /proc: Linux only.
+import { readFile } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { compare, Line, makeFollower, makeLedger, type Row } from '../faults/people.ts'
+import { freshDatabase } from '../database.ts'
+import { alice, door, makeMission, until } from '../helper.ts'
+import { spawnServer, type Server } from '../process.ts'
+
+t.setTimeout(240_000)
+
+const sockets = 2000
+const missed = 100
+
+const database = await freshDatabase(t)
+// The first one migrates.
+const start = (): Promise<Server> => spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
+const [doomed, survivor] = [await start(), await start()]
+const missions = await Promise.all([1, 2, 3, 4].map(() => makeMission(door(t, survivor.url))))
+const topics = missions.flatMap(({ id }) =>
+  ['emma', 'inna', 'rafael', 'sofia', 'maya'].map((citizen) => `missions/${id}/chat/${citizen}`),
+)
+
+const mb = (value: number): string => `${Math.round(value)} MB`
+const seconds = (value: number): string => `${(value / 1000).toFixed(1)} s`
+const rss = async (): Promise<number> =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${survivor.process.pid}/status`, 'utf8'))?.[1]) / 1024
+
+// Who follows, and who writes -----------------------------------------------------------------------------------------
+
+/** The sockets of one instance; where they try to come in, or nowhere, and how often they tried. */
+type Group = { url: string | undefined; tries: number; followers: ReturnType<typeof makeFollower>[] }
+const makeGroup = (url: string): Group => {
+  const group: Group = { url, tries: 0, followers: [] }
+  const where = (): string => {
+    if (group.url === undefined) throw new Error('away')
+    group.tries++
+    return group.url
+  }
+  for (let n = 0; n < sockets / 2; n++)
+    group.followers.push(makeFollower({ where, token: alice, topics: [topics[n % topics.length] ?? ''] }))
+  return group
+}
+const groups = [makeGroup(doomed.url), makeGroup(survivor.url)] as const
+const everybody = groups.flatMap(({ followers }) => followers)
+t.teardown(() => Promise.all(everybody.map((follower) => follower.stop())))
+
+const ledger = makeLedger()
+let head = 0
+/** So many messages to each topic, by a writer each, on the instance that survives. */
+const write = async (messages: number): Promise<void> => {
+  await Promise.all(
+    topics.map(async (topic) => {
+      const line = await Line.open(survivor.url, alice)
+      await Promise.all(
+        Array.from({ length: messages }, async (_, n) => {
+          const text = `${topic} ${head + n} ${'x'.repeat(100)}`
+          const answer = await line.ask({ type: 'send', topic, message: text })
+          if (answer.type !== 'ok') throw new Error(JSON.stringify(answer))
+          const { id } = answer['message'] as { id: string }
+          ledger.acknowledged.push({ topic, seq: Number(answer['seq']), id, text })
+        }),
+      )
+      line.drop()
+    }),
+  )
+  head += messages
+}
+const complete = ({ followers }: { followers: Group['followers'] }): Promise<void> =>
+  until(
+    () => followers.every(({ held }) => [...held.values()].every((ids) => ids.length >= head)),
+    'everybody to have all',
+    60_000,
+  ).catch(async (error: Error) => {
+    const limit = /Max open files +(\d+)/.exec(await readFile('/proc/self/limits', 'utf8'))?.[1]
+    throw new Error(`${error.message} (this process may open ${limit} files)`)
+  })
+
+/** Commits of the database so far; a session that is idle tells its last ones within 10 s (Postgres 15 and later). */
+const commits = async (): Promise<number> => {
+  await delay(11_000)
+  const [row] = await database.query(`select xact_commit from pg_stat_database where datname = current_database()`)
+  return Number(row?.['xact_commit'])
+}
+
+/** They are away (by `drop`), 100 messages are written to each topic, they come back; -> how it went. */
+const storm = async (t: Test, what: string, gone: readonly Group[], drop: () => void): Promise<void> => {
+  const stay = groups.filter((group) => !gone.includes(group))
+  const before = { commits: await commits(), rss: await rss() }
+  let most = 0
+  let over = false
+  const watching = (async () => {
+    while (!over) {
+      most = Math.max(most, await rss())
+      await delay(50)
+    }
+  })()
+  for (const group of gone) Object.assign(group, { url: undefined, tries: 0 })
+  const dropped = performance.now()
+  drop()
+  await write(missed)
+  await Promise.all(stay.map(complete))
+  const back = performance.now()
+  for (const group of gone) group.url = survivor.url
+  await Promise.all(gone.map(complete))
+  const all = performance.now()
+  over = true
+  await watching
+  const made = (await commits()) - before.commits
+  const n = gone.reduce((sum, { followers }) => sum + followers.length, 0)
+  const tries = gone.reduce((sum, group) => sum + group.tries, 0)
+  t.ok(all - dropped < 10_000, 'within 10 s')
+  t.ok(made < n, 'reads are shared')
+  t.ok(most - before.rss < 256, 'memory')
+  t.ok(tries >= n && tries < 2 * n, 'let in at the first try, but for a few')
+  t.strictSame(
+    everybody.flatMap(({ problems }) => problems.slice(0, 3)),
+    [],
+    'in order, without a hole',
+  )
+  t.comment(
+    `${what}: all ${n} complete ${seconds(all - dropped)} after they were dropped (${topics.length * missed} messages ` +
+      `written meanwhile: ${seconds(back - dropped)}; from coming back on: ${seconds(all - back)}); ${tries} tries, ` +
+      `${made} commits in all; RSS ${mb(before.rss)} before, ${mb(most)} at most`,
+  )
+}
+
+void t.test('1,000 sockets of a killed instance resume on the other one within 10 s', async (t) => {
+  await write(20)
+  await complete({ followers: everybody })
+  await storm(t, 'one of two instances killed', [groups[0]], () => void doomed.process.kill('SIGKILL'))
+  t.equal(doomed.process.signalCode, 'SIGKILL')
+})
+
+void t.test('2,000 sockets dropped at once resume on one instance within 10 s', (t) =>
+  storm(t, 'all sockets dropped', groups, () => everybody.forEach((follower) => follower.drop())),
+)
+
+void t.test('in the end each of them holds exactly what the table holds', async (t) => {
+  for (const topic of topics) {
+    const rows = await database.query(
+      `select seq::integer, id, message as text from chat_messages
+       where 'missions/' || mission_id || '/chat/' || citizen = $1 order by chat_messages.seq`,
+      [topic],
+    )
+    t.equal(rows.length, head)
+    t.strictSame(compare(topic, rows as Row[], ledger, everybody).slice(0, 5), [], topic)
+  }
+  t.comment(`${everybody.length} sockets hold 1…${head} of their topic, each once, in the table's order`)
+})
