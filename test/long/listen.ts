@@ -1,0 +1,225 @@
+// LISTEN under attack, with figures: two server processes on one database, each behind a proxy that breaks its connections,
+// while SQL inserts a message every 20 ms and followers on both measure how late each one comes. By command:
+//   npx tap --timeout=900 --reporter=tap test/long/listen.ts
+// A message's delay is from the answer to its commit to its arrival. Bounds are of the worst one of a phase; whatever breaks,
+// nothing is lost, doubled or out of order, and no socket is closed.
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { startProxy, type Proxy } from '../faults/proxy.ts'
+import { Line } from '../faults/people.ts'
+import { freshDatabase, insertMission } from '../database.ts'
+import { admin, door, until, type Json } from '../helper.ts'
+import { spawnServer, type Server } from '../process.ts'
+
+t.setTimeout(240_000)
+
+/** ms between two looks of the tail at all heads, in src/config.ts */
+const pollEvery = 5000
+const pace = 20
+const followersEach = 2
+
+type Site = { proxy: Proxy; server: Server }
+
+const database = await freshDatabase(t)
+const makeSite = async (): Promise<Site> => {
+  const proxy = await startProxy(t)
+  return { proxy, server: await spawnServer(t, { DATABASE_URL: proxy.url(database.url), LOG_LEVEL: 'error' }) }
+}
+// The first one migrates.
+const sites = [await makeSite(), await makeSite()] as [Site, Site]
+const id = await insertMission(database)
+const topic = `missions/${id}/chat/rafael`
+
+// Who writes and who follows ----------------------------------------------------------------------------------------
+
+/** performance.now of the answer to the commit of each message, by its seq less 1; seqs are in the writer's order. */
+const committed: number[] = []
+let writing = true
+const writer = await database.connect()
+const written = (async () => {
+  for (let next = performance.now(); writing; next += pace) {
+    await writer.query(
+      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'rafael', 'user', $2)`,
+      [id, String(committed.length + 1)],
+    )
+    committed.push(performance.now())
+    await delay(Math.max(0, next + pace - performance.now()))
+  }
+})()
+
+type Follower = { line: Line; arrived: number[]; ids: string[]; wrong: string[] }
+const follow = async ({ server }: Site): Promise<Follower> => {
+  const line = await Line.open(server.url, admin)
+  const follower: Follower = { line, arrived: [], ids: [], wrong: [] }
+  const { arrived, ids, wrong } = follower
+  line.onFrame = (frame) => {
+    if (frame.type !== 'event') return
+    const { id, message } = frame['data'] as Json
+    arrived.push(performance.now())
+    ids.push(String(id))
+    if (frame['seq'] !== ids.length || message !== String(ids.length))
+      wrong.push(`seq ${frame['seq']} with ${message} as the ${ids.length}th`)
+  }
+  const answer = await line.ask({ type: 'subscribe', topic, after: 0 })
+  if (answer.type !== 'ok') throw new Error(JSON.stringify(answer))
+  return follower
+}
+const followers = await Promise.all(sites.flatMap((site) => Array.from({ length: followersEach }, () => follow(site))))
+
+const ready = async ({ server }: Site): Promise<boolean> =>
+  (await door(t, server.url).request('GET', '/readyz')).status === 200
+/** Both are ready, and everybody has what was committed by then; -> how many messages that is. */
+const settled = async (): Promise<number> => {
+  await until(async () => (await ready(sites[0])) && (await ready(sites[1])), 'both to be ready', 30_000)
+  const { length } = committed
+  await until(() => followers.every(({ ids }) => ids.length >= length), 'everybody to have all', 30_000)
+  return length
+}
+
+/** The delays of the messages from one to another (seqs less 1), of all followers. */
+const delays = (from: number, to: number): number[] =>
+  followers.flatMap(({ arrived }) =>
+    committed.slice(from, to).map((at, i) => Math.max(0, (arrived[from + i] ?? Infinity) - at)),
+  )
+const median = (times: number[]): number => times.toSorted((a, b) => a - b)[times.length >> 1] ?? 0
+const ms = (value: number): string => `${Math.round(value)} ms`
+
+/** Until so many more messages are committed as are in a second. */
+const aSecond = (): Promise<void> => {
+  const enough = committed.length + 1000 / pace
+  return until(() => committed.length >= enough, 'a second of messages')
+}
+
+/**
+ * So many times: a second in which nothing is broken, then a fault, until both are ready and have caught up; then it is
+ * healed. Prints and asserts the worst delay from the fault on: in no round less than `least` (or nothing was broken), in
+ * none more than `bound`.
+ */
+const phase = async (
+  t: Test,
+  what: string,
+  {
+    rounds,
+    least = 0,
+    bound,
+    fault,
+  }: { rounds: number; least?: number; bound: number; fault: (round: number) => Promise<unknown> },
+): Promise<void> => {
+  const healthy: number[] = []
+  const broken: number[][] = []
+  for (let round = 0; round < rounds; round++) {
+    const before = committed.length
+    await aSecond()
+    const from = await settled()
+    healthy.push(...delays(before, from))
+    await fault(round)
+    // Who was hit may not know it yet.
+    await aSecond()
+    await settled()
+    for (const { proxy } of sites) proxy.heal()
+    broken.push(delays(from, await settled()))
+  }
+  const worst = broken.map((times) => Math.max(...times))
+  t.ok(broken.every(({ length }) => length >= (followers.length * 1000) / pace))
+  t.ok(Math.min(...worst) >= least, `each fault was felt: ${ms(least)} or more`)
+  t.ok(Math.max(...worst) <= bound, `none later than ${ms(bound)}`)
+  t.ok(median(healthy) < 250 && Math.max(...healthy) < 2000, 'at once where nothing is broken')
+  t.strictSame(
+    followers.flatMap(({ line, wrong }) => [line.closed, ...wrong]),
+    followers.map(() => undefined),
+    'no socket closed, nothing lost, doubled or out of order',
+  )
+  t.comment(
+    `${what}: ${rounds} ×, ${broken.flat().length} deliveries, the worst ${ms(Math.max(...worst))} after its commit ` +
+      `(by round ${worst.map(ms).join(', ')}; at most ${ms(bound)}); ` +
+      `nothing broken: median ${ms(median(healthy))}, worst ${ms(Math.max(...healthy))}`,
+  )
+}
+
+const ownSessions = `from pg_stat_activity where datname = current_database() and application_name = 'mission-deck session'`
+
+void t.test('a LISTEN session terminated in mid-flow delays no message by more than 2 s', (t) =>
+  phase(t, 'LISTEN terminated', {
+    rounds: 8,
+    bound: 2000,
+    async fault(round) {
+      // Every other time the new ones too, as soon as they are there.
+      for (let times = round % 2 ? 3 : 1; times > 0; times--) {
+        const cut = await database.query(`select pg_terminate_backend(pid) as done, pid ${ownSessions}`)
+        t.strictSame(
+          cut.map(({ done }) => done),
+          sites.map(() => true),
+          'a LISTEN session of each',
+        )
+        await until(
+          async () =>
+            (await database.query(`select ${ownSessions} and pid <> all ($1)`, [cut.map(({ pid }) => pid)])).length ===
+            sites.length,
+          'new ones',
+        )
+      }
+    },
+  }),
+)
+
+void t.test('an instance whose connections lead nowhere catches up within 7 s', (t) =>
+  phase(t, "an instance's connections black-holed", {
+    rounds: 6,
+    least: 1000,
+    bound: 7000,
+    fault: (round) => Promise.resolve(sites[round % 2]?.proxy.blackHole('none')),
+  }),
+)
+
+// A LISTEN session that doesn't hear itself is replaced, and each new one re-reads the heads.
+void t.test('with every NOTIFY dropped for 12 s messages come at the pace of new LISTEN sessions', (t) =>
+  phase(t, 'every NOTIFY dropped for 12 s', {
+    rounds: 2,
+    least: 1000,
+    bound: pollEvery + 2000,
+    async fault() {
+      for (const { proxy } of sites) proxy.muted = true
+      await delay(12_000)
+    },
+  }),
+)
+
+void t.test('with every hint lost for 12 s, where LISTEN holds, messages come at the pace of the poll', (t) =>
+  phase(t, 'every hint lost for 12 s, LISTEN holds', {
+    rounds: 2,
+    least: 1000,
+    bound: pollEvery + 2000,
+    async fault() {
+      const hint = 'deck.hint(text[], bigint[])'
+      const [{ definition } = {}] = await database.query('select pg_get_functiondef($1::regprocedure) as definition', [
+        hint,
+      ])
+      await database.query(`create or replace function deck.hint(topics text[], seqs bigint[]) returns void language sql
+        set search_path = pg_catalog, pg_temp as 'select'`)
+      await delay(12_000)
+      await database.query(String(definition))
+    },
+  }),
+)
+
+void t.test('in the end every follower holds what the table holds, in its order', async (t) => {
+  writing = false
+  await written
+  await settled()
+  const rows = await database.query('select seq::integer, id from chat_messages where mission_id = $1 order by seq', [
+    id,
+  ])
+  t.strictSame(
+    rows.map(({ seq }) => seq),
+    committed.map((_, i) => i + 1),
+  )
+  const ids = rows.map(({ id }) => id)
+  for (const follower of followers) {
+    t.strictSame(follower.wrong, [])
+    t.equal(JSON.stringify(follower.ids), JSON.stringify(ids), 'its ids')
+    follower.line.drop()
+  }
+  t.comment(
+    `${rows.length} messages by SQL to ${followers.length} followers on 2 instances: 0 lost, doubled or out of order`,
+  )
+})
