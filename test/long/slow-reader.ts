@@ -1,0 +1,210 @@
+// Readers that do not read, with figures: raw TCP peers that subscribe and then leave everything unread, while 100 MB pass
+// through their topic from four senders to eight readers. By command:
+//   npx tap --timeout=900 --reporter=tap test/long/slow-reader.ts
+// A stalled reader is cut off and costs the server no more than its bound: memory is compared with that of another server
+// process under the same traffic without one. The others have 1…n, and have it as quickly as without (in turn, on one server).
+// Memory and the state of a connection are read from /proc: Linux only.
+import { randomBytes, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { WebSocket } from 'ws'
+import { Line } from '../faults/people.ts'
+import { freshDatabase } from '../database.ts'
+import { alice, door, makeMission, until } from '../helper.ts'
+import { spawnServer, type Server } from '../process.ts'
+
+t.setTimeout(900_000)
+
+const chars = 10_000
+const [senders, readers] = [4, 8]
+const warmUp = 5000
+const text = randomBytes(chars).toString('base64').slice(0, chars)
+
+const database = await freshDatabase(t)
+
+const rss = async ({ process: { pid } }: Server): Promise<number> =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+const mb = (value: number): string => `${Math.round(value)} MB`
+const ms = (value: number): string => `${value.toFixed(1)} ms`
+const p99 = (times: number[]): number => times.toSorted((x, y) => x - y)[Math.floor(times.length * 0.99)] ?? 0
+const median = (values: number[]): number => values.toSorted((x, y) => x - y)[values.length >> 1] ?? 0
+
+type Reader = { socket: WebSocket; count: number; wrong: string[]; onMessage: (seq: number) => void }
+
+/** Reads no more of an event than its topic and seq: eight times 100 MB are not to be parsed here. */
+const openReader = async (t: Test, { url }: Server, topic: string): Promise<Reader> => {
+  const socket = new WebSocket(`${url.replace('http', 'ws')}/api/${topic}/ws?after=0`, ['deck.v1', `bearer.${alice}`])
+  t.teardown(() => socket.terminate())
+  const reader: Reader = { socket, count: 0, wrong: [], onMessage: () => {} }
+  socket.on('message', (data: Buffer) => {
+    const [, of, seq] = /^{"type":"event","topic":"([^"]+)","seq":(\d+),/.exec(data.toString('latin1', 0, 150)) ?? []
+    if (of === undefined) return
+    if (of !== topic || Number(seq) !== ++reader.count) reader.wrong.push(`${of} ${seq} as the ${reader.count}th`)
+    reader.onMessage(reader.count)
+  })
+  socket.on('close', (code) => reader.wrong.push(`closed with ${code}`))
+  await once(socket, 'open')
+  return reader
+}
+
+/** A server with a topic, its readers and senders. */
+const open = async (t: Test) => {
+  const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
+  const { id } = await makeMission(door(t, server.url))
+  const topic = `missions/${id}/chat/rafael`
+  const audience = await Promise.all(Array.from({ length: readers }, () => openReader(t, server, topic)))
+  const lines = await Promise.all(Array.from({ length: senders }, () => Line.open(server.url, alice)))
+  t.teardown(() => lines.forEach((line) => line.drop()))
+  return {
+    server,
+    topic,
+    /** So many messages, sent one after the other by each sender; -> ms from its sending to each reader. */
+    async pass(messages: number, lanes = 1): Promise<number[]> {
+      const before = audience[0]?.count ?? 0
+      // A seq is known when its answer is there; an event may come before.
+      const sentAt = new Map<number, number>()
+      const arrivals: { seq: number; at: number }[] = []
+      for (const reader of audience) reader.onMessage = (seq) => arrivals.push({ seq, at: performance.now() })
+      let left = messages
+      await Promise.all(
+        lines
+          .flatMap((line) => Array<Line>(lanes).fill(line))
+          .map(async (line) => {
+            while (left-- > 0) {
+              const at = performance.now()
+              const answer = await line.ask({ type: 'send', topic, message: text })
+              if (answer.type !== 'ok') throw new Error(JSON.stringify(answer))
+              sentAt.set(Number(answer['seq']), at)
+            }
+          }),
+      )
+      await until(() => audience.every(({ count }) => count === before + messages), 'all readers to have all', 30_000)
+      return arrivals.map(({ seq, at }) => at - (sentAt.get(seq) ?? 0))
+    },
+    /** What is wrong with the readers that read. */
+    problems: (): string[] => audience.flatMap(({ wrong }) => wrong),
+  }
+}
+
+/** A TCP peer that subscribes to a topic and then reads nothing; it is paused, so that not even this process reads for it. */
+const stall = async (t: Test, { url }: Server, topic: string, after: number): Promise<Socket> => {
+  const { port, hostname, host } = new URL(url)
+  const peer = connect(Number(port), hostname)
+  t.teardown(() => peer.destroy())
+  peer.on('error', () => {})
+  const key = Buffer.from(randomUUID().slice(0, 16)).toString('base64')
+  peer.write(
+    `GET /api/${topic}/ws?after=${after} HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\nAuthorization: Bearer ${alice}\r\n\r\n`,
+  )
+  await once(peer, 'data')
+  peer.pause()
+  return peer
+}
+/** How many of the peers the server still holds a connection to (its end is established). */
+const held = async ({ url }: Server, peers: Socket[]): Promise<number> => {
+  const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
+  const own = hex(Number(new URL(url).port))
+  const theirs = new Set(peers.map(({ localPort }) => hex(localPort ?? 0)))
+  return (await readFile('/proc/net/tcp', 'utf8')).split('\n').filter((line) => {
+    const [, from, to, state] = /: \w+:(\w+) \w+:(\w+) (\w+) /.exec(line) ?? []
+    return from === own && theirs.has(to ?? '') && state === '01'
+  }).length
+}
+
+/**
+ * The memory of a server of its own, at most, during a warm-up and while 100 MB pass beside stalled readers: such as come
+ * now, and so have been live, or such as begin with the first message, and catch up, each on its own.
+ */
+const memory = async (t: Test, { stalled, from }: { stalled: number; from: 'now' | 'the first' }) => {
+  const deck = await open(t)
+  const peers: Socket[] = []
+  let [most, cutAt, over] = [0, 0, false]
+  const watching = (async () => {
+    while (!over) {
+      most = Math.max(most, await rss(deck.server))
+      if (cutAt === 0 && stalled > 0 && peers.length === stalled && (await held(deck.server, peers)) === 0)
+        cutAt = performance.now()
+      await delay(50)
+    }
+  })()
+  await deck.pass(warmUp, 4)
+  const before = most
+  most = 0
+  const begun = performance.now()
+  const traffic = deck.pass(10_000, 4)
+  for (let n = 0; n < stalled; n++) {
+    peers.push(await stall(t, deck.server, deck.topic, from === 'now' ? warmUp : 0))
+    // For so long pages are shared with those who come the same way.
+    if (from !== 'now') await delay(260)
+  }
+  const joined = performance.now()
+  await traffic
+  const passed = performance.now()
+  await until(() => cutAt > 0 || stalled === 0, 'all that are stalled to be cut off', 90_000)
+  const after = await rss(deck.server)
+  over = true
+  await watching
+  peers.forEach((peer) => peer.destroy())
+  t.strictSame(deck.problems(), [], 'the others have 1…n, in order')
+  return {
+    growth: most - before,
+    cutAfter: (cutAt - joined) / 1000,
+    told:
+      `${stalled} stalled: RSS at most ${mb(before)} before, ${mb(most)} while 100 MB pass ` +
+      `(in ${((passed - begun) / 1000).toFixed(1)} s), ${mb(after)} after; grown by ${mb(most - before)}`,
+  }
+}
+const told = (text: string, seconds: number): string =>
+  `${text}; cut off ${seconds.toFixed(1)} s after the last one came`
+
+void t.test('a reader that stalls while 100 MB pass costs less than 64 MB, and is cut off', async (t) => {
+  const without = await memory(t, { stalled: 0, from: 'now' })
+  t.comment(without.told)
+  const beside = await memory(t, { stalled: 1, from: 'now' })
+  t.comment(told(beside.told, beside.cutAfter))
+  t.ok(without.growth < 64 && beside.growth < 64 && beside.growth - without.growth < 64)
+  t.ok(beside.cutAfter < 60, 'for what it left unread, not for its silence')
+  t.comment(`grown by ${mb(beside.growth - without.growth)} more beside a stalled reader than without`)
+})
+
+void t.test('50 that stall while they catch up cost no more than all outboxes may hold, and are cut off', async (t) => {
+  const { growth, told: text, cutAfter } = await memory(t, { stalled: 50, from: 'the first' })
+  t.comment(told(text, cutAfter))
+  t.ok(growth < 256)
+  t.ok(cutAfter < 70)
+})
+
+void t.test('beside stalled readers the others have every message as soon as without', async (t) => {
+  const deck = await open(t)
+  const ratios: number[] = []
+  const times = { without: [] as number[], beside: [] as number[] }
+  let messages = warmUp
+  const round = async (stalled: readonly number[]): Promise<number> => {
+    const peers = await Promise.all(stalled.map((after) => stall(t, deck.server, deck.topic, after)))
+    const found = p99(await deck.pass(800))
+    messages += 800
+    peers.forEach((peer) => peer.destroy())
+    return found
+  }
+  await deck.pass(warmUp, 4)
+  // In turn, since the machine's speed drifts.
+  for (let n = 0; n < 7; n++) {
+    const without = await round([])
+    // One that catches up, and one that is live.
+    const beside = await round([0, messages])
+    times.without.push(without)
+    times.beside.push(beside)
+    ratios.push(beside / without)
+  }
+  t.ok(median(ratios) < 1.5)
+  t.strictSame(deck.problems(), [], 'the others have 1…n, in order')
+  t.comment(
+    `p99 from sending to each of ${readers} readers, median of ${ratios.length} rounds: ${ms(median(times.without))} without, ` +
+      `${ms(median(times.beside))} beside two stalled; ratio ${median(ratios).toFixed(2)} ` +
+      `(${ratios.map((ratio) => ratio.toFixed(2)).join(', ')})`,
+  )
+})
