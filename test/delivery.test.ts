@@ -482,6 +482,7 @@ await t.test('reads that overtake one another never let newer rows out under old
     const receiver: Receiver = {
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity },
       send: (frames) => got.push(...frames.map((frame) => `seq ${(JSON.parse(frame.toString()) as Json)['seq']}`)) >= 0,
+      together: (work) => work(),
       fits: () => true,
       drained: () => Promise.resolve(),
       ended: () => got.push('ended'),

@@ -120,7 +120,7 @@ export const installSockets = async (
     const ofSubject = (subjects.get(sub) ?? 0) + 1
     const full =
       sessions.size >= limits.sockets ? 'overloaded' : ofSubject > limits.socketsPerSubject && 'too many sockets'
-    const session = new Session(socket, verdict, options)
+    const session = new Session(socket, request.socket, verdict, options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
     subjects.set(sub, ofSubject)
     // Before the first await, or frames are lost.

@@ -13,6 +13,8 @@ export type Receiver = {
   readonly actor: Actor
   /** Sends frames; false if the receiver can't take them (it is being closed then). */
   send(frames: readonly Buffer[]): boolean
+  /** What is sent meanwhile leaves this process as one write. */
+  together<T>(work: () => T): T
   /** Whether a frame of this size may go now; who only catches up leaves half of the outbox to what is live. */
   fits(bytes: number): boolean
   drained(): Promise<void>
@@ -178,6 +180,35 @@ export const makeHub = (options: {
     return reading
   }
 
+  /**
+   * Gives a seat its next page; true if the receiver has no room for the rest, which is to be read again: while a seat waits it
+   * holds nothing. (A function of its own, since an async function keeps alive what it held before it waits.)
+   */
+  const step = async (room: Room, seat: Seat, target: number): Promise<boolean> => {
+    const { from, encoded: reading } = read(room, seat)
+    const encoded = await reading
+    const { mission, asOf, covered } = encoded.page
+    setRights(topicParts(seat.topic).mission, mission, asOf)
+    if (seat.gone) return false
+    const rights = rightsOf(encoded.page)
+    // Rights of the same snapshot as the rows; where newer ones are known already, another read tells.
+    if (!rights || !sees(seat.receiver.actor, rights)) {
+      if (!rights || !mission) end(seat)
+      seat.asOf = performance.now()
+      return false
+    }
+    if (covered <= seat.cursor) {
+      // Read for another seat, and not as far as this one stands; or the topic was set back (a restore), and there is
+      // nothing more to catch up with.
+      if (from === seat.cursor) seat.cursor = target
+      return false
+    }
+    if (!seat.receiver.together(() => giveSlowly(seat, encoded))) return false
+    if (seat.cursor < covered) return true
+    if (!mission) end(seat)
+    return false
+  }
+
   const catchUp = async (room: Room, seat: Seat): Promise<void> => {
     seat.live = false
     while (!seat.gone) {
@@ -187,29 +218,7 @@ export const makeHub = (options: {
         return
       }
       try {
-        const { from, encoded: reading } = read(room, seat)
-        const encoded = await reading
-        const { mission, asOf, covered } = encoded.page
-        setRights(topicParts(seat.topic).mission, mission, asOf)
-        if (seat.gone) return
-        const rights = rightsOf(encoded.page)
-        if (!rights) return end(seat)
-        // Rights of the same snapshot as the rows; where newer ones are known already, another read tells.
-        if (!sees(seat.receiver.actor, rights)) {
-          if (!mission) return end(seat)
-          seat.asOf = performance.now()
-          continue
-        }
-        if (covered <= seat.cursor) {
-          // Read for another seat, and not as far as this one stands; or the topic was set back (a restore), and there is
-          // nothing more to catch up with.
-          if (from === seat.cursor) seat.cursor = target
-          continue
-        }
-        if (!giveSlowly(seat, encoded)) return
-        // While it waits it holds nothing: the rest is read again.
-        if (seat.cursor < covered) await seat.receiver.drained()
-        else if (!mission) return end(seat)
+        if (await step(room, seat, target)) await seat.receiver.drained()
       } catch (error) {
         options.onError(error)
         await new Promise((resolve) => setTimeout(resolve, 200))

@@ -3,6 +3,7 @@
 // It promises one answer to each frame with an id, never to hold more than the outbox's bound, and to take no more frames
 // than one socket may send.
 import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Actor } from '../access/actor.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
@@ -77,6 +78,7 @@ export class Session implements Receiver {
 
   constructor(
     private readonly socket: WebSocket,
+    private readonly wire: Pick<Socket, 'cork' | 'uncork'>,
     public actor: Actor,
     private readonly options: SessionOptions,
   ) {
@@ -150,7 +152,18 @@ export class Session implements Receiver {
   }
 
   send(frames: readonly Buffer[]): boolean {
-    return frames.every((frame) => this.push(frame))
+    const all = (): boolean => frames.every((frame) => this.push(frame))
+    return frames.length > 1 ? this.together(all) : all()
+  }
+
+  // A write to a socket costs 6 to 8 us whatever its size.
+  together<T>(work: () => T): T {
+    this.wire.cork()
+    try {
+      return work()
+    } finally {
+      this.wire.uncork()
+    }
   }
 
   fits(bytes: number): boolean {

@@ -175,6 +175,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
     const receiver: Receiver = {
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity },
       send: (frames) => seqs.push(...frames.map((f) => (JSON.parse(f.toString()) as { seq: number }).seq)) > 0,
+      together: (work) => work(),
       fits: () => true,
       drained: () => Promise.resolve(),
       ended: () => t.fail('ended'),

@@ -16,7 +16,7 @@ import { freshDatabase } from '../database.ts'
 import { alice, door, makeMission, until } from '../helper.ts'
 import { spawnServer, type Server } from '../process.ts'
 
-t.setTimeout(900_000)
+t.setTimeout(300_000)
 
 const chars = 10_000
 const [senders, readers] = [4, 8]
@@ -174,8 +174,8 @@ void t.test('a reader that stalls while 100 MB pass costs less than 64 MB, and i
 void t.test('50 that stall while they catch up cost no more than all outboxes may hold, and are cut off', async (t) => {
   const { growth, told: text, cutAfter } = await memory(t, { stalled: 50, from: 'the first' })
   t.comment(told(text, cutAfter))
-  t.ok(growth < 256)
-  t.ok(cutAfter < 70)
+  t.ok(growth < 256, 'OUTBOX_TOTAL_BYTES')
+  t.ok(cutAfter < 70, 'for their silence at the latest')
 })
 
 void t.test('beside stalled readers the others have every message as soon as without', async (t) => {
@@ -185,8 +185,8 @@ void t.test('beside stalled readers the others have every message as soon as wit
   let messages = warmUp
   const round = async (stalled: readonly number[]): Promise<number> => {
     const peers = await Promise.all(stalled.map((after) => stall(t, deck.server, deck.topic, after)))
-    const found = p99(await deck.pass(800))
-    messages += 800
+    const found = p99(await deck.pass(1200))
+    messages += 1200
     peers.forEach((peer) => peer.destroy())
     return found
   }
