@@ -493,7 +493,10 @@ await t.test('reads that overtake one another never let newer rows out under old
       follow: (_topic, head) => (cursor = head),
       unfollow: () => undefined,
       cursor: () => cursor,
-      page: () => Promise.resolve(reads.shift() ?? page(cursor, 'bob', 1e6)),
+      page(_topic, _after, _limit, _bytes, begun) {
+        begun()
+        return Promise.resolve(reads.shift() ?? page(cursor, 'bob', 1e6))
+      },
       onError: (error) => t.fail(String(error)),
     })
     const deliver = (from: number, next: Page): void => {

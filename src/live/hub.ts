@@ -33,8 +33,8 @@ export type Seat = {
 }
 
 type Encoded = { page: Page; frames: Buffer[]; bytes: number }
-/** A page read for who catches up: from where, when, how many rows at the most, and what was found. */
-type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
+/** A page read for who catches up: from where, when it began (Infinity: not yet), how many rows at the most, what was found. */
+type Read = { from: number; readonly asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
 /** `limit`: how many rows the next read asks for. */
 type Room = { topic: string; seats: Set<Seat>; reads: Set<Read>; limit: number }
 type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
@@ -73,7 +73,8 @@ export const makeHub = (options: {
   follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
   cursor: (topic: string) => number | undefined
-  page: (topic: string, after: number, limit: number, bytes: number) => Promise<Page>
+  /** `begun` is called when the read begins: a page may have to wait for a connection. */
+  page: (topic: string, after: number, limit: number, bytes: number, begun: () => void) => Promise<Page>
   onError: (error: unknown) => void
 }): Hub => {
   const missions = new Map<string, MissionState>()
@@ -157,7 +158,7 @@ export const makeHub = (options: {
   }
 
   // Seats that come the same way share reads, unless the read began before the seat was let in: the chat may have been
-  // cleared, or its mission re-assigned, in between.
+  // cleared, or its mission re-assigned, in between. So the busier the database, the more seats a read serves.
   const read = (room: Room, seat: Seat): Read => {
     for (const reading of room.reads) {
       const { from, asOf, limit, found } = reading
@@ -165,8 +166,19 @@ export const makeHub = (options: {
       if (asOf >= seat.asOf && from <= seat.cursor && seat.cursor < end) return reading
     }
     const { topic, limit } = room
-    const encoded = options.page(topic, seat.cursor, limit, options.pageBytes).then((page) => encode(topic, page))
-    const reading: Read = { from: seat.cursor, asOf: performance.now(), limit, encoded }
+    let asOf = Infinity
+    const begun = (): void => void (asOf = performance.now())
+    const encoded = options
+      .page(topic, seat.cursor, limit, options.pageBytes, begun)
+      .then((page) => encode(topic, page))
+    const reading: Read = {
+      from: seat.cursor,
+      limit,
+      encoded,
+      get asOf() {
+        return asOf
+      },
+    }
     room.reads.add(reading)
     const forget = (): void => void room.reads.delete(reading)
     encoded.then((found) => {

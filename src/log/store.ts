@@ -96,14 +96,14 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
   // Up to `limit` rows of each, and no more than reach `bytes`, its last row aside: a page of full-size rows is not to be held
   // by everybody who catches up.
   const pages = async (
-    pool: pg.Pool,
+    connection: pg.Pool | pg.PoolClient,
     asked: { topic: string; after: number }[],
     limit: number,
     bytes: number,
   ): Promise<Page[]> => {
     const parts = asked.map(({ topic }) => topicParts(topic))
     const asOf = performance.now()
-    const { rows } = await pool.query<
+    const { rows } = await connection.query<
       MissionColumns & {
         n: number
         head: number
@@ -184,9 +184,19 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     tailPages: (asked: { topic: string; after: number }[], limit: number, bytes: number) =>
       pages(tail, asked, limit, bytes),
 
-    /** The next page of one topic for a seat that catches up. */
-    page: async (topic: string, after: number, limit: number, bytes: number): Promise<Page> =>
-      (await pages(main, [{ topic, after }], limit, bytes))[0] as Page,
+    /** The next page of one topic for a seat that catches up; `begun` is called once there is a connection for it. */
+    async page(topic: string, after: number, limit: number, bytes: number, begun: () => void): Promise<Page> {
+      const client = await main.connect()
+      let failed = true
+      try {
+        begun()
+        const [page] = await pages(client, [{ topic, after }], limit, bytes)
+        failed = false
+        return page as Page
+      } finally {
+        client.release(failed)
+      }
+    },
 
     /** Heads of topics, in their order; 0 for a topic without any. */
     async heads(topics: string[]): Promise<number[]> {

@@ -155,8 +155,9 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
     follow: () => {},
     unfollow: () => {},
     cursor: () => cursor,
-    async page(_topic, after, limit): Promise<Page> {
+    async page(_topic, after, limit, _bytes, begun): Promise<Page> {
       reads++
+      begun()
       const asOf = performance.now()
       await new Promise((resolve) => setImmediate(resolve))
       const covered = Math.min(head, after + limit)
