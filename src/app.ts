@@ -3,21 +3,28 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import underPressure from '@fastify/under-pressure'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
-import { makeTokens, type Tokens } from './access/actor.ts'
+import { makeKeys } from './access/jwks.ts'
+import { makeRevocations } from './access/revocations.ts'
+import { makeTokens, type Tokens } from './access/tokens.ts'
 import { makeCommands } from './commands/index.ts'
 import type { Config } from './config.ts'
+import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
 import { installDocs, serveOpenApi } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installErrors, makeExplain, refuse, refuseConnection } from './http/errors.ts'
 import { healthRoutes } from './http/health.ts'
-import { askForToken, takeJson, validatorCompiler } from './http/input.ts'
+import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
+import { takeJson, validatorCompiler } from './http/input.ts'
+import { installRateLimits } from './http/limits.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
+import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
 import { makeWork } from './live/work.ts'
+import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { openDatabase } from './log/database.ts'
 import { makeEpochs } from './log/epoch.ts'
@@ -46,10 +53,20 @@ export type App = {
   close(): Promise<void>
 }
 
-export const buildApp = async (config: Config, { seed = false }: { seed?: boolean } = {}): Promise<App> => {
+/** `logTo` takes the log's lines; without it they go to the standard output. */
+export const buildApp = async (
+  config: Config,
+  { seed = false, logTo }: { seed?: boolean; logTo?: { write(line: string): void } } = {},
+): Promise<App> => {
   const { limits } = config
   const http = Fastify({
-    logger: { level: config.logLevel },
+    logger: {
+      level: config.logLevel,
+      // No more of a request than this: headers and queries carry what is nobody's business.
+      serializers: { req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }) },
+      ...(logTo ? { stream: logTo } : {}),
+    },
+    trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestTimeout,
@@ -72,6 +89,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   http.server.maxConnections = 2 * limits.sockets
   const explain = makeExplain(log)
   const onError = (error: unknown): void => log.warn({ err: error }, 'database')
+  const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
   const epochs = makeEpochs(() => sockets.close('epoch'))
@@ -86,7 +104,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   )
   const store = makeStore(database.main, database.tail, limits.writeDeadline, epochs)
   const transactions = makeTransactions(database.changes)
-  const changes = makeChanges(database.main, transactions)
+  const changes = makeChanges(database.main, transactions, audit)
   const runs = makeRuns(database.main, transactions)
   const missions = makeMissions(store, 1000, 10_000)
   const writer = makeWriter(
@@ -99,6 +117,7 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
       deadline: limits.writeDeadline,
     },
     onError,
+    audit,
   )
   const tail = makeTail({
     read: store.tailPages,
@@ -119,11 +138,34 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
-    onHints: tail.hint,
-    onConnected: tail.check,
+    onHints(payload) {
+      if (payload === 'revocations') checkRevocations()
+      else tail.hint(payload)
+    },
+    onConnected() {
+      tail.check()
+      checkRevocations()
+    },
     onError,
   })
-  const tokens = makeTokens(config.jwtSecret)
+
+  const access = makeAccess(database.main, limits.ticketLife)
+  const revocations = makeRevocations({
+    stamp: access.revocationsStamp,
+    names: access.revoked,
+    onChange: () => sockets.recheck(),
+  })
+  const checkRevocations = (): void => void revocations.check().catch(onError)
+  const keys = config.jwksUrl
+    ? makeKeys(config.jwksUrl, limits, (error) => log.warn({ err: error }, 'identity provider'))
+    : undefined
+  const tokens = makeTokens({
+    secret: config.jwtSecret,
+    ...(keys ? { keys } : {}),
+    issuer: config.jwtIssuer,
+    audience: config.jwtAudience,
+    isRevoked: revocations.has,
+  })
 
   let draining = false
   const work = makeWork()
@@ -149,8 +191,16 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
   http.setSerializerCompiler(() => (data) => JSON.stringify(data))
   installErrors(http, explain)
   takeJson(http)
+  await installBrowserRules(http, config.allowedOrigins)
   await installDocs(http, version)
+  const rates = await installRateLimits(http, limits, (request) => `sub ${actorOf(request).sub}`)
+  http.addHook('onRequest', async (request) => {
+    const probe = ['/healthz', '/readyz'].includes(request.url)
+    if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
+  })
+  const identify = makeIdentify(tokens, access.takeTicket, rates)
   const sockets = await installSockets(http, {
+    identify,
     tokens,
     config,
     instance: newInstanceName(),
@@ -166,7 +216,8 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     },
   })
   await http.register((api, _options, done) => {
-    askForToken(api, tokens)
+    askForToken(api, identify)
+    ticketRoutes(api, access)
     missionRoutes(api, changes)
     chatRoutes(api, { changes, missions, store, writer })
     dodRoutes(api, changes)
@@ -216,9 +267,13 @@ export const buildApp = async (config: Config, { seed = false }: { seed?: boolea
     writer,
     async start() {
       await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
+      // Nobody who was shut out is let in before the list is known.
+      await revocations.check()
+      void keys?.warm()
       await listener.start()
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
+        setInterval(checkRevocations, limits.pollEvery),
         setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
       )
       return http.listen({ host: config.host, port: config.port })

@@ -2,6 +2,7 @@
 // Limits stand in it or beside it, each with its reason.
 import envSchema from 'env-schema'
 import Type, { type Static } from 'typebox'
+import { listOf, mistakes, toOrigin, unsafe } from './config/safety.ts'
 
 const variable = (description: string, fallback: string) => Type.String({ description, default: fallback })
 const number = (description: string, fallback: number, minimum = 1, maximum = Number.MAX_SAFE_INTEGER) =>
@@ -25,17 +26,31 @@ export const Environment = Type.Object({
   PGSSLROOTCERT: variable('file of certificates to trust, for sslmode verify-ca and verify-full', ''),
   DATA_DIR: variable('folder of the embedded database and the generated secret', '.data'),
   JWT_SECRET: variable(
-    'secret of HS256 tokens, at least 32 bytes; generated under DATA_DIR if empty, required in production',
+    'secret of HS256 tokens, at least 32 bytes; without it and JWKS_URL one is generated under DATA_DIR, but not in production',
     '',
   ),
-  ALLOWED_ORIGINS: variable("comma-separated origins whose pages may open sockets, besides the server's own", ''),
+  JWKS_URL: variable(
+    "key set of the identity provider, for RS256, ES256 and EdDSA tokens; https, but for one's own machine",
+    '',
+  ),
+  JWT_ISSUER: variable('iss that tokens must have; empty: any', ''),
+  JWT_AUDIENCE: variable('aud that tokens must have; empty: any', ''),
+  ALLOWED_ORIGINS: variable(
+    "comma-separated origins whose pages may open sockets and call the API, besides the server's own; * (any) not in production",
+    '',
+  ),
+  TRUST_PROXY: variable(
+    'proxies whose X-Forwarded-For is believed: comma-separated addresses, such as 10.0.0.0/8, or uniquelocal; empty: none',
+    '',
+  ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     description: 'fatal, error, warn, info, debug, trace or silent',
     default: 'info',
   }),
   NODE_ENV: variable('production refuses unsafe settings', 'development'),
+  RENDER: variable('set by Render; counts as production', ''),
   RATE_LIMITS: Type.Enum(['on', 'off'], {
-    description: 'off lifts limits on rates (frames a second), and no other; for benches and tests',
+    description: 'off lifts limits on rates (frames a second, requests a minute), and no other; for benches and tests',
     default: 'on',
   }),
   ALLOW_UNSAFE: Type.Enum(['0', '1'], { description: '1 lets production run with RATE_LIMITS=off', default: '0' }),
@@ -53,6 +68,23 @@ export const Environment = Type.Object({
   FRAMES_BURST: number(
     'frames that a socket may send at once: a client that resends and resubscribes all it has',
     2500,
+  ),
+  SUBJECT_FRAMES_PER_SECOND: number(
+    'frames a second that all sockets of one sub may send together for long: a fifth of what an instance can write',
+    5000,
+  ),
+  SUBJECT_FRAMES_BURST: number('frames that all sockets of one sub may send at once', 25_000),
+  REQUESTS_PER_MINUTE: number(
+    'requests and new sockets a minute of one sub: as many as a socket may send frames',
+    30_000,
+  ),
+  ANONYMOUS_PER_MINUTE: number(
+    'requests a minute of one address for what needs no token: the page, the reference',
+    1000,
+  ),
+  AUTH_FAILURES_PER_MINUTE: number(
+    'requests a minute of one address whose token is missing or wrong; beyond, they are told rate_limited',
+    1000,
   ),
   OUTBOX_BYTES: number(
     'bytes that may wait for one socket, then it is closed with 4408; the largest frame goes in any case',
@@ -79,6 +111,11 @@ export type Config = Readonly<{
   poolMax: number
   dataDir: string
   jwtSecret: string
+  jwksUrl: string
+  jwtIssuer: string
+  jwtAudience: string
+  /** addresses of the proxies whose X-Forwarded-For is believed */
+  trustedProxies: string[]
   allowedOrigins: ReadonlySet<string>
   logLevel: string
   production: boolean
@@ -103,6 +140,15 @@ const fixed = {
   /** ms between pings, and ms of silence until a socket is closed: proxies cut idle connections after 60 s */
   pingEvery: 25_000,
   silence: 60_000,
+  /** ms before its token's end that a socket is told */
+  tokenWarning: 30_000,
+  /** seconds that a ticket is good for: a page opens its socket at once */
+  ticketLife: 30,
+  /** ms that the provider's keys are kept, that a fetch of them may take, at least lies between two, and that they count while it is away */
+  keysKeep: 600_000,
+  keysTimeout: 5_000,
+  keysPause: 5_000,
+  keysStale: 86_400_000,
   /** entries and bytes of text a batch: beyond 500 a message costs the same */
   batch: 500,
   batchBytes: 4 * mebibyte,
@@ -120,43 +166,43 @@ const fixed = {
   tidyEvery: 10_000,
 }
 
-const limitsOf = (env: Static<typeof Environment>) => ({
-  ...fixed,
-  sockets: env.MAX_SOCKETS,
-  socketsPerSubject: env.MAX_SOCKETS_PER_SUBJECT,
-  topics: env.MAX_TOPICS_PER_SOCKET,
-  pending: env.MAX_PENDING_PER_SOCKET,
-  framesPerSecond: env.RATE_LIMITS === 'off' ? Infinity : env.FRAMES_PER_SECOND,
-  framesBurst: env.RATE_LIMITS === 'off' ? Infinity : env.FRAMES_BURST,
-  outboxBytes: env.OUTBOX_BYTES,
-  outboxTotalBytes: env.OUTBOX_TOTAL_BYTES,
-  queue: env.WRITE_QUEUE,
-  queueBytes: env.WRITE_QUEUE_BYTES,
-  eventLoopDelay: env.MAX_EVENT_LOOP_DELAY,
-})
+export type Env = Static<typeof Environment>
+
+const limitsOf = (env: Env) => {
+  const rate = (limit: number): number => (env.RATE_LIMITS === 'off' ? Infinity : limit)
+  return {
+    ...fixed,
+    sockets: env.MAX_SOCKETS,
+    socketsPerSubject: env.MAX_SOCKETS_PER_SUBJECT,
+    topics: env.MAX_TOPICS_PER_SOCKET,
+    pending: env.MAX_PENDING_PER_SOCKET,
+    framesPerSecond: rate(env.FRAMES_PER_SECOND),
+    framesBurst: rate(env.FRAMES_BURST),
+    subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
+    subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
+    requestsPerMinute: rate(env.REQUESTS_PER_MINUTE),
+    anonymousPerMinute: rate(env.ANONYMOUS_PER_MINUTE),
+    authFailuresPerMinute: rate(env.AUTH_FAILURES_PER_MINUTE),
+    outboxBytes: env.OUTBOX_BYTES,
+    outboxTotalBytes: env.OUTBOX_TOTAL_BYTES,
+    queue: env.WRITE_QUEUE,
+    queueBytes: env.WRITE_QUEUE_BYTES,
+    eventLoopDelay: env.MAX_EVENT_LOOP_DELAY,
+  }
+}
 export type Limits = Readonly<ReturnType<typeof limitsOf>>
 
 /** Reads and checks the environment (and a .env file in the working folder, if there is one). */
 export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
-  let env: Static<typeof Environment>
+  let env: Env
   try {
-    env = envSchema<Static<typeof Environment>>({ schema: Environment, data: environment, env: false, dotenv: true })
+    env = envSchema<Env>({ schema: Environment, data: environment, env: false, dotenv: true })
   } catch (error) {
     throw new Error(`The environment is not valid: ${(error as Error).message.replace(/^env\//, '')}`, { cause: error })
   }
-  const production = env.NODE_ENV === 'production'
-  if (production && !env.JWT_SECRET) throw new Error('JWT_SECRET is required in production (at least 32 bytes).')
-  if (env.JWT_SECRET && Buffer.byteLength(env.JWT_SECRET) < 32) {
-    if (production) throw new Error('JWT_SECRET is too short: at least 32 bytes are needed.')
-  }
-  if (production && env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
-    throw new Error('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
-  for (const [name, url] of [
-    ['DATABASE_URL', env.DATABASE_URL],
-    ['DATABASE_DIRECT_URL', env.DATABASE_DIRECT_URL],
-  ])
-    if (url && !/^postgres(ql)?:\/\//.test(url))
-      throw new Error(`${name} must begin with postgres:// or postgresql://.`)
+  const production = env.NODE_ENV === 'production' || env.RENDER !== ''
+  const faults = [...mistakes(env), ...(production ? unsafe(env) : [])]
+  if (faults.length > 0) throw new Error(faults.join('\n'))
   return Object.freeze({
     host: env.HOST,
     port: env.PORT,
@@ -165,11 +211,11 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     poolMax: env.DATABASE_POOL_MAX,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,
-    allowedOrigins: new Set(
-      env.ALLOWED_ORIGINS.split(',')
-        .map((origin) => origin.trim())
-        .filter(Boolean),
-    ),
+    jwksUrl: env.JWKS_URL,
+    jwtIssuer: env.JWT_ISSUER,
+    jwtAudience: env.JWT_AUDIENCE,
+    trustedProxies: listOf(env.TRUST_PROXY),
+    allowedOrigins: new Set(listOf(env.ALLOWED_ORIGINS).map(toOrigin)),
     logLevel: env.LOG_LEVEL,
     production,
     limits: Object.freeze(limitsOf(env)),

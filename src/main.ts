@@ -57,10 +57,8 @@ const run = async (): Promise<void> => {
     if (err) process.stderr.write(`${err.stack ?? err.message}\n`)
     await stop()
   })
-  if (!config.jwtSecret) config = { ...config, jwtSecret: await keptSecret(folder) }
+  if (!config.jwtSecret && !config.jwksUrl) config = { ...config, jwtSecret: await keptSecret(folder) }
   if (!config.databaseUrl) {
-    if (config.production)
-      throw new Error('DATABASE_URL is required in production: the embedded database is for trying out.')
     embedded = await startEmbedded({ dir: join(folder, 'postgres') })
     config = { ...config, databaseUrl: embedded.url, databaseDirectUrl: embedded.url }
   }

@@ -480,7 +480,7 @@ await t.test('reads that overtake one another never let newer rows out under old
     const got: string[] = []
     const reads: Page[] = []
     const receiver: Receiver = {
-      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity },
+      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
       send: (frames) => got.push(...frames.map((frame) => `seq ${(JSON.parse(frame.toString()) as Json)['seq']}`)) >= 0,
       together: (work) => work(),
       fits: () => true,
@@ -509,7 +509,7 @@ await t.test('reads that overtake one another never let newer rows out under old
   const late = setUp()
   const keeper: Receiver = {
     ...late.receiver,
-    actor: { sub: 'root', role: 'admin', missions: undefined, expires: Infinity },
+    actor: { sub: 'root', role: 'admin', missions: undefined, expires: Infinity, token: undefined },
   }
   late.hub.join(keeper, topic, { rights: rights('bob'), asOf: 20, head: 0 }, 0)
   late.hub.join(late.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)

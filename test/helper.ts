@@ -3,15 +3,16 @@
 import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
-import { makeTokens, type Role } from '../src/access/actor.ts'
+import type { Role } from '../src/access/actor.ts'
+import { makeTokens } from '../src/access/tokens.ts'
 import { buildApp, type App } from '../src/app.ts'
 import { readConfig, type Config, type Limits } from '../src/config.ts'
 import { freshDatabase } from './database.ts'
 
 export const secret = 'a secret for tests that is longer than 32 bytes'
-const tokens = makeTokens(secret)
+const tokens = makeTokens({ secret })
 
-type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*' }
+type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string }
 export const token = (claims: Claims, seconds = 7200): Promise<string> => tokens.sign(claims, seconds)
 
 export const admin = await token({ sub: 'root', role: 'admin' })

@@ -1,5 +1,5 @@
 // auth { id, token }: a fresh token for the same sub. Its rights count at once: seats it does not allow end.
-import type { Tokens } from '../access/actor.ts'
+import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
 import { deny } from '../protocol/errors.ts'
@@ -9,7 +9,7 @@ export const makeAuth =
   async (session, { id, token }) => {
     const actor = await session.inTurn(tokens.verify(token))
     if (actor.sub !== session.actor.sub) throw deny('forbidden', 'the token is for another sub')
-    session.actor = actor
+    session.renew(actor)
     session.ok(id, { expires_at: new Date(actor.expires).toISOString() })
     hub.recheck(session.seats.values())
   }

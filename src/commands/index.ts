@@ -1,5 +1,5 @@
 // Every command of the socket, by the type of its frame: a total table.
-import type { Tokens } from '../access/actor.ts'
+import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
 import type { Missions } from '../log/missions.ts'

@@ -30,6 +30,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
       author = other
     }
   }
+  const own = author === actor.sub && sender === (actor.role === 'citizen' ? 'citizen' : 'user')
   return {
     topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id),
     id: randomUUID(),
@@ -39,6 +40,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     message: given.message,
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,
+    ...(own ? {} : { by: actor.sub }),
   }
 }
 

@@ -10,7 +10,8 @@ import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
 import { Message, NewMessage } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
-import { actorOf, named } from './input.ts'
+import { actorOf } from './identity.ts'
+import { named } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const seq = (description: string) =>

@@ -5,7 +5,8 @@ import { allow } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
 import { DodItem, DodPatch, NewDodItem, Progress } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
-import { actorOf, named } from './input.ts'
+import { actorOf } from './identity.ts'
+import { named } from './input.ts'
 import { json } from './output.ts'
 
 const Checklist = Type.Object({ items: Type.Array(DodItem), progress: Progress })

@@ -1,7 +1,6 @@
-// What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, the actor taken from the bearer token.
+// What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, paths parsed by hand.
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
 import type { TSchema } from 'typebox'
-import type { Actor, Tokens } from '../access/actor.ts'
 import { makeCheck } from '../protocol/check.ts'
 import { deny } from '../protocol/errors.ts'
 import { decode, parseJson, storable } from '../protocol/text.ts'
@@ -58,31 +57,6 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
     return check.fits(value) ? { value } : { error: deny('bad_request', check.why(value, httpPart)) }
   }
 }
-
-const actors = new WeakMap<FastifyRequest, Actor>()
-
-/** Asks every request below `app` for a bearer token. */
-export const askForToken = (app: FastifyInstance, tokens: Tokens): void => {
-  app.addHook('onRequest', async (request) => {
-    actors.set(request, await tokens.verify(bearer(request) ?? ''))
-    // The parser of queries leaves what is no UTF-8 as it stands.
-    try {
-      decodeURIComponent(request.url.slice(request.url.indexOf('?') + 1))
-    } catch {
-      throw deny('bad_request', 'the query is not UTF-8')
-    }
-  })
-}
-
-export const actorOf = (request: FastifyRequest): Actor => {
-  const actor = actors.get(request)
-  if (!actor) throw deny('unauthorized')
-  return actor
-}
-
-/** The token of an Authorization header. */
-export const bearer = (request: FastifyRequest): string | undefined =>
-  /^Bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i.exec(request.headers.authorization ?? '')?.[1]
 
 /** What a path names: `bad_request` where it is no name at all. */
 export const named = (request: FastifyRequest) => {

@@ -6,7 +6,8 @@ import type { Changes } from '../log/changes.ts'
 import { deny } from '../protocol/errors.ts'
 import { Mission, MissionPatch, MissionStatus, NewMission } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
-import { actorOf, named } from './input.ts'
+import { actorOf } from './identity.ts'
+import { named } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({
@@ -78,7 +79,7 @@ export const missionRoutes = (app: FastifyInstance, changes: Changes): void => {
     { schema: describe('missions', 'Delete a mission with all its rows (admin)', ['mission'], { 204: Type.Null() }) },
     async (request, reply) => {
       const actor = actorOf(request)
-      await changes.deleteMission(named(request).mission, (m) => allow(actor, 'mission.delete', m))
+      await changes.deleteMission(named(request).mission, (m) => allow(actor, 'mission.delete', m), actor.sub)
       return reply.status(204).send()
     },
   )

@@ -5,15 +5,19 @@ import { randomUUID } from 'node:crypto'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
-import type { Actor, Tokens } from '../access/actor.ts'
+import type { Actor } from '../access/actor.ts'
+import type { Tokens } from '../access/tokens.ts'
 import type { Config } from '../config.ts'
+import { makeBucket, type Bucket } from '../live/bucket.ts'
 import { closeCodes, Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { codeBlocksBytes } from '../protocol/blocks.ts'
 import { encodeError, encodeFrame } from '../protocol/frames.ts'
 import { messageChars } from '../protocol/rows.ts'
 import { jsonDepth } from '../protocol/text.ts'
-import { bearer } from './input.ts'
+import { makeAllowed } from './browser.ts'
+import type { Explain } from './errors.ts'
+import { bearer, type Identify } from './identity.ts'
 
 export const subprotocol = 'deck.v1'
 
@@ -22,6 +26,8 @@ export type Sockets = {
   drain(): void
   /** Sends all home with 1012: they come back, spread over some seconds. */
   close(reason?: string): void
+  /** Closes those whose token was revoked. */
+  recheck(): void
   count(): number
 }
 
@@ -31,15 +37,23 @@ const finite = (limit: number): number | null => (limit === Infinity ? null : li
 export const installSockets = async (
   app: FastifyInstance,
   {
+    identify,
     tokens,
     config,
     session: options,
     instance,
-  }: { tokens: Tokens; config: Config; session: SessionOptions; instance: string },
+  }: {
+    identify: Identify
+    tokens: Pick<Tokens, 'check'>
+    config: Config
+    session: SessionOptions & { explain: Explain }
+    instance: string
+  },
 ): Promise<Sockets> => {
-  const { limits, allowedOrigins } = config
+  const { limits } = config
+  const allowed = makeAllowed(config.allowedOrigins)
   const sessions = new Set<Session>()
-  const subjects = new Map<string, number>()
+  const subjects = new Map<string, { sockets: number; allowance: Bucket }>()
   const verdicts = new WeakMap<FastifyRequest, Actor | Refusal>()
   let draining = false
 
@@ -61,7 +75,7 @@ export const installSockets = async (
 
   const sameOrigin = (request: FastifyRequest): boolean => {
     const { origin, host } = request.headers
-    if (origin === undefined || allowedOrigins.has(origin) || allowedOrigins.has('*')) return true
+    if (origin === undefined || allowed(origin)) return true
     if (!URL.canParse(origin)) return false
     const from = new URL(origin)
     // Read under the origin's scheme, so that a port left out means the same on both sides.
@@ -78,7 +92,17 @@ export const installSockets = async (
   const judge = async (request: FastifyRequest): Promise<void> => {
     if (!sameOrigin(request)) throw deny('forbidden', 'this origin may not open a socket')
     if (draining) throw deny('unavailable', 'the server is restarting')
-    const verdict = await tokens.verify(bearer(request) ?? offered(request) ?? '').catch((refusal: Refusal) => refusal)
+    const { ticket } = request.query as { ticket?: unknown }
+    const shown = {
+      token: bearer(request) ?? offered(request),
+      ticket: typeof ticket === 'string' ? ticket : undefined,
+    }
+    const verdict = await identify(request, shown)
+      // The clock's tolerance is not for sockets: one would be closed at once.
+      .then((actor) => (actor.expires > Date.now() ? actor : deny('unauthorized')))
+      .catch((error: unknown) => options.explain(error))
+    // Not worth an upgrade.
+    if ('code' in verdict && verdict.code === 'rate_limited') throw verdict
     verdicts.set(request, verdict)
   }
 
@@ -103,6 +127,9 @@ export const installSockets = async (
           // null: not limited
           frames_per_second: finite(limits.framesPerSecond),
           frames_burst: finite(limits.framesBurst),
+          subject_frames_per_second: finite(limits.subjectFramesPerSecond),
+          subject_frames_burst: finite(limits.subjectFramesBurst),
+          requests_per_minute: finite(limits.requestsPerMinute),
           outbox_bytes: limits.outboxBytes,
           sockets_per_subject: limits.socketsPerSubject,
         },
@@ -114,15 +141,23 @@ export const installSockets = async (
     const verdict = verdicts.get(request)
     if (!verdict || !('role' in verdict)) {
       socket.on('error', () => {})
-      return socket.close(closeCodes.token, 'token missing, invalid or expired')
+      // Where it can't be told now whose token it is, the client is not to drop it.
+      return verdict && verdict.code !== 'unauthorized'
+        ? socket.close(closeCodes.overloaded, 'tokens can not be verified right now')
+        : socket.close(closeCodes.token, 'token missing, invalid or expired')
     }
     const { sub } = verdict
-    const ofSubject = (subjects.get(sub) ?? 0) + 1
+    const { subjectFramesPerSecond, subjectFramesBurst } = limits
+    const subject = subjects.get(sub) ?? {
+      sockets: 0,
+      allowance: makeBucket(subjectFramesPerSecond, subjectFramesBurst, performance.now()),
+    }
     const full =
-      sessions.size >= limits.sockets ? 'overloaded' : ofSubject > limits.socketsPerSubject && 'too many sockets'
-    const session = new Session(socket, request.socket, verdict, options)
+      sessions.size >= limits.sockets ? 'overloaded' : subject.sockets >= limits.socketsPerSubject && 'too many sockets'
+    const session = new Session(socket, request.socket, verdict, subject.allowance, options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
-    subjects.set(sub, ofSubject)
+    subject.sockets++
+    subjects.set(sub, subject)
     // Before the first await, or frames are lost.
     socket.on('message', (data: Buffer, isBinary: boolean) => {
       if (draining) session.push(encodeError(deny('unavailable', 'the server is restarting'), idOf(data)))
@@ -131,9 +166,7 @@ export const installSockets = async (
     sessions.add(session)
     socket.on('close', () => {
       sessions.delete(session)
-      const others = (subjects.get(sub) ?? 1) - 1
-      if (others > 0) subjects.set(sub, others)
-      else subjects.delete(sub)
+      if (--subject.sockets === 0) subjects.delete(sub)
     })
     welcome(session)
     const { mission, citizen } = request.params as { mission?: string; citizen?: string }
@@ -178,6 +211,14 @@ export const installSockets = async (
     },
     close(reason = 'restart') {
       for (const session of [...sessions]) session.close(closeCodes.restart, reason, spread(0, 2))
+    },
+    recheck() {
+      for (const session of [...sessions])
+        try {
+          tokens.check(session.actor)
+        } catch {
+          session.close(closeCodes.token, 'token revoked')
+        }
     },
     count: () => sessions.size,
   }

@@ -7,7 +7,8 @@ import type { Runs } from '../log/runs.ts'
 import { deny } from '../protocol/errors.ts'
 import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
-import { actorOf, named, takeText } from './input.ts'
+import { actorOf } from './identity.ts'
+import { named, takeText } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({

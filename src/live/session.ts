@@ -34,6 +34,8 @@ export type SessionLimits = {
   /** frames a socket may send, for long and at once */
   framesPerSecond: number
   framesBurst: number
+  /** ms before its token's end that a socket is told */
+  tokenWarning: number
   /** ms between pings and heads, and ms of silence until a socket is closed */
   pingEvery: number
   silence: number
@@ -71,6 +73,7 @@ export class Session implements Receiver {
   private pending = 0
   private bad = 0
   private farewell = false
+  private warned = false
   private lastPong = performance.now()
   // At a moment of its own, so that sockets which came together do not stay in step.
   private lastPing: number
@@ -80,6 +83,8 @@ export class Session implements Receiver {
     private readonly socket: WebSocket,
     private readonly wire: Pick<Socket, 'cork' | 'uncork'>,
     public actor: Actor,
+    /** what all sockets of its subject may send together */
+    private readonly allowance: Bucket,
     private readonly options: SessionOptions,
   ) {
     const { outboxBytes, framesPerSecond, framesBurst, pingEvery } = options.limits
@@ -107,6 +112,10 @@ export class Session implements Receiver {
       return
     }
     this.bad = 0
+    if (!this.allowance.take(now)) {
+      const refusal = deny('rate_limited', 'too many frames of this subject', { retry_after: 1 })
+      return void this.push(encodeError(refusal, read.id === undefined ? {} : { id: read.id }))
+    }
     const handler = this.options.handlers[read.type] as (session: Session, frame: unknown) => Promise<void>
     if (++this.pending >= this.options.limits.pending) this.socket.pause()
     void this.run(handler, read.frame, read.id)
@@ -193,11 +202,21 @@ export class Session implements Receiver {
       throw deny('bad_request', `a socket follows up to ${topics} topics`)
   }
 
+  /** Takes a fresh token of the same subject. */
+  renew(actor: Actor): void {
+    this.actor = actor
+    this.warned = false
+  }
+
   /** Called about once a second by the socket door: the token's end, pings, heads, silence. */
   tick(now: number, wallClock: number): void {
     if (this.closed) return
-    const { pingEvery, silence } = this.options.limits
+    const { pingEvery, silence, tokenWarning } = this.options.limits
     if (wallClock >= this.actor.expires) return this.close(closeCodes.token, 'token expired')
+    if (!this.warned && wallClock >= this.actor.expires - tokenWarning) {
+      this.warned = true
+      this.push(encodeFrame('goodbye', { reason: 'token expires', retry_after: 0 }))
+    }
     if (now - this.lastPong > silence) return this.close(closeCodes.slow, 'no pong')
     if (now - this.lastPing < pingEvery) return
     this.lastPing = now
@@ -217,8 +236,8 @@ export class Session implements Receiver {
 
   close(code: number, reason: string, retryAfter = 0): void {
     if (this.closed) return
-    // Who is too slow would not read it.
-    if (code !== closeCodes.slow) this.goodbye(reason, retryAfter)
+    // Who is too slow would not read it; whose token ends was told ahead.
+    if (code !== closeCodes.slow && !(this.warned && code === closeCodes.token)) this.goodbye(reason, retryAfter)
     if (this.closed) return
     this.onClose()
     this.socket.close(code, reason)

@@ -4,6 +4,7 @@
 import type pg from 'pg'
 import { deny, noMission, type Refusal } from '../protocol/errors.ts'
 import type { CodeBlock, Message } from '../protocol/rows.ts'
+import type { Audited } from './access.ts'
 import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
 import { toMessage, type MessageColumns } from './store.ts'
 
@@ -18,6 +19,8 @@ export type Entry = {
   message: string
   code_blocks: CodeBlock[] | null
   key: string | null
+  /** the admin who writes it as another, for the audit */
+  by?: string
 }
 
 /** `seen`: the key had been used, and this is the message that the first send saved. */
@@ -40,17 +43,31 @@ export type Pending = {
 
 type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
 
+const append = 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)'
+// The audit stands or falls with what it tells of.
+const audited = `
+  with done as materialized (${append}),
+  noted as (
+    insert into deck.audit (action, actor, mission_id, detail)
+    select 'message.as', e.by, e.mission,
+           jsonb_build_object('citizen', e.citizen, 'seq', done.seq, 'sender', e.sender, 'author', e.author)
+    from done join json_to_recordset($3) as e (n int, by text, mission uuid, citizen text, sender text, author text) using (n)
+    where e.by is not null and done.outcome = 'saved')
+  select * from done`
+
 export const makeAppend = (
   pool: pg.Pool,
   {
     succeed,
     fail,
     onFault,
+    audit,
     stats,
   }: {
     succeed: (pending: Pending, written: Written) => void
     fail: (pending: Pending, refusal: Refusal) => void
     onFault: (error: unknown) => void
+    audit: (line: Audited) => void
     stats: { batches: number; entries: number }
   },
 ) => {
@@ -73,9 +90,10 @@ export const makeAppend = (
     for (const pending of live) pending.inFlight = true
     let rows: Outcome[]
     try {
+      const noted = live.some(({ entry }) => entry.by !== undefined)
       ;({ rows } = await client.query<Outcome>({
-        name: 'append',
-        text: 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)',
+        name: noted ? 'append audited' : 'append',
+        text: noted ? audited : append,
         values: [[...missions].sort(), [...topics].sort(), JSON.stringify(entries), wait],
       }))
       client.release()
@@ -106,6 +124,8 @@ export const makeAppend = (
     if (saved === null) {
       const { id, sender, author, message, code_blocks, key } = entry
       const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
+      if (entry.by !== undefined)
+        audit({ action: 'message.as', actor: entry.by, mission, detail: { citizen, seq, sender, author } })
       return succeed(pending, { message: row, seen: false })
     }
     const first = JSON.parse(saved) as Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }

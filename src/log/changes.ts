@@ -4,6 +4,7 @@ import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import type { Audited } from './access.ts'
 import { missionByRef, refValues, toRights } from './store.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
@@ -11,8 +12,12 @@ const progress = `(select jsonb_build_object('completed', count(*) filter (where
   from dod_items where mission_id = m.id)`
 const items = `(select coalesce(jsonb_agg(deck.dod_item_json(d) order by d.ordinal), '[]') from dod_items d where d.mission_id = m.id)`
 
-/** `pool` is for reading. */
-export const makeChanges = (pool: pg.Pool, { transaction, enter, settle }: Transactions) => {
+/** `pool` is for reading; `audit` is told once a change is committed. */
+export const makeChanges = (
+  pool: pg.Pool,
+  { transaction, enter, settle }: Transactions,
+  audit: (line: Audited) => void,
+) => {
   const missionRow = (id: string): string =>
     `select deck.mission_json(m)::text as json from missions m where id = ${quoted(id)}`
 
@@ -73,12 +78,17 @@ export const makeChanges = (pool: pg.Pool, { transaction, enter, settle }: Trans
         return settle(client, missionRow(id))
       }),
 
-    deleteMission: (ref: MissionRef, allow: Allow): Promise<void> =>
-      transaction(async (client) => {
+    async deleteMission(ref: MissionRef, allow: Allow, by: string): Promise<void> {
+      const mission = await transaction(async (client) => {
         const id = await enter(client, ref, allow, 'for update')
+        // Whom the audit's trigger names.
+        await client.query(`select set_config('deck.actor', $1, true)`, [by])
         await client.query('delete from missions where id = $1', [id])
         await settle(client, `select 'gone' as json`)
-      }),
+        return id
+      })
+      audit({ action: 'mission.delete', actor: by, mission })
+    },
 
     async mission(ref: MissionRef) {
       const { rows } = await pool.query<{ mission_id: string; number: number; assigned_to: string; json: string }>({
@@ -93,14 +103,18 @@ export const makeChanges = (pool: pg.Pool, { transaction, enter, settle }: Trans
     async clearChat(ref: MissionRef, allow: Allow, citizen: string, by: string): Promise<void> {
       const { id, cleared } = await transaction(async (client) => {
         const id = await enter(client, ref, allow)
-        const { rows } = await client.query<{ cleared: number }>('select deck.clear_chat($1, $2, $3) as cleared', [
-          id,
-          citizen,
-          by,
-        ])
+        const { rows } = await client.query<{ cleared: number }>(
+          `with done as materialized (select deck.clear_chat($1, $2, $3) as cleared),
+           noted as (
+             insert into deck.audit (action, actor, mission_id, detail)
+             select 'chat.clear', $3, $1, jsonb_build_object('citizen', $2::text, 'seq', cleared) from done)
+           select cleared from done`,
+          [id, citizen, by],
+        )
         await client.query('commit')
         return { id, cleared: rows[0]?.cleared }
       })
+      audit({ action: 'chat.clear', actor: by, mission: id, detail: { citizen, seq: cleared } })
       // Messages that somebody had locked: gone, or to be removed now that no head is held.
       await pool.query('select deck.remove_messages($1, $2, $3, false)', [id, citizen, cleared])
     },

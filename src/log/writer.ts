@@ -7,6 +7,7 @@
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
+import type { Audited } from './access.ts'
 import { makeAppend, type Entry, type Pending, type Written } from './append.ts'
 
 export type WriterLimits = {
@@ -37,7 +38,12 @@ const heldFor = 500
 const heldWait = 3
 const heldMemory = 30_000
 
-export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error: unknown) => void): Writer => {
+export const makeWriter = (
+  pool: pg.Pool,
+  limits: WriterLimits,
+  onFault: (error: unknown) => void,
+  audit: (line: Audited) => void,
+): Writer => {
   let queue: Pending[] = []
   const lanes = new Map<string, Pending[]>()
   const waiting = new Set<Pending>()
@@ -80,7 +86,7 @@ export const makeWriter = (pool: pg.Pool, limits: WriterLimits, onFault: (error:
     }
   }
 
-  const attempt = makeAppend(pool, { succeed, fail, onFault, stats })
+  const attempt = makeAppend(pool, { succeed, fail, onFault, audit, stats })
 
   /** Takes entries from the front of a list, up to a batch's size. */
   const take = (list: Pending[]): Pending[] => {

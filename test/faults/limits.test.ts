@@ -174,7 +174,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
   const asOf = performance.now()
   got.forEach((seqs, n) => {
     const receiver: Receiver = {
-      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity },
+      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
       send: (frames) => seqs.push(...frames.map((f) => (JSON.parse(f.toString()) as { seq: number }).seq)) > 0,
       together: (work) => work(),
       fits: () => true,

@@ -1,0 +1,59 @@
+// What is wrong with an environment: what can't be meant anywhere, and what production refuses.
+import { isIP } from 'node:net'
+import type { Env } from '../config.ts'
+
+/** The parts of a comma-separated text. */
+export const listOf = (text: string): string[] =>
+  text
+    .split(',')
+    .map((part) => part.trim())
+    .filter(Boolean)
+
+/** An origin as browsers write it. */
+export const toOrigin = (text: string): string =>
+  /^https?:/i.test(text) && URL.canParse(text) ? new URL(text).origin : text.toLowerCase().replace(/\/$/, '')
+
+const isOrigin = (text: string): boolean => text === '*' || /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]+\/?$/i.test(text)
+const isAddress = (text: string): boolean => {
+  if (['loopback', 'linklocal', 'uniquelocal'].includes(text)) return true
+  const [address = '', bits = '0', ...more] = text.split('/')
+  return (
+    more.length === 0 && isIP(address) > 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= (isIP(address) === 4 ? 32 : 128)
+  )
+}
+const ownMachine = /^(localhost|127(\.\d+){3}|\[::1\])$/
+
+/** What can't be meant, a sentence each. */
+export const mistakes = (env: Env): string[] => {
+  const faults: string[] = []
+  for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL'] as const)
+    if (env[name] && !/^postgres(ql)?:\/\//.test(env[name]))
+      faults.push(`${name} must begin with postgres:// or postgresql://.`)
+  if (env.JWKS_URL && !(URL.canParse(env.JWKS_URL) && /^https?:$/.test(new URL(env.JWKS_URL).protocol)))
+    faults.push('JWKS_URL must be an address that begins with https://.')
+  for (const origin of listOf(env.ALLOWED_ORIGINS).filter((origin) => !isOrigin(origin)))
+    faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; one looks like https://app.example.`)
+  if (!listOf(env.TRUST_PROXY).every(isAddress))
+    faults.push('TRUST_PROXY must be addresses of proxies, such as 10.0.0.0/8, loopback, linklocal or uniquelocal.')
+  return faults
+}
+
+/** What production refuses, a sentence each. */
+export const unsafe = (env: Env): string[] => {
+  const faults: string[] = []
+  if (!env.JWT_SECRET && !env.JWKS_URL)
+    faults.push('JWT_SECRET is required in production (at least 32 bytes), or JWKS_URL.')
+  if (env.JWT_SECRET && Buffer.byteLength(env.JWT_SECRET) < 32)
+    faults.push('JWT_SECRET is too short: at least 32 bytes are needed.')
+  if (env.JWKS_URL && URL.canParse(env.JWKS_URL)) {
+    const { protocol, hostname } = new URL(env.JWKS_URL)
+    if (protocol !== 'https:' && !ownMachine.test(hostname))
+      faults.push('JWKS_URL must begin with https:// in production: whoever can alter the keys can sign tokens.')
+  }
+  if (!env.DATABASE_URL) faults.push('DATABASE_URL is required in production: the embedded database is for trying out.')
+  if (listOf(env.ALLOWED_ORIGINS).includes('*'))
+    faults.push('ALLOWED_ORIGINS=* is not taken in production: name the origins.')
+  if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
+    faults.push('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
+  return faults
+}
