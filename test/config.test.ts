@@ -37,5 +37,42 @@ void t.test('production asks for a secret of at least 32 bytes', (t) => {
   t.throws(() => readConfig(production), /JWT_SECRET is required/)
   t.throws(() => readConfig({ ...production, JWT_SECRET: 'short' }), /JWT_SECRET is too short/)
   t.ok(readConfig({ ...production, JWT_SECRET: 'x'.repeat(32) }).production)
+  t.ok(readConfig({ ...production, JWKS_URL: 'https://id.example/keys' }).production, 'or for a provider')
+  t.end()
+})
+
+void t.test('production, and Render, refuse each unsafe setting with a sentence of its own', (t) => {
+  const safe = { DATABASE_URL: 'postgres://localhost/deck', JWT_SECRET: 'x'.repeat(32) }
+  for (const [unsafe, sentence] of [
+    [{ JWT_SECRET: '' }, /^JWT_SECRET is required .*JWKS_URL\.$/],
+    [{ JWT_SECRET: 'x'.repeat(31) }, /^JWT_SECRET is too short: .*\.$/],
+    [{ DATABASE_URL: '' }, /^DATABASE_URL is required .*\.$/],
+    [{ ALLOWED_ORIGINS: 'https://deck.example, *' }, /^ALLOWED_ORIGINS=\* is not taken .*\.$/],
+    [{ RATE_LIMITS: 'off' }, /^RATE_LIMITS=off .*ALLOW_UNSAFE=1 only\.$/],
+    [{ JWKS_URL: 'http://id.example/keys' }, /^JWKS_URL must begin with https:\/\/ .*\.$/],
+  ] as const) {
+    t.ok(readConfig({ ...safe, ...unsafe }), 'elsewhere it is taken')
+    for (const production of [{ NODE_ENV: 'production' }, { RENDER: 'true' }])
+      t.throws(() => readConfig({ ...safe, ...production, ...unsafe }), { message: sentence })
+  }
+  const all = { NODE_ENV: 'production', RATE_LIMITS: 'off', ALLOWED_ORIGINS: '*' }
+  t.throws(() => readConfig(all), { message: /^(.+\.\n){3}.+\.$/ }, 'all at once, a line each')
+  t.ok(readConfig({ ...safe, ...all, ALLOWED_ORIGINS: '', ALLOW_UNSAFE: '1' }))
+  t.ok(readConfig({ ...safe, NODE_ENV: 'production', JWKS_URL: 'http://127.0.0.1:8080/keys' }), 'a provider beside it')
+  t.end()
+})
+
+void t.test('origins and proxies are taken as they are meant, or refused', (t) => {
+  const { allowedOrigins, trustedProxies } = readConfig({
+    ALLOWED_ORIGINS: ' https://Deck.example/, http://localhost:80 ,capacitor://localhost',
+    TRUST_PROXY: '10.0.0.0/8, ::1, uniquelocal',
+  })
+  t.strictSame([...allowedOrigins], ['https://deck.example', 'http://localhost', 'capacitor://localhost'])
+  t.strictSame(trustedProxies, ['10.0.0.0/8', '::1', 'uniquelocal'])
+  for (const origin of ['deck.example', 'https://deck.example/page', 'https://*.example/x', 'https://a@b.example'])
+    t.throws(() => readConfig({ ALLOWED_ORIGINS: origin }), /ALLOWED_ORIGINS: .* is no origin/, origin)
+  for (const proxy of ['1', 'true', '10.0.0.0/33', 'proxy.example', '10.0.0.0/8/8'])
+    t.throws(() => readConfig({ TRUST_PROXY: proxy }), /TRUST_PROXY must be/, proxy)
+  t.throws(() => readConfig({ JWKS_URL: 'id.example/keys' }), /JWKS_URL must be/)
   t.end()
 })

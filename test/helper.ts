@@ -11,6 +11,8 @@ import { freshDatabase } from './database.ts'
 
 export const secret = 'a secret for tests that is longer than 32 bytes'
 const tokens = makeTokens({ secret })
+/** What is in no log, no error and no output: tokens, tickets, the secret. */
+export const leak = new RegExp(`ey[\\w-]{8,}\\.[\\w-]{8,}\\.|deck_ticket_[\\w-]{8,}|${secret}`)
 
 type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string }
 export const token = (claims: Claims, seconds = 7200): Promise<string> => tokens.sign(claims, seconds)
@@ -78,17 +80,29 @@ export const door = (t: Test, url: string): Door => ({
 export type Change = Partial<Omit<Config, 'limits'>> & { limits?: Partial<Limits> }
 
 /** Starts a server in this process. */
-export const startInstance = async (t: Test, databaseUrl: string, change: Change = {}): Promise<Instance> => {
+export const startInstance = async (
+  t: Test,
+  databaseUrl: string,
+  change: Change = {},
+  onLog: (line: string) => void = () => {},
+): Promise<Instance> => {
   const config = readConfig({
     DATABASE_URL: databaseUrl,
     JWT_SECRET: secret,
     PORT: '0',
-    LOG_LEVEL: 'silent',
+    // Into nothing, but not before it was looked through for secrets.
+    LOG_LEVEL: 'trace',
     RATE_LIMITS: 'off',
     // The test's own work holds up the event loop, too.
     MAX_EVENT_LOOP_DELAY: '0',
   })
-  const app = await buildApp({ ...config, ...change, limits: { ...config.limits, ...change.limits } })
+  const logTo = {
+    write(line: string) {
+      if (leak.test(line)) t.fail(`a secret in the log: ${line.replace(leak, '…')}`)
+      onLog(line)
+    },
+  }
+  const app = await buildApp({ ...config, ...change, limits: { ...config.limits, ...change.limits } }, { logTo })
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= app.close())
   t.teardown(close)

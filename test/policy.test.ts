@@ -1,9 +1,11 @@
-// Who may do what over HTTP: every action by every kind of token, on missions it may see and on those it may not.
+// Who may do what: every route and every frame by every kind of token, on missions it may see and on those it may not.
+// A route or frame without a row fails.
 // What may not be seen answers as what does not exist, before anything else; what is refused changes nothing.
 import { randomUUID } from 'node:crypto'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import t from 'tap'
 import type { Role } from '../src/access/actor.ts'
+import { clientFrames, type FrameType } from '../src/protocol/frames.ts'
 import { refused } from './forms.ts'
 import { admin, alice, bob, makeMission, rafael, secret, startDeck, token, type Answer, type Json } from './helper.ts'
 
@@ -130,6 +132,153 @@ void t.test(
   },
 )
 
+/** Every route of the server, but for what Fastify adds by itself (HEAD, preflights). */
+const routes = (): string[] => {
+  const found: string[] = []
+  const path: string[] = []
+  for (const line of instance.app.http.printRoutes({ commonPrefix: false }).split('\n')) {
+    const [, indent = '', segment = '', methods = ''] = /^([│ ]*)[├└]── (\S+) \(([A-Z, ]+)\)$/.exec(line) ?? []
+    if (!segment) continue
+    path.length = indent.length / 4
+    path.push(segment)
+    for (const method of methods.split(', '))
+      if (!['HEAD', 'OPTIONS'].includes(method)) found.push(`${method} ${path.join('')}`)
+  }
+  return found.sort()
+}
+
+void t.test('every route has its row: in the matrix, or among those that need no mission or no token', async (t) => {
+  const place = { mission: '/api/missions/:mission', item: ':item', run: ':run' }
+  const rows = actions.map(
+    ({ method, path }) => `${method} ${path(place).replace(/chat\/(rafael|sofia)$/, 'chat/:citizen')}`,
+  )
+  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'POST /api/tickets']
+  const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
+  const open = ['/', '/healthz', '/readyz', '/openapi.json', '/docs', '/docs/', '/docs/*', '/docs/json', '/docs/yaml']
+    .concat('/docs/static/index.html', '/docs/static/swagger-initializer.js')
+    .map((path) => `GET ${path}`)
+  t.strictSame(routes(), [...new Set([...rows, ...withoutMission, ...sockets, ...open])].sort())
+  const { json } = await request('GET', '/openapi.json')
+  const documented = Object.entries(json['paths'] as Record<string, Json>).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
+  )
+  const hidden = [...sockets, ...open].filter((route) => !/(healthz|readyz)$/.test(route))
+  t.strictSame(
+    documented.sort(),
+    routes().filter((route) => !hidden.includes(route)),
+    'and is documented',
+  )
+  for (const route of [...new Set([...rows, ...withoutMission])]) {
+    const [method = '', path = ''] = route.split(' ')
+    refused(t, await request(method, path.replace(/:\w+/g, 'x')), 401, 'unauthorized', `${route} without a token`)
+  }
+  const { mission } = await makePlace()
+  t.equal((await request('HEAD', mission, alice)).status, 200)
+  t.equal((await request('HEAD', mission, bob)).status, 404)
+  t.equal((await request('HEAD', mission)).status, 401)
+})
+
+void t.test('lists and counts hold only what one may see', async (t) => {
+  const mine = await makePlace()
+  const place = await makePlace()
+  await request('PATCH', place.mission, admin, { assigned_to: 'carol' })
+  const list = async (bearer: string, query = ''): Promise<unknown[]> => {
+    const { json } = await request('GET', `/api/missions?limit=500${query}`, bearer)
+    return (json['missions'] as Json[]).map(({ id }) => id)
+  }
+  for (const [name, bearer] of [
+    ['the user of others', bob],
+    ['a user', alice],
+    ['a citizen with others', await token({ sub: 'rafael', role: 'citizen', missions: [mine.id] })],
+    ['a user with others', await token({ sub: 'bob', role: 'user', missions: [mine.number] })],
+  ] as const)
+    for (const query of ['', '&assigned_to=carol', '&status=active'])
+      t.notOk((await list(bearer, query)).includes(place.id), `${name} ${query}`)
+  t.strictSame(await list(bob), [])
+  t.strictSame(await list(await token({ sub: 'bob', role: 'user', missions: [mine.number] })), [mine.id])
+  t.equal((await request('GET', `/api/missions?limit=1&cursor=${mine.number}`, bob)).json['next'], null)
+  for (const bearer of [admin, rafael, await token({ sub: 'carol', role: 'user' })])
+    t.ok((await list(bearer)).includes(place.id))
+})
+
+type Asked = { frame: Json; seen: Record<Role, string>; unseen: string }
+const topics = (place: Place): string[] =>
+  ['', '/chat/rafael', '/chat/sofia', '/dod', '/tests', `/tests/${place.run}/logs`].map(
+    (path) => place.mission.slice('/api/'.length) + path,
+  )
+const all = (answer: string): Record<Role, string> => ({ user: answer, citizen: answer, admin: answer })
+const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
+  subscribe: (place) =>
+    topics(place).flatMap((topic) => [
+      { frame: { topic }, seen: all('ok'), unseen: 'not_found' },
+      { frame: { topic, after: 0 }, seen: all('ok'), unseen: 'not_found' },
+    ]),
+  // Says nothing of what is there.
+  unsubscribe: (place) => topics(place).map((topic) => ({ frame: { topic }, seen: all('ok'), unseen: 'ok' })),
+  send: (place) => {
+    const [, rafaels = '', sofias = ''] = topics(place)
+    const message = 'x'
+    return [
+      { frame: { topic: rafaels, message }, seen: all('ok'), unseen: 'not_found' },
+      { frame: { topic: sofias, message }, seen: { ...all('ok'), citizen: 'forbidden' }, unseen: 'not_found' },
+      { frame: { topic: rafaels, message, sender: 'citizen', author: 'z' }, seen: all('ok'), unseen: 'not_found' },
+    ]
+  },
+  auth: (_place, bearer) => [
+    { frame: { token: bearer }, seen: all('ok'), unseen: 'ok' },
+    { frame: { token: `${bearer}x` }, seen: all('unauthorized'), unseen: 'unauthorized' },
+  ],
+  ping: () => [{ frame: {}, seen: all('ok'), unseen: 'ok' }],
+}
+
+void t.test(
+  'every frame has its row: what each role may do by the socket, on missions it sees and others',
+  async (t) => {
+    t.strictSame(Object.keys(frames).sort(), Object.keys(clientFrames).sort())
+    const place = await makePlace()
+    const gone = { ...place, mission: `/api/missions/${randomUUID()}` }
+    const tokens: [name: string, role: Role, seen: boolean, bearer: string][] = [
+      ['the user it is assigned to', 'user', true, alice],
+      ['a user with its number', 'user', true, await token({ sub: 'u', role: 'user', missions: [place.number] })],
+      ['a citizen', 'citizen', true, rafael],
+      ['an admin', 'admin', true, admin],
+      ['another user', 'user', false, bob],
+      ['a citizen without it', 'citizen', false, await token({ sub: 'rafael', role: 'citizen', missions: [] })],
+    ]
+    for (const [name, role, seen, bearer] of tokens) {
+      const client = await instance.connect(bearer)
+      for (const [type, row] of Object.entries(frames))
+        for (const { frame: asked, ...answers } of row(place, bearer)) {
+          const answer = await client.ask({ type, ...asked })
+          const want = seen ? answers.seen[role] : answers.unseen
+          const what = `${name}: ${type} ${JSON.stringify(asked['topic'] ?? '').slice(47)}`
+          t.equal(answer['type'] === 'ok' ? 'ok' : answer['code'], want, what)
+          if (want === 'ok' && type === 'send') {
+            const author = role === 'admin' && 'author' in asked ? 'z' : client.frames[0]?.['sub']
+            const sender = role === 'citizen' || (role === 'admin' && 'author' in asked) ? 'citizen' : 'user'
+            t.match(answer['message'], { author, sender }, `${what}: who it is from`)
+          }
+        }
+      // Told like one that is not there.
+      if (!seen)
+        for (const type of ['subscribe', 'send'] as const) {
+          const [hidden, missing] = await Promise.all(
+            [place, gone].map(async (at) => {
+              const [first] = frames[type](at, bearer)
+              return client.ask({ type, ...first?.frame })
+            }),
+          )
+          t.strictSame({ ...hidden, id: 0 }, { ...missing, id: 0 }, `${name}: ${type}`)
+        }
+    }
+    t.equal(
+      (await (await instance.connect(alice)).ask({ type: 'auth', token: bob }))['code'],
+      'forbidden',
+      'another sub',
+    )
+  },
+)
+
 void t.test('a mission that one may not see is not there, nor is one that does not exist', async (t) => {
   const place = await makePlace()
   const other = await makePlace()
@@ -229,7 +378,7 @@ void t.test('without a valid token there is nothing', async (t) => {
       await request('GET', place.mission, '', undefined, { authorization }),
       401,
       'unauthorized',
-      authorization,
+      authorization.split(' ')[0],
     )
   const query = await request('GET', `${place.mission}?token=${alice}&access_token=${alice}`)
   refused(t, query, 401, 'unauthorized', 'a token in the address')

@@ -2,7 +2,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import { secret, until } from './helper.ts'
+import { leak, secret, until } from './helper.ts'
 
 export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
 
@@ -33,6 +33,8 @@ export const spawnServer = async (t: Test, env: Record<string, string>, command 
   t.teardown(async () => {
     child.kill('SIGKILL')
     await exit
+    // With a database of its own a server prints tokens to try it with.
+    if (env['DATABASE_URL'] && leak.test(output)) t.fail(`a secret in the output: ${output.replace(leak, '…')}`)
   })
   const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(output)?.[1]
   await until(

@@ -50,10 +50,10 @@ export const unsafe = (env: Env): string[] => {
     if (protocol !== 'https:' && !ownMachine.test(hostname))
       faults.push('JWKS_URL must begin with https:// in production: whoever can alter the keys can sign tokens.')
   }
+  if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
+    faults.push('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
   if (!env.DATABASE_URL) faults.push('DATABASE_URL is required in production: the embedded database is for trying out.')
   if (listOf(env.ALLOWED_ORIGINS).includes('*'))
     faults.push('ALLOWED_ORIGINS=* is not taken in production: name the origins.')
-  if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
-    faults.push('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
   return faults
 }

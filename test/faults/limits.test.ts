@@ -28,6 +28,9 @@ await t.test('the welcome tells the limits', async (t) => {
     bad_frames: 100,
     frames_per_second: 500,
     frames_burst: 2500,
+    subject_frames_per_second: null,
+    subject_frames_burst: null,
+    requests_per_minute: null,
     outbox_bytes: 4_194_304,
     sockets_per_subject: 10_000,
   })
