@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import underPressure from '@fastify/under-pressure'
-import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { makeKeys } from './access/jwks.ts'
 import { makeRevocations } from './access/revocations.ts'
 import { makeTokens, type Tokens } from './access/tokens.ts'
@@ -12,22 +12,25 @@ import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
 import { installDocs, serveOpenApi } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
-import { installErrors, makeExplain, refuse, refuseConnection } from './http/errors.ts'
+import { installErrors } from './http/errors.ts'
 import { healthRoutes } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
+import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
+import { makeRightsLook } from './live/rights.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { openDatabase } from './log/database.ts'
 import { makeEpochs } from './log/epoch.ts'
+import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
@@ -56,38 +59,11 @@ export type App = {
 /** `logTo` takes the log's lines; without it they go to the standard output. */
 export const buildApp = async (
   config: Config,
-  { seed = false, logTo }: { seed?: boolean; logTo?: { write(line: string): void } } = {},
+  { seed = false, logTo }: { seed?: boolean; logTo?: LogTo } = {},
 ): Promise<App> => {
   const { limits } = config
-  const http = Fastify({
-    logger: {
-      level: config.logLevel,
-      // No more of a request than this: headers and queries carry what is nobody's business.
-      serializers: { req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }) },
-      ...(logTo ? { stream: logTo } : {}),
-    },
-    trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
-    logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: limits.bodyBytes,
-    requestTimeout: limits.requestTimeout,
-    keepAliveTimeout: limits.keepAlive,
-    http: {
-      maxHeaderSize: limits.headerBytes,
-      headersTimeout: limits.headersTimeout,
-      connectionsCheckingInterval: 5000,
-    },
-    forceCloseConnections: 'idle',
-    routerOptions: { maxParamLength: 200 },
-    clientErrorHandler: refuseConnection,
-    // Its answer has not our form; the hook below gives one.
-    return503OnClosing: false,
-    // A path that is no valid URL never reaches a route.
-    frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
-  })
+  const { http, explain } = makeServer(config, logTo)
   const { log } = http
-  // Besides the sockets, as many requests and sockets that are yet to be judged.
-  http.server.maxConnections = 2 * limits.sockets
-  const explain = makeExplain(log)
   const onError = (error: unknown): void => log.warn({ err: error }, 'database')
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
@@ -219,7 +195,7 @@ export const buildApp = async (
     askForToken(api, identify)
     ticketRoutes(api, access)
     missionRoutes(api, changes)
-    chatRoutes(api, { changes, missions, store, writer })
+    chatRoutes(api, { changes, missions, history: makeHistory(database.main), writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
     done()
@@ -242,23 +218,7 @@ export const buildApp = async (
   pageRoute(http)
   serveOpenApi(http)
 
-  // No subscription outlives its rights by more than this look, whatever else happens on the topic.
-  let looking = false
-  const lookAtRights = async (): Promise<void> => {
-    if (looking) return
-    looking = true
-    try {
-      const asked = hub.missions()
-      if (asked.length === 0) return
-      const { found, asOf } = await store.rights(asked)
-      const rights = new Map(found.map((mission) => [mission.id, mission]))
-      for (const mission of asked) hub.setRights(mission, rights.get(mission), asOf)
-    } catch (error) {
-      onError(error)
-    } finally {
-      looking = false
-    }
-  }
+  const lookAtRights = makeRightsLook(hub, store.rights, onError)
   const timers: NodeJS.Timeout[] = []
 
   return {

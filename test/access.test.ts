@@ -10,6 +10,7 @@ import {
   admin,
   alice,
   bob,
+  closed,
   makeMission,
   rafael,
   startDeck,
@@ -27,10 +28,6 @@ const other = await startInstance(t, database.url)
 const mission = await makeMission(instance)
 const chat = `missions/${mission.id}/chat/rafael`
 
-const end = async (client: Client): Promise<number> => {
-  await until(() => client.closed !== undefined, 'the close')
-  return client.closed?.code ?? 0
-}
 /** A socket without a token: the close code, or the welcome. */
 const dial = (t: Test, { url }: Instance, query: string, options: Json = {}): Promise<number | Json> => {
   const socket = new WebSocket(`${url.replace('http', 'ws')}/api/ws${query}`, ['deck.v1'], options)
@@ -102,13 +99,13 @@ await t.test('who is revoked is closed and blocked at once, on every instance, f
   await database.query('select deck.revoke($1), deck.revoke($2)', [sub, jti])
   const [one, two, stays, three, four, staysToo] = clients as [Client, Client, Client, Client, Client, Client]
   for (const client of [one, two, three, four]) {
-    t.equal(await end(client), 4401)
+    t.equal(await closed(client), 4401)
     t.match(client.frames.at(-1), { type: 'goodbye', reason: 'token revoked' })
   }
   for (const at of [instance, other]) {
     for (const bearer of [bySub, byJti, await token({ sub, role: 'admin' })]) {
       refused(t, await at.request('GET', '/api/missions', bearer), 401, 'unauthorized', 'by HTTP')
-      t.equal(await end(await at.connect(bearer)), 4401, 'a socket')
+      t.equal(await closed(await at.connect(bearer)), 4401, 'a socket')
     }
     t.equal((await at.request('GET', '/api/missions', sibling)).status, 200, 'another token of the sub')
   }
@@ -147,10 +144,10 @@ await t.test('a socket is told before its token ends, once, and again before the
   t.match(await client.frame(({ type }) => type === 'goodbye'), { reason: 'token expires', retry_after: 0 })
   t.equal(client.closed, undefined, 'ahead of the close')
   t.match(await client.ask({ type: 'auth', token: await short(3) }), { type: 'ok' })
-  t.equal(await end(client), 4401)
+  t.equal(await closed(client), 4401)
   t.equal(goodbyes(), 2)
   const strict = await instance.connect(await token({ sub: 'alice', role: 'user' }, -2))
-  t.equal(await end(strict), 4401, 'the tolerance is not for sockets')
+  t.equal(await closed(strict), 4401, 'the tolerance is not for sockets')
   t.notOk(strict.frames.some(({ type }) => type === 'welcome'))
 })
 
@@ -161,10 +158,8 @@ await t.test('a mission re-assigned by SQL while followed: nothing more after 2 
   for (const client of clients)
     for (const topic of topics) t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok' })
   await database.query(`update missions set assigned_to = 'bob' where id = $1`, [id])
-  const moved = performance.now()
   const ends = (client: Client) => client.frames.filter(({ type, code }) => type === 'error' && code === 'not_found')
   await until(() => clients.every((client) => ends(client).length === topics.length), 'the ends', 2000)
-  t.ok(performance.now() - moved < 2000)
   for (const client of clients) t.strictSame(new Set(ends(client).map(({ topic }) => topic)), new Set(topics))
   const before = clients.map(({ frames }) => frames.length)
   await database.query(

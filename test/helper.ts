@@ -133,6 +133,12 @@ export type Client = {
   close(): void
 }
 
+/** Waits for a client's socket to be closed; -> the code. */
+export const closed = async (client: Client): Promise<number> => {
+  await until(() => client.closed !== undefined, 'the close')
+  return client.closed?.code ?? 0
+}
+
 const connect = async (t: Test, url: string, bearer: string): Promise<Client> => {
   const socket = new WebSocket(url.replace(/^http/, 'ws'), ['deck.v1', `bearer.${bearer}`])
   t.teardown(() => socket.terminate())

@@ -1,12 +1,14 @@
 // The process: SIGTERM under load loses nothing that was acknowledged, a kill -9 does no harm, a second server in the same
 // folder joins, npm passes the signal on, and a mistake of its user is one sentence.
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { freshDatabase } from './database.ts'
-import { admin, alice, door, makeMission, until, type Client, type Door } from './helper.ts'
-import { spawnServer } from './process.ts'
+import { admin, alice, bob, closed, door, makeMission, until, type Client, type Door } from './helper.ts'
+import { root, spawnServer } from './process.ts'
 
 /** A sender that goes on until its socket closes; -> the messages that were acknowledged. */
 const sendOn = (client: Client, topic: string): { acknowledged: string[]; done: Promise<void> } => {
@@ -121,4 +123,27 @@ void t.test('a mistake of its user is one sentence without a stack, and exit 1',
     t.match(failed, sentence)
     t.notMatch(failed, /\n\s+at |secret/)
   }
+})
+
+void t.test('deck revoke closes and blocks on every instance, deck unrevoke lets in again', async (t) => {
+  const { url, query } = await freshDatabase(t)
+  const servers = await Promise.all([1, 2].map(() => spawnServer(t, { DATABASE_URL: url })))
+  const doors = servers.map((server) => door(t, server.url))
+  const deck = async (...args: string[]): Promise<string> => {
+    const env = { PATH: process.env['PATH'], DATABASE_URL: url }
+    return (await promisify(execFile)(process.execPath, [join(root, 'dist/cli/index.js'), ...args], { env })).stdout
+  }
+  const clients = await Promise.all(doors.map((at) => at.connect(alice)))
+  const other = await doors[0]?.connect(bob)
+  t.equal(await deck('revoke', 'alice'), 'alice is shut out\n')
+  for (const client of clients) t.equal(await closed(client), 4401)
+  for (const at of doors) t.equal((await at.request('GET', '/api/missions', alice)).status, 401)
+  t.match(await other?.ask({ type: 'ping' }), { type: 'ok' })
+  t.equal(await deck('revoke', 'alice'), 'alice was shut out already\n')
+  t.match(await deck('revoked'), /^\S+ {2}alice {2}\(by .+@.+\)\n$/)
+  t.equal(await deck('unrevoke', 'alice'), 'alice is let in again\n')
+  for (const at of doors)
+    await until(async () => (await at.request('GET', '/api/missions', alice)).status === 200, 'to be let in again')
+  const rows = await query('select action from deck.audit order by id')
+  t.strictSame(rows, [{ action: 'revoke' }, { action: 'unrevoke' }])
 })

@@ -10,6 +10,7 @@ import {
   admin,
   alice,
   bob,
+  closed,
   makeMission,
   rafael,
   startDeck,
@@ -53,11 +54,6 @@ const settled = async (client: Client): Promise<Json[]> => {
   const before = client.frames.length
   const { id } = await client.ask({ type: 'ping' })
   return client.frames.slice(before).filter((frame) => frame['id'] !== id)
-}
-
-const closed = async (client: Client): Promise<number> => {
-  await until(() => client.closed !== undefined, 'the close')
-  return client.closed?.code ?? 0
 }
 
 const { instance } = await startDeck(t)

@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import { toActor, toClaims } from '../src/access/actor.ts'
 import { makeKeys } from '../src/access/jwks.ts'
 import { makeTokens, type Tokens } from '../src/access/tokens.ts'
-import { alice, makeMission, secret, startDeck, until, type Json } from './helper.ts'
+import { alice, closed, makeMission, secret, startDeck, until, type Json } from './helper.ts'
 
 const now = (): number => Math.floor(Date.now() / 1000)
 const claims = (more: Json = {}): Json => ({ sub: 'alice', role: 'user', exp: now() + 600, ...more })
@@ -193,8 +193,7 @@ void t.test('a whole server by JWKS_URL: HTTP, sockets, and 1013 while the provi
   const answer = await instance.request('GET', `/api/missions/${id}`, token)
   t.strictSame([answer.status, answer.json['code'], answer.headers.get('retry-after')], [503, 'unavailable', '5'])
   const away = await instance.connect(token)
-  await until(() => away.closed !== undefined, 'the close')
-  t.equal(away.closed?.code, 1013, 'not 4401: the client is to keep its token')
+  t.equal(await closed(away), 1013, 'not 4401: the client is to keep its token')
   t.equal((await instance.request('GET', `/api/missions/${id}`, alice)).status, 200)
   provider.down = false
   t.equal((await instance.request('GET', `/api/missions/${id}`, token)).status, 200)

@@ -5,7 +5,7 @@ import type { Actor } from './actor.ts'
 
 export type Revocations = {
   has(actor: Actor): boolean
-  /** Reads the list again if it changed; `onChange` is called with what is new in it. */
+  /** Reads the list again if it changed. */
   check(): Promise<void>
 }
 

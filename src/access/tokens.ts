@@ -10,8 +10,8 @@ import type { Keys } from './jwks.ts'
 export type Tokens = {
   /** The actor of a token; otherwise `unauthorized`, or `unavailable` where the provider's keys can't be had. */
   verify(token: string): Promise<Actor>
-  /** Refuses an actor that is so no more: `unauthorized`. */
-  check(actor: Actor): void
+  /** Whether an actor is still one: its token has not ended, by this clock, and was not revoked. */
+  holds(actor: Actor): boolean
   /** A token for `sub` that is valid for `seconds`; by the secret. */
   sign(
     claims: { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string },
@@ -31,7 +31,7 @@ export type TokenOptions = {
 /** Seconds by which two clocks may differ. */
 const tolerance = 5
 const published = ['RS256', 'ES256', 'EdDSA']
-const rejected = () => deny('unauthorized', 'the token is missing, invalid or expired')
+const rejected = () => deny('unauthorized', 'the token is missing, invalid, expired or revoked')
 // Of 1 KB each: 10 MB. A key taken from the set is trusted for a minute more at the most.
 const remembered = { tokens: 10_000, ms: 60_000 }
 
@@ -61,18 +61,16 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
     known.set(token, { actor, until: Date.now() + remembered.ms })
   }
 
-  const check = (actor: Actor): void => {
-    if (Date.now() >= actor.expires + tolerance * 1000) throw rejected()
-    if (isRevoked?.(actor)) throw deny('unauthorized', 'the token was revoked')
-  }
+  const holds = (actor: Actor, tolerated = 0): boolean =>
+    Date.now() < actor.expires + tolerated * 1000 && !isRevoked?.(actor)
 
   return {
-    check,
+    holds: (actor) => holds(actor),
     async verify(token) {
       const hit = known.get(token)
       if (hit && hit.until > Date.now()) {
-        check(hit.actor)
-        return hit.actor
+        if (holds(hit.actor, tolerance)) return hit.actor
+        throw rejected()
       }
       known.delete(token)
       let payload: unknown
@@ -82,7 +80,7 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
         throw error instanceof Refusal ? error : rejected()
       }
       const actor = toActor(payload)
-      check(actor)
+      if (!holds(actor, tolerance)) throw rejected()
       remember(token, actor)
       return actor
     },

@@ -9,6 +9,8 @@ export const makeAuth =
   async (session, { id, token }) => {
     const actor = await session.inTurn(tokens.verify(token))
     if (actor.sub !== session.actor.sub) throw deny('forbidden', 'the token is for another sub')
+    // While it waited its turn it may have ended.
+    if (!tokens.holds(actor)) throw deny('unauthorized')
     session.renew(actor)
     session.ok(id, { expires_at: new Date(actor.expires).toISOString() })
     hub.recheck(session.seats.values())

@@ -16,7 +16,8 @@ const senders: readonly unknown[] = ['user', 'citizen']
 
 /** What a writer gave, as the entry that the actor may write: sender and author come from the token (an admin's aside). */
 export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, given: NewMessage): Entry => {
-  let sender: Message['sender'] = actor.role === 'citizen' ? 'citizen' : 'user'
+  const usual = actor.role === 'citizen' ? 'citizen' : 'user'
+  let sender: Message['sender'] = usual
   let author: string | null = actor.sub
   if (actor.role === 'admin') {
     if (given.sender !== undefined) {
@@ -30,7 +31,6 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
       author = other
     }
   }
-  const own = author === actor.sub && sender === (actor.role === 'citizen' ? 'citizen' : 'user')
   return {
     topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id),
     id: randomUUID(),
@@ -40,7 +40,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     message: given.message,
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,
-    ...(own ? {} : { by: actor.sub }),
+    ...(author === actor.sub && sender === usual ? {} : { by: actor.sub }),
   }
 }
 

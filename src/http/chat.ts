@@ -5,7 +5,7 @@ import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
-import type { Store } from '../log/store.ts'
+import type { History } from '../log/history.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
 import { Message, NewMessage } from '../protocol/rows.ts'
@@ -42,7 +42,7 @@ const Channels = Type.Object({
 
 export const chatRoutes = (
   app: FastifyInstance,
-  { changes, missions, store, writer }: { changes: Changes; missions: Missions; store: Store; writer: Writer },
+  { changes, missions, history, writer }: { changes: Changes; missions: Missions; history: History; writer: Writer },
 ): void => {
   const chat = '/api/missions/:mission/chat/:citizen'
 
@@ -50,7 +50,7 @@ export const chatRoutes = (
     '/api/missions/:mission/chat',
     { schema: describe('chat', "A mission's chats, each with its newest message", ['mission'], { 200: Channels }) },
     async (request, reply) => {
-      const { mission, channels } = await store.channels(named(request).mission)
+      const { mission, channels } = await history.channels(named(request).mission)
       allow(actorOf(request), 'read', mission)
       return json(reply, JSON.stringify({ channels }))
     },
@@ -62,9 +62,9 @@ export const chatRoutes = (
     async (request, reply) => {
       const { mission: ref, citizen } = named(request)
       const { limit = 50, ...bounds } = request.query
-      const { mission, ...history } = await store.history(ref, citizen, { limit, ...bounds })
+      const { mission, ...page } = await history.page(ref, citizen, { limit, ...bounds })
       allow(actorOf(request), 'read', mission)
-      return json(reply, JSON.stringify(history))
+      return json(reply, JSON.stringify(page))
     },
   )
 

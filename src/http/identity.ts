@@ -43,7 +43,6 @@ export const makeIdentify =
     try {
       refuseTokenInAddress(request)
       actor = await (ticket === undefined || token !== undefined ? tokens.verify(token ?? '') : takeTicket(ticket))
-      tokens.check(actor)
     } catch (error) {
       if (error instanceof Refusal && error.code === 'unauthorized') await rates.failure(request)
       throw error

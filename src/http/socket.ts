@@ -9,10 +9,10 @@ import type { Actor } from '../access/actor.ts'
 import type { Tokens } from '../access/tokens.ts'
 import type { Config } from '../config.ts'
 import { makeBucket, type Bucket } from '../live/bucket.ts'
-import { closeCodes, Session, type SessionOptions } from '../live/session.ts'
+import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { codeBlocksBytes } from '../protocol/blocks.ts'
-import { encodeError, encodeFrame } from '../protocol/frames.ts'
+import { closeCodes, encodeError, encodeFrame } from '../protocol/frames.ts'
 import { messageChars } from '../protocol/rows.ts'
 import { jsonDepth } from '../protocol/text.ts'
 import { makeAllowed } from './browser.ts'
@@ -44,7 +44,7 @@ export const installSockets = async (
     instance,
   }: {
     identify: Identify
-    tokens: Pick<Tokens, 'check'>
+    tokens: Pick<Tokens, 'holds'>
     config: Config
     session: SessionOptions & { explain: Explain }
     instance: string
@@ -97,10 +97,7 @@ export const installSockets = async (
       token: bearer(request) ?? offered(request),
       ticket: typeof ticket === 'string' ? ticket : undefined,
     }
-    const verdict = await identify(request, shown)
-      // The clock's tolerance is not for sockets: one would be closed at once.
-      .then((actor) => (actor.expires > Date.now() ? actor : deny('unauthorized')))
-      .catch((error: unknown) => options.explain(error))
+    const verdict = await identify(request, shown).catch((error: unknown) => options.explain(error))
     // Not worth an upgrade.
     if ('code' in verdict && verdict.code === 'rate_limited') throw verdict
     verdicts.set(request, verdict)
@@ -139,12 +136,13 @@ export const installSockets = async (
 
   const open = (socket: WebSocket, request: FastifyRequest): void => {
     const verdict = verdicts.get(request)
-    if (!verdict || !('role' in verdict)) {
+    // Asked again without an await until it is among the sessions, or a revocation could miss it.
+    if (!verdict || !('role' in verdict) || !tokens.holds(verdict)) {
       socket.on('error', () => {})
       // Where it can't be told now whose token it is, the client is not to drop it.
-      return verdict && verdict.code !== 'unauthorized'
+      return verdict && 'code' in verdict && verdict.code !== 'unauthorized'
         ? socket.close(closeCodes.overloaded, 'tokens can not be verified right now')
-        : socket.close(closeCodes.token, 'token missing, invalid or expired')
+        : socket.close(closeCodes.token, 'token missing, invalid, expired or revoked')
     }
     const { sub } = verdict
     const { subjectFramesPerSecond, subjectFramesBurst } = limits
@@ -214,11 +212,7 @@ export const installSockets = async (
     },
     recheck() {
       for (const session of [...sessions])
-        try {
-          tokens.check(session.actor)
-        } catch {
-          session.close(closeCodes.token, 'token revoked')
-        }
+        if (!tokens.holds(session.actor)) session.close(closeCodes.token, 'token revoked')
     },
     count: () => sessions.size,
   }

@@ -4,9 +4,9 @@
 import { sees } from '../access/policy.ts'
 import type { Actor } from '../access/actor.ts'
 import { noMission, type Refusal } from '../protocol/errors.ts'
-import { encodeEvent } from '../protocol/frames.ts'
 import type { MissionRights, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
+import { encode, makeReads, type Encoded, type ReadPage, type Reads } from './reads.ts'
 
 /** What the hub needs of a session. */
 export type Receiver = {
@@ -32,11 +32,7 @@ export type Seat = {
   gone: boolean
 }
 
-type Encoded = { page: Page; frames: Buffer[]; bytes: number }
-/** A page read for who catches up: from where, when it began (Infinity: not yet), how many rows at the most, what was found. */
-type Read = { from: number; readonly asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
-/** `limit`: how many rows the next read asks for. */
-type Room = { topic: string; seats: Set<Seat>; reads: Set<Read>; limit: number }
+type Room = { topic: string; seats: Set<Seat>; reads: Reads }
 type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
 
 export type Hub = {
@@ -61,10 +57,6 @@ export type Hub = {
   seats(): number
 }
 
-// A page read for one seat is kept so many ms for others that come the same way: what is read meanwhile bounds the memory.
-const shared = 250
-const mostRows = 100
-
 export const makeHub = (options: {
   /** bytes that a page of the tail may hold to be handed out as it came; a larger one is caught up with, frame by frame */
   liveBytes: number
@@ -73,17 +65,11 @@ export const makeHub = (options: {
   follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
   cursor: (topic: string) => number | undefined
-  /** `begun` is called when the read begins: a page may have to wait for a connection. */
-  page: (topic: string, after: number, limit: number, bytes: number, begun: () => void) => Promise<Page>
+  page: ReadPage
   onError: (error: unknown) => void
 }): Hub => {
   const missions = new Map<string, MissionState>()
   let seatCount = 0
-
-  const encode = (topic: string, page: Page): Encoded => {
-    const frames = page.events.map(({ seq, event, data }) => Buffer.from(encodeEvent(topic, seq, event, data)))
-    return { page, frames, bytes: frames.reduce((sum, { length }) => sum + length, 0) }
-  }
 
   /** The rights that a page came with; with a mission's last event, those that its last row speaks of. */
   const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
@@ -157,47 +143,12 @@ export const makeHub = (options: {
     return true
   }
 
-  // Seats that come the same way share reads, unless the read began before the seat was let in: the chat may have been
-  // cleared, or its mission re-assigned, in between. So the busier the database, the more seats a read serves.
-  const read = (room: Room, seat: Seat): Read => {
-    for (const reading of room.reads) {
-      const { from, asOf, limit, found } = reading
-      const end = found ? found.page.covered : from + limit
-      if (asOf >= seat.asOf && from <= seat.cursor && seat.cursor < end) return reading
-    }
-    const { topic, limit } = room
-    let asOf = Infinity
-    const begun = (): void => void (asOf = performance.now())
-    const encoded = options
-      .page(topic, seat.cursor, limit, options.pageBytes, begun)
-      .then((page) => encode(topic, page))
-    const reading: Read = {
-      from: seat.cursor,
-      limit,
-      encoded,
-      get asOf() {
-        return asOf
-      },
-    }
-    room.reads.add(reading)
-    const forget = (): void => void room.reads.delete(reading)
-    encoded.then((found) => {
-      reading.found = found
-      const { events, covered, head } = found.page
-      // Where rows are large, no more are asked for than a page holds.
-      const cut = covered < head && events.length < limit
-      room.limit = cut ? Math.max(1, events.length) * 2 : Math.min(mostRows, limit * 2)
-      setTimeout(forget, shared).unref()
-    }, forget)
-    return reading
-  }
-
   /**
    * Gives a seat its next page; true if the receiver has no room for the rest, which is to be read again: while a seat waits it
    * holds nothing. (A function of its own, since an async function keeps alive what it held before it waits.)
    */
   const step = async (room: Room, seat: Seat, target: number): Promise<boolean> => {
-    const { from, encoded: reading } = read(room, seat)
+    const { from, encoded: reading } = room.reads(seat.cursor, seat.asOf)
     const encoded = await reading
     const { mission, asOf, covered } = encoded.page
     setRights(topicParts(seat.topic).mission, mission, asOf)
@@ -268,8 +219,7 @@ export const makeHub = (options: {
       if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
       let room = state.rooms.get(topic)
       if (!room) {
-        // Chunks of a log may have megabytes each.
-        room = { topic, seats: new Set(), reads: new Set(), limit: topic.endsWith('/logs') ? 4 : mostRows }
+        room = { topic, seats: new Set(), reads: makeReads(topic, options.page, options.pageBytes) }
         state.rooms.set(topic, room)
       }
       const seat: Seat = { topic, receiver, cursor: after, asOf, live: false, gone: false }

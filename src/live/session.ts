@@ -8,6 +8,7 @@ import type { WebSocket } from 'ws'
 import type { Actor } from '../access/actor.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import {
+  closeCodes,
   encodeError,
   encodeFrame,
   readFrame,
@@ -54,15 +55,6 @@ export type SessionOptions = {
   /** whether the process has more to do than it can */
   overloaded: () => boolean
 }
-
-export const closeCodes = {
-  restart: 1012,
-  overloaded: 1013,
-  protocol: 4400,
-  token: 4401,
-  slow: 4408,
-  rate: 4429,
-} as const
 
 export class Session implements Receiver {
   readonly id = randomUUID()

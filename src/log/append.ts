@@ -41,6 +41,7 @@ export type Pending = {
   reject: (refusal: unknown) => void
 }
 
+type SavedColumns = Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }
 type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
 
 const append = 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)'
@@ -121,18 +122,19 @@ export const makeAppend = (
     if (outcome === 'gone') return fail(pending, noMission())
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
     stats.entries++
-    if (saved === null) {
-      const { id, sender, author, message, code_blocks, key } = entry
-      const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
-      if (entry.by !== undefined)
-        audit({ action: 'message.as', actor: entry.by, mission, detail: { citizen, seq, sender, author } })
-      return succeed(pending, { message: row, seen: false })
-    }
-    const first = JSON.parse(saved) as Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }
-    const code_blocks = first.code_blocks === null ? null : JSON.stringify(first.code_blocks)
-    const row = { ...first, code_blocks, created_at, seq, key: entry.key }
     // An entry whose own first call had committed is not a repetition.
-    succeed(pending, { message: toMessage(row, mission, citizen), seen: first.id !== entry.id })
+    const first = saved === null ? undefined : (JSON.parse(saved) as SavedColumns)
+    const seen = first !== undefined && first.id !== entry.id
+    const { id, sender, author, message, code_blocks, key, by } = entry
+    if (by !== undefined && !seen)
+      audit({ action: 'message.as', actor: by, mission, detail: { citizen, seq, sender, author } })
+    if (!first) {
+      const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
+      return succeed(pending, { message: row, seen })
+    }
+    const blocks = first.code_blocks === null ? null : JSON.stringify(first.code_blocks)
+    const row = { ...first, code_blocks: blocks, created_at, seq, key }
+    succeed(pending, { message: toMessage(row, mission, citizen), seen })
   }
 
   /** A call, and what its failure means: -> the entries that have to wait. */

@@ -11,7 +11,7 @@ import { stamp, type Epochs } from './epoch.ts'
 /** Where a topic stands; `exists` is false if its test run is not there. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
 
-type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
+export type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
 export type MessageColumns = {
   id: string
   sender: Message['sender']
@@ -54,11 +54,6 @@ export const headOf = (topic: string, mission: string, citizen: string): string 
   (select seq from chat_messages
    where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
   (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
-
-/** Bytes of rows that a page of the history holds, but for one row: 500 of the longest messages, code blocks aside. */
-const historyBytes = 32 * 1024 * 1024
-
-export type HistoryQuery = { after?: number; before?: number; limit: number }
 
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
@@ -223,77 +218,6 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
         values: [missions],
       })
       return { found: rows, asOf }
-    },
-
-    /** A page of a chat's messages in ascending order, with head and epoch of the same snapshot. */
-    async history(ref: MissionRef, citizen: string, { after, before, limit }: HistoryQuery) {
-      const forward = after !== undefined
-      const direction = forward ? 'asc' : 'desc'
-      const { rows } = await main.query<
-        MissionColumns & { head: number; epoch: string; found: number | null } & (MessageColumns | { seq: null })
-      >({
-        name: forward ? 'history-after' : 'history-before',
-        text: `
-          select m.id as mission_id, m.number, m.assigned_to, deck.epoch() as epoch, c.*,
-            ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
-          from ${missionByRef} m
-          left join lateral (
-            select s.* from (
-              select u.*, (count(*) over ())::integer as found, v.size,
-                sum(v.size) over (order by u.seq ${direction} rows unbounded preceding) as through
-              from (
-                select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
-                from chat_messages
-                where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
-                order by seq ${direction} limit $6
-              ) u, lateral (select octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0) as size) v
-            ) s where s.through - s.size < $7
-          ) c on true
-          order by c.seq`,
-        values: [...refValues(ref), citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, historyBytes],
-      })
-      const mission = toRights(rows[0])
-      const messages = rows.flatMap((row) =>
-        row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)],
-      )
-      const has_more = (rows[0]?.found ?? 0) > Math.min(messages.length, limit)
-      // One more than asked for was read: it is the newest of a page forward, the oldest of one backward.
-      if (messages.length > limit) messages.splice(forward ? limit : 0, 1)
-      return { mission, messages, last_seq: rows[0]?.head ?? 0, has_more, epoch: rows[0]?.epoch ?? '' }
-    },
-
-    /** The chats of a mission in which anything was ever said, each with its head and newest message. */
-    async channels(ref: MissionRef) {
-      const { rows } = await main.query<
-        MissionColumns & { citizen: string | null; head: number } & (MessageColumns | { seq: null })
-      >({
-        name: 'channels',
-        text: `
-          select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
-            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head
-          from ${missionByRef} m
-          left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
-          left join lateral (
-            select id, sender, author, message, code_blocks, created_at, seq, key
-            from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq is not null
-            order by seq desc limit 1
-          ) c on true
-          order by h.topic`,
-        values: refValues(ref),
-      })
-      const mission = toRights(rows[0])
-      const channels = rows.flatMap((row) =>
-        row.citizen === null || row.head === 0 || !mission
-          ? []
-          : [
-              {
-                citizen: row.citizen,
-                last_seq: row.head,
-                last_message: row.seq === null ? null : toMessage(row, mission.id, row.citizen),
-              },
-            ],
-      )
-      return { mission, channels }
     },
   }
 }

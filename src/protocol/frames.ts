@@ -67,6 +67,16 @@ export const readFrame = (text: string): Read => {
 const isId = (id: unknown): id is number | string =>
   (typeof id === 'number' && Number.isFinite(id)) || (typeof id === 'string' && id.length <= 256)
 
+/** Why the server closes a socket (besides ws's own 1007 and 1009). */
+export const closeCodes = {
+  restart: 1012,
+  overloaded: 1013,
+  protocol: 4400,
+  token: 4401,
+  slow: 4408,
+  rate: 4429,
+} as const
+
 /** Any server frame but an event. */
 export const encodeFrame = (type: string, members: Record<string, unknown>): string =>
   JSON.stringify({ type, ...members })

@@ -7,12 +7,7 @@ import { makeBucket } from '../../src/live/bucket.ts'
 import { makeHub, type Receiver } from '../../src/live/hub.ts'
 import { makeOutbox, type Ledger } from '../../src/live/outbox.ts'
 import type { Page } from '../../src/protocol/rows.ts'
-import { alice, bob, makeMission, startDeck, until, type Client } from '../helper.ts'
-
-const code = async (client: Client): Promise<number | undefined> => {
-  await until(() => client.closed !== undefined, 'the close')
-  return client.closed?.code
-}
+import { alice, bob, closed, makeMission, startDeck, until, type Client } from '../helper.ts'
 
 await t.test('the welcome tells the limits', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })
@@ -40,7 +35,7 @@ await t.test('too many frames close the socket with 4429, and only that one', as
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 50, framesBurst: 200 } })
   const [flood, calm] = await Promise.all([instance.connect(alice), instance.connect(alice)])
   for (let n = 0; n < 400; n++) flood.send({ type: 'ping', id: n })
-  t.equal(await code(flood), 4429)
+  t.equal(await closed(flood), 4429)
   t.match(
     flood.frames.find(({ type }) => type === 'goodbye'),
     { reason: 'too many frames', retry_after: 5 },
@@ -67,14 +62,14 @@ await t.test('sockets beyond those of a subject, or of the process, are told 101
   const { instance } = await startDeck(t, { limits: { sockets: 5, socketsPerSubject: 3 } })
   const mine = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))
   const fourth = await instance.connect(alice)
-  t.equal(await code(fourth), 1013)
+  t.equal(await closed(fourth), 1013)
   t.match(fourth.frames, [{ type: 'goodbye', reason: 'too many sockets', retry_after: Number }])
   const others = await Promise.all([1, 2].map(() => instance.connect(bob)))
   const sixth = await instance.connect(bob)
-  t.equal(await code(sixth), 1013)
+  t.equal(await closed(sixth), 1013)
   t.match(sixth.frames, [{ type: 'goodbye', reason: 'overloaded' }])
   mine[0]?.close()
-  await code(mine[0] as Client)
+  await closed(mine[0] as Client)
   t.match(await (await instance.connect(alice)).ask({ type: 'ping' }), { type: 'ok' }, 'a place that was given up')
   for (const client of [...mine.slice(1), ...others]) t.match(await client.ask({ type: 'ping' }), { type: 'ok' })
 })

@@ -1,0 +1,41 @@
+// The HTTP server itself: its bounds on headers, bodies and connections, its log, and how it answers what reaches no route.
+import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { Config } from '../config.ts'
+import { makeExplain, refuse, refuseConnection, type Explain } from './errors.ts'
+
+/** Takes the log's lines. */
+export type LogTo = { write(line: string): void }
+
+/** `explain` renders any error for a client, and logs what is a fault of ours. */
+export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstance; explain: Explain } => {
+  const { limits } = config
+  const http = Fastify({
+    logger: {
+      level: config.logLevel,
+      // No more of a request than this: headers and queries carry what is nobody's business.
+      serializers: { req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }) },
+      ...(logTo ? { stream: logTo } : {}),
+    },
+    trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: limits.requestTimeout,
+    keepAliveTimeout: limits.keepAlive,
+    http: {
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: limits.headersTimeout,
+      connectionsCheckingInterval: 5000,
+    },
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 200 },
+    clientErrorHandler: refuseConnection,
+    // Its answer has not our form; the app's hook gives one.
+    return503OnClosing: false,
+    // A path that is no valid URL never reaches a route.
+    frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
+  })
+  const explain = makeExplain(http.log)
+  // Besides the sockets, as many requests and sockets that are yet to be judged.
+  http.server.maxConnections = 2 * limits.sockets
+  return { http, explain }
+}
