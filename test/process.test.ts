@@ -112,17 +112,19 @@ void t.test('npm start passes SIGTERM on and ends with 0', async (t) => {
 })
 
 void t.test('a mistake of its user is one sentence without a stack, and exit 1', async (t) => {
-  for (const [env, sentence] of [
+  const mistakes = [
     [{ PORT: 'many' }, /did not start: .*PORT/],
     [{ NODE_ENV: 'production', JWT_SECRET: '' }, /did not start: JWT_SECRET is required/],
     [{ NODE_ENV: 'production', RATE_LIMITS: 'on' }, /did not start: DATABASE_URL is required/],
     [{ NODE_ENV: 'production', RATE_LIMITS: 'off' }, /did not start: RATE_LIMITS=off is for benches and tests/],
     [{ DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none' }, /did not start: .*ECONNREFUSED/],
-  ] as const) {
+  ] as const
+  const told = mistakes.map(async ([env, sentence]) => {
     const failed = await spawnServer(t, env).catch((error: Error) => error.message)
     t.match(failed, sentence)
     t.notMatch(failed, /\n\s+at |secret/)
-  }
+  })
+  await Promise.all(told)
 })
 
 void t.test('deck revoke closes and blocks on every instance, deck unrevoke lets in again', async (t) => {
