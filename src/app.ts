@@ -24,11 +24,13 @@ import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
+import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { openDatabase } from './log/database.ts'
+import { makeChannels } from './log/channels.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
@@ -67,6 +69,8 @@ export const buildApp = async (
   const onError = (error: unknown): void => log.warn({ err: error }, 'database')
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
+  const instance = newInstanceName()
+
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
   const epochs = makeEpochs(() => sockets.close('epoch'))
   const database = await openDatabase(
@@ -92,10 +96,23 @@ export const buildApp = async (
       queueBytes: limits.queueBytes,
       deadline: limits.writeDeadline,
     },
-    onError,
-    audit,
+    {
+      origin: instance,
+      onSaved: (topic, from, page) => tail.saved(topic, from, page),
+      onLost: () => tail.check(),
+      onFault: onError,
+      audit,
+      saw: epochs.saw,
+    },
   )
+  const channels = makeChannels({
+    listen: (channel) => listener.listen(channel),
+    unlisten: (channel) => listener.unlisten(channel),
+  })
   const tail = makeTail({
+    origin: instance,
+    listen: channels.follow,
+    unlisten: channels.unfollow,
     read: store.tailPages,
     heads: store.heads,
     onPage: (topic, from, page) => hub.deliver(topic, from, page),
@@ -179,14 +196,14 @@ export const buildApp = async (
     identify,
     tokens,
     config,
-    instance: newInstanceName(),
+    instance,
     session: {
       handlers: makeCommands({ tokens, hub, missions, store, writer }),
       limits,
       explain,
       leave: hub.leave,
       head: tail.head,
-      ledger: { waiting: 0, max: limits.outboxTotalBytes },
+      ledger: makeLedger(limits.outboxTotalBytes),
       work,
       overloaded: () => http.isUnderPressure(),
     },

@@ -4,7 +4,19 @@ import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeHub, type Receiver } from '../src/live/hub.ts'
 import type { Page } from '../src/protocol/rows.ts'
-import { admin, alice, bob, makeMission, rafael, startDeck, token, until, type Client, type Json } from './helper.ts'
+import {
+  admin,
+  alice,
+  bob,
+  makeMission,
+  rafael,
+  startDeck,
+  token,
+  textsOf,
+  until,
+  type Client,
+  type Json,
+} from './helper.ts'
 
 const { instance, database } = await startDeck(t)
 
@@ -481,8 +493,7 @@ await t.test('reads that overtake one another never let newer rows out under old
     const reads: Page[] = []
     const receiver: Receiver = {
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
-      send: (frames) => got.push(...frames.map((frame) => `seq ${(JSON.parse(frame.toString()) as Json)['seq']}`)) >= 0,
-      together: (work) => work(),
+      send: (frames) => got.push(...textsOf(frames).map((text) => `seq ${(JSON.parse(text) as Json)['seq']}`)) >= 0,
       fits: () => true,
       drained: () => Promise.resolve(),
       ended: () => got.push('ended'),

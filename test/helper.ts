@@ -133,6 +133,19 @@ export type Client = {
   close(): void
 }
 
+/** The texts of frames as they go over the wire. */
+export const textsOf = (bytes: Buffer): string[] => {
+  const texts: string[] = []
+  for (let at = 0; at < bytes.length;) {
+    const short = bytes.readUInt8(at + 1)
+    const start = at + (short < 126 ? 2 : short === 126 ? 4 : 10)
+    const size = short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : bytes.readUInt32BE(at + 6)
+    texts.push(bytes.toString('utf8', start, start + size))
+    at = start + size
+  }
+  return texts
+}
+
 /** Waits for a client's socket to be closed; -> the code. */
 export const closed = async (client: Client): Promise<number> => {
   await until(() => client.closed !== undefined, 'the close')

@@ -1,11 +1,12 @@
-// Locks: who writes to several topics at once never deadlocks over their heads, and a batch of the server (deck.append)
-// never waits for a foreign transaction, however long that stays open. Also what deck.append makes of each entry.
+// Locks: who writes to several topics at once never deadlocks over their heads, and a batch of the server (deck.save_messages)
+// never waits for a foreign transaction, however long that stays open. Also what it makes of each entry.
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
 import { migrate } from '../src/log/migrate.ts'
+import { append, type Entry, type Outcome } from './append.ts'
 import { freshDatabase, insertMission, type Row } from './database.ts'
 
 const db = await freshDatabase(t)
@@ -19,31 +20,9 @@ const connect = async (lockTimeout: string): Promise<pg.Client> => {
   return client
 }
 
-type Entry = { mission: string; citizen?: string; id?: string; message?: string } & {
-  author?: string
-  assigned?: string
-  key?: string
-  again?: boolean
-}
-type Outcome = { n: number; outcome: string; seq: number | null; created_at: string | null; saved: Row | null }
-
-/** How many ms deck.append may wait for each lock; without, it never waits. */
+/** How many ms deck.save_messages may wait for each lock; without, it never waits. */
 const wait = 20_000
 
-/** One call of deck.append; -> the outcomes in the order of the entries. */
-const append = async (client: pg.Client, entries: Entry[], wait = 0): Promise<Outcome[]> => {
-  const full = entries.map(({ citizen = 'rafael', id = randomUUID(), message = 'hi', ...entry }, n) => {
-    const topic = `missions/${entry.mission}/chat/${citizen}`
-    return { ...entry, n, topic, citizen, id, message, sender: 'user' }
-  })
-  const missions = [...new Set(full.map(({ mission }) => mission))].sort()
-  const topics = [...new Set(full.map(({ topic }) => topic))].sort()
-  const { rows } = await client.query<Outcome>(
-    'select n, outcome, seq::int, created_at, saved from deck.append($1, $2, $3, $4) order by n',
-    [missions, topics, JSON.stringify(full), wait],
-  )
-  return rows
-}
 const outcomes = (rows: Outcome[]) => rows.map(({ outcome, seq }) => [outcome, seq])
 
 const failure = (work: Promise<unknown>): Promise<string> =>

@@ -26,7 +26,7 @@ type Saved = { seq: number; id: string; seen: boolean }
 type Outcome = Saved | { code: string; maybe: boolean }
 const outcome = (written: Promise<Written>): Promise<Outcome> =>
   written.then(
-    ({ message, seen }) => ({ seq: message.seq, id: message.id, seen }),
+    ({ seq, message, seen }) => ({ seq, id: (JSON.parse(message) as { id: string }).id, seen }),
     (error: unknown) => {
       if (!(error instanceof Refusal)) throw error
       return { code: error.code, maybe: error.extra.maybe === true }
@@ -229,7 +229,7 @@ await t.test('connections cut in mid-flow lose no acknowledged message and doubl
     return sent
   })
   // Between the statement and its answer as often as before it.
-  while (cuts < 25) cuts += (await kill(database, 'server', '%deck.append%')).length
+  while (cuts < 25) cuts += (await kill(database, 'server', '%deck.append_messages%')).length
   stop = true
   const sent = (await Promise.all(senders)).flat()
   const rows = new Set((await Promise.all(numbers(3).map((c) => sound(t, database, id, `c${c}`)))).flat())
@@ -246,7 +246,7 @@ await t.test('what one sends to a topic stays in its order across cut connection
   const open = await database.connect()
   for (const n of numbers(400)) {
     outcomes.push(outcome(writer.append(entry(id, { citizen: n % 4 ? 'rafael' : 'emma', message: `${n}` }))))
-    if (n % 100 === 50) await kill(database, 'server', '%deck.append%')
+    if (n % 100 === 50) await kill(database, 'server', '%deck.append_messages%')
     if (n % 100 === 20) {
       await open.query('begin')
       await open.query('select from missions where id = $1 for update', [id])

@@ -18,7 +18,7 @@ export const makeCommands = (parts: {
   writer: Writer
 }): Handlers => ({
   ...makeSubscribe(parts.store, parts.hub),
-  send: makeSend(parts.missions.find, parts.writer),
+  send: makeSend(parts.missions, parts.writer),
   auth: makeAuth(parts.tokens, parts.hub),
   ping,
 })

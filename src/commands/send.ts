@@ -1,13 +1,13 @@
 // send { id, topic, message, code_blocks?, key? }: a message, answered once it is committed; ok { seq, message }.
-import { randomUUID } from 'node:crypto'
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/session.ts'
-import type { Entry } from '../log/append.ts'
+import { newId, type Entry } from '../log/append.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Writer } from '../log/writer.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
 import { deny } from '../protocol/errors.ts'
+import { encodeSaved } from '../protocol/frames.ts'
 import type { Message, MissionRights, NewMessage } from '../protocol/rows.ts'
 import { storable } from '../protocol/text.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
@@ -33,7 +33,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
   }
   return {
     topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id),
-    id: randomUUID(),
+    id: newId(),
     sender,
     author,
     assigned: seesByAssignment(actor, mission) ? mission.assigned_to : null,
@@ -45,15 +45,18 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
 }
 
 export const makeSend =
-  (find: Missions['find'], writer: Writer): Handlers['send'] =>
-  async (session, frame) => {
+  (missions: Missions, writer: Writer): Handlers['send'] =>
+  (session, frame) => {
     const since = performance.now()
     const topic = parseTopic(frame.topic)
     if (topic.kind !== 'chat') throw deny('bad_request', 'messages go to chats')
     const { citizen } = topic
     const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null
-    const mission = await session.inTurn(find(topic.mission, may))
-    allow(session.actor, 'chat.post', mission, citizen)
-    const { message } = await writer.append(toEntry(session.actor, mission, citizen, frame), since)
-    session.ok(frame.id, { seq: message.seq, message })
+    const post = async (mission: MissionRights | undefined): Promise<void> => {
+      allow(session.actor, 'chat.post', mission, citizen)
+      const { seq, message } = await writer.append(toEntry(session.actor, mission, citizen, frame), since)
+      if (frame.id !== undefined) session.push(encodeSaved(frame.id, seq, message))
+    }
+    const known = session.first ? missions.known(topic.mission, may) : undefined
+    return known ? post(known) : session.inTurn(missions.find(topic.mission, may)).then(post)
   }

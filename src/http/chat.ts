@@ -94,7 +94,7 @@ export const chatRoutes = (
         toEntry(actor, mission, citizen, { ...request.body, key: key as string | null }),
         since,
       )
-      return json(reply.status(seen ? 200 : 201), JSON.stringify(message))
+      return json(reply.status(seen ? 200 : 201), message)
     },
   )
 

@@ -11,10 +11,8 @@ import { encode, makeReads, type Encoded, type ReadPage, type Reads } from './re
 /** What the hub needs of a session. */
 export type Receiver = {
   readonly actor: Actor
-  /** Sends frames; false if the receiver can't take them (it is being closed then). */
-  send(frames: readonly Buffer[]): boolean
-  /** What is sent meanwhile leaves this process as one write. */
-  together<T>(work: () => T): T
+  /** Sends frames that are encoded; false if the receiver can't take them (it is being closed then). */
+  send(frames: Buffer): boolean
   /** Whether a frame of this size may go now; who only catches up leaves half of the outbox to what is live. */
   fits(bytes: number): boolean
   drained(): Promise<void>
@@ -115,25 +113,23 @@ export const makeHub = (options: {
       for (const seat of [...room.seats]) if (!rights || !sees(seat.receiver.actor, rights)) end(seat)
   }
 
-  /** The frames of a page that a seat doesn't have yet. */
-  const missing = (seat: Seat, { page, frames }: Encoded): readonly Buffer[] => {
+  const give = (seat: Seat, { page, chunk }: Encoded): boolean => {
+    const { bytes, ends } = chunk
+    // Most seats stand where the page begins.
     const first = page.events.findIndex(({ seq }) => seq > seat.cursor)
-    return first === 0 ? frames : first === -1 ? [] : frames.slice(first)
-  }
-
-  const give = (seat: Seat, encoded: Encoded): boolean => {
-    const frames = missing(seat, encoded)
-    seat.cursor = Math.max(seat.cursor, encoded.page.covered)
-    return seat.receiver.send(frames)
+    seat.cursor = Math.max(seat.cursor, page.covered)
+    if (first === -1) return true
+    return seat.receiver.send(first === 0 ? bytes : bytes.subarray(ends[first - 1]))
   }
 
   /** As much of it as the receiver has room for; false if the seat is gone. */
-  const giveSlowly = (seat: Seat, { page, frames }: Encoded): boolean => {
-    for (const [i, frame] of frames.entries()) {
+  const giveSlowly = (seat: Seat, { page, chunk: { bytes, ends } }: Encoded): boolean => {
+    for (const [i, end] of ends.entries()) {
       const { seq } = page.events[i] as { seq: number }
       if (seq <= seat.cursor) continue
+      const frame = bytes.subarray(ends[i - 1] ?? 0, end)
       if (!seat.receiver.fits(frame.length)) return true
-      if (!seat.receiver.send([frame])) {
+      if (!seat.receiver.send(frame)) {
         leave(seat)
         return false
       }
@@ -166,7 +162,7 @@ export const makeHub = (options: {
       if (from === seat.cursor) seat.cursor = target
       return false
     }
-    if (!seat.receiver.together(() => giveSlowly(seat, encoded))) return false
+    if (!giveSlowly(seat, encoded)) return false
     if (seat.cursor < covered) return true
     if (!mission) end(seat)
     return false
@@ -198,10 +194,11 @@ export const makeHub = (options: {
     setRights(mission, rights, page.asOf)
     if (rights !== undefined) {
       const encoded = encode(topic, page)
-      for (const seat of [...room.seats]) {
+      // (A Set may lose members while it is walked.)
+      for (const seat of room.seats) {
         if (!seat.live) continue
         // Not by the rights that came with the rows (newer ones may be known), or too much at once: it reads for itself.
-        const apart = !sees(seat.receiver.actor, rights) || encoded.bytes > options.liveBytes
+        const apart = !sees(seat.receiver.actor, rights) || encoded.chunk.bytes.length > options.liveBytes
         if (seat.cursor < from || (apart && page.mission)) void catchUp(room, seat)
         else if (!apart && seat.cursor < page.covered && !give(seat, encoded)) leave(seat)
       }

@@ -1,16 +1,16 @@
 // The pages of one topic that are read for who catches up. Seats that come the same way share a read, unless it began before
 // the seat was let in: the chat may have been cleared, or its mission re-assigned, in between. A read that waits for a
 // connection has not begun, so the busier the database, the more seats one serves.
-import { encodeEvent } from '../protocol/frames.ts'
+import { encodeEvent, toChunk, type Chunk } from '../protocol/frames.ts'
 import type { Page } from '../protocol/rows.ts'
 
 /** A page and its events as frames. */
-export type Encoded = { page: Page; frames: Buffer[]; bytes: number }
+export type Encoded = { page: Page; chunk: Chunk }
 
-export const encode = (topic: string, page: Page): Encoded => {
-  const frames = page.events.map(({ seq, event, data }) => Buffer.from(encodeEvent(topic, seq, event, data)))
-  return { page, frames, bytes: frames.reduce((sum, { length }) => sum + length, 0) }
-}
+export const encode = (topic: string, page: Page): Encoded => ({
+  page,
+  chunk: toChunk(page.events.map(({ seq, event, data }) => encodeEvent(topic, seq, event, data))),
+})
 
 /** A read: from where, when it began (Infinity: not yet), how many rows at the most, and what was found. */
 export type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }

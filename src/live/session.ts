@@ -15,13 +15,16 @@ import {
   type ClientFrame,
   type FrameId,
   type FrameType,
+  type Text,
 } from '../protocol/frames.ts'
 import { makeBucket, type Bucket } from './bucket.ts'
 import type { Receiver, Seat } from './hub.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
 import type { Work } from './work.ts'
 
-export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => Promise<void> }
+/** What a handler throws, or its promise is rejected with, is answered as an error. */
+export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => void | Promise<void> }
+type Handler = (session: Session, frame: unknown) => void | Promise<void>
 
 export type SessionLimits = {
   /** bytes that may wait for one socket */
@@ -62,6 +65,7 @@ export class Session implements Receiver {
   private readonly outbox: Outbox
   private readonly bucket: Bucket
   private turn: Promise<void> = Promise.resolve()
+  private turns = 0
   private pending = 0
   private bad = 0
   private farewell = false
@@ -73,14 +77,14 @@ export class Session implements Receiver {
 
   constructor(
     private readonly socket: WebSocket,
-    private readonly wire: Pick<Socket, 'cork' | 'uncork'>,
+    wire: Socket,
     public actor: Actor,
     /** what all sockets of its subject may send together */
     private readonly allowance: Bucket,
     private readonly options: SessionOptions,
   ) {
     const { outboxBytes, framesPerSecond, framesBurst, pingEvery } = options.limits
-    this.outbox = makeOutbox(socket, outboxBytes, options.ledger)
+    this.outbox = makeOutbox(socket, wire, outboxBytes, options.ledger)
     this.bucket = makeBucket(framesPerSecond, framesBurst, performance.now())
     this.lastPing = performance.now() - Math.random() * pingEvery
     socket.on('pong', () => (this.lastPong = performance.now()))
@@ -108,33 +112,41 @@ export class Session implements Receiver {
       const refusal = deny('rate_limited', 'too many frames of this subject', { retry_after: 1 })
       return void this.push(encodeError(refusal, read.id === undefined ? {} : { id: read.id }))
     }
-    const handler = this.options.handlers[read.type] as (session: Session, frame: unknown) => Promise<void>
     if (++this.pending >= this.options.limits.pending) this.socket.pause()
-    void this.run(handler, read.frame, read.id)
+    this.run(this.options.handlers[read.type] as Handler, read.frame, read.id)
   }
 
-  private async run(
-    handler: (session: Session, frame: unknown) => Promise<void>,
-    frame: unknown,
-    id: FrameId,
-  ): Promise<void> {
+  private run(handler: Handler, frame: unknown, id: FrameId): void {
     this.options.work.begin()
-    try {
-      await handler(this, frame)
-    } catch (error) {
+    const refused = (error: unknown): void => {
       this.push(encodeError(this.options.explain(error), id === undefined ? {} : { id }))
+      this.done()
     }
+    try {
+      const answered = handler(this, frame)
+      if (answered) answered.then(() => this.done(), refused)
+      else this.done()
+    } catch (error) {
+      refused(error)
+    }
+  }
+
+  private done(): void {
     this.options.work.end()
     if (--this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
   }
 
+  /** Whether nothing that came before waits for its look-up. */
+  get first(): boolean {
+    return this.turns === 0
+  }
+
   /** Waits for a look-up, and for those of the frames that came before. */
   inTurn<T>(lookUp: Promise<T>): Promise<T> {
+    this.turns++
     const mine = this.turn.then(() => lookUp)
-    this.turn = mine.then(
-      () => {},
-      () => {},
-    )
+    const over = (): void => void this.turns--
+    this.turn = mine.then(over, over)
     lookUp.catch(() => {})
     return mine
   }
@@ -144,27 +156,16 @@ export class Session implements Receiver {
     if (id !== undefined) this.push(encodeFrame('ok', { id, ...members }))
   }
 
-  /** Sends one frame. */
-  push(frame: string | Buffer): boolean {
+  /** Sends one frame as its text, or any that are encoded. */
+  push(frame: Text | Buffer): boolean {
     if (this.closed) return false
     if (this.outbox.push(frame)) return true
     this.close(closeCodes.slow, 'too slow')
     return false
   }
 
-  send(frames: readonly Buffer[]): boolean {
-    const all = (): boolean => frames.every((frame) => this.push(frame))
-    return frames.length > 1 ? this.together(all) : all()
-  }
-
-  // A write to a socket costs 6 to 8 us whatever its size.
-  together<T>(work: () => T): T {
-    this.wire.cork()
-    try {
-      return work()
-    } finally {
-      this.wire.uncork()
-    }
+  send(frames: Buffer): boolean {
+    return this.push(frames)
   }
 
   fits(bytes: number): boolean {
@@ -232,6 +233,7 @@ export class Session implements Receiver {
     if (code !== closeCodes.slow && !(this.warned && code === closeCodes.token)) this.goodbye(reason, retryAfter)
     if (this.closed) return
     this.onClose()
+    this.outbox.flush()
     this.socket.close(code, reason)
     // A peer that reads nothing, or never answers the close, does not keep its buffers here.
     const cut = setTimeout(() => this.socket.terminate(), code === closeCodes.slow ? 1000 : 5000)

@@ -1,12 +1,17 @@
-// Calls of deck.append: entries go in together, each is answered with what became of it. What is busy, and what can't be known
-// because the connection broke, comes back to the writer; the latter marked `again`, so that the next call looks up its id
-// under the head's lock before it writes. An entry that can't be stored fails alone, never its batch.
+// Calls of deck.append_messages: entries go in together, each is answered with what became of it, and what was saved is handed on
+// as pages of its topics, without being read back. What is busy, and what can't be known because the connection broke, comes
+// back to the writer; the latter marked `again`, so that the next call looks up its id under the head's lock before it
+// writes. An entry that can't be stored fails alone, never its batch.
+import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
-import { deny, noMission, type Refusal } from '../protocol/errors.ts'
-import type { CodeBlock, Message } from '../protocol/rows.ts'
+import { deny, noMission, Refusal } from '../protocol/errors.ts'
+import { blocksOf } from '../protocol/blocks.ts'
+import type { CodeBlock, Event, Message, Page } from '../protocol/rows.ts'
+import { topicParts } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { booleans, integers, texts, uuids } from './arrays.ts'
 import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
-import { toMessage, type MessageColumns } from './store.ts'
+import type { Epochs } from './epoch.ts'
 
 /** A message to be written. */
 export type Entry = {
@@ -23,8 +28,8 @@ export type Entry = {
   by?: string
 }
 
-/** `seen`: the key had been used, and this is the message that the first send saved. */
-export type Written = { message: Message; seen: boolean }
+/** A message's JSON text; `seen`: the key had been used, and this is what the first send saved. */
+export type Written = { seq: number; message: string; seen: boolean }
 
 /** An entry that waits for its answer. */
 export type Pending = {
@@ -41,37 +46,89 @@ export type Pending = {
   reject: (refusal: unknown) => void
 }
 
-type SavedColumns = Omit<MessageColumns, 'code_blocks'> & { code_blocks: unknown }
-type Outcome = { n: number; outcome: string; seq: number; created_at: string; saved: string | null }
+/** A UUID of version 7: rows that follow one another stand side by side in the index. */
+export const newId = (): string => {
+  const time = Date.now().toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
+}
 
-const append = 'select n, outcome, seq, created_at, saved from deck.append($1, $2, $3, $4)'
-// The audit stands or falls with what it tells of.
-const audited = `
-  with done as materialized (${append}),
-  noted as (
-    insert into deck.audit (action, actor, mission_id, detail)
-    select 'message.as', e.by, e.mission,
-           jsonb_build_object('citizen', e.citizen, 'seq', done.seq, 'sender', e.sender, 'author', e.author)
-    from done join json_to_recordset($3) as e (n int, by text, mission uuid, citizen text, sender text, author text) using (n)
-    where e.by is not null and done.outcome = 'saved')
-  select * from done`
+/** The message's JSON text. */
+const encode = (
+  { mission, citizen, entry: { key } }: Pending,
+  { id, sender, author, message, code_blocks }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks'>,
+  created_at: string,
+  seq: number,
+): string => {
+  const row: Message = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
+  return JSON.stringify(row)
+}
+
+type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
+type Other = { n: number; outcome: string; seq: number; created_at: string; saved: Saved | null }
+/** places: [head, at]; rights: [mission, number, assigned_to] */
+type Outcome = {
+  places: string
+  others: string | null
+  rights: string | null
+  stamp: string
+}
+
+const append = `call deck.append_messages(
+  $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
+  $11::text[], $12, $13)`
 
 export const makeAppend = (
   pool: pg.Pool,
   {
+    origin,
     succeed,
     fail,
+    onSaved,
+    onLost,
     onFault,
     audit,
+    saw,
     stats,
   }: {
+    /** this instance's name in hints */
+    origin: string
     succeed: (pending: Pending, written: Written) => void
     fail: (pending: Pending, refusal: Refusal) => void
+    /** a topic's new rows, that follow `from` */
+    onSaved: (topic: string, from: number, page: Page) => void
+    /** an answer was lost: nobody is told what it may have saved */
+    onLost: () => void
     onFault: (error: unknown) => void
     audit: (line: Audited) => void
+    saw: Epochs['saw']
     stats: { batches: number; entries: number }
   },
 ) => {
+  /** What a call is given. */
+  const encodeBatch = (live: Pending[], wait: number) => {
+    const topics = [...new Set(live.map(({ entry }) => entry.topic))].sort()
+    const place = new Map(topics.map((topic, i) => [topic, i]))
+    const chats = live.map(({ entry }) => (place.get(entry.topic) ?? 0) + 1)
+    const column = (of: (entry: Entry) => string | null | undefined): Buffer | null =>
+      texts(live.map(({ entry }) => of(entry)))
+    const values = [
+      texts(topics),
+      integers(chats),
+      uuids(live.map(({ entry }) => entry.id)),
+      column(({ sender }) => sender),
+      column(({ author }) => author),
+      column(({ assigned }) => assigned),
+      column(({ message }) => message),
+      column(({ code_blocks }) => code_blocks && JSON.stringify(code_blocks)),
+      column(({ key }) => key),
+      booleans(live.map(({ again }) => again)),
+      column(({ by }) => by),
+      wait,
+      origin,
+    ]
+    return { topics, chats, values }
+  }
+
   /** One call: what is known of each entry is answered, the busy ones come back. */
   const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
     // Nothing has been sent where this fails, and nothing is unknown.
@@ -81,60 +138,91 @@ export const makeAppend = (
       client.release()
       return []
     }
-    const topics = new Set<string>()
-    const missions = new Set<string>()
-    for (const { entry, mission } of live) {
-      topics.add(entry.topic)
-      missions.add(mission)
-    }
-    const entries = live.map(({ entry, mission, citizen, again }, n) => ({ n, mission, citizen, again, ...entry }))
-    for (const pending of live) pending.inFlight = true
-    let rows: Outcome[]
+    let given: ReturnType<typeof encodeBatch>
     try {
-      const noted = live.some(({ entry }) => entry.by !== undefined)
-      ;({ rows } = await client.query<Outcome>({
-        name: noted ? 'append audited' : 'append',
-        text: noted ? audited : append,
-        values: [[...missions].sort(), [...topics].sort(), JSON.stringify(entries), wait],
-      }))
+      given = encodeBatch(live, wait)
+    } catch (error) {
+      client.release()
+      onFault(error)
+      throw deny('internal')
+    }
+    const { topics, chats, values } = given
+    for (const pending of live) pending.inFlight = true
+    const asOf = performance.now()
+    let found: Outcome | undefined
+    try {
+      ;({
+        rows: [found],
+      } = await client.query<Outcome>({ name: 'append', text: append, values }))
       client.release()
     } catch (error) {
       const broken = isAmbiguous(error)
       client.release(broken)
-      if (broken) for (const pending of live) pending.again = true
+      if (broken) {
+        for (const pending of live) pending.again = true
+        onLost()
+      }
       throw error
     } finally {
       for (const pending of live) pending.inFlight = false
     }
     stats.batches++
+    return found ? answer(live, topics, chats, found, asOf) : []
+  }
+
+  const answer = (live: Pending[], topics: string[], chats: number[], found: Outcome, asOf: number): Pending[] => {
+    saw('stamp', found.stamp, asOf)
+    const others = new Map(((JSON.parse(found.others ?? '[]') ?? []) as Other[]).map((other) => [other.n, other]))
+    const places = JSON.parse(found.places) as [number, string][]
+    const pages = topics.map((): Event[] => [])
     const busy: Pending[] = []
-    for (const row of rows.sort((a, b) => a.n - b.n)) {
-      const pending = live[row.n]
-      if (!pending) continue
-      if (row.outcome === 'busy') busy.push(pending)
-      else answer(pending, row)
+    for (const [i, pending] of live.entries()) {
+      const chat = (chats[i] ?? 0) - 1
+      const other = others.get(i + 1)
+      if (other?.outcome === 'busy') busy.push(pending)
+      else if (other) answerOther(pending, other)
+      else {
+        const [head = 0, created_at = ''] = places[chat] ?? []
+        const events = pages[chat] ?? []
+        const seq = head + events.length + 1
+        const message = encode(pending, pending.entry, created_at, seq)
+        events.push({ seq, event: 'message.created', data: message })
+        note(pending, seq)
+        stats.entries++
+        succeed(pending, { seq, message, seen: false })
+      }
+    }
+    const missions = new Map(
+      ((JSON.parse(found.rights ?? '[]') ?? []) as [string, number, string][]).map(([id, number, assigned_to]) => [
+        id,
+        { id, number, assigned_to },
+      ]),
+    )
+    for (const [chat, topic] of topics.entries()) {
+      const events = pages[chat] ?? []
+      const covered = events.at(-1)?.seq
+      if (covered === undefined) continue
+      const mission = missions.get(topicParts(topic).mission)
+      onSaved(topic, covered - events.length, { events, covered, head: covered, mission, asOf })
     }
     return busy
   }
 
-  const answer = (pending: Pending, { outcome, seq, created_at, saved }: Outcome): void => {
-    const { entry, mission, citizen } = pending
+  const note = ({ entry: { by, sender, author }, mission, citizen }: Pending, seq: number): void => {
+    if (by !== undefined) audit({ action: 'message.as', actor: by, mission, detail: { citizen, seq, sender, author } })
+  }
+
+  const answerOther = (pending: Pending, { outcome, seq, created_at, saved }: Other): void => {
+    const { entry } = pending
     if (outcome === 'gone') return fail(pending, noMission())
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
-    stats.entries++
+    if (!saved) return
     // An entry whose own first call had committed is not a repetition.
-    const first = saved === null ? undefined : (JSON.parse(saved) as SavedColumns)
-    const seen = first !== undefined && first.id !== entry.id
-    const { id, sender, author, message, code_blocks, key, by } = entry
-    if (by !== undefined && !seen)
-      audit({ action: 'message.as', actor: by, mission, detail: { citizen, seq, sender, author } })
-    if (!first) {
-      const row = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
-      return succeed(pending, { message: row, seen })
-    }
-    const blocks = first.code_blocks === null ? null : JSON.stringify(first.code_blocks)
-    const row = { ...first, code_blocks: blocks, created_at, seq, key }
-    succeed(pending, { message: toMessage(row, mission, citizen), seen })
+    const seen = saved.id !== entry.id
+    if (!seen) note(pending, seq)
+    const code_blocks = blocksOf(saved.code_blocks === null ? null : JSON.stringify(saved.code_blocks), saved.message)
+    stats.entries++
+    succeed(pending, { seq, message: encode(pending, { ...saved, code_blocks }, created_at, seq), seen })
   }
 
   /** A call, and what its failure means: -> the entries that have to wait. */
@@ -145,7 +233,8 @@ export const makeAppend = (
       } catch (error) {
         if (isRetryable(error) && tries < 5) continue
         const unanswered = batch.filter(({ settled }) => !settled)
-        if (isAmbiguous(error) || sqlState(error) === '55P03' || sqlState(error) === '57014') return unanswered
+        const unknown = !(error instanceof Refusal) && isAmbiguous(error)
+        if (unknown || sqlState(error) === '55P03' || sqlState(error) === '57014') return unanswered
         if (unanswered.length === 1) {
           const refusal = toRefusal(error)
           if (!refusal) onFault(error)

@@ -78,6 +78,7 @@ const settings = {
   enable_hashjoin: 'off',
   enable_mergejoin: 'off',
   jit: 'off',
+  plan_cache_mode: 'force_generic_plan',
 }
 
 /** Opens the pools (their connections open as needed). */
@@ -118,7 +119,7 @@ export const openDatabase = async (
   }
   // The writer's and the tail's statements take milliseconds: a connection that leads nowhere is known soon enough for a
   // message of unknown fate to be looked up by another, and for an instance to catch up within 7 s.
-  const writer = pool(2, 1500)
+  const writer = pool(2, 1500, greet)
   const tail = pool(1, 2000, greet)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
   const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000, greet)

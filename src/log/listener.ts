@@ -12,6 +12,9 @@ import type pg from 'pg'
 export type Listener = {
   /** Connects and listens; fails if it can't, or if a notification of another connection doesn't come within 5 s. */
   start(): Promise<void>
+  /** Hears another channel; resolves once LISTEN holds (or the session is replaced, and heads are read anyway). */
+  listen(channel: string): Promise<void>
+  unlisten(channel: string): void
   /** Whether LISTEN holds as far as is known. */
   ready(): boolean
   close(): Promise<void>
@@ -21,6 +24,7 @@ type Link = {
   subscriber: Subscriber
   /** resolves when the connection is no more */
   lost: Promise<Error>
+  fail(error: Error): void
   /** aborted when it is given up */
   gone: AbortSignal
   /** ends it, whatever it is doing */
@@ -42,12 +46,22 @@ export const makeListener = (options: {
   onConnected: () => void
   onError: (error: Error) => void
 }): Listener => {
+  const channels = new Set<string>([channel])
   const over = new AbortController()
   const { signal } = over
   const heard = new EventTarget()
   let heardAt = 0
   let up = false
   let link: Link | undefined
+
+  // One after the other, as a session takes them.
+  let adjusting = Promise.resolve()
+  const adjust = (name: string): Promise<void> =>
+    (adjusting = adjusting.then(async () => {
+      const current = link
+      const change = channels.has(name) ? 'listenTo' : 'unlisten'
+      await Promise.resolve(current?.subscriber[change](name)).catch(current?.fail)
+    }))
 
   const hear = (text: string): void => {
     heardAt = performance.now()
@@ -61,7 +75,9 @@ export const makeListener = (options: {
       { ...options.config, query_timeout: patience, stream: () => socket },
       { parse: (text) => text, serialize: (text) => String(text), paranoidChecking: false, retryLimit: 1 },
     )
-    const lost = new Promise<Error>((resolve) => subscriber.events.on('error', resolve))
+    let fail: (error: Error) => void = () => {}
+    const lost = new Promise<Error>((resolve) => (fail = resolve))
+    subscriber.events.on('error', fail)
     subscriber.events.on('notification', ({ payload }) => hear(String(payload ?? '')))
     const gone = new AbortController()
     const cut = (): void => {
@@ -72,11 +88,17 @@ export const makeListener = (options: {
     signal.addEventListener('abort', cut, { once: true })
     try {
       await subscriber.connect()
-      await subscriber.listenTo(channel)
+      const listening = new Set<string>()
+      // Others may come to be wanted meanwhile.
+      for (let wanted = [channel]; wanted.length > 0; wanted = [...channels].filter((name) => !listening.has(name)))
+        for (const name of wanted) {
+          await subscriber.listenTo(name)
+          listening.add(name)
+        }
       signal.throwIfAborted()
       heardAt = performance.now()
       up = true
-      return { subscriber, lost, gone: gone.signal, cut }
+      return { subscriber, lost, fail, gone: gone.signal, cut }
     } catch (error) {
       cut()
       throw error
@@ -143,6 +165,14 @@ export const makeListener = (options: {
       keep().catch((error: Error) => {
         if (!signal.aborted) options.onError(error)
       })
+    },
+    listen(name) {
+      channels.add(name)
+      return adjust(name)
+    },
+    unlisten(name) {
+      channels.delete(name)
+      void adjust(name)
     },
     ready: () => up,
     async close() {

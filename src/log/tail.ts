@@ -1,4 +1,5 @@
-// The tail: turns hints into contiguous pages of the topics that this instance follows, each read once an instance.
+// The tail: turns hints into contiguous pages of the topics that this instance follows, each read once an instance. What this
+// instance has written itself comes as a page already: it is handed on if it follows what was, and otherwise is a hint.
 // One read in flight; what is hinted meanwhile is the next. A lost hint costs time, never a message: heads are re-read
 // whenever LISTEN (again) holds, and slowly always.
 import type { Page } from '../protocol/rows.ts'
@@ -14,8 +15,10 @@ export type Tail = {
   cursor(topic: string): number | undefined
   /** Where a followed topic stands, as far as hints and looks at the heads have told. */
   head(topic: string): number | undefined
-  /** Takes the payload of a hint: lines of "seq topic". */
+  /** Takes the payload of a hint: the writer's name, then lines of "seq topic". */
   hint(payload: string): void
+  /** Takes rows that this instance wrote, which follow `from`. */
+  saved(topic: string, from: number, page: Page): void
   /** Reads the heads of all followed topics, soon. */
   check(): void
   close(): void
@@ -31,6 +34,11 @@ const bytesPerRead = 16 * 1024 * 1024
 type Followed = { cursor: number; head: number }
 
 export const makeTail = (options: {
+  /** this instance's name in hints: what it wrote comes by `saved` */
+  origin: string
+  /** Hears the hints of a topic from when it resolves on. */
+  listen: (topic: string) => Promise<void>
+  unlisten: (topic: string) => void
   read: (asked: { topic: string; after: number }[], limit: number, bytes: number) => Promise<Page[]>
   heads: (topics: string[]) => Promise<number[]>
   /** A page that follows the last one of its topic; the cursor has moved to `covered` already. */
@@ -67,6 +75,15 @@ export const makeTail = (options: {
     return asked
   }
 
+  const hand = (topic: string, state: Followed, page: Page): void => {
+    const from = state.cursor
+    // What this instance wrote while a read was under way has been handed on, and may be in there.
+    if (page.covered <= from && page.events.length > 0) return
+    const events = page.events.filter(({ seq }) => seq > from)
+    state.cursor = Math.max(from, page.covered)
+    options.onPage(topic, from, { ...page, events })
+  }
+
   const read = async (): Promise<void> => {
     if (reading) return
     reading = true
@@ -76,13 +93,12 @@ export const makeTail = (options: {
       try {
         const pages = await options.read(asked, rows, Math.ceil(bytesPerRead / asked.length))
         pages.forEach((page, i) => {
-          const { topic, after, state } = asked[i] as (typeof asked)[number]
+          const { topic, state } = asked[i] as (typeof asked)[number]
           // Unfollowed, or followed anew, while the read was under way.
           if (followed.get(topic) !== state) return
-          state.cursor = page.covered
           state.head = Math.max(page.head, page.covered)
           if (page.head > page.covered) dirty.add(topic)
-          options.onPage(topic, after, page)
+          hand(topic, state, page)
         })
       } catch (error) {
         options.onError(error)
@@ -124,22 +140,36 @@ export const makeTail = (options: {
   return {
     follow(topic, head) {
       if (followed.has(topic)) return
-      followed.set(topic, { cursor: head, head })
-      dirty.add(topic)
-      void read()
+      const state = { cursor: head, head }
+      followed.set(topic, state)
+      void options.listen(topic).then(() => {
+        if (followed.get(topic) !== state) return
+        dirty.add(topic)
+        void read()
+      })
     },
     unfollow(topic) {
-      followed.delete(topic)
+      if (!followed.delete(topic)) return
       dirty.delete(topic)
+      options.unlisten(topic)
     },
     cursor: (topic) => followed.get(topic)?.cursor,
     head: (topic) => followed.get(topic)?.head,
     hint(payload) {
-      for (const line of payload.split('\n')) {
+      const [origin, ...lines] = payload.split('\n')
+      if (origin === options.origin) return
+      for (const line of lines) {
         const space = line.indexOf(' ')
         const seq = Number(line.slice(0, space))
         if (space > 0 && Number.isSafeInteger(seq)) mark(line.slice(space + 1), seq)
       }
+    },
+    saved(topic, from, page) {
+      const state = followed.get(topic)
+      if (!state) return
+      if (state.cursor !== from) return mark(topic, page.covered)
+      state.head = Math.max(state.head, page.head)
+      hand(topic, state, page)
     },
     check: () => void check(),
     close() {

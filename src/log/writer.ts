@@ -7,7 +7,6 @@
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
-import type { Audited } from './access.ts'
 import { makeAppend, type Entry, type Pending, type Written } from './append.ts'
 
 export type WriterLimits = {
@@ -41,8 +40,7 @@ const heldMemory = 30_000
 export const makeWriter = (
   pool: pg.Pool,
   limits: WriterLimits,
-  onFault: (error: unknown) => void,
-  audit: (line: Audited) => void,
+  hooks: Pick<Parameters<typeof makeAppend>[1], 'origin' | 'onSaved' | 'onLost' | 'onFault' | 'audit' | 'saw'>,
 ): Writer => {
   let queue: Pending[] = []
   const lanes = new Map<string, Pending[]>()
@@ -86,7 +84,7 @@ export const makeWriter = (
     }
   }
 
-  const attempt = makeAppend(pool, { succeed, fail, onFault, audit, stats })
+  const attempt = makeAppend(pool, { ...hooks, succeed, fail, stats })
 
   /** Takes entries from the front of a list, up to a batch's size. */
   const take = (list: Pending[]): Pending[] => {
@@ -214,7 +212,7 @@ export const makeWriter = (
       // The same key twice at once: one is written, both are answered with it.
       const same = `${entry.topic}\n${entry.author ?? ''}\n${entry.key}`
       const first = byKey.get(same)
-      if (first) return first.then(({ message }) => ({ message, seen: true }))
+      if (first) return first.then((written) => ({ ...written, seen: true }))
       const written = enqueue(entry, since)
       byKey.set(same, written)
       const forget = (): void => void byKey.delete(same)

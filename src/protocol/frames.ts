@@ -84,6 +84,59 @@ export const encodeFrame = (type: string, members: Record<string, unknown>): str
 export const encodeError = (refusal: Refusal, members: { id?: FrameId; topic?: string } = {}): string =>
   encodeFrame('error', { ...members, code: refusal.code, detail: refusal.detail, ...refusal.extra })
 
+/** A text, or its parts: what is long and the same in several texts is not copied into each. */
+export type Text = string | readonly string[]
+
+/** The answer to a `send`; `message` is its JSON text. */
+export const encodeSaved = (id: number | string, seq: number, message: string): Text => [
+  `{"type":"ok","id":${typeof id === 'number' ? id : JSON.stringify(id)},"seq":${seq},"message":`,
+  message,
+  '}',
+]
+
 /** An event; `data` is the row's JSON text as it is stored. */
-export const encodeEvent = (topic: string, seq: number, event: string, data: string): string =>
-  `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":${data}}`
+export const encodeEvent = (topic: string, seq: number, event: string, data: string): Text => [
+  `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":`,
+  data,
+  '}',
+]
+
+/** Text frames as they go over the wire (RFC 6455: final, not masked), and where each of them ends. */
+export type Chunk = { bytes: Buffer; ends: readonly number[] }
+
+const headOf = (size: number): number => (size < 126 ? 2 : size < 65_536 ? 4 : 10)
+const textSize = (text: Text): number =>
+  typeof text === 'string' ? Buffer.byteLength(text) : text.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
+
+/** The bytes that a text takes as a frame. */
+export const frameSize = (text: Text): number => {
+  const size = textSize(text)
+  return headOf(size) + size
+}
+
+/** Writes a text as a frame of `size` bytes into a buffer that has room for it; -> where it ends. */
+export const writeFrame = (text: Text, size: number, buffer: Buffer, at: number): number => {
+  const head = size < 128 ? 2 : size < 65_540 ? 4 : 10
+  buffer[at] = 0x81
+  if (head === 2) buffer[at + 1] = size - 2
+  else if (head === 4) {
+    buffer[at + 1] = 126
+    buffer.writeUInt16BE(size - 4, at + 2)
+  } else {
+    buffer[at + 1] = 127
+    buffer.writeUInt32BE(0, at + 2)
+    buffer.writeUInt32BE(size - 10, at + 6)
+  }
+  let end = at + head
+  if (typeof text === 'string') return end + buffer.write(text, end)
+  for (const part of text) end += buffer.write(part, end)
+  return end
+}
+
+/** Encodes texts once, for any number of sockets. */
+export const toChunk = (texts: readonly Text[]): Chunk => {
+  const sizes = texts.map(frameSize)
+  const bytes = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + size, 0))
+  let at = 0
+  return { bytes, ends: texts.map((text, i) => (at = writeFrame(text, sizes[i] ?? 0, bytes, at))) }
+}

@@ -36,8 +36,21 @@ export const parseCitizen = (text: string): string => {
   return text
 }
 
+// A client names the same few topics again and again: what was read lately is remembered, so many and no more.
+const remembered = new Map<string, TopicRef>()
+const most = 10_000
+
 /** Reads a topic's name; what is none is `bad_request`. */
 export const parseTopic = (text: string): TopicRef => {
+  const known = remembered.get(text)
+  if (known) return known
+  const topic = readTopic(text)
+  if (remembered.size >= most) remembered.clear()
+  remembered.set(text, topic)
+  return topic
+}
+
+const readTopic = (text: string): TopicRef => {
   const [root, mission, part, name, tail, ...rest] = text.split('/')
   if (root === 'missions' && mission !== undefined && rest.length === 0) {
     if (part === undefined) return { kind: 'mission', mission: parseMission(mission) }

@@ -5,9 +5,9 @@ import { connect as connectTcp } from 'node:net'
 import t from 'tap'
 import { makeBucket } from '../../src/live/bucket.ts'
 import { makeHub, type Receiver } from '../../src/live/hub.ts'
-import { makeOutbox, type Ledger } from '../../src/live/outbox.ts'
+import { makeLedger, makeOutbox } from '../../src/live/outbox.ts'
 import type { Page } from '../../src/protocol/rows.ts'
-import { alice, bob, closed, makeMission, startDeck, until, type Client } from '../helper.ts'
+import { alice, bob, closed, makeMission, startDeck, textsOf, until, type Client } from '../helper.ts'
 
 await t.test('the welcome tells the limits', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })
@@ -173,8 +173,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
   got.forEach((seqs, n) => {
     const receiver: Receiver = {
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
-      send: (frames) => seqs.push(...frames.map((f) => (JSON.parse(f.toString()) as { seq: number }).seq)) > 0,
-      together: (work) => work(),
+      send: (frames) => seqs.push(...textsOf(frames).map((text) => (JSON.parse(text) as { seq: number }).seq)) > 0,
       fits: () => true,
       drained: () => Promise.resolve(),
       ended: () => t.fail('ended'),
@@ -191,22 +190,26 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
 })
 
 await t.test('all outboxes together are bounded: the fuller, the less each may leave unread', (t) => {
-  const ledger: Ledger = { waiting: 0, max: 1000 }
+  const ledger = makeLedger(1000)
   const closing: (() => void)[] = []
   const outboxes = Array.from({ length: 10 }, () => {
     const socket = {
       OPEN: 1,
       CLOSED: 3,
       readyState: 1,
-      bufferedAmount: 0,
-      send: (frame: Buffer) => (socket.bufferedAmount += frame.length),
       once: (_event: string, done: () => void) =>
         closing.push(() => {
           socket.readyState = 3
+          wire.destroyed = true
           done()
         }),
     }
-    return makeOutbox(socket as never, 400, ledger)
+    const wire = {
+      destroyed: false,
+      writableLength: 0,
+      write: (bytes: Buffer) => (wire.writableLength += bytes.length),
+    }
+    return makeOutbox(socket as never, wire as never, 400, ledger)
   })
   const frame = Buffer.alloc(50)
   const hog = outboxes[0]

@@ -1,0 +1,272 @@
+// The load: a process of its own that opens sockets, publishes, and checks what arrives. Latency is from the send to the
+// delivery. For each socket and publisher the numbers must come 1, 2, 3 …: one that is there already is a double, one that comes
+// too early is out of order, one that is not there in the end is lost. All sockets of a topic must have got the same order.
+import { setTimeout as delay } from 'node:timers/promises'
+import { deck, mark, socketio, tutorial, type Adapter } from './adapters.ts'
+import { openWire, type Wire } from './socket.ts'
+
+export type Plan = {
+  target: 'deck' | 'socketio' | 'tutorial'
+  token: string
+  /** a socket each: where it connects, its topic, and whether it publishes */
+  sockets: { url: string; topic: string; publishes: boolean; listens: boolean }[]
+}
+export type Run = {
+  /** closed: each publisher keeps so many unacknowledged; otherwise messages a second of all together */
+  closed?: number
+  rate?: number
+  bytes: number
+  warm: number
+  seconds: number
+}
+export type Result = {
+  seconds: number
+  /** messages acknowledged and deliveries made within the measured time */
+  messages: number
+  deliveries: number
+  /** ms from send to delivery */
+  p50: number
+  p99: number
+  most: number
+  errors: number
+  lost: number
+  doubles: number
+  disorder: number
+  /** topics whose sockets did not all see the same order */
+  torn: number
+  closed: string[]
+  /** µs of the load's own CPU a message */
+  cpu: number
+}
+export type Order = { plan: Plan } | { run: Run } | { end: true }
+export type Told = { ready: true } | { begun: true } | { over: true } | { result: Result }
+
+const tell = (told: Told): void => void process.send?.(told)
+const micros = (): number => Math.floor(performance.now() * 1000)
+
+type Member = {
+  wire: Wire
+  topic: string
+  listens: boolean
+  /** of each publisher of its topic, the number that comes next */
+  next: Map<number, number>
+  early: number
+  hash: number
+  out: string[]
+}
+type Publisher = { index: number; member: Member; sent: number; acked: number }
+
+const members: Member[] = []
+const publishers: Publisher[] = []
+let adapter: Adapter
+let latencies = new Float64Array(0)
+let measuring = false
+let publish: (publisher: Publisher) => void = () => {}
+const counts = { messages: 0, deliveries: 0, errors: 0, doubles: 0 }
+const closed: string[] = []
+
+const deliver = (member: Member, chunk: Buffer, start: number): void => {
+  let at = chunk.indexOf(mark, start) + 1
+  const read = (): number => {
+    let value = 0
+    for (;;) {
+      const digit = (chunk[at++] ?? 0) - 48
+      if (digit < 0 || digit > 9) return value
+      value = value * 10 + digit
+    }
+  }
+  const publisher = read()
+  const n = read()
+  const sentAt = read()
+  const next = member.next.get(publisher) ?? 1
+  if (n < next) counts.doubles++
+  else {
+    if (n > next) member.early++
+    member.next.set(publisher, n + 1)
+  }
+  member.hash = (Math.imul(member.hash, 31) + publisher * 7919 + n) | 0
+  if (!measuring) return
+  if (counts.deliveries === latencies.length) {
+    const more = new Float64Array(Math.max(1 << 16, latencies.length * 2))
+    more.set(latencies)
+    latencies = more
+  }
+  latencies[counts.deliveries++] = micros() - sentAt
+}
+
+const open = async (plan: Plan): Promise<void> => {
+  adapter = { deck: () => deck(plan.token), socketio, tutorial }[plan.target]()
+  const one = async ({ url, topic, publishes, listens }: Plan['sockets'][number], name: number): Promise<void> => {
+    let resolve = (): void => {}
+    let reject = (_why: Error): void => {}
+    const joining = new Promise<void>((...settle) => ([resolve, reject] = settle))
+    const member: Member = {
+      wire: { send() {}, close() {} },
+      topic,
+      listens,
+      next: new Map(),
+      early: 0,
+      hash: 0,
+      out: [],
+    }
+    const publisher: Publisher | undefined = publishes
+      ? { index: publishers.length, member, sent: 0, acked: 0 }
+      : undefined
+    if (publisher) publishers.push(publisher)
+    members.push(member)
+    let joined = false
+    const join = (frame: string): void => {
+      const { send, joined: done } = adapter.join(frame, name, listens ? topic : undefined)
+      if (send) member.wire.send(send)
+      if (!done) return
+      joined = true
+      resolve()
+    }
+    const ack = (): void => {
+      if (!publisher) return
+      publisher.acked++
+      if (measuring) counts.messages++
+      publish(publisher)
+    }
+    const door = adapter.door(url, name)
+    member.wire = await openWire(
+      door.url,
+      door.headers ?? {},
+      (chunk, start, end) => {
+        if (!joined) return join(chunk.toString('utf8', start, end))
+        switch (adapter.kind(chunk, start, end)) {
+          case 'ack':
+            return ack()
+          case 'echo':
+            deliver(member, chunk, start)
+            return ack()
+          case 'delivery':
+            return deliver(member, chunk, start)
+          case 'ping':
+            return void member.out.push(adapter.pong ?? '')
+          case 'error':
+            if (counts.errors++ === 0) process.stderr.write(`${chunk.toString('utf8', start, end)}\n`)
+            return
+          case 'none':
+        }
+      },
+      () => flush(member),
+      (why) => {
+        if (!ending) closed.push(why)
+        reject(new Error(why))
+      },
+    )
+    join('')
+    await joining
+  }
+  // Some at a time, as browsers come.
+  for (let i = 0; i < plan.sockets.length; i += 50)
+    await Promise.all(plan.sockets.slice(i, i + 50).map((socket, n) => one(socket, i + n)))
+}
+
+let ending = false
+const flush = (member: Member): void => {
+  if (member.out.length === 0) return
+  member.wire.send(member.out)
+  member.out = []
+}
+
+const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise<Result> => {
+  const filling = 'x'.repeat(bytes)
+  const write = (publisher: Publisher): void => {
+    const { member, index } = publisher
+    const head = `~${index}.${++publisher.sent}.${micros()}~`
+    member.out.push(adapter.publish(member.topic, publisher.sent, head + filling.slice(head.length)))
+  }
+  let running = true
+  publish = (publisher) => {
+    if (window !== undefined && running) write(publisher)
+  }
+  if (window !== undefined)
+    for (const publisher of publishers) {
+      for (let i = 0; i < window; i++) write(publisher)
+      flush(publisher.member)
+    }
+  const offer = async (perSecond: number): Promise<void> => {
+    const start = performance.now()
+    for (let sent = 0; running;) {
+      const due = Math.floor(((performance.now() - start) / 1000) * perSecond)
+      while (sent < due) {
+        const publisher = publishers[sent++ % publishers.length]
+        if (publisher) write(publisher)
+      }
+      for (const { member } of publishers) flush(member)
+      await delay(1)
+    }
+  }
+  const offering = rate === undefined ? undefined : offer(rate)
+  await delay(warm * 1000)
+  measuring = true
+  const cpu = process.cpuUsage()
+  const start = performance.now()
+  tell({ begun: true })
+  await delay(seconds * 1000)
+  measuring = false
+  const took = (performance.now() - start) / 1000
+  const used = process.cpuUsage(cpu)
+  tell({ over: true })
+  running = false
+  await offering
+  // What is under way may take its time; what is not there after it is lost.
+  const expected = (): { member: Member; missing: number }[] =>
+    members
+      .filter(({ listens }) => listens)
+      .map((member) => ({
+        member,
+        missing: publishers
+          .filter((publisher) => publisher.member.topic === member.topic)
+          .reduce((sum, { index, sent }) => sum + Math.max(0, sent + 1 - (member.next.get(index) ?? 1)), 0),
+      }))
+  let lost = 0
+  for (let tries = 0; tries < 200; tries++) {
+    lost = expected().reduce((sum, { missing }) => sum + missing, 0)
+    if (lost === 0) break
+    await delay(50)
+  }
+  const orders = new Map<string, Set<number>>()
+  for (const { topic, hash } of members.filter(({ listens }) => listens))
+    orders.set(topic, (orders.get(topic) ?? new Set()).add(hash))
+  const sorted = latencies.subarray(0, counts.deliveries).sort()
+  const at = (share: number): number => (sorted[Math.floor((sorted.length - 1) * share)] ?? 0) / 1000
+  const result: Result = {
+    seconds: took,
+    ...counts,
+    p50: at(0.5),
+    p99: at(0.99),
+    most: at(1),
+    lost,
+    disorder: members.reduce((sum, { early }) => sum + early, 0),
+    torn: [...orders.values()].filter((hashes) => hashes.size > 1).length,
+    closed: [...closed],
+    cpu: (used.user + used.system) / Math.max(1, counts.messages),
+  }
+  // The next run counts anew.
+  latencies = new Float64Array(0)
+  Object.assign(counts, { messages: 0, deliveries: 0, errors: 0, doubles: 0 })
+  closed.length = 0
+  for (const member of members) {
+    member.early = 0
+    for (const { index, sent, member: own } of publishers)
+      if (own.topic === member.topic) member.next.set(index, sent + 1)
+  }
+  return result
+}
+
+process.on('message', (order: Order) => {
+  const fault = (error: unknown): void => {
+    process.stderr.write(`${String(error instanceof Error ? error.stack : error)}\n`)
+    process.exit(1)
+  }
+  if ('plan' in order) open(order.plan).then(() => tell({ ready: true }), fault)
+  else if ('run' in order) run(order.run).then((result) => tell({ result }), fault)
+  else {
+    ending = true
+    for (const { wire } of members) wire.close()
+    process.disconnect?.()
+  }
+})

@@ -1,0 +1,133 @@
+// Servers to be measured, each on a fresh database of one Postgres: started as their users start them, known by their address.
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { makeTokens } from '../src/access/tokens.ts'
+import type { Plan } from './load.ts'
+
+export type Postgres = { adminUrl: string; pid: number }
+export type Target = {
+  name: string
+  adapter: Plan['target']
+  token: string
+  urls: string[]
+  pids: number[]
+  /** names of topics that are there */
+  topics: string[]
+  stop(): Promise<void>
+}
+
+const here = fileURLToPath(new URL('.', import.meta.url))
+const root = fileURLToPath(new URL('../../../', import.meta.url))
+
+/** Starts a program that tells its address in a line of its own. */
+const launch = async (path: string, env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; url: string }> => {
+  const execArgv = process.env['BENCH_NODE']?.split(' ') ?? []
+  const child = fork(path, { env: { ...process.env, ...env }, execArgv, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  process.once('exit', () => child.kill())
+  const url = await new Promise<string>((resolve, reject) => {
+    let told = ''
+    child.stdout?.on('data', (text: Buffer) => {
+      told += text.toString()
+      const [found] = /http:\/\/[\d.:]+/.exec(told) ?? []
+      if (found) resolve(found)
+    })
+    child.once('exit', (code) => reject(new Error(`${path} ended with ${code}`)))
+  })
+  return { child, url }
+}
+
+const freshDatabase = async ({ adminUrl }: Postgres, name: string): Promise<string> => {
+  const admin = new pg.Client({ connectionString: adminUrl })
+  await admin.connect()
+  await admin.query(`drop database if exists ${name} with (force)`)
+  await admin.query(`create database ${name}`)
+  await admin.end()
+  const url = new URL(adminUrl)
+  url.pathname = `/${name}`
+  return url.href
+}
+
+const stopping = (children: ChildProcess[]) => async (): Promise<void> => {
+  await Promise.all(
+    children.map(async (child) => {
+      if (child.exitCode !== null) return
+      const gone = once(child, 'exit')
+      child.kill('SIGTERM')
+      await gone
+    }),
+  )
+}
+
+const jwtSecret = 'a secret for benches that is longer than 32 bytes'
+
+/** `topics`: how many chats there have to be. */
+export const startDeck = async (postgres: Postgres, instances: number, topics: number): Promise<Target> => {
+  const database = await freshDatabase(postgres, 'bench_deck')
+  const env = {
+    DATABASE_URL: database,
+    JWT_SECRET: jwtSecret,
+    PORT: '0',
+    LOG_LEVEL: 'warn',
+    RATE_LIMITS: 'off',
+    // The load shares the machine.
+    MAX_EVENT_LOOP_DELAY: '0',
+  }
+  const children: ChildProcess[] = []
+  const urls: string[] = []
+  for (let i = 0; i < instances; i++) {
+    const { child, url } = await launch(`${root}dist/main.js`, env)
+    children.push(child)
+    urls.push(url)
+  }
+  const token = await makeTokens({ secret: jwtSecret }).sign({ sub: 'alice', role: 'user' }, 86_400)
+  const client = new pg.Client({ connectionString: database })
+  await client.connect()
+  const { rows } = await client.query<{ id: string }>(
+    `insert into missions (title, client, budget, deadline, status, assigned_to)
+     select 'bench', 'bench', 1, now(), 'active', 'alice' from generate_series(1, $1) returning id`,
+    [topics],
+  )
+  await client.end()
+  return {
+    name: instances === 1 ? 'Mission Deck' : `Mission Deck, ${instances} instances`,
+    adapter: 'deck',
+    token,
+    urls: urls.map((url) => url.replace('http', 'ws')),
+    pids: children.map(({ pid }) => pid ?? 0),
+    topics: rows.map(({ id }) => `missions/${id}/chat/rafael`),
+    stop: stopping(children),
+  }
+}
+
+/** A peer: a program under peers/ that takes any name for a topic. */
+export const startPeer = async (
+  postgres: Postgres,
+  peer: 'socketio' | 'tutorial',
+  instances: number,
+  topics: number,
+): Promise<Target> => {
+  const database = await freshDatabase(postgres, `bench_${peer}`)
+  const children: ChildProcess[] = []
+  const urls: string[] = []
+  for (let i = 0; i < instances; i++) {
+    const { child, url } = await launch(`${here}peers/${peer}.js`, { DATABASE_URL: database })
+    children.push(child)
+    urls.push(url.replace('http', 'ws'))
+  }
+  return {
+    name: { socketio: 'Socket.IO + Postgres adapter', tutorial: 'INSERT + NOTIFY a message' }[peer],
+    adapter: peer,
+    token: '',
+    urls,
+    pids: children.map(({ pid }) => pid ?? 0),
+    topics: Array.from({ length: topics }, (_, n) => `room-${n}`),
+    stop: stopping(children),
+  }
+}
+
+/** The process of a Postgres, by its data folder. */
+export const pidOfPostgres = (dataDirectory: string): number =>
+  Number(readFileSync(`${dataDirectory}/postmaster.pid`, 'utf8').split('\n')[0])
