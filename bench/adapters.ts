@@ -58,7 +58,7 @@ export const socketio = (): Adapter => ({
 
 /** The tutorial's design: {"t":"message"…} and {"t":"saved"…}. */
 export const tutorial = (): Adapter => ({
-  door: (url, _name) => ({ url }),
+  door: (url) => ({ url }),
   join(frame, _name, topic) {
     if (topic === undefined) return { joined: true }
     if (frame === '') return { send: [JSON.stringify({ t: 'join', room: topic })] }

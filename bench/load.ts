@@ -3,10 +3,11 @@
 // too early is out of order, one that is not there in the end is lost. All sockets of a topic must have got the same order.
 import { setTimeout as delay } from 'node:timers/promises'
 import { deck, mark, socketio, tutorial, type Adapter } from './adapters.ts'
+import { ejabberd } from './ejabberd.ts'
 import { openWire, type Wire } from './socket.ts'
 
 export type Plan = {
-  target: 'deck' | 'socketio' | 'tutorial'
+  target: 'deck' | 'socketio' | 'tutorial' | 'ejabberd'
   token: string
   /** a socket each: where it connects, its topic, and whether it publishes */
   sockets: { url: string; topic: string; publishes: boolean; listens: boolean }[]
@@ -48,8 +49,9 @@ type Member = {
   wire: Wire
   topic: string
   listens: boolean
-  /** of each publisher of its topic, the number that comes next */
+  /** of each publisher of its topic, the number that comes next, and those before it that have not come */
   next: Map<number, number>
+  missing: Set<string>
   early: number
   hash: number
   out: string[]
@@ -79,11 +81,11 @@ const deliver = (member: Member, chunk: Buffer, start: number): void => {
   const n = read()
   const sentAt = read()
   const next = member.next.get(publisher) ?? 1
-  if (n < next) counts.doubles++
-  else {
+  if (n >= next) {
     if (n > next) member.early++
+    for (let skipped = next; skipped < n; skipped++) member.missing.add(`${publisher}.${skipped}`)
     member.next.set(publisher, n + 1)
-  }
+  } else if (!member.missing.delete(`${publisher}.${n}`)) counts.doubles++
   member.hash = (Math.imul(member.hash, 31) + publisher * 7919 + n) | 0
   if (!measuring) return
   if (counts.deliveries === latencies.length) {
@@ -95,16 +97,17 @@ const deliver = (member: Member, chunk: Buffer, start: number): void => {
 }
 
 const open = async (plan: Plan): Promise<void> => {
-  adapter = { deck: () => deck(plan.token), socketio, tutorial }[plan.target]()
+  adapter = { deck: () => deck(plan.token), socketio, tutorial, ejabberd }[plan.target]()
   const one = async ({ url, topic, publishes, listens }: Plan['sockets'][number], name: number): Promise<void> => {
     let resolve = (): void => {}
-    let reject = (_why: Error): void => {}
+    let reject: (why: Error) => void = () => {}
     const joining = new Promise<void>((...settle) => ([resolve, reject] = settle))
     const member: Member = {
       wire: { send() {}, close() {} },
       topic,
       listens,
       next: new Map(),
+      missing: new Set(),
       early: 0,
       hash: 0,
       out: [],
@@ -251,6 +254,7 @@ const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise
   closed.length = 0
   for (const member of members) {
     member.early = 0
+    member.missing.clear()
     for (const { index, sent, member: own } of publishers)
       if (own.topic === member.topic) member.next.set(index, sent + 1)
   }

@@ -7,10 +7,18 @@ import pg from 'pg'
 import { makeTokens } from '../src/access/tokens.ts'
 import type { Plan } from './load.ts'
 
+export const names: Record<Plan['target'], string> = {
+  deck: 'Mission Deck',
+  socketio: 'Socket.IO 4 + its Postgres adapter + INSERT',
+  ejabberd: 'ejabberd 23 (MUC + archive in Postgres)',
+  tutorial: 'one INSERT + NOTIFY a message (tutorial design)',
+}
+
 export type Postgres = { adminUrl: string; pid: number }
 export type Target = {
   name: string
   adapter: Plan['target']
+  database: string
   token: string
   urls: string[]
   pids: number[]
@@ -23,12 +31,15 @@ const here = fileURLToPath(new URL('.', import.meta.url))
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
 /** Starts a program that tells its address in a line of its own. */
-const launch = async (path: string, env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; url: string }> => {
+const launch = async (
+  path: string,
+  env: NodeJS.ProcessEnv,
+): Promise<{ child: ChildProcess; url: string; pid: number }> => {
   const execArgv = process.env['BENCH_NODE']?.split(' ') ?? []
   const child = fork(path, { env: { ...process.env, ...env }, execArgv, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   process.once('exit', () => child.kill())
+  let told = ''
   const url = await new Promise<string>((resolve, reject) => {
-    let told = ''
     child.stdout?.on('data', (text: Buffer) => {
       told += text.toString()
       const [found] = /http:\/\/[\d.:]+/.exec(told) ?? []
@@ -36,10 +47,11 @@ const launch = async (path: string, env: NodeJS.ProcessEnv): Promise<{ child: Ch
     })
     child.once('exit', (code) => reject(new Error(`${path} ended with ${code}`)))
   })
-  return { child, url }
+  // One that runs its server as a process of its own tells which.
+  return { child, url, pid: Number(/pid (\d+)/.exec(told)?.[1] ?? child.pid) }
 }
 
-const freshDatabase = async ({ adminUrl }: Postgres, name: string): Promise<string> => {
+export const freshDatabase = async ({ adminUrl }: Postgres, name: string): Promise<string> => {
   const admin = new pg.Client({ connectionString: adminUrl })
   await admin.connect()
   await admin.query(`drop database if exists ${name} with (force)`)
@@ -77,9 +89,11 @@ export const startDeck = async (postgres: Postgres, instances: number, topics: n
   }
   const children: ChildProcess[] = []
   const urls: string[] = []
+  const pids: number[] = []
   for (let i = 0; i < instances; i++) {
-    const { child, url } = await launch(`${root}dist/main.js`, env)
+    const { child, url, pid } = await launch(`${root}dist/main.js`, env)
     children.push(child)
+    pids.push(pid)
     urls.push(url)
   }
   const token = await makeTokens({ secret: jwtSecret }).sign({ sub: 'alice', role: 'user' }, 86_400)
@@ -92,11 +106,12 @@ export const startDeck = async (postgres: Postgres, instances: number, topics: n
   )
   await client.end()
   return {
-    name: instances === 1 ? 'Mission Deck' : `Mission Deck, ${instances} instances`,
+    name: names.deck,
     adapter: 'deck',
+    database,
     token,
     urls: urls.map((url) => url.replace('http', 'ws')),
-    pids: children.map(({ pid }) => pid ?? 0),
+    pids,
     topics: rows.map(({ id }) => `missions/${id}/chat/rafael`),
     stop: stopping(children),
   }
@@ -105,24 +120,27 @@ export const startDeck = async (postgres: Postgres, instances: number, topics: n
 /** A peer: a program under peers/ that takes any name for a topic. */
 export const startPeer = async (
   postgres: Postgres,
-  peer: 'socketio' | 'tutorial',
+  peer: Exclude<Plan['target'], 'deck'> | 'raw',
   instances: number,
   topics: number,
 ): Promise<Target> => {
   const database = await freshDatabase(postgres, `bench_${peer}`)
   const children: ChildProcess[] = []
   const urls: string[] = []
+  const pids: number[] = []
   for (let i = 0; i < instances; i++) {
-    const { child, url } = await launch(`${here}peers/${peer}.js`, { DATABASE_URL: database })
+    const { child, url, pid } = await launch(`${here}peers/${peer}.js`, { DATABASE_URL: database })
     children.push(child)
+    pids.push(pid)
     urls.push(url.replace('http', 'ws'))
   }
   return {
-    name: { socketio: 'Socket.IO + Postgres adapter', tutorial: 'INSERT + NOTIFY a message' }[peer],
-    adapter: peer,
+    name: peer === 'raw' ? 'ws alone' : names[peer],
+    adapter: peer === 'raw' ? 'tutorial' : peer,
+    database,
     token: '',
     urls,
-    pids: children.map(({ pid }) => pid ?? 0),
+    pids,
     topics: Array.from({ length: topics }, (_, n) => `room-${n}`),
     stop: stopping(children),
   }

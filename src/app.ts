@@ -17,6 +17,7 @@ import { healthRoutes } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
+import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
 import { makeServer, type LogTo } from './http/server.ts'
@@ -26,6 +27,7 @@ import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
+import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
@@ -70,6 +72,9 @@ export const buildApp = async (
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
   const instance = newInstanceName()
+  const meters = makeMeters()
+  const tally = makeTally()
+  const httpErrors = new Map<string, number>()
 
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
   const epochs = makeEpochs(() => sockets.close('epoch'))
@@ -103,6 +108,7 @@ export const buildApp = async (
       onFault: onError,
       audit,
       saw: epochs.saw,
+      observe: meters,
     },
   )
   const channels = makeChannels({
@@ -115,10 +121,23 @@ export const buildApp = async (
     unlisten: channels.unfollow,
     read: store.tailPages,
     heads: store.heads,
-    onPage: (topic, from, page) => hub.deliver(topic, from, page),
+    onPage(topic, from, page) {
+      hub.deliver(topic, from, page)
+      delivered()
+    },
     onError,
     pollEvery: limits.pollEvery,
   })
+  // What is delivered in a turn of the event loop is written at its end.
+  let deliveredAt: number | undefined
+  const delivered = (): void => {
+    if (deliveredAt !== undefined) return
+    deliveredAt = performance.now()
+    setImmediate(() => {
+      meters.write((performance.now() - (deliveredAt ?? 0)) / 1000)
+      deliveredAt = undefined
+    })
+  }
   const hub = makeHub({
     liveBytes: limits.outboxBytes / 2,
     pageBytes: limits.pageBytes,
@@ -182,7 +201,7 @@ export const buildApp = async (
   })
   http.setValidatorCompiler(validatorCompiler)
   http.setSerializerCompiler(() => (data) => JSON.stringify(data))
-  installErrors(http, explain)
+  installErrors(http, explain, httpErrors)
   takeJson(http)
   await installBrowserRules(http, config.allowedOrigins)
   await installDocs(http, version)
@@ -191,6 +210,7 @@ export const buildApp = async (
     const probe = ['/healthz', '/readyz'].includes(request.url)
     if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
   })
+  const ledger = makeLedger(limits.outboxTotalBytes, tally)
   const identify = makeIdentify(tokens, access.takeTicket, rates)
   const sockets = await installSockets(http, {
     identify,
@@ -203,7 +223,7 @@ export const buildApp = async (
       explain,
       leave: hub.leave,
       head: tail.head,
-      ledger: makeLedger(limits.outboxTotalBytes),
+      ledger,
       work,
       overloaded: () => http.isUnderPressure(),
     },
@@ -232,6 +252,19 @@ export const buildApp = async (
       ]
     },
   })
+  metricsRoute(http, meters, () => ({
+    sockets: sockets.count(),
+    seats: hub.seats(),
+    catching: hub.catching(),
+    topics: tail.stats().topics,
+    outboxBytes: ledger.waiting,
+    tally,
+    httpErrors,
+    writer: writer.stats(),
+    tail: tail.stats(),
+    listener: listener.stats(),
+    pools: database.pools,
+  }))
   pageRoute(http)
   serveOpenApi(http)
 

@@ -154,7 +154,18 @@ void t.test('every route has its row: in the matrix, or among those that need no
   )
   const withoutMission = ['GET /api/missions', 'POST /api/missions', 'POST /api/tickets']
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
-  const open = ['/', '/healthz', '/readyz', '/openapi.json', '/docs', '/docs/', '/docs/*', '/docs/json', '/docs/yaml']
+  const open = [
+    '/',
+    '/healthz',
+    '/readyz',
+    '/metrics',
+    '/openapi.json',
+    '/docs',
+    '/docs/',
+    '/docs/*',
+    '/docs/json',
+    '/docs/yaml',
+  ]
     .concat('/docs/static/index.html', '/docs/static/swagger-initializer.js')
     .map((path) => `GET ${path}`)
   t.strictSame(routes(), [...new Set([...rows, ...withoutMission, ...sockets, ...open])].sort())
@@ -162,7 +173,7 @@ void t.test('every route has its row: in the matrix, or among those that need no
   const documented = Object.entries(json['paths'] as Record<string, Json>).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
   )
-  const hidden = [...sockets, ...open].filter((route) => !/(healthz|readyz)$/.test(route))
+  const hidden = [...sockets, ...open].filter((route) => !/(healthz|readyz|metrics)$/.test(route))
   t.strictSame(
     documented.sort(),
     routes().filter((route) => !hidden.includes(route)),

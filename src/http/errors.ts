@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } from 'fastify'
+import { count } from '../live/tally.ts'
 import { toRefusal } from '../log/database.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 
@@ -59,7 +60,12 @@ export const refuseConnection = (error: { code?: string }, socket: Socket): void
   socket.destroySoon()
 }
 
-export const installErrors = (app: FastifyInstance, explain: Explain): void => {
-  app.setErrorHandler((error, _request, reply) => refuse(reply, explain(error)))
-  app.setNotFoundHandler((_request, reply) => refuse(reply, deny('not_found', 'there is no such route')))
+/** `told`: how many errors of each code. */
+export const installErrors = (app: FastifyInstance, explain: Explain, told: Map<string, number>): void => {
+  const tell = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
+    count(told, refusal.code)
+    return refuse(reply, refusal)
+  }
+  app.setErrorHandler((error, _request, reply) => tell(reply, explain(error)))
+  app.setNotFoundHandler((_request, reply) => tell(reply, deny('not_found', 'there is no such route')))
 }

@@ -12,7 +12,7 @@ import { makeBucket, type Bucket } from '../live/bucket.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { codeBlocksBytes } from '../protocol/blocks.ts'
-import { closeCodes, encodeError, encodeFrame } from '../protocol/frames.ts'
+import { closeCodes, encodeFrame } from '../protocol/frames.ts'
 import { messageChars } from '../protocol/rows.ts'
 import { jsonDepth } from '../protocol/text.ts'
 import { makeAllowed } from './browser.ts'
@@ -158,7 +158,7 @@ export const installSockets = async (
     subjects.set(sub, subject)
     // Before the first await, or frames are lost.
     socket.on('message', (data: Buffer, isBinary: boolean) => {
-      if (draining) session.push(encodeError(deny('unavailable', 'the server is restarting'), idOf(data)))
+      if (draining) session.refuse(deny('unavailable', 'the server is restarting'), idOf(data))
       else session.receive(data, isBinary)
     })
     sessions.add(session)
@@ -171,7 +171,7 @@ export const installSockets = async (
     if (mission === undefined || citizen === undefined) return
     const { after, epoch } = request.query as { after?: unknown; epoch?: unknown }
     if (after !== undefined && !(typeof after === 'string' && wholeNumber.test(after)))
-      return void session.push(encodeError(deny('bad_request', 'after is a seq')))
+      return session.refuse(deny('bad_request', 'after is a seq'))
     const frame = {
       type: 'subscribe',
       topic: `missions/${mission}/chat/${citizen}`,

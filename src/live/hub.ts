@@ -11,8 +11,8 @@ import { encode, makeReads, type Encoded, type ReadPage, type Reads } from './re
 /** What the hub needs of a session. */
 export type Receiver = {
   readonly actor: Actor
-  /** Sends frames that are encoded; false if the receiver can't take them (it is being closed then). */
-  send(frames: Buffer): boolean
+  /** Sends so many frames that are encoded; false if the receiver can't take them (it is being closed then). */
+  send(bytes: Buffer, frames: number): boolean
   /** Whether a frame of this size may go now; who only catches up leaves half of the outbox to what is live. */
   fits(bytes: number): boolean
   drained(): Promise<void>
@@ -53,6 +53,8 @@ export type Hub = {
   /** Rights as read at `asOf`; undefined for a mission that is gone. */
   setRights(mission: string, rights: MissionRights | undefined, asOf: number): void
   seats(): number
+  /** Of them, those that catch up. */
+  catching(): number
 }
 
 export const makeHub = (options: {
@@ -68,6 +70,7 @@ export const makeHub = (options: {
 }): Hub => {
   const missions = new Map<string, MissionState>()
   let seatCount = 0
+  let catchingCount = 0
 
   /** The rights that a page came with; with a mission's last event, those that its last row speaks of. */
   const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
@@ -119,7 +122,7 @@ export const makeHub = (options: {
     const first = page.events.findIndex(({ seq }) => seq > seat.cursor)
     seat.cursor = Math.max(seat.cursor, page.covered)
     if (first === -1) return true
-    return seat.receiver.send(first === 0 ? bytes : bytes.subarray(ends[first - 1]))
+    return seat.receiver.send(first === 0 ? bytes : bytes.subarray(ends[first - 1]), ends.length - first)
   }
 
   /** As much of it as the receiver has room for; false if the seat is gone. */
@@ -129,7 +132,7 @@ export const makeHub = (options: {
       if (seq <= seat.cursor) continue
       const frame = bytes.subarray(ends[i - 1] ?? 0, end)
       if (!seat.receiver.fits(frame.length)) return true
-      if (!seat.receiver.send(frame)) {
+      if (!seat.receiver.send(frame, 1)) {
         leave(seat)
         return false
       }
@@ -170,6 +173,12 @@ export const makeHub = (options: {
 
   const catchUp = async (room: Room, seat: Seat): Promise<void> => {
     seat.live = false
+    catchingCount++
+    await untilLive(room, seat)
+    catchingCount--
+  }
+
+  const untilLive = async (room: Room, seat: Seat): Promise<void> => {
     while (!seat.gone) {
       const target = options.cursor(seat.topic)
       if (target === undefined || seat.cursor >= target) {
@@ -245,5 +254,6 @@ export const makeHub = (options: {
     missions: () => [...missions.keys()],
     setRights,
     seats: () => seatCount,
+    catching: () => catchingCount,
   }
 }

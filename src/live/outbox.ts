@@ -6,15 +6,16 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import { frameSize, writeFrame, type Text } from '../protocol/frames.ts'
+import type { Tally } from './tally.ts'
 
 /** What all outboxes of a process share: what waits in them, in bytes, and those to be emptied at the turn's end. */
-export type Ledger = { waiting: number; readonly max: number; readonly due: (() => void)[] }
+export type Ledger = { waiting: number; readonly max: number; readonly due: (() => void)[]; readonly tally: Tally }
 
-export const makeLedger = (max: number): Ledger => ({ waiting: 0, max, due: [] })
+export const makeLedger = (max: number, tally: Tally): Ledger => ({ waiting: 0, max, due: [], tally })
 
 export type Outbox = {
-  /** Takes a text, or frames that are encoded; false if that would be too much, and nothing was taken. */
-  push(frame: Text | Buffer): boolean
+  /** Takes a text, or so many frames that are encoded; false if that would be too much, and nothing was taken. */
+  push(frame: Text | Buffer, frames?: number): boolean
   /** Whether a frame of this size would leave half of the bounds free, or nothing waits at all. */
   fits(bytes: number): boolean
   /** Hands what was pushed to the socket, now. */
@@ -100,13 +101,15 @@ export const makeOutbox = (socket: WebSocket, wire: Socket, maxBytes: number, le
     })
 
   return {
-    push(frame) {
+    push(frame, frames = 1) {
       if (!isOpen()) return true
       const size = Buffer.isBuffer(frame) ? frame.length : frameSize(frame)
       const waiting = wire.writableLength + keptBytes
       if (waiting > 0 && (waiting + size > maxBytes || waiting + size > ledger.max - ledger.waiting)) return false
       if (kept.length === 0) later(ledger, flush)
       kept.push({ frame, size })
+      ledger.tally.framesOut += frames
+      ledger.tally.bytesOut += size
       keptBytes += size
       if (keptBytes > atOnce) flush()
       else settle()

@@ -20,6 +20,7 @@ import {
 import { makeBucket, type Bucket } from './bucket.ts'
 import type { Receiver, Seat } from './hub.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
+import { count } from './tally.ts'
 import type { Work } from './work.ts'
 
 /** What a handler throws, or its promise is rejected with, is answered as an error. */
@@ -88,7 +89,10 @@ export class Session implements Receiver {
     this.bucket = makeBucket(framesPerSecond, framesBurst, performance.now())
     this.lastPing = performance.now() - Math.random() * pingEvery
     socket.on('pong', () => (this.lastPong = performance.now()))
-    socket.on('close', () => this.onClose())
+    socket.on('close', (code) => {
+      count(options.ledger.tally.closes, String(code))
+      this.onClose()
+    })
     // ws closes by itself (1007, 1009, a reset); its error says nothing that the close does not.
     socket.on('error', () => {})
   }
@@ -96,6 +100,9 @@ export class Session implements Receiver {
   /** Takes one message of the socket. */
   receive(data: Buffer, isBinary: boolean): void {
     if (this.closed) return
+    const { tally } = this.options.ledger
+    tally.framesIn++
+    tally.bytesIn += data.length
     if (isBinary) return this.close(closeCodes.protocol, 'text frames only')
     const now = performance.now()
     if (!this.bucket.take(now)) return this.close(closeCodes.rate, 'too many frames', 5)
@@ -103,14 +110,14 @@ export class Session implements Receiver {
     if (this.options.overloaded() && this.bucket.low(now)) return this.close(closeCodes.overloaded, 'overloaded', 5)
     const read = readFrame(data.toString('utf8'))
     if (read.type === 'bad') {
-      this.push(encodeError(read.refusal, read.id === undefined ? {} : { id: read.id }))
+      this.refuse(read.refusal, { id: read.id })
       if (++this.bad >= this.options.limits.badFrames) this.close(closeCodes.protocol, 'too many bad frames')
       return
     }
     this.bad = 0
     if (!this.allowance.take(now)) {
       const refusal = deny('rate_limited', 'too many frames of this subject', { retry_after: 1 })
-      return void this.push(encodeError(refusal, read.id === undefined ? {} : { id: read.id }))
+      return this.refuse(refusal, { id: read.id })
     }
     if (++this.pending >= this.options.limits.pending) this.socket.pause()
     this.run(this.options.handlers[read.type] as Handler, read.frame, read.id)
@@ -119,7 +126,7 @@ export class Session implements Receiver {
   private run(handler: Handler, frame: unknown, id: FrameId): void {
     this.options.work.begin()
     const refused = (error: unknown): void => {
-      this.push(encodeError(this.options.explain(error), id === undefined ? {} : { id }))
+      this.refuse(this.options.explain(error), { id })
       this.done()
     }
     try {
@@ -157,15 +164,21 @@ export class Session implements Receiver {
   }
 
   /** Sends one frame as its text, or any that are encoded. */
-  push(frame: Text | Buffer): boolean {
+  push(frame: Text | Buffer, frames = 1): boolean {
     if (this.closed) return false
-    if (this.outbox.push(frame)) return true
+    if (this.outbox.push(frame, frames)) return true
     this.close(closeCodes.slow, 'too slow')
     return false
   }
 
-  send(frames: Buffer): boolean {
-    return this.push(frames)
+  send(bytes: Buffer, frames: number): boolean {
+    return this.push(bytes, frames)
+  }
+
+  /** Tells an error. */
+  refuse(refusal: Refusal, members: { id?: FrameId; topic?: string } = {}): void {
+    count(this.options.ledger.tally.errors, refusal.code)
+    this.push(encodeError(refusal, members))
   }
 
   fits(bytes: number): boolean {
@@ -186,7 +199,7 @@ export class Session implements Receiver {
 
   ended(topic: string, refusal: Refusal): void {
     this.seats.delete(topic)
-    this.push(encodeError(refusal, { topic }))
+    this.refuse(refusal, { topic })
   }
 
   checkRoom(topic: string): void {

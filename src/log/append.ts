@@ -31,12 +31,16 @@ export type Entry = {
 /** A message's JSON text; `seen`: the key had been used, and this is what the first send saved. */
 export type Written = { seq: number; message: string; seen: boolean }
 
-/** An entry that waits for its answer. */
+/** An entry that waits for its answer, between its neighbours in the list of all that do. */
 export type Pending = {
+  before: Pending | undefined
+  after: Pending | undefined
   entry: Entry
   bytes: number
   mission: string
   citizen: string
+  /** when its request came, and when it is given up (performance.now) */
+  since: number
   due: number
   /** whether a call with it may have committed without our knowing */
   again: boolean
@@ -88,6 +92,7 @@ export const makeAppend = (
     onFault,
     audit,
     saw,
+    observe,
     stats,
   }: {
     /** this instance's name in hints */
@@ -101,6 +106,8 @@ export const makeAppend = (
     onFault: (error: unknown) => void
     audit: (line: Audited) => void
     saw: Epochs['saw']
+    /** for metrics: the messages of a batch; seconds from a request to its commit */
+    observe: { batch: (size: number) => void; commit: (seconds: number) => void }
     stats: { batches: number; entries: number }
   },
 ) => {
@@ -167,11 +174,13 @@ export const makeAppend = (
       for (const pending of live) pending.inFlight = false
     }
     stats.batches++
+    observe.batch(live.length)
     return found ? answer(live, topics, chats, found, asOf) : []
   }
 
   const answer = (live: Pending[], topics: string[], chats: number[], found: Outcome, asOf: number): Pending[] => {
     saw('stamp', found.stamp, asOf)
+    const now = performance.now()
     const others = new Map(((JSON.parse(found.others ?? '[]') ?? []) as Other[]).map((other) => [other.n, other]))
     const places = JSON.parse(found.places) as [number, string][]
     const pages = topics.map((): Event[] => [])
@@ -189,6 +198,7 @@ export const makeAppend = (
         events.push({ seq, event: 'message.created', data: message })
         note(pending, seq)
         stats.entries++
+        observe.commit((now - pending.since) / 1000)
         succeed(pending, { seq, message, seen: false })
       }
     }

@@ -24,6 +24,8 @@ export type Database = {
   writer: pg.Pool
   /** the tail's reads */
   tail: pg.Pool
+  /** all of them by name */
+  pools: Record<string, pg.Pool>
   /** configuration of a session-level connection (LISTEN, migrations, locks) */
   direct: pg.ClientConfig
   close(): Promise<void>
@@ -128,6 +130,7 @@ export const openDatabase = async (
     changes,
     writer,
     tail,
+    pools: { main, changes, writer, tail },
     direct: await config(directUrl, 'session'),
     close: async () => {
       await Promise.all([main.end(), changes.end(), writer.end(), tail.end()])

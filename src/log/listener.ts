@@ -17,6 +17,8 @@ export type Listener = {
   unlisten(channel: string): void
   /** Whether LISTEN holds as far as is known. */
   ready(): boolean
+  /** When the session that holds was opened (performance.now), and how many there have been. */
+  stats(): { since: number | undefined; sessions: number }
   close(): Promise<void>
 }
 
@@ -52,6 +54,8 @@ export const makeListener = (options: {
   const heard = new EventTarget()
   let heardAt = 0
   let up = false
+  let openedAt = 0
+  let sessions = 0
   let link: Link | undefined
 
   // One after the other, as a session takes them.
@@ -96,7 +100,8 @@ export const makeListener = (options: {
           listening.add(name)
         }
       signal.throwIfAborted()
-      heardAt = performance.now()
+      heardAt = openedAt = performance.now()
+      sessions++
       up = true
       return { subscriber, lost, fail, gone: gone.signal, cut }
     } catch (error) {
@@ -175,6 +180,7 @@ export const makeListener = (options: {
       void adjust(name)
     },
     ready: () => up,
+    stats: () => ({ since: up ? openedAt : undefined, sessions }),
     async close() {
       over.abort()
       up = false

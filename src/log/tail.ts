@@ -21,6 +21,8 @@ export type Tail = {
   saved(topic: string, from: number, page: Page): void
   /** Reads the heads of all followed topics, soon. */
   check(): void
+  /** Topics followed; reads, pages handed on, hints heard (lines), topics that only a look at the heads found further on. */
+  stats(): { topics: number; reads: number; pages: number; hints: number; found: number }
   close(): void
 }
 
@@ -53,13 +55,17 @@ export const makeTail = (options: {
   let checking = false
   let checkAgain = false
   let closed = false
+  const stats = { reads: 0, pages: 0, hints: 0, found: 0 }
 
-  const mark = (topic: string, seq: number): void => {
+  /** A topic is at least at a seq; true if that was not known. */
+  const mark = (topic: string, seq: number): boolean => {
     const state = followed.get(topic)
-    if (!state || seq <= state.cursor) return
+    if (!state || seq <= state.cursor) return false
+    const news = seq > state.head
     state.head = Math.max(state.head, seq)
     dirty.add(topic)
     void read()
+    return news
   }
 
   const take = (): { topic: string; after: number; state: Followed }[] => {
@@ -81,6 +87,7 @@ export const makeTail = (options: {
     if (page.covered <= from && page.events.length > 0) return
     const events = page.events.filter(({ seq }) => seq > from)
     state.cursor = Math.max(from, page.covered)
+    stats.pages++
     options.onPage(topic, from, { ...page, events })
   }
 
@@ -90,6 +97,7 @@ export const makeTail = (options: {
     while (dirty.size > 0 && !closed) {
       const asked = take()
       if (asked.length === 0) continue
+      stats.reads++
       try {
         const pages = await options.read(asked, rows, Math.ceil(bytesPerRead / asked.length))
         pages.forEach((page, i) => {
@@ -123,7 +131,7 @@ export const makeTail = (options: {
         const part = topics.slice(i, i + 5000)
         try {
           const heads = await options.heads(part)
-          part.forEach((topic, n) => mark(topic, heads[n] ?? 0))
+          part.forEach((topic, n) => mark(topic, heads[n] ?? 0) && stats.found++)
         } catch (error) {
           options.onError(error)
           // Not left to the next poll: whoever asked for this look has reason to think that hints were lost.
@@ -161,17 +169,20 @@ export const makeTail = (options: {
       for (const line of lines) {
         const space = line.indexOf(' ')
         const seq = Number(line.slice(0, space))
-        if (space > 0 && Number.isSafeInteger(seq)) mark(line.slice(space + 1), seq)
+        if (!(space > 0 && Number.isSafeInteger(seq))) continue
+        stats.hints++
+        mark(line.slice(space + 1), seq)
       }
     },
     saved(topic, from, page) {
       const state = followed.get(topic)
       if (!state) return
-      if (state.cursor !== from) return mark(topic, page.covered)
+      if (state.cursor !== from) return void mark(topic, page.covered)
       state.head = Math.max(state.head, page.head)
       hand(topic, state, page)
     },
     check: () => void check(),
+    stats: () => ({ topics: followed.size, ...stats }),
     close() {
       closed = true
       clearInterval(poll)

@@ -26,7 +26,8 @@ export type Writer = {
   append(entry: Entry, since?: number): Promise<Written>
   /** Resolves once nothing is waiting any more. */
   idle(): Promise<void>
-  stats(): { batches: number; entries: number }
+  /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has. */
+  stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number }
 }
 
 // How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic. A
@@ -40,11 +41,17 @@ const heldMemory = 30_000
 export const makeWriter = (
   pool: pg.Pool,
   limits: WriterLimits,
-  hooks: Pick<Parameters<typeof makeAppend>[1], 'origin' | 'onSaved' | 'onLost' | 'onFault' | 'audit' | 'saw'>,
+  hooks: Pick<
+    Parameters<typeof makeAppend>[1],
+    'origin' | 'onSaved' | 'onLost' | 'onFault' | 'audit' | 'saw' | 'observe'
+  >,
 ): Writer => {
   let queue: Pending[] = []
   const lanes = new Map<string, Pending[]>()
-  const waiting = new Set<Pending>()
+  // All that wait, in a list: a Set's tables, once old, would keep what they held alive until the next full collection.
+  let oldest: Pending | undefined
+  let newest: Pending | undefined
+  let waiting = 0
   // Topics that somebody held for longer than that, and when their next turn is.
   const held = new Map<string, number>()
   const byKey = new Map<string, Promise<Written>>()
@@ -58,9 +65,15 @@ export const makeWriter = (
   const settle = (pending: Pending): boolean => {
     if (pending.settled) return false
     pending.settled = true
-    waiting.delete(pending)
+    const { before, after } = pending
+    if (before) before.after = after
+    else oldest = after
+    if (after) after.before = before
+    else newest = before
+    pending.before = pending.after = undefined
+    waiting--
     bytes -= pending.bytes
-    if (waiting.size === 0) {
+    if (waiting === 0) {
       clearInterval(sweeper)
       sweeper = undefined
       for (const wake of idlers.splice(0)) wake()
@@ -77,7 +90,7 @@ export const makeWriter = (
   // Whatever hangs, an entry is answered: one whose fate is unknown says so if no key can tell it later.
   const sweep = (): void => {
     const now = performance.now()
-    for (const pending of waiting) {
+    for (let pending = oldest, next = oldest?.after; pending; pending = next, next = next?.after) {
       if (pending.due > now) continue
       const unknown = (pending.inFlight || pending.again) && pending.entry.key === null
       fail(pending, deny('unavailable', undefined, { retry_after: 1, ...(unknown ? { maybe: true as const } : {}) }))
@@ -183,14 +196,17 @@ export const makeWriter = (
     new Promise((resolve, reject) => {
       let size = 200 + entry.message.length * 2
       for (const { code, language } of entry.code_blocks ?? []) size += code.length * 2 + (language?.length ?? 0)
-      if (waiting.size >= limits.queue || bytes + size > limits.queueBytes)
+      if (waiting >= limits.queue || bytes + size > limits.queueBytes)
         return reject(overloaded('overloaded: too many messages are waiting'))
       const { mission, citizen } = topicParts(entry.topic)
       const pending: Pending = {
+        before: newest,
+        after: undefined,
         entry,
         bytes: size,
         mission,
         citizen: citizen ?? '',
+        since,
         due: since + limits.deadline,
         again: false,
         inFlight: false,
@@ -198,7 +214,10 @@ export const makeWriter = (
         resolve,
         reject,
       }
-      waiting.add(pending)
+      if (newest) newest.after = pending
+      else oldest = pending
+      newest = pending
+      waiting++
       bytes += size
       queue.push(pending)
       sweeper ??= setInterval(sweep, 100)
@@ -219,7 +238,7 @@ export const makeWriter = (
       written.then(forget, forget)
       return written
     },
-    idle: () => (waiting.size === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
-    stats: () => stats,
+    idle: () => (waiting === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
+    stats: () => ({ ...stats, waiting, bytes, lane: lanes.size }),
   }
 }

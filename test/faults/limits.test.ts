@@ -6,6 +6,7 @@ import t from 'tap'
 import { makeBucket } from '../../src/live/bucket.ts'
 import { makeHub, type Receiver } from '../../src/live/hub.ts'
 import { makeLedger, makeOutbox } from '../../src/live/outbox.ts'
+import { makeTally } from '../../src/live/tally.ts'
 import type { Page } from '../../src/protocol/rows.ts'
 import { alice, bob, closed, makeMission, startDeck, textsOf, until, type Client } from '../helper.ts'
 
@@ -190,7 +191,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
 })
 
 await t.test('all outboxes together are bounded: the fuller, the less each may leave unread', (t) => {
-  const ledger = makeLedger(1000)
+  const ledger = makeLedger(1000, makeTally())
   const closing: (() => void)[] = []
   const outboxes = Array.from({ length: 10 }, () => {
     const socket = {

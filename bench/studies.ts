@@ -1,0 +1,273 @@
+// What the table of workloads does not tell: the limits of the machine, SQL bulk writers, an instance beside a busy one,
+// growth with topics and subscribers, the price of a resume. Each prints what it found.
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import pg from 'pg'
+import { deck } from './adapters.ts'
+import { openWire } from './socket.ts'
+import { cpuOf, cpuOfFamily } from './system.ts'
+import { freshDatabase, startDeck, startPeer, type Postgres, type Target } from './targets.ts'
+import { openLoad } from './workloads.ts'
+
+const perSecond = (n: number, ms: number): string => `${Math.round((n * 1000) / ms).toLocaleString('en')}/s`
+const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
+const connect = async (connectionString: string): Promise<pg.Client> => {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  return client
+}
+
+/** INSERTs alone, sockets alone, JSON alone. */
+const limits = async (postgres: Postgres): Promise<string> => {
+  const database = await freshDatabase(postgres, 'bench_limits')
+  const pool = new pg.Pool({ connectionString: database, max: 10 })
+  await pool.query(`create table messages (id bigserial primary key, room text not null, text text not null, created_at timestamptz not null default now());
+    create index on messages (room, id)`)
+  const text = 'x'.repeat(200)
+  const inserts = async (clients: number, rows: number): Promise<string> => {
+    const end = performance.now() + 3000
+    const start = performance.now()
+    let written = 0
+    const one = async (): Promise<void> => {
+      while (performance.now() < end) {
+        await pool.query({
+          name: `insert ${rows}`,
+          text: `insert into messages (room, text) select $1, $2 from generate_series(1, ${rows})`,
+          values: ['room', text],
+        })
+        written += rows
+      }
+    }
+    await Promise.all(Array.from({ length: clients }, one))
+    return perSecond(written, performance.now() - start)
+  }
+  const lines = [
+    `INSERTs of one row, 10 clients: ${await inserts(10, 1)}`,
+    `INSERTs of 500 rows, 1 client: ${await inserts(1, 500)}`,
+  ]
+  await pool.end()
+  const target = await startPeer(postgres, 'raw', 1, 1)
+  const [url = ''] = target.urls
+  const [topic = ''] = target.topics
+  const load = await openLoad(
+    target,
+    postgres,
+    Array.from({ length: 1000 }, (_, n) => ({ url, topic, publishes: n === 0, listens: true })),
+  )
+  const f = await load.run({ rate: 20, bytes: 200, warm: 2, seconds: 5 })
+  await load.end()
+  await target.stop()
+  lines.push(
+    `ws alone, 1,000 subscribers, 20 messages/s: ${(f.server / f.deliveries).toFixed(1)} µs a delivery, p99 ${f.p99.toFixed(1)} ms`,
+  )
+  const message = JSON.stringify({ type: 'send', id: 1, topic: 'missions/x/chat/rafael', message: text })
+  const rounds = 200_000
+  const start = performance.now()
+  for (let i = 0; i < rounds; i++) JSON.stringify(JSON.parse(message))
+  lines.push(`JSON of a message, parsed and written: ${(((performance.now() - start) * 1000) / rounds).toFixed(2)} µs`)
+  return `Limits of the machine\n\n${lines.map((line) => `- ${line}`).join('\n')}`
+}
+
+const copy = async (postgres: Postgres): Promise<string> => {
+  const count = 100_000
+  const target = await startDeck(postgres, 1, 2)
+  const [topic = '', other = ''] = target.topics
+  const mission = topic.slice(9, 45)
+  const client = await connect(target.database)
+  const single = async (): Promise<number> => {
+    const times: number[] = []
+    for (let i = 0; i < 300; i++) {
+      const start = performance.now()
+      await client.query(
+        `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'rafael', 'user', 'one')`,
+        [other.slice(9, 45)],
+      )
+      times.push(performance.now() - start)
+    }
+    return median(times)
+  }
+  await single()
+  const before = await single()
+  let got = 0
+  let all = (): void => {}
+  const arrived = new Promise<void>((resolve) => (all = resolve))
+  const adapter = deck(target.token)
+  const { url, headers = {} } = adapter.door(target.urls[0] ?? '', 0)
+  const wire = await openWire(
+    url,
+    headers,
+    (chunk, start, end) => {
+      const { send } = adapter.join(chunk.toString('latin1', start, Math.min(end, start + 60)), 0, topic)
+      if (send) wire.send(send)
+      if (adapter.kind(chunk, start, end) === 'delivery' && ++got === count) all()
+    },
+    () => {},
+    (why) => process.stderr.write(`${why}\n`),
+  )
+  await delay(500)
+  const folder = await mkdtemp(join(tmpdir(), 'deck-bench-'))
+  await chmod(folder, 0o755)
+  const file = join(folder, 'rows')
+  const filling = 'x'.repeat(180)
+  const lines = Array.from({ length: count }, (_, n) => `${mission}\trafael\tuser\trow ${n} ${filling}\n`)
+  await writeFile(file, lines.join(''))
+  const into = async (table: string): Promise<number> => {
+    const start = performance.now()
+    await client.query(`copy ${table} (mission_id, citizen, sender, message) from '${file}'`)
+    return performance.now() - start
+  }
+  const start = performance.now()
+  const withTriggers = await into('chat_messages')
+  await arrived
+  const last = performance.now() - start
+  wire.close()
+  const after = await single()
+  // The same table, indexes and constraints, without triggers.
+  await client.query('create table bare (like chat_messages including all)')
+  const without = await into('bare')
+  await rm(folder, { recursive: true })
+  await client.end()
+  await target.stop()
+  return [
+    `COPY of ${count.toLocaleString('en')} rows: ${perSecond(count, withTriggers)} with the triggers, ${perSecond(count, without)} into the same table without;`,
+    `the last row was on a socket ${(last / 1000).toFixed(1)} s after the start, ${((last - withTriggers) / 1000).toFixed(1)} s after the COPY was over;`,
+    `a single INSERT took ${before.toFixed(2)} ms before and ${after.toFixed(2)} ms after (medians of 300)`,
+  ].join('\n')
+}
+
+/** CPU of an instance (ms a second) beside another one that is busy with 1,000 topics. */
+const beside = async (postgres: Postgres): Promise<string> => {
+  const target = await startDeck(postgres, 2, 1001)
+  const [a = '', b = ''] = target.urls
+  const [, second = 0] = target.pids
+  const [quiet = '', ...busy] = target.topics
+  const cpu = async (seconds: number): Promise<number> => {
+    const start = cpuOf([second])
+    await delay(seconds * 1000)
+    return (cpuOf([second]) - start) / 1000 / seconds
+  }
+  await delay(2000)
+  const idle = await cpu(6)
+  const load = await openLoad(
+    target,
+    postgres,
+    busy.map((topic) => ({ url: a, topic, publishes: true, listens: true })),
+  )
+  const during = async (): Promise<{ used: number; rate: number }> => {
+    const run = load.run({ rate: 3000, bytes: 200, warm: 1, seconds: 6 })
+    await delay(1000)
+    const used = await cpu(5)
+    const f = await run
+    return { used, rate: f.messages / f.seconds }
+  }
+  const nobody = await during()
+  const reader = await openLoad(target, postgres, [{ url: b, topic: quiet, publishes: false, listens: true }])
+  const one = await during()
+  await reader.end()
+  const all = await openLoad(
+    target,
+    postgres,
+    busy.map((topic) => ({ url: b, topic, publishes: false, listens: true })),
+  )
+  const everything = await during()
+  await all.end()
+  await load.end()
+  await target.stop()
+  return [
+    `An instance beside one with 1,000 busy topics (${Math.round(one.rate).toLocaleString('en')} messages/s), ms of CPU a second:`,
+    `${idle.toFixed(1)} while nothing happens anywhere; ${nobody.used.toFixed(1)} beside it, without sockets;`,
+    `${one.used.toFixed(1)} with one socket that follows a quiet topic; ${everything.used.toFixed(1)} with sockets that follow all 1,000`,
+  ].join('\n')
+}
+
+const growth = async (postgres: Postgres): Promise<string> => {
+  const lines: string[] = []
+  const measure = async (
+    sockets: (target: Target) => Parameters<typeof openLoad>[2],
+    topics: number,
+    rate: number,
+  ): Promise<string> => {
+    const target = await startDeck(postgres, 1, topics)
+    const load = await openLoad(target, postgres, sockets(target))
+    const f = await load.run({ rate, bytes: 200, warm: 3, seconds: 6 })
+    await load.end()
+    await target.stop()
+    return `${(f.server / f.deliveries).toFixed(1)} µs of server and ${(f.postgres / f.deliveries).toFixed(1)} of Postgres a delivery (${Math.round(f.deliveries / f.seconds).toLocaleString('en')}/s, lost ${f.lost})`
+  }
+  for (const topics of [10, 100, 1000, 10_000])
+    lines.push(
+      `${topics.toLocaleString('en')} topics, a subscriber each, 2,000 messages/s: ${await measure(
+        ({ urls: [url = ''], topics }) => topics.map((topic) => ({ url, topic, publishes: true, listens: true })),
+        topics,
+        2000,
+      )}`,
+    )
+  for (const [subscribers, rate] of [
+    [1, 2000],
+    [10, 1000],
+    [100, 200],
+    [1000, 20],
+  ] as const)
+    lines.push(
+      `1 topic, ${subscribers.toLocaleString('en')} subscribers, ${rate.toLocaleString('en')} messages/s: ${await measure(
+        ({ urls: [url = ''], topics: [topic = ''] }) =>
+          Array.from({ length: subscribers }, (_, n) => ({ url, topic, publishes: n === 0, listens: true })),
+        1,
+        rate,
+      )}`,
+    )
+  return `Growth\n\n${lines.map((line) => `- ${line}`).join('\n')}`
+}
+
+/** A resume after 100 missed messages, in a short and in a long chat. */
+const resume = async (postgres: Postgres): Promise<string> => {
+  const target = await startDeck(postgres, 1, 2)
+  const client = await connect(target.database)
+  const lines: string[] = []
+  for (const [i, length] of [1000, 100_000].entries()) {
+    const topic = target.topics[i] ?? ''
+    await client.query(
+      `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'rafael', 'user', repeat('x', 200) from generate_series(1, $2)`,
+      [topic.slice(9, 45), length],
+    )
+    for (const missed of [10, 100, 1000]) {
+      const rounds = Math.min(200, 20_000 / missed)
+      const used = { server: cpuOf(target.pids), postgres: cpuOfFamily(postgres.pid) }
+      const times: number[] = []
+      for (let round = 0; round < rounds; round++) {
+        const start = performance.now()
+        let got = 0
+        let all = (): void => {}
+        const arrived = new Promise<void>((resolve) => (all = resolve))
+        const adapter = deck(target.token)
+        const { url, headers = {} } = adapter.door(target.urls[0] ?? '', 0)
+        const wire = await openWire(
+          url,
+          headers,
+          (chunk, from, to) => {
+            if (chunk.toString('latin1', from, from + 17) === '{"type":"welcome"')
+              wire.send([JSON.stringify({ type: 'subscribe', id: 0, topic, after: length - missed })])
+            if (adapter.kind(chunk, from, to) === 'delivery' && ++got === missed) all()
+          },
+          () => {},
+          () => {},
+        )
+        await arrived
+        times.push(performance.now() - start)
+        wire.close()
+      }
+      const server = (cpuOf(target.pids) - used.server) / rounds
+      const ofPostgres = (cpuOfFamily(postgres.pid) - used.postgres) / rounds
+      lines.push(
+        `${missed.toLocaleString('en')} missed of ${length.toLocaleString('en')}: ${median(times).toFixed(1)} ms, ${Math.round(server)} µs of server and ${Math.round(ofPostgres)} of Postgres`,
+      )
+    }
+  }
+  await client.end()
+  await target.stop()
+  return `A resume, from the connection to the last message\n\n${lines.map((line) => `- ${line}`).join('\n')}`
+}
+
+export const studies: Record<string, (postgres: Postgres) => Promise<string>> = { limits, copy, beside, growth, resume }
