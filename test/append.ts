@@ -47,7 +47,13 @@ export const append = async (client: Client, entries: Entry[], wait = 0): Promis
   const next = places.map(([head]) => head)
   return entries.map((entry, i) => {
     const other = others.find(({ n }) => n === i + 1)
-    if (other) return { outcome: other.outcome, seq: other.seq, created_at: other.created_at, saved: other.saved }
+    if (other)
+      return {
+        outcome: other.outcome,
+        seq: other.seq ?? null,
+        created_at: other.created_at ?? null,
+        saved: other.saved ?? null,
+      }
     const chat = topics.indexOf(topicOf(entry))
     const seq = (next[chat] ?? 0) + 1
     next[chat] = seq

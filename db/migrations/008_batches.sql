@@ -9,8 +9,7 @@ create or replace function deck.hint_channel(topic text) returns text language s
 
 -- "Topic T is at least at n", as lines of "n T": a hint, never the message itself. The first line is the instance whose batch
 -- it is ('' for other writers): it knows what it wrote. 70 lines keep a payload under 8,000 bytes.
-create or replace function deck.hint(origin text, topics text[], seqs bigint[]) returns void language plpgsql
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+create or replace function deck.hint(origin text, topics text[], seqs bigint[]) returns void language plpgsql as $$
 begin
   perform pg_notify(channel, origin || string_agg(E'\n' || seq || ' ' || topic, ''))
   from (
@@ -49,16 +48,18 @@ set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 #variable_conflict use_column
 declare
-  wanted constant uuid[] := array(select distinct substr(t, 10, 36)::uuid from unnest(topics) as t order by 1);
   free   uuid[];                             -- missions whose key share we hold
   held   text[];                             -- topics whose head we hold, and their floors
   floors bigint[];
   moment timestamp;
+  known  integer[] := '{}';                  -- entries that were saved before
+  before json;
 begin
   if wait > 0 then
     perform set_config('lock_timeout', wait::text, true);
     select array_agg(id) into free from (
-      select id from public.missions where id = any (wanted) order by id for key share) x;
+      select id from public.missions where id = any (array(select substr(t, 10, 36)::uuid from unnest(save_messages.topics) t))
+      order by id for key share) x;
     insert into deck.heads (topic)
     select t from unnest(save_messages.topics) t where substr(t, 10, 36)::uuid = any (free) order by t collate "C"
     on conflict do nothing;
@@ -67,16 +68,47 @@ begin
       where topic = any (save_messages.topics) and substr(topic, 10, 36)::uuid = any (free)
       order by topic for update) x;
   else
-    select array_agg(id) into free from (
-      select id from public.missions where id = any (wanted) order by id for key share skip locked) x;
-    select array_agg(topic), array_agg(floor) into held, floors from (
+    with m as materialized (
+      select id from public.missions where id = any (array(select substr(t, 10, 36)::uuid from unnest(save_messages.topics) t))
+      order by id for key share skip locked),
+    mine as materialized (select array_agg(id) as free from m)
+    select (select mine.free from mine), array_agg(topic), array_agg(floor) into free, held, floors from (
       select topic, floor from deck.heads
-      where topic = any (save_messages.topics) and substr(topic, 10, 36)::uuid = any (free)
+      where topic = any (save_messages.topics) and substr(topic, 10, 36)::uuid = any ((select mine.free from mine)::uuid[])
       order by topic for update skip locked) x;
   end if;
 
-  -- A later statement than the locks, so that it sees what the former holders committed.
+  -- Later statements than the locks, so that they see what the former holders committed.
   moment := clock_timestamp() at time zone 'utc';
+  if keys is not null or save_messages.again is not null then
+    select array_agg(n::integer), json_agg(json_build_object(
+        'n', n, 'outcome', case when seq is null then 'cleared' else 'seen' end,
+        'seq', seq, 'created_at', deck.iso(created_at), 'saved', saved))
+      into known, before
+    from (
+      select e.n, k.*
+      from rows from (unnest(chats), unnest(ids), unnest(authors), unnest(keys), unnest(save_messages.again))
+        with ordinality as e (chat, id, author, key, again, n)
+      cross join lateral (select t as topic, substr(t, 10, 36)::uuid as mission, substr(t, 52) as citizen from (select topics[e.chat] as t) x) p
+      left join lateral (
+        select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
+                 'message', s.message, 'code_blocks', s.code_blocks) as saved
+        from public.chat_messages s
+        where s.id = coalesce(
+          (select s.id from public.chat_messages s
+           where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(p.mission, p.citizen, e.author, e.key)
+             and s.key is not null and s.seq is not null),
+          case when e.again then e.id end)
+        limit 1
+      ) k on true
+      where p.topic = any (held) and (k.seq is not null or exists (
+        select from deck.cleared_keys c
+        where c.mission_id = p.mission and c.citizen = p.citizen and c.author = coalesce(e.author, '') and c.key = e.key
+          and c.cleared_at > moment - interval '24 hours'))
+    ) x;
+    known := coalesce(known, '{}');
+  end if;
+
   perform set_config('deck.numbering', 'on', true);
   with
     place as materialized (
@@ -91,59 +123,43 @@ begin
         order by seq desc limit 1) c on h.topic is not null
       left join lateral (select seq, at from deck.events where topic = h.topic order by seq desc limit 1) e on true
     ),
-    entry as materialized (
-      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.by, p.mission, p.citizen, p.head, p.at,
-        k.seq as seen_seq, k.created_at as seen_at, k.saved,
-        case
-          when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone'
-          when p.head is null then 'busy'
-          when k.seq is not null then 'seen'
-          when e.key is not null and exists (
-            select from deck.cleared_keys c
-            where c.mission_id = p.mission and c.citizen = p.citizen and c.author = coalesce(e.author, '') and c.key = e.key
-              and c.cleared_at > moment - interval '24 hours') then 'cleared'
-        end as outcome
-      from rows from (unnest(chats), unnest(ids), unnest(senders), unnest(authors), unnest(assigned), unnest(messages),
-          unnest(blocks), unnest(keys), unnest(save_messages.again), unnest(bys))
-        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, again, by, n)
-      join place p on p.n = e.chat
-      left join lateral (
-        select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
-                 'message', s.message, 'code_blocks', s.code_blocks) as saved
-        from public.chat_messages s
-        where s.id = coalesce(
-          (select s.id from public.chat_messages s
-           where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(p.mission, p.citizen, e.author, e.key)
-             and s.key is not null and s.seq is not null),
-          case when e.again then e.id end)
-        limit 1
-      ) k on e.key is not null or e.again
-    ),
     inserted as (
       insert into public.chat_messages as i
         (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
-      select id, mission, citizen, sender, author, message, blocks::jsonb, key, at,
-             head + row_number() over (partition by chat order by n), at
-      from entry where outcome is null
-    ),
-    noted as (
-      insert into deck.audit (action, actor, mission_id, detail)
-      select 'message.as', by, mission,
-             jsonb_build_object('citizen', citizen, 'seq', seq, 'sender', sender, 'author', author)
-      from (select e.*, head + row_number() over (partition by chat order by n) as seq
-            from entry e where outcome is null and bys is not null) x
-      where by is not null
-    ),
-    saved as (select chat, count(*) as count from entry where outcome is null group by chat)
+      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, p.at,
+             p.head + row_number() over (partition by e.chat order by e.n), p.at
+      from rows from (unnest(chats), unnest(ids), unnest(senders), unnest(authors), unnest(assigned), unnest(messages),
+          unnest(blocks), unnest(keys))
+        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, n)
+      join place p on p.n = e.chat
+      where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to) and e.n <> all (known)
+      returning mission_id, citizen, seq
+    )
   select
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
-    (select json_agg(json_build_object('n', e.n, 'outcome', e.outcome, 'seq', e.seen_seq, 'created_at', deck.iso(e.seen_at), 'saved', e.saved))
-     from entry e where e.outcome is not null)
+    (select json_agg(json_build_object('n', e.n, 'outcome',
+        case when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone' else 'busy' end))
+     from rows from (unnest(chats), unnest(assigned)) with ordinality as e (chat, assigned, n)
+     join place p on p.n = e.chat
+     where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (known)),
+    deck.hint(save_messages.origin, array_agg(topic), array_agg(seq))
     into places, others
-  from deck.hint(save_messages.origin,
-    array(select p.topic from saved s join place p on p.n = s.chat order by p.n),
-    array(select p.head + s.count from saved s join place p on p.n = s.chat order by p.n));
+  from (
+    select 'missions/' || mission_id || '/chat/' || citizen as topic, max(seq) as seq from inserted group by mission_id, citizen
+  ) x;
   perform set_config('deck.numbering', 'off', true);
+  if before is not null then
+    others := case when others is null then before else (before::jsonb || others::jsonb)::json end;
+  end if;
+
+  if bys is not null then
+    insert into deck.audit (action, actor, mission_id, detail)
+    select 'message.as', e.by, m.mission_id,
+           jsonb_build_object('citizen', m.citizen, 'seq', m.seq, 'sender', m.sender, 'author', m.author)
+    from unnest(ids, bys) with ordinality as e (id, by, n)
+    cross join lateral (select * from public.chat_messages where id = e.id limit 1) m
+    where e.by is not null and e.n <> all (known);
+  end if;
 end $$;
 
 -- The same as a transaction of its own; and then, looked up after the commit, as what was written is to be read by no right
