@@ -152,7 +152,7 @@ export const workloads: Record<string, { title: string; run(start: Start, postgr
         const before = await openLoad(target, postgres, idle(target).slice(0, 20))
         const memory = memoryOf(target.pids[0] ?? 0)
         const load = await openLoad(target, postgres, idle(target))
-        await delay(3000)
+        await delay(20_000)
         const grown = memoryOf(target.pids[0] ?? 0) - memory
         const f = await load.run({ rate: 1, bytes, warm: 0, seconds: 1 })
         await Promise.all([load.end(), before.end()])

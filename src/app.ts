@@ -20,6 +20,7 @@ import { installRateLimits } from './http/limits.ts'
 import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
+import { makeStreams } from './http/replay.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
@@ -38,6 +39,7 @@ import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
+import { makeReplay } from './log/replay.ts'
 import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
@@ -184,14 +186,14 @@ export const buildApp = async (
   // A socket's request is answered when the socket ends.
   const isRequest = ({ headers }: FastifyRequest): boolean => headers.upgrade === undefined
   http.addHook('onRequest', async (request, reply) => {
-    if (isRequest(request)) work.begin()
+    if (isRequest(request)) {
+      work.begin()
+      // Also where nobody waits for the answer any more.
+      reply.raw.once('close', work.end)
+    }
     if (!draining) return
     reply.header('connection', 'close')
     if (request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
-  })
-  http.addHook('onResponse', (request, _reply, done) => {
-    if (isRequest(request)) work.end()
-    done()
   })
   await http.register(underPressure, {
     maxEventLoopDelay: limits.eventLoopDelay,
@@ -232,7 +234,9 @@ export const buildApp = async (
     askForToken(api, identify)
     ticketRoutes(api, access)
     missionRoutes(api, changes)
-    chatRoutes(api, { changes, missions, history: makeHistory(database.main), writer })
+    const replay = makeReplay(database.main)
+    const streams = makeStreams(api, { replay, holds: tokens.holds, patience: limits.silence })
+    chatRoutes(api, { changes, missions, history: makeHistory(database.main), streams, writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
     done()

@@ -16,7 +16,7 @@ export const installBrowserRules = async (app: FastifyInstance, origins: Readonl
     origin: (origin, answer) => answer(null, origin !== undefined && allowed(origin)),
     methods: ['GET', 'POST', 'PATCH', 'DELETE'],
     allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id'],
-    exposedHeaders: ['etag', 'retry-after'],
+    exposedHeaders: ['etag', 'retry-after', 'deck-last-seq', 'deck-epoch'],
     // Ten minutes between two preflights of a page.
     maxAge: 600,
   })

@@ -12,7 +12,8 @@ import { Message, NewMessage } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
-import { json, Limit } from './output.ts'
+import { json, Limit, lines, preferred } from './output.ts'
+import type { Streams } from './replay.ts'
 
 const seq = (description: string) =>
   Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description }))
@@ -30,6 +31,15 @@ const History = Type.Object({
   has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
   epoch: Type.String({ description: 'another one: drop what you hold' }),
 })
+const Histories = {
+  description:
+    'a page or, with Accept: application/x-ndjson, every message up to the head, one a line, in ascending seq',
+  headers: {
+    'Deck-Last-Seq': Type.Integer({ description: 'of a stream: last_seq when it began, up to which it goes' }),
+    'Deck-Epoch': Type.String({ description: 'of a stream: epoch' }),
+  },
+  content: { 'application/json': { schema: History }, [lines]: { schema: Message } },
+}
 const Channels = Type.Object({
   channels: Type.Array(
     Type.Object({
@@ -42,8 +52,9 @@ const Channels = Type.Object({
 
 export const chatRoutes = (
   app: FastifyInstance,
-  { changes, missions, history, writer }: { changes: Changes; missions: Missions; history: History; writer: Writer },
+  parts: { changes: Changes; missions: Missions; history: History; streams: Streams; writer: Writer },
 ): void => {
+  const { changes, missions, history, streams, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get(
@@ -58,11 +69,28 @@ export const chatRoutes = (
 
   app.get<{ Querystring: Static<typeof HistoryQuery> }>(
     chat,
-    { schema: describe('chat', 'History', ['mission', 'citizen'], { 200: History }, { querystring: HistoryQuery }) },
+    {
+      schema: describe(
+        'chat',
+        'History: a page, or all of it as a stream',
+        ['mission', 'citizen'],
+        { 200: Histories },
+        {
+          querystring: HistoryQuery,
+          description:
+            'With `Accept: application/x-ndjson` every message is streamed, bounded by `after` and `before`; `limit` is ' +
+            'refused. A connection that is reset in between means that messages are missing: ask again, `after` the last one.',
+        },
+      ),
+    },
     async (request, reply) => {
       const { mission: ref, citizen } = named(request)
-      const { limit = 50, ...bounds } = request.query
-      const { mission, ...page } = await history.page(ref, citizen, { limit, ...bounds })
+      const { limit, ...bounds } = request.query
+      if (preferred(request, lines) === lines) {
+        if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
+        return streams(request, reply, ref, citizen, bounds)
+      }
+      const { mission, ...page } = await history.page(ref, citizen, { limit: limit ?? 50, ...bounds })
       allow(actorOf(request), 'read', mission)
       return json(reply, JSON.stringify(page))
     },

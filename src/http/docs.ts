@@ -22,12 +22,19 @@ const paths: Record<string, TSchema> = {
   run: Type.String({ description: "the run's UUID" }),
 }
 
+/** An answer that comes in several forms, by media type. */
+export type Forms = {
+  description: string
+  headers?: Record<string, TSchema>
+  content: Record<string, { schema: TSchema }>
+}
+
 /** A route's schema; `answers` are its successful answers by status, every error has the one form. */
 export const describe = (
   tag: string,
   summary: string,
   path: (keyof typeof paths)[],
-  answers: Record<number, TSchema>,
+  answers: Record<number, TSchema | Forms>,
   more: Pick<FastifySchema, 'body' | 'querystring' | 'headers'> & { description?: string } = {},
 ): FastifySchema => ({
   tags: [tag],

@@ -1,5 +1,5 @@
 // What goes out by HTTP, and what pages have in common.
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import Type from 'typebox'
 
 /** Sends JSON text as it is: rows come from the database already formed. */
@@ -7,3 +7,19 @@ export const json = (reply: FastifyReply, text: string): FastifyReply =>
   reply.type('application/json; charset=utf-8').send(text)
 
 export const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 500, default: 50, description: 'rows a page' }))
+
+/** One JSON object a line. */
+export const lines = 'application/x-ndjson'
+
+/** Which of our forms a request prefers, the first of equals; any form is JSON, and so is none that we have. */
+export const preferred = ({ headers: { accept = '' } }: FastifyRequest, ...forms: string[]): string => {
+  const json = 'application/json'
+  let best = { form: json, quality: 0 }
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...params] = range.split(';').map((part) => part.trim())
+    const form = forms.includes(type) ? type : [json, 'application/*', '*/*'].includes(type) ? json : undefined
+    const quality = Number(params.find((param) => param.startsWith('q='))?.slice(2) ?? 1)
+    if (form && quality > best.quality) best = { form, quality }
+  }
+  return best.form
+}

@@ -28,6 +28,7 @@ export type Outbox = {
 const atOnce = 64 * 1024
 
 /** `wire` is what the WebSocket stands on; nothing of what is written here is compressed or masked. */
+const nothing = Buffer.alloc(0)
 type Kept = { frame: Text | Buffer; size: number }
 
 // What is small is put together in one buffer for all; the socket takes it at once, or keeps it and there is a new one.
@@ -68,21 +69,23 @@ export const makeOutbox = (socket: WebSocket, wire: Socket, maxBytes: number, le
     keptBytes = 0
     const [first] = frames
     if (!isOpen() || !first) return settle()
-    if (frames.length === 1 && Buffer.isBuffer(first.frame)) wire.write(first.frame, settle)
+    if (frames.length === 1 && Buffer.isBuffer(first.frame)) wire.write(first.frame)
     else if (bytes <= atOnce) {
       join(frames, scratch)
-      wire.write(scratch.subarray(0, bytes), settle)
+      wire.write(scratch.subarray(0, bytes))
       if (wire.writableLength > 0) scratch = Buffer.allocUnsafeSlow(atOnce)
     } else {
       wire.cork()
       for (const each of frames) {
         let buffer = each.frame
         if (!Buffer.isBuffer(buffer)) join([each], (buffer = Buffer.allocUnsafe(each.size)))
-        wire.write(buffer, settle)
+        wire.write(buffer)
       }
       wire.uncork()
     }
     settle()
+    // Most writes are over by now; of another one is told when it is.
+    if (wire.writableLength > 0) wire.write(nothing, settle)
   }
 
   let draining: Promise<void> | undefined

@@ -93,8 +93,6 @@ export class Session implements Receiver {
       count(options.ledger.tally.closes, String(code))
       this.onClose()
     })
-    // ws closes by itself (1007, 1009, a reset); its error says nothing that the close does not.
-    socket.on('error', () => {})
   }
 
   /** Takes one message of the socket. */

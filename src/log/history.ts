@@ -28,10 +28,14 @@ export const makeHistory = (main: pg.Pool) => {
         MissionColumns & { head: number; epoch: string; found: number | null } & (MessageColumns | { seq: null })
       >({
         name: forward ? 'history-after' : 'history-before',
+        // Offset 0 keeps epoch and head from being moved among the columns, and computed for each row.
         text: `
-          select m.id as mission_id, m.number, m.assigned_to, deck.epoch() as epoch, c.*,
-            ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
+          select m.id as mission_id, m.number, m.assigned_to, h.*, c.*
           from ${missionByRef} m
+          cross join lateral (
+            select deck.epoch() as epoch, ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
+            offset 0
+          ) h
           left join lateral (
             select s.* from (
               select u.*, (count(*) over ())::integer as found, v.size,

@@ -48,6 +48,8 @@ export const missionByRef = `(
 export const refValues = (ref: MissionRef): [string | null, number | null] =>
   'id' in ref ? [ref.id, null] : [null, ref.number]
 
+// What is the same for many rows stands in a subquery of its own with `offset 0`: without it, it is computed for each of them
+// (a page of 100 messages took 1.6 ms of Postgres instead of 0.6).
 /** Where a topic stands: the greatest seq in its log, or given to rows that are gone; the arguments are SQL. */
 export const headOf = (topic: string, mission: string, citizen: string): string => `greatest(0,
   (select floor from deck.heads where topic = ${topic}),
@@ -70,7 +72,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
           t.run is null or exists (select from test_runs r where r.id = t.run and r.mission_id = m.id) as exists
         from unnest($1::uuid[], $2::integer[], $3::text[], $4::uuid[], $5::text[])
             with ordinality as t (id, number, suffix, run, citizen, n)
-        cross join (select deck.epoch() as epoch) e
+        cross join (select deck.epoch() as epoch offset 0) e
         left join lateral (
           select * from missions where id = t.id union all select * from missions where number = t.number) m on true
         order by t.n`,
@@ -110,10 +112,10 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     >({
       name: 'pages',
       text: `
-        select t.n, m.id as mission_id, m.number, m.assigned_to, e.stamp,
-          ${headOf('t.topic', 't.mission', 't.citizen')} as head, r.*
+        select t.n, m.id as mission_id, m.number, m.assigned_to, e.stamp, h.head, r.*
         from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
         cross join (select ${stamp} as stamp) e
+        cross join lateral (select ${headOf('t.topic', 't.mission', 't.citizen')} as head offset 0) h
         left join missions m on m.id = t.mission
         left join lateral (
           select s.* from (
@@ -201,7 +203,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
         name: 'heads',
         text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq, e.epoch
                from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
-               cross join (select deck.epoch() as epoch) e
+               cross join (select deck.epoch() as epoch offset 0) e
                order by t.n`,
         values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
       })

@@ -1,0 +1,162 @@
+// What reading costs: a page of 50 messages in a table of 1,000 rows and in one of HISTORY_ROWS (10,000,000), and the replay
+// of a whole chat of HISTORY_REPLAY (500,000) messages by NDJSON. Its Postgres is its own, and removed afterwards.
+import { randomInt } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { Agent, get, type IncomingMessage } from 'node:http'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { startEmbedded } from '../src/log/embedded.ts'
+import { cpuOf, cpuOfFamily, memoryOf } from './system.ts'
+import { pidOfPostgres, startDeck, type Postgres, type Target } from './targets.ts'
+
+const rows = Number(process.env['HISTORY_ROWS'] ?? 10_000_000)
+const replayed = Number(process.env['HISTORY_REPLAY'] ?? 500_000)
+const requests = Number(process.env['HISTORY_REQUESTS'] ?? 1000)
+const perChat = 1000
+const citizens = ['rafael', 'sofia', 'emma', 'leo', 'ida', 'noah', 'mila', 'finn', 'lena', 'jonas']
+const few = 1000
+
+const print = (line: string): void => void process.stdout.write(`${line}\n`)
+const timed = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+  const since = performance.now()
+  await work()
+  print(`   ${what}: ${((performance.now() - since) / 1000).toFixed(1)} s`)
+}
+
+/** Does its work without the table's indexes, and builds them again: twice as fast for millions of rows. */
+const withoutIndexes = async (admin: pg.Client, work: () => Promise<void>): Promise<void> => {
+  const { rows } = await admin.query<{ indexname: string; indexdef: string }>(
+    `select indexname, indexdef from pg_indexes where tablename = 'chat_messages' and indexname <> 'chat_messages_pkey'`,
+  )
+  await admin.query('alter table chat_messages drop constraint chat_messages_pkey')
+  for (const { indexname } of rows) await admin.query(`drop index ${indexname}`)
+  await work()
+  await admin.query(`set maintenance_work_mem = '512MB'`)
+  for (const { indexdef } of rows) await admin.query(indexdef)
+  await admin.query('alter table chat_messages add primary key (id)')
+  await admin.query('analyze chat_messages')
+}
+
+/** Messages 1 to `per` of every citizen's chat in some missions, in the order in which busy chats would have been written. */
+const fill = async (
+  admin: pg.Client,
+  missions: string[],
+  names: string[],
+  per: number,
+  bytes: number,
+): Promise<void> => {
+  // Numbered as the database would have: replica is what lets a seq be given.
+  await admin.query('set session_replication_role = replica')
+  await admin.query(
+    `insert into chat_messages (mission_id, citizen, sender, author, message, seq, at)
+     select m, c, 'user', 'alice', rpad('message ' || s || ' of many: ', $4, 'lorem ipsum dolor sit amet '), s, now() at time zone 'utc'
+     from generate_series(1, $3::integer) s, unnest($1::uuid[]) m, unnest($2::text[]) c`,
+    [missions, names, per, bytes],
+  )
+  await admin.query(
+    `insert into deck.heads (topic)
+     select 'missions/' || m || '/chat/' || c from unnest($1::uuid[]) m, unnest($2::text[]) c on conflict do nothing`,
+    [missions, names],
+  )
+  await admin.query('set session_replication_role = origin')
+  await admin.query('vacuum analyze chat_messages, deck.heads')
+}
+
+const open = (target: Target, agent: Agent, path: string, accept: string): Promise<IncomingMessage> =>
+  new Promise((resolve, reject) => {
+    const url = `${target.urls[0]?.replace('ws', 'http')}/api/${path}`
+    get(url, { agent, headers: { authorization: `Bearer ${target.token}`, accept } }, resolve).on('error', reject)
+  })
+
+const pages = async (target: Target, postgres: Postgres, chats: string[]): Promise<void> => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const middle = (): number => randomInt(100, perChat - 100)
+  const queries = { newest: () => '', before: () => `?before=${middle()}`, after: () => `?after=${middle()}` }
+  const one = async (query: string): Promise<number> => {
+    const since = performance.now()
+    const response = await open(target, agent, `${chats[randomInt(chats.length)]}${query}`, 'application/json')
+    let text = ''
+    for await (const chunk of response.setEncoding('utf8')) text += chunk as string
+    const { messages } = JSON.parse(text) as { messages: unknown[] }
+    if (messages.length !== 50) throw new Error(text.slice(0, 200))
+    return performance.now() - since
+  }
+  for (const [name, query] of Object.entries(queries)) {
+    for (let n = 0; n < requests / 4; n++) await one(query())
+    const before = { server: cpuOf(target.pids), postgres: cpuOfFamily(postgres.pid) }
+    const times: number[] = []
+    for (let n = 0; n < requests; n++) times.push(await one(query()))
+    const server = (cpuOf(target.pids) - before.server) / requests
+    const database = (cpuOfFamily(postgres.pid) - before.postgres) / requests
+    times.sort((a, b) => a - b)
+    print(
+      `   page of 50, ${name}: median ${times[requests >> 1]?.toFixed(2)} ms, p99 ${times[Math.floor(requests * 0.99)]?.toFixed(2)} ms, ` +
+        `CPU ${server.toFixed(0)} + ${database.toFixed(0)} µs`,
+    )
+  }
+  agent.destroy()
+}
+
+const replay = async (target: Target, postgres: Postgres, chat: string): Promise<void> => {
+  const [pid = 0] = target.pids
+  const before = { memory: memoryOf(pid), server: cpuOf(target.pids), postgres: cpuOfFamily(postgres.pid) }
+  let peak = 0
+  const sampler = setInterval(() => (peak = Math.max(peak, memoryOf(pid))), 20)
+  const agent = new Agent()
+  const since = performance.now()
+  let lines = 0
+  let bytes = 0
+  for await (const chunk of await open(target, agent, chat, 'application/x-ndjson')) {
+    const data = chunk as Buffer
+    bytes += data.length
+    for (let at = data.indexOf(10); at >= 0; at = data.indexOf(10, at + 1)) lines++
+  }
+  const seconds = (performance.now() - since) / 1000
+  clearInterval(sampler)
+  agent.destroy()
+  const server = (cpuOf(target.pids) - before.server) / lines
+  const database = (cpuOfFamily(postgres.pid) - before.postgres) / lines
+  const mebibytes = (bytes: number): string => (bytes / 1024 / 1024).toFixed(0)
+  if (lines !== replayed) throw new Error(`${lines} lines`)
+  print(
+    `   replay of ${lines} messages: ${(lines / seconds).toFixed(0)} messages/s, ${(bytes / seconds / 1e6).toFixed(0)} MB/s, ` +
+      `CPU ${server.toFixed(1)} + ${database.toFixed(1)} µs/message, server's memory ${mebibytes(before.memory)} MiB before, ${mebibytes(peak)} MiB at its peak`,
+  )
+}
+
+const dir = fileURLToPath(new URL('../../../.data/bench/history', import.meta.url))
+const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
+let target: Target | undefined
+try {
+  const missions = Math.max(1, Math.ceil(rows / perChat / citizens.length))
+  const probe = new pg.Client({ connectionString: embedded.adminUrl })
+  await probe.connect()
+  const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
+  await probe.end()
+  const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(found.rows[0]?.dir ?? dir) }
+  target = await startDeck(postgres, 1, missions + 2)
+  const admin = new pg.Client({ connectionString: target.database })
+  await admin.connect()
+  const [small = '', large = '', ...others] = target.topics.map((topic) => topic.split('/')[1] ?? '')
+
+  await fill(admin, [small], ['rafael'], few, 60)
+  print(`${few} rows:`)
+  await pages(target, postgres, [`missions/${small}/chat/rafael`])
+  await timed(`${replayed} rows of 200 bytes`, () => fill(admin, [large], ['rafael'], replayed, 200))
+  for (let n = 0; n < 3; n++) await replay(target, postgres, `missions/${large}/chat/rafael`)
+  if (rows > 0) {
+    await timed(`${rows} rows`, () => withoutIndexes(admin, () => fill(admin, others, citizens, perChat, 60)))
+    print(`${rows + replayed + few} rows in ${others.length * citizens.length} chats:`)
+    await pages(
+      target,
+      postgres,
+      others.map((mission, n) => `missions/${mission}/chat/${citizens[n % citizens.length]}`),
+    )
+    await replay(target, postgres, `missions/${large}/chat/rafael`)
+  }
+  await admin.end()
+} finally {
+  await target?.stop()
+  await embedded.stop()
+  await rm(dir, { recursive: true, force: true })
+}

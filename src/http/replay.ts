@@ -1,0 +1,102 @@
+// The history as a stream of lines: GET …/chat/{citizen} with Accept: application/x-ndjson.
+// It promises every message up to the head at the start, or a reset: half an answer never passes for a whole one. Rights are
+// checked with every page, in the snapshot that it was read in. A page is read once the one before has left this process, so
+// that a slow reader costs a page of memory and no connection.
+import type { ServerResponse } from 'node:http'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Tokens } from '../access/tokens.ts'
+import { allow } from '../access/policy.ts'
+import type { Replay, ReplayPage } from '../log/replay.ts'
+import { deny, overloaded } from '../protocol/errors.ts'
+import type { MissionRef } from '../protocol/topics.ts'
+import { actorOf } from './identity.ts'
+import { lines } from './output.ts'
+
+// A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
+const most = 64
+const mostOfOne = 16
+
+/** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
+const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
+
+/** Hands a text to the connection and waits until it has left this process; fails if it doesn't within `patience` ms. */
+const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const done = (error?: Error) => (): void => {
+      clearTimeout(timer)
+      raw.off('drain', drained).off('close', closed)
+      if (error) reject(error)
+      else resolve()
+    }
+    const drained = done()
+    const closed = done(new Error('the reader went away'))
+    const timer = setTimeout(done(new Error('the reader has stalled')), patience)
+    raw.on('drain', drained).on('close', closed)
+    if (raw.destroyed) closed()
+    else if (text === '' || raw.write(text)) drained()
+  })
+
+const toLines = ({ messages }: ReplayPage): string => messages.map((message) => `${JSON.stringify(message)}\n`).join('')
+
+/** `holds`: whether a token still counts; `patience`: ms that a reader may take over a page. */
+export const makeStreams = (
+  app: FastifyInstance,
+  { replay, holds, patience }: { replay: Replay; holds: Tokens['holds']; patience: number },
+) => {
+  const open = new Map<ServerResponse, string>()
+  // A stop has waited for them as long as for any request.
+  app.addHook('preClose', (done) => {
+    for (const raw of open.keys()) reset(raw)
+    done()
+  })
+
+  const stream = async (raw: ServerResponse, first: ReplayPage, check: (page: ReplayPage) => void): Promise<void> => {
+    await write(raw, toLines(first), patience)
+    for (let { next } = first; next;) {
+      const page = await next()
+      check(page)
+      await write(raw, toLines(page), patience)
+      next = page.next
+    }
+    raw.end()
+  }
+
+  return async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    ref: MissionRef,
+    citizen: string,
+    bounds: { after?: number; before?: number },
+  ): Promise<FastifyReply> => {
+    const actor = actorOf(request)
+    const { raw } = reply
+    const mine = [...open.values()].filter((sub) => sub === actor.sub).length
+    if (open.size >= most || mine >= mostOfOne) throw overloaded('too many histories are being streamed')
+    open.set(raw, actor.sub)
+    try {
+      const first = await replay.from(ref, citizen, bounds)
+      allow(actor, 'read', first.mission)
+      reply.hijack()
+      raw.writeHead(200, {
+        ...(reply.getHeaders() as NodeJS.Dict<string>),
+        'content-type': `${lines}; charset=utf-8`,
+        'deck-last-seq': first.head,
+        'deck-epoch': first.epoch,
+      })
+      if (request.method === 'HEAD') raw.end()
+      else
+        await stream(raw, first, ({ mission }) => {
+          allow(actor, 'read', mission)
+          if (!holds(actor)) throw deny('unauthorized')
+        })
+    } catch (error) {
+      if (!raw.headersSent) throw error
+      if (!raw.destroyed) request.log.info({ err: error }, 'a stream was cut')
+      reset(raw)
+    } finally {
+      open.delete(raw)
+    }
+    return reply
+  }
+}
+export type Streams = ReturnType<typeof makeStreams>

@@ -1,0 +1,99 @@
+// A chat from one end to the other, for who takes all of it: page by page along its seq, forward, up to where it stood at the
+// start. No connection is held between two pages, however long a reader takes over one. Rows, head, epoch and the mission's
+// assignee of a page come from one statement, as in log/store; what is missing in a page is gone, and passed over.
+import type pg from 'pg'
+import { deny } from '../protocol/errors.ts'
+import type { Message, MissionRights } from '../protocol/rows.ts'
+import type { MissionRef } from '../protocol/topics.ts'
+import {
+  headOf,
+  missionByRef,
+  refValues,
+  toMessage,
+  toRights,
+  type MessageColumns,
+  type MissionColumns,
+} from './store.ts'
+
+/** Bytes of rows that a page holds, but for one row, and rows of the first page and of any: by `bench/history.ts`. */
+const pageBytes = 256 * 1024
+const firstRows = 100
+const mostRows = 500
+
+export type ReplayPage = {
+  /** undefined: there is no such mission, or not any more */
+  mission: MissionRights | undefined
+  messages: Message[]
+  head: number
+  epoch: string
+  /** Reads what follows; not there where nothing does. */
+  next?: () => Promise<ReplayPage>
+}
+
+/** `main` is for reading; all replays together take one of its connections at a time. */
+export const makeReplay = (main: pg.Pool) => {
+  let turn: Promise<unknown> = Promise.resolve()
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = turn.then(work)
+    turn = mine.catch(() => {})
+    return mine
+  }
+
+  const read = async (ref: MissionRef, citizen: string, after: number, before: number, limit: number) => {
+    // What is the same for all rows comes with the first.
+    const { rows } = await main.query<
+      MissionColumns & { epoch: string | null; head: number | null } & (MessageColumns | { seq: null })
+    >({
+      name: 'replay',
+      text: `
+        select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key
+        from ${missionByRef} m
+        left join lateral (
+          select s.* from (
+            select u.*, sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
+              over (order by u.seq rows between unbounded preceding and 1 preceding) as ahead
+            from (
+              select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
+              from chat_messages
+              where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
+              order by seq limit $6
+            ) u
+          ) s where s.ahead is null or s.ahead < $7
+        ) c on true
+        left join lateral (
+          select m.id as mission_id, m.number, m.assigned_to, deck.epoch() as epoch,
+            ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
+          where c.ahead is null offset 0
+        ) h on true
+        order by c.seq`,
+      values: [...refValues(ref), citizen, after, before, limit, pageBytes],
+    })
+    const mission = toRights(rows[0])
+    const messages = rows.flatMap((row) => (row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)]))
+    return { mission, messages, head: rows[0]?.head ?? 0, epoch: rows[0]?.epoch ?? '' }
+  }
+
+  return {
+    /** The first page of a chat's messages between two seqs; it leads to the others. */
+    async from(ref: MissionRef, citizen: string, { after = 0, before = Number.MAX_SAFE_INTEGER }): Promise<ReplayPage> {
+      const first = await read(ref, citizen, after, before, firstRows)
+      const { epoch } = first
+      const last = Math.min(before - 1, first.head)
+      const toPage = (found: typeof first): ReplayPage => {
+        const { mission, messages } = found
+        const reached = messages.at(-1)?.seq ?? last
+        if (!mission || reached >= last) return found
+        // Where rows are large, no more are asked for than a page holds.
+        const rows = Math.min(mostRows, messages.length * 2)
+        const next = async (): Promise<ReplayPage> => {
+          const following = await inTurn(() => read({ id: mission.id }, citizen, reached, last + 1, rows))
+          if (following.mission && following.epoch !== epoch) throw deny('conflict', 'another epoch')
+          return toPage(following)
+        }
+        return { ...found, next }
+      }
+      return toPage(first)
+    },
+  }
+}
+export type Replay = ReturnType<typeof makeReplay>
