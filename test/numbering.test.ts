@@ -611,8 +611,8 @@ await t.test('after a commit each of its topics is hinted at, however many there
   listener.on('notification', ({ payload = '' }) => {
     const end = ends.get(payload)
     if (end) end()
-    // The first line is the instance whose batch it is, here none.
-    else lines.push(...payload.split('\n').slice(1))
+    // First stands the instance whose batch it is, here none.
+    else lines.push(payload.replace(/^- /, ''))
   })
   await listener.query(`listen deck; listen ${channelOf(`missions/${m}`)}`)
   /** What was hinted at by the transactions that committed up to now. */

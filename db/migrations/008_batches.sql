@@ -7,21 +7,12 @@
 create or replace function deck.hint_channel(topic text) returns text language sql immutable parallel safe
   return 'deck_' || (('x' || substr(topic, 44, 2))::bit(8)::integer % 64);
 
--- "Topic T is at least at n", as lines of "n T": a hint, never the message itself. The first line is the instance whose batch
--- it is ('' for other writers): it knows what it wrote. 70 lines keep a payload under 8,000 bytes.
-create or replace function deck.hint(origin text, topics text[], seqs bigint[]) returns void language plpgsql as $$
-begin
-  perform pg_notify(channel, origin || string_agg(E'\n' || seq || ' ' || topic, ''))
-  from (
-    select t.topic, t.seq, deck.hint_channel(t.topic) as channel, row_number() over (partition by deck.hint_channel(t.topic)) as n
-    from unnest(topics, seqs) as t (topic, seq)
-  ) x
-  group by channel, n / 70;
-end $$;
+-- "Topic T is at least at n": a hint, never the message itself. Before it stands the instance whose batch it is ('-' for other
+-- writers): it knows what it wrote. One notification a topic: to put them together took longer than to send them.
 create or replace function deck.hint(topics text[], seqs bigint[]) returns void language plpgsql
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
-  perform deck.hint('', topics, seqs);
+  perform pg_notify(deck.hint_channel(topic), '- ' || seq || ' ' || topic) from unnest(topics, seqs) as t (topic, seq);
 end $$;
 
 -- A batch of messages, each numbered under its topic's head.
@@ -54,6 +45,7 @@ declare
   moment timestamp;
   known  integer[] := '{}';                  -- entries that were saved before
   before json;
+  hints  integer;
 begin
   if wait > 0 then
     perform set_config('lock_timeout', wait::text, true);
@@ -142,8 +134,8 @@ begin
      from rows from (unnest(chats), unnest(assigned)) with ordinality as e (chat, assigned, n)
      join place p on p.n = e.chat
      where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (known)),
-    deck.hint(save_messages.origin, array_agg(topic), array_agg(seq))
-    into places, others
+    count(pg_notify(deck.hint_channel(topic), save_messages.origin || ' ' || seq || ' ' || topic))
+    into places, others, hints
   from (
     select 'missions/' || mission_id || '/chat/' || citizen as topic, max(seq) as seq from inserted group by mission_id, citizen
   ) x;

@@ -90,7 +90,7 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   gauge('waiting_lane_topics', 'topics whose messages wait for somebody’s lock', ({ writer }) => writer.lane)
   counter('tail_reads_total', 'reads of what others wrote', ({ tail }) => tail.reads)
   counter('tail_pages_total', 'pages handed to seats', ({ tail }) => tail.pages)
-  counter('hints_total', 'hints heard, lines', ({ tail }) => tail.hints)
+  counter('hints_total', 'hints heard of other writers', ({ tail }) => tail.hints)
   counter(
     'poll_finds_total',
     'topics that a look at the heads found further on than any hint had told',

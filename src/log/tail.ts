@@ -15,13 +15,13 @@ export type Tail = {
   cursor(topic: string): number | undefined
   /** Where a followed topic stands, as far as hints and looks at the heads have told. */
   head(topic: string): number | undefined
-  /** Takes the payload of a hint: the writer's name, then lines of "seq topic". */
+  /** Takes the payload of a hint: "writer seq topic". */
   hint(payload: string): void
   /** Takes rows that this instance wrote, which follow `from`. */
   saved(topic: string, from: number, page: Page): void
   /** Reads the heads of all followed topics, soon. */
   check(): void
-  /** Topics followed; reads, pages handed on, hints heard (lines), topics that only a look at the heads found further on. */
+  /** Topics followed; reads, pages handed on, hints heard of others, topics that only a look at the heads found further on. */
   stats(): { topics: number; reads: number; pages: number; hints: number; found: number }
   close(): void
 }
@@ -164,15 +164,10 @@ export const makeTail = (options: {
     cursor: (topic) => followed.get(topic)?.cursor,
     head: (topic) => followed.get(topic)?.head,
     hint(payload) {
-      const [origin, ...lines] = payload.split('\n')
-      if (origin === options.origin) return
-      for (const line of lines) {
-        const space = line.indexOf(' ')
-        const seq = Number(line.slice(0, space))
-        if (!(space > 0 && Number.isSafeInteger(seq))) continue
-        stats.hints++
-        mark(line.slice(space + 1), seq)
-      }
+      const [origin, seq, topic] = payload.split(' ')
+      if (topic === undefined || origin === options.origin) return
+      stats.hints++
+      mark(topic, Number(seq))
     },
     saved(topic, from, page) {
       const state = followed.get(topic)

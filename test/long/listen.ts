@@ -190,11 +190,11 @@ void t.test('with every hint lost for 12 s, where LISTEN holds, messages come at
     least: 1000,
     bound: pollEvery + 2000,
     async fault() {
-      const hint = 'deck.hint(text, text[], bigint[])'
+      const hint = 'deck.hint(text[], bigint[])'
       const [{ definition } = {}] = await database.query('select pg_get_functiondef($1::regprocedure) as definition', [
         hint,
       ])
-      await database.query(`create or replace function deck.hint(origin text, topics text[], seqs bigint[]) returns void
+      await database.query(`create or replace function deck.hint(topics text[], seqs bigint[]) returns void
         language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'`)
       await delay(12_000)
       await database.query(String(definition))
