@@ -166,9 +166,10 @@ const open = async (plan: Plan): Promise<void> => {
     join('')
     await joining
   }
-  // Some at a time, as browsers come.
+  // Names are the sockets' own, also beside another load's. Some at a time, as browsers come.
+  const first = (process.pid % 10_000) * 10_000
   for (let i = 0; i < plan.sockets.length; i += 50)
-    await Promise.all(plan.sockets.slice(i, i + 50).map((socket, n) => one(socket, i + n)))
+    await Promise.all(plan.sockets.slice(i, i + 50).map((socket, n) => one(socket, first + i + n)))
 }
 
 let ending = false

@@ -30,6 +30,10 @@ export type Target = {
 const here = fileURLToPath(new URL('.', import.meta.url))
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
+// None outlives the bench.
+const running = new Set<ChildProcess>()
+process.once('exit', () => running.forEach((child) => child.kill()))
+
 /** Starts a program that tells its address in a line of its own. */
 const launch = async (
   path: string,
@@ -37,7 +41,8 @@ const launch = async (
 ): Promise<{ child: ChildProcess; url: string; pid: number }> => {
   const execArgv = process.env['BENCH_NODE']?.split(' ') ?? []
   const child = fork(path, { env: { ...process.env, ...env }, execArgv, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
-  process.once('exit', () => child.kill())
+  running.add(child)
+  child.once('exit', () => running.delete(child))
   let told = ''
   const url = await new Promise<string>((resolve, reject) => {
     child.stdout?.on('data', (text: Buffer) => {

@@ -15,7 +15,7 @@ begin
   perform pg_notify(deck.hint_channel(topic), '- ' || seq || ' ' || topic) from unnest(topics, seqs) as t (topic, seq);
 end $$;
 
--- A batch of messages, each numbered under its topic's head.
+-- A batch of messages, each numbered under its topic's head. (deck.append, in 006, is what instances of the version before call.)
 --
 -- topics:   the chats, sorted and without doubles; chats: for each entry the place of its chat among them, from 1.
 -- entries:  an array a column, in the order of one sender's messages; an array that would hold nulls only may be null.
@@ -192,4 +192,104 @@ begin
   exception when check_violation then
     raise notice 'old rows break chat_messages_time_valid; see deck.violations()';
   end;
+end $$;
+
+-- What is looked up for each of a statement's rows is looked up by laterals with a limit, which are never turned into joins: a
+-- session that had inserted single rows kept a plan that walked through all new rows for each new row, and a COPY took for ever.
+create or replace view deck.change as
+  select p.id as stmt, r.ord, 'missions/' || c.mission_id || '/chat/' || c.citizen as topic,
+         c.mission_id, c.id as row_id, null::text as event, null::jsonb as data
+  from deck.pending p
+  cross join lateral unnest(p.messages) with ordinality as r (id, ord)
+  cross join lateral (
+    select m.mission_id, m.citizen, m.id from public.chat_messages m where m.id = r.id and m.seq is null limit 1) c
+  where p.xid = pg_current_xact_id_if_assigned() and p.messages is not null
+  union all
+  select p.id, 1, p.topic, p.mission_id, p.row_id, p.event, p.data
+  from deck.pending p
+  where p.xid = pg_current_xact_id_if_assigned() and p.messages is null
+    and (p.event in ('mission.deleted', 'floor') or exists (select from public.missions m where m.id = p.mission_id));
+
+create or replace function deck.give_seqs() returns void language plpgsql
+-- Its plans are kept for a session: one made while a table was small must not read all of it once it is large. What is
+-- left are nested loops over indexes.
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  moment constant timestamp := clock_timestamp() at time zone 'utc';
+  hint_topics text[];
+  hint_seqs   bigint[];
+begin
+  update deck.heads h set floor = f.floor
+  from (select topic, max(data::bigint) as floor from deck.change where event = 'floor' group by topic) f
+  where h.topic = f.topic and h.floor < f.floor;
+
+  if exists (
+    select from deck.change x
+    cross join lateral (select * from public.chat_messages where id = x.row_id limit 1) c
+    cross join lateral (
+      select from deck.cleared_keys
+      where mission_id = c.mission_id and citizen = c.citizen and author = coalesce(c.author, '') and key = c.key
+        and cleared_at > moment - interval '24 hours' limit 1) k
+    where x.event is null and c.key is not null
+  ) then
+    raise unique_violation using message = 'this key was used before the chat was cleared', constraint = 'chat_messages_key';
+  end if;
+  -- Before the index sees it: that would wait, with the heads locked, for a transaction that has removed the key's message
+  -- and is still open.
+  if exists (
+    select from deck.change x
+    cross join lateral (select * from public.chat_messages where id = x.row_id limit 1) c
+    cross join lateral (
+      select from public.chat_messages s
+      where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(c.mission_id, c.citizen, c.author, c.key)
+        and s.key is not null and s.seq is not null limit 1) s
+    where x.event is null and c.key is not null
+  ) then
+    raise unique_violation using message = 'this key was used before', constraint = 'chat_messages_key';
+  end if;
+
+  perform set_config('deck.numbering', 'on', true);
+  with
+    change as materialized (
+      select c.*, row_number() over (partition by c.topic order by c.stmt, c.ord) as nth
+      from deck.change c where c.event is distinct from 'floor'
+    ),
+    -- Where the topic stands is looked up for the first of its changes, and handed to the others.
+    x as materialized (
+      select c.topic, c.row_id, c.event, c.data,
+        max(h.seq) over (partition by c.topic) + c.nth as seq, max(h.at) over (partition by c.topic) as at
+      from change c
+      left join lateral (
+        select greatest(h.floor, m.seq, e.seq) as seq, greatest(moment, m.at, e.at) as at
+        from deck.heads h
+        left join lateral (
+          select seq, at from public.chat_messages
+          where substr(c.topic, 46, 6) = '/chat/' and mission_id = c.mission_id and citizen = substr(c.topic, 52) and seq is not null
+          order by seq desc limit 1) m on true
+        left join lateral (select seq, at from deck.events where topic = c.topic order by seq desc limit 1) e on true
+        where h.topic = c.topic
+        limit 1
+      ) h on c.nth = 1
+    ),
+    messages as (
+      update public.chat_messages c set seq = x.seq, at = x.at from x where x.event is null and c.id = x.row_id
+    ),
+    latest as (
+      select row_id, split_part(event, '.', 1) as kind, max(seq) as seq
+      from x where event is not null and split_part(event, '.', 1) in ('mission', 'dod_item', 'test_run') group by 1, 2
+    ),
+    missions as (update public.missions  t set seq = l.seq from latest l where l.kind = 'mission'  and t.id = l.row_id),
+    dods     as (update public.dod_items t set seq = l.seq from latest l where l.kind = 'dod_item' and t.id = l.row_id),
+    runs     as (update public.test_runs t set seq = l.seq from latest l where l.kind = 'test_run' and t.id = l.row_id),
+    events as (
+      insert into deck.events (topic, seq, event, data, at)
+      select topic, seq, event, data || jsonb_build_object('seq', seq), at from x where event is not null
+    )
+  select array_agg(topic), array_agg(seq) into hint_topics, hint_seqs
+  from (select topic, max(seq) as seq from x group by topic) y;
+  perform set_config('deck.numbering', 'off', true);
+
+  delete from deck.pending where xid = pg_current_xact_id();
+  perform deck.hint(hint_topics, hint_seqs);
 end $$;

@@ -2,7 +2,7 @@
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/session.ts'
-import { newId, type Entry } from '../log/append.ts'
+import { newId, type Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Writer } from '../log/writer.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'

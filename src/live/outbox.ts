@@ -27,7 +27,6 @@ export type Outbox = {
 // More than this is not kept back: the socket is to take what it can before it is judged.
 const atOnce = 64 * 1024
 
-/** `wire` is what the WebSocket stands on; nothing of what is written here is compressed or masked. */
 const nothing = Buffer.alloc(0)
 type Kept = { frame: Text | Buffer; size: number }
 
@@ -114,8 +113,9 @@ export const makeOutbox = (socket: WebSocket, wire: Socket, maxBytes: number, le
       ledger.tally.framesOut += frames
       ledger.tally.bytesOut += size
       keptBytes += size
+      known += size
+      ledger.waiting += size
       if (keptBytes > atOnce) flush()
-      else settle()
       return true
     },
     fits(bytes) {

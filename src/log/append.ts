@@ -2,70 +2,16 @@
 // as pages of its topics, without being read back. What is busy, and what can't be known because the connection broke, comes
 // back to the writer; the latter marked `again`, so that the next call looks up its id under the head's lock before it
 // writes. An entry that can't be stored fails alone, never its batch.
-import { randomUUID } from 'node:crypto'
 import type pg from 'pg'
 import { deny, noMission, Refusal } from '../protocol/errors.ts'
 import { blocksOf } from '../protocol/blocks.ts'
-import type { CodeBlock, Event, Message, Page } from '../protocol/rows.ts'
+import type { Event, Message, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
 import { booleans, integers, texts, uuids } from './arrays.ts'
 import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
+import { encode, type Entry, type Pending, type Written } from './entry.ts'
 import type { Epochs } from './epoch.ts'
-
-/** A message to be written. */
-export type Entry = {
-  topic: string
-  id: string
-  sender: Message['sender']
-  author: string | null
-  /** whom the mission must still be assigned to, if the writer's right rests on it */
-  assigned: string | null
-  message: string
-  code_blocks: CodeBlock[] | null
-  key: string | null
-  /** the admin who writes it as another, for the audit */
-  by?: string
-}
-
-/** A message's JSON text; `seen`: the key had been used, and this is what the first send saved. */
-export type Written = { seq: number; message: string; seen: boolean }
-
-/** An entry that waits for its answer, between its neighbours in the list of all that do. */
-export type Pending = {
-  before: Pending | undefined
-  after: Pending | undefined
-  entry: Entry
-  bytes: number
-  mission: string
-  citizen: string
-  /** when its request came, and when it is given up (performance.now) */
-  since: number
-  due: number
-  /** whether a call with it may have committed without our knowing */
-  again: boolean
-  inFlight: boolean
-  settled: boolean
-  resolve: (written: Written) => void
-  reject: (refusal: unknown) => void
-}
-
-/** A UUID of version 7: rows that follow one another stand side by side in the index. */
-export const newId = (): string => {
-  const time = Date.now().toString(16).padStart(12, '0')
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
-}
-
-/** The message's JSON text. */
-const encode = (
-  { mission, citizen, entry: { key } }: Pending,
-  { id, sender, author, message, code_blocks }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks'>,
-  created_at: string,
-  seq: number,
-): string => {
-  const row: Message = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
-  return JSON.stringify(row)
-}
 
 type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
 type Other = { n: number; outcome: string; seq: number; created_at: string; saved: Saved | null }

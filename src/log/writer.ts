@@ -7,7 +7,8 @@
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
-import { makeAppend, type Entry, type Pending, type Written } from './append.ts'
+import { makeAppend } from './append.ts'
+import type { Entry, Pending, Written } from './entry.ts'
 
 export type WriterLimits = {
   /** entries a batch */
