@@ -70,6 +70,27 @@ const limits = async (postgres: Postgres): Promise<string> => {
   return `Limits of the machine\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
+/** A socket that follows a topic, after a seq or live only; `arrived` once so many deliveries have come. */
+const follow = async ({ token, urls: [url = ''] }: Target, topic: string, after: number | undefined, count: number) => {
+  let got = 0
+  let all = (): void => {}
+  const arrived = new Promise<void>((resolve) => (all = resolve))
+  const adapter = deck(token)
+  const door = adapter.door(url, 0)
+  const wire = await openWire(
+    door.url,
+    door.headers ?? {},
+    (chunk, start, end) => {
+      if (chunk.toString('latin1', start, start + 17) === '{"type":"welcome"')
+        wire.send([JSON.stringify({ type: 'subscribe', id: 0, topic, after })])
+      if (adapter.kind(chunk, start, end) === 'delivery' && ++got === count) all()
+    },
+    () => {},
+    () => {},
+  )
+  return { arrived, end: wire.close }
+}
+
 const copy = async (postgres: Postgres): Promise<string> => {
   const count = 100_000
   const target = await startDeck(postgres, 1, 2)
@@ -90,22 +111,7 @@ const copy = async (postgres: Postgres): Promise<string> => {
   }
   await single()
   const before = await single()
-  let got = 0
-  let all = (): void => {}
-  const arrived = new Promise<void>((resolve) => (all = resolve))
-  const adapter = deck(target.token)
-  const { url, headers = {} } = adapter.door(target.urls[0] ?? '', 0)
-  const wire = await openWire(
-    url,
-    headers,
-    (chunk, start, end) => {
-      const { send } = adapter.join(chunk.toString('latin1', start, Math.min(end, start + 60)), 0, topic)
-      if (send) wire.send(send)
-      if (adapter.kind(chunk, start, end) === 'delivery' && ++got === count) all()
-    },
-    () => {},
-    (why) => process.stderr.write(`${why}\n`),
-  )
+  const { arrived, end } = await follow(target, topic, undefined, count)
   await delay(500)
   const folder = await mkdtemp(join(tmpdir(), 'deck-bench-'))
   await chmod(folder, 0o755)
@@ -122,7 +128,7 @@ const copy = async (postgres: Postgres): Promise<string> => {
   const withTriggers = await into('chat_messages')
   await arrived
   const last = performance.now() - start
-  wire.close()
+  end()
   const after = await single()
   // The same table, indexes and constraints, without triggers.
   await client.query('create table bare (like chat_messages including all)')
@@ -238,25 +244,10 @@ const resume = async (postgres: Postgres): Promise<string> => {
       const times: number[] = []
       for (let round = 0; round < rounds; round++) {
         const start = performance.now()
-        let got = 0
-        let all = (): void => {}
-        const arrived = new Promise<void>((resolve) => (all = resolve))
-        const adapter = deck(target.token)
-        const { url, headers = {} } = adapter.door(target.urls[0] ?? '', 0)
-        const wire = await openWire(
-          url,
-          headers,
-          (chunk, from, to) => {
-            if (chunk.toString('latin1', from, from + 17) === '{"type":"welcome"')
-              wire.send([JSON.stringify({ type: 'subscribe', id: 0, topic, after: length - missed })])
-            if (adapter.kind(chunk, from, to) === 'delivery' && ++got === missed) all()
-          },
-          () => {},
-          () => {},
-        )
+        const { arrived, end } = await follow(target, topic, length - missed, missed)
         await arrived
         times.push(performance.now() - start)
-        wire.close()
+        end()
       }
       const server = (cpuOf(target.pids) - used.server) / rounds
       const ofPostgres = (cpuOfFamily(postgres.pid) - used.postgres) / rounds

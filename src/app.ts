@@ -32,8 +32,8 @@ import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
-import { openDatabase } from './log/database.ts'
 import { makeChannels } from './log/channels.ts'
+import { openDatabase } from './log/database.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
@@ -125,21 +125,11 @@ export const buildApp = async (
     heads: store.heads,
     onPage(topic, from, page) {
       hub.deliver(topic, from, page)
-      delivered()
+      meters.delivered()
     },
     onError,
     pollEvery: limits.pollEvery,
   })
-  // What is delivered in a turn of the event loop is written at its end.
-  let deliveredAt: number | undefined
-  const delivered = (): void => {
-    if (deliveredAt !== undefined) return
-    deliveredAt = performance.now()
-    setImmediate(() => {
-      meters.write((performance.now() - (deliveredAt ?? 0)) / 1000)
-      deliveredAt = undefined
-    })
-  }
   const hub = makeHub({
     liveBytes: limits.outboxBytes / 2,
     pageBytes: limits.pageBytes,

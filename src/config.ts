@@ -54,7 +54,7 @@ export const Environment = Type.Object({
     default: 'on',
   }),
   ALLOW_UNSAFE: Type.Enum(['0', '1'], { description: '1 lets production run with RATE_LIMITS=off', default: '0' }),
-  MAX_SOCKETS: number('sockets an instance serves; each costs some 20 KB, and as much as it may leave unread', 20_000),
+  MAX_SOCKETS: number('sockets an instance serves; each costs some 10 KB, and as much as it may leave unread', 20_000),
   MAX_SOCKETS_PER_SUBJECT: number(
     'of them, sockets of one sub, so that nobody takes them all; lower it where each person has a token of their own',
     10_000,
@@ -94,7 +94,7 @@ export const Environment = Type.Object({
     'bytes that may wait for all sockets of an instance; the fuller, the less each may leave unread',
     256 * mebibyte,
   ),
-  WRITE_QUEUE: number('messages that may wait to be written, then unavailable: two seconds of full speed', 20_000),
+  WRITE_QUEUE: number('messages that may wait to be written, then unavailable: a second of full speed', 20_000),
   WRITE_QUEUE_BYTES: number('bytes of text that may wait to be written', 64 * mebibyte),
   MAX_EVENT_LOOP_DELAY: number(
     'ms of mean delay of the event loop within 5 s, beyond which new work is refused; 0 never does',

@@ -24,8 +24,8 @@ export type Meters = {
   registry: Registry
   /** seconds from a message's request to its commit */
   commit: (seconds: number) => void
-  /** seconds from when this instance knew of a commit until its sockets had it written */
-  write: (seconds: number) => void
+  /** A page was handed to its seats: what is delivered in a turn of the event loop is written at its end. */
+  delivered: () => void
   /** messages of a batch */
   batch: (size: number) => void
 }
@@ -39,10 +39,19 @@ export const makeMeters = (): Meters => {
     const made = new Histogram({ name, help, buckets, registers: [registry] })
     return (value) => made.observe(value)
   }
+  const write = histogram('deck_commit_to_write_seconds', 'from a known commit to the write to its sockets', seconds)
+  let deliveredAt: number | undefined
   return {
     registry,
+    delivered() {
+      if (deliveredAt !== undefined) return
+      const begun = (deliveredAt = performance.now())
+      setImmediate(() => {
+        write((performance.now() - begun) / 1000)
+        deliveredAt = undefined
+      })
+    },
     commit: histogram('deck_send_to_commit_seconds', 'from a message’s request to its commit', seconds),
-    write: histogram('deck_commit_to_write_seconds', 'from a known commit to the write to its sockets', seconds),
     batch: histogram('deck_batch_size', 'messages of a batch', [1, 2, 5, 10, 20, 50, 100, 200, 500]),
   }
 }

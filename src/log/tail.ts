@@ -84,11 +84,12 @@ export const makeTail = (options: {
   const hand = (topic: string, state: Followed, page: Page): void => {
     const from = state.cursor
     // What this instance wrote while a read was under way has been handed on, and may be in there.
-    if (page.covered <= from && page.events.length > 0) return
-    const events = page.events.filter(({ seq }) => seq > from)
+    const [first] = page.events
+    if (first && page.covered <= from) return
     state.cursor = Math.max(from, page.covered)
     stats.pages++
-    options.onPage(topic, from, { ...page, events })
+    const fresh = !first || first.seq > from
+    options.onPage(topic, from, fresh ? page : { ...page, events: page.events.filter(({ seq }) => seq > from) })
   }
 
   const read = async (): Promise<void> => {
@@ -104,7 +105,7 @@ export const makeTail = (options: {
           const { topic, state } = asked[i] as (typeof asked)[number]
           // Unfollowed, or followed anew, while the read was under way.
           if (followed.get(topic) !== state) return
-          state.head = Math.max(page.head, page.covered)
+          state.head = Math.max(page.head, page.covered, state.cursor)
           if (page.head > page.covered) dirty.add(topic)
           hand(topic, state, page)
         })
