@@ -7,6 +7,7 @@ import { makeKeys } from './access/jwks.ts'
 import { makeRevocations } from './access/revocations.ts'
 import { makeTokens, type Tokens } from './access/tokens.ts'
 import { makeCommands } from './commands/index.ts'
+import { stopTyping } from './commands/typing.ts'
 import type { Config } from './config.ts'
 import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
@@ -28,6 +29,7 @@ import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
+import { makeSignals } from './live/signals.ts'
 import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
@@ -37,6 +39,7 @@ import { openDatabase } from './log/database.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
+import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
 import { makeReplay } from './log/replay.ts'
@@ -139,12 +142,14 @@ export const buildApp = async (
     page: store.page,
     onError,
   })
+  const signals = makeSignals({ origin: instance, hub, notify: store.signal, onError })
+  const marks = makeMarks(database.main)
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else tail.hint(payload)
+      else if (!signals.hear(payload)) tail.hint(payload)
     },
     onConnected() {
       tail.check()
@@ -210,10 +215,11 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer }),
+      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals }),
       limits,
       explain,
       leave: hub.leave,
+      gone: stopTyping(signals),
       head: tail.head,
       ledger,
       work,
@@ -291,6 +297,7 @@ export const buildApp = async (
       await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
       tail.close()
+      signals.close()
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

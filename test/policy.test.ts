@@ -235,6 +235,17 @@ const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
       { frame: { topic: rafaels, message, sender: 'citizen', author: 'z' }, seen: all('ok'), unseen: 'not_found' },
     ]
   },
+  typing: (place) => {
+    const [, rafaels = '', sofias = ''] = topics(place)
+    return [
+      { frame: { topic: rafaels, on: true }, seen: all('ok'), unseen: 'not_found' },
+      { frame: { topic: sofias, on: true }, seen: { ...all('ok'), citizen: 'forbidden' }, unseen: 'not_found' },
+    ]
+  },
+  read: (place) =>
+    topics(place)
+      .slice(1, 3)
+      .map((topic) => ({ frame: { topic, seq: 1 }, seen: all('ok'), unseen: 'not_found' })),
   auth: (_place, bearer) => [
     { frame: { token: bearer }, seen: all('ok'), unseen: 'ok' },
     { frame: { token: `${bearer}x` }, seen: all('unauthorized'), unseen: 'unauthorized' },
@@ -272,7 +283,7 @@ void t.test(
         }
       // Told like one that is not there.
       if (!seen)
-        for (const type of ['subscribe', 'send'] as const) {
+        for (const type of ['subscribe', 'send', 'typing', 'read'] as const) {
           const [hidden, missing] = await Promise.all(
             [place, gone].map(async (at) => {
               const [first] = frames[type](at, bearer)

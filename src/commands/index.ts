@@ -2,13 +2,17 @@
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
+import type { Signals } from '../live/signals.ts'
+import type { Marks } from '../log/marks.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Store } from '../log/store.ts'
 import type { Writer } from '../log/writer.ts'
 import { makeAuth } from './auth.ts'
 import { ping } from './ping.ts'
+import { makeRead } from './read.ts'
 import { makeSend } from './send.ts'
 import { makeSubscribe } from './subscribe.ts'
+import { makeTyping } from './typing.ts'
 
 export const makeCommands = (parts: {
   tokens: Tokens
@@ -16,9 +20,13 @@ export const makeCommands = (parts: {
   missions: Missions
   store: Store
   writer: Writer
+  marks: Marks
+  signals: Signals
 }): Handlers => ({
   ...makeSubscribe(parts.store, parts.hub),
   send: makeSend(parts.missions, parts.writer),
+  read: makeRead(parts.missions, parts.marks, parts.signals),
+  typing: makeTyping(parts.missions, parts.signals),
   auth: makeAuth(parts.tokens, parts.hub),
   ping,
 })

@@ -5,7 +5,7 @@ import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
-import type { History } from '../log/history.ts'
+import { mostUnread, type History } from '../log/history.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
 import { Message, NewMessage } from '../protocol/rows.ts'
@@ -46,6 +46,8 @@ const Channels = Type.Object({
       citizen: Type.String(),
       last_seq: Type.Integer(),
       last_message: Type.Union([Message, Type.Null()]),
+      read_seq: Type.Integer({ description: 'how far the asking sub has read, by `read` on the socket' }),
+      unread: Type.Integer({ description: `messages after it, counted up to ${mostUnread}` }),
     }),
   ),
 })
@@ -61,8 +63,9 @@ export const chatRoutes = (
     '/api/missions/:mission/chat',
     { schema: describe('chat', "A mission's chats, each with its newest message", ['mission'], { 200: Channels }) },
     async (request, reply) => {
-      const { mission, channels } = await history.channels(named(request).mission)
-      allow(actorOf(request), 'read', mission)
+      const actor = actorOf(request)
+      const { mission, channels } = await history.channels(named(request).mission, actor.sub)
+      allow(actor, 'read', mission)
       return json(reply, JSON.stringify({ channels }))
     },
   )

@@ -44,6 +44,8 @@ export type Hub = {
   leave(seat: Seat): void
   /** A page that the tail read. */
   deliver(topic: string, from: number, page: Page): void
+  /** Hands a frame that is no part of the topic's history to those who are to get it, where there is room. */
+  tell(topic: string, frame: Buffer, to: (receiver: Receiver) => boolean): void
   /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
   recheck(seats: Iterable<Seat>): void
   /** The id of the mission that a seat's topic is of, if this is its number as far as is known; otherwise ''. */
@@ -238,6 +240,11 @@ export const makeHub = (options: {
       if (!seat.gone && !(known && sees(receiver.actor, known))) end(seat)
       if (!seat.gone) void catchUp(room, seat)
       return seat
+    },
+    tell(topic, frame, to) {
+      const room = missions.get(topicParts(topic).mission)?.rooms.get(topic)
+      for (const { receiver } of room?.seats ?? [])
+        if (to(receiver) && receiver.fits(frame.length)) receiver.send(frame, 1)
     },
     leave,
     deliver,

@@ -52,6 +52,8 @@ export type SessionOptions = {
   /** turns what a handler threw into what the client may hear */
   explain: (error: unknown) => Refusal
   leave: (seat: Seat) => void
+  /** called once a socket is gone, or about to be */
+  gone: (session: Session) => void
   /** where a followed topic stands, as far as is known */
   head: (topic: string) => number | undefined
   ledger: Ledger
@@ -63,6 +65,8 @@ export type SessionOptions = {
 export class Session implements Receiver {
   readonly id = randomUUID()
   readonly seats = new Map<string, Seat>()
+  /** chats in which it types */
+  readonly typing = new Set<string>()
   private readonly outbox: Outbox
   private readonly bucket: Bucket
   private turn: Promise<void> = Promise.resolve()
@@ -200,8 +204,13 @@ export class Session implements Receiver {
     this.refuse(refusal, { topic })
   }
 
+  /** How many topics it may follow. */
+  get topicLimit(): number {
+    return this.options.limits.topics
+  }
+
   checkRoom(topic: string): void {
-    const { topics } = this.options.limits
+    const topics = this.topicLimit
     if (!this.seats.has(topic) && this.seats.size >= topics)
       throw deny('bad_request', `a socket follows up to ${topics} topics`)
   }
@@ -253,7 +262,9 @@ export class Session implements Receiver {
   }
 
   private onClose(): void {
+    if (this.closed) return
     this.closed = true
+    this.options.gone(this)
     for (const topic of [...this.seats.keys()]) this.leave(topic)
   }
 }

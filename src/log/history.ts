@@ -15,6 +15,9 @@ import {
 /** Bytes of rows that a page of the history holds, but for one row: 500 of the longest messages, code blocks aside. */
 const historyBytes = 32 * 1024 * 1024
 
+/** Unread messages are counted up to here. */
+export const mostUnread = 1000
+
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
 /** `main` is for reading. */
@@ -61,15 +64,17 @@ export const makeHistory = (main: pg.Pool) => {
       return { mission, messages, last_seq: rows[0]?.head ?? 0, has_more, epoch: rows[0]?.epoch ?? '' }
     },
 
-    /** The chats of a mission in which anything was ever said, each with its head and newest message. */
-    async channels(ref: MissionRef) {
+    /** The chats of a mission in which anything was ever said, each with its head, its newest message, and how far `sub` has read. */
+    async channels(ref: MissionRef, sub: string) {
       const { rows } = await main.query<
-        MissionColumns & { citizen: string | null; head: number } & (MessageColumns | { seq: null })
+        MissionColumns & { citizen: string | null; head: number; read_seq: number; unread: number } & (
+            MessageColumns | { seq: null }
+          )
       >({
         name: 'channels',
         text: `
           select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
-            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head
+            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head, coalesce(r.seq, 0) as read_seq, u.unread
           from ${missionByRef} m
           left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
           left join lateral (
@@ -77,8 +82,14 @@ export const makeHistory = (main: pg.Pool) => {
             from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq is not null
             order by seq desc limit 1
           ) c on true
+          left join deck.reads r on r.mission_id = m.id and r.citizen = substr(h.topic, 52) and r.sub = $3
+          cross join lateral (
+            select count(*)::integer as unread from (
+              select from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq > coalesce(r.seq, 0)
+              limit ${mostUnread}) x
+          ) u
           order by h.topic`,
-        values: refValues(ref),
+        values: [...refValues(ref), sub],
       })
       const mission = toRights(rows[0])
       const channels = rows.flatMap((row) =>
@@ -89,6 +100,8 @@ export const makeHistory = (main: pg.Pool) => {
                 citizen: row.citizen,
                 last_seq: row.head,
                 last_message: row.seq === null ? null : toMessage(row, mission.id, row.citizen),
+                read_seq: row.read_seq,
+                unread: row.unread,
               },
             ],
       )

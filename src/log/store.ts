@@ -211,6 +211,14 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows.map(({ seq }) => seq)
     },
 
+    /** Sends what is no hint to the instances that follow the topics. */
+    signal: (topics: string[], payloads: string[]) =>
+      main.query({
+        name: 'signal',
+        text: `select pg_notify(deck.hint_channel(topic), payload) from unnest($1::text[], $2::text[]) as t (topic, payload)`,
+        values: [topics, payloads],
+      }),
+
     /** What rights depend on, for those of the missions that are there. */
     async rights(missions: string[]): Promise<{ found: MissionRights[]; asOf: number }> {
       const asOf = performance.now()

@@ -14,6 +14,8 @@ export const clientFrames = {
   subscribe: Type.Object({ id, topic, after: Type.Optional(cursor), epoch: Type.Optional(Type.String()) }),
   unsubscribe: Type.Object({ id, topic }),
   send: Type.Object({ id, topic, ...messageFields }),
+  read: Type.Object({ id, topic, seq: cursor }),
+  typing: Type.Object({ id, topic, on: Type.Boolean() }),
   auth: Type.Object({ id, token: Type.String() }),
   ping: Type.Object({ id }),
 }

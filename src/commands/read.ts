@@ -1,0 +1,24 @@
+// read { id, topic, seq }: how far this sub has read a chat; the greatest counts. ok { topic, seq }: where it stands now. Its
+// other sockets that follow the chat get read { topic, seq }.
+import { allow, refusal } from '../access/policy.ts'
+import type { Handlers } from '../live/session.ts'
+import type { Signals } from '../live/signals.ts'
+import type { Marks } from '../log/marks.ts'
+import type { Missions } from '../log/missions.ts'
+import { deny } from '../protocol/errors.ts'
+import { formatTopic, parseTopic } from '../protocol/topics.ts'
+
+export const makeRead =
+  (missions: Missions, marks: Marks, signals: Signals): Handlers['read'] =>
+  async (session, { id, topic: text, seq: given }) => {
+    const topic = parseTopic(text)
+    if (topic.kind !== 'chat') throw deny('bad_request', 'chats are read')
+    const { actor } = session
+    const mission = await session.inTurn(missions.find(topic.mission, (m) => refusal(actor, 'read', m) === null))
+    allow(actor, 'read', mission)
+    const { sub } = actor
+    const { seq, news } = await marks.mark({ mission: mission.id, citizen: topic.citizen, sub, seq: given })
+    const name = formatTopic(topic, mission.id)
+    if (news) signals.send({ type: 'read', topic: name, sub, seq }, session)
+    session.ok(id, { topic: name, seq })
+  }

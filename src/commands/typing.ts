@@ -1,0 +1,40 @@
+// typing { id, topic, on }: tells those who follow a chat that somebody writes in it, or no longer does; also when the
+// socket ends meanwhile. Nothing of it is stored.
+import { allow, refusal } from '../access/policy.ts'
+import type { Handlers, Session } from '../live/session.ts'
+import type { Signals } from '../live/signals.ts'
+import type { Missions } from '../log/missions.ts'
+import { deny } from '../protocol/errors.ts'
+import { formatTopic, parseTopic } from '../protocol/topics.ts'
+
+/** A socket that is gone types no longer. */
+export const stopTyping =
+  (signals: Signals) =>
+  (session: Session): void => {
+    const { sub, role } = session.actor
+    for (const topic of session.typing) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
+    session.typing.clear()
+  }
+
+export const makeTyping =
+  (missions: Missions, signals: Signals): Handlers['typing'] =>
+  async (session, { id, topic: text, on }) => {
+    const topic = parseTopic(text)
+    if (topic.kind !== 'chat') throw deny('bad_request', 'one types in chats')
+    const { citizen } = topic
+    const { actor } = session
+    const mission = await session.inTurn(
+      missions.find(topic.mission, (m) => refusal(actor, 'chat.post', m, citizen) === null),
+    )
+    allow(actor, 'chat.post', mission, citizen)
+    if (session.closed) return
+    const name = formatTopic(topic, mission.id)
+    if (on) {
+      // As many as it may follow.
+      if (!session.typing.has(name) && session.typing.size >= session.topicLimit)
+        throw deny('bad_request', `a socket types in up to ${session.topicLimit} chats`)
+      session.typing.add(name)
+    } else session.typing.delete(name)
+    signals.send({ type: 'typing', topic: name, sub: actor.sub, role: actor.role, on }, session)
+    session.ok(id)
+  }
