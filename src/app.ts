@@ -27,6 +27,7 @@ import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
+import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
 import { makeSignals } from './live/signals.ts'
@@ -143,13 +144,14 @@ export const buildApp = async (
     onError,
   })
   const signals = makeSignals({ origin: instance, hub, notify: store.signal, onError })
-  const marks = makeMarks(database.main)
+  const list = makeList()
+  const marks = makeMarks(database.main, limits.writeDeadline)
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else if (!signals.hear(payload)) tail.hint(payload)
+      else if (!signals.hear(payload) && !list.hear(payload)) tail.hint(payload)
     },
     onConnected() {
       tail.check()
@@ -215,11 +217,14 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals }),
+      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals, list }),
       limits,
       explain,
       leave: hub.leave,
-      gone: stopTyping(signals),
+      gone(session) {
+        stopTyping(signals, session)
+        list.leave(session)
+      },
       head: tail.head,
       ledger,
       work,

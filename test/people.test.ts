@@ -146,3 +146,47 @@ void t.test('a mission that is deleted takes with it how far it was read', async
   const stranger = await one.connect(bob)
   t.match(await stranger.ask({ type: 'read', topic, seq: 1 }), { type: 'error', code: 'not_found' })
 })
+
+void t.test('the list of missions: who may see one learns that it came, changed or went; by SQL too', async (t) => {
+  const user = await one.connect(alice)
+  const across = await two.connect(alice)
+  const boss = await two.connect(admin)
+  const stranger = await two.connect(bob)
+  const gone = await two.connect(alice)
+  const clients = [user, across, boss, stranger, gone]
+  for (const client of clients)
+    t.match(await client.ask({ type: 'subscribe', topic: 'missions' }), { type: 'ok', topic: 'missions', seq: 0 })
+  t.match(await gone.ask({ type: 'unsubscribe', topic: 'missions' }), { type: 'ok', topic: 'missions' })
+  const changes = (client: Client, id: string): number =>
+    of(client, 'missions.changed').filter(({ mission }) => mission === id).length
+  const told = async (id: string, n: number, seers = [user, across, boss]): Promise<void> => {
+    for (const client of seers) await until(() => changes(client, id) === n, `change ${n}`)
+  }
+  const { id } = await makeMission(one)
+  await told(id, 1)
+  await two.request('PATCH', `/api/missions/${id}`, admin, { status: 'qa' })
+  await told(id, 2)
+  await database.query(`update missions set title = 'by SQL' where id = $1`, [id])
+  await told(id, 3)
+  await database.query(`update missions set title = title where id = $1`, [id])
+  await one.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'no change of the mission' })
+  t.equal(changes(stranger, id), 0)
+  await database.query(`update missions set assigned_to = 'bob' where id = $1`, [id])
+  await told(id, 4)
+  await told(id, 1, [stranger])
+  await one.request('DELETE', `/api/missions/${id}`, admin)
+  await told(id, 5, [boss])
+  await told(id, 2, [stranger])
+  t.strictSame([changes(user, id), changes(across, id), changes(gone, id)], [4, 4, 0])
+  t.strictSame(of(user, 'missions.changed')[0], { type: 'missions.changed', mission: id })
+})
+
+void t.test('the list has no past: a cursor into it is of another time', async (t) => {
+  const client = await one.connect(alice)
+  const { epoch } = await client.ask({ type: 'subscribe', topic: 'missions' })
+  t.match(await client.ask({ type: 'subscribe', topic: 'missions', after: 0, epoch }), { type: 'ok', epoch })
+  for (const more of [{ after: 1 }, { epoch: 'another' }])
+    t.match(await client.ask({ type: 'subscribe', topic: 'missions', ...more }), { code: 'conflict', seq: 0, epoch })
+  for (const type of ['send', 'typing', 'read'])
+    t.match(await client.ask({ type, topic: 'missions', message: 'x', on: true, seq: 1 }), { code: 'bad_request' })
+})

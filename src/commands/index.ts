@@ -2,6 +2,7 @@
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
+import type { List } from '../live/list.ts'
 import type { Signals } from '../live/signals.ts'
 import type { Marks } from '../log/marks.ts'
 import type { Missions } from '../log/missions.ts'
@@ -22,8 +23,9 @@ export const makeCommands = (parts: {
   writer: Writer
   marks: Marks
   signals: Signals
+  list: List
 }): Handlers => ({
-  ...makeSubscribe(parts.store, parts.hub),
+  ...makeSubscribe(parts.store, parts.hub, parts.list),
   send: makeSend(parts.missions, parts.writer),
   read: makeRead(parts.missions, parts.marks, parts.signals),
   typing: makeTyping(parts.missions, parts.signals),

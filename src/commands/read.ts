@@ -5,7 +5,7 @@ import type { Handlers } from '../live/session.ts'
 import type { Signals } from '../live/signals.ts'
 import type { Marks } from '../log/marks.ts'
 import type { Missions } from '../log/missions.ts'
-import { deny } from '../protocol/errors.ts'
+import { deny, noMission } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 
 export const makeRead =
@@ -17,7 +17,9 @@ export const makeRead =
     const mission = await session.inTurn(missions.find(topic.mission, (m) => refusal(actor, 'read', m) === null))
     allow(actor, 'read', mission)
     const { sub } = actor
-    const { seq, news } = await marks.mark({ mission: mission.id, citizen: topic.citizen, sub, seq: given })
+    const marked = await marks.mark({ mission: mission.id, citizen: topic.citizen, sub, seq: given })
+    if (!marked) throw noMission()
+    const { seq, news } = marked
     const name = formatTopic(topic, mission.id)
     if (news) signals.send({ type: 'read', topic: name, sub, seq }, session)
     session.ok(id, { topic: name, seq })

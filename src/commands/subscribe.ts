@@ -2,27 +2,40 @@
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
+import { missionList, type List } from '../live/list.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers, Session } from '../live/session.ts'
 import type { Place, Store } from '../log/store.ts'
-import { deny } from '../protocol/errors.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
 import type { ClientFrame } from '../protocol/frames.ts'
 import { formatTopic, parseTopic, type TopicRef } from '../protocol/topics.ts'
 
 const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missions/'.length)
 
-export const makeSubscribe = (store: Pick<Store, 'place'>, hub: Hub) => {
+const another = (seq: number, epoch: string): Refusal =>
+  deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq, epoch })
+
+export const makeSubscribe = (store: Pick<Store, 'place' | 'epoch'>, hub: Hub, list: List) => {
   const look = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
+  /** The list of missions has no seq: changes are told from now on. */
+  const subscribeToList = async (session: Session, { id, after = 0, epoch: known }: ClientFrame<'subscribe'>) => {
+    const epoch = await session.inTurn(store.epoch())
+    if (after > 0 || (known !== undefined && known !== epoch)) throw another(0, epoch)
+    if (session.closed) return
+    session.ok(id, { topic: missionList, seq: 0, epoch })
+    if (!session.closed) list.join(session)
+  }
+
   const subscribe = async (session: Session, frame: ClientFrame<'subscribe'>): Promise<void> => {
+    if (frame.topic === missionList) return subscribeToList(session, frame)
     const topic = parseTopic(frame.topic)
     const { mission, exists, head, epoch, asOf } = await session.inTurn(look(topic))
     allow(session.actor, 'read', mission)
     if (!exists) throw deny('not_found', 'no such test run')
     const { after = head } = frame
-    if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head)
-      throw deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq: head, epoch })
+    if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head) throw another(head, epoch)
     const name = formatTopic(topic, mission.id)
     session.checkRoom(name)
     if (session.closed) return
@@ -35,6 +48,11 @@ export const makeSubscribe = (store: Pick<Store, 'place'>, hub: Hub) => {
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {
+    if (text === missionList) {
+      await session.inTurn(Promise.resolve())
+      list.leave(session)
+      return session.ok(id, { topic: text })
+    }
     const topic = parseTopic(text)
     const { mission: ref } = topic
     // A topic named by its UUID needs no look-up.

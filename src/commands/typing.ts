@@ -8,13 +8,11 @@ import { deny } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 
 /** A socket that is gone types no longer. */
-export const stopTyping =
-  (signals: Signals) =>
-  (session: Session): void => {
-    const { sub, role } = session.actor
-    for (const topic of session.typing) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
-    session.typing.clear()
-  }
+export const stopTyping = (signals: Signals, session: Session): void => {
+  const { sub, role } = session.actor
+  for (const topic of session.typing) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
+  session.typing.clear()
+}
 
 export const makeTyping =
   (missions: Missions, signals: Signals): Handlers['typing'] =>

@@ -2,7 +2,7 @@
 import { deny } from '../protocol/errors.ts'
 import { isAmbiguous } from './database.ts'
 
-/** A function of one item, served by a function of many (which only reads); `unavailable` for who is not answered within `patience` ms. */
+/** A function of one item, served by a function of many (which may be repeated); `unavailable` for who is not answered within `patience` ms. */
 export const makeBatched = <Item, Result>(
   run: (items: Item[]) => Promise<Result[]>,
   { max, patience }: { max: number; patience: number },

@@ -1,27 +1,24 @@
-// How far each sub has read a chat: the greatest seq that it named, up to the head. One statement in flight; what comes
-// meanwhile goes together with the next.
+// How far each sub has read a chat: the greatest seq that it named, up to the head. Many marks share a statement, and of
+// several of one sub in one chat the greatest is written.
 import type pg from 'pg'
-import { noMission } from '../protocol/errors.ts'
+import { makeBatched } from './batch.ts'
 import { headOf } from './store.ts'
 
 export type Mark = { mission: string; citizen: string; sub: string; seq: number }
 /** Where the sub stands now; `news`: whether it was less far before. */
 export type Marked = { seq: number; news: boolean }
 
-type Waiting = Mark & { waiters: PromiseWithResolvers<Marked>[] }
+const nameOf = ({ mission, citizen, sub }: Mark): string => `${mission} ${citizen} ${sub}`
 
-const batch = 200
-
-export const makeMarks = (main: pg.Pool) => {
-  // By chat and sub: of several marks of one the greatest is written.
-  const waiting = new Map<string, Waiting>()
-  let running = false
-
-  const write = async (marks: Waiting[]): Promise<void> => {
-    try {
+/** `patience`: ms until a mark that is not answered ends as `unavailable`. */
+export const makeMarks = (main: pg.Pool, patience: number) => {
+  const mark = makeBatched(
+    async (asked: Mark[]): Promise<(Marked | undefined)[]> => {
+      const greatest = new Map<string, Mark>()
+      for (const mark of asked) if ((greatest.get(nameOf(mark))?.seq ?? -1) < mark.seq) greatest.set(nameOf(mark), mark)
+      const marks = [...greatest.values()]
       const { rows } = await main.query<Marked & { n: number }>({
         name: 'marks',
-        // A row that is as far already is not written again; it is told as this statement found it.
         text: `
           with given as materialized (
             select g.*, least(g.seq, ${headOf("'missions/' || g.mission || '/chat/' || g.citizen", 'g.mission', 'g.citizen')}) as upto
@@ -44,48 +41,16 @@ export const makeMarks = (main: pg.Pool) => {
           marks.map(({ seq }) => seq),
         ],
       })
-      for (const { n, seq, news } of rows)
-        marks[n - 1]?.waiters.forEach(({ resolve }, i) => resolve({ seq, news: news && i === 0 }))
-      // What is left is of missions that are gone.
-      for (const { waiters } of marks) for (const { reject } of waiters) reject(noMission())
-    } catch (error) {
-      for (const { waiters } of marks) for (const { reject } of waiters) reject(error)
-    }
-  }
-
-  const pump = async (): Promise<void> => {
-    if (running) return
-    running = true
-    while (waiting.size > 0) {
-      const marks = [...waiting.values()].slice(0, batch)
-      for (const mark of marks) waiting.delete(nameOf(mark))
-      await write(marks)
-    }
-    running = false
-  }
-
-  return {
-    mark(mark: Mark): Promise<Marked> {
-      const waiter = withResolvers<Marked>()
-      const name = nameOf(mark)
-      const same = waiting.get(name)
-      if (same) {
-        same.seq = Math.max(same.seq, mark.seq)
-        same.waiters.push(waiter)
-      } else waiting.set(name, { ...mark, waiters: [waiter] })
-      queueMicrotask(() => void pump())
-      return waiter.promise
+      const found = new Map(rows.map(({ n, ...marked }) => [marks[n - 1], marked]))
+      return asked.map((mark) => {
+        const written = greatest.get(nameOf(mark))
+        const marked = found.get(written)
+        return marked && { ...marked, news: marked.news && written === mark }
+      })
     },
-  }
+    { max: 200, patience },
+  )
+  /** undefined if the mission is gone. Safe to be repeated, as a batch is after a broken connection. */
+  return { mark }
 }
 export type Marks = ReturnType<typeof makeMarks>
-
-const nameOf = ({ mission, citizen, sub }: Mark): string => `${mission} ${citizen} ${sub}`
-
-type PromiseWithResolvers<T> = { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void }
-const withResolvers = <T>(): PromiseWithResolvers<T> => {
-  let resolve: (value: T) => void = () => {}
-  let reject: (error: unknown) => void = () => {}
-  const promise = new Promise<T>((take, refuse) => ((resolve = take), (reject = refuse)))
-  return { promise, resolve, reject }
-}

@@ -211,6 +211,12 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows.map(({ seq }) => seq)
     },
 
+    /** The epoch of now. */
+    async epoch(): Promise<string> {
+      const { rows } = await main.query<{ epoch: string }>({ name: 'epoch', text: 'select deck.epoch() as epoch' })
+      return rows[0]?.epoch ?? ''
+    },
+
     /** Sends what is no hint to the instances that follow the topics. */
     signal: (topics: string[], payloads: string[]) =>
       main.query({
