@@ -27,6 +27,7 @@ import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
+import { makeDrafts } from './live/drafts.ts'
 import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
@@ -37,6 +38,7 @@ import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
+import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
 import { makeListener } from './log/listener.ts'
@@ -145,13 +147,24 @@ export const buildApp = async (
   })
   const signals = makeSignals({ origin: instance, hub, notify: store.signal, onError })
   const list = makeList()
+  const draftStore = makeDraftStore(database.main, limits.writeDeadline)
+  const drafts = makeDrafts({
+    origin: instance,
+    hub,
+    store: draftStore,
+    notify: store.signal,
+    follow: channels.follow,
+    unfollow: channels.unfollow,
+    onError,
+    silence: limits.draftSilence,
+  })
   const marks = makeMarks(database.main, limits.writeDeadline)
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else if (!signals.hear(payload) && !list.hear(payload)) tail.hint(payload)
+      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload)) tail.hint(payload)
     },
     onConnected() {
       tail.check()
@@ -217,13 +230,14 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals, list }),
+      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals, list, drafts, draftStore }),
       limits,
       explain,
       leave: hub.leave,
       gone(session) {
         stopTyping(signals, session)
         list.leave(session)
+        drafts.gone(session)
       },
       head: tail.head,
       ledger,
@@ -289,6 +303,7 @@ export const buildApp = async (
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
         setInterval(checkRevocations, limits.pollEvery),
+        setInterval(drafts.expire, Math.min(5000, limits.draftSilence / 4)),
         setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
       )
       return http.listen({ host: config.host, port: config.port })
@@ -303,6 +318,7 @@ export const buildApp = async (
       for (const timer of timers) clearInterval(timer)
       tail.close()
       signals.close()
+      await Promise.race([drafts.close(), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

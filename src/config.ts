@@ -164,6 +164,8 @@ const fixed = {
   pressureEvery: 5_000,
   /** ms between two rounds of house-keeping */
   tidyEvery: 10_000,
+  /** ms until a draft that does not grow is given up */
+  draftSilence: 60_000,
 }
 
 export type Env = Static<typeof Environment>

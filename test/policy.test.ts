@@ -235,6 +235,18 @@ const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
       { frame: { topic: rafaels, message, sender: 'citizen', author: 'z' }, seen: all('ok'), unseen: 'not_found' },
     ]
   },
+  stream: (place) => {
+    const [, rafaels = '', sofias = ''] = topics(place)
+    const key = randomUUID()
+    return [
+      { frame: { topic: rafaels, key, delta: 'x' }, seen: all('ok'), unseen: 'not_found' },
+      { frame: { topic: sofias, key, delta: 'x' }, seen: { ...all('ok'), citizen: 'forbidden' }, unseen: 'not_found' },
+    ]
+  },
+  cancel: (place) =>
+    topics(place)
+      .slice(1, 2)
+      .map((topic) => ({ frame: { topic, key: 'none' }, seen: all('not_found'), unseen: 'not_found' })),
   typing: (place) => {
     const [, rafaels = '', sofias = ''] = topics(place)
     return [

@@ -146,16 +146,7 @@ await t.test(
       ['{"type":"ping","id":1e999}'],
       [{ type: 'subscribe', id: 4 }, 4],
       [{ type: 'subscribe', id: 5, topic: 7 }, 5],
-      ...[
-        '',
-        'missions',
-        'missions/',
-        'missions/0/dod',
-        'missions/-1',
-        'missions/1.5',
-        'missions/2147483648/dod',
-        `${chat}/`,
-      ]
+      ...['', 'missions/', 'missions/0/dod', 'missions/-1', 'missions/1.5', 'missions/2147483648/dod', `${chat}/`]
         .concat(
           `missions/${mission.id}/chat/Rafael`,
           `missions/${mission.id}/chat`,

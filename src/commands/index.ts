@@ -2,8 +2,10 @@
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
+import type { Drafts } from '../live/drafts.ts'
 import type { List } from '../live/list.ts'
 import type { Signals } from '../live/signals.ts'
+import type { DraftStore } from '../log/drafts.ts'
 import type { Marks } from '../log/marks.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Store } from '../log/store.ts'
@@ -12,6 +14,7 @@ import { makeAuth } from './auth.ts'
 import { ping } from './ping.ts'
 import { makeRead } from './read.ts'
 import { makeSend } from './send.ts'
+import { makeStream } from './stream.ts'
 import { makeSubscribe } from './subscribe.ts'
 import { makeTyping } from './typing.ts'
 
@@ -24,9 +27,12 @@ export const makeCommands = (parts: {
   marks: Marks
   signals: Signals
   list: List
+  drafts: Drafts
+  draftStore: DraftStore
 }): Handlers => ({
-  ...makeSubscribe(parts.store, parts.hub, parts.list),
+  ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts),
   send: makeSend(parts.missions, parts.writer),
+  ...makeStream(parts.missions, parts.writer, parts.draftStore, parts.drafts),
   read: makeRead(parts.missions, parts.marks, parts.signals),
   typing: makeTyping(parts.missions, parts.signals),
   auth: makeAuth(parts.tokens, parts.hub),

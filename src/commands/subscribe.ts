@@ -2,6 +2,7 @@
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
+import type { Drafts } from '../live/drafts.ts'
 import { missionList, type List } from '../live/list.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Handlers, Session } from '../live/session.ts'
@@ -15,7 +16,12 @@ const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missio
 const another = (seq: number, epoch: string): Refusal =>
   deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq, epoch })
 
-export const makeSubscribe = (store: Pick<Store, 'place' | 'epoch'>, hub: Hub, list: List) => {
+export const makeSubscribe = (
+  store: Pick<Store, 'place' | 'epoch'>,
+  hub: Hub,
+  list: List,
+  drafts: Pick<Drafts, 'join'>,
+) => {
   const look = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
@@ -44,7 +50,9 @@ export const makeSubscribe = (store: Pick<Store, 'place' | 'epoch'>, hub: Hub, l
     // The answer itself may have been too much for a slow reader.
     if (session.closed) return
     const seat = hub.join(session, name, { rights: mission, asOf, head }, after)
-    if (!seat.gone) session.seats.set(name, seat)
+    if (seat.gone) return
+    session.seats.set(name, seat)
+    if (topic.kind === 'chat') void drafts.join(session, name)
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {

@@ -44,6 +44,8 @@ export type Hub = {
   leave(seat: Seat): void
   /** A page that the tail read. */
   deliver(topic: string, from: number, page: Page): void
+  /** Those who follow a topic. */
+  receivers(topic: string): Iterable<Receiver>
   /** Hands a frame that is no part of the topic's history to those who are to get it, where there is room. */
   tell(topic: string, frame: Buffer, to: (receiver: Receiver) => boolean): void
   /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
@@ -220,6 +222,10 @@ export const makeHub = (options: {
     }
   }
 
+  const receivers = function* (topic: string): Generator<Receiver> {
+    for (const { receiver } of missions.get(topicParts(topic).mission)?.rooms.get(topic)?.seats ?? []) yield receiver
+  }
+
   return {
     join(receiver, topic, { rights, asOf, head }, after) {
       const { mission } = topicParts(topic)
@@ -241,10 +247,9 @@ export const makeHub = (options: {
       if (!seat.gone) void catchUp(room, seat)
       return seat
     },
+    receivers,
     tell(topic, frame, to) {
-      const room = missions.get(topicParts(topic).mission)?.rooms.get(topic)
-      for (const { receiver } of room?.seats ?? [])
-        if (to(receiver) && receiver.fits(frame.length)) receiver.send(frame, 1)
+      for (const receiver of receivers(topic)) if (to(receiver) && receiver.fits(frame.length)) receiver.send(frame, 1)
     },
     leave,
     deliver,

@@ -9,11 +9,24 @@ import { isAbyss, parseJson } from './text.ts'
 const id = Type.Optional(Type.Union([Type.Number(), Type.String({ maxLength: 256 })]))
 const topic = Type.String({ maxLength: 256 })
 const cursor = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const draftKey = Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' })
 
 export const clientFrames = {
   subscribe: Type.Object({ id, topic, after: Type.Optional(cursor), epoch: Type.Optional(Type.String()) }),
   unsubscribe: Type.Object({ id, topic }),
   send: Type.Object({ id, topic, ...messageFields }),
+  stream: Type.Object({
+    id,
+    topic,
+    key: draftKey,
+    offset: Type.Optional(cursor),
+    delta: Type.Optional(Type.String()),
+    done: Type.Optional(Type.Literal(true)),
+    abort: Type.Optional(Type.Literal(true)),
+    message: Type.Optional(messageFields.message),
+    code_blocks: messageFields.code_blocks,
+  }),
+  cancel: Type.Object({ id, topic, key: draftKey }),
   read: Type.Object({ id, topic, seq: cursor }),
   typing: Type.Object({ id, topic, on: Type.Boolean() }),
   auth: Type.Object({ id, token: Type.String() }),

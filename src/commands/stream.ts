@@ -1,0 +1,111 @@
+// stream { id, topic, key, offset?, delta? } … { id, topic, key, done: true, message?, code_blocks? } | { …, abort: true }: a
+// reply as it is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks its
+// writer to stop. What one socket streams is taken up in the order sent.
+import { allow, refusal } from '../access/policy.ts'
+import type { Draft, Drafts } from '../live/drafts.ts'
+import type { Handlers, Session } from '../live/session.ts'
+import type { Claim, DraftStore } from '../log/drafts.ts'
+import type { Missions } from '../log/missions.ts'
+import type { Writer } from '../log/writer.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
+import { encodeSaved, type ClientFrame } from '../protocol/frames.ts'
+import { messageChars, type MissionRights } from '../protocol/rows.ts'
+import { formatTopic, parseTopic } from '../protocol/topics.ts'
+import { toEntry } from './send.ts'
+
+/** UTF-16 code units that a draft may hold: a message of so many characters may take two each. */
+const mostUnits = 2 * messageChars
+
+const stale = (offset: number): Refusal => deny('conflict', 'this draft stands at another offset', { offset })
+
+export const makeStream = (
+  missions: Missions,
+  writer: Writer,
+  store: DraftStore,
+  drafts: Drafts,
+): Pick<Handlers, 'stream' | 'cancel'> => {
+  const last = new WeakMap<Session, Promise<unknown>>()
+
+  const enter = async (session: Session, text: string): Promise<{ mission: MissionRights; citizen: string }> => {
+    const topic = parseTopic(text)
+    if (topic.kind !== 'chat') throw deny('bad_request', 'replies are written in chats')
+    const { citizen } = topic
+    const mission = await missions.find(topic.mission, (m) => refusal(session.actor, 'chat.post', m, citizen) === null)
+    allow(session.actor, 'chat.post', mission, citizen)
+    return { mission, citizen }
+  }
+
+  const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
+    const { id, key, offset, delta, done, abort } = frame
+    if (delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
+    if (done && abort) throw deny('bad_request', 'done or abort')
+    const { mission, citizen } = await enter(session, frame.topic)
+    const { sub } = session.actor
+    const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
+    const name = { topic, key }
+    let draft: Draft | undefined = drafts.of(session, name)
+    if (draft && offset !== undefined && offset !== 0 && offset !== draft.text.length) throw stale(draft.text.length)
+
+    // Opens it, starts over, or goes on with what is stored. A done that gives the whole message needs no draft.
+    const fresh = offset === 0 && delta !== undefined && draft !== undefined && draft.text.length > 0
+    if ((!draft && !(done && frame.message !== undefined)) || fresh) {
+      if (!fresh && delta === undefined && offset === undefined) {
+        const claim = done ? await store.claimed(name, sub) : undefined
+        if (claim) return session.saved(id, claim)
+        await drafts.settle(name)
+        throw stale(await store.expected(name))
+      }
+      await drafts.settle(name)
+      const claim: Claim = await store.claim(name, sub, offset ?? 0)
+      if ('message' in claim) return session.saved(id, claim.message)
+      if ('expected' in claim) throw stale(claim.expected)
+      if (session.closed) return
+      draft = drafts.open(session, { ...name, ...claim })
+    }
+    if (draft && delta !== undefined) {
+      if (draft.text.length + delta.length > mostUnits)
+        throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
+      drafts.append(draft, delta)
+    }
+    // Who was overtaken ends nothing.
+    if ((done || abort) && draft && !(await drafts.hold(draft))) throw stale(await store.expected(name))
+    if (abort) {
+      if (!draft) throw stale(0)
+      drafts.end(draft, true)
+      await store.drop(draft)
+    } else if (done) {
+      const message = frame.message ?? draft?.text ?? ''
+      if (message === '' || [...message].length > messageChars)
+        throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
+      const written = await writer.append(
+        toEntry(session.actor, mission, citizen, { message, key, code_blocks: frame.code_blocks ?? null }),
+      )
+      const ended = draft ?? drafts.of(session, name)
+      if (ended) {
+        drafts.end(ended, false)
+        await store.drop(ended)
+      }
+      if (id !== undefined) session.push(encodeSaved(id, written.seq, written.message))
+      return
+    }
+    session.ok(id, { offset: draft?.text.length ?? 0 })
+  }
+
+  return {
+    async stream(session, frame) {
+      const mine = (last.get(session) ?? Promise.resolve()).then(() => stream(session, frame))
+      last.set(
+        session,
+        mine.catch(() => {}),
+      )
+      return mine
+    },
+    async cancel(session, { id, topic, key }) {
+      const { mission, citizen } = await enter(session, topic)
+      const name = { topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id), key }
+      if (!drafts.written(name) && !(await store.exists(name))) throw deny('not_found', 'there is no such draft')
+      drafts.cancel(name, session.actor.sub)
+      session.ok(id)
+    },
+  }
+}

@@ -1,0 +1,146 @@
+// Drafts as they are stored: claims, checkpoints, the look of who joins late. An unlogged table; the generation fences writers.
+import type pg from 'pg'
+import type { Message } from '../protocol/rows.ts'
+import { topicParts } from '../protocol/topics.ts'
+import { makeBatched } from './batch.ts'
+import { toMessage, type MessageColumns } from './store.ts'
+
+export type DraftName = { topic: string; key: string }
+export type StoredDraft = DraftName & { generation: number; text: string }
+/** A claim is had, or the key is a message already, or the draft stands elsewhere (0: there is none). */
+export type Claim = { generation: number; text: string } | { message: Message } | { expected: number }
+
+const columns = (drafts: readonly DraftName[]) => {
+  const parts = drafts.map(({ topic }) => topicParts(topic))
+  return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
+}
+
+export const makeDraftStore = (main: pg.Pool, patience: number) => {
+  const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
+
+  return {
+    /** Opens a draft (offset 0), or continues what is stored if it is as long as `offset`. */
+    async claim({ topic, key }: DraftName, author: string, offset: number): Promise<Claim> {
+      const { mission, citizen } = topicParts(topic)
+      const message = await this.claimed({ topic, key }, author)
+      if (message) return { message }
+      const { rows } = await main.query<{ generation: number; text: string }>(
+        offset === 0
+          ? {
+              name: 'draft-open',
+              text: `insert into deck.drafts as d (mission_id, citizen, key, author) values ($1, $2, $3, $4)
+                     on conflict (mission_id, citizen, key) do update
+                       set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp()
+                       where d.author = excluded.author
+                     returning generation::float8 as generation, text`,
+              values: [mission, citizen, key, author],
+            }
+          : {
+              name: 'draft-continue',
+              text: `update deck.drafts set generation = generation + 1, aborted = false, touched = clock_timestamp()
+                     where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and units = $5
+                       and touched > clock_timestamp() - interval '24 hours'
+                     returning generation::float8 as generation, text`,
+              values: [mission, citizen, key, author, offset],
+            },
+      )
+      return rows[0] ?? { expected: await this.expected({ topic, key }) }
+    },
+
+    /** The message that has this key already. */
+    async claimed({ topic, key }: DraftName, author: string): Promise<Message | undefined> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows: messages } = await main.query<MessageColumns>({
+        name: 'draft-message',
+        text: `select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
+               from chat_messages
+               where deck.key_name(mission_id, citizen, author, key) = deck.key_name($1::uuid, $2::text, $3::text, $4::text)
+                 and key is not null and seq is not null`,
+        values: [mission, citizen, author, key],
+      })
+      return messages[0] && toMessage(messages[0], mission, citizen ?? '')
+    },
+
+    /** Whether it is being written. */
+    async exists({ topic, key }: DraftName): Promise<boolean> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows } = await main.query({
+        name: 'draft-exists',
+        text: 'select from deck.drafts where mission_id = $1 and citizen = $2 and key = $3 and not aborted',
+        values: [mission, citizen, key],
+      })
+      return rows.length > 0
+    },
+
+    /** How long the stored draft is; 0 if there is none. */
+    async expected({ topic, key }: DraftName): Promise<number> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows } = await main.query<{ units: number }>({
+        name: 'draft-units',
+        text: 'select units from deck.drafts where mission_id = $1 and citizen = $2 and key = $3',
+        values: [mission, citizen, key],
+      })
+      return rows[0]?.units ?? 0
+    },
+
+    /** Saves drafts, in one statement; -> whether each was still of its generation. */
+    async save(drafts: readonly StoredDraft[]): Promise<boolean[]> {
+      const { rows } = await main.query<{ n: number }>({
+        name: 'draft-save',
+        text: `update deck.drafts d set text = t.text, units = t.units, aborted = false, touched = clock_timestamp()
+               from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::integer[])
+                 with ordinality as t (mission, citizen, key, generation, text, units, n)
+               where ${named} and d.generation = t.generation
+               returning t.n`,
+        values: [
+          ...columns(drafts),
+          drafts.map(({ generation }) => generation),
+          drafts.map(({ text }) => text),
+          drafts.map(({ text }) => text.length),
+        ],
+      })
+      const saved = new Set(rows.map(({ n }) => n))
+      return drafts.map((_, i) => saved.has(i + 1))
+    },
+
+    /** Removes a draft of this generation. */
+    async drop({ topic, key, generation }: DraftName & { generation: number }): Promise<void> {
+      const { mission, citizen } = topicParts(topic)
+      await main.query({
+        name: 'draft-drop',
+        text: 'delete from deck.drafts where mission_id = $1 and citizen = $2 and key = $3 and generation = $4',
+        values: [mission, citizen, key, generation],
+      })
+    },
+
+    /** The drafts of a chat that are being written; many askers share a statement. */
+    load: makeBatched(
+      async (topics: string[]): Promise<StoredDraft[][]> => {
+        const [missions, citizens] = columns(topics.map((topic) => ({ topic, key: '' })))
+        const { rows } = await main.query<{ n: number; key: string; generation: number; text: string }>({
+          name: 'draft-load',
+          text: `select t.n, d.key, d.generation::float8 as generation, d.text
+                 from unnest($1::uuid[], $2::text[]) with ordinality as t (mission, citizen, n)
+                 join deck.drafts d on d.mission_id = t.mission and d.citizen = t.citizen
+                 where not d.aborted and d.text <> ''`,
+          values: [missions, citizens],
+        })
+        return topics.map((topic, i) => rows.filter(({ n }) => n === i + 1).map((row) => ({ topic, ...row })))
+      },
+      { max: 200, patience },
+    ),
+
+    /** Gives up drafts that were silent for so many ms, and forgets those of yesterday; -> the former. */
+    async expire(silence: number): Promise<(DraftName & { generation: number })[]> {
+      await main.query(`delete from deck.drafts where touched < clock_timestamp() - interval '24 hours'`)
+      const { rows } = await main.query<DraftName & { generation: number }>(
+        `update deck.drafts set aborted = true
+         where not aborted and touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)
+         returning 'missions/' || mission_id || '/chat/' || citizen as topic, key, generation::float8 as generation`,
+        [silence],
+      )
+      return rows
+    },
+  }
+}
+export type DraftStore = ReturnType<typeof makeDraftStore>

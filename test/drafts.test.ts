@@ -1,0 +1,203 @@
+// A reply as it is being written: seen by all while it grows, stored once, never half. On two instances of one database.
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import {
+  alice,
+  makeMission,
+  rafael,
+  startDeck,
+  startInstance,
+  until,
+  type Client,
+  type Instance,
+  type Json,
+} from './helper.ts'
+
+const { instance: one, database } = await startDeck(t)
+const two = await startInstance(t, database.url)
+const both = [one, two]
+
+const makeChat = async () => {
+  const { id } = await makeMission(one)
+  return { topic: `missions/${id}/chat/rafael`, key: randomUUID() }
+}
+type Watcher = Client & { text(key: string): string; aborted(key: string): number }
+/** Follows a chat and puts drafts together as the protocol says. */
+const watch = async (on: Instance, topic: string): Promise<Watcher> => {
+  const client = await on.connect(alice)
+  t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok' })
+  const deltas = (key: string): Json[] =>
+    client.frames.filter((frame) => frame['type'] === 'delta' && frame['key'] === key)
+  return {
+    ...client,
+    text(key) {
+      let text = ''
+      for (const { offset, delta, aborted } of deltas(key)) {
+        if (aborted) {
+          text = ''
+          continue
+        }
+        if (Number(offset) > text.length) throw new Error(`a hole: ${String(offset)} after ${text.length}`)
+        text = text.slice(0, Number(offset)) + String(delta)
+      }
+      return text
+    },
+    aborted: (key) => deltas(key).filter(({ aborted }) => aborted).length,
+  }
+}
+const sees = (watchers: Watcher[], key: string, text: string): Promise<void> =>
+  until(() => watchers.every((watcher) => watcher.text(key) === text), 'the text so far')
+const stored = async (topic: string, key: string): Promise<Json[]> => {
+  const { json } = await one.request('GET', `/api/${topic}`, alice)
+  return (json['messages'] as Json[]).filter((message) => message['key'] === key)
+}
+
+void t.test('everybody sees it grow, whenever and wherever they join; it is stored once', async (t) => {
+  const { topic, key } = await makeChat()
+  const early = await Promise.all(both.map((on) => watch(on, topic)))
+  const writer = await one.connect(rafael)
+  const words = ['Inline ', 'buttons 🎛 ', 'are ', '\n```js\nx\n```']
+  let text = ''
+  const watchers = [...early]
+  for (const [i, delta] of words.entries()) {
+    text += delta
+    t.match(
+      await writer.ask({ type: 'stream', topic, key, delta, ...(i % 2 ? {} : { offset: text.length - delta.length }) }),
+      {
+        type: 'ok',
+        offset: text.length,
+      },
+    )
+    await sees(watchers, key, text)
+    for (const on of both) watchers.push(await watch(on, topic))
+    await sees(watchers, key, text)
+  }
+  t.strictSame(await stored(topic, key), [], 'nothing is in the history yet')
+  const { message } = await writer.ask({ type: 'stream', topic, key, done: true })
+  t.match(message, { message: text, key, sender: 'citizen', author: 'rafael', code_blocks: [{ language: 'js' }] })
+  t.strictSame(await stored(topic, key), [message])
+  for (const watcher of watchers) {
+    await until(() => watcher.events(topic).length === 1, 'the message')
+    t.strictSame(watcher.events(topic)[0]?.data, message)
+    t.equal(watcher.text(key), text)
+  }
+  t.match(await writer.ask({ type: 'stream', topic, key, delta: 'again' }), { type: 'ok', message: message as Json })
+  t.match(await (await two.connect(rafael)).ask({ type: 'stream', topic, key, done: true }), {
+    message: message as Json,
+  })
+  t.equal((await stored(topic, key)).length, 1)
+  t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
+})
+
+void t.test('a writer that lost its socket goes on at the stored offset, through another instance', async (t) => {
+  const { topic, key } = await makeChat()
+  const watchers = await Promise.all(both.map((on) => watch(on, topic)))
+  const first = await one.connect(rafael)
+  await first.ask({ type: 'stream', topic, key, delta: 'half a ' })
+  first.socket.terminate()
+  await until(
+    async () => (await database.query('select from deck.drafts where key = $1 and units = 7', [key])).length === 1,
+    'what it wrote to be saved',
+  )
+  const second = await two.connect(rafael)
+  t.match(await second.ask({ type: 'stream', topic, key, offset: 3, delta: 'x' }), { code: 'conflict', offset: 7 })
+  t.match(await second.ask({ type: 'stream', topic, key, offset: 7, delta: 'reply' }), { type: 'ok', offset: 12 })
+  watchers.push(await watch(one, topic))
+  await sees(watchers, key, 'half a reply')
+  t.match(await second.ask({ type: 'stream', topic, key, done: true }), { message: { message: 'half a reply' } })
+  t.equal((await stored(topic, key)).length, 1)
+})
+
+void t.test('who opens or continues it owns it: the former writer is fenced', async (t) => {
+  const { topic, key } = await makeChat()
+  for (const on of both) {
+    const draft = `${key.slice(0, 8)}${both.indexOf(on)}`
+    const watchers = await Promise.all(both.map((where) => watch(where, topic)))
+    const former = await one.connect(rafael)
+    await former.ask({ type: 'stream', topic, key: draft, delta: 'the former' })
+    const next = await on.connect(rafael)
+    t.match(await next.ask({ type: 'stream', topic, key: draft, offset: 0, delta: 'the next' }), {
+      type: 'ok',
+      offset: 8,
+    })
+    await sees(watchers, draft, 'the next')
+    t.match(await former.ask({ type: 'stream', topic, key: draft, offset: 10, delta: '!' }), {
+      code: 'conflict',
+      offset: 8,
+    })
+    t.match(await former.ask({ type: 'stream', topic, key: draft, done: true }), { code: 'conflict' })
+    t.match(await next.ask({ type: 'stream', topic, key: draft, done: true }), { message: { message: 'the next' } })
+    t.equal((await stored(topic, draft)).length, 1)
+  }
+})
+
+void t.test('offset 0 starts over, and a wrong offset changes nothing', async (t) => {
+  const { topic, key } = await makeChat()
+  const watchers = await Promise.all(both.map((on) => watch(on, topic)))
+  const writer = await two.connect(rafael)
+  await writer.ask({ type: 'stream', topic, key, delta: 'a first try' })
+  await sees(watchers, key, 'a first try')
+  t.match(await writer.ask({ type: 'stream', topic, key, offset: 5, delta: 'x' }), { code: 'conflict', offset: 11 })
+  t.match(await writer.ask({ type: 'stream', topic, key, offset: 0, delta: 'second' }), { type: 'ok', offset: 6 })
+  await sees(watchers, key, 'second')
+  t.match(await writer.ask({ type: 'stream', topic, key: 'unknown', offset: 4, delta: 'x' }), {
+    code: 'conflict',
+    offset: 0,
+  })
+  for (const bad of [{}, { delta: '\ud83d' }, { done: true, abort: true }, { delta: 1 }, { delta: 'x'.repeat(20_001) }])
+    t.match(await writer.ask({ type: 'stream', topic, key, ...bad }), { code: 'bad_request' })
+  t.match(await writer.ask({ type: 'stream', topic, key, done: true, message: 'Third' }), {
+    message: { message: 'Third' },
+  })
+})
+
+void t.test('cancel reaches the writer wherever it is, and abort drops the draft for all', async (t) => {
+  for (const on of both) {
+    const { topic, key } = await makeChat()
+    const watchers = await Promise.all(both.map((where) => watch(where, topic)))
+    const writer = await one.connect(rafael)
+    await writer.ask({ type: 'stream', topic, key, delta: 'too long' })
+    await sees(watchers, key, 'too long')
+    const user = await on.connect(alice)
+    t.match(await user.ask({ type: 'cancel', topic, key }), { type: 'ok' })
+    t.match(await writer.frame(({ type }) => type === 'cancel', 'the cancel'), { topic, key, by: 'alice' })
+    t.match(await writer.ask({ type: 'stream', topic, key, abort: true }), { type: 'ok' })
+    await until(() => watchers.every((watcher) => watcher.aborted(key) === 1), 'the end')
+    t.strictSame(await stored(topic, key), [])
+    t.match(await user.ask({ type: 'cancel', topic, key }), { code: 'not_found' })
+  }
+})
+
+void t.test('a draft that falls silent is given up, and its writer may still go on', async (t) => {
+  const short = await startInstance(t, database.url, { limits: { draftSilence: 400 } })
+  const { topic, key } = await makeChat()
+  const watchers = await Promise.all([short, two].map((on) => watch(on, topic)))
+  const writer = await short.connect(rafael)
+  await writer.ask({ type: 'stream', topic, key, delta: 'hm' })
+  await until(() => watchers.every((watcher) => watcher.aborted(key) === 1), 'it to be given up')
+  t.match(await writer.ask({ type: 'stream', topic, key, offset: 2, delta: ', yes' }), { type: 'ok', offset: 7 })
+  await sees(watchers, key, 'hm, yes')
+  t.match(await writer.ask({ type: 'stream', topic, key, done: true }), { message: { message: 'hm, yes' } })
+  await short.close()
+})
+
+void t.test('many at once, in small and large slices, end as they were written', async (t) => {
+  const { topic } = await makeChat()
+  const watchers = await Promise.all([...both, ...both].map((on) => watch(on, topic)))
+  await Promise.all(
+    Array.from({ length: 20 }, async (_, n) => {
+      const writer = await (n % 2 ? one : two).connect(rafael)
+      const key = `many${n}`
+      let text = ''
+      for (let i = 0; i < 25; i++) {
+        const delta = i % 10 === 9 ? 'ä🎛'.repeat(1000) : `${n}.${i} `
+        if (text.length + delta.length > 9_000) break
+        text += delta
+        await writer.ask({ type: 'stream', topic, key, delta })
+      }
+      await sees(watchers, key, text)
+      const { message } = await writer.ask({ type: 'stream', topic, key, done: true })
+      t.match(message, { message: text })
+    }),
+  )
+})
