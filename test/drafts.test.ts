@@ -181,6 +181,23 @@ void t.test('a draft that falls silent is given up, and its writer may still go 
   await short.close()
 })
 
+void t.test('a mission by its number, and no more drafts at a time than topics to follow', async (t) => {
+  const few = await startInstance(t, database.url, { limits: { topics: 3 } })
+  const { id, number } = await makeMission(one)
+  const watcher = await watch(one, `missions/${id}/chat/rafael`)
+  const writer = await few.connect(rafael)
+  const topic = `missions/${number}/chat/rafael`
+  for (const key of ['a', 'b', 'c'])
+    for (const delta of ['one ', 'two'])
+      t.match(await writer.ask({ type: 'stream', topic, key, delta }), { type: 'ok' })
+  t.match(await writer.ask({ type: 'stream', topic, key: 'd', delta: 'x' }), { code: 'bad_request' })
+  t.equal((await database.query(`select from deck.drafts where mission_id = $1 and key = 'd'`, [id])).length, 0)
+  for (const key of ['a', 'b', 'c']) await sees([watcher], key, 'one two')
+  t.match(await writer.ask({ type: 'stream', topic, key: 'a', done: true }), { message: { message: 'one two' } })
+  t.match(await writer.ask({ type: 'stream', topic, key: 'd', delta: 'x' }), { type: 'ok' })
+  await few.close()
+})
+
 void t.test('many at once, in small and large slices, end as they were written', async (t) => {
   const { topic } = await makeChat()
   const watchers = await Promise.all([...both, ...both].map((on) => watch(on, topic)))

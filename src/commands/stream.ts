@@ -25,12 +25,23 @@ export const makeStream = (
   drafts: Drafts,
 ): Pick<Handlers, 'stream' | 'cancel'> => {
   const last = new WeakMap<Session, Promise<unknown>>()
+  // The mission's id of a topic as a socket names it: a number is not looked up for each delta of a draft that is its own.
+  const resolved = new WeakMap<Session, Map<string, string>>()
 
-  const enter = async (session: Session, text: string): Promise<{ mission: MissionRights; citizen: string }> => {
+  const enter = async (
+    session: Session,
+    text: string,
+    key?: string,
+  ): Promise<{ mission: MissionRights; citizen: string }> => {
     const topic = parseTopic(text)
     if (topic.kind !== 'chat') throw deny('bad_request', 'replies are written in chats')
     const { citizen } = topic
-    const mission = await missions.find(topic.mission, (m) => refusal(session.actor, 'chat.post', m, citizen) === null)
+    const id = resolved.get(session)?.get(text)
+    const own = id && key && drafts.of(session, { topic: formatTopic(topic, id), key })
+    const mission = await missions.find(
+      own ? { id } : topic.mission,
+      (m) => refusal(session.actor, 'chat.post', m, citizen) === null,
+    )
     allow(session.actor, 'chat.post', mission, citizen)
     return { mission, citizen }
   }
@@ -39,7 +50,7 @@ export const makeStream = (
     const { id, key, offset, delta, done, abort } = frame
     if (delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
     if (done && abort) throw deny('bad_request', 'done or abort')
-    const { mission, citizen } = await enter(session, frame.topic)
+    const { mission, citizen } = await enter(session, frame.topic, key)
     const { sub } = session.actor
     const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
     const name = { topic, key }
@@ -55,12 +66,18 @@ export const makeStream = (
         await drafts.settle(name)
         throw stale(await store.expected(name))
       }
+      if (!draft && drafts.count(session) >= session.topicLimit)
+        throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
       await drafts.settle(name)
       const claim: Claim = await store.claim(name, sub, offset ?? 0)
       if ('message' in claim) return session.saved(id, claim.message)
       if ('expected' in claim) throw stale(claim.expected)
       if (session.closed) return
       draft = drafts.open(session, { ...name, ...claim })
+      const names = resolved.get(session) ?? new Map<string, string>()
+      // No more of them than the drafts that it may have.
+      if (names.size >= session.topicLimit) names.clear()
+      resolved.set(session, names.set(frame.topic, mission.id))
     }
     if (draft && delta !== undefined) {
       if (draft.text.length + delta.length > mostUnits)
@@ -103,7 +120,7 @@ export const makeStream = (
     async cancel(session, { id, topic, key }) {
       const { mission, citizen } = await enter(session, topic)
       const name = { topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id), key }
-      if (!drafts.written(name) && !(await store.exists(name))) throw deny('not_found', 'there is no such draft')
+      if (!drafts.isWritten(name) && !(await store.exists(name))) throw deny('not_found', 'there is no such draft')
       drafts.cancel(name, session.actor.sub)
       session.ok(id)
     },

@@ -55,6 +55,7 @@ export const makeDrafts = (options: {
   silence: number
 }) => {
   const drafts = new Map<string, Draft>()
+  const written = new Map<Writer, Set<Draft>>()
   const dirty = new Set<Draft>()
   // Seats that have not got the text so far yet.
   const unprimed = new Map<string, Set<Receiver>>()
@@ -92,7 +93,10 @@ export const makeDrafts = (options: {
   }
 
   const lose = (draft: Draft): void => {
-    if (!draft.writer) return
+    const { writer } = draft
+    if (!writer) return
+    const own = written.get(writer)
+    if (own?.delete(draft) && own.size === 0) written.delete(writer)
     draft.writer = undefined
     options.unfollow(draft.topic)
   }
@@ -105,6 +109,8 @@ export const makeDrafts = (options: {
   const save = async (list: Draft[]): Promise<void> => {
     if (list.length === 0) return
     const upto = list.map(({ text }) => text.length)
+    // Also where it fails: not at every turn again.
+    for (const draft of list) draft.savedAt = performance.now()
     const kept = await options.store.save(
       list.map(({ topic, key, generation, text }) => ({ topic, key, generation, text })),
     )
@@ -112,7 +118,6 @@ export const makeDrafts = (options: {
       // Somebody else writes it now.
       if (!kept[i]) forget(draft)
       draft.saved = upto[i] ?? 0
-      draft.savedAt = performance.now()
     }
   }
 
@@ -265,6 +270,9 @@ export const makeDrafts = (options: {
       return draft?.writer === writer ? draft : undefined
     },
 
+    /** How many drafts a socket writes. */
+    count: (writer: Writer): number => written.get(writer)?.size ?? 0,
+
     /** Saves what is known here, so that a claim finds it. */
     async settle(name: Name): Promise<void> {
       const draft = drafts.get(nameOf(name))
@@ -291,6 +299,7 @@ export const makeDrafts = (options: {
       // What was stored may be more than the followers here were told.
       const known = text.startsWith(held) ? held.length : 0
       if (known < text.length) tell(draft, known)
+      written.set(writer, (written.get(writer) ?? new Set()).add(draft))
       options.follow(topic)
       signal({ type: 'claim', topic, key: claimed.key, generation: claimed.generation })
       return draft
@@ -325,14 +334,20 @@ export const makeDrafts = (options: {
     },
 
     /** Whether it is written here. */
-    written: (name: Name): boolean => drafts.get(nameOf(name))?.writer !== undefined,
+    isWritten: (name: Name): boolean => drafts.get(nameOf(name))?.writer !== undefined,
 
     /** Gives a new follower what is there so far; until then it gets no slices. */
     async join(receiver: Receiver, topic: string): Promise<void> {
       const waiting = unprimed.get(topic) ?? new Set()
       unprimed.set(topic, waiting.add(receiver))
+      const asked = performance.now()
       const stored = await options.store.load(topic).catch((error: unknown) => (options.onError(error), []))
       for (const each of stored) merge(each)
+      // What is not stored, nor heard of since, has ended.
+      for (const draft of drafts.values()) {
+        const there = stored.some(({ key }) => key === draft.key)
+        if (draft.topic === topic && !draft.writer && !there && draft.touched < asked) forget(draft)
+      }
       waiting.delete(receiver)
       if (waiting.size === 0) unprimed.delete(topic)
       if (![...options.hub.receivers(topic)].includes(receiver)) return
@@ -344,8 +359,7 @@ export const makeDrafts = (options: {
 
     /** A socket is gone: what it wrote is saved, for whoever goes on. */
     gone(writer: Writer): void {
-      for (const draft of [...drafts.values()]) {
-        if (draft.writer !== writer) continue
+      for (const draft of [...(written.get(writer) ?? [])]) {
         if (draft.sent < draft.text.length) {
           tell(draft, draft.sent)
           const { topic, key, generation, sent: offset, text } = draft
