@@ -1,12 +1,15 @@
 // A reply as it is being written: seen by all while it grows, stored once, never half. On two instances of one database.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import type { Receiver } from '../src/live/hub.ts'
+import { makeSlices } from '../src/live/slices.ts'
 import {
   alice,
   makeMission,
   rafael,
   startDeck,
   startInstance,
+  textsOf,
   until,
   type Client,
   type Instance,
@@ -149,6 +152,95 @@ void t.test('offset 0 starts over, and a wrong offset changes nothing', async (t
   t.match(await writer.ask({ type: 'stream', topic, key, done: true, message: 'Third' }), {
     message: { message: 'Third' },
   })
+})
+
+void t.test('what is refused takes nothing from a draft: too long, no message, by anybody', async (t) => {
+  const { topic, key } = await makeChat()
+  const watcher = await watch(one, topic)
+  const writer = await one.connect(rafael)
+  const other = await two.connect(rafael)
+  await writer.ask({ type: 'stream', topic, key, delta: 'kept' })
+  await sees([watcher], key, 'kept')
+  const tooLong = 'x'.repeat(20_001)
+  for (const more of [{ delta: tooLong }, { delta: '', done: true }, { delta: 'x'.repeat(10_001), done: true }])
+    t.match(await other.ask({ type: 'stream', topic, key, offset: 0, ...more }), { code: 'bad_request' })
+  t.match(await writer.ask({ type: 'stream', topic, key, delta: ', too', offset: 4 }), { type: 'ok', offset: 9 })
+  await sees([watcher], key, 'kept, too')
+})
+
+void t.test('a message given whole ends the draft of its key, whoever holds it', async (t) => {
+  const { topic, key } = await makeChat()
+  const early = await watch(two, topic)
+  const writer = await one.connect(rafael)
+  await writer.ask({ type: 'stream', topic, key, delta: 'half' })
+  await sees([early], key, 'half')
+  const again = await two.connect(rafael)
+  const { message } = await again.ask({ type: 'stream', topic, key, done: true, message: 'The whole.' })
+  t.match(message, { message: 'The whole.', key })
+  t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
+  let n = 0
+  /** Whether one who comes now is given a draft of it; a later one's text shows that all was given. */
+  const isOver = async (on: Instance): Promise<boolean> => {
+    const late = await watch(on, topic)
+    const marker = `marker${n++}`
+    await writer.ask({ type: 'stream', topic, key: marker, delta: 'x' })
+    await sees([late], marker, 'x')
+    return late.text(key) === ''
+  }
+  for (const on of both) await until(() => isOver(on), 'the end of the draft')
+  t.match(await writer.ask({ type: 'stream', topic, key, delta: '!' }), { type: 'ok', message: message as Json })
+  t.equal((await stored(topic, key)).length, 1)
+})
+
+void t.test('who has no room gets one longer slice later, and others nothing twice', (t) => {
+  const make = (): Receiver & { room: boolean; got: Json[] } => ({
+    room: true,
+    got: [],
+    actor: { sub: 'alice', role: 'user', missions: '*', expires: Infinity } as unknown as Receiver['actor'],
+    send(bytes) {
+      for (const text of textsOf(bytes)) this.got.push(JSON.parse(text) as Json)
+      return true
+    },
+    fits() {
+      return this.room
+    },
+    drained: () => Promise.resolve(),
+    ended: () => {},
+  })
+  const [slow, quick] = [make(), make()]
+  let here: Receiver[] = [slow, quick]
+  const slices = makeSlices({ receivers: () => here })
+  const topic = 'missions/00000000-0000-4000-8000-000000000000/chat/rafael'
+  const draft = { topic, key: 'k', text: '', behind: new Map<Receiver, number>() }
+  const grow = (delta: string): void => {
+    draft.text += delta
+    slices.tell(draft, draft.text.length - delta.length)
+  }
+  const of = ({ got }: { got: Json[] }): unknown[] => got.map(({ offset, delta }) => [offset, delta])
+  grow('a')
+  slow.room = false
+  grow('b')
+  grow('c')
+  slices.catchUp(draft)
+  t.strictSame(of(slow), [[0, 'a']])
+  slow.room = true
+  slices.catchUp(draft)
+  slices.catchUp(draft)
+  t.strictSame(of(slow), [
+    [0, 'a'],
+    [1, 'bc'],
+  ])
+  t.strictSame(of(quick), [
+    [0, 'a'],
+    [1, 'b'],
+    [2, 'c'],
+  ])
+  slow.room = false
+  grow('d')
+  here = [quick]
+  slices.catchUp(draft)
+  t.equal(draft.behind.size, 0, 'who is gone is behind no more')
+  t.end()
 })
 
 void t.test('cancel reaches the writer wherever it is, and abort drops the draft for all', async (t) => {

@@ -2,9 +2,10 @@
 // reply as it is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks its
 // writer to stop. What one socket streams is taken up in the order sent.
 import { allow, refusal } from '../access/policy.ts'
-import type { Draft, Drafts } from '../live/drafts.ts'
+import type { Drafts } from '../live/drafts.ts'
 import type { Handlers, Session } from '../live/session.ts'
-import type { Claim, DraftStore } from '../log/drafts.ts'
+import type { DraftStore } from '../log/drafts.ts'
+import type { Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
@@ -28,6 +29,13 @@ export const makeStream = (
   // The mission's id of a topic as a socket names it: a number is not looked up for each delta of a draft that is its own.
   const resolved = new WeakMap<Session, Map<string, string>>()
 
+  const remember = (session: Session, text: string, id: string): void => {
+    const names = resolved.get(session) ?? new Map<string, string>()
+    // No more of them than the drafts that it may have.
+    if (names.size >= session.topicLimit) names.clear()
+    resolved.set(session, names.set(text, id))
+  }
+
   const enter = async (
     session: Session,
     text: string,
@@ -47,63 +55,66 @@ export const makeStream = (
   }
 
   const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
-    const { id, key, offset, delta, done, abort } = frame
-    if (delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
+    const { id, key, offset, delta = '', done, abort, message } = frame
+    if (frame.delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
     if (done && abort) throw deny('bad_request', 'done or abort')
     const { mission, citizen } = await enter(session, frame.topic, key)
     const { sub } = session.actor
     const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
     const name = { topic, key }
-    let draft: Draft | undefined = drafts.of(session, name)
-    if (draft && offset !== undefined && offset !== 0 && offset !== draft.text.length) throw stale(draft.text.length)
+    const saved = (seq: number, text: string): void => {
+      if (id !== undefined) session.push(encodeSaved(id, seq, text))
+    }
+    const standsAt = async (): Promise<Refusal> => {
+      await drafts.settle(name)
+      return stale(await store.expected(name))
+    }
+    /** What the frame makes of a draft that stands at `text`, or why it may not. */
+    const check = (text: string): Entry | undefined => {
+      const whole = text + delta
+      if (whole.length > mostUnits) throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
+      if (!done) return
+      const said = message ?? whole
+      if (said === '' || [...said].length > messageChars)
+        throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
+      return toEntry(session.actor, mission, citizen, { message: said, key, code_blocks: frame.code_blocks ?? null })
+    }
 
-    // Opens it, starts over, or goes on with what is stored. A done that gives the whole message needs no draft.
-    const fresh = offset === 0 && delta !== undefined && draft !== undefined && draft.text.length > 0
-    if ((!draft && !(done && frame.message !== undefined)) || fresh) {
-      if (!fresh && delta === undefined && offset === undefined) {
-        const claim = done ? await store.claimed(name, sub) : undefined
-        if (claim) return session.saved(id, claim)
-        await drafts.settle(name)
-        throw stale(await store.expected(name))
+    let draft = drafts.of(session, name)
+    if (draft && offset !== undefined && offset !== 0 && offset !== draft.text.length) throw stale(draft.text.length)
+    const startsOver = draft !== undefined && offset === 0 && frame.delta !== undefined && draft.text !== ''
+    const wholeGiven = done && message !== undefined
+    if (startsOver || (!draft && !wholeGiven)) {
+      if (!draft && frame.delta === undefined && offset === undefined) {
+        const there = done ? await store.claimed(name, sub) : undefined
+        if (there) return saved(there.seq, JSON.stringify(there))
+        throw await standsAt()
       }
       if (!draft && drafts.count(session) >= session.topicLimit)
         throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
+      // Before the claim, which takes it from its owner; how a draft goes on is known after it only.
+      if (!offset) check('')
       await drafts.settle(name)
-      const claim: Claim = await store.claim(name, sub, offset ?? 0)
-      if ('message' in claim) return session.saved(id, claim.message)
+      const claim = await store.claim(name, sub, offset ?? 0)
+      if ('message' in claim) return saved(claim.message.seq, JSON.stringify(claim.message))
       if ('expected' in claim) throw stale(claim.expected)
       if (session.closed) return
       draft = drafts.open(session, { ...name, ...claim })
-      const names = resolved.get(session) ?? new Map<string, string>()
-      // No more of them than the drafts that it may have.
-      if (names.size >= session.topicLimit) names.clear()
-      resolved.set(session, names.set(frame.topic, mission.id))
+      remember(session, frame.topic, mission.id)
     }
-    if (draft && delta !== undefined) {
-      if (draft.text.length + delta.length > mostUnits)
-        throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
-      drafts.append(draft, delta)
-    }
+    const entry = check(draft?.text ?? '')
+    if (draft && delta !== '') drafts.append(draft, delta)
     // Who was overtaken ends nothing.
-    if ((done || abort) && draft && !(await drafts.hold(draft))) throw stale(await store.expected(name))
-    if (abort) {
-      if (!draft) throw stale(0)
-      drafts.end(draft, true)
-      await store.drop(draft)
-    } else if (done) {
-      const message = frame.message ?? draft?.text ?? ''
-      if (message === '' || [...message].length > messageChars)
-        throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
-      const written = await writer.append(
-        toEntry(session.actor, mission, citizen, { message, key, code_blocks: frame.code_blocks ?? null }),
-      )
-      const ended = draft ?? drafts.of(session, name)
-      if (ended) {
-        drafts.end(ended, false)
-        await store.drop(ended)
-      }
-      if (id !== undefined) session.push(encodeSaved(id, written.seq, written.message))
-      return
+    if ((done || abort) && draft && !(await drafts.hold(draft))) throw await standsAt()
+    if (entry) {
+      const written = await writer.append(entry)
+      drafts.end(name)
+      await store.drop(name, sub)
+      return saved(written.seq, written.message)
+    }
+    if (abort && draft) {
+      drafts.abort(draft)
+      await store.drop(name, sub, draft.generation)
     }
     session.ok(id, { offset: draft?.text.length ?? 0 })
   }

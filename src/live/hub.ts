@@ -46,8 +46,6 @@ export type Hub = {
   deliver(topic: string, from: number, page: Page): void
   /** Those who follow a topic. */
   receivers(topic: string): Iterable<Receiver>
-  /** Hands a frame that is no part of the topic's history to those who are to get it, where there is room. */
-  tell(topic: string, frame: Buffer, to: (receiver: Receiver) => boolean): void
   /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
   recheck(seats: Iterable<Seat>): void
   /** The id of the mission that a seat's topic is of, if this is its number as far as is known; otherwise ''. */
@@ -248,9 +246,6 @@ export const makeHub = (options: {
       return seat
     },
     receivers,
-    tell(topic, frame, to) {
-      for (const receiver of receivers(topic)) if (to(receiver) && receiver.fits(frame.length)) receiver.send(frame, 1)
-    },
     leave,
     deliver,
     recheck(seats) {

@@ -11,14 +11,12 @@ import {
   closeCodes,
   encodeError,
   encodeFrame,
-  encodeSaved,
   readFrame,
   type ClientFrame,
   type FrameId,
   type FrameType,
   type Text,
 } from '../protocol/frames.ts'
-import type { Message } from '../protocol/rows.ts'
 import { makeBucket, type Bucket } from './bucket.ts'
 import type { Receiver, Seat } from './hub.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
@@ -165,11 +163,6 @@ export class Session implements Receiver {
   /** Answers a frame, if it carried an id. */
   ok(id: FrameId, members: Record<string, unknown> = {}): void {
     if (id !== undefined) this.push(encodeFrame('ok', { id, ...members }))
-  }
-
-  /** Answers with a message that is saved. */
-  saved(id: FrameId, message: Message): void {
-    if (id !== undefined) this.push(encodeSaved(id, message.seq, JSON.stringify(message)))
   }
 
   /** Sends one frame as its text, or any that are encoded. */

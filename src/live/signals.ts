@@ -1,23 +1,21 @@
 // Signals: what is told to those who follow a topic, on all instances, and is no part of its history: who types, how far
-// somebody has read. Of several of one kind, topic and sub only the newest matters: what comes within 40 ms goes to other
-// instances in one statement. They may be lost: a slow reader, or a database that is away, gets none.
+// somebody has read. Of several of one kind, topic and sub only the newest matters. A slow reader, or a database that is away,
+// gets none.
 import type { Role } from '../access/actor.ts'
 import { encodeFrame, toChunk } from '../protocol/frames.ts'
 import type { Hub, Receiver } from './hub.ts'
+import { every, makeRelay } from './relay.ts'
 
 export type Signal =
   | { type: 'typing'; topic: string; sub: string; role: Role; on: boolean }
   | { type: 'read'; topic: string; sub: string; seq: number }
 
-const every = 40
-// Signals that wait, and bytes of one: a notification of Postgres takes 8,000.
+/** Signals that wait. */
 const most = 10_000
-const longest = 7000
 
 export const makeSignals = (options: {
-  /** this instance's name: it does not hear itself */
   origin: string
-  hub: Pick<Hub, 'tell'>
+  hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   onError: (error: unknown) => void
 }) => {
@@ -28,23 +26,19 @@ export const makeSignals = (options: {
     const { type, topic, sub } = signal
     const told = type === 'read' ? { topic, seq: signal.seq } : { topic, sub, role: signal.role, on: signal.on }
     const { bytes } = toChunk([encodeFrame(type, told)])
-    // Typing is for all but who types; how far one has read is for one's own other sockets.
-    options.hub.tell(topic, bytes, (to) => to !== from && (type === 'typing' || to.actor.sub === sub))
+    for (const to of options.hub.receivers(topic)) {
+      // Typing is for all but who types; how far one has read is for one's own other sockets.
+      if (to === from || (type === 'read' && to.actor.sub !== sub)) continue
+      if (to.fits(bytes.length)) to.send(bytes, 1)
+    }
   }
+
+  const relay = makeRelay<Signal>({ ...options, mark: '~', onHeard: (signal) => deliver(signal) })
 
   const flush = async (): Promise<void> => {
     const signals = [...due.values()]
     due = new Map()
-    const payloads = signals.map((signal) => `~${options.origin} ${JSON.stringify(signal)}`)
-    const fit = payloads.map((payload) => Buffer.byteLength(payload) <= longest)
-    try {
-      await options.notify(
-        signals.filter((_, i) => fit[i]).map(({ topic }) => topic),
-        payloads.filter((_, i) => fit[i]),
-      )
-    } catch (error) {
-      options.onError(error)
-    }
+    await relay.tell(signals)
     timer = due.size > 0 ? setTimeout(() => void flush(), every) : undefined
   }
 
@@ -57,18 +51,7 @@ export const makeSignals = (options: {
       due.set(name, signal)
       timer ??= setTimeout(() => void flush(), every)
     },
-    /** Takes a notification: true if it was a signal. */
-    hear(payload: string): boolean {
-      if (!payload.startsWith('~')) return false
-      const space = payload.indexOf(' ')
-      if (payload.slice(1, space) === options.origin) return true
-      try {
-        deliver(JSON.parse(payload.slice(space + 1)) as Signal)
-      } catch (error) {
-        options.onError(error)
-      }
-      return true
-    },
+    hear: relay.hear,
     close(): void {
       clearTimeout(timer)
       due.clear()

@@ -103,13 +103,14 @@ export const makeDraftStore = (main: pg.Pool, patience: number) => {
       return drafts.map((_, i) => saved.has(i + 1))
     },
 
-    /** Removes a draft of this generation. */
-    async drop({ topic, key, generation }: DraftName & { generation: number }): Promise<void> {
+    /** Removes an author's draft, if it is (still) of this generation. */
+    async drop({ topic, key }: DraftName, author: string, generation?: number): Promise<void> {
       const { mission, citizen } = topicParts(topic)
       await main.query({
         name: 'draft-drop',
-        text: 'delete from deck.drafts where mission_id = $1 and citizen = $2 and key = $3 and generation = $4',
-        values: [mission, citizen, key, generation],
+        text: `delete from deck.drafts
+               where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and generation = coalesce($5::bigint, generation)`,
+        values: [mission, citizen, key, author, generation ?? null],
       })
     },
 
