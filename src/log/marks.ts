@@ -30,7 +30,8 @@ export const makeMarks = (main: pg.Pool, patience: number) => {
             on conflict (mission_id, citizen, sub) do update set seq = excluded.seq where excluded.seq > r.seq
             returning *
           )
-          select g.n, coalesce(s.seq, r.seq, g.upto) as seq, s.seq is not null as news
+          -- (One that another instance overtook meanwhile is not saved: then there is more than this snapshot knows.)
+          select g.n, greatest(s.seq, r.seq, g.upto) as seq, s.seq is not null as news
           from given g
           left join saved s on s.mission_id = g.mission and s.citizen = g.citizen and s.sub = g.sub
           left join deck.reads r on r.mission_id = g.mission and r.citizen = g.citizen and r.sub = g.sub`,
