@@ -140,7 +140,10 @@ export const buildApp = async (
     liveBytes: limits.outboxBytes / 2,
     pageBytes: limits.pageBytes,
     follow: tail.follow,
-    unfollow: tail.unfollow,
+    unfollow(topic) {
+      tail.unfollow(topic)
+      drafts.left(topic)
+    },
     cursor: tail.cursor,
     page: store.page,
     onError,

@@ -52,7 +52,7 @@ export const makeSubscribe = (
     const seat = hub.join(session, name, { rights: mission, asOf, head }, after)
     if (seat.gone) return
     session.seats.set(name, seat)
-    if (topic.kind === 'chat') void drafts.join(session, name)
+    if (topic.kind === 'chat') drafts.join(seat)
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {

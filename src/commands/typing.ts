@@ -7,11 +7,14 @@ import type { Missions } from '../log/missions.ts'
 import { deny } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 
+// The chats in which a socket types; few ever do.
+const typing = new WeakMap<Session, Set<string>>()
+
 /** A socket that is gone types no longer. */
 export const stopTyping = (signals: Signals, session: Session): void => {
   const { sub, role } = session.actor
-  for (const topic of session.typing) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
-  session.typing.clear()
+  for (const topic of typing.get(session) ?? []) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
+  typing.delete(session)
 }
 
 export const makeTyping =
@@ -29,10 +32,11 @@ export const makeTyping =
     const name = formatTopic(topic, mission.id)
     if (on) {
       // As many as it may follow.
-      if (!session.typing.has(name) && session.typing.size >= session.topicLimit)
+      const chats = typing.get(session) ?? new Set()
+      if (!chats.has(name) && chats.size >= session.topicLimit)
         throw deny('bad_request', `a socket types in up to ${session.topicLimit} chats`)
-      session.typing.add(name)
-    } else session.typing.delete(name)
+      typing.set(session, chats.add(name))
+    } else typing.get(session)?.delete(name)
     signals.send({ type: 'typing', topic: name, sub: actor.sub, role: actor.role, on }, session)
     session.ok(id)
   }

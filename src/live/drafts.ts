@@ -2,7 +2,7 @@
 // to the followers here and, in one statement for all drafts, to the other instances; every 250 ms it saves it. Followers
 // elsewhere hold the text too: a slice that does not follow what they have is mended from what was saved.
 import { encodeFrame } from '../protocol/frames.ts'
-import type { Hub, Receiver } from './hub.ts'
+import type { Hub, Receiver, Seat } from './hub.ts'
 import { every, longest, makeRelay } from './relay.ts'
 import { makeSlices, type DraftName } from './slices.ts'
 
@@ -67,7 +67,14 @@ export const makeDrafts = (options: {
 }) => {
   const { store, onError } = options
   const slices = makeSlices(options.hub)
-  const drafts = new Map<string, Draft>()
+  // By topic and key.
+  const chats = new Map<string, Map<string, Draft>>()
+  const find = ({ topic, key }: DraftName): Draft | undefined => chats.get(topic)?.get(key)
+  const keep = (draft: Draft): void => {
+    const chat = chats.get(draft.topic)
+    if (chat) chat.set(draft.key, draft)
+    else chats.set(draft.topic, new Map([[draft.key, draft]]))
+  }
   const written = new Map<DraftWriter, Set<Draft>>()
   const dirty = new Set<Draft>()
   let due: Signal[] = []
@@ -98,7 +105,10 @@ export const makeDrafts = (options: {
   const forget = (draft: Draft): void => {
     lose(draft)
     dirty.delete(draft)
-    if (drafts.get(nameOf(draft)) === draft) drafts.delete(nameOf(draft))
+    const chat = chats.get(draft.topic)
+    if (chat?.get(draft.key) !== draft) return
+    chat.delete(draft.key)
+    if (chat.size === 0) chats.delete(draft.topic)
   }
 
   const save = async (list: Draft[]): Promise<void> => {
@@ -146,13 +156,13 @@ export const makeDrafts = (options: {
 
   /** Takes over what was saved where it is more than is known. */
   const merge = (stored: Stored): void => {
-    const known = drafts.get(nameOf(stored))
+    const known = find(stored)
     if (known && (known.writer !== undefined || known.generation > stored.generation)) return
     if (known && known.generation === stored.generation && known.text.length >= stored.text.length) return
     const held = known?.text ?? ''
     const draft = known ?? makeDraft(stored)
     Object.assign(draft, { text: stored.text, generation: stored.generation, touched: performance.now() })
-    drafts.set(nameOf(stored), draft)
+    keep(draft)
     tell(draft, stored.text.startsWith(held) ? held.length : 0)
   }
 
@@ -166,7 +176,7 @@ export const makeDrafts = (options: {
     for (let tries = 0; tries < mendTries && !closed; tries++) {
       const wanted = mending.get(name) ?? told
       for (const stored of await store.load(told.topic).catch((error: unknown) => (onError(error), []))) merge(stored)
-      const draft = drafts.get(name)
+      const draft = find(told)
       if (draft && (draft.generation > wanted.generation || draft.text.length >= wanted.upto)) break
       await new Promise((resolve) => setTimeout(resolve, mendEvery))
     }
@@ -178,13 +188,13 @@ export const makeDrafts = (options: {
     const { topic, key, generation, offset, delta } = told
     if (!slices.followed(topic)) return
     const name = nameOf(told)
-    const known = drafts.get(name)
+    const known = find(told)
     const held = known?.text ?? ''
     if (delta === undefined || offset > held.length || mending.has(name)) return void mend(told)
     const text = held.slice(0, offset) + delta
     const draft = known ?? makeDraft({ topic, key, generation, text })
     Object.assign(draft, { text, generation, touched: performance.now() })
-    drafts.set(name, draft)
+    keep(draft)
     tell(draft, offset)
   }
 
@@ -194,7 +204,7 @@ export const makeDrafts = (options: {
     ...options,
     mark: '=',
     onHeard(told) {
-      const draft = drafts.get(nameOf(told))
+      const draft = find(told)
       if (told.type === 'cancel') return void draft?.writer?.push(cancelFrame(told, told.by))
       if (draft && told.generation < draft.generation) return
       const overtaken = draft?.writer !== undefined && told.generation > draft.generation
@@ -205,9 +215,33 @@ export const makeDrafts = (options: {
     },
   })
 
+  // The chats that are followed here and whose stored drafts were asked for.
+  const looked = new Map<string, { over: boolean; done: Promise<void> }>()
+  const lookAt = (topic: string) => {
+    const look = {
+      over: false,
+      done: store.load(topic).then(
+        (stored) => {
+          if (looked.get(topic) === look) stored.forEach(merge)
+          look.over = true
+        },
+        (error: unknown) => {
+          onError(error)
+          // The next to come asks again.
+          if (looked.get(topic) === look) looked.delete(topic)
+        },
+      ),
+    }
+    looked.set(topic, look)
+    return look
+  }
+  /** What its writer has not handed on (again) yet, comes with the next slice. */
+  const begun = (topic: string): Draft[] =>
+    [...(chats.get(topic)?.values() ?? [])].filter((draft) => !draft.writer || draft.sent > 0)
+
   const expire = async (): Promise<void> => {
     for (const gone of await store.expire(options.silence)) {
-      const draft = drafts.get(nameOf(gone))
+      const draft = find(gone)
       // Its writer may go on: then everybody gets the text from the start.
       if (draft?.writer) draft.sent = 0
       else if (draft) forget(draft)
@@ -215,13 +249,14 @@ export const makeDrafts = (options: {
       signal({ type: 'aborted', ...gone })
     }
     const old = performance.now() - mirrorLife
-    for (const draft of drafts.values()) if (!draft.writer && draft.touched < old) forget(draft)
+    for (const chat of chats.values())
+      for (const draft of chat.values()) if (!draft.writer && draft.touched < old) forget(draft)
   }
 
   return {
     /** The draft that a socket writes; undefined if it has none under this name, or no more. */
     of(writer: DraftWriter, name: DraftName): Draft | undefined {
-      const draft = drafts.get(nameOf(name))
+      const draft = find(name)
       return draft?.writer === writer ? draft : undefined
     },
 
@@ -230,18 +265,18 @@ export const makeDrafts = (options: {
 
     /** Saves what is known here, so that a claim finds it. */
     async settle(name: DraftName): Promise<void> {
-      const draft = drafts.get(nameOf(name))
+      const draft = find(name)
       if (draft?.writer && draft.saved < draft.text.length) await save([draft])
     },
 
     /** A socket has claimed a draft; nobody else writes it from here on. */
     open(writer: DraftWriter, claimed: Stored): Draft {
       const { topic, key, generation, text } = claimed
-      const former = drafts.get(nameOf(claimed))
+      const former = find(claimed)
       const held = former?.text ?? ''
       if (former) forget(former)
       const draft = makeDraft(claimed, writer)
-      drafts.set(nameOf(claimed), draft)
+      keep(draft)
       written.set(writer, (written.get(writer) ?? new Set()).add(draft))
       options.follow(topic)
       // What was stored may be more than the followers here were told.
@@ -273,7 +308,7 @@ export const makeDrafts = (options: {
 
     /** It is a message now. */
     end(name: DraftName): void {
-      const draft = drafts.get(nameOf(name))
+      const draft = find(name)
       if (draft && draft.sent < draft.text.length) tell(draft, draft.sent)
       if (draft) forget(draft)
       signal({ type: 'end', topic: name.topic, key: name.key, generation: forGood })
@@ -281,28 +316,31 @@ export const makeDrafts = (options: {
 
     /** Asks the writer to stop, wherever it is. */
     cancel(name: DraftName, by: string): void {
-      const writer = drafts.get(nameOf(name))?.writer
+      const writer = find(name)?.writer
       if (writer) writer.push(cancelFrame(name, by))
       else signal({ type: 'cancel', ...name, by })
     },
 
     /** Whether it is written here. */
-    isWritten: (name: DraftName): boolean => drafts.get(nameOf(name))?.writer !== undefined,
+    isWritten: (name: DraftName): boolean => find(name)?.writer !== undefined,
 
-    /** Gives a new follower of a topic what is there so far. */
-    join: (receiver: Receiver, topic: string): Promise<void> =>
-      slices.prime(receiver, topic, async () => {
-        const asked = performance.now()
-        const stored = await store.load(topic).catch((error: unknown) => onError(error))
-        stored?.forEach(merge)
-        const keys = stored && new Set(stored.map(({ key }) => key))
-        const here = [...drafts.values()].filter((draft) => draft.topic === topic)
-        // What is not stored, nor heard of since, has ended.
-        for (const draft of here)
-          if (keys && !draft.writer && !keys.has(draft.key) && draft.touched < asked) forget(draft)
-        // What its writer has not handed on (again) yet, comes with the next slice.
-        return here.filter((draft) => drafts.get(nameOf(draft)) === draft && (!draft.writer || draft.sent > 0))
-      }),
+    /** Gives a new follower of a chat what is there so far: what is stored is asked once, what comes after it is heard. */
+    join(seat: Seat): void {
+      const { topic } = seat
+      const known = looked.get(topic)
+      if (known?.over) return slices.begin(seat, begun(topic))
+      const look = known ?? lookAt(topic)
+      void slices.prime(
+        seat,
+        look.done.then(() => begun(topic)),
+      )
+    },
+
+    /** Nobody here follows the topic any more. */
+    left(topic: string): void {
+      looked.delete(topic)
+      for (const draft of chats.get(topic)?.values() ?? []) if (!draft.writer) forget(draft)
+    },
 
     /** A socket is gone: what it wrote is saved, for whoever goes on. */
     gone(writer: DraftWriter): void {

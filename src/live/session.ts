@@ -65,8 +65,6 @@ export type SessionOptions = {
 export class Session implements Receiver {
   readonly id = randomUUID()
   readonly seats = new Map<string, Seat>()
-  /** chats in which it types */
-  readonly typing = new Set<string>()
   private readonly outbox: Outbox
   private readonly bucket: Bucket
   private turn: Promise<void> = Promise.resolve()

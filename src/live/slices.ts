@@ -2,7 +2,7 @@
 // a queue of them; whoever has just come gets none before the text so far.
 import { encodeFrame, toChunk } from '../protocol/frames.ts'
 import { topicParts } from '../protocol/topics.ts'
-import type { Hub, Receiver } from './hub.ts'
+import type { Hub, Receiver, Seat } from './hub.ts'
 
 export type DraftName = { topic: string; key: string }
 
@@ -11,6 +11,8 @@ type Growing = DraftName & { text: string; behind: Map<Receiver, number> }
 
 const frameOf = ({ topic, key }: DraftName, members: Record<string, unknown>): Buffer =>
   toChunk([encodeFrame('delta', { topic, key, citizen: topicParts(topic).citizen, ...members })]).bytes
+
+type NewSeat = Pick<Seat, 'receiver' | 'topic' | 'gone'>
 
 export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
   const unprimed = new Map<string, Set<Receiver>>()
@@ -28,6 +30,10 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
       draft.behind.delete(receiver)
       receiver.send(frame, 1)
     } else draft.behind.set(receiver, from)
+  }
+
+  const begin = (seat: NewSeat, drafts: Growing[]): void => {
+    if (!seat.gone) for (const draft of drafts) give(draft, seat.receiver, 0)
   }
 
   return {
@@ -52,14 +58,18 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
       for (const receiver of primed(name.topic)) receiver.send(bytes, 1)
     },
 
-    /** Gives a new follower no slices until `found` tells the drafts that there are; then their texts so far. */
-    async prime(receiver: Receiver, topic: string, found: () => Promise<Growing[]>): Promise<void> {
+    /** The texts so far, to a new follower. */
+    begin,
+
+    /** Gives a new follower no slices until it is known which drafts there are. */
+    async prime(seat: NewSeat, found: Promise<Growing[]>): Promise<void> {
+      const { receiver, topic } = seat
       const waiting = unprimed.get(topic) ?? new Set()
       unprimed.set(topic, waiting.add(receiver))
-      const drafts = await found()
+      const drafts = await found
       waiting.delete(receiver)
       if (waiting.size === 0) unprimed.delete(topic)
-      if (primed(topic).includes(receiver)) for (const draft of drafts) give(draft, receiver, 0)
+      begin(seat, drafts)
     },
 
     /** Whether anybody here follows the topic. */
