@@ -28,6 +28,7 @@ import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
 import { makeDrafts } from './live/drafts.ts'
+import { makeInboxes } from './live/inbox.ts'
 import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
@@ -49,6 +50,7 @@ import { makeReplay } from './log/replay.ts'
 import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
+import { makeTasks } from './log/tasks.ts'
 import { makeTransactions } from './log/transaction.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
 import { deny, overloaded } from './protocol/errors.ts'
@@ -161,16 +163,29 @@ export const buildApp = async (
     onError,
     silence: limits.draftSilence,
   })
+  const tasks = makeTasks(database.main, limits.writeDeadline, limits.lease)
+  const inboxes = makeInboxes({
+    store: tasks,
+    hearAll: channels.followAll,
+    hearNone: channels.unfollowAll,
+    onError,
+    pollEvery: limits.pollEvery,
+    renewEvery: limits.renewEvery,
+  })
   const marks = makeMarks(database.main, limits.writeDeadline)
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload)) tail.hint(payload)
+      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload)) {
+        tail.hint(payload)
+        inboxes.hint(payload)
+      }
     },
     onConnected() {
       tail.check()
+      inboxes.check()
       checkRevocations()
     },
     onError,
@@ -233,7 +248,20 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, signals, list, drafts, draftStore }),
+      handlers: makeCommands({
+        tokens,
+        hub,
+        missions,
+        store,
+        writer,
+        marks,
+        signals,
+        list,
+        drafts,
+        draftStore,
+        tasks,
+        inboxes,
+      }),
       limits,
       explain,
       leave: hub.leave,
@@ -241,6 +269,7 @@ export const buildApp = async (
         stopTyping(signals, session)
         list.leave(session)
         drafts.gone(session)
+        inboxes.gone(session)
       },
       head: tail.head,
       ledger,
@@ -279,6 +308,7 @@ export const buildApp = async (
     seats: hub.seats(),
     catching: hub.catching(),
     topics: tail.stats().topics,
+    tasksHeld: inboxes.held(),
     outboxBytes: ledger.waiting,
     tally,
     httpErrors,
@@ -321,6 +351,7 @@ export const buildApp = async (
       for (const timer of timers) clearInterval(timer)
       tail.close()
       signals.close()
+      inboxes.close()
       await Promise.race([drafts.close(), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },

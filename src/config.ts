@@ -166,6 +166,9 @@ const fixed = {
   tidyEvery: 10_000,
   /** ms until a draft that does not grow is given up */
   draftSilence: 60_000,
+  /** seconds that a task stays with a socket that is gone, and ms between two renewals for those that are there */
+  lease: 30,
+  renewEvery: 10_000,
 }
 
 export type Env = Static<typeof Environment>

@@ -212,12 +212,17 @@ void t.test('lists and counts hold only what one may see', async (t) => {
     t.ok((await list(bearer)).includes(place.id))
 })
 
-type Asked = { frame: Json; seen: Record<Role, string>; unseen: string }
+type Asked = { frame: Json; seen: Record<Role, string>; unseen: string | Record<Role, string> }
 const topics = (place: Place): string[] =>
   ['', '/chat/rafael', '/chat/sofia', '/dod', '/tests', `/tests/${place.run}/logs`].map(
     (path) => place.mission.slice('/api/'.length) + path,
   )
 const all = (answer: string): Record<Role, string> => ({ user: answer, citizen: answer, admin: answer })
+// An inbox is not a mission's.
+const inbox = (answer: string): Omit<Asked, 'frame'> => {
+  const answers = { ...all('forbidden'), citizen: answer }
+  return { seen: answers, unseen: answers }
+}
 const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
   subscribe: (place) =>
     topics(place).flatMap((topic) => [
@@ -258,6 +263,9 @@ const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
     topics(place)
       .slice(1, 3)
       .map((topic) => ({ frame: { topic, seq: 1 }, seen: all('ok'), unseen: 'not_found' })),
+  work: () => [{ frame: { credit: 0 }, ...inbox('ok') }],
+  done: () => [{ frame: { task: randomUUID() }, ...inbox('conflict') }],
+  release: () => [{ frame: { task: randomUUID() }, ...inbox('conflict') }],
   auth: (_place, bearer) => [
     { frame: { token: bearer }, seen: all('ok'), unseen: 'ok' },
     { frame: { token: `${bearer}x` }, seen: all('unauthorized'), unseen: 'unauthorized' },
@@ -284,7 +292,11 @@ void t.test(
       for (const [type, row] of Object.entries(frames))
         for (const { frame: asked, ...answers } of row(place, bearer)) {
           const answer = await client.ask({ type, ...asked })
-          const want = seen ? answers.seen[role] : answers.unseen
+          const want = seen
+            ? answers.seen[role]
+            : typeof answers.unseen === 'string'
+              ? answers.unseen
+              : answers.unseen[role]
           const what = `${name}: ${type} ${JSON.stringify(asked['topic'] ?? '').slice(47)}`
           t.equal(answer['type'] === 'ok' ? 'ok' : answer['code'], want, what)
           if (want === 'ok' && type === 'send') {

@@ -6,9 +6,11 @@ import type { Drafts } from '../live/drafts.ts'
 import type { List } from '../live/list.ts'
 import type { Signals } from '../live/signals.ts'
 import type { DraftStore } from '../log/drafts.ts'
+import type { Inboxes } from '../live/inbox.ts'
 import type { Marks } from '../log/marks.ts'
 import type { Missions } from '../log/missions.ts'
 import type { Store } from '../log/store.ts'
+import type { Tasks } from '../log/tasks.ts'
 import type { Writer } from '../log/writer.ts'
 import { makeAuth } from './auth.ts'
 import { ping } from './ping.ts'
@@ -17,6 +19,7 @@ import { makeSend } from './send.ts'
 import { makeStream } from './stream.ts'
 import { makeSubscribe } from './subscribe.ts'
 import { makeTyping } from './typing.ts'
+import { makeInbox, makeReplies } from './work.ts'
 
 export const makeCommands = (parts: {
   tokens: Tokens
@@ -29,12 +32,18 @@ export const makeCommands = (parts: {
   list: List
   drafts: Drafts
   draftStore: DraftStore
-}): Handlers => ({
-  ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts),
-  send: makeSend(parts.missions, parts.writer),
-  ...makeStream(parts.missions, parts.writer, parts.draftStore, parts.drafts),
-  read: makeRead(parts.missions, parts.marks, parts.signals),
-  typing: makeTyping(parts.missions, parts.signals),
-  auth: makeAuth(parts.tokens, parts.hub),
-  ping,
-})
+  tasks: Tasks
+  inboxes: Inboxes
+}): Handlers => {
+  const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)
+  return {
+    ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts),
+    send: makeSend(parts.missions, replies),
+    ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies),
+    read: makeRead(parts.missions, parts.marks, parts.signals),
+    typing: makeTyping(parts.missions, parts.signals),
+    ...makeInbox(parts.tasks, parts.inboxes),
+    auth: makeAuth(parts.tokens, parts.hub),
+    ping,
+  }
+}

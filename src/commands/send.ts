@@ -4,13 +4,13 @@ import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/session.ts'
 import { newId, type Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
-import type { Writer } from '../log/writer.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
 import { deny } from '../protocol/errors.ts'
 import { encodeSaved } from '../protocol/frames.ts'
 import type { Message, MissionRights, NewMessage } from '../protocol/rows.ts'
 import { storable } from '../protocol/text.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
+import { allowWork, type Replies } from './work.ts'
 
 const senders: readonly unknown[] = ['user', 'citizen']
 
@@ -45,16 +45,18 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
 }
 
 export const makeSend =
-  (missions: Missions, writer: Writer): Handlers['send'] =>
+  (missions: Missions, replies: Replies): Handlers['send'] =>
   (session, frame) => {
     const since = performance.now()
     const topic = parseTopic(frame.topic)
     if (topic.kind !== 'chat') throw deny('bad_request', 'messages go to chats')
     const { citizen } = topic
+    if (frame.task !== undefined) allowWork(session.actor)
     const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null
     const post = async (mission: MissionRights | undefined): Promise<void> => {
       allow(session.actor, 'chat.post', mission, citizen)
-      const { seq, message } = await writer.append(toEntry(session.actor, mission, citizen, frame), since)
+      const entry = toEntry(session.actor, mission, citizen, frame)
+      const { seq, message } = await replies.write(session, entry, frame.task, since)
       if (frame.id !== undefined) session.push(encodeSaved(frame.id, seq, message))
     }
     const known = session.first ? missions.known(topic.mission, may) : undefined

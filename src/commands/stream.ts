@@ -7,12 +7,12 @@ import type { Handlers, Session } from '../live/session.ts'
 import type { DraftStore } from '../log/drafts.ts'
 import type { Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
-import type { Writer } from '../log/writer.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { encodeSaved, type ClientFrame } from '../protocol/frames.ts'
-import { messageChars, type MissionRights } from '../protocol/rows.ts'
+import { messageChars, type Message, type MissionRights } from '../protocol/rows.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
+import { allowWork, type Replies } from './work.ts'
 
 /** UTF-16 code units that a draft may hold: a message of so many characters may take two each. */
 const mostUnits = 2 * messageChars
@@ -21,9 +21,9 @@ const stale = (offset: number): Refusal => deny('conflict', 'this draft stands a
 
 export const makeStream = (
   missions: Missions,
-  writer: Writer,
   store: DraftStore,
   drafts: Drafts,
+  replies: Replies,
 ): Pick<Handlers, 'stream' | 'cancel'> => {
   const last = new WeakMap<Session, Promise<unknown>>()
   // The mission's id of a topic as a socket names it: a number is not looked up for each delta of a draft that is its own.
@@ -55,15 +55,23 @@ export const makeStream = (
   }
 
   const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
-    const { id, key, offset, delta = '', done, abort, message } = frame
+    const { id, key, offset, delta = '', done, abort, message, task } = frame
     if (frame.delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
     if (done && abort) throw deny('bad_request', 'done or abort')
+    if (task !== undefined) {
+      if (!done) throw deny('bad_request', 'a task ends with done')
+      allowWork(session.actor)
+    }
     const { mission, citizen } = await enter(session, frame.topic, key)
     const { sub } = session.actor
     const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
     const name = { topic, key }
     const saved = (seq: number, text: string): void => {
       if (id !== undefined) session.push(encodeSaved(id, seq, text))
+    }
+    const already = async (there: Message): Promise<void> => {
+      if (task !== undefined) await replies.end(session, task)
+      saved(there.seq, JSON.stringify(there))
     }
     const standsAt = async (): Promise<Refusal> => {
       await drafts.settle(name)
@@ -87,7 +95,7 @@ export const makeStream = (
     if (startsOver || (!draft && !wholeGiven)) {
       if (!draft && frame.delta === undefined && offset === undefined) {
         const there = done ? await store.claimed(name, sub) : undefined
-        if (there) return saved(there.seq, JSON.stringify(there))
+        if (there) return already(there)
         throw await standsAt()
       }
       if (!draft && drafts.count(session) >= session.topicLimit)
@@ -96,7 +104,7 @@ export const makeStream = (
       if (!offset) check('')
       await drafts.settle(name)
       const claim = await store.claim(name, sub, offset ?? 0)
-      if ('message' in claim) return saved(claim.message.seq, JSON.stringify(claim.message))
+      if ('message' in claim) return already(claim.message)
       if ('expected' in claim) throw stale(claim.expected)
       if (session.closed) return
       draft = drafts.open(session, { ...name, ...claim })
@@ -107,7 +115,7 @@ export const makeStream = (
     // Who was overtaken ends nothing.
     if ((done || abort) && draft && !(await drafts.hold(draft))) throw await standsAt()
     if (entry) {
-      const written = await writer.append(entry)
+      const written = await replies.write(session, entry, task)
       drafts.end(name)
       await store.drop(name, sub)
       return saved(written.seq, written.message)

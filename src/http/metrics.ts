@@ -10,6 +10,7 @@ export type Readings = {
   seats: number
   catching: number
   topics: number
+  tasksHeld: number
   outboxBytes: number
   tally: Tally
   httpErrors: Map<string, number>
@@ -84,6 +85,7 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   gauge('seats', 'subscriptions', (now) => now.seats)
   gauge('seats_catching', 'subscriptions that catch up', (now) => now.catching)
   gauge('topics', 'topics that are followed', (now) => now.topics)
+  gauge('tasks_held', 'tasks that sockets here hold', (now) => now.tasksHeld)
   gauge('outbox_bytes', 'bytes that wait for sockets', (now) => now.outboxBytes)
   counter('frames_in_total', 'frames taken from sockets', ({ tally }) => tally.framesIn)
   counter('frames_out_total', 'frames given to sockets', ({ tally }) => tally.framesOut)

@@ -12,7 +12,7 @@ import { makeBucket, type Bucket } from '../live/bucket.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { codeBlocksBytes } from '../protocol/blocks.ts'
-import { closeCodes, encodeFrame } from '../protocol/frames.ts'
+import { closeCodes, encodeFrame, mostCredit } from '../protocol/frames.ts'
 import { messageChars } from '../protocol/rows.ts'
 import { jsonDepth } from '../protocol/text.ts'
 import { makeAllowed } from './browser.ts'
@@ -117,6 +117,7 @@ export const installSockets = async (
           code_blocks_bytes: codeBlocksBytes,
           json_depth: jsonDepth,
           topics: limits.topics,
+          credit: mostCredit,
           pending: limits.pending,
           bad_frames: limits.badFrames,
           // null: not limited

@@ -8,7 +8,7 @@ import { blocksOf } from '../protocol/blocks.ts'
 import type { Event, Message, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
-import { booleans, integers, texts, uuids } from './arrays.ts'
+import { booleans, integers, nullableUuids, texts, uuids } from './arrays.ts'
 import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
 import { encode, type Entry, type Pending, type Written } from './entry.ts'
 import type { Epochs } from './epoch.ts'
@@ -26,6 +26,9 @@ type Outcome = {
 const append = `call deck.append_messages(
   $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
   $11::text[], $12, $13)`
+const appendReplies = append
+  .replace('append_messages', 'append_replies')
+  .replace('$13)', '$13, $14::uuid[], $15::uuid[])')
 
 export const makeAppend = (
   pool: pg.Pool,
@@ -79,7 +82,14 @@ export const makeAppend = (
       wait,
       origin,
     ]
-    return { topics, chats, values }
+    // Only a batch with replies that end tasks looks at tasks.
+    const replies = live.some(({ entry }) => entry.task !== undefined)
+    if (replies)
+      values.push(
+        nullableUuids(live.map(({ entry }) => entry.task?.id)),
+        nullableUuids(live.map(({ entry }) => entry.task?.holder)),
+      )
+    return { topics, chats, values, replies }
   }
 
   /** One call: what is known of each entry is answered, the busy ones come back. */
@@ -99,14 +109,16 @@ export const makeAppend = (
       onFault(error)
       throw deny('internal')
     }
-    const { topics, chats, values } = given
+    const { topics, chats, values, replies } = given
     for (const pending of live) pending.inFlight = true
     const asOf = performance.now()
     let found: Outcome | undefined
     try {
       ;({
         rows: [found],
-      } = await client.query<Outcome>({ name: 'append', text: append, values }))
+      } = await client.query<Outcome>(
+        replies ? { name: 'append-replies', text: appendReplies, values } : { name: 'append', text: append, values },
+      ))
       client.release()
     } catch (error) {
       const broken = isAmbiguous(error)
@@ -171,6 +183,7 @@ export const makeAppend = (
   const answerOther = (pending: Pending, { outcome, seq, created_at, saved }: Other): void => {
     const { entry } = pending
     if (outcome === 'gone') return fail(pending, noMission())
+    if (outcome === 'fenced') return fail(pending, deny('conflict', 'this socket does not hold the task'))
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
     if (!saved) return
     // An entry whose own first call had committed is not a repetition.

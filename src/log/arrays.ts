@@ -56,11 +56,16 @@ export const booleans = (values: readonly boolean[]): Buffer | null => {
 }
 
 /** uuid[]; what is no UUID throws. */
-export const uuids = (values: readonly string[]): Buffer => {
-  const buffer = begin(16 * values.length, 2950, false, values.length)
+export const uuids = (values: readonly string[]): Buffer => nullableUuids(values)
+
+/** uuid[] that may hold nulls. */
+export const nullableUuids = (values: readonly (string | undefined)[]): Buffer => {
+  const given = values.filter((value) => value !== undefined).length
+  const buffer = begin(16 * given, 2950, given < values.length, values.length)
   let at = head
   for (const value of values) {
-    at = buffer.writeInt32BE(16, at)
+    at = buffer.writeInt32BE(value === undefined ? -1 : 16, at)
+    if (value === undefined) continue
     if (buffer.write(value.replaceAll('-', ''), at, 16, 'hex') !== 16) throw new TypeError('not a UUID')
     at += 16
   }

@@ -16,21 +16,27 @@ export const makeChannels = ({
   unlisten: (channel: string) => void
 }) => {
   const heard = new Map<string, { topics: number; holds: Promise<void> }>()
+  const hear = (channel: string): Promise<void> => {
+    let state = heard.get(channel)
+    if (!state) heard.set(channel, (state = { topics: 0, holds: listen(channel) }))
+    state.topics++
+    return state.holds
+  }
+  const leave = (channel: string): void => {
+    const state = heard.get(channel)
+    if (!state || --state.topics > 0) return
+    heard.delete(channel)
+    unlisten(channel)
+  }
+  const all = Array.from({ length: shards }, (_, n) => `deck_${n}`)
   return {
     /** One more topic is followed; resolves once its hints are heard. */
-    follow(topic: string): Promise<void> {
-      const channel = channelOf(topic)
-      let state = heard.get(channel)
-      if (!state) heard.set(channel, (state = { topics: 0, holds: listen(channel) }))
-      state.topics++
-      return state.holds
+    follow: (topic: string): Promise<void> => hear(channelOf(topic)),
+    unfollow: (topic: string): void => leave(channelOf(topic)),
+    /** The hints of all topics are wanted; resolves once they are heard. */
+    async followAll(): Promise<void> {
+      await Promise.all(all.map(hear))
     },
-    unfollow(topic: string): void {
-      const channel = channelOf(topic)
-      const state = heard.get(channel)
-      if (!state || --state.topics > 0) return
-      heard.delete(channel)
-      unlisten(channel)
-    },
+    unfollowAll: (): void => all.forEach(leave),
   }
 }

@@ -15,6 +15,8 @@ export type Entry = {
   key: string | null
   /** the admin who writes it as another, for the audit */
   by?: string
+  /** the task that it ends, and the session that has to hold it */
+  task?: { id: string; holder: string }
 }
 
 /** A message's JSON text; `seen`: the key had been used, and this is what the first send saved. */

@@ -5,16 +5,22 @@ import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
 import { isAbyss, parseJson } from './text.ts'
+import { uuidPattern } from './topics.ts'
 
 const id = Type.Optional(Type.Union([Type.Number(), Type.String({ maxLength: 256 })]))
 const topic = Type.String({ maxLength: 256 })
 const cursor = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+const uuid = Type.String({ pattern: uuidPattern })
 const draftKey = Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' })
+
+/** Tasks that a socket may hold at a time, and seconds for which one may be put off: a day. */
+export const mostCredit = 100
+export const longestRelease = 86_400
 
 export const clientFrames = {
   subscribe: Type.Object({ id, topic, after: Type.Optional(cursor), epoch: Type.Optional(Type.String()) }),
   unsubscribe: Type.Object({ id, topic }),
-  send: Type.Object({ id, topic, ...messageFields }),
+  send: Type.Object({ id, topic, ...messageFields, task: Type.Optional(uuid) }),
   stream: Type.Object({
     id,
     topic,
@@ -25,10 +31,14 @@ export const clientFrames = {
     abort: Type.Optional(Type.Literal(true)),
     message: Type.Optional(messageFields.message),
     code_blocks: messageFields.code_blocks,
+    task: Type.Optional(uuid),
   }),
   cancel: Type.Object({ id, topic, key: draftKey }),
   read: Type.Object({ id, topic, seq: cursor }),
   typing: Type.Object({ id, topic, on: Type.Boolean() }),
+  work: Type.Object({ id, credit: Type.Integer({ minimum: 0, maximum: mostCredit }), resume: Type.Optional(uuid) }),
+  done: Type.Object({ id, task: uuid }),
+  release: Type.Object({ id, task: uuid, after: Type.Optional(Type.Number({ minimum: 0, maximum: longestRelease })) }),
   auth: Type.Object({ id, token: Type.String() }),
   ping: Type.Object({ id }),
 }

@@ -1,0 +1,70 @@
+// work { id, credit, resume? }: a citizen asks for up to `credit` open tasks at a time on this socket; `resume` names a former session of
+// its own (welcome.session), whose tasks it goes on with. ok { tasks }: those that it got so.
+// done { id, task }: ends a task without a reply. release { id, task, after? }: gives it back, for `after` seconds or later.
+import type { Actor } from '../access/actor.ts'
+import type { Inboxes } from '../live/inbox.ts'
+import type { Handlers, Session } from '../live/session.ts'
+import type { Entry, Written } from '../log/entry.ts'
+import type { Tasks } from '../log/tasks.ts'
+import type { Writer } from '../log/writer.ts'
+import { deny, Refusal } from '../protocol/errors.ts'
+
+/** Throws if it is no citizen's: nobody else has an inbox. */
+export const allowWork = ({ role }: Actor): void => {
+  if (role !== 'citizen') throw deny('forbidden', 'only a citizen has an inbox')
+}
+
+export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
+  /** Ends the task that a message names which was there before, if the socket holds it. */
+  const end = async (session: Session, named: string): Promise<void> => {
+    const task = named.toLowerCase()
+    await tasks.end({ task, holder: session.id })
+    inboxes.ended(session, task)
+  }
+  /** Writes a message and ends the task that it names, if it does, in one transaction. */
+  const write = async (session: Session, entry: Entry, named: string | undefined, since?: number): Promise<Written> => {
+    if (named === undefined) return writer.append(entry, since)
+    const task = named.toLowerCase()
+    try {
+      const written = await writer.append({ ...entry, task: { id: task, holder: session.id } }, since)
+      if (written.seen) await end(session, task)
+      else inboxes.ended(session, task)
+      return written
+    } catch (error) {
+      if (error instanceof Refusal && error.code === 'conflict') inboxes.ended(session, task)
+      throw error
+    }
+  }
+  return { write, end }
+}
+export type Replies = ReturnType<typeof makeReplies>
+
+export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work' | 'done' | 'release'> => {
+  const end = async (session: Session, id: number | string | undefined, task: string, held: Promise<boolean>) => {
+    const ended = await held
+    inboxes.ended(session, task)
+    if (!ended) throw deny('conflict', 'this socket does not hold the task')
+    session.ok(id, { task })
+  }
+  return {
+    async work(session, { id, credit, resume }) {
+      const { actor } = session
+      allowWork(actor)
+      await session.inTurn(inboxes.open(session))
+      const held = resume === undefined ? [] : await tasks.resume(actor.sub, resume, session.id)
+      if (session.closed) return
+      session.ok(id, { credit, tasks: held })
+      inboxes.work(session, credit, held)
+    },
+    done(session, { id, task }) {
+      allowWork(session.actor)
+      const name = task.toLowerCase()
+      return end(session, id, name, tasks.end({ task: name, holder: session.id }))
+    },
+    release(session, { id, task, after = 0 }) {
+      allowWork(session.actor)
+      const name = task.toLowerCase()
+      return end(session, id, name, tasks.release({ task: name, holder: session.id, after }))
+    },
+  }
+}
