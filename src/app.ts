@@ -31,6 +31,7 @@ import { makeDrafts } from './live/drafts.ts'
 import { makeInboxes } from './live/inbox.ts'
 import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
+import { makePresence } from './live/presence.ts'
 import { makeRightsLook } from './live/rights.ts'
 import { makeSignals } from './live/signals.ts'
 import { makeTally } from './live/tally.ts'
@@ -146,11 +147,24 @@ export const buildApp = async (
       tail.unfollow(topic)
       drafts.left(topic)
     },
+    onSeats(topic, first) {
+      if (first) presence.opened(topic)
+      presence.changed(topic)
+    },
     cursor: tail.cursor,
     page: store.page,
     onError,
   })
   const signals = makeSignals({ origin: instance, hub, notify: store.signal, onError })
+  const presence = makePresence({
+    origin: instance,
+    hub,
+    notify: store.signal,
+    follow: channels.follow,
+    unfollow: channels.unfollow,
+    onError,
+    life: limits.presenceLife,
+  })
   const list = makeList()
   const draftStore = makeDraftStore(database.main, limits.writeDeadline)
   const drafts = makeDrafts({
@@ -178,7 +192,7 @@ export const buildApp = async (
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload)) {
+      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload) && !presence.hear(payload)) {
         tail.hint(payload)
         inboxes.hint(payload)
       }
@@ -186,6 +200,7 @@ export const buildApp = async (
     onConnected() {
       tail.check()
       inboxes.check()
+      presence.check()
       checkRevocations()
     },
     onError,
@@ -261,6 +276,7 @@ export const buildApp = async (
         draftStore,
         tasks,
         inboxes,
+        presence,
       }),
       limits,
       explain,
@@ -352,7 +368,7 @@ export const buildApp = async (
       tail.close()
       signals.close()
       inboxes.close()
-      await Promise.race([drafts.close(), bound(500)])
+      await Promise.race([Promise.all([drafts.close(), presence.close()]), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

@@ -166,6 +166,8 @@ const fixed = {
   tidyEvery: 10_000,
   /** ms until a draft that does not grow is given up */
   draftSilence: 60_000,
+  /** ms after which the people of an instance that is not heard of are gone: 24 s with the look for them, 30 are promised */
+  presenceLife: 22_000,
   /** seconds that a task stays with a socket that is gone, and ms between two renewals for those that are there */
   lease: 30,
   renewEvery: 10_000,

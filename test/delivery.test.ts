@@ -502,6 +502,7 @@ await t.test('reads that overtake one another never let newer rows out under old
       liveBytes: 1e6,
       pageBytes: 1e6,
       follow: (_topic, head) => (cursor = head),
+      onSeats: () => {},
       unfollow: () => undefined,
       cursor: () => cursor,
       page(_topic, _after, _limit, _bytes, begun) {

@@ -4,6 +4,7 @@ import type { Hub } from '../live/hub.ts'
 import type { Handlers } from '../live/session.ts'
 import type { Drafts } from '../live/drafts.ts'
 import type { List } from '../live/list.ts'
+import type { Presence } from '../live/presence.ts'
 import type { Signals } from '../live/signals.ts'
 import type { DraftStore } from '../log/drafts.ts'
 import type { Inboxes } from '../live/inbox.ts'
@@ -34,10 +35,11 @@ export const makeCommands = (parts: {
   draftStore: DraftStore
   tasks: Tasks
   inboxes: Inboxes
+  presence: Presence
 }): Handlers => {
   const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)
   return {
-    ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts),
+    ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts, parts.presence),
     send: makeSend(parts.missions, replies),
     ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies),
     read: makeRead(parts.missions, parts.marks, parts.signals),

@@ -1,10 +1,12 @@
-// subscribe { id, topic, after?, epoch? }: a seat in a topic, from after `after` on, or live only.
+// subscribe { id, topic, after?, epoch?, presence? }: a seat in a topic, from after `after` on, or live only; with `presence` it is
+// told who follows the topic.
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
 import type { Drafts } from '../live/drafts.ts'
 import { missionList, type List } from '../live/list.ts'
 import type { Hub } from '../live/hub.ts'
+import type { Presence } from '../live/presence.ts'
 import type { Handlers, Session } from '../live/session.ts'
 import type { Place, Store } from '../log/store.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
@@ -21,6 +23,7 @@ export const makeSubscribe = (
   hub: Hub,
   list: List,
   drafts: Pick<Drafts, 'join'>,
+  presence: Pick<Presence, 'join'>,
 ) => {
   const look = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
@@ -53,6 +56,7 @@ export const makeSubscribe = (
     if (seat.gone) return
     session.seats.set(name, seat)
     if (topic.kind === 'chat') drafts.join(seat)
+    if (frame.presence) presence.join(seat)
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {

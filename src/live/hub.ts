@@ -66,6 +66,8 @@ export const makeHub = (options: {
   pageBytes: number
   follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
+  /** A seat was taken or left; `first`: of a topic that had none. */
+  onSeats: (topic: string, first: boolean) => void
   cursor: (topic: string) => number | undefined
   page: ReadPage
   onError: (error: unknown) => void
@@ -90,10 +92,12 @@ export const makeHub = (options: {
     const state = missions.get(mission)
     const room = state?.rooms.get(seat.topic)
     room?.seats.delete(seat)
-    if (!state || !room || room.seats.size > 0) return
-    state.rooms.delete(seat.topic)
-    options.unfollow(seat.topic)
-    if (state.rooms.size === 0) missions.delete(mission)
+    if (state && room?.seats.size === 0) {
+      state.rooms.delete(seat.topic)
+      options.unfollow(seat.topic)
+      if (state.rooms.size === 0) missions.delete(mission)
+    }
+    options.onSeats(seat.topic, false)
   }
 
   const end = (seat: Seat): void => {
@@ -238,6 +242,7 @@ export const makeHub = (options: {
       room.seats.add(seat)
       seatCount++
       options.follow(topic, head)
+      options.onSeats(topic, room.seats.size === 1)
       setRights(mission, rights, asOf)
       // Newer rights than those it was let in by may be known, and would not be looked at again.
       const known = missions.get(mission)?.rights

@@ -18,7 +18,13 @@ export const mostCredit = 100
 export const longestRelease = 86_400
 
 export const clientFrames = {
-  subscribe: Type.Object({ id, topic, after: Type.Optional(cursor), epoch: Type.Optional(Type.String()) }),
+  subscribe: Type.Object({
+    id,
+    topic,
+    after: Type.Optional(cursor),
+    epoch: Type.Optional(Type.String()),
+    presence: Type.Optional(Type.Boolean()),
+  }),
   unsubscribe: Type.Object({ id, topic }),
   send: Type.Object({ id, topic, ...messageFields, task: Type.Optional(uuid) }),
   stream: Type.Object({

@@ -152,6 +152,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
     liveBytes: 1e6,
     pageBytes: 1e6,
     follow: () => {},
+    onSeats: () => {},
     unfollow: () => {},
     cursor: () => cursor,
     async page(_topic, after, limit, _bytes, begun): Promise<Page> {
