@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deck } from './adapters.ts'
+import { drafts } from './drafts.ts'
 import { openWire } from './socket.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { freshDatabase, startDeck, startPeer, type Postgres, type Target } from './targets.ts'
@@ -261,4 +262,11 @@ const resume = async (postgres: Postgres): Promise<string> => {
   return `A resume, from the connection to the last message\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
-export const studies: Record<string, (postgres: Postgres) => Promise<string>> = { limits, copy, beside, growth, resume }
+export const studies: Record<string, (postgres: Postgres) => Promise<string>> = {
+  limits,
+  copy,
+  beside,
+  growth,
+  resume,
+  drafts,
+}

@@ -16,6 +16,12 @@ const columns = (drafts: readonly DraftName[]) => {
 }
 
 export const makeDraftStore = (main: pg.Pool, patience: number) => {
+  // A server that died between a reply's commit and the end of its draft leaves the draft behind.
+  const stored = `exists (
+    select from chat_messages s
+    where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(d.mission_id, d.citizen, d.author, d.key)
+      and s.key is not null and s.seq is not null)`
+  const silent = 'd.touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)'
   const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
 
   return {
@@ -123,7 +129,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number) => {
           text: `select t.n, d.key, d.generation::float8 as generation, d.text
                  from unnest($1::uuid[], $2::text[]) with ordinality as t (mission, citizen, n)
                  join deck.drafts d on d.mission_id = t.mission and d.citizen = t.citizen
-                 where not d.aborted and d.text <> ''`,
+                 where not d.aborted and d.text <> '' and not ${stored}`,
           values: [missions, citizens],
         })
         return topics.map((topic, i) => rows.filter(({ n }) => n === i + 1).map((row) => ({ topic, ...row })))
@@ -131,12 +137,12 @@ export const makeDraftStore = (main: pg.Pool, patience: number) => {
       { max: 200, patience },
     ),
 
-    /** Gives up drafts that were silent for so many ms, and forgets those of yesterday; -> the former. */
+    /** Gives up drafts that were silent for so many ms, and forgets those of yesterday and those that are messages; -> the former. */
     async expire(silence: number): Promise<(DraftName & { generation: number })[]> {
       await main.query(`delete from deck.drafts where touched < clock_timestamp() - interval '24 hours'`)
+      await main.query(`delete from deck.drafts d where not d.aborted and ${silent} and ${stored}`, [silence])
       const { rows } = await main.query<DraftName & { generation: number }>(
-        `update deck.drafts set aborted = true
-         where not aborted and touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)
+        `update deck.drafts d set aborted = true where not d.aborted and ${silent}
          returning 'missions/' || mission_id || '/chat/' || citizen as topic, key, generation::float8 as generation`,
         [silence],
       )
