@@ -70,7 +70,10 @@ export const makeStream = (
       if (id !== undefined) session.push(encodeSaved(id, seq, text))
     }
     const already = async (there: Message): Promise<void> => {
-      if (task !== undefined) await replies.end(session, task)
+      if (task !== undefined) {
+        await session.inTurn(Promise.resolve())
+        await replies.end(session, task)
+      }
       saved(there.seq, JSON.stringify(there))
     }
     const standsAt = async (): Promise<Refusal> => {
@@ -115,6 +118,7 @@ export const makeStream = (
     // Who was overtaken ends nothing.
     if ((done || abort) && draft && !(await drafts.hold(draft))) throw await standsAt()
     if (entry) {
+      if (task !== undefined) await session.inTurn(Promise.resolve())
       const written = await replies.write(session, entry, task)
       drafts.end(name)
       await store.drop(name, sub)

@@ -8,6 +8,7 @@ import type { Entry, Written } from '../log/entry.ts'
 import type { Tasks } from '../log/tasks.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
+import type { FrameId } from '../protocol/frames.ts'
 
 /** Throws if it is no citizen's: nobody else has an inbox. */
 export const allowWork = ({ role }: Actor): void => {
@@ -40,8 +41,11 @@ export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
 export type Replies = ReturnType<typeof makeReplies>
 
 export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work' | 'done' | 'release'> => {
-  const end = async (session: Session, id: number | string | undefined, task: string, held: Promise<boolean>) => {
-    const ended = await held
+  const end = async (session: Session, id: FrameId, named: string, by: (task: string) => Promise<boolean>) => {
+    allowWork(session.actor)
+    const task = named.toLowerCase()
+    await session.inTurn(Promise.resolve())
+    const ended = await by(task)
     inboxes.ended(session, task)
     if (!ended) throw deny('conflict', 'this socket does not hold the task')
     session.ok(id, { task })
@@ -50,21 +54,16 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
     async work(session, { id, credit, resume }) {
       const { actor } = session
       allowWork(actor)
-      await session.inTurn(inboxes.open(session))
-      const held = resume === undefined ? [] : await tasks.resume(actor.sub, resume, session.id)
+      // In turn: what it sends next may end a task that it gets so.
+      const held = await session.inTurn(
+        inboxes.open(session).then(() => (resume === undefined ? [] : tasks.resume(actor.sub, resume, session.id))),
+      )
       if (session.closed) return
       session.ok(id, { credit, tasks: held })
       inboxes.work(session, credit, held)
     },
-    done(session, { id, task }) {
-      allowWork(session.actor)
-      const name = task.toLowerCase()
-      return end(session, id, name, tasks.end({ task: name, holder: session.id }))
-    },
-    release(session, { id, task, after = 0 }) {
-      allowWork(session.actor)
-      const name = task.toLowerCase()
-      return end(session, id, name, tasks.release({ task: name, holder: session.id, after }))
-    },
+    done: (session, { id, task: named }) => end(session, id, named, (task) => tasks.end({ task, holder: session.id })),
+    release: (session, { id, task: named, after = 0 }) =>
+      end(session, id, named, (task) => tasks.release({ task, holder: session.id, after })),
   }
 }
