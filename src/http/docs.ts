@@ -14,6 +14,7 @@ export const ErrorBody = Type.Object(
     detail: Type.String({ description: 'for the reader' }),
     code: Type.Enum(errorCodes, { description: 'for the program' }),
     error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+    maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
   },
   { title: 'Error' },
 )
