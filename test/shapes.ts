@@ -34,7 +34,7 @@ const oks = serverMessages.filter(({ type }) => type === 'ok')
 export const nameOfFrame = (frame: Json, asked?: unknown): string | undefined => {
   const { type, event } = frame
   if (type === 'ok') return asked === undefined ? undefined : `ok.${String(asked)}`
-  return type === 'event' ? `event.${String(event)}` : String(type)
+  return type === 'event' ? `event.${String(event)}` : `server.${String(type)}`
 }
 
 /** What is wrong with a frame of this name. */

@@ -90,14 +90,14 @@ const operationsOf = (channel: string): Json => {
   const to = (name: string) => ref(`channels/${channel}/messages/${name}`)
   const all = (messages: Message[]) => messages.map(({ name }) => to(name))
   const prefix = channel === 'socket' ? '' : `${channel}.`
-  const commands = clientMessages.map(({ name, summary }) => [
-    `${prefix}${name}`,
+  const commands = clientMessages.map(({ name, type, summary }) => [
+    `${prefix}${type}`,
     {
       action: 'receive',
       channel: ref(`channels/${channel}`),
       summary,
       messages: [to(name)],
-      reply: { channel: ref(`channels/${channel}`), messages: [to(`ok.${name}`), to('error')] },
+      reply: { channel: ref(`channels/${channel}`), messages: [to(`ok.${type}`), to('server.error')] },
     },
   ])
   const told = [

@@ -5,7 +5,7 @@ import { answers, exampleMission } from './answers.ts'
 import { clientFrames, type FrameType } from './frames.ts'
 import { events, serverFrames } from './server-frames.ts'
 
-/** A kind of frame. An `ok` goes by the frame that it answers, an event by its name: `ok.send`, `event.message.created`. */
+/** A kind of frame, by who sends it: `client.send`, `ok.send` (its answer), `event.message.created`, `server.typing`. */
 export type Message = { name: string; type: string; summary: string; schema: TSchema; examples: object[] }
 
 type Described = TSchema & { description?: string; examples?: object[] }
@@ -24,7 +24,7 @@ const names = Object.keys(answers) as FrameType[]
 
 /** What clients send. */
 export const clientMessages: Message[] = names.map((type) => ({
-  name: type,
+  name: `client.${type}`,
   type,
   summary: answers[type].summary,
   schema: frame(type, clientFrames[type]),
@@ -68,7 +68,7 @@ export const eventMessages: Message[] = Object.entries(events).map(([event, { da
 
 /** What the server says besides. */
 export const toldMessages: Message[] = Object.entries(serverFrames).map(([type, schema]) => ({
-  name: type,
+  name: `server.${type}`,
   type,
   summary: (schema as Described).description ?? '',
   schema: frame(type, schema),
