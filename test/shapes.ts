@@ -80,13 +80,19 @@ export const faultOfAnswer = (
   if (!route || !responses) return
   const documented = responses[status] ?? responses[`${Math.floor(status / 100)}XX`]
   if (!documented) return `the status ${status} is in no document`
-  if (text === '' && !documented.content?.['text/plain']) return documented.content ? 'there is no body' : undefined
   const type = (headers.get('content-type') ?? '').split(';')[0] ?? ''
+  if (text === '' && !documented.content) return
   const form = documented.content?.[type]
   if (!form) return `${type} is in no document`
-  if (type === 'application/x-ndjson') return
   const name = `${method} ${status} ${type}`
   const fault = route.faults.get(name) ?? makeFault(form.schema)
   route.faults.set(name, fault)
-  return fault(type === 'application/json' ? json : text)
+  if (type === 'application/json') return fault(json)
+  if (type === 'text/plain') return fault(text)
+  // A text of objects, one a line.
+  for (const line of text.split('\n').slice(0, -1)) {
+    const wrong = fault(JSON.parse(line))
+    if (wrong !== undefined) return wrong
+  }
+  return
 }
