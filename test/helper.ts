@@ -164,14 +164,15 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
   const frames: Json[] = []
   const asked = new Map<unknown, (frame: Json) => void>()
   // What was sent under which id: its answer is held to what the docs say of it.
-  const sent = new Map<unknown, unknown>()
+  const sent = new Map<unknown, string | undefined>()
   const client: Client = {
     socket,
     frames,
     closed: undefined,
     send(frame) {
       const { id, type } = frame
-      if (id !== undefined) sent.set(id, sent.has(id) && sent.get(id) !== type ? undefined : type)
+      const known = typeof type === 'string' && (!sent.has(id) || sent.get(id) === type)
+      if (id !== undefined) sent.set(id, known ? type : undefined)
       socket.send(JSON.stringify(frame))
     },
     ask(frame) {

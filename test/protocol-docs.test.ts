@@ -37,7 +37,7 @@ const table = [...document.matchAll(/^\| `(\{"type".*?\})` \| `(\w+)`/gm)].map((
 
 // What was asked under which id, by each socket.
 const asked = new Map(
-  lines.filter(({ to }) => to).map(({ who, frame }) => [`${who} ${String(frame['id'])}`, frame['type']]),
+  lines.filter(({ to }) => to).map(({ who, frame }) => [`${who} ${String(frame['id'])}`, String(frame['type'])]),
 )
 const fromServer = lines
   .filter(({ to }) => !to)

@@ -10,7 +10,7 @@ import type { Json } from './helper.ts'
 const close = (schema: unknown): unknown => {
   if (typeof schema !== 'object' || schema === null) return schema
   if (Array.isArray(schema)) return schema.map(close)
-  const closed = Object.fromEntries(Object.entries(schema).map(([name, part]) => [name, close(part)])) as Json
+  const closed = Object.fromEntries<unknown>(Object.entries(schema).map(([name, part]) => [name, close(part)]))
   return 'properties' in closed && closed['type'] === 'object' ? { ...closed, additionalProperties: false } : closed
 }
 
@@ -31,9 +31,9 @@ const faults = new Map([...clientMessages, ...serverMessages].map(({ name, schem
 const oks = serverMessages.filter(({ type }) => type === 'ok')
 
 /** The name of a server's frame in the docs; undefined for an `ok` of which it is not known what it answers. */
-export const nameOfFrame = (frame: Json, asked?: unknown): string | undefined => {
+export const nameOfFrame = (frame: Json, asked?: string): string | undefined => {
   const { type, event } = frame
-  if (type === 'ok') return asked === undefined ? undefined : `ok.${String(asked)}`
+  if (type === 'ok') return asked === undefined ? undefined : `ok.${asked}`
   return type === 'event' ? `event.${String(event)}` : `server.${String(type)}`
 }
 
@@ -44,7 +44,7 @@ export const faultOf = (name: string, frame: Json): string | undefined => {
 }
 
 /** What is wrong with a frame that a server sent; `asked`: the type of the frame that it answers, if that is known. */
-export const faultOfFrame = (frame: Json, asked?: unknown): string | undefined => {
+export const faultOfFrame = (frame: Json, asked?: string): string | undefined => {
   const name = nameOfFrame(frame, asked)
   if (name !== undefined) return faultOf(name, frame)
   return oks.some((ok) => !faultOf(ok.name, frame)) ? undefined : 'no answer looks like this'

@@ -10,13 +10,13 @@ type Json = Record<string, unknown>
 
 // The parts that many messages share, told once.
 const shared: Record<string, TSchema> = { Message: ChatMessage, Mission, DodItem, TestRun, LogChunk, Cleared, Limits }
-const nameOf = new Map(Object.entries(shared).map(([name, schema]) => [schema, name]))
+const nameOf = new Map<unknown, string>(Object.entries(shared).map(([name, schema]) => [schema, name]))
 const ref = (path: string): { $ref: string } => ({ $ref: `#/${path}` })
 
 /** A schema as JSON; what is shared becomes a reference, examples stand with the message. */
 const toJson = (schema: unknown, whole = true): unknown => {
   if (typeof schema !== 'object' || schema === null) return schema
-  const name = nameOf.get(schema as TSchema)
+  const name = nameOf.get(schema)
   if (name !== undefined && !whole) return ref(`components/schemas/${name}`)
   if (Array.isArray(schema)) return schema.map((part) => toJson(part, false))
   return Object.fromEntries(

@@ -211,4 +211,3 @@ export const events = {
   'mission.updated': { data: Mission, example: mission, of: '' },
   'mission.deleted': { data: Mission, example: { ...mission, seq: 2 }, of: '' },
 }
-export type EventName = keyof typeof events
