@@ -11,7 +11,7 @@ import { stopTyping } from './commands/typing.ts'
 import type { Config } from './config.ts'
 import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
-import { installDocs, serveOpenApi } from './http/docs.ts'
+import { installDocs, serveDocuments } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installErrors } from './http/errors.ts'
 import { healthRoutes } from './http/health.ts'
@@ -334,7 +334,7 @@ export const buildApp = async (
     pools: database.pools,
   }))
   pageRoute(http)
-  serveOpenApi(http)
+  serveDocuments(http, version)
 
   const lookAtRights = makeRightsLook(hub, store.rights, onError)
   const timers: NodeJS.Timeout[] = []

@@ -8,6 +8,7 @@ import { makeTokens } from '../src/access/tokens.ts'
 import { buildApp, type App } from '../src/app.ts'
 import { readConfig, type Config, type Limits } from '../src/config.ts'
 import { freshDatabase } from './database.ts'
+import { faultOfAnswer, faultOfFrame, learnRoutes } from './shapes.ts'
 
 export const secret = 'a secret for tests that is longer than 32 bytes'
 const tokens = makeTokens({ secret })
@@ -71,7 +72,11 @@ export const door = (t: Test, url: string): Door => ({
     try {
       json = JSON.parse(text) as Json
     } catch {}
-    return { status: response.status, headers: response.headers, text, json }
+    const answer = { status: response.status, headers: response.headers, text, json }
+    const fault = faultOfAnswer(method, path, answer)
+    if (fault !== undefined)
+      t.fail(`an answer that is not as documented: ${fault}`, { method, path, status: answer.status, text })
+    return answer
   },
   connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
 })
@@ -107,6 +112,7 @@ export const startInstance = async (
   const close = (): Promise<void> => (closing ??= app.close())
   t.teardown(close)
   const url = await app.start()
+  learnRoutes(app.http.swagger() as unknown as Json)
   return { ...door(t, url), app, close }
 }
 
@@ -157,11 +163,18 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
   t.teardown(() => socket.terminate())
   const frames: Json[] = []
   const asked = new Map<unknown, (frame: Json) => void>()
+  // What was sent under which id: its answer is held to what the docs say of it.
+  const sent = new Map<unknown, string | undefined>()
   const client: Client = {
     socket,
     frames,
     closed: undefined,
-    send: (frame) => socket.send(JSON.stringify(frame)),
+    send(frame) {
+      const { id, type } = frame
+      const known = typeof type === 'string' && (!sent.has(id) || sent.get(id) === type)
+      if (id !== undefined) sent.set(id, known ? type : undefined)
+      socket.send(JSON.stringify(frame))
+    },
     ask(frame) {
       const id = randomUUID()
       return new Promise((resolve, reject) => {
@@ -182,6 +195,9 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
     const frame = JSON.parse(data.toString('utf8')) as Json
     frames.push(frame)
     const id = frame['id']
+    const fault = faultOfFrame(frame, sent.get(id))
+    if (fault !== undefined) t.fail(`a frame that is not as documented: ${fault}`, { frame })
+    sent.delete(id)
     if (frame['type'] === 'ok' || frame['type'] === 'error') asked.get(id)?.(frame)
     asked.delete(id)
   })

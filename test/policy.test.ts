@@ -160,6 +160,7 @@ void t.test('every route has its row: in the matrix, or among those that need no
     '/readyz',
     '/metrics',
     '/openapi.json',
+    '/asyncapi.json',
     '/docs',
     '/docs/',
     '/docs/*',

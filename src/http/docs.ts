@@ -1,16 +1,20 @@
-// What the routes say of themselves: the shared parts of the OpenAPI document, its route, and the reference at /docs.
+// What the server says of itself: the shared parts of the OpenAPI document, its route and the socket's AsyncAPI document, and the
+// reference at /docs.
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import Type, { type TSchema } from 'typebox'
 import { errorCodes } from '../protocol/errors.ts'
 import { citizenPattern } from '../protocol/topics.ts'
+import { makeAsyncApi } from './asyncapi.ts'
+import { json } from './output.ts'
 
 export const ErrorBody = Type.Object(
   {
     detail: Type.String({ description: 'for the reader' }),
     code: Type.Enum(errorCodes, { description: 'for the program' }),
     error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+    maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
   },
   { title: 'Error' },
 )
@@ -62,7 +66,7 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         version,
         description:
           'A realtime chat backend that runs on nothing but Postgres. What can be read here under /api/ can be followed ' +
-          'live over the WebSocket at /api/ws (subprotocol deck.v1) under the same name.',
+          'live over the WebSocket at /api/ws (subprotocol deck.v1) under the same name; /asyncapi.json describes the socket.',
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
@@ -77,6 +81,8 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
 }
 
 /** After all routes. */
-export const serveOpenApi = (app: FastifyInstance): void => {
+export const serveDocuments = (app: FastifyInstance, version: string): void => {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  const socket = JSON.stringify(makeAsyncApi(version))
+  app.get('/asyncapi.json', { schema: { hide: true } }, (_request, reply) => json(reply, socket))
 }

@@ -1,6 +1,8 @@
 // /healthz: the process is up. /readyz: the database answers, LISTEN holds, the schema is there, and it is not draining.
 import type { FastifyInstance } from 'fastify'
+import Type from 'typebox'
 import { deny } from '../protocol/errors.ts'
+import { ErrorBody } from './docs.ts'
 import { refuse } from './errors.ts'
 
 export type Readiness = {
@@ -8,16 +10,15 @@ export type Readiness = {
   missing(): Promise<string[]>
 }
 
-export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void => {
-  app.get('/healthz', { schema: { tags: ['health'], summary: 'The process is up' } }, () => ({ status: 'ok' }))
+const Ok = Type.Object({ status: Type.Literal('ok') })
 
-  app.get(
-    '/readyz',
-    { schema: { tags: ['health'], summary: 'Database, listener and schema are ready' } },
-    async (_request, reply) => {
-      const missing = await readiness.missing()
-      if (missing.length > 0) return refuse(reply, deny('unavailable', `not ready: ${missing.join(', ')}`))
-      return { status: 'ok' }
-    },
-  )
+export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void => {
+  const answers = (summary: string) => ({ tags: ['health'], summary, response: { 200: Ok, '5xx': ErrorBody } })
+  app.get('/healthz', { schema: answers('The process is up') }, () => ({ status: 'ok' }))
+
+  app.get('/readyz', { schema: answers('Database, listener and schema are ready') }, async (_request, reply) => {
+    const missing = await readiness.missing()
+    if (missing.length > 0) return refuse(reply, deny('unavailable', `not ready: ${missing.join(', ')}`))
+    return { status: 'ok' }
+  })
 }

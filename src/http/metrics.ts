@@ -2,6 +2,7 @@
 // has a distribution is observed as it happens. Labels are codes and the names of pools: of bounded number, and nobody's name.
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import Type from 'typebox'
 import type { Tally } from '../live/tally.ts'
 
 /** What the parts say of themselves. */
@@ -117,7 +118,12 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   gauge('pool_idle', 'of them idle', pools('idleCount'), 'pool')
   gauge('pool_waiting', 'queries that wait for a connection', pools('waitingCount'), 'pool')
 
-  app.get('/metrics', { schema: { tags: ['health'], summary: 'Metrics for Prometheus' } }, async (_request, reply) =>
+  const schema = {
+    tags: ['health'],
+    summary: 'Metrics for Prometheus',
+    response: { 200: { description: 'its text format', content: { 'text/plain': { schema: Type.String() } } } },
+  }
+  app.get('/metrics', { schema }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),
   )
 }

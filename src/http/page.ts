@@ -25,6 +25,7 @@ const html = `<!doctype html>
 <dl>
   <dt><a href="/docs">/docs</a></dt><dd>reference of the HTTP API, to try out</dd>
   <dt><a href="/openapi.json">/openapi.json</a></dt><dd>the same as an OpenAPI document</dd>
+  <dt><a href="/asyncapi.json">/asyncapi.json</a></dt><dd>the socket as an AsyncAPI document</dd>
   <dt><code>/api/missions</code></dt><dd>missions, their chats, checklists and test runs</dd>
   <dt><code>/api/ws</code></dt><dd>the socket (subprotocol <code>deck.v1</code>): the same things, live</dd>
   <dt><a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a></dt><dd>is it up, is it ready</dd>

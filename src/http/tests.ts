@@ -17,6 +17,8 @@ const List = Type.Object({
 })
 const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
 
+const Log = { description: 'the whole text', content: { 'text/plain': { schema: Type.String() } } }
+
 const toCursor = ({ at, id }: { at: string; id: string }): string => Buffer.from(`${at} ${id}`).toString('base64url')
 const fromCursor = (cursor: string): { at: string; id: string } => {
   const [, at, id] =
@@ -96,7 +98,7 @@ export const testRoutes = (app: FastifyInstance, log: Runs): void => {
 
   app.get(
     `${one}/logs`,
-    { schema: describe('tests', "A run's log", ['mission', 'run'], { 200: Type.String() }) },
+    { schema: describe('tests', "A run's log", ['mission', 'run'], { 200: Log }) },
     async (request, reply) => {
       const { mission: ref, run } = named(request)
       const { mission, json: row } = await log.run(ref, run)

@@ -3,6 +3,7 @@
 // renewed while it lives; when it is gone they run out, and whoever works for the citizen, here or elsewhere, gets its tasks.
 import type { Actor } from '../access/actor.ts'
 import { encodeFrame } from '../protocol/frames.ts'
+import type { Message } from '../protocol/rows.ts'
 import { formatTopic, topicParts } from '../protocol/topics.ts'
 
 /** A socket that works. */
@@ -13,13 +14,7 @@ export type Worker = {
   push(frame: string): boolean
 }
 type Seen = ReadonlySet<string> | undefined
-type Task = {
-  task: string
-  holder: string
-  attempt: number
-  lease_until: string
-  message: { mission_id: string; citizen: string }
-}
+type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
 
 type Place = { credit: number; held: Set<string> }
 type Inbox = {

@@ -8,7 +8,7 @@ import type { Hub, Seat } from './hub.ts'
 import { longest, makeRelay } from './relay.ts'
 
 /** Somebody who follows a topic, by so many sockets. */
-export type Present = { sub: string; role: Role; sockets: number }
+type Present = { sub: string; role: Role; sockets: number }
 type People = Map<string, Present>
 
 type Told = { topic: string; from: string } & (

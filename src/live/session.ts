@@ -6,11 +6,13 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Actor } from '../access/actor.ts'
+import type { Answer } from '../protocol/answers.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import {
   closeCodes,
   encodeError,
   encodeFrame,
+  encodeOk,
   readFrame,
   type ClientFrame,
   type FrameId,
@@ -159,8 +161,8 @@ export class Session implements Receiver {
   }
 
   /** Answers a frame, if it carried an id. */
-  ok(id: FrameId, members: Record<string, unknown> = {}): void {
-    if (id !== undefined) this.push(encodeFrame('ok', { id, ...members }))
+  ok(id: FrameId, answer: Answer = {}): void {
+    if (id !== undefined) this.push(encodeOk(id, answer))
   }
 
   /** Sends one frame as its text, or any that are encoded. */

@@ -24,8 +24,11 @@ export const makeSignals = (options: {
 
   const deliver = (signal: Signal, from?: Receiver): void => {
     const { type, topic, sub } = signal
-    const told = type === 'read' ? { topic, seq: signal.seq } : { topic, sub, role: signal.role, on: signal.on }
-    const { bytes } = toChunk([encodeFrame(type, told)])
+    const frame =
+      type === 'read'
+        ? encodeFrame('read', { topic, seq: signal.seq })
+        : encodeFrame('typing', { topic, sub, role: signal.role, on: signal.on })
+    const { bytes } = toChunk([frame])
     for (const to of options.hub.receivers(topic)) {
       // Typing is for all but who types; how far one has read is for one's own other sockets.
       if (to === from || (type === 'read' && to.actor.sub !== sub)) continue

@@ -9,8 +9,8 @@ export type DraftName = { topic: string; key: string }
 /** A text that grows; `behind`: slow followers, and from where they lack it. */
 type Growing = DraftName & { text: string; behind: Map<Receiver, number> }
 
-const frameOf = ({ topic, key }: DraftName, members: Record<string, unknown>): Buffer =>
-  toChunk([encodeFrame('delta', { topic, key, citizen: topicParts(topic).citizen, ...members })]).bytes
+const frameOf = ({ topic, key }: DraftName, told: { offset: number; delta: string } | { aborted: true }): Buffer =>
+  toChunk([encodeFrame('delta', { topic, key, citizen: topicParts(topic).citizen ?? '', ...told })]).bytes
 
 type NewSeat = Pick<Seat, 'receiver' | 'topic' | 'gone'>
 

@@ -1,9 +1,12 @@
-// The socket's language: the client's frames as schemas, the server's as encoders. Text frames, one JSON object each.
+// The socket's language: the client's frames as schemas, the server's (server-frames.ts) as encoders. Text frames, one JSON
+// object each.
 // A frame's extra members are passed over, so that a newer client can talk to an older server.
 import Type, { type Static, type TSchema } from 'typebox'
+import type { Answer } from './answers.ts'
 import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
+import type { ServerFrame, ServerFrameType } from './server-frames.ts'
 import { isAbyss, parseJson } from './text.ts'
 import { uuidPattern } from './topics.ts'
 
@@ -108,12 +111,17 @@ export const closeCodes = {
   rate: 4429,
 } as const
 
-/** Any server frame but an event. */
-export const encodeFrame = (type: string, members: Record<string, unknown>): string =>
+/** Any server frame but an answer or an event. */
+export const encodeFrame = <T extends Exclude<ServerFrameType, 'error'>>(type: T, members: ServerFrame<T>): string =>
   JSON.stringify({ type, ...members })
 
-export const encodeError = (refusal: Refusal, members: { id?: FrameId; topic?: string } = {}): string =>
-  encodeFrame('error', { ...members, code: refusal.code, detail: refusal.detail, ...refusal.extra })
+export const encodeOk = (id: number | string, answer: Answer): string => JSON.stringify({ type: 'ok', id, ...answer })
+
+export const encodeError = (refusal: Refusal, { id, topic }: { id?: FrameId; topic?: string } = {}): string => {
+  const { code, detail, extra } = refusal
+  const members: ServerFrame<'error'> = { ...(topic === undefined ? {} : { topic }), code, detail, ...extra }
+  return JSON.stringify({ type: 'error', id, ...members })
+}
 
 /** A text, or its parts: what is long and the same in several texts is not copied into each. */
 export type Text = string | readonly string[]

@@ -1,0 +1,120 @@
+// The client's frames by example: what each is for, what it looks like, and what its `ok` carries besides the `id`. A total table:
+// a frame of frames.ts without a row here does not compile. The AsyncAPI document and the tests are made from it; at run time
+// nothing that the server sends is checked.
+import Type, { type Static, type TProperties, type TSchema } from 'typebox'
+import type { ClientFrame, FrameType } from './frames.ts'
+import { Message } from './rows.ts'
+
+export const seq = Type.Integer({ minimum: 0, description: 'a position in the topic' })
+export const time = Type.String({ format: 'date-time' })
+export const topic = Type.String({ description: "canonical: with the mission's UUID in lower case" })
+export const task = Type.String({ format: 'uuid', description: 'the id of the message that is to be answered' })
+
+// The seed's mission, as a client and as the server names it.
+const chat = 'missions/47/chat/rafael'
+export const exampleMission = '47000000-0000-4000-8000-000000000047'
+export const exampleTopic = `missions/${exampleMission}/chat/rafael`
+export const exampleMessage: Message = {
+  id: '47000000-0000-4000-8000-000000000205',
+  mission_id: exampleMission,
+  citizen: 'rafael',
+  sender: 'user',
+  author: 'person1@scopelock.ai',
+  message: 'And how do I remove them?',
+  code_blocks: null,
+  created_at: '2025-11-06T09:17:00Z',
+  seq: 3,
+  key: 'q1',
+}
+
+/** An object that comes with an example of itself. */
+export const shown = <P extends TProperties>(members: P, example: NoInfer<Static<Type.TObject<P>>>) =>
+  Type.Object(members, { examples: [example] })
+
+type Row<T extends FrameType, S extends TSchema> = {
+  summary: string
+  examples: (ClientFrame<T> & { id: number })[]
+  /** what `ok` carries */
+  ok: S
+}
+/** Called twice: the first call names the frame, to whose schema the examples are held. */
+const row =
+  <T extends FrameType>() =>
+  <S extends TSchema>(summary: string, ok: S, ...examples: Row<T, S>['examples']): Row<T, S> => ({
+    summary,
+    ok,
+    examples,
+  })
+
+const nothing = Type.Object({})
+const followed = shown(
+  { topic, seq, epoch: Type.String({ description: 'the same for the whole database' }) },
+  { topic: exampleTopic, seq: 2, epoch: '3f0c9a51d2e84b67' },
+)
+const saved = shown({ seq, message: Message }, { seq: 3, message: exampleMessage })
+const offset = Type.Integer({ minimum: 0, description: 'UTF-16 code units that the draft has' })
+
+export const answers = {
+  subscribe: row<'subscribe'>()(
+    'Follow a topic: all events after `after`, then live; without `after` live only',
+    followed,
+    { id: 1, topic: chat, after: 2 },
+    { id: 2, topic: 'missions' },
+    { id: 13, topic: chat, presence: true },
+  ),
+  unsubscribe: row<'unsubscribe'>()('Follow a topic no longer', shown({ topic }, { topic: exampleTopic }), {
+    id: 3,
+    topic: chat,
+  }),
+  send: row<'send'>()('Post a message; answered once it is committed', saved, {
+    id: 4,
+    topic: chat,
+    message: exampleMessage.message,
+    key: 'q1',
+  }),
+  stream: row<'stream'>()(
+    'Write a reply while others watch: deltas under one key, then `done` or `abort`',
+    Type.Union([shown({ offset }, { offset: 9 }), saved]),
+    { id: 5, topic: chat, key: 'r1', delta: 'Edit the ' },
+    { id: 6, topic: chat, key: 'r1', done: true, task: exampleMessage.id },
+    { id: 7, topic: chat, key: 'r2', abort: true },
+  ),
+  cancel: row<'cancel'>()('Ask the writer of a draft to stop', nothing, { id: 8, topic: chat, key: 'r1' }),
+  read: row<'read'>()(
+    'How far this sub has read a chat; the greatest counts',
+    shown({ topic, seq }, { topic: exampleTopic, seq: 3 }),
+    { id: 9, topic: chat, seq: 3 },
+  ),
+  typing: row<'typing'>()('Tell that one types in a chat, or no longer does', nothing, {
+    id: 10,
+    topic: chat,
+    on: true,
+  }),
+  work: row<'work'>()(
+    'A citizen asks for up to `credit` tasks at a time; `resume` goes on with those of a former session',
+    shown(
+      { credit: Type.Integer(), tasks: Type.Array(task, { description: 'those that it goes on with' }) },
+      { credit: 4, tasks: [] },
+    ),
+    { id: 14, credit: 4 },
+    { id: 15, credit: 4, resume: '0b6f7a1e-5c0d-4f0e-9a53-0d1c2b3a4f5e' },
+  ),
+  done: row<'done'>()('End a task without a reply', shown({ task }, { task: exampleMessage.id }), {
+    id: 16,
+    task: exampleMessage.id,
+  }),
+  release: row<'release'>()(
+    'Give a task back, for whoever asks `after` seconds or later',
+    shown({ task }, { task: exampleMessage.id }),
+    { id: 17, task: exampleMessage.id, after: 60 },
+  ),
+  auth: row<'auth'>()(
+    'A fresh token for the same sub, before the old one ends',
+    shown({ expires_at: time }, { expires_at: '2025-11-06T11:15:00.000Z' }),
+    { id: 11, token: 'a JSON Web Token' },
+  ),
+  ping: row<'ping'>()('Ask whether the server answers', nothing, { id: 12 }),
+} satisfies { [T in FrameType]: Row<T, TSchema> }
+
+/** What the `ok` to a frame carries besides its id. */
+export type Answer<T extends FrameType = FrameType> = { [K in T]: Static<(typeof answers)[K]['ok']> }[T]

@@ -1,0 +1,243 @@
+// What the server sends, one schema each with what it is for and an example: the types that frames.ts encodes by, the AsyncAPI
+// document, and the check of every frame that a test receives. At run time nothing is checked. A frame more is one entry here;
+// the answers to client frames stand in answers.ts.
+import Type, { type Static } from 'typebox'
+import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } from './answers.ts'
+import { errorCodes } from './errors.ts'
+import { DodItem, Message, Mission, TestRun } from './rows.ts'
+
+const id = Type.Union([Type.Number(), Type.String()], { description: 'of the frame that this answers' })
+const role = Type.Union([Type.Literal('user'), Type.Literal('citizen'), Type.Literal('admin')])
+const sub = Type.String()
+const key = Type.String({ description: 'that the reply is written under, and its message will have' })
+const citizen = Type.String()
+const uuid = Type.String({ format: 'uuid' })
+const count = Type.Integer({ minimum: 0 })
+const countOrNone = Type.Union([Type.Number({ minimum: 0 }), Type.Null()], { description: 'null: not limited' })
+const retryAfter = Type.Number({ minimum: 0, description: 'seconds' })
+
+export const Limits = Type.Object({
+  frame_bytes: count,
+  body_bytes: count,
+  message_chars: count,
+  code_blocks_bytes: count,
+  json_depth: count,
+  topics: count,
+  credit: count,
+  pending: count,
+  bad_frames: count,
+  frames_per_second: countOrNone,
+  frames_burst: countOrNone,
+  subject_frames_per_second: countOrNone,
+  subject_frames_burst: countOrNone,
+  requests_per_minute: countOrNone,
+  outbox_bytes: count,
+  sockets_per_subject: count,
+})
+
+const Present = Type.Object({ sub, role, sockets: count }, { title: 'Present' })
+const rafael: Static<typeof Present> = { sub: 'rafael', role: 'citizen', sockets: 1 }
+const draft = { topic: exampleTopic, key: 'r1', citizen: 'rafael' }
+export const serverFrames = {
+  welcome: Type.Object(
+    { session: Type.String(), sub, role, expires_at: time, instance: Type.String(), limits: Limits },
+    {
+      description: 'The first frame: who one is here, until when, and what is too much',
+      examples: [
+        {
+          session: '0b6f7a1e-5c0d-4f0e-9a53-0d1c2b3a4f5e',
+          sub: 'person1@scopelock.ai',
+          role: 'user',
+          expires_at: '2025-11-06T10:15:00.000Z',
+          instance: '9f2c41d7',
+          limits: {
+            frame_bytes: 524288,
+            body_bytes: 2097152,
+            message_chars: 10000,
+            code_blocks_bytes: 262144,
+            json_depth: 64,
+            topics: 1000,
+            credit: 100,
+            pending: 256,
+            bad_frames: 100,
+            frames_per_second: 500,
+            frames_burst: 2500,
+            subject_frames_per_second: 5000,
+            subject_frames_burst: 25000,
+            requests_per_minute: 30000,
+            outbox_bytes: 4194304,
+            sockets_per_subject: 10000,
+          },
+        },
+      ],
+    },
+  ),
+  error: Type.Object(
+    {
+      id: Type.Optional(id),
+      topic: Type.Optional(Type.String({ description: 'whose subscription ends, where there is no id' })),
+      code: Type.Enum(errorCodes, { description: 'for the program' }),
+      detail: Type.String({ description: 'for the reader' }),
+      retry_after: Type.Optional(retryAfter),
+      seq: Type.Optional(seq),
+      epoch: Type.Optional(Type.String()),
+      offset: Type.Optional(Type.Integer({ minimum: 0, description: 'where the draft stands' })),
+      maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
+    },
+    {
+      description: 'A frame refused, by its id; or, with a topic and no id, a subscription that ends',
+      examples: [
+        { id: 2, code: 'conflict', detail: 'drop what you hold and read again', seq: 2, epoch: '3f0c9a51d2e84b67' },
+        { topic: exampleTopic, code: 'not_found', detail: 'no such mission' },
+      ],
+    },
+  ),
+  typing: Type.Object(
+    { topic, sub, role, on: Type.Boolean() },
+    {
+      description: 'Somebody else types in a chat that is followed, or no longer does',
+      examples: [{ topic: exampleTopic, sub: 'person1@scopelock.ai', role: 'user', on: true }],
+    },
+  ),
+  read: Type.Object(
+    { topic, seq },
+    {
+      description: 'This sub has read on by another of its sockets',
+      examples: [{ topic: exampleTopic, seq: 3 }],
+    },
+  ),
+  delta: Type.Union(
+    [
+      Type.Object({ topic, key, citizen, offset: count, delta: Type.String() }),
+      Type.Object({ topic, key, citizen, aborted: Type.Literal(true) }),
+    ],
+    {
+      description: 'A reply grows: from `offset` (UTF-16 code units) on it is this; or it was given up',
+      examples: [
+        { ...draft, offset: 0, delta: 'Edit the ' },
+        { ...draft, aborted: true },
+      ],
+    },
+  ),
+  presence: Type.Object(
+    { topic, subs: Type.Optional(Type.Array(Present)), joined: Type.Array(Present), left: Type.Array(Present) },
+    {
+      description:
+        'To who asked: all who follow the topic, and who came and went since. In a crowd changes come without `subs`',
+      examples: [
+        { topic: exampleTopic, subs: [rafael], joined: [rafael], left: [] },
+        { topic: exampleTopic, joined: [], left: [{ ...rafael, sockets: 0 }] },
+      ],
+    },
+  ),
+  task: Type.Object(
+    { topic, task, attempt: Type.Integer({ minimum: 1, maximum: 5 }), lease_until: time, message: Message },
+    {
+      description: "A question that is this socket's to answer",
+      examples: [
+        {
+          topic: exampleTopic,
+          task: exampleMessage.id,
+          attempt: 1,
+          lease_until: '2025-11-06T09:17:30.000Z',
+          message: exampleMessage,
+        },
+      ],
+    },
+  ),
+  cancel: Type.Object(
+    { topic, key, by: sub },
+    {
+      description: 'To the socket that writes a reply: somebody asks it to stop',
+      examples: [{ topic: exampleTopic, key: 'r1', by: 'person1@scopelock.ai' }],
+    },
+  ),
+  'missions.changed': Type.Object(
+    { mission: uuid },
+    {
+      description: 'To who follows `missions`: this one came, changed or went; read it again over HTTP',
+      examples: [{ mission: exampleMission }],
+    },
+  ),
+  heads: Type.Object(
+    { topics: Type.Record(Type.String(), seq) },
+    {
+      description: 'Every 25 s: where each followed topic stands',
+      examples: [{ topics: { [exampleTopic]: 3 } }],
+    },
+  ),
+  goodbye: Type.Object(
+    { reason: Type.String(), retry_after: retryAfter },
+    {
+      description: 'Before a close that the server begins: how long to wait',
+      examples: [{ reason: 'restart', retry_after: 2.4 }],
+    },
+  ),
+}
+export type ServerFrameType = keyof typeof serverFrames
+export type ServerFrame<T extends ServerFrameType> = Static<(typeof serverFrames)[T]>
+
+const run: Static<typeof TestRun> = {
+  id: '47000000-0000-4000-8000-000000000301',
+  mission_id: exampleMission,
+  status: 'passed',
+  summary: { functional_passed: 8, functional_total: 10 },
+  results: null,
+  created_at: '2025-11-06T11:00:30Z',
+  seq: 2,
+}
+const item: Static<typeof DodItem> = {
+  id: '47000000-0000-4000-8000-000000000102',
+  mission_id: exampleMission,
+  text: 'Inline buttons approve or reject it',
+  category: 'functional',
+  completed: true,
+  completed_at: '2025-11-06T12:00:00Z',
+  seq: 1,
+}
+const mission: Static<typeof Mission> = {
+  id: exampleMission,
+  number: 47,
+  title: 'Telegram Notifier',
+  client: 'Acme Corp',
+  budget: 300,
+  deadline: '2025-11-08T23:59:59Z',
+  status: 'qa',
+  assigned_to: 'person1@scopelock.ai',
+  github_url: 'https://github.com/mind-protocol/mission-47',
+  created_at: '2025-11-05T09:00:00Z',
+  seq: 1,
+}
+const chunk = { run_id: run.id, mission_id: exampleMission, chunk: 'test_edit_message ... ok\n', seq: 2 }
+
+export const LogChunk = Type.Object(
+  { run_id: uuid, mission_id: uuid, chunk: Type.String(), seq },
+  { title: 'LogChunk', description: "what was added to a run's log, or the whole of it" },
+)
+export const Cleared = Type.Object(
+  { mission_id: uuid, citizen, by: Type.Union([sub, Type.Null()]), seq },
+  { title: 'Cleared', description: 'a chat was cleared: everything older is gone' },
+)
+
+/** The events by name: their `data`, an example of it, and the topic that they are of. */
+export const events = {
+  'message.created': { data: Message, example: exampleMessage, of: 'chat/rafael' },
+  'chat.cleared': {
+    data: Cleared,
+    example: { mission_id: exampleMission, citizen: 'rafael', by: 'root', seq: 4 },
+    of: 'chat/rafael',
+  },
+  'test_run.created': { data: TestRun, example: { ...run, status: 'running', summary: null, seq: 1 }, of: 'tests' },
+  'test_run.updated': { data: TestRun, example: run, of: 'tests' },
+  'log.appended': { data: LogChunk, example: chunk, of: `tests/${run.id}/logs` },
+  'log.replaced': { data: LogChunk, example: chunk, of: `tests/${run.id}/logs` },
+  'dod_item.created': {
+    data: DodItem,
+    example: { ...item, completed: false, completed_at: null, seq: 1 },
+    of: 'dod',
+  },
+  'dod_item.updated': { data: DodItem, example: { ...item, seq: 2 }, of: 'dod' },
+  'dod_item.deleted': { data: DodItem, example: { ...item, seq: 3 }, of: 'dod' },
+  'mission.updated': { data: Mission, example: mission, of: '' },
+  'mission.deleted': { data: Mission, example: { ...mission, seq: 2 }, of: '' },
+}
