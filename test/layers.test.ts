@@ -17,7 +17,7 @@ const may: Record<string, string[]> = {
   client: ['protocol'],
   web: ['client'],
   app: [...below, 'log', 'live', 'commands', 'http'],
-  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main'],
+  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main', 'client'],
   main: [...below, 'log', 'live', 'commands', 'http', 'app'],
 }
 const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.ts$/, '')
