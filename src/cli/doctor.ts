@@ -17,7 +17,7 @@ import { makeIo, withJson, type Io } from './io.ts'
 type Options = { json?: boolean; long: number }
 type Found = (findings: Finding[]) => void
 
-/** One session, read-only; no statement of its own takes longer than 14 s. */
+/** A session that is read-only, unless a pooler passes that over. */
 const connect = async (database: Database): Promise<pg.Client> => {
   const { direct } = database
   const client = new pg.Client({
@@ -29,13 +29,17 @@ const connect = async (database: Database): Promise<pg.Client> => {
   })
   client.on('error', () => {})
   await client.connect()
-  await client.query(`set statement_timeout = '14s'`)
   return client
 }
 
 const inspect = async (client: pg.Client, database: Database, config: Config, long: number, found: Found) => {
+  // Each in a transaction of its own: a setting of the session would stay behind in a pooler's.
   const steps = async (checks: [string, () => Promise<Finding | Finding[]>][]): Promise<void> => {
-    for (const [name, check] of checks) found(await look(name, check))
+    for (const [name, check] of checks) {
+      await client.query(`begin read only; set local statement_timeout = '14s'`)
+      found(await look(name, check))
+      await client.query('rollback')
+    }
   }
   await steps([
     ['database', () => server(client)],

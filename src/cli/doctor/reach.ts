@@ -5,7 +5,7 @@ import type pg from 'pg'
 import type { Database } from '../../log/database.ts'
 import { withClient } from '../database.ts'
 import { messageOf } from '../io.ts'
-import { fail, ok, warn, type Finding } from './finding.ts'
+import { fail, ok, pooler, warn, type Finding } from './finding.ts'
 
 /** What a refused connection means, and what to do. */
 export const unreachable = (error: unknown, where: string): Finding => {
@@ -22,7 +22,7 @@ export const unreachable = (error: unknown, where: string): Finding => {
           : code === 'ERR_INVALID_URL'
             ? `${where} is no URL: characters such as @ : / # in a password have to be %-encoded`
             : /startup parameter/.test(message)
-              ? `a pooler stands before it: let its startup parameters pass, or set DATABASE_DIRECT_URL`
+              ? pooler
               : /SSL|certificate/i.test(message)
                 ? `check sslmode in ${where}, and PGSSLROOTCERT`
                 : `is Postgres running there, and does a firewall let this machine in? Check host and port in ${where}`
@@ -102,7 +102,7 @@ export const clock = async (client: pg.Client): Promise<Finding[]> => {
 
 /** Whether LISTEN on the session-level way hears what is notified by the pooled one, and what stands between. */
 export const hints = async (database: Database, separate: boolean): Promise<Finding[]> => {
-  const pooler = await throughPooler(database.main)
+  const pooled = await throughPooler(database.main)
   const channel = `deck_doctor_${randomBytes(6).toString('hex')}`
   const echoed = await withClient(database.direct, async (client) => {
     await client.query(`listen ${channel}`)
@@ -111,22 +111,25 @@ export const hints = async (database: Database, separate: boolean): Promise<Find
       () => false,
     )
     await database.main.query('select pg_notify($1, $2)', [channel, 'echo'])
-    return heard
+    const echo = await heard
+    // A pooler's session would go on listening.
+    await client.query(`unlisten ${channel}`)
+    return echo
   })
   const name = separate ? 'DATABASE_DIRECT_URL' : 'DATABASE_URL'
   if (!echoed)
     return [
       fail(
         'listen',
-        `what is notified is not heard: ${name} ${pooler || separate ? 'is' : 'seems to be'} a transaction pooler, or another database`,
+        `what is notified is not heard: ${name} ${pooled || separate ? 'is' : 'seems to be'} a transaction pooler, or another database`,
         'set DATABASE_DIRECT_URL to the database itself',
       ),
     ]
-  const through = pooler
+  const through = pooled
     ? `; DATABASE_URL goes through a pooler${separate ? '' : ' that keeps sessions, as it seems'}`
     : ''
   return [
-    pooler && !separate
+    pooled && !separate
       ? warn(
           'listen',
           `NOTIFY echoes${through}`,
