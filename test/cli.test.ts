@@ -1,43 +1,12 @@
 // The command line as a process: what each command prints as lines and as JSON, how mistakes and failures end, and what the
 // doctor finds in databases that are well, empty, damaged, or not to be reached.
-import { spawn, type ChildProcess } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { migrate } from '../src/log/migrate.ts'
+import { deck } from './cli.ts'
 import { freshDatabase, insertMission, type FreshDatabase } from './database.ts'
-import { leak, secret } from './helper.ts'
-import { root } from './process.ts'
+import { secret } from './helper.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'mission-deck-cli-'))
-t.teardown(() => rm(folder, { recursive: true, force: true }))
-
-type Ended = { code: number | null; out: string; err: string }
-type Started = { child: ChildProcess; out(): string; err(): string; ended: Promise<Ended> }
-
-/** Starts deck in an empty folder; killed at the end of the test. */
-const start = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input?: string): Started => {
-  const child = spawn(process.execPath, [join(root, 'dist/cli/index.js'), ...args], {
-    cwd: folder,
-    env: { PATH: process.env['PATH'], ...env },
-  })
-  let out = ''
-  let err = ''
-  child.stdout.on('data', (data: Buffer) => (out += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (err += data.toString()))
-  child.stdin.end(input ?? '')
-  const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })))
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-    if (args[0] !== 'token' && leak.test(out + err)) t.fail(`deck ${args.join(' ')} told a secret`)
-  })
-  return { child, out: () => out, err: () => err, ended }
-}
-const deck = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input?: string): Promise<Ended> =>
-  start(t, args, env, input).ended
-
-const commands = ['serve', 'migrate', 'seed', 'token', 'revoke', 'unrevoke', 'revoked', 'doctor']
+const commands = ['serve', 'migrate', 'seed', 'token', 'revoke', 'unrevoke', 'revoked', 'doctor', 'say', 'tail', 'ask']
 
 void t.test('help and version are told on stdout, of each command too', async (t) => {
   const { version } = (await import('../package.json', { with: { type: 'json' } })).default
@@ -140,7 +109,7 @@ const examine = async (t: Test, env: NodeJS.ProcessEnv, ...args: string[]) => {
 }
 const migrated = async (t: Test): Promise<FreshDatabase> => {
   const database = await freshDatabase(t)
-  t.equal((await deck(t, ['migrate'], { DATABASE_URL: database.url })).code, 0)
+  await migrate(await database.connect(), () => {})
   return database
 }
 /** Settings of the cluster of the tests, which is not meant to last. */

@@ -1,18 +1,19 @@
 // deck token | revoke | unrevoke | revoked: who is let in.
 import { hostname, userInfo } from 'node:os'
 import { Argument, type Command } from 'commander'
-import { roles, type Role } from '../access/actor.ts'
-import { makeTokens } from '../access/tokens.ts'
+import type { Role } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 import { count } from './arguments.ts'
-import { direct, withClient } from './database.ts'
 import { makeIo, withJson } from './io.ts'
+
+const roles: readonly Role[] = ['user', 'citizen', 'admin']
 
 type Options = { json?: boolean }
 type TokenOptions = Options & { missions?: string; jti?: string; seconds: number }
 
 const change = async (verb: 'revoke' | 'unrevoke', name: string): Promise<boolean> => {
   const by = `${userInfo().username}@${hostname()}`
+  const { direct, withClient } = await import('./database.ts')
   return withClient(await direct(true), async (client) => {
     const { rows } = await client.query<{ changed: boolean }>(`select deck.${verb}($1, $2) as changed`, [name, by])
     return rows[0]?.changed === true
@@ -34,6 +35,7 @@ export const accessCommands = (program: Command): void => {
       if (!JWT_SECRET) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
       const missions = options.missions === '*' ? ('*' as const) : options.missions?.split(',')
       const claims = { sub, role, ...(missions ? { missions } : {}), ...(options.jti ? { jti: options.jti } : {}) }
+      const { makeTokens } = await import('../access/tokens.ts')
       const token = await makeTokens({ secret: JWT_SECRET }).sign(claims, options.seconds)
       makeIo(options).tell(token, { token, ...claims, expires_in: options.seconds })
     })
@@ -61,6 +63,7 @@ export const accessCommands = (program: Command): void => {
     .addHelpText('after', embedded)
     .action(async (options: Options) => {
       const io = makeIo(options)
+      const { direct, withClient } = await import('./database.ts')
       const { rows } = await withClient(await direct(true), (client) =>
         client.query<{ name: string; by: string; at: string }>('select name, by, at from deck.revocations order by id'),
       )

@@ -2,9 +2,11 @@
 // deck: the command line. A file a group of commands; here they are joined, and what ends them is told.
 // Exit 0: done. 1: it failed, one line on stderr says why. 2: what was typed is no command of ours. 130: interrupted.
 // With --json a failure is { "code", "detail" }.
+// A group loads what it works with when it is called: help is there in no time.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accessCommands } from './access.ts'
+import { chatCommands } from './chat.ts'
 import { doctorCommand } from './doctor.ts'
 import { toFault, Usage } from './io.ts'
 import { serverCommands } from './server.ts'
@@ -29,6 +31,7 @@ const program = new Command('deck')
   })
 serverCommands(program)
 accessCommands(program)
+chatCommands(program)
 doctorCommand(program)
 
 const fail = (code: string, text: string, hint = ''): void => {
@@ -55,7 +58,7 @@ try {
     if (error.exitCode !== 0 && helped && json) fail('bad_request', 'no command was given')
     if (error.exitCode !== 0 && !helped) fail('bad_request', error.message.replace(/^error: /, ''), hint())
   } else {
-    const { code, detail } = toFault(error)
+    const { code, detail } = await toFault(error)
     process.exitCode = error instanceof Usage ? 2 : 1
     fail(code, detail, error instanceof Usage ? hint() : '')
   }

@@ -3,7 +3,6 @@
 // message must not steer the terminal.
 import type { Command } from 'commander'
 import { Refusal } from '../protocol/errors.ts'
-import { toRefusal } from '../log/database.ts'
 
 export type Colour = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'blue' | 'magenta' | 'cyan'
 const codes: Record<Colour, [number, number]> = {
@@ -23,8 +22,6 @@ export type Io = {
   readonly json: boolean
   /** Whether somebody looks at stdout, who can be shown what changes in place. */
   readonly live: boolean
-  /** Columns of the terminal. */
-  width(): number
   paint: Paint
   /** What the command found: a line, or its JSON. */
   tell(line: string, value: unknown): void
@@ -41,7 +38,6 @@ export const makeIo = ({ json = false }: { json?: boolean }): Io => {
   return {
     json,
     live,
-    width: () => stdout.columns || 80,
     paint: (colour, text) => (coloured ? `\x1b[${codes[colour][0]}m${text}\x1b[${codes[colour][1]}m` : text),
     tell: (line, value) => void stdout.write(`${json ? JSON.stringify(value) : line}\n`),
     write: (text) => void stdout.write(text),
@@ -77,29 +73,18 @@ const states: Record<string, Fault> = {
 }
 
 /** The code and the one line of any error. */
-export const toFault = (error: unknown): Fault => {
+export const toFault = async (error: unknown): Promise<Fault> => {
   if (error instanceof Usage) return { code: 'bad_request', detail: error.message }
   if (error instanceof Refusal) return { code: error.code, detail: error.detail }
-  const { code = '' } = error as { code?: string }
+  const { code = '', name, syscall } = error as { code?: string; name?: string; syscall?: string }
+  if (name === 'DeckError') return { code, detail: messageOf(error) }
+  if (syscall === 'open') return { code: 'not_found', detail: messageOf(error) }
   const known = states[code]
   if (known) return known
   const detail = messageOf(error)
   if (/^28/.test(code)) return { code: 'unauthorized', detail }
   if (code === '42501') return { code: 'forbidden', detail }
-  const own = code in refusals ? code : undefined
   const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
-  return { code: own ?? toRefusal(first)?.code ?? 'internal', detail }
-}
-
-// The SDK's errors carry the protocol's codes.
-const refusals: Record<string, true> = {
-  bad_request: true,
-  unauthorized: true,
-  forbidden: true,
-  not_found: true,
-  conflict: true,
-  too_large: true,
-  rate_limited: true,
-  internal: true,
-  unavailable: true,
+  const { toRefusal } = await import('../log/database.ts')
+  return { code: toRefusal(first)?.code ?? 'internal', detail }
 }

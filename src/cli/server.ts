@@ -1,9 +1,6 @@
 // deck serve | migrate | seed: the server and its database.
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { seedFile } from '../log/migrate.ts'
-import { prepareDatabase } from '../log/prepare.ts'
-import { direct, withClient } from './database.ts'
 import { makeIo, withJson } from './io.ts'
 
 type Options = { json?: boolean }
@@ -24,6 +21,10 @@ export const serverCommands = (program: Command): void => {
         lines.push(line)
         if (!io.json) io.write(`${line}\n`)
       }
+      const [{ prepareDatabase }, { direct }] = await Promise.all([
+        import('../log/prepare.ts'),
+        import('./database.ts'),
+      ])
       await prepareDatabase(await direct(), { seed: false, log })
       io.tell('the database is up to date', { up_to_date: true, done: lines })
     })
@@ -32,6 +33,8 @@ export const serverCommands = (program: Command): void => {
     .description('adds the example missions 47 and 48')
     .action(async (options: Options) => {
       const io = makeIo(options)
+      const { direct, withClient } = await import('./database.ts')
+      const { seedFile } = await import('../log/migrate.ts')
       await withClient(await direct(), async (client) => client.query(await readFile(seedFile, 'utf8')))
       io.tell('the example missions 47 and 48 are there', { missions: [47, 48] })
     })
