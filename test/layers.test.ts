@@ -36,6 +36,16 @@ void t.test('imports point one way', (t) => {
   t.end()
 })
 
+void t.test('the client takes types from the protocol, and nothing that runs; no package either', (t) => {
+  for (const file of files.filter((file) => layerOf(file) === 'client')) {
+    const text = readFileSync(join(root, file), 'utf8')
+    for (const [line, types, name = ''] of text.matchAll(/^(?:import|export) (type )?[^]*?from '([^']+)'$/gm))
+      t.ok(name.startsWith('./') || (types && name.startsWith('../protocol/')), `${file}: ${line}`)
+    t.notMatch(text, /^import '/m, file)
+  }
+  t.end()
+})
+
 void t.test('only main, the command line and the embedded Postgres look at the process', (t) => {
   const allowed = ['main.ts', 'log/cluster.ts', 'log/embedded.ts', 'log/postmaster.ts', 'log/database.ts']
   for (const file of files.filter((file) => !allowed.includes(file) && layerOf(file) !== 'cli')) {
