@@ -190,11 +190,14 @@ export const makeLink = (options: {
     if (type === 'welcome') return enter(frame as unknown as Welcome)
     if (type === 'goodbye') return hearGoodbye(frame)
     if (type === 'ok') return asker?.resolve(frame as never)
-    if (type !== 'error') return options.onFrame(frame, text.length)
+    if (type !== 'error') return pass(frame, text.length)
     if (asker) return asker.reject(fromServer(frame))
     if (frame.topic === undefined) options.onFault(fromServer(frame))
-    else options.onFrame(frame, text.length)
+    else pass(frame, text.length)
   }
+
+  // Frames come several in a tick: who waits for the `ok` before this one goes on first, or a topic's first frames would be nobody's.
+  const pass = (frame: Frame, size: number): void => queueMicrotask(() => options.onFrame(frame, size))
 
   const enter = (frame: Welcome): void => {
     welcome = frame
