@@ -76,6 +76,8 @@ export const ask = async (mission: string, citizen: string, given: string, optio
       for await (const event of feed) finder.take(event)
     })()
     reading.catch(() => {})
+    // Replies that are under way are told right after the joining: a round trip later they are known as others'.
+    await chat.history({ limit: 1, signal })
     let question: Message | undefined
     const timer = setTimeout(
       () => end.abort(deny('unavailable', `no reply within ${options.timeout} s`)),
