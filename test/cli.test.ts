@@ -1,16 +1,18 @@
 // The command line as a process: what each command prints as lines and as JSON, how mistakes and failures end, and what the
 // doctor finds in databases that are well, empty, damaged, or not to be reached.
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { migrate, seedFile } from '../src/log/migrate.ts'
 import { deck } from './cli.ts'
 import { freshDatabase, insertMission, type FreshDatabase } from './database.ts'
 import { secret } from './helper.ts'
+import { root } from './process.ts'
 
 const commands = ['serve', 'migrate', 'seed', 'token', 'revoke', 'unrevoke', 'revoked', 'doctor', 'say', 'tail', 'ask']
 
 void t.test('help and version are told on stdout, of each command too', async (t) => {
-  const { version } = (await import('../package.json', { with: { type: 'json' } })).default
+  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
   t.match(await deck(t, ['--version']), { code: 0, out: `${version}\n`, err: '' })
   const help = await deck(t, ['--help'])
   t.match(help, { code: 0, err: '' })

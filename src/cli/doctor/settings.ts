@@ -42,9 +42,10 @@ const rules: Record<string, (value: string) => string | undefined> = {
     value !== '0' && Number(value) < 60_000
       ? 'a migration that takes longer is cut off: lift it for this role (alter role … set statement_timeout = 0)'
       : undefined,
+  // LISTEN speaks every second; pooled connections are kept for 30 s.
   idle_session_timeout: (value) =>
-    value !== '0'
-      ? 'LISTEN is cut off each time: lift it for this role (alter role … set idle_session_timeout = 0)'
+    value !== '0' && Number(value) < 35_000
+      ? 'pooled connections are cut off while they wait: lift it for this role (alter role … set idle_session_timeout = 0)'
       : undefined,
   idle_in_transaction_session_timeout: () => undefined,
   session_replication_role: (value) =>
@@ -59,7 +60,7 @@ export const settings = async (client: pg.Client): Promise<Finding[]> => {
   )
   const bad = rows.flatMap(({ name, reset }) => {
     const advice = rules[name]?.(reset)
-    return advice ? [warn(name, reset, advice)] : []
+    return advice ? [(name === 'session_replication_role' ? fail : warn)(name, reset, advice)] : []
   })
   const told = rows
     .filter(({ name }) => !bad.some(({ check }) => check === name))
