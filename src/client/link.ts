@@ -6,13 +6,19 @@ import { leastWait, table, tokenRefused } from './state.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import { abortable, backoff, byteLength, defer, makeBell, sleep } from './tools.ts'
 
-/** As much of a WebSocket as is used here: the browser's, Node's or that of the package ws. */
-export type SocketLike = {
+/** A class of WebSockets: the browser's, Node's or that of the package ws. */
+export type SocketMaker = new (...args: never[]) => { addEventListener(...args: never[]): unknown }
+/** As much of one as is used here. */
+type Socket = {
   send(text: string): void
   close(): void
-  addEventListener(type: 'open' | 'message' | 'close' | 'error', listener: (event: never) => void): void
+  /** of ws only */
+  terminate?(): void
+  addEventListener(
+    type: 'message' | 'close' | 'error',
+    listener: (event: { data?: unknown; code?: number }) => void,
+  ): void
 }
-export type SocketMaker = new (url: string, protocols: string[]) => SocketLike
 export type Token = string | (() => string | Promise<string>)
 export type Frame = { type: string; id?: number; topic?: string } & Record<string, unknown>
 
@@ -31,12 +37,10 @@ const patience = 10_000
 
 const lost = (detail = 'the connection was lost'): DeckError => new DeckError('unavailable', detail)
 
-const socketMaker = async (): Promise<SocketMaker> => {
-  const own = (globalThis as { WebSocket?: SocketMaker }).WebSocket
-  // Node 20 has none. (Named by a variable, so that no bundler for browsers looks for it.)
-  const name = 'ws'
-  return own ?? ((await import(name)) as { WebSocket: SocketMaker }).WebSocket
-}
+const socketMaker = async (): Promise<SocketMaker> =>
+  (globalThis as { WebSocket?: SocketMaker }).WebSocket ??
+  // Node 20 has none of its own.
+  (await import('ws')).WebSocket
 
 export type Link = {
   start(): void
@@ -73,7 +77,7 @@ export const makeLink = (options: {
   const asked = new Map<number, ReturnType<typeof defer<never>>>()
   let state: State = 'connecting'
   let gate = defer<void>()
-  let socket: SocketLike | undefined
+  let socket: Socket | undefined
   let welcome: Welcome | undefined
   let bearer: string | undefined
   let session = 0
@@ -116,13 +120,13 @@ export const makeLink = (options: {
     const mine = ++session
     const current = (): boolean => mine === session && state === 'connecting'
     try {
-      const Maker = options.WebSocket ?? (await socketMaker())
+      const Maker = (options.WebSocket ?? (await socketMaker())) as new (url: string, names: string[]) => Socket
       const token = await askToken()
       if (!current()) return
       const made = new Maker(`${options.url.replace(/^http/, 'ws')}/api/ws`, ['deck.v1', `bearer.${token}`])
       socket = made
-      made.addEventListener('message', ({ data }: { data: unknown }) => made === socket && receive(String(data)))
-      made.addEventListener('close', ({ code }: { code: number }) => made === socket && lose(code))
+      made.addEventListener('message', ({ data }) => made === socket && receive(String(data)))
+      made.addEventListener('close', ({ code = 0 }) => made === socket && lose(code))
       made.addEventListener('error', () => {})
       wind('late', patience, () => made === socket && lose(0))
     } catch (error) {
@@ -135,7 +139,7 @@ export const makeLink = (options: {
 
   /** Lets go of the socket; what waits for an answer gets none. */
   const drop = (): void => {
-    const gone = socket as (SocketLike & { terminate?: () => void }) | undefined
+    const gone = socket
     socket = undefined
     for (const name of ['late', 'pulse', 'refresh'] as const) clearTimeout(timers[name])
     // Where it leads nowhere a farewell would wait for an answer for long.

@@ -192,7 +192,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
     const seq = Number(frame['seq'])
     if (seq <= room.last) return
     // What came before it was never received: not to be passed over, but asked for.
-    if (seq > room.last + 1 && seq > room.head) return heal(room)
+    if (seq > Math.max(room.last, room.head) + 1) return heal(room)
     room.last = seq
     const { event, data } = frame as unknown as { event: string; data: { key?: string | null } }
     if (event === 'message.created') room.drafts.saved(data.key)
