@@ -87,7 +87,9 @@ void t.test('deck tail shows what was and what comes, across a restart of the se
   const follows = start(t, ['tail', mission, 'rafael', '-n', '2', '--json'], env)
   const whole = start(t, ['tail', id, 'rafael', '--after', '0', '--json'], env)
   const shown = start(t, ['tail', mission, 'rafael'], env)
-  await until(() => lines(follows.out()).length === 2 && lines(whole.out()).length === 3, 'the history')
+  // (What the third one shows then comes over its socket.)
+  const begun = () => lines(follows.out()).length === 2 && lines(whole.out()).length === 3
+  await until(() => begun() && shown.out().includes('message 3'), 'the history')
   await post(instance, 'four:\n```js\nf()\n```\n\x1b[31m')
   await until(() => [follows, whole].every(({ out }) => out().includes('four')) && shown.out().includes('four'), 'live')
   const port = Number(new URL(instance.url).port)
