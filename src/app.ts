@@ -11,6 +11,7 @@ import { stopTyping } from './commands/typing.ts'
 import type { Config } from './config.ts'
 import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
+import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installErrors } from './http/errors.ts'
@@ -334,6 +335,7 @@ export const buildApp = async (
     pools: database.pools,
   }))
   pageRoute(http)
+  clientRoute(http)
   serveDocuments(http, version)
 
   const lookAtRights = makeRightsLook(hub, store.rights, onError)

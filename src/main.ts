@@ -8,6 +8,9 @@ import { buildApp, type App } from './app.ts'
 import { readConfig, type Config } from './config.ts'
 import { startEmbedded, type Embedded } from './log/embedded.ts'
 
+/** One line of JSON instead of a greeting; the log's lines are JSON anyway. */
+const json = process.argv.includes('--json')
+
 /** The secret kept under the data folder, made at the first start; of two starts at once the first one's counts. */
 const keptSecret = async (folder: string): Promise<string> => {
   const file = join(folder, 'jwt-secret')
@@ -24,6 +27,7 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
   const day = 24 * 60 * 60
   const admin = await app.tokens.sign({ sub: 'admin', role: 'admin' }, day)
   const user = await app.tokens.sign({ sub: 'person1@scopelock.ai', role: 'user' }, day)
+  if (json) return void process.stdout.write(`${JSON.stringify({ url: address, tokens: { admin, user } })}\n`)
   const socket = address.replace(/^http/, 'ws')
   process.stdout.write(`Mission Deck is at ${address}
 
@@ -68,12 +72,13 @@ const run = async (): Promise<void> => {
   if (embedded && config.logLevel === 'info') log.level = 'warn'
   const address = await app.start()
   if (embedded) await greet(app, address, config.dataDir)
-  else process.stdout.write(`Mission Deck is at ${address}\n`)
+  else process.stdout.write(json ? `${JSON.stringify({ url: address })}\n` : `Mission Deck is at ${address}\n`)
   log.level = config.logLevel
 }
 
 run().catch(async (error: Error) => {
-  process.stderr.write(`Mission Deck did not start: ${error.message}\n`)
+  const detail = `Mission Deck did not start: ${error.message}`
+  process.stderr.write(`${json ? JSON.stringify({ code: 'unavailable', detail }) : detail}\n`)
   process.exitCode = 1
   await stop()
   process.exit()

@@ -17,7 +17,7 @@ const may: Record<string, string[]> = {
   client: ['protocol'],
   web: ['client'],
   app: [...below, 'log', 'live', 'commands', 'http'],
-  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main'],
+  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main', 'client'],
   main: [...below, 'log', 'live', 'commands', 'http', 'app'],
 }
 const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.ts$/, '')
@@ -32,6 +32,16 @@ void t.test('imports point one way', (t) => {
       const target = layerOf(relative(root, join(root, dirname(file), name)))
       t.ok(target === layer || may[layer]?.includes(target), `${file} may import ${name}`)
     }
+  }
+  t.end()
+})
+
+void t.test('the client takes types from the protocol, and nothing that runs; no package either', (t) => {
+  for (const file of files.filter((file) => layerOf(file) === 'client')) {
+    const text = readFileSync(join(root, file), 'utf8')
+    for (const [line, types, name = ''] of text.matchAll(/^(?:import|export) (type )?[^]*?from '([^']+)'$/gm))
+      t.ok(name.startsWith('./') || (types && name.startsWith('../protocol/')), `${file}: ${line}`)
+    t.notMatch(text, /^import '/m, file)
   }
   t.end()
 })

@@ -1,6 +1,7 @@
 // Applies db/migrations with node-pg-migrate: plain SQL files, forward only, each in a transaction of its own.
 // Instances that start at once queue on an advisory lock; a file that can't get its table locks within two seconds gives
 // way to the traffic and is tried again. Old rows that break a constraint are reported, never changed.
+import { readdir } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
 import { runner } from 'node-pg-migrate'
@@ -48,6 +49,13 @@ export const migrate = async (client: pg.Client, log: (line: string) => void): P
     await client.query(`select pg_advisory_unlock(${lock})`)
   }
 }
+
+/** The names of all migrations, in order, as deck.migrations has them. */
+export const migrationNames = async (): Promise<string[]> =>
+  (await readdir(root('migrations')))
+    .filter((file) => file.endsWith('.sql'))
+    .map((file) => file.slice(0, -4))
+    .sort()
 
 /** The text of db/seed.sql. */
 export const seedFile = root('seed.sql')

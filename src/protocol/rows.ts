@@ -56,6 +56,7 @@ export const Mission = Type.Object(
   },
   { title: 'Mission' },
 )
+export type Mission = Static<typeof Mission>
 export const NewMission = Type.Object({
   ...missionFields,
   number: Type.Optional(Type.Integer({ minimum: 1, maximum: int32.maximum })),
@@ -74,6 +75,7 @@ export const DodItem = Type.Object(
   { id, mission_id: id, text: Type.String(), category, completed: Type.Boolean(), completed_at: nullable(time), seq },
   { title: 'DodItem' },
 )
+export type DodItem = Static<typeof DodItem>
 export const NewDodItem = Type.Object({ text: Type.String({ minLength: 1, maxLength: 10_000 }), category })
 export type NewDodItem = Static<typeof NewDodItem>
 export const DodPatch = Type.Object({ completed: Type.Boolean() })
@@ -86,6 +88,7 @@ export const TestRun = Type.Object(
   { id, mission_id: id, status: runStatus, summary: nullable(object), results: nullable(array), created_at: time, seq },
   { title: 'TestRun' },
 )
+export type TestRun = Static<typeof TestRun>
 export const NewTestRun = Type.Object({
   status: Type.Optional(runStatus),
   summary: Type.Optional(nullable(object)),

@@ -1,0 +1,73 @@
+// deck token | revoke | unrevoke | revoked: who is let in.
+import { hostname, userInfo } from 'node:os'
+import { Argument, type Command } from 'commander'
+import type { Role } from '../access/actor.ts'
+import { deny } from '../protocol/errors.ts'
+import { count } from './arguments.ts'
+import { makeIo, withJson } from './io.ts'
+
+const roles: readonly Role[] = ['user', 'citizen', 'admin']
+
+type Options = { json?: boolean }
+type TokenOptions = Options & { missions?: string; jti?: string; seconds: number }
+
+const change = async (verb: 'revoke' | 'unrevoke', name: string): Promise<boolean> => {
+  const by = `${userInfo().username}@${hostname()}`
+  const { direct, withClient } = await import('./database.ts')
+  return withClient(await direct(true), async (client) => {
+    const { rows } = await client.query<{ changed: boolean }>(`select deck.${verb}($1, $2) as changed`, [name, by])
+    return rows[0]?.changed === true
+  })
+}
+
+const embedded = '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.'
+
+export const accessCommands = (program: Command): void => {
+  withJson(program.command('token'))
+    .description('a token signed with JWT_SECRET')
+    .argument('<sub>', 'whom it is for: a person, or a citizen by name')
+    .addArgument(new Argument('<role>', 'user, citizen or admin').choices(roles))
+    .option('--missions <list>', 'the missions it may see, by id or number: 47,48; or *')
+    .option('--jti <name>', 'a name of its own, to revoke it alone')
+    .option('--seconds <n>', 'how long it is valid', count, 86_400)
+    .action(async (sub: string, role: Role, options: TokenOptions) => {
+      const { JWT_SECRET } = process.env
+      if (!JWT_SECRET) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
+      const missions = options.missions === '*' ? ('*' as const) : options.missions?.split(',')
+      const claims = { sub, role, ...(missions ? { missions } : {}), ...(options.jti ? { jti: options.jti } : {}) }
+      const { makeTokens } = await import('../access/tokens.ts')
+      const token = await makeTokens({ secret: JWT_SECRET }).sign(claims, options.seconds)
+      makeIo(options).tell(token, { token, ...claims, expires_in: options.seconds })
+    })
+
+  withJson(program.command('revoke'))
+    .description('shuts out a sub, or one token by its jti: at once, on every instance, for good')
+    .argument('<name>', 'a sub or a jti')
+    .addHelpText('after', embedded)
+    .action(async (name: string, options: Options) => {
+      const changed = await change('revoke', name)
+      makeIo(options).tell(`${name} ${changed ? 'is shut out' : 'was shut out already'}`, { name, changed })
+    })
+
+  withJson(program.command('unrevoke'))
+    .description('lets it in again')
+    .argument('<name>', 'a sub or a jti')
+    .addHelpText('after', embedded)
+    .action(async (name: string, options: Options) => {
+      const changed = await change('unrevoke', name)
+      makeIo(options).tell(`${name} ${changed ? 'is let in again' : 'was not shut out'}`, { name, changed })
+    })
+
+  withJson(program.command('revoked'))
+    .description('lists who is shut out')
+    .addHelpText('after', embedded)
+    .action(async (options: Options) => {
+      const io = makeIo(options)
+      const { direct, withClient } = await import('./database.ts')
+      const { rows } = await withClient(await direct(true), (client) =>
+        client.query<{ name: string; by: string; at: string }>('select name, by, at from deck.revocations order by id'),
+      )
+      if (io.json) io.tell('', rows)
+      else for (const { name, by, at } of rows) io.write(`${at}  ${name}  (by ${by})\n`)
+    })
+}

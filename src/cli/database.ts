@@ -1,0 +1,42 @@
+// The database of a command: the session-level connection that the environment names or, where that is enough, the embedded
+// one of a server that runs in this folder. Asks for nothing but what concerns the database: no secret is needed.
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import { readConfig, type Config } from '../config.ts'
+import { openDatabase } from '../log/database.ts'
+import { deny } from '../protocol/errors.ts'
+
+const names = ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_POOL_MAX', 'DATA_DIR'] as const
+
+/** The part of the configuration that tells where the database is. */
+export const databaseConfig = (): Config => {
+  const given = names.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))
+  return readConfig(Object.fromEntries(given) as NodeJS.ProcessEnv)
+}
+
+/** The URL that the embedded database of this folder had when it was last started; '' if it never was. */
+export const embeddedUrl = async (dataDir: string): Promise<string> =>
+  (await readFile(join(dataDir, 'url'), 'utf8').catch(() => '')).trim()
+
+/** The session-level connection to the database that is to be changed. */
+export const direct = async (orEmbedded = false): Promise<pg.ClientConfig> => {
+  const { databaseUrl, databaseDirectUrl, dataDir, poolMax } = databaseConfig()
+  const url = databaseUrl || (orEmbedded ? await embeddedUrl(dataDir) : '')
+  if (!url) throw deny('bad_request', 'DATABASE_URL is needed.')
+  const database = await openDatabase({ url, directUrl: databaseDirectUrl || url, poolMax }, () => {})
+  await database.close()
+  return database.direct
+}
+
+export const withClient = async <T>(config: pg.ClientConfig, work: (client: pg.Client) => Promise<T>): Promise<T> => {
+  const client = new pg.Client(config)
+  // The statement that meets the error tells it.
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return await work(client)
+  } finally {
+    await client.end()
+  }
+}

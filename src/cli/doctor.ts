@@ -1,0 +1,33 @@
+// deck doctor: looks at all that the server needs, and says what to do. Exit 0 if nothing fails, else 1.
+import type { Command } from 'commander'
+import { whole } from './arguments.ts'
+import type { Finding, Status } from './doctor/finding.ts'
+import { makeIo, withJson, type Io } from './io.ts'
+
+type Options = { json?: boolean; long: number }
+
+const worst = (findings: Finding[]): Status =>
+  (['fail', 'warn'] as const).find((status) => findings.some((finding) => finding.status === status)) ?? 'ok'
+
+const colours = { ok: 'green', warn: 'yellow', fail: 'red' } as const
+const line = ({ paint }: Io, { check, status, detail, advice }: Finding): string =>
+  `${paint(colours[status], status.padEnd(4))}  ${check.padEnd(17)}  ${detail}${advice ? `\n${' '.repeat(25)}${paint('bold', `-> ${advice}`)}` : ''}\n`
+
+export const doctorCommand = (program: Command): void => {
+  withJson(program.command('doctor'))
+    .description('looks at Node, settings and the database, and says what to do; changes nothing')
+    .option('--long <seconds>', 'from when on an open transaction is told', whole, 60)
+    .action(async (options: Options) => {
+      const io = makeIo(options)
+      const all: Finding[] = []
+      const { examine } = await import('./doctor/examine.ts')
+      await examine(options.long, (findings) => {
+        all.push(...findings)
+        if (!io.json) for (const finding of findings) io.write(line(io, finding))
+      })
+      const status = worst(all)
+      const bad = all.filter((finding) => finding.status !== 'ok').length
+      io.tell(bad === 0 ? 'All is well.' : `${bad} to look at.`, { status, checks: all })
+      process.exitCode = status === 'fail' ? 1 : 0
+    })
+}

@@ -1,0 +1,99 @@
+// The doctor's round: what to look at, in what order, and where to stop when the rest can't be looked at.
+// Never changes anything: its transactions are read-only; what it notifies goes to a channel of its own.
+import pg from 'pg'
+import type { Config } from '../../config.ts'
+import { openDatabase, type Database } from '../../log/database.ts'
+import { embeddedUrl } from '../database.ts'
+import { look, type Finding } from './finding.ts'
+import * as here from './here.ts'
+import { queue, transactions } from './others.ts'
+import { clock, hints, server, unreachable } from './reach.ts'
+import { migrations, seqs, triggers, violations } from './rows.ts'
+import { privileges, room, session, settings } from './settings.ts'
+
+type Found = (findings: Finding[]) => void
+
+/** A session that is read-only, unless a pooler passes that over. */
+const connect = async (database: Database): Promise<pg.Client> => {
+  const { direct } = database
+  const client = new pg.Client({
+    ...direct,
+    application_name: 'mission-deck doctor',
+    options: `${direct.options} -c default_transaction_read_only=on`,
+    connectionTimeoutMillis: 5000,
+    query_timeout: 15_000,
+  })
+  client.on('error', () => {})
+  await client.connect()
+  return client
+}
+
+const inspect = async (client: pg.Client, database: Database, config: Config, long: number, found: Found) => {
+  // Each in a transaction of its own: a setting of the session would stay behind in a pooler's.
+  const steps = async (checks: [string, () => Promise<Finding | Finding[]>][]): Promise<void> => {
+    for (const [name, check] of checks) {
+      await client.query(`begin read only; set local statement_timeout = '14s'`)
+      found(await look(name, check))
+      await client.query('rollback')
+    }
+  }
+  await steps([
+    ['database', () => server(client)],
+    ['clocks', () => clock(client)],
+    ['listen', () => hints(database, config.databaseDirectUrl !== config.databaseUrl)],
+    ['connections', () => room(client, config.poolMax)],
+    ['settings', () => settings(client)],
+    ['session', () => session(database.main)],
+    ['privileges', () => privileges(client)],
+  ])
+  let made = false
+  await steps([
+    [
+      'migrations',
+      async () => {
+        const state = await migrations(client)
+        made = state.made
+        return state.finding
+      },
+    ],
+  ])
+  if (!made) return
+  await steps([
+    ['triggers', () => triggers(client)],
+    ['rows', () => violations(client)],
+    ['seqs', () => seqs(client)],
+    ['transactions', () => transactions(client, long)],
+    ['notifications', () => queue(client)],
+  ])
+}
+
+/** Calls `found` as it goes; `long`: the seconds from which on an open transaction is told. */
+export const examine = async (long: number, found: Found): Promise<void> => {
+  found([here.node()])
+  const { findings, config, partial } = here.environment()
+  found(findings)
+  if (!config) return
+  if (!partial) found(await look('secrets', () => here.secrets(config)))
+  let { databaseUrl: url, databaseDirectUrl: directUrl } = config
+  if (!url) {
+    const state = await here.embedded(config)
+    found(state.findings)
+    if (!state.running) return
+    url = directUrl = await embeddedUrl(config.dataDir)
+  }
+  let database: Database | undefined
+  let client: pg.Client | undefined
+  try {
+    try {
+      database = await openDatabase({ url, directUrl, poolMax: config.poolMax }, () => {})
+      client = await connect(database)
+    } catch (error) {
+      found([unreachable(error, directUrl === url ? 'DATABASE_URL' : 'DATABASE_DIRECT_URL')])
+      return
+    }
+    await inspect(client, database, { ...config, databaseUrl: url, databaseDirectUrl: directUrl }, long, found)
+  } finally {
+    await client?.end().catch(() => {})
+    await database?.close()
+  }
+}

@@ -1,0 +1,43 @@
+// What the doctor finds: one line a check, and what to do about it. A check looks and never changes anything; one that can't
+// look says so.
+import { messageOf } from '../io.ts'
+
+export type Status = 'ok' | 'warn' | 'fail'
+export type Finding = { check: string; status: Status; detail: string; advice?: string }
+
+export const ok = (check: string, detail: string): Finding => ({ check, status: 'ok', detail })
+export const warn = (check: string, detail: string, advice: string): Finding => ({
+  check,
+  status: 'warn',
+  detail,
+  advice,
+})
+export const fail = (check: string, detail: string, advice: string): Finding => ({
+  check,
+  status: 'fail',
+  detail,
+  advice,
+})
+
+/** Lists the first few and how many more there are. */
+export const few = (items: readonly string[], most = 3): string =>
+  items.slice(0, most).join(', ') + (items.length > most ? ` and ${items.length - most} more` : '')
+
+export const pooler =
+  'a pooler refuses what our sessions ask for: let its startup parameters pass (docs/operations.md, Connections)'
+
+/** Runs a check; what it throws is a finding, too. */
+export const look = async (check: string, work: () => Promise<Finding | Finding[]>): Promise<Finding[]> => {
+  try {
+    return [await work()].flat()
+  } catch (error) {
+    const message = messageOf(error)
+    const denied = (error as { code?: string }).code === '42501'
+    const advice = denied
+      ? 'run deck doctor as the role that the server uses'
+      : /startup parameter/.test(message)
+        ? pooler
+        : 'see the other findings first'
+    return [fail(check, `can't be looked at: ${message}`, advice)]
+  }
+}

@@ -1,0 +1,44 @@
+// deck say: one message, stored when the command ends.
+import { readFile } from 'node:fs/promises'
+import type { Message } from '../protocol/rows.ts'
+import { deny } from '../protocol/errors.ts'
+import { withDeck, type RemoteOptions } from './remote.ts'
+import { Usage } from './io.ts'
+
+export type SayOptions = RemoteOptions & { key?: string; code: string[] }
+
+const decode = (bytes: Buffer, what: string): string => {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    throw deny('bad_request', `${what} is not UTF-8`)
+  }
+}
+
+/** TEXT, or with - what comes by stdin, without its last line end. */
+export const textOf = async (given: string): Promise<string> => {
+  if (given !== '-') return given
+  const chunks: Buffer[] = []
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
+  return decode(Buffer.concat(chunks), 'what came by stdin').replace(/\r?\n$/, '')
+}
+
+const blockOf = async (given: string): Promise<NonNullable<Message['code_blocks']>[number]> => {
+  const at = given.indexOf(':')
+  if (at < 0) throw new Usage(`--code takes LANGUAGE:FILE, such as python:bot.py; ${given} has no colon`)
+  const file = given.slice(at + 1)
+  return { language: given.slice(0, at) || null, code: decode(await readFile(file), file) }
+}
+
+export const say = async (mission: string, citizen: string, given: string, options: SayOptions): Promise<void> => {
+  const text = await textOf(given)
+  const blocks = await Promise.all(options.code.map(blockOf))
+  await withDeck(options, async ({ deck, io, signal }) => {
+    const message = await deck.chat(mission, citizen).send(text, {
+      ...(options.key === undefined ? {} : { key: options.key }),
+      ...(blocks.length > 0 ? { code_blocks: blocks } : {}),
+      signal,
+    })
+    io.tell(`#${message.seq} is stored`, message)
+  })
+}

@@ -1,0 +1,41 @@
+// deck serve | migrate | seed: the server and its database.
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { makeIo, withJson } from './io.ts'
+
+type Options = { json?: boolean }
+
+export const serverCommands = (program: Command): void => {
+  withJson(program.command('serve'))
+    .description('the server, as npm start runs it')
+    .action(async () => {
+      await import('../main.ts')
+    })
+
+  withJson(program.command('migrate'))
+    .description('brings the database of DATABASE_URL up to date')
+    .action(async (options: Options) => {
+      const io = makeIo(options)
+      const lines: string[] = []
+      const log = (line: string): void => {
+        lines.push(line)
+        if (!io.json) io.write(`${line}\n`)
+      }
+      const [{ prepareDatabase }, { direct }] = await Promise.all([
+        import('../log/prepare.ts'),
+        import('./database.ts'),
+      ])
+      await prepareDatabase(await direct(), { seed: false, log })
+      io.tell('the database is up to date', { up_to_date: true, done: lines })
+    })
+
+  withJson(program.command('seed'))
+    .description('adds the example missions 47 and 48')
+    .action(async (options: Options) => {
+      const io = makeIo(options)
+      const { direct, withClient } = await import('./database.ts')
+      const { seedFile } = await import('../log/migrate.ts')
+      await withClient(await direct(), async (client) => client.query(await readFile(seedFile, 'utf8')))
+      io.tell('the example missions 47 and 48 are there', { missions: [47, 48] })
+    })
+}

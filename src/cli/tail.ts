@@ -1,0 +1,51 @@
+// deck tail: a chat from some message on, then live, until interrupted. Goes on by itself after any reconnect.
+import type { ChatEvent, ChatSignal } from '../client/events.ts'
+import { withDeck, type RemoteOptions } from './remote.ts'
+import { makeReplyView } from './reply.ts'
+import { writeMessage } from './scribe.ts'
+import type { Io } from './io.ts'
+
+export type TailOptions = RemoteOptions & { after?: number; lines: number }
+
+const makeView = (io: Io) => {
+  const reply = makeReplyView(io)
+  return (event: ChatEvent | ChatSignal): void => {
+    switch (event.event) {
+      case 'draft':
+        if (io.live) reply.grow(event)
+        return
+      case 'aborted':
+        if (io.live) reply.aborted(event.key)
+        return
+      case 'message.created':
+        if (reply.stored(event.data)) return
+        return writeMessage(io, event.data)
+      case 'chat.cleared':
+        reply.interrupt()
+        return io.write(io.paint('dim', `(cleared by ${event.data.by ?? 'SQL'})\n\n`))
+      case 'reset':
+        reply.interrupt()
+        return io.write(io.paint('dim', '(the database is another one: from the beginning)\n\n'))
+      default:
+    }
+  }
+}
+
+export const tail = (mission: string, citizen: string, options: TailOptions): Promise<void> =>
+  withDeck(options, async ({ deck, io, signal }) => {
+    const chat = deck.chat(mission, citizen)
+    const view = makeView(io)
+    const show = (event: ChatEvent | ChatSignal): void => {
+      if (!io.json) return view(event)
+      if ('seq' in event && event.event !== 'read') io.tell('', event)
+    }
+    let { after } = options
+    let epoch: string | undefined
+    if (after === undefined && options.lines > 0) {
+      const page = await chat.history({ limit: options.lines, signal })
+      for (const data of page.messages) show({ event: 'message.created', seq: data.seq, data })
+      after = page.last_seq
+      epoch = page.epoch
+    }
+    for await (const event of chat.follow({ after, epoch, signals: true, signal })) show(event)
+  })

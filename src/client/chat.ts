@@ -1,0 +1,58 @@
+// A citizen's chat in a mission: its messages, who types, how far one has read, replies as they are written.
+import type { CodeBlock, Message } from '../protocol/rows.ts'
+import type { ChatEvent, ChatSignal } from './events.ts'
+import type { Topic } from './feed.ts'
+import type { Http } from './http.ts'
+import type { Link } from './link.ts'
+import type { Outbox, SendOptions } from './outbox.ts'
+import type { Writer, Writers } from './writer.ts'
+export type { CodeBlock }
+
+export type HistoryOptions = {
+  after?: number
+  before?: number
+  limit?: number
+  language?: string
+  q?: string
+  since?: string
+  until?: string
+  signal?: AbortSignal
+}
+export type History = { messages: Message[]; last_seq: number; has_more: boolean; epoch: string }
+
+export type Chat = Topic<ChatEvent, ChatSignal> & {
+  /** Stores a message, once, and in the order of the calls; waits for the connection, if there is none. */
+  send(text: string, options?: SendOptions): Promise<Message>
+  /** A page of messages, in ascending seq. */
+  history(options?: HistoryOptions): Promise<History>
+  /** Tells that one types, or no longer does; nobody is told without a connection. */
+  typing(on: boolean): void
+  /** How far one has read; -> where that stands now: the greatest counts. */
+  read(seq: number, options?: { signal?: AbortSignal }): Promise<number>
+  /** A reply that is seen by everybody while it is written. */
+  stream(key?: string): Writer
+  /** Asks the writer of a reply to stop; `not_found` if nobody writes it. */
+  cancel(key: string, options?: { signal?: AbortSignal }): Promise<void>
+  /** Removes all messages (admin). */
+  clear(options?: { signal?: AbortSignal }): Promise<void>
+}
+
+export const makeChat = (
+  path: string,
+  topic: Topic<ChatEvent, ChatSignal>,
+  parts: { link: Link; http: Http; outbox: Outbox; writers: Writers },
+): Chat => {
+  const { link, http, outbox, writers } = parts
+  const insist = <T>(frame: { type: string } & Record<string, unknown>, signal?: AbortSignal): Promise<T> =>
+    link.insist(() => link.ask<T>({ ...frame, topic: path }), signal)
+  return {
+    ...topic,
+    send: (text, options) => outbox(path, text, options),
+    history: (options = {}) => http('GET', path, { query: options, signal: options.signal }),
+    typing: (on) => void link.ask({ type: 'typing', topic: path, on }).catch(() => {}),
+    read: async (seq, { signal } = {}) => (await insist<{ seq: number }>({ type: 'read', seq }, signal)).seq,
+    stream: (key) => writers.write(path, key),
+    cancel: async (key, { signal } = {}) => void (await insist({ type: 'cancel', key }, signal)),
+    clear: ({ signal } = {}) => http('DELETE', path, { signal }),
+  }
+}

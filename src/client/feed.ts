@@ -1,0 +1,169 @@
+// One who follows a topic: as an async iterator, whose events wait for the reader up to a bound, or by a listener.
+// A reader that is too slow costs no memory: its topic is left, and followed on from the last event once it has read what waits.
+import { DeckError } from './errors.ts'
+import type { Place, Follower, Topics } from './topics.ts'
+import { call, defer, onAbort } from './tools.ts'
+
+export type FollowOptions = {
+  /** all events after this seq; without it, those from now on */
+  after?: number | undefined
+  /** the epoch that `after` is of */
+  epoch?: string | undefined
+  /** ends the following, without an error */
+  signal?: AbortSignal | undefined
+}
+export type FeedOptions = FollowOptions & {
+  /** events that may wait for their reader; 1000 if left out (and 4 MiB, whatever their number) */
+  buffer?: number | undefined
+  /** signals too: drafts, typing, what is read, presence; they may be lost */
+  signals?: boolean | undefined
+  /** who follows the chat, by signals `presence` */
+  presence?: boolean | undefined
+}
+
+export type Feed<E> = AsyncIterableIterator<E> & {
+  /** where it begins, once the server has answered */
+  ready: Promise<Place>
+}
+type Off = () => void
+export type Topic<E extends { event: string }, S extends { event: string } = never> = {
+  /** The events in order, as they come; to be read by one reader. */
+  follow(options: FeedOptions & { signals: true }): Feed<E | S>
+  follow(options?: FeedOptions): Feed<E>
+  /** Calls a listener for each event of a name, or for all ('*'); -> ends it. A topic's end is told as 'error' of the deck. */
+  on<N extends (E | S)['event']>(
+    name: N,
+    listener: (event: Extract<E | S, { event: N }>) => unknown,
+    options?: FollowOptions,
+  ): Off
+  on(name: '*', listener: (event: E | S) => unknown, options?: FollowOptions): Off
+}
+
+const mostBytes = 4 * 1024 * 1024
+
+export const makeTopic = <E extends { event: string }, S extends { event: string } = never>(
+  topics: Topics,
+  name: string,
+  onFault: (error: DeckError) => void,
+): Topic<E, S> => {
+  const start = (
+    options: FollowOptions & { presence?: boolean | undefined },
+    take: Pick<Follower, 'give' | 'end' | 'joined'>,
+  ) => {
+    const follower: Follower = {
+      last: options.after,
+      epoch: options.after === undefined ? undefined : options.epoch,
+      replay: options.after !== undefined,
+      presence: options.presence ?? false,
+      ...take,
+    }
+    topics.join(name, follower)
+    return { join: () => topics.join(name, follower), leave: () => topics.leave(name, follower) }
+  }
+
+  const follow = (options: FeedOptions = {}): Feed<E | S> => {
+    const { buffer = 1000, signals = false, presence, signal } = options
+    const waiting: { event: E | S; size: number }[] = []
+    const readers: ReturnType<typeof defer<IteratorResult<E | S>>>[] = []
+    const ready = defer<Place>()
+    let bytes = 0
+    let away = false
+    let over = false
+    let failure: DeckError | undefined
+
+    const finish = (error?: DeckError): void => {
+      if (over) return
+      over = true
+      forget()
+      failure = error
+      ready.reject(error ?? new DeckError('closed', 'the following was ended'))
+      for (const reader of readers.splice(0)) {
+        if (failure) reader.reject(failure)
+        else reader.resolve({ done: true, value: undefined })
+        failure = undefined
+      }
+    }
+    const stop = (): void => {
+      if (!over) place.leave()
+      waiting.length = 0
+      finish()
+    }
+    // The listener of the signal is set last: it may be called at once.
+    let forget = (): void => {}
+    const place = start(
+      { ...options, presence },
+      {
+        joined: ready.resolve,
+        // Whoever closes the deck knows.
+        end: (error) => finish(error.code === 'closed' ? undefined : error),
+        give(given, size, stored) {
+          if (!stored && !signals) return
+          const event = given as E | S
+          const reader = readers.shift()
+          if (reader) return reader.resolve({ done: false, value: event })
+          waiting.push({ event, size })
+          bytes += size
+          if (waiting.length < buffer && bytes < mostBytes) return
+          away = true
+          place.leave()
+        },
+      },
+    )
+    forget = onAbort([signal], stop)
+    if (over) forget()
+
+    return {
+      ready: ready.promise,
+      next() {
+        const found = waiting.shift()
+        const reader = defer<IteratorResult<E | S>>()
+        if (found) {
+          bytes -= found.size
+          reader.resolve({ done: false, value: found.event })
+          if (away && waiting.length === 0 && !over) {
+            away = false
+            place.join()
+          }
+        } else if (failure) {
+          reader.reject(failure)
+          failure = undefined
+        } else if (over) reader.resolve({ done: true, value: undefined })
+        else readers.push(reader)
+        return reader.promise
+      },
+      return() {
+        stop()
+        return Promise.resolve({ done: true, value: undefined })
+      },
+      [Symbol.asyncIterator]() {
+        return this
+      },
+    }
+  }
+
+  return {
+    follow: follow as Topic<E, S>['follow'],
+    on(wanted: string, listener: (event: never) => unknown, options: FollowOptions = {}): Off {
+      const place = start(
+        { ...options, presence: wanted === 'presence' },
+        {
+          joined: () => {},
+          end(error) {
+            forget()
+            if (error.code !== 'closed') onFault(error)
+          },
+          give(event) {
+            if (wanted === '*' || (event as { event: string }).event === wanted) call(listener, event as never)
+          },
+        },
+      )
+      let forget = (): void => {}
+      const off = (): void => {
+        forget()
+        place.leave()
+      }
+      forget = onAbort([options.signal], off)
+      return off
+    },
+  }
+}

@@ -1,0 +1,133 @@
+// mission-deck/client: a deck is one connection to a server, for a browser's page or for Node.
+// It promises, with no help of its caller: what is sent is stored once and in order, what is followed comes once, in order and
+// without holes, across lost connections, restarts and fresh tokens; what can't be is told by a DeckError with a stable code.
+// Nothing of the server's code is needed for it.
+import type { ChatEvent, ChatSignal } from './events.ts'
+import { makeChat, type Chat } from './chat.ts'
+import { DeckError } from './errors.ts'
+import { makeTopic, type Topic } from './feed.ts'
+import { makeHttp, pathOf, type Fetch } from './http.ts'
+import { makeInbox, type AnswerOptions, type Handler } from './inbox.ts'
+import { makeLink, type SocketMaker, type Token, type Welcome } from './link.ts'
+import { makeOutbox } from './outbox.ts'
+import { makeDod, makeMission, makeMissions, makeTests } from './resources.ts'
+import type { State } from './state.ts'
+import { defer, makeBell, onAbort } from './tools.ts'
+import { makeTopics } from './topics.ts'
+import { makeWriters } from './writer.ts'
+
+export { DeckError }
+export type { DeckErrorCode, DeckErrorExtra } from './errors.ts'
+export type * from './events.ts'
+export type { Chat, History, HistoryOptions } from './chat.ts'
+export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
+export type { AnswerOptions, Handler, Reply } from './inbox.ts'
+export type { Token, Welcome } from './link.ts'
+export type { SendOptions } from './outbox.ts'
+export type { Channel, Checklist, Progress } from './resources.ts'
+export type { State } from './state.ts'
+export type { DoneOptions, Writer } from './writer.ts'
+export type {
+  CodeBlock,
+  DodItem,
+  Message,
+  Mission,
+  MissionPatch,
+  NewDodItem,
+  NewMission,
+  NewTestRun,
+  TestRun,
+  TestRunPatch,
+} from '../protocol/rows.ts'
+
+export type ConnectOptions = {
+  /** the server's origin: https://deck.example */
+  url: string
+  /** a JSON Web Token, or a function that gives one: it is asked before each connect, and before the token ends */
+  token: Token
+  /** closes the deck */
+  signal?: AbortSignal
+  /** messages and bytes that may wait to be sent; 1,000 and 8 MiB if left out */
+  queue?: { messages?: number; bytes?: number }
+  fetch?: Fetch
+  WebSocket?: SocketMaker
+}
+
+/** A name in a path: what holds a slash would be another path. */
+const named = (...parts: (string | number)[]): string => pathOf('missions', ...parts)
+
+/** Begins to connect, and comes back until it is closed. */
+export const connect = (options: ConnectOptions) => {
+  const url = options.url.replace(/\/+$/, '')
+  if (!/^https?:$/.test(new URL(url).protocol)) throw new DeckError('bad_request', 'url is an origin: http(s)://…')
+  const faults = makeBell<[unknown]>()
+  const onFault = (error: unknown): void => {
+    // Not to be lost because nobody listens.
+    if (!faults.ring(error)) console.error(error)
+  }
+
+  const link = makeLink({
+    url,
+    token: options.token,
+    WebSocket: options.WebSocket,
+    onFault,
+    onFrame(frame, size) {
+      if (frame.type === 'cancel') writers.cancelled(frame)
+      else if (frame.type === 'task') inbox.take(frame)
+      else topics.receive(frame, size)
+    },
+  })
+  const http = makeHttp(url, link, options.fetch ?? ((input, init) => fetch(input, init)))
+  const outbox = makeOutbox(link, http, { messages: 1000, bytes: 8 * 1024 * 1024, ...options.queue })
+  const topics = makeTopics(link)
+  const writers = makeWriters(link)
+  const inbox = makeInbox(link, writers, onFault)
+  const topicOf = <E extends { event: string }, S extends { event: string } = never>(name: string): Topic<E, S> =>
+    makeTopic<E, S>(topics, name, onFault)
+
+  const closed = defer<DeckError | undefined>()
+  link.onState((state, error) => void (state === 'closed' && closed.resolve(error)))
+  const forget = onAbort([options.signal], () => link.end())
+  void closed.promise.then(forget)
+  link.start()
+
+  function on(name: 'state', listener: (state: State, error: DeckError | undefined) => unknown): () => void
+  function on(name: 'error', listener: (error: unknown) => unknown): () => void
+  function on(name: 'state' | 'error', listener: (...args: never[]) => unknown): () => void {
+    return name === 'state' ? link.onState(listener as never) : faults.on(listener as never)
+  }
+
+  return {
+    /** connecting, open, waiting (to connect again) or closed */
+    get state(): State {
+      return link.state
+    },
+    /** What the server said of this connection: who one is, and its limits. */
+    get welcome(): Welcome | undefined {
+      return link.welcome
+    },
+    /**
+     * `state`: it changed, with the error that was the reason. `error`: what has no caller to be told, such as a listener's topic
+     * that ended, or a handler that threw; printed, if nobody listens.
+     */
+    on,
+    missions: makeMissions(http, topicOf),
+    mission: (mission: string | number) => makeMission(http, topicOf, named(mission)),
+    chat: (mission: string | number, citizen: string): Chat => {
+      const path = named(mission, 'chat', citizen)
+      return makeChat(path, topicOf<ChatEvent, ChatSignal>(path), { link, http, outbox, writers })
+    },
+    dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
+    tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
+    /** A citizen at work: the token is its own. */
+    citizen: (name: string) => ({
+      /** Answers what comes in its inbox, until the signal is aborted or the deck is closed. */
+      answer: (handler: Handler, options?: AnswerOptions): Promise<void> => inbox.answer(name, handler, options),
+    }),
+    /** Ends everything at once: what waits is rejected as `closed`. */
+    close: (): void => link.end(),
+    /** Resolves when the deck is closed, with the error if it was not by `close` or the signal. */
+    closed: closed.promise,
+  }
+}
+export type Deck = ReturnType<typeof connect>

@@ -1,0 +1,86 @@
+// What is not chat: missions, their definition of done, their test runs; read and changed over HTTP, followed over the socket.
+import type {
+  DodItem,
+  Message,
+  Mission,
+  MissionPatch,
+  NewDodItem,
+  NewMission,
+  NewTestRun,
+  TestRun,
+  TestRunPatch,
+} from '../protocol/rows.ts'
+import type { DodEvent, LogEvent, MissionEvent, MissionsEvent, TestEvent } from './events.ts'
+import type { Topic } from './feed.ts'
+import { pathOf, type Http } from './http.ts'
+
+export type Options = { signal?: AbortSignal }
+export type Progress = { completed: number; total: number }
+export type Checklist = { items: DodItem[]; progress: Progress }
+export type Channel = {
+  citizen: string
+  last_seq: number
+  last_message: Message | null
+  read_seq: number
+  unread: number
+}
+type ListOptions = Options & { limit?: number; cursor?: string }
+type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
+
+export const makeMissions = (http: Http, topicOf: TopicOf) => ({
+  ...topicOf<MissionsEvent>('missions'),
+  /** Those that one may see, by number; `cursor` is `next` of the page before. */
+  list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string } = {}) =>
+    http<{ missions: Mission[]; next: string | null }>('GET', 'missions', { query: options, signal: options.signal }),
+  create: (body: NewMission, { signal }: Options = {}) => http<Mission>('POST', 'missions', { body, signal }),
+})
+
+export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
+  ...topicOf<MissionEvent>(path),
+  get: ({ signal }: Options = {}) => http<Mission>('GET', path, { signal }),
+  patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
+  remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
+  /** Its chats, each with its newest message and how much of it is unread. */
+  channels: async ({ signal }: Options = {}) =>
+    (await http<{ channels: Channel[] }>('GET', `${path}/chat`, { signal })).channels,
+})
+
+export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
+  const item = (id: string): string => `${path}/${pathOf(id)}`
+  type Changed = { item: DodItem; progress: Progress }
+  return {
+    ...topicOf<DodEvent>(path),
+    list: ({ signal }: Options = {}) => http<Checklist>('GET', path, { signal }),
+    add: (body: NewDodItem, { signal }: Options = {}) => http<DodItem>('POST', path, { body, signal }),
+    set: (id: string, completed: boolean, { signal }: Options = {}) =>
+      http<Changed>('PATCH', item(id), { body: { completed }, signal }),
+    remove: (id: string, { signal }: Options = {}) => http<Changed>('DELETE', item(id), { signal }),
+    /** Ticks all; the mission's status becomes `qa`. */
+    complete: ({ signal }: Options = {}) => http<Checklist>('POST', `${path}/complete`, { signal, again: true }),
+    reset: ({ signal }: Options = {}) => http<Checklist>('POST', `${path}/reset`, { signal, again: true }),
+  }
+}
+
+export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
+  const run = (id: string): string => `${path}/${pathOf(id)}`
+  return {
+    ...topicOf<TestEvent>(path),
+    /** Newest first; `cursor` is `next` of the page before. */
+    list: (options: ListOptions = {}) =>
+      http<{ test_runs: TestRun[]; next: string | null }>('GET', path, { query: options, signal: options.signal }),
+    latest: ({ signal }: Options = {}) => http<TestRun>('GET', `${path}/latest`, { signal }),
+    get: (id: string, { signal }: Options = {}) => http<TestRun>('GET', run(id), { signal }),
+    /** Asks for a run. */
+    run: ({ signal }: Options = {}) => http<TestRun>('POST', `${path}/run`, { signal }),
+    create: (body: NewTestRun = {}, { signal }: Options = {}) => http<TestRun>('POST', path, { body, signal }),
+    update: (id: string, body: TestRunPatch, { signal }: Options = {}) =>
+      http<TestRun>('PATCH', run(id), { body, signal }),
+    /** A run's log: read whole, added to, followed. */
+    logs: (id: string) => ({
+      ...topicOf<LogEvent>(`${run(id)}/logs`),
+      read: ({ signal }: Options = {}) => http<string>('GET', `${run(id)}/logs`, { signal }),
+      append: (text: string, { signal }: Options = {}) =>
+        http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
+    }),
+  }
+}

@@ -1,0 +1,25 @@
+// The connection as a machine of four states.
+//
+// A deck begins *connecting*: it asks for the token, opens a socket and waits for the server's welcome, with which it is
+// *open*: what waited is sent, what was followed is followed on. Whatever ends the socket, or keeps it from being opened, is
+// `lost`: the deck is *waiting*, until the wait is `due` and it is connecting again. `end` comes from whoever closes the deck, or
+// from a token that is refused for good; *closed* is left no more. What can't happen in a state changes nothing.
+
+export type State = 'connecting' | 'open' | 'waiting' | 'closed'
+export type Happening = 'welcome' | 'lost' | 'due' | 'end'
+
+export const table: Record<State, Record<Happening, State>> = {
+  connecting: { welcome: 'open', lost: 'waiting', due: 'connecting', end: 'closed' },
+  open: { welcome: 'open', lost: 'waiting', due: 'open', end: 'closed' },
+  waiting: { welcome: 'waiting', lost: 'waiting', due: 'connecting', end: 'closed' },
+  closed: { welcome: 'closed', lost: 'closed', due: 'closed', end: 'closed' },
+}
+
+/**
+ * Seconds to wait at least after a close with a code, whatever the server's goodbye said; for any other code none. 1007, 1009 and
+ * 4400 say that this client is at fault, which trying sooner does not mend.
+ */
+export const leastWait: Partial<Record<number, number>> = { 1007: 30, 1009: 30, 1013: 2, 4400: 30, 4408: 1, 4429: 5 }
+
+/** The token was refused: another one is asked for, once. */
+export const tokenRefused = 4401

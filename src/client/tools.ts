@@ -1,0 +1,81 @@
+// Waiting that can be given up, listeners, chance. Nothing here knows what a deck is.
+
+/** A promise and its two ends; a rejection that nobody waits for is no fault. */
+export const defer = <T>() => {
+  let resolve!: (value: T) => void
+  let reject!: (error: unknown) => void
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  promise.catch(() => {})
+  return { promise, resolve, reject }
+}
+
+/** Calls `stop` once any of the signals is aborted; -> a function that forgets it. */
+export const onAbort = (signals: (AbortSignal | undefined)[], stop: (reason: unknown) => void): (() => void) => {
+  const given = signals.filter((signal) => signal !== undefined)
+  const aborted = given.find((signal) => signal.aborted)
+  if (aborted) stop(aborted.reason)
+  const listeners = aborted ? [] : given.map((signal) => [signal, () => stop(signal.reason)] as const)
+  for (const [signal, listener] of listeners) signal.addEventListener('abort', listener)
+  return () => listeners.forEach(([signal, listener]) => signal.removeEventListener('abort', listener))
+}
+
+/** The promise, or the reason of the first signal that is aborted. */
+export const abortable = <T>(promise: Promise<T>, ...signals: (AbortSignal | undefined)[]): Promise<T> => {
+  const { promise: first, resolve, reject } = defer<T>()
+  const forget = onAbort(signals, reject)
+  promise.then(resolve, reject)
+  first.then(forget, forget)
+  return first
+}
+
+export const sleep = (ms: number, ...signals: (AbortSignal | undefined)[]): Promise<void> => {
+  const { promise, resolve, reject } = defer<void>()
+  const timer = setTimeout(resolve, ms)
+  const forget = onAbort(signals, (reason) => {
+    clearTimeout(timer)
+    reject(reason)
+  })
+  promise.then(forget, forget)
+  return promise
+}
+
+/** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), 15 s at most. */
+export const backoff = (n: number): number => Math.random() * Math.min(15_000, 300 * 2 ** n)
+
+/** Calls a listener; what it throws is its owner's, and is thrown outside of the client. */
+export const call = <A extends unknown[]>(listener: (...args: A) => unknown, ...args: A): void => {
+  try {
+    listener(...args)
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error
+    })
+  }
+}
+
+export const makeBell = <A extends unknown[]>() => {
+  const listeners = new Set<(...args: A) => unknown>()
+  return {
+    on(listener: (...args: A) => unknown): () => void {
+      // Of its own, so that the same function may be given twice.
+      const own = (...args: A): unknown => listener(...args)
+      listeners.add(own)
+      return () => void listeners.delete(own)
+    },
+    /** -> whether anybody heard it */
+    ring(...args: A): boolean {
+      for (const listener of [...listeners]) call(listener, ...args)
+      return listeners.size > 0
+    },
+  }
+}
+
+/** A key that nobody else makes; crypto.randomUUID is missing in pages that came without TLS. */
+export const newKey = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
+
+const encoder = new TextEncoder()
+export const byteLength = (text: string): number => encoder.encode(text).length

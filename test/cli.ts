@@ -1,0 +1,39 @@
+// The built command line as a process, in an empty folder of its own; what it prints is looked through for secrets.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { leak } from './helper.ts'
+import { root } from './process.ts'
+
+export const folder = await mkdtemp(join(tmpdir(), 'mission-deck-cli-'))
+t.teardown(() => rm(folder, { recursive: true, force: true }))
+
+export type Ended = { code: number | null; out: string; err: string }
+export type Started = { child: ChildProcess; out(): string; err(): string; ended: Promise<Ended> }
+
+/** Starts deck; killed at the end of the test. */
+export const start = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input: string | Buffer = ''): Started => {
+  const child = spawn(process.execPath, [join(root, 'dist/cli/index.js'), ...args], {
+    cwd: folder,
+    env: { PATH: process.env['PATH'], ...env },
+  })
+  let out = ''
+  let err = ''
+  child.stdout.on('data', (data: Buffer) => (out += data.toString()))
+  child.stderr.on('data', (data: Buffer) => (err += data.toString()))
+  child.stdin.on('error', () => {})
+  child.stdin.end(input)
+  const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+    if (args[0] !== 'token' && leak.test(out + err)) t.fail(`deck ${args.join(' ')} told a secret`)
+  })
+  return { child, out: () => out, err: () => err, ended }
+}
+
+/** Runs deck to its end. */
+export const deck = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input?: string | Buffer): Promise<Ended> =>
+  start(t, args, env, input).ended

@@ -1,0 +1,31 @@
+// The client while its connections are cut at random, on two instances: nothing is lost, doubled or out of order, and its caller did
+// nothing for that. test/long/client.ts is the same with more messages, in other runtimes too.
+import t from 'tap'
+import { connect } from '../../src/client/index.ts'
+import { alice, makeMission, startDeck, startInstance } from '../helper.ts'
+import { checkTable, startCutting } from './cutter.ts'
+import { errand } from './errand.ts'
+import { startWire } from './wire.ts'
+
+void t.test(
+  '2,000 messages of three senders reach three followers once and in order, however often they are cut',
+  async (t) => {
+    const { instance: one, database } = await startDeck(t)
+    const two = await startInstance(t, database.url)
+    const wire = await startWire(t, one.url)
+    const { id } = await makeMission(one)
+    const cutting = startCutting(wire, [one.url, two.url], 300)
+    const { wrong, held, ms, connects } = await errand(connect, {
+      url: wire.url,
+      token: alice,
+      mission: id,
+      count: 2000,
+    })
+    const cuts = await cutting.stop()
+    t.comment(`${ms} ms, ${cuts} cuts, ${connects} connects`)
+    t.same(wrong, [])
+    t.same(held, [2000, 2000, 2000])
+    t.ok(cuts >= 5 && connects > 6, 'it was cut')
+    await checkTable(t, database, id, 2000)
+  },
+)
