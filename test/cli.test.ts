@@ -69,6 +69,37 @@ void t.test('a failure is one line on stderr and exit 1; with --json a code and 
   t.match(await deck(t, ['seed'], nowhere), { code: 1, out: '', err: /^[^\n]*ECONNREFUSED[^\n]*\n$/ })
 })
 
+void t.test('inbox lists what waits and what was set aside, and gives that out again', async (t) => {
+  const { url, query } = await freshDatabase(t)
+  const env = { DATABASE_URL: url }
+  await deck(t, ['migrate'], env)
+  await deck(t, ['seed'], env)
+  t.match(await deck(t, ['inbox'], env), { code: 0, out: '', err: 'nothing waits\n' })
+  await query(`select deck.open_inbox('rafael')`)
+  await query(
+    `insert into chat_messages (mission_id, sender, message) select id, 'user', 'Does it\trun?' from missions`,
+  )
+  await query(`select deck.find_tasks('rafael', null, 100)`)
+  await query(`update deck.tasks set attempt = 5 where mission_id = (select id from missions where number = 48)`)
+  const { code, out } = await deck(t, ['inbox', 'rafael', '--json'], env)
+  t.equal(code, 0)
+  const [first, last] = (JSON.parse(out) as { mission: number; state: string; task: string }[]).sort(
+    (a, b) => a.mission - b.mission,
+  )
+  t.match(first, { mission: 47, citizen: 'rafael', state: 'open', attempt: 0, message: 'Does it\trun?' })
+  t.match(last, { mission: 48, state: 'set aside', attempt: 5 })
+  t.match(await deck(t, ['inbox', '--dead'], env), {
+    code: 0,
+    out: new RegExp(`^set aside  ${last?.task}  #48 rafael .*Does it run\\?\n$`),
+  })
+  t.match(await deck(t, ['inbox', 'sofia', '--json'], env), { code: 0, out: '[]\n' })
+  const retry = (task = '') => deck(t, ['inbox', '--retry', task], env)
+  t.match(await retry(last?.task), { code: 0, out: `${last?.task} is given out again\n` })
+  t.match(await retry(first?.task), { code: 1, err: /set aside/ })
+  t.match(await retry('x'), { code: 2 })
+  t.match(await query('select attempt, dead from deck.tasks'), [{ attempt: 0 }, { attempt: 0 }])
+})
+
 void t.test('migrate, seed, token and revoke say what they did, as a line and as one JSON value', async (t) => {
   const { url, query } = await freshDatabase(t)
   const env = { DATABASE_URL: url, JWT_SECRET: secret }

@@ -5,6 +5,7 @@ import type { Role } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 import { count } from './arguments.ts'
 import { makeIo, withJson } from './io.ts'
+import { ownSecret } from './secret.ts'
 
 const roles: readonly Role[] = ['user', 'citizen', 'admin']
 
@@ -24,19 +25,19 @@ const embedded = '\nWithout DATABASE_URL: the embedded database of a server that
 
 export const accessCommands = (program: Command): void => {
   withJson(program.command('token'))
-    .description('a token signed with JWT_SECRET')
+    .description('a token signed with JWT_SECRET or, without it, with the secret that a server of this folder keeps')
     .argument('<sub>', 'whom it is for: a person, or a citizen by name')
     .addArgument(new Argument('<role>', 'user, citizen or admin').choices(roles))
     .option('--missions <list>', 'the missions it may see, by id or number: 47,48; or *')
     .option('--jti <name>', 'a name of its own, to revoke it alone')
     .option('--seconds <n>', 'how long it is valid', count, 86_400)
     .action(async (sub: string, role: Role, options: TokenOptions) => {
-      const { JWT_SECRET } = process.env
-      if (!JWT_SECRET) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
+      const secret = await ownSecret()
+      if (!secret) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
       const missions = options.missions === '*' ? ('*' as const) : options.missions?.split(',')
       const claims = { sub, role, ...(missions ? { missions } : {}), ...(options.jti ? { jti: options.jti } : {}) }
       const { makeTokens } = await import('../access/tokens.ts')
-      const token = await makeTokens({ secret: JWT_SECRET }).sign(claims, options.seconds)
+      const token = await makeTokens({ secret }).sign(claims, options.seconds)
       makeIo(options).tell(token, { token, ...claims, expires_in: options.seconds })
     })
 

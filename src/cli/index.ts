@@ -8,6 +8,7 @@ import { Command, CommanderError } from 'commander'
 import { accessCommands } from './access.ts'
 import { chatCommands } from './chat.ts'
 import { doctorCommand } from './doctor.ts'
+import { inboxCommand } from './inbox.ts'
 import { toFault, Usage } from './io.ts'
 import { serverCommands } from './server.ts'
 
@@ -32,6 +33,7 @@ const program = new Command('deck')
 serverCommands(program)
 accessCommands(program)
 chatCommands(program)
+inboxCommand(program)
 doctorCommand(program)
 
 const fail = (code: string, text: string, hint = ''): void => {

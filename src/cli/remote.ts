@@ -2,11 +2,11 @@
 // every process could read it. Where none is given and the server is this machine's, one is signed with the secret kept by
 // the server of this folder.
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { Option, type Command } from 'commander'
 import type { Deck } from '../client/index.ts'
 import { deny } from '../protocol/errors.ts'
 import { makeIo, Usage, withJson, type Io } from './io.ts'
+import { ownSecret } from './secret.ts'
 
 export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; as?: string }
 
@@ -32,8 +32,7 @@ const isLoopback = ({ hostname }: URL): boolean => /^(localhost|127(\.\d+){3}|\[
 /** Signs as the server of this folder would: minutes only, and asked again when it ends. */
 const ownToken = async (url: URL, sub: string): Promise<(() => Promise<string>) | undefined> => {
   if (!isLoopback(url)) return undefined
-  const { DATA_DIR = '.data', JWT_SECRET } = process.env
-  const secret = JWT_SECRET || (await readFile(join(DATA_DIR, 'jwt-secret'), 'utf8').catch(() => '')).trim()
+  const secret = await ownSecret()
   if (!secret) return undefined
   const { makeTokens } = await import('../access/tokens.ts')
   const tokens = makeTokens({ secret })

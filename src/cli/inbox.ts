@@ -1,0 +1,63 @@
+// deck inbox: the tasks of citizens, as the database has them: open, held, set aside; and those that were set aside given out again.
+import type { Command } from 'commander'
+import { deny } from '../protocol/errors.ts'
+import { makeIo, plain, Usage, withJson } from './io.ts'
+
+type Options = { json?: boolean; dead?: boolean; retry?: string }
+type Task = {
+  task: string
+  citizen: string
+  mission: number
+  state: 'open' | 'held' | 'put off' | 'set aside'
+  attempt: number
+  since: string
+  message: string
+}
+
+const list = `
+  select t.id as task, t.citizen, m.number as mission, t.attempt, deck.iso(t.at) as since, left(c.message, 200) as message,
+    case when t.dead or (t.attempt >= 5 and coalesce(t.lease_until, '-infinity') <= now()) then 'set aside'
+         when t.lease_until > now() then 'held'
+         when t.ready_at > now() then 'put off' else 'open' end as state
+  from deck.tasks t
+  join missions m on m.id = t.mission_id
+  join chat_messages c on c.id = t.id
+  where t.ended is null and ($1::text is null or t.citizen = $1)
+  order by t.citizen, t.at, t.seq`
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+
+export const inboxCommand = (program: Command): void => {
+  withJson(program.command('inbox'))
+    .description('what waits for its citizens, and what was set aside after five attempts')
+    .argument('[citizen]', 'of this one only')
+    .option('--dead', 'only what was set aside')
+    .option('--retry <task>', 'gives a task that was set aside out again, as if for the first time')
+    .addHelpText('after', '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.')
+    .action(async (citizen: string | undefined, options: Options) => {
+      const { retry } = options
+      if (retry !== undefined && !uuid.test(retry)) throw new Usage('--retry takes the id of a task')
+      const io = makeIo(options)
+      const { direct, withClient } = await import('./database.ts')
+      await withClient(await direct(true), async (client) => {
+        if (retry !== undefined) {
+          const { rowCount } = await client.query(
+            `update deck.tasks set dead = false, attempt = 0, ready_at = clock_timestamp()
+             where id = $1 and ended is null and (dead or attempt >= 5) and coalesce(lease_until, '-infinity') <= now()`,
+            [retry],
+          )
+          if (rowCount === 0) throw deny('not_found', 'no task with this id was set aside')
+          return io.tell(`${retry} is given out again`, { task: retry })
+        }
+        const { rows } = await client.query<Task>(list, [citizen ?? null])
+        const tasks = rows.filter(({ state }) => !options.dead || state === 'set aside')
+        if (io.json) return io.tell('', tasks)
+        for (const { task, citizen, mission, state, attempt, since, message } of tasks)
+          io.write(
+            `${io.paint(state === 'set aside' ? 'red' : 'dim', state.padEnd(9))}  ${task}  #${mission} ${citizen}  ` +
+              `attempt ${attempt}  ${since}  ${plain(message).replace(/\s+/g, ' ').slice(0, 60)}\n`,
+          )
+        if (tasks.length === 0) io.note('nothing waits')
+      })
+    })
+}
