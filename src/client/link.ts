@@ -127,7 +127,8 @@ export const makeLink = (options: {
       socket = made
       made.addEventListener('message', ({ data }) => made === socket && receive(String(data)))
       made.addEventListener('close', ({ code = 0 }) => made === socket && lose(code))
-      made.addEventListener('error', () => {})
+      // Not every runtime tells the close of what was never open.
+      made.addEventListener('error', () => made === socket && lose(1006))
       wind('late', patience, () => made === socket && lose(0))
     } catch (error) {
       if (!current()) return
