@@ -37,7 +37,7 @@ export const errand = async (connect: typeof Connect, { url, token, mission, cou
       const [s = 0, n] = data.message.split(' ').map(Number)
       if (n !== next[s]) note(`follower ${f}: ${data.message} of sender ${s} is not ${next[s]}`)
       next[s] = (n ?? 0) + 1
-      if (last === count) break
+      if (seq >= count) break
     }
     held[f] = last
   }
