@@ -31,7 +31,9 @@ export const errand = async (connect: typeof Connect, { url, token, mission, cou
     const next = Array.from({ length: senders }, () => 0)
     let last = 0
     // The less may wait, the more often it leaves and joins again.
-    const feed = open().chat(mission, 'rafael').follow({ after: 0, buffer: [1000, 50, 5][f] })
+    const feed = open()
+      .chat(mission, 'rafael')
+      .follow({ after: 0, buffer: [1000, 50, 5][f] })
     for await (const event of feed) {
       if (event.event !== 'message.created') return note(`follower ${f}: ${event.event}`)
       const { seq, data } = event
