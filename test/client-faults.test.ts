@@ -73,6 +73,65 @@ void t.test(
   },
 )
 
+/** A socket of this process: what it is told to say comes in one turn, as frames that came in one packet do. */
+const makeSocket = (answer: (frame: Json) => Json[]) =>
+  class extends EventTarget {
+    constructor() {
+      super()
+      const expires_at = new Date(Date.now() + 3_600_000).toISOString()
+      setTimeout(() => this.say([{ type: 'welcome', expires_at, limits: {} }]))
+    }
+    say(frames: Json[]): void {
+      for (const frame of frames) this.dispatchEvent(new MessageEvent('message', { data: JSON.stringify(frame) }))
+    }
+    send(text: string): void {
+      const frame = JSON.parse(text) as Json
+      setTimeout(() => this.say(answer(frame).map((said) => ({ type: 'ok', id: frame['id'], ...said }))))
+    }
+    close(): void {}
+  }
+
+void t.test('events that come in one packet with the answer to the subscription are not missed', async (t) => {
+  let subscribed = 0
+  const Socket = makeSocket(({ after = 0 }) => {
+    subscribed++
+    return [
+      { topic, seq: 40, epoch: 'e' },
+      ...Array.from({ length: 40 - Number(after) }, (_, n) => event(Number(after) + n + 1)),
+    ]
+  })
+  const deck = connect({ url: 'http://deck.invalid', token: rafael, WebSocket: Socket })
+  t.teardown(deck.close)
+  const seqs: number[] = []
+  // A small buffer: it leaves and joins again, and its first events come with the answer each time.
+  for await (const event of deck.chat(47, 'rafael').follow({ after: 0, buffer: 7 })) {
+    seqs.push(event.seq)
+    if (event.seq === 40) break
+  }
+  t.same(
+    seqs,
+    Array.from({ length: 40 }, (_, n) => n + 1),
+  )
+  t.ok(subscribed > 4)
+})
+
+void t.test('a runtime that tells no close of a socket which was never open', async (t) => {
+  let made = 0
+  class Silent extends EventTarget {
+    constructor() {
+      super()
+      made++
+      queueMicrotask(() => this.dispatchEvent(new Event('error')))
+    }
+    send(): void {}
+    close(): void {}
+  }
+  const deck = connect({ url: 'http://deck.invalid', token: rafael, WebSocket: Silent })
+  t.teardown(deck.close)
+  await until(() => made > 2, 'further tries')
+  t.not(deck.state, 'open')
+})
+
 const listen = (t: Test, fake: { url: string }, patience: number, silence?: number) => {
   const given: number[] = []
   const link = makeLink({

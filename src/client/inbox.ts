@@ -95,7 +95,8 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
       const entry = running.get(task.task)
       // Given to us again after a reconnect: it goes on, or begins anew once it turns out that it could not.
       if (entry) entry.next = task
-      else if (!stopping) start(task)
+      else if (stopping) link.ask({ type: 'release', task: task.task, after: 0 }).catch(() => {})
+      else start(task)
     }
 
     let asking = false
@@ -115,10 +116,13 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
     }
 
     const forgetState = link.onState((state) => {
-      clearTimeout(leaseTimer)
+      if (state === 'open' || state === 'closed') {
+        clearTimeout(leaseTimer)
+        leaseTimer = undefined
+      }
       if (state === 'open') void ask()
       else if (state === 'closed') over.reject(link.reason)
-      else leaseTimer = setTimeout(() => stopAll(new DeckError('conflict', 'the lease of the task ended')), lease)
+      else leaseTimer ??= setTimeout(() => stopAll(new DeckError('conflict', 'the lease of the task ended')), lease)
     })
     const forgetSignal = onAbort([signal], () => over.resolve())
     void ask()
@@ -129,11 +133,13 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
       if (error !== undefined && error !== signal?.reason) throw error
     } finally {
       stopping = true
-      stopAll(signal?.reason ?? new DeckError('closed', 'the answering ended'))
       forgetState()
       forgetSignal()
       clearTimeout(leaseTimer)
-      if (link.state === 'open') await link.ask({ type: 'work', credit: 0 }).catch(() => {})
+      // First, or what is given back would come again.
+      const quiet = link.ask({ type: 'work', credit: 0 }).catch(() => {})
+      stopAll(signal?.reason ?? new DeckError('closed', 'the answering ended'))
+      await quiet
       await Promise.all([...running.values()].map(({ over }) => over))
       taker = undefined
     }

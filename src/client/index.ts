@@ -59,7 +59,7 @@ const named = (...parts: (string | number)[]): string => pathOf('missions', ...p
 /** Begins to connect, and comes back until it is closed. */
 export const connect = (options: ConnectOptions) => {
   const url = options.url.replace(/\/+$/, '')
-  if (!/^https?:$/.test(new URL(url).protocol)) throw new DeckError('bad_request', 'url is an origin: http(s)://…')
+  if (!/^https?:/.test(url) || !URL.canParse(url)) throw new DeckError('bad_request', 'url is an origin: http(s)://…')
   const faults = makeBell<[unknown]>()
   const onFault = (error: unknown): void => {
     // Not to be lost because nobody listens.

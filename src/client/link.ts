@@ -44,8 +44,11 @@ const socketMaker = async (): Promise<SocketMaker> =>
 
 export type Link = {
   start(): void
-  /** Asks once: the answer, or why not; passing, if there is no connection or it is lost before the answer. */
-  ask<T>(frame: Frame): Promise<T>
+  /**
+   * Asks once: the answer, or why not; passing, if there is no connection or it is lost before the answer. `take` has the answer
+   * before any frame that came after it: several may come in one turn (of ws), ahead of whoever awaits.
+   */
+  ask<T>(frame: Frame, take?: (answer: T) => void): Promise<T>
   /** Does it until it is done or refused for good: after each reconnect, and after what the server asks to wait. */
   insist<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>
   onState(listener: (state: State, error: DeckError | undefined) => unknown): () => void
@@ -74,7 +77,7 @@ export const makeLink = (options: {
   const { silence = 60_000 } = options
   const ending = new AbortController()
   const states = makeBell<[State, DeckError | undefined]>()
-  const asked = new Map<number, ReturnType<typeof defer<never>>>()
+  const asked = new Map<number, { resolve: (frame: unknown) => void; reject: (error: unknown) => void }>()
   let state: State = 'connecting'
   let gate = defer<void>()
   let socket: Socket | undefined
@@ -127,7 +130,8 @@ export const makeLink = (options: {
       socket = made
       made.addEventListener('message', ({ data }) => made === socket && receive(String(data)))
       made.addEventListener('close', ({ code = 0 }) => made === socket && lose(code))
-      made.addEventListener('error', () => {})
+      // Not every runtime tells the close of what was never open.
+      made.addEventListener('error', () => made === socket && lose(1006))
       wind('late', patience, () => made === socket && lose(0))
     } catch (error) {
       if (!current()) return
@@ -193,15 +197,12 @@ export const makeLink = (options: {
     if (id !== undefined) asked.delete(id)
     if (type === 'welcome') return enter(frame as unknown as Welcome)
     if (type === 'goodbye') return hearGoodbye(frame)
-    if (type === 'ok') return asker?.resolve(frame as never)
-    if (type !== 'error') return pass(frame, text.length)
+    if (type === 'ok') return asker?.resolve(frame)
+    if (type !== 'error') return options.onFrame(frame, text.length)
     if (asker) return asker.reject(fromServer(frame))
     if (frame.topic === undefined) options.onFault(fromServer(frame))
-    else pass(frame, text.length)
+    else options.onFrame(frame, text.length)
   }
-
-  // Frames come several in a tick: who waits for the `ok` before this one goes on first, or a topic's first frames would be nobody's.
-  const pass = (frame: Frame, size: number): void => queueMicrotask(() => options.onFrame(frame, size))
 
   const enter = (frame: Welcome): void => {
     welcome = frame
@@ -263,15 +264,19 @@ export const makeLink = (options: {
     else retryAfter = Number(retry_after) || 0
   }
 
-  const ask = <T>(frame: Frame): Promise<T> => {
+  const ask = <T>(frame: Frame, take?: (answer: T) => void): Promise<T> => {
     if (state !== 'open' || !socket) return Promise.reject(lost())
     const id = ++ids
     const text = JSON.stringify({ ...frame, id })
     const most = welcome?.limits['frame_bytes'] ?? Infinity
     if (text.length * 3 > most && byteLength(text) > most)
       return Promise.reject(new DeckError('too_large', `a frame has up to ${most} bytes`))
-    const answer = defer<never>()
-    asked.set(id, answer)
+    const answer = defer<T>()
+    const resolve = (frame: unknown): void => {
+      take?.(frame as T)
+      answer.resolve(frame as T)
+    }
+    asked.set(id, { resolve, reject: answer.reject })
     socket.send(text)
     return answer.promise
   }

@@ -26,16 +26,20 @@ export const makeOutbox = (link: Link, http: Http, bounds: { messages: number; b
   let bytes = 0
 
   const deliver = async (topic: string, { frame, signal }: Entry): Promise<Message> => {
+    let sent = false
+    const ask = (): Promise<{ message: Message }> => {
+      sent = true
+      return link.ask({ type: 'send', topic, ...frame })
+    }
     try {
-      return (await link.insist(() => link.ask<{ message: Message }>({ type: 'send', topic, ...frame }), signal))
-        .message
+      return (await link.insist(ask, signal)).message
     } catch (error) {
       if (!(error instanceof DeckError)) throw error
       // More than a frame may hold: a request may hold more, under the same key.
       if (error.code === 'too_large' && frame['task'] === undefined)
         return http('POST', topic, { body: frame, again: true, signal })
-      if (error.code === 'closed') throw new DeckError('closed', error.detail, { key: frame.key, maybe: true })
-      throw error
+      if (!link.ended.aborted) throw error
+      throw new DeckError(error.code, error.detail, { key: frame.key, ...(sent ? { maybe: true } : {}) })
     }
   }
 

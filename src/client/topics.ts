@@ -115,14 +115,14 @@ export const makeTopics = (link: Link, patience = 5000) => {
       const after = cursors.length > 0 && room.name !== list ? Math.min(...cursors) : undefined
       const asked = joining.map((follower) => [follower, follower.last] as const)
       try {
-        const place = await link.ask<Place & { topic: string }>({
+        const frame = {
           type: 'subscribe',
           topic: room.topic ?? room.name,
           ...(after === undefined ? {} : { after }),
           ...(after === undefined || room.epoch === undefined ? {} : { epoch: room.epoch }),
           ...(joining.some(({ presence }) => presence) ? { presence: true } : {}),
-        })
-        enter(room, asked, after, place)
+        }
+        await link.ask<Place & { topic: string }>(frame, (place) => enter(room, asked, after, place))
         n = 0
       } catch (error) {
         if (isPassing(error)) {

@@ -30,14 +30,18 @@ export const errand = async (connect: typeof Connect, { url, token, mission, cou
   const follow = async (f: number): Promise<void> => {
     const next = Array.from({ length: senders }, () => 0)
     let last = 0
-    for await (const event of open().chat(mission, 'rafael').follow({ after: 0 })) {
+    // The less may wait, the more often it leaves and joins again.
+    const feed = open()
+      .chat(mission, 'rafael')
+      .follow({ after: 0, buffer: [1000, 50, 5][f] })
+    for await (const event of feed) {
       if (event.event !== 'message.created') return note(`follower ${f}: ${event.event}`)
       const { seq, data } = event
       if (seq !== ++last) note(`follower ${f}: ${seq} is not ${last}`)
       const [s = 0, n] = data.message.split(' ').map(Number)
       if (n !== next[s]) note(`follower ${f}: ${data.message} of sender ${s} is not ${next[s]}`)
       next[s] = (n ?? 0) + 1
-      if (last === count) break
+      if (seq >= count) break
     }
     held[f] = last
   }

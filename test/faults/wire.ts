@@ -12,7 +12,7 @@ export type Wire = {
   refusing: boolean
   /** Cuts all connections; -> how many. */
   cut(): number
-  /** Swallows what passes on all connections that there are, but keeps them open. */
+  /** Swallows what the server says on all connections that there are, but keeps them open. */
   swallow(): void
   connections(): number
   close(): Promise<void>
@@ -34,7 +34,7 @@ export const startWire = async (t: Test, target: string, host = '127.0.0.1'): Pr
     far.on('error', () => {})
     for (const [from, to] of [pair.ends, pair.ends.toReversed() as [Socket, Socket]]) {
       from.setNoDelay(true)
-      from.on('data', (chunk) => pair.hole || to.write(chunk))
+      from.on('data', (chunk) => (pair.hole && from === far) || to.write(chunk))
       from.on('close', () => pair.hole || end())
     }
   })
