@@ -72,7 +72,11 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
         else if (reply.text && !reply.ending) await reply.done()
         else await link.insist(() => link.ask({ type: 'done', task: task.task }))
       } catch (error) {
-        if (lost(error)) return true
+        if (lost(error)) {
+          // If it is ours after all, nobody else would get it.
+          await link.ask({ type: 'release', task: task.task }).catch(() => {})
+          return true
+        }
         await giveBack(task, reply, error)
       }
       return false
@@ -99,15 +103,31 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
       else start(task)
     }
 
+    /** the server's name of the connection by which the tasks came */
+    let holder: string | undefined
+    /** Asks for tasks; on a new connection for those of the former first: what has been taken up goes on. */
+    const request = (): Promise<unknown> => {
+      const { sub = name, session } = link.welcome ?? {}
+      if (sub !== name) return Promise.reject(new DeckError('forbidden', `this token is ${sub}'s`))
+      const resume = holder === session ? undefined : holder
+      return link.ask<{ tasks: string[] }>({ type: 'work', credit, ...(resume ? { resume } : {}) }, ({ tasks }) => {
+        holder = session
+        for (const [task, { reply }] of running)
+          if (resume && !tasks.includes(task)) reply.fail(new DeckError('conflict', 'the task is another’s by now'))
+      })
+    }
     let asking = false
     const ask = async (): Promise<void> => {
       if (asking) return
       asking = true
+      // At once, ahead of replies that wait for the connection: they end tasks that it has to hold.
+      let first = link.state === 'open' ? request() : undefined
+      first?.catch(() => {})
       try {
         await link.insist(() => {
-          const { sub = name } = link.welcome ?? {}
-          if (sub !== name) throw new DeckError('forbidden', `this token is ${sub}'s`)
-          return link.ask({ type: 'work', credit })
+          const begun = first
+          first = undefined
+          return begun ?? request()
         }, signal)
       } catch (error) {
         over.reject(error)
