@@ -28,7 +28,7 @@ import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { makeHub } from './live/hub.ts'
-import { makeDrafts } from './live/drafts.ts'
+import { draftMark, makeDrafts } from './live/drafts.ts'
 import { makeInboxes } from './live/inbox.ts'
 import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
@@ -167,7 +167,7 @@ export const buildApp = async (
     life: limits.presenceLife,
   })
   const list = makeList()
-  const draftStore = makeDraftStore(database.main, limits.writeDeadline)
+  const draftStore = makeDraftStore(database.main, limits.writeDeadline, `${draftMark}${instance} `)
   const drafts = makeDrafts({
     origin: instance,
     hub,

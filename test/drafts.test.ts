@@ -134,6 +134,27 @@ void t.test('who opens or continues it owns it: the former writer is fenced', as
   }
 })
 
+void t.test('the former writer’s next delta is conflict, wherever it stands and whatever it says', async (t) => {
+  const { topic } = await makeChat()
+  for (const on of both)
+    for (const more of [{}, { offset: 5 }, { offset: 6 }]) {
+      const key = randomUUID()
+      const former = await one.connect(rafael)
+      const stream = (client: Client, frame: Json): Promise<Json> =>
+        client.ask({ type: 'stream', topic, key, ...frame })
+      await stream(former, { delta: 'begun' })
+      await until(
+        async () => (await database.query('select from deck.drafts where key = $1 and units = 5', [key])).length === 1,
+        'it to be saved',
+      )
+      const next = await on.connect(rafael)
+      t.match(await stream(next, { offset: 5, delta: '!' }), { type: 'ok', offset: 6 })
+      t.match(await stream(former, { delta: ' late', ...more }), { code: 'conflict' })
+      t.match(await stream(next, { delta: '!' }), { type: 'ok', offset: 7 }, 'it was not taken back')
+      t.match(await stream(next, { done: true }), { message: { message: 'begun!!' } })
+    }
+})
+
 void t.test('offset 0 starts over, and a wrong offset changes nothing', async (t) => {
   const { topic, key } = await makeChat()
   const watchers = await Promise.all(both.map((on) => watch(on, topic)))

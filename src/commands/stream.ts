@@ -92,6 +92,11 @@ export const makeStream = (
     }
 
     let draft = drafts.of(session, name)
+    if (!draft && offset !== 0 && drafts.wasOvertaken(session, name)) {
+      const there = await store.claimed(name, sub)
+      if (there) return already(there)
+      throw await standsAt()
+    }
     if (draft && offset !== undefined && offset !== 0 && offset !== draft.text.length) throw stale(draft.text.length)
     const startsOver = draft !== undefined && offset === 0 && frame.delta !== undefined && draft.text !== ''
     const wholeGiven = done && message !== undefined

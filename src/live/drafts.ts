@@ -27,6 +27,10 @@ type Signal =
   | (DraftName & { type: 'aborted' | 'end' | 'claim'; generation: number })
   | (DraftName & { type: 'cancel'; by: string })
 
+/** What its signals begin with. */
+export const draftMark = '='
+// What a socket lost and is not told yet: more than it may write at a time.
+const mostOvertaken = 1000
 const saveEvery = 250
 // ms after which another instance's draft is forgotten, of which nothing more was heard.
 const mirrorLife = 90_000
@@ -76,6 +80,8 @@ export const makeDrafts = (options: {
     else chats.set(draft.topic, new Map([[draft.key, draft]]))
   }
   const written = new Map<DraftWriter, Set<Draft>>()
+  // Drafts that sockets lost to others, until they are told.
+  const overtaken = new WeakMap<DraftWriter, Set<string>>()
   const dirty = new Set<Draft>()
   let due: Signal[] = []
   let timer: NodeJS.Timeout | undefined
@@ -102,6 +108,15 @@ export const makeDrafts = (options: {
     draft.writer = undefined
     options.unfollow(draft.topic)
   }
+  /** Somebody else writes it from now on. */
+  const overtake = (draft: Draft): void => {
+    const { writer } = draft
+    forget(draft)
+    if (!writer) return
+    const names = overtaken.get(writer) ?? new Set()
+    if (names.size >= mostOvertaken) names.clear()
+    overtaken.set(writer, names.add(nameOf(draft)))
+  }
   const forget = (draft: Draft): void => {
     lose(draft)
     dirty.delete(draft)
@@ -119,7 +134,7 @@ export const makeDrafts = (options: {
     const kept = await store.save(list.map(({ topic, key, generation, text }) => ({ topic, key, generation, text })))
     for (const [i, draft] of list.entries()) {
       // Somebody else writes it now.
-      if (!kept[i]) forget(draft)
+      if (!kept[i]) overtake(draft)
       draft.saved = upto[i] ?? 0
     }
   }
@@ -202,14 +217,14 @@ export const makeDrafts = (options: {
 
   const relay = makeRelay<Signal>({
     ...options,
-    mark: '=',
+    mark: draftMark,
     onHeard(told) {
       const draft = find(told)
       if (told.type === 'cancel') return void draft?.writer?.push(cancelFrame(told, told.by))
       if (draft && told.generation < draft.generation) return
-      const overtaken = draft?.writer !== undefined && told.generation > draft.generation
       const over = told.type === 'end' || told.type === 'aborted'
-      if (draft && (overtaken || (over && !draft.writer))) forget(draft)
+      if (draft?.writer && told.generation > draft.generation) overtake(draft)
+      else if (draft && over && !draft.writer) forget(draft)
       if (told.type === 'delta') takeDelta(told)
       else if (told.type === 'aborted') slices.aborted(told)
     },
@@ -260,6 +275,10 @@ export const makeDrafts = (options: {
       return draft?.writer === writer ? draft : undefined
     },
 
+    /** Whether a socket's draft was taken over by another, of which it is told once. */
+    wasOvertaken: (writer: DraftWriter, name: DraftName): boolean =>
+      overtaken.get(writer)?.delete(nameOf(name)) === true,
+
     /** How many drafts a socket writes. */
     count: (writer: DraftWriter): number => written.get(writer)?.size ?? 0,
 
@@ -271,10 +290,12 @@ export const makeDrafts = (options: {
 
     /** A socket has claimed a draft; nobody else writes it from here on. */
     open(writer: DraftWriter, claimed: Stored): Draft {
-      const { topic, key, generation, text } = claimed
+      const { topic, text } = claimed
       const former = find(claimed)
       const held = former?.text ?? ''
-      if (former) forget(former)
+      if (former?.writer === writer) forget(former)
+      else if (former) overtake(former)
+      overtaken.get(writer)?.delete(nameOf(claimed))
       const draft = makeDraft(claimed, writer)
       keep(draft)
       written.set(writer, (written.get(writer) ?? new Set()).add(draft))
@@ -282,7 +303,6 @@ export const makeDrafts = (options: {
       // What was stored may be more than the followers here were told.
       const known = text.startsWith(held) ? held.length : 0
       if (known < text.length) tell(draft, known)
-      signal({ type: 'claim', topic, key, generation })
       return draft
     },
 

@@ -1,5 +1,5 @@
 // Drafts as they are stored: claims, checkpoints, the look of who joins late. An unlogged table; the generation fences writers.
-import type pg from 'pg'
+import pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
@@ -15,12 +15,18 @@ const columns = (drafts: readonly DraftName[]) => {
   return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
 }
 
-export const makeDraftStore = (main: pg.Pool, patience: number) => {
+/** `prefix`: what this instance's claims begin with, to be told to the others (live/drafts hears them). */
+export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
   // A server that died between a reply's commit and the end of its draft leaves the draft behind.
   const stored = `exists (
     select from chat_messages s
     where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(d.mission_id, d.citizen, d.author, d.key)
       and s.key is not null and s.seq is not null)`
+  // Told as the claim commits: the former owner's next delta, on any instance, is to be refused.
+  const told = (
+    topic: string,
+  ): string => `generation::float8 as generation, text, pg_notify(deck.hint_channel(${topic}),
+    ${pg.escapeLiteral(prefix)} || json_build_object('type', 'claim', 'topic', ${topic}, 'key', key, 'generation', generation))`
   const silent = 'd.touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)'
   const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
 
@@ -38,16 +44,16 @@ export const makeDraftStore = (main: pg.Pool, patience: number) => {
                      on conflict (mission_id, citizen, key) do update
                        set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp()
                        where d.author = excluded.author
-                     returning generation::float8 as generation, text`,
-              values: [mission, citizen, key, author],
+                     returning ${told('$5::text')}`,
+              values: [mission, citizen, key, author, topic],
             }
           : {
               name: 'draft-continue',
               text: `update deck.drafts set generation = generation + 1, aborted = false, touched = clock_timestamp()
                      where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and units = $5
                        and touched > clock_timestamp() - interval '24 hours'
-                     returning generation::float8 as generation, text`,
-              values: [mission, citizen, key, author, offset],
+                     returning ${told('$6::text')}`,
+              values: [mission, citizen, key, author, offset, topic],
             },
       )
       return rows[0] ?? { expected: await this.expected({ topic, key }) }
