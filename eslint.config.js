@@ -19,6 +19,13 @@ export default tseslint.config(
       'no-empty': ['error', { allowEmptyCatch: true }],
     },
   },
+  // Read by people, run by a test; what they import has types once it is built.
+  {
+    files: ['examples/**'],
+    ...tseslint.configs.disableTypeChecked,
+    languageOptions: { parserOptions: { projectService: false, project: false } },
+  },
+  { files: ['examples/**'], rules: { 'no-undef': 'off' } },
   // A route handler is async so that what it throws becomes its answer.
   { files: ['src/http/**'], rules: { '@typescript-eslint/require-await': 'off' } },
 )

@@ -3,7 +3,11 @@
 import { connect } from 'mission-deck/client'
 
 const { DECK_URL: url = 'http://127.0.0.1:3000', DECK_TOKEN: token = '', CITIZEN: citizen = 'rafael' } = process.env
-const { OPENAI_BASE_URL: endpoint = 'https://api.openai.com/v1', OPENAI_API_KEY: key = '', MODEL: model = '' } = process.env
+const {
+  OPENAI_BASE_URL: endpoint = 'https://api.openai.com/v1',
+  OPENAI_API_KEY: key = '',
+  MODEL: model = '',
+} = process.env
 const deck = connect({ url, token })
 
 /** The words of an answer as they come: each event is a line `data: {…}`, the last one `data: [DONE]`. */

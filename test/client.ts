@@ -12,5 +12,5 @@ export const buildClient = (): string => {
     cwd: root,
     env: { ...process.env, PATH: `${root}node_modules/.bin:${process.env['PATH']}` },
   })
-  return `${root}dist/client/index.js`
+  return `${root}dist/client/page/index.js`
 }

@@ -1,4 +1,4 @@
-// The client for pages: GET /client/index.js, one file that `npm run build` and `npm start` put into dist/client. A page of this
+// The client for pages: GET /client/index.js, one file that `npm run build` and `npm start` put into dist/client/page. A page of this
 // server imports it with no build of its own; pages of the allowed origins may, too. Where it was not built, it is not found.
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -8,7 +8,7 @@ import type { FastifyInstance } from 'fastify'
 import { deny } from '../protocol/errors.ts'
 
 // The same place from src/http and from dist/http.
-const folder = new URL('../../dist/client/', import.meta.url)
+const folder = new URL('../../dist/client/page/', import.meta.url)
 const types: Record<string, string> = { 'index.js': 'text/javascript', 'index.js.map': 'application/json' }
 
 type File = { type: string; etag: string; body: Buffer; packed: Buffer }
