@@ -161,6 +161,7 @@ void t.test('every route has its row: in the matrix, or among those that need no
     '/metrics',
     '/openapi.json',
     '/asyncapi.json',
+    '/client/:file',
     '/docs',
     '/docs/',
     '/docs/*',

@@ -1,5 +1,6 @@
 // Servers as processes of their own, for tests that stop or kill them and for long runs.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { leak, secret, until } from './helper.ts'
@@ -8,7 +9,14 @@ export type Server = { url: string; process: ChildProcess; output(): string; exi
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url))
-execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
+// Built once for all test files, unless something is newer.
+const stamp = `${root}dist/.tested`
+const built = statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0
+const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
+if (sources.some((name) => statSync(`${root}src/${name}`).mtimeMs > built)) {
+  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
+  writeFileSync(stamp, '')
+}
 const main = [process.execPath, fileURLToPath(new URL('../dist/main.js', import.meta.url))]
 
 /** Starts a server (on the embedded database, if `env` names no DATABASE_URL); killed at the end of the test. */

@@ -73,8 +73,8 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
         else await link.insist(() => link.ask({ type: 'done', task: task.task }))
       } catch (error) {
         if (lost(error)) {
-          // If it is ours after all, nobody else would get it.
-          await link.ask({ type: 'release', task: task.task }).catch(() => {})
+          // If it is ours after all, nobody else would get it. (If it was given to us again, it goes on.)
+          if (!running.get(task.task)?.next) await link.ask({ type: 'release', task: task.task }).catch(() => {})
           return true
         }
         await giveBack(task, reply, error)

@@ -20,6 +20,7 @@ await t.test('the welcome tells the limits', async (t) => {
     code_blocks_bytes: 262_144,
     json_depth: 64,
     topics: 1000,
+    credit: 100,
     pending: 256,
     bad_frames: 100,
     frames_per_second: 500,
