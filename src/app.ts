@@ -27,14 +27,10 @@ import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
 import { ticketRoutes } from './http/tickets.ts'
+import { claimPrefix, makeBeside } from './live/beside.ts'
 import { makeHub } from './live/hub.ts'
-import { draftMark, makeDrafts } from './live/drafts.ts'
-import { makeInboxes } from './live/inbox.ts'
-import { makeList } from './live/list.ts'
 import { makeLedger } from './live/outbox.ts'
-import { makePresence } from './live/presence.ts'
 import { makeRightsLook } from './live/rights.ts'
-import { makeSignals } from './live/signals.ts'
 import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
@@ -156,52 +152,30 @@ export const buildApp = async (
     page: store.page,
     onError,
   })
-  const signals = makeSignals({ origin: instance, hub, notify: store.signal, onError })
-  const presence = makePresence({
-    origin: instance,
-    hub,
-    notify: store.signal,
-    follow: channels.follow,
-    unfollow: channels.unfollow,
-    onError,
-    life: limits.presenceLife,
-  })
-  const list = makeList()
-  const draftStore = makeDraftStore(database.main, limits.writeDeadline, `${draftMark}${instance} `)
-  const drafts = makeDrafts({
-    origin: instance,
-    hub,
-    store: draftStore,
-    notify: store.signal,
-    follow: channels.follow,
-    unfollow: channels.unfollow,
-    onError,
-    silence: limits.draftSilence,
-  })
+  const draftStore = makeDraftStore(database.main, limits.writeDeadline, claimPrefix(instance))
   const tasks = makeTasks(database.main, limits.writeDeadline, limits.lease)
-  const inboxes = makeInboxes({
-    store: tasks,
-    hearAll: channels.followAll,
-    hearNone: channels.unfollowAll,
+  const beside = makeBeside({
+    origin: instance,
+    hub,
+    notify: store.signal,
+    channels,
+    drafts: draftStore,
+    tasks,
+    limits,
     onError,
-    pollEvery: limits.pollEvery,
-    renewEvery: limits.renewEvery,
   })
+  const { drafts, presence, inboxes } = beside
   const marks = makeMarks(database.main, limits.writeDeadline)
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
     onHints(payload) {
       if (payload === 'revocations') checkRevocations()
-      else if (!signals.hear(payload) && !list.hear(payload) && !drafts.hear(payload) && !presence.hear(payload)) {
-        tail.hint(payload)
-        inboxes.hint(payload)
-      }
+      else if (!beside.hear(payload)) tail.hint(payload)
     },
     onConnected() {
       tail.check()
-      inboxes.check()
-      presence.check()
+      beside.check()
       checkRevocations()
     },
     onError,
@@ -264,29 +238,13 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({
-        tokens,
-        hub,
-        missions,
-        store,
-        writer,
-        marks,
-        signals,
-        list,
-        drafts,
-        draftStore,
-        tasks,
-        inboxes,
-        presence,
-      }),
+      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, draftStore, tasks, ...beside }),
       limits,
       explain,
       leave: hub.leave,
       gone(session) {
-        stopTyping(signals, session)
-        list.leave(session)
-        drafts.gone(session)
-        inboxes.gone(session)
+        stopTyping(beside.signals, session)
+        beside.gone(session)
       },
       head: tail.head,
       ledger,
@@ -368,9 +326,7 @@ export const buildApp = async (
       await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
       tail.close()
-      signals.close()
-      inboxes.close()
-      await Promise.race([Promise.all([drafts.close(), presence.close()]), bound(500)])
+      await Promise.race([beside.close(), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

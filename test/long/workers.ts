@@ -1,5 +1,5 @@
 // An inbox through kills, with figures: three worker processes of one citizen on two server processes, 1,000 questions by the API and by
-// SQL, and every other second a worker or a server is killed. By command:
+// SQL, and each second a worker or a server is killed. By command:
 //   QUESTIONS=1000 npx tap --timeout=900 --reporter=tap test/long/workers.ts
 // The workers are the client's `answer` and no more. In the end each question has exactly one answer; how long the questions of a
 // killed worker waited for another one is told.
@@ -117,7 +117,7 @@ await t.test(`${questions} questions, three workers, random kills: each is answe
   const kills = { worker: 0, server: 0 }
   const chaos = (async () => {
     while (!over) {
-      await delay(1500 + Math.random() * 1000)
+      await delay(600 + Math.random() * 800)
       if (over) break
       if (Math.random() < 0.5) {
         kills.worker++

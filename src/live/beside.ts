@@ -1,0 +1,74 @@
+// What is told beside the log, joined: signals, presence, the list of missions, replies as they are written, and citizens' inboxes. Each
+// hears the notifications that are its own; none of it is a part of a topic's history.
+import { draftMark, makeDrafts } from './drafts.ts'
+import type { Hub } from './hub.ts'
+import { makeInboxes, type Worker } from './inbox.ts'
+import { makeList } from './list.ts'
+import { makePresence } from './presence.ts'
+import type { Session } from './session.ts'
+import { makeSignals } from './signals.ts'
+
+/** What a draft's claim, which is told as it commits, begins with. */
+export const claimPrefix = (origin: string): string => `${draftMark}${origin} `
+
+export const makeBeside = (options: {
+  /** this instance's name: it does not hear itself */
+  origin: string
+  hub: Pick<Hub, 'receivers'>
+  notify: (topics: string[], payloads: string[]) => Promise<unknown>
+  channels: {
+    follow: (topic: string) => Promise<void>
+    unfollow: (topic: string) => void
+    followAll: () => Promise<void>
+    unfollowAll: () => void
+  }
+  drafts: Parameters<typeof makeDrafts>[0]['store']
+  tasks: Parameters<typeof makeInboxes>[0]['store']
+  limits: { presenceLife: number; draftSilence: number; pollEvery: number; renewEvery: number }
+  onError: (error: unknown) => void
+}) => {
+  const { channels, limits, onError } = options
+  const { follow, unfollow } = channels
+  const signals = makeSignals(options)
+  const list = makeList()
+  const presence = makePresence({ ...options, follow, unfollow, life: limits.presenceLife })
+  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, silence: limits.draftSilence })
+  const inboxes = makeInboxes({
+    store: options.tasks,
+    hearAll: channels.followAll,
+    hearNone: channels.unfollowAll,
+    onError,
+    pollEvery: limits.pollEvery,
+    renewEvery: limits.renewEvery,
+  })
+  return {
+    signals,
+    list,
+    presence,
+    drafts,
+    inboxes,
+    /** Takes a notification: true if it was one of these, and no hint. */
+    hear(payload: string): boolean {
+      if (signals.hear(payload) || list.hear(payload) || drafts.hear(payload) || presence.hear(payload)) return true
+      inboxes.hint(payload)
+      return false
+    },
+    /** LISTEN holds again: what was told meanwhile is not known. */
+    check(): void {
+      inboxes.check()
+      presence.check()
+    },
+    /** A socket is gone. */
+    gone(session: Session & Worker): void {
+      list.leave(session)
+      drafts.gone(session)
+      inboxes.gone(session)
+    },
+    async close(): Promise<void> {
+      signals.close()
+      inboxes.close()
+      await Promise.all([drafts.close(), presence.close()])
+    },
+  }
+}
+export type Beside = ReturnType<typeof makeBeside>
