@@ -4,6 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { migrate } from '../src/log/migrate.ts'
+import { freshDatabase, type FreshDatabase } from './database.ts'
 import { leak } from './helper.ts'
 import { root } from './process.ts'
 
@@ -37,3 +39,10 @@ export const start = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, inpu
 /** Runs deck to its end. */
 export const deck = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input?: string | Buffer): Promise<Ended> =>
   start(t, args, env, input).ended
+
+/** A database of its own, migrated. */
+export const migrated = async (t: Test): Promise<FreshDatabase> => {
+  const database = await freshDatabase(t)
+  await migrate(await database.connect(), () => {})
+  return database
+}
