@@ -149,16 +149,26 @@ void t.test('a clearing comes by its name, live and to who resumes from before i
 void t.test(
   'beside sockets: a stream gets events only, and a draft is whole for a socket that comes later',
   async (t) => {
+    const elsewhere = await startInstance(t, database.url)
     const { id, chat } = await newChat(instance)
     const topic = `missions/${id}/chat/rafael`
+    const beside = `missions/${id}/chat/emma`
     const reader = await follow(t, instance, chat)
-    const writer = await instance.connect(rafael)
+    const writer = await elsewhere.connect(rafael)
     const first = await instance.connect(alice)
     await first.ask({ type: 'subscribe', topic, presence: true })
     t.match(await writer.ask({ type: 'stream', topic, key: 'k', delta: 'one ' }), { type: 'ok' })
     await first.frame(({ type }) => type === 'delta', 'the delta')
     await first.ask({ type: 'unsubscribe', topic })
     t.match(await writer.ask({ type: 'stream', topic, key: 'k', delta: 'two ' }), { type: 'ok' })
+    // By the time that this comes, the slice has been passed over here.
+    await until(
+      async () => (await database.query(`select from deck.drafts where text = 'one two '`)).length === 1,
+      'the draft',
+    )
+    await first.ask({ type: 'subscribe', topic: beside })
+    await elsewhere.request('POST', `/api/${beside}`, alice, { message: 'by the way' })
+    await until(() => first.events(beside).length === 1, 'what was told after it')
     const second = await instance.connect(alice)
     await second.ask({ type: 'subscribe', topic, presence: true })
     await second.ask({ type: 'typing', topic, on: true })
