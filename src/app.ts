@@ -15,6 +15,7 @@ import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installErrors } from './http/errors.ts'
+import { makeFollowing } from './http/follow.ts'
 import { healthRoutes } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
@@ -85,7 +86,10 @@ export const buildApp = async (
   const httpErrors = new Map<string, number>()
 
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
-  const epochs = makeEpochs(() => sockets.close('epoch'))
+  const epochs = makeEpochs(() => {
+    sockets.close('epoch')
+    following.end('epoch')
+  })
   const database = await openDatabase(
     {
       url: config.databaseUrl,
@@ -140,12 +144,10 @@ export const buildApp = async (
     liveBytes: limits.outboxBytes / 2,
     pageBytes: limits.pageBytes,
     follow: tail.follow,
-    unfollow(topic) {
-      tail.unfollow(topic)
-      drafts.left(topic)
-    },
-    onSeats(topic, first) {
-      if (first) presence.opened(topic)
+    unfollow: tail.unfollow,
+    onSeats(topic, seats, taken) {
+      if (taken && seats === 1) presence.opened(topic)
+      if (seats === 0) drafts.left(topic)
       presence.changed(topic)
     },
     cursor: tail.cursor,
@@ -252,13 +254,14 @@ export const buildApp = async (
       overloaded: () => http.isUnderPressure(),
     },
   })
+  const following = makeFollowing(log, { store, hub, limits, ledger, holds: tokens.holds })
   await http.register((api, _options, done) => {
     askForToken(api, identify)
     ticketRoutes(api, access)
     missionRoutes(api, changes)
     const replay = makeReplay(database.main)
     const streams = makeStreams(api, { replay, holds: tokens.holds, patience: limits.silence })
-    chatRoutes(api, { changes, missions, history: makeHistory(database.main), streams, writer })
+    chatRoutes(api, { changes, missions, history: makeHistory(database.main), streams, following, writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
     done()
@@ -280,6 +283,7 @@ export const buildApp = async (
   })
   metricsRoute(http, meters, () => ({
     sockets: sockets.count(),
+    streams: following.count(),
     seats: hub.seats(),
     catching: hub.catching(),
     topics: tail.stats().topics,
@@ -320,11 +324,13 @@ export const buildApp = async (
     async close() {
       draining = true
       sockets.drain()
+      following.drain()
       // What was taken up is answered, then everybody is sent home. Each step has its bound: Postgres may hang.
       await Promise.race([Promise.all([work.idle(), writer.idle()]), bound(limits.writeDeadline + 500)])
       sockets.close()
       await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
+      following.close()
       tail.close()
       await Promise.race([beside.close(), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])

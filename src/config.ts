@@ -140,6 +140,11 @@ const fixed = {
   /** ms between pings, and ms of silence until a socket is closed: proxies cut idle connections after 60 s */
   pingEvery: 25_000,
   silence: 60_000,
+  /** event streams that an instance serves, and of them those of one sub: some 10 KB each, and what it leaves unread, as a socket */
+  streams: 5_000,
+  streamsPerSubject: 1_000,
+  /** ms between two comments on an event stream: proxies cut what is idle for 30 s or 60 s */
+  commentEvery: 20_000,
   /** ms before its token's end that a socket is told */
   tokenWarning: 30_000,
   /** seconds that a ticket is good for: a page opens its socket at once */

@@ -492,6 +492,7 @@ await t.test('reads that overtake one another never let newer rows out under old
     const got: string[] = []
     const reads: Page[] = []
     const receiver: Receiver = {
+      form: 'frames',
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
       send: (frames) => got.push(...textsOf(frames).map((text) => `seq ${(JSON.parse(text) as Json)['seq']}`)) >= 0,
       fits: () => true,

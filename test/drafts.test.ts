@@ -215,6 +215,7 @@ void t.test('a message given whole ends the draft of its key, whoever holds it',
 
 void t.test('who has no room gets one longer slice later, and others nothing twice', (t) => {
   const make = (): Receiver & { room: boolean; got: Json[] } => ({
+    form: 'frames',
     room: true,
     got: [],
     actor: { sub: 'alice', role: 'user', missions: '*', expires: Infinity } as unknown as Receiver['actor'],

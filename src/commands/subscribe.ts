@@ -15,7 +15,8 @@ import { formatTopic, parseTopic, type TopicRef } from '../protocol/topics.ts'
 
 const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missions/'.length)
 
-const another = (seq: number, epoch: string): Refusal =>
+/** An `after` beyond the head, or another epoch. */
+export const another = (seq: number, epoch: string): Refusal =>
   deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq, epoch })
 
 export const makeSubscribe = (

@@ -8,8 +8,10 @@ import type { Missions } from '../log/missions.ts'
 import { mostUnread, type History } from '../log/history.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
+import { eventStream } from '../protocol/event-stream.ts'
 import { Message, NewMessage } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
+import type { Following } from './follow.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
 import { json, Limit, lines, preferred } from './output.ts'
@@ -22,6 +24,20 @@ const HistoryQuery = Type.Object({
   after: seq('the messages that follow this seq, oldest first'),
   before: seq('messages below this seq: with after, up to it; without, the newest of them'),
   limit: Limit,
+  epoch: Type.Optional(
+    Type.String({ description: 'of an event stream: the epoch that `after` is of; conflict if it is another one' }),
+  ),
+})
+/** What an event stream takes of it: it has no end that anything could bound. */
+const ofEvents = ['after', 'epoch']
+const LastEventId = Type.Object({
+  'last-event-id': Type.Optional(
+    Type.String({ description: 'of an event stream: the seq of the last event that came; counts before `after`' }),
+  ),
+})
+const Events = Type.String({
+  description:
+    'events: the id is the seq, the name that of the event, the data its row on one line; a comment every 20 s',
 })
 const History = Type.Object({
   messages: Type.Array(Message, {
@@ -33,12 +49,17 @@ const History = Type.Object({
 })
 const Histories = {
   description:
-    'a page or, with Accept: application/x-ndjson, every message up to the head, one a line, in ascending seq',
+    'a page; with Accept: application/x-ndjson every message up to the head, one a line, in ascending seq; with Accept: ' +
+    'text/event-stream events, live',
   headers: {
     'Deck-Last-Seq': Type.Integer({ description: 'of a stream: last_seq when it began, up to which it goes' }),
     'Deck-Epoch': Type.String({ description: 'of a stream: epoch' }),
   },
-  content: { 'application/json': { schema: History }, [lines]: { schema: Message } },
+  content: {
+    'application/json': { schema: History },
+    [lines]: { schema: Message },
+    [eventStream]: { schema: Events },
+  },
 }
 const Channels = Type.Object({
   channels: Type.Array(
@@ -54,9 +75,16 @@ const Channels = Type.Object({
 
 export const chatRoutes = (
   app: FastifyInstance,
-  parts: { changes: Changes; missions: Missions; history: History; streams: Streams; writer: Writer },
+  parts: {
+    changes: Changes
+    missions: Missions
+    history: History
+    streams: Streams
+    following: Following
+    writer: Writer
+  },
 ): void => {
-  const { changes, missions, history, streams, writer } = parts
+  const { changes, missions, history, streams, following, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get(
@@ -75,21 +103,36 @@ export const chatRoutes = (
     {
       schema: describe(
         'chat',
-        'History: a page, or all of it as a stream',
+        'History: a page, all of it as a stream, or a stream that goes on live',
         ['mission', 'citizen'],
         { 200: Histories },
         {
           querystring: HistoryQuery,
+          headers: LastEventId,
           description:
             'With `Accept: application/x-ndjson` every message is streamed, bounded by `after` and `before`; `limit` is ' +
-            'refused. A connection that is reset in between means that messages are missing: ask again, `after` the last one.',
+            'refused. A connection that is reset in between means that messages are missing: ask again, `after` the last one. With ' +
+            '`Accept: text/event-stream` all events after `after` are sent (without it the newest 50 messages), and then those to ' +
+            'come, until the token ends; `before` and `limit` are refused, an `after` beyond the head is conflict.',
         },
       ),
     },
     async (request, reply) => {
       const { mission: ref, citizen } = named(request)
-      const { limit, ...bounds } = request.query
-      if (preferred(request, lines) === lines) {
+      const { limit, epoch, ...bounds } = request.query
+      const form = preferred(request, lines, eventStream)
+      if (form === eventStream) {
+        const other = Object.keys(HistoryQuery.properties).find(
+          (name) => name in request.query && !ofEvents.includes(name),
+        )
+        if (other !== undefined) throw deny('bad_request', `a stream of events goes on live: it takes no ${other}`)
+        const { after } = bounds
+        return following.open(request, reply, ref, citizen, {
+          ...(after === undefined ? {} : { after }),
+          ...(epoch === undefined ? {} : { epoch }),
+        })
+      }
+      if (form === lines) {
         if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
         return streams(request, reply, ref, citizen, bounds)
       }

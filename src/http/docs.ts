@@ -14,6 +14,8 @@ export const ErrorBody = Type.Object(
     detail: Type.String({ description: 'for the reader' }),
     code: Type.Enum(errorCodes, { description: 'for the program' }),
     error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+    seq: Type.Optional(Type.Integer({ description: 'of a conflict of cursors: where the topic stands' })),
+    epoch: Type.Optional(Type.String({ description: 'of a conflict of cursors: the epoch of now' })),
     maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
   },
   { title: 'Error' },

@@ -8,6 +8,7 @@ import type { Tally } from '../live/tally.ts'
 /** What the parts say of themselves. */
 export type Readings = {
   sockets: number
+  streams: number
   seats: number
   catching: number
   topics: number
@@ -83,6 +84,7 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   const gauge = meter.bind(undefined, Gauge)
   const counter = meter.bind(undefined, Counter)
   gauge('sockets', 'open sockets', (now) => now.sockets)
+  gauge('event_streams', 'open event streams', (now) => now.streams)
   gauge('seats', 'subscriptions', (now) => now.seats)
   gauge('seats_catching', 'subscriptions that catch up', (now) => now.catching)
   gauge('topics', 'topics that are followed', (now) => now.topics)

@@ -35,7 +35,7 @@ export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstan
     frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
   })
   const explain = makeExplain(http.log)
-  // Besides the sockets, as many requests and sockets that are yet to be judged.
-  http.server.maxConnections = 2 * limits.sockets
+  // Besides the sockets and event streams, as many requests and sockets that are yet to be judged.
+  http.server.maxConnections = 2 * limits.sockets + limits.streams
   return { http, explain }
 }

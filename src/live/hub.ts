@@ -1,16 +1,17 @@
-// The hub: hands the tail's pages to the seats of their topic, each event encoded once. A seat is a session's place in a
-// topic: *catching* (it reads pages of its own until it stands where the tail stands) or *live*. Joining, resuming and
+// The hub: hands the tail's pages to the seats of their topic, each event encoded once. A seat is the place of a session, or of
+// an event stream, in a topic: *catching* (it reads pages of its own until it stands where the tail stands) or *live*. Joining, resuming and
 // healing a gap are the same function. Before anything is handed out, the rights that came with it are applied.
 import { sees } from '../access/policy.ts'
 import type { Actor } from '../access/actor.ts'
 import { noMission, type Refusal } from '../protocol/errors.ts'
 import type { MissionRights, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
-import { encode, makeReads, type Encoded, type ReadPage, type Reads } from './reads.ts'
+import { encode, makeReads, type Encoded, type Form, type ReadPage, type Reads } from './reads.ts'
 
-/** What the hub needs of a session. */
+/** What the hub needs of a session, or of an event stream. */
 export type Receiver = {
   readonly actor: Actor
+  readonly form: Form
   /** Sends so many frames that are encoded; false if the receiver can't take them (it is being closed then). */
   send(bytes: Buffer, frames: number): boolean
   /** Whether a frame of this size may go now; who only catches up leaves half of the outbox to what is live. */
@@ -30,7 +31,8 @@ export type Seat = {
   gone: boolean
 }
 
-type Room = { topic: string; seats: Set<Seat>; reads: Reads }
+/** `sockets`: of the seats, those of sessions. */
+type Room = { topic: string; seats: Set<Seat>; sockets: number; reads: Reads }
 type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
 
 export type Hub = {
@@ -44,7 +46,7 @@ export type Hub = {
   leave(seat: Seat): void
   /** A page that the tail read. */
   deliver(topic: string, from: number, page: Page): void
-  /** Those who follow a topic. */
+  /** Those who follow a topic by a socket: event streams take nothing but events. */
   receivers(topic: string): Iterable<Receiver>
   /** Ends the seats that their receiver's actor may no longer have (after a fresh token). */
   recheck(seats: Iterable<Seat>): void
@@ -66,8 +68,8 @@ export const makeHub = (options: {
   pageBytes: number
   follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
-  /** A seat was taken or left; `first`: of a topic that had none. */
-  onSeats: (topic: string, first: boolean) => void
+  /** A socket's seat was taken or left: of a topic that has so many now. */
+  onSeats: (topic: string, seats: number, taken: boolean) => void
   cursor: (topic: string) => number | undefined
   page: ReadPage
   onError: (error: unknown) => void
@@ -91,13 +93,14 @@ export const makeHub = (options: {
     const { mission } = topicParts(seat.topic)
     const state = missions.get(mission)
     const room = state?.rooms.get(seat.topic)
-    room?.seats.delete(seat)
-    if (state && room?.seats.size === 0) {
+    if (!state || !room) return
+    room.seats.delete(seat)
+    if (room.seats.size === 0) {
       state.rooms.delete(seat.topic)
       options.unfollow(seat.topic)
       if (state.rooms.size === 0) missions.delete(mission)
     }
-    options.onSeats(seat.topic, false)
+    if (seat.receiver.form === 'frames') options.onSeats(seat.topic, --room.sockets, false)
   }
 
   const end = (seat: Seat): void => {
@@ -122,8 +125,8 @@ export const makeHub = (options: {
       for (const seat of [...room.seats]) if (!rights || !sees(seat.receiver.actor, rights)) end(seat)
   }
 
-  const give = (seat: Seat, { page, chunk }: Encoded): boolean => {
-    const { bytes, ends } = chunk
+  const give = (seat: Seat, { page, as }: Encoded): boolean => {
+    const { bytes, ends } = as(seat.receiver.form)
     // Most seats stand where the page begins.
     const first = page.events.findIndex(({ seq }) => seq > seat.cursor)
     seat.cursor = Math.max(seat.cursor, page.covered)
@@ -132,7 +135,8 @@ export const makeHub = (options: {
   }
 
   /** As much of it as the receiver has room for; false if the seat is gone. */
-  const giveSlowly = (seat: Seat, { page, chunk: { bytes, ends } }: Encoded): boolean => {
+  const giveSlowly = (seat: Seat, { page, as }: Encoded): boolean => {
+    const { bytes, ends } = as(seat.receiver.form)
     for (const [i, end] of ends.entries()) {
       const { seq } = page.events[i] as { seq: number }
       if (seq <= seat.cursor) continue
@@ -213,7 +217,8 @@ export const makeHub = (options: {
       for (const seat of room.seats) {
         if (!seat.live) continue
         // Not by the rights that came with the rows (newer ones may be known), or too much at once: it reads for itself.
-        const apart = !sees(seat.receiver.actor, rights) || encoded.chunk.bytes.length > options.liveBytes
+        const apart =
+          !sees(seat.receiver.actor, rights) || encoded.as(seat.receiver.form).bytes.length > options.liveBytes
         if (seat.cursor < from || (apart && page.mission)) void catchUp(room, seat)
         else if (!apart && seat.cursor < page.covered && !give(seat, encoded)) leave(seat)
       }
@@ -225,7 +230,8 @@ export const makeHub = (options: {
   }
 
   const receivers = function* (topic: string): Generator<Receiver> {
-    for (const { receiver } of missions.get(topicParts(topic).mission)?.rooms.get(topic)?.seats ?? []) yield receiver
+    for (const { receiver } of missions.get(topicParts(topic).mission)?.rooms.get(topic)?.seats ?? [])
+      if (receiver.form === 'frames') yield receiver
   }
 
   return {
@@ -235,14 +241,14 @@ export const makeHub = (options: {
       if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
       let room = state.rooms.get(topic)
       if (!room) {
-        room = { topic, seats: new Set(), reads: makeReads(topic, options.page, options.pageBytes) }
+        room = { topic, seats: new Set(), sockets: 0, reads: makeReads(topic, options.page, options.pageBytes) }
         state.rooms.set(topic, room)
       }
       const seat: Seat = { topic, receiver, cursor: after, asOf, live: false, gone: false }
       room.seats.add(seat)
       seatCount++
       options.follow(topic, head)
-      options.onSeats(topic, room.seats.size === 1)
+      if (receiver.form === 'frames') options.onSeats(topic, ++room.sockets, true)
       setRights(mission, rights, asOf)
       // Newer rights than those it was let in by may be known, and would not be looked at again.
       const known = missions.get(mission)?.rights

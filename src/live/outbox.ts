@@ -1,10 +1,9 @@
-// What waits for one socket, bounded in bytes: whoever does not read is cut off and resumes; others never wait for it.
+// What waits for one socket or event stream, bounded in bytes: whoever does not read is cut off and resumes; others never wait for it.
 // An outbox always takes one frame, whatever its size. All outboxes of a process share a bound of their own: an outbox may
 // hold as much as is still free of it, so the fuller it is the less a slow reader may leave unread, and who has left most is
 // cut off first.
 // What one turn of the event loop brings to a socket leaves as one write, since a write costs 6 to 8 us whatever its size.
 import type { Socket } from 'node:net'
-import type { WebSocket } from 'ws'
 import { frameSize, writeFrame, type Text } from '../protocol/frames.ts'
 import type { Tally } from './tally.ts'
 
@@ -12,6 +11,14 @@ import type { Tally } from './tally.ts'
 export type Ledger = { waiting: number; readonly max: number; readonly due: (() => void)[]; readonly tally: Tally }
 
 export const makeLedger = (max: number, tally: Tally): Ledger => ({ waiting: 0, max, due: [], tally })
+
+/** What stands on the wire: a WebSocket, or who speaks of its states like one. */
+export type Peer = {
+  readonly OPEN: number
+  readonly readyState: number
+  once(event: 'close', heard: () => void): unknown
+  off(event: 'close', heard: () => void): unknown
+}
 
 export type Outbox = {
   /** Takes a text, or so many frames that are encoded; false if that would be too much, and nothing was taken. */
@@ -42,8 +49,8 @@ const join = (frames: readonly Kept[], buffer: Buffer): void => {
   }
 }
 
-/** `wire` is what the WebSocket stands on; nothing of what is written here is compressed or masked. */
-export const makeOutbox = (socket: WebSocket, wire: Socket, maxBytes: number, ledger: Ledger): Outbox => {
+/** Nothing of what is written to the wire here is compressed or masked. */
+export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger: Ledger): Outbox => {
   let kept: Kept[] = []
   let keptBytes = 0
   // What the ledger knows of this outbox.
@@ -98,8 +105,8 @@ export const makeOutbox = (socket: WebSocket, wire: Socket, maxBytes: number, le
         resolve()
       }
       socket.once('close', done)
-      // An empty unsolicited pong: its callback comes when all before it is written.
-      socket.pong('', false, done)
+      // Told when all before it is written.
+      wire.write(nothing, done)
     })
 
   return {

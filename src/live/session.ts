@@ -65,6 +65,7 @@ export type SessionOptions = {
 }
 
 export class Session implements Receiver {
+  readonly form = 'frames'
   readonly id = randomUUID()
   readonly seats = new Map<string, Seat>()
   private readonly outbox: Outbox

@@ -211,6 +211,18 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows.map(({ seq }) => seq)
     },
 
+    /** The seq before the newest `count` messages of a chat up to `head`; `head` where there are none. */
+    async newest(mission: string, citizen: string, head: number, count: number): Promise<number> {
+      const { rows } = await main.query<{ seq: number }>({
+        name: 'newest',
+        text: `select coalesce(min(seq) - 1, $3::bigint) as seq from (
+                 select seq from chat_messages where mission_id = $1 and citizen = $2 and seq <= $3::bigint
+                 order by seq desc limit $4) x`,
+        values: [mission, citizen, head, count],
+      })
+      return rows[0]?.seq ?? head
+    },
+
     /** The epoch of now. */
     async epoch(): Promise<string> {
       const { rows } = await main.query<{ epoch: string }>({ name: 'epoch', text: 'select deck.epoch() as epoch' })

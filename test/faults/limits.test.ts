@@ -175,6 +175,7 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
   const asOf = performance.now()
   got.forEach((seqs, n) => {
     const receiver: Receiver = {
+      form: 'frames',
       actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
       send: (frames) => seqs.push(...textsOf(frames).map((text) => (JSON.parse(text) as { seq: number }).seq)) > 0,
       fits: () => true,
