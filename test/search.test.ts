@@ -182,7 +182,7 @@ void t.test(
   'filters find what a plain model finds: on pages either way, as a stream, on two instances, with blocks and without',
   async (t) => {
     const { id, chat } = await newChat(instance)
-    const sample = fc.sample(said, { numRuns: 1200, seed: 6 })
+    const sample = fc.sample(said, { numRuns: 1100, seed: 6 })
     const check = async (what: string, runs: number): Promise<void> => {
       const rows = await everything(chat)
       let found = 0
@@ -216,7 +216,7 @@ void t.test(
       t.ok(found > 100, `${what}: ${found} messages were to be found`)
     }
     await save(id, chat, sample.slice(0, 400))
-    await check('no blocks', 40)
+    await check('no blocks', 25)
     await save(id, chat, sample.slice(400))
     await indexed(database, id)
     const blocks = await database.query(
@@ -224,7 +224,7 @@ void t.test(
       [id],
     )
     t.match(blocks, [{ first: '1' }, { first: '501' }], 'two blocks of 500 by now, the rest without')
-    await check('blocks', 80)
+    await check('blocks', 50)
     // What SQL changes and removes is found, or not, at once, and after its blocks were made anew.
     await database.query(
       `update chat_messages set message = 'nowhere', created_at = '2025-01-02' where mission_id = $1 and seq in (7, 700)`,
@@ -238,10 +238,10 @@ void t.test(
       )
     }
     await nowhere()
-    await check('changed', 20)
+    await check('changed', 15)
     await indexed(database, id)
     await nowhere()
-    await check('mended', 20)
+    await check('mended', 15)
   },
 )
 
@@ -264,6 +264,46 @@ void t.test('a block in the Markdown of a SQL writer is found at once, and when 
       t.strictSame(await byStream(instance, chat, { language }), seqs, language)
   }
   await find()
+  await indexed(database, id)
+  await find()
+})
+
+void t.test('words are found as they are written, in code and out of it, and none of them twice', async (t) => {
+  const { id, chat } = await newChat(instance)
+  const texts = [
+    'await bot.sendMessage(chat_id, text)',
+    'see <a href="https://example.com/docs/Inline_Keyboard.md?x=1">vector<int></a>',
+    'mail me at rafael@example.org',
+    '\u212aelvin and \u0130stanbul, 100%',
+    'nothing of that',
+  ]
+  await database.query(
+    `insert into chat_messages (mission_id, sender, message) select $1, 'user', m from unnest($2::text[]) with ordinality x (m, n) order by n`,
+    [id, texts],
+  )
+  const cases: [q: string, seqs: number[]][] = [
+    ['sendmessage', [1]],
+    ['bot.sendMessage', [1]],
+    ['sendMessage.bot', []],
+    ['chat_id', [1]],
+    ['example.com', [2]],
+    ['example', [2, 3]],
+    ['example -rafael@example.org', [2]],
+    ['-example.org text', [1]],
+    ['INT', [2]],
+    ['"vector int"', [2]],
+    ['inline_keyboard.md', [2]],
+    ['kelvin', [4]],
+    ['istanbul or vector', [2, 4]],
+    ['100%', [4]],
+    ['"nothing of" -that', []],
+    ['noth', []],
+  ]
+  const find = async (): Promise<void> => {
+    for (const [q, seqs] of cases) t.strictSame(await byStream(instance, chat, { q }), seqs, q)
+  }
+  await find()
+  await fill(database, id, 600, `'n'`)
   await indexed(database, id)
   await find()
 })

@@ -8,6 +8,20 @@ export type Words = {
   exact: string
   /** tsquery as text; null if any block may have such a message */
   loose: string | null
+  /** LIKE patterns that any such message fits in lower case; null if none can be told. To compare words costs 30 µs a message, this 1. */
+  patterns: string[] | null
+}
+
+/** The parts of a tsquery's text: quoted words, and operators. */
+const parts = /'(?:[^'\\]|''|\\.)*'|<(?:-|\d+)>|[|&!()]/g
+const patternsOf = (loose: string): string[] | null => {
+  const found: string[] = loose.match(parts) ?? []
+  if (found.includes('|')) return null
+  const patterns = found
+    .filter((part) => /^'[ -~]*'$/.test(part))
+    .map((word) => word.slice(1, -1).replaceAll("''", "'").replaceAll('\\\\', '\\'))
+    .map((word) => `%${word.replace(/[\\%_]/g, '\\$&')}%`)
+  return patterns.length > 0 ? patterns : null
 }
 
 // What deck.words takes for spaces.
@@ -31,12 +45,11 @@ export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
   const { exact = '', loose = 'T' } = rows[0] ?? {}
   if (exact === '') throw deny('bad_request', 'q has no word to look for')
   // Without what is not wanted (querytree leaves it away, and says T where nothing is left); a phrase as its words.
+  const any = loose === 'T' || loose === ''
   return {
     exact,
-    loose:
-      loose === 'T' || loose === ''
-        ? null
-        : loose.replace(/'(?:[^'\\]|''|\\.)*'|<(?:-|\d+)>/g, (part) => (part.startsWith('<') ? '&' : part)),
+    patterns: any ? null : patternsOf(loose),
+    loose: any ? null : loose.replace(parts, (part) => (part.startsWith('<') ? '&' : part)),
   }
 }
 
@@ -45,11 +58,11 @@ const quoted = (lexeme: string): string => `'${lexeme.replace(/['\\]/g, (c) => c
 /** What follows the chat's own mark in the query for blocks; the marks are those of deck.search_block. */
 export const blockQuery = (wanted: { words: Words | null; language: string | null; sender: string | null }): string => {
   const { words, language, sender } = wanted
-  const parts = [
+  const marks = [
     ...(words?.loose == null ? [] : [`(${words.loose})`]),
     // A language that is not plain ASCII is one that can't be told there.
     ...(language === null ? [] : [/^[ -~]+$/.test(language) ? `(${quoted(`\x02${language}`)} | '\x02')` : `'\x02'`]),
     ...(sender === null ? [] : [quoted(`\x03${sender}`)]),
   ]
-  return parts.length === 0 ? '' : ` & ('\x04' | (${parts.join(' & ')}))`
+  return marks.length === 0 ? '' : ` & ('\x04' | (${marks.join(' & ')}))`
 }
