@@ -139,7 +139,8 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
                   and ($6::timestamp is null or created_at >= $6) and ($7::timestamp is null or created_at < $7)
                   and ($8::text is null or sender = $8)
                   -- (Two letters outside of ASCII have one of it in lower case.)
-                  and ($11::text[] is null or lower(message collate "C") like all ($11)
+                  and (($11::text[] is null or lower(message collate "C") like all ($11))
+                    and ($12::text[] is null or lower(message collate "C") like any ($12))
                     or position('\u212a' in message) > 0 or position('\u0130' in message) > 0)
                   and ($9::text is null or deck.words(message) @@ $9::tsquery)
                   -- Whether it may have such a block; whether it has is told by its JSON form.
@@ -163,7 +164,8 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
           sender,
           words?.exact ?? null,
           language,
-          words?.patterns ?? null,
+          words?.all ?? null,
+          words?.any ?? null,
         ],
       })
       const now = toRights(rows[0])

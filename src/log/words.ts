@@ -8,20 +8,29 @@ export type Words = {
   exact: string
   /** tsquery as text; null if any block may have such a message */
   loose: string | null
-  /** LIKE patterns that any such message fits in lower case; null if none can be told. To compare words costs 30 µs a message, this 1. */
-  patterns: string[] | null
+  /** LIKE patterns, of which any such message fits all or any in lower case: to compare words costs 30 µs a message, this 1 */
+  all: string[] | null
+  any: string[] | null
 }
 
 /** The parts of a tsquery's text: quoted words, and operators. */
 const parts = /'(?:[^'\\]|''|\\.)*'|<(?:-|\d+)>|[|&!()]/g
-const patternsOf = (loose: string): string[] | null => {
+const patternsOf = (loose: string): Pick<Words, 'all' | 'any'> => {
   const found: string[] = loose.match(parts) ?? []
-  if (found.includes('|')) return null
-  const patterns = found
-    .filter((part) => /^'[ -~]*'$/.test(part))
-    .map((word) => word.slice(1, -1).replaceAll("''", "'").replaceAll('\\\\', '\\'))
-    .map((word) => `%${word.replace(/[\\%_]/g, '\\$&')}%`)
-  return patterns.length > 0 ? patterns : null
+  const words = found.filter((part) => part.startsWith("'"))
+  if (!words.every((word) => /^[ -~]+$/.test(word))) return { all: null, any: null }
+  const letters = words.map((word) =>
+    word
+      .slice(1, -1)
+      .replaceAll("''", "'")
+      .replaceAll('\\\\', '\\')
+      .replace(/[\\%_]/g, '\\$&'),
+  )
+  if (found.includes('|')) return { all: null, any: letters.map((word) => `%${word}%`) }
+  // A phrase has its words one after the other; not so one with hyphens, of which whole and parts are words.
+  const isPhrase = letters.length > 1 && !found.some((part) => /^[&!()]$/.test(part)) && !loose.includes("-'")
+  if (isPhrase && !letters.some((word) => word.includes('-'))) return { all: [`%${letters.join('%')}%`], any: null }
+  return { all: letters.map((word) => `%${word}%`), any: null }
 }
 
 // What deck.words takes for spaces.
@@ -45,11 +54,11 @@ export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
   const { exact = '', loose = 'T' } = rows[0] ?? {}
   if (exact === '') throw deny('bad_request', 'q has no word to look for')
   // Without what is not wanted (querytree leaves it away, and says T where nothing is left); a phrase as its words.
-  const any = loose === 'T' || loose === ''
+  if (loose === 'T' || loose === '') return { exact, loose: null, all: null, any: null }
   return {
     exact,
-    patterns: any ? null : patternsOf(loose),
-    loose: any ? null : loose.replace(parts, (part) => (part.startsWith('<') ? '&' : part)),
+    ...patternsOf(loose),
+    loose: loose.replace(parts, (part) => (part.startsWith('<') ? '&' : part)),
   }
 }
 
