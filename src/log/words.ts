@@ -28,7 +28,7 @@ const patternsOf = (loose: string): Pick<Words, 'all' | 'any'> => {
   )
   if (found.includes('|')) return { all: null, any: letters.map((word) => `%${word}%`) }
   // A phrase has its words one after the other; not so one with hyphens, of which whole and parts are words.
-  const isPhrase = letters.length > 1 && !found.some((part) => /^[&!()]$/.test(part)) && !loose.includes("-'")
+  const isPhrase = letters.length > 1 && !found.some((part) => /^[&!()]$/.test(part))
   if (isPhrase && !letters.some((word) => word.includes('-'))) return { all: [`%${letters.join('%')}%`], any: null }
   return { all: letters.map((word) => `%${word}%`), any: null }
 }

@@ -26,8 +26,7 @@ export const filterFields = {
   since: time('created then or later'),
   until: time('created before then'),
 }
-const Query = Type.Object(filterFields)
-export type Filters = Static<typeof Query>
+export type Filters = Static<Type.TObject<typeof filterFields>>
 
 export const isFiltered = (query: Filters): boolean =>
   Object.keys(filterFields).some((name) => query[name as keyof Filters] !== undefined)
