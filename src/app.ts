@@ -41,11 +41,13 @@ import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
+import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
 import { makeReplay } from './log/replay.ts'
+import { makeSearch } from './log/search.ts'
 import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
@@ -167,6 +169,7 @@ export const buildApp = async (
     onError,
   })
   const { drafts, presence, inboxes } = beside
+  const indexer = makeIndexer(database.main, instance, onError, limits.pollEvery)
   const marks = makeMarks(database.main, limits.writeDeadline)
   const listener = makeListener({
     config: database.direct,
@@ -259,9 +262,11 @@ export const buildApp = async (
     askForToken(api, identify)
     ticketRoutes(api, access)
     missionRoutes(api, changes)
-    const replay = makeReplay(database.main)
+    const search = makeSearch(database.main, limits.searchPatience)
+    const replay = makeReplay(database.main, search)
     const streams = makeStreams(api, { replay, holds: tokens.holds, patience: limits.silence })
-    chatRoutes(api, { changes, missions, history: makeHistory(database.main), streams, following, writer })
+    const history = makeHistory(database.main)
+    chatRoutes(api, { changes, missions, history, search, streams, following, writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
     done()
@@ -319,6 +324,7 @@ export const buildApp = async (
         setInterval(drafts.expire, Math.min(5000, limits.draftSilence / 4)),
         setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
       )
+      indexer.start()
       return http.listen({ host: config.host, port: config.port })
     },
     async close() {
@@ -331,6 +337,7 @@ export const buildApp = async (
       await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
       following.close()
+      indexer.close()
       tail.close()
       await Promise.race([beside.close(), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])

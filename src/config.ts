@@ -167,6 +167,8 @@ const fixed = {
   rightsEvery: 1_000,
   /** ms over which the delay of the event loop is averaged: one pause is not yet too much to do */
   pressureEvery: 5_000,
+  /** ms that a page with filters may be looked for: a million messages that no block rules out take 15 s */
+  searchPatience: 30_000,
   /** ms between two rounds of house-keeping */
   tidyEvery: 10_000,
   /** ms until a draft that does not grow is given up */

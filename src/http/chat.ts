@@ -6,10 +6,12 @@ import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
 import { mostUnread, type History } from '../log/history.ts'
+import type { Search } from '../log/search.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
 import { eventStream } from '../protocol/event-stream.ts'
-import { Message, NewMessage } from '../protocol/rows.ts'
+import { filterFields, isFiltered } from '../protocol/filters.ts'
+import { Message, NewMessage, type MissionRights } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import type { Following } from './follow.ts'
 import { actorOf } from './identity.ts'
@@ -24,6 +26,7 @@ const HistoryQuery = Type.Object({
   after: seq('the messages that follow this seq, oldest first'),
   before: seq('messages below this seq: with after, up to it; without, the newest of them'),
   limit: Limit,
+  ...filterFields,
   epoch: Type.Optional(
     Type.String({ description: 'of an event stream: the epoch that `after` is of; conflict if it is another one' }),
   ),
@@ -79,12 +82,13 @@ export const chatRoutes = (
     changes: Changes
     missions: Missions
     history: History
+    search: Search
     streams: Streams
     following: Following
     writer: Writer
   },
 ): void => {
-  const { changes, missions, history, streams, following, writer } = parts
+  const { changes, missions, history, search, streams, following, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get(
@@ -110,8 +114,8 @@ export const chatRoutes = (
           querystring: HistoryQuery,
           headers: LastEventId,
           description:
-            'With `Accept: application/x-ndjson` every message is streamed, bounded by `after` and `before`; `limit` is ' +
-            'refused. A connection that is reset in between means that messages are missing: ask again, `after` the last one. With ' +
+            'With `Accept: application/x-ndjson` every message that fits is streamed; `limit` is refused. A connection that ' +
+            'is reset in between means that messages are missing: ask again, `after` the last one. With ' +
             '`Accept: text/event-stream` all events after `after` are sent (without it the newest 50 messages), and then those to ' +
             'come, until the token ends; `before` and `limit` are refused, an `after` beyond the head is conflict.',
         },
@@ -136,8 +140,14 @@ export const chatRoutes = (
         if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
         return streams(request, reply, ref, citizen, bounds)
       }
-      const { mission, ...page } = await history.page(ref, citizen, { limit: limit ?? 50, ...bounds })
-      allow(actorOf(request), 'read', mission)
+      const query = { limit: limit ?? 50, ...bounds }
+      const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)
+      if (isFiltered(bounds)) {
+        const found = await search.page(ref, citizen, query, { allow: may, gone: () => reply.raw.destroyed })
+        return json(reply, JSON.stringify(found))
+      }
+      const { mission, ...page } = await history.page(ref, citizen, query)
+      may(mission)
       return json(reply, JSON.stringify(page))
     },
   )

@@ -6,7 +6,7 @@ import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Tokens } from '../access/tokens.ts'
 import { allow } from '../access/policy.ts'
-import type { Replay, ReplayPage } from '../log/replay.ts'
+import type { Replay, ReplayPage, ReplayQuery } from '../log/replay.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { actorOf } from './identity.ts'
@@ -66,7 +66,7 @@ export const makeStreams = (
     reply: FastifyReply,
     ref: MissionRef,
     citizen: string,
-    bounds: { after?: number; before?: number },
+    bounds: ReplayQuery,
   ): Promise<FastifyReply> => {
     const actor = actorOf(request)
     const { raw } = reply

@@ -3,8 +3,10 @@
 // assignee of a page come from one statement, as in log/store; what is missing in a page is gone, and passed over.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
+import { isFiltered, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import type { Search } from './search.ts'
 import {
   headOf,
   missionByRef,
@@ -20,6 +22,8 @@ const pageBytes = 256 * 1024
 const firstRows = 100
 const mostRows = 500
 
+export type ReplayQuery = Filters & { after?: number; before?: number }
+
 export type ReplayPage = {
   /** undefined: there is no such mission, or not any more */
   mission: MissionRights | undefined
@@ -30,8 +34,8 @@ export type ReplayPage = {
   next?: () => Promise<ReplayPage>
 }
 
-/** `main` is for reading; all replays together take one of its connections at a time. */
-export const makeReplay = (main: pg.Pool) => {
+/** `main` is for reading; all replays together take one of its connections at a time. `search` finds what fits filters. */
+export const makeReplay = (main: pg.Pool, search: Pick<Search, 'from'>) => {
   let turn: Promise<unknown> = Promise.resolve()
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const mine = turn.then(work)
@@ -75,7 +79,9 @@ export const makeReplay = (main: pg.Pool) => {
 
   return {
     /** The first page of a chat's messages between two seqs; it leads to the others. */
-    async from(ref: MissionRef, citizen: string, { after = 0, before = Number.MAX_SAFE_INTEGER }): Promise<ReplayPage> {
+    async from(ref: MissionRef, citizen: string, query: ReplayQuery): Promise<ReplayPage> {
+      if (isFiltered(query)) return search.from(ref, citizen, query)
+      const { after = 0, before = Number.MAX_SAFE_INTEGER } = query
       const first = await read(ref, citizen, after, before, firstRows)
       const { epoch } = first
       const last = Math.min(before - 1, first.head)

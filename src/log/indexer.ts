@@ -1,0 +1,86 @@
+// Keeps the blocks that filters look up (db/migrations/014_search.sql), behind the writers: nobody waits for it, and what it has
+// not come to is looked through. One instance does it at a time, and takes a tenth of its time at the most, so that a writer at
+// full speed, and an import, keep the machine.
+import type pg from 'pg'
+
+/** ms that the turn lasts if its holder says nothing more. */
+const turnLasts = 20_000
+/** Pauses are so many times as long as the work before them. */
+const rest = 9
+/** Blocks a statement: some 20 ms each. */
+const blocks = 4
+
+type Chat = { mission_id: string; citizen: string }
+
+/** `every`: ms between two looks for what is due. */
+export const makeIndexer = (main: pg.Pool, instance: string, onError: (error: unknown) => void, every: number) => {
+  let timer: NodeJS.Timeout | undefined
+  let closed = false
+  let waiting: Chat[] = []
+
+  const mine = async (): Promise<boolean> => {
+    const { rowCount } = await main.query({
+      name: 'search-turn',
+      text: `update deck.search_turn set holder = $1, until = clock_timestamp() + $2 * interval '1 ms'
+             where holder = $1 or until < clock_timestamp()`,
+      values: [instance, turnLasts],
+    })
+    return (rowCount ?? 0) > 0
+  }
+
+  const mend = async (): Promise<boolean> => {
+    const { rows } = await main.query<{ more: boolean }>({
+      name: 'search-mend',
+      text: 'select deck.search_mend($1) as more',
+      values: [blocks],
+    })
+    return rows[0]?.more === true
+  }
+  const add = async (): Promise<boolean> => {
+    if (waiting.length === 0) {
+      const { rows } = await main.query<Chat>({
+        name: 'search-due',
+        text: 'select mission_id, citizen from deck.search_due()',
+      })
+      waiting = rows
+    }
+    const chat = waiting.pop()
+    if (!chat) return false
+    const { rows } = await main.query<{ added: number }>({
+      name: 'search-index',
+      text: 'select deck.search_index($1, $2, $3) as added',
+      values: [chat.mission_id, chat.citizen, blocks],
+    })
+    // Others are due as well.
+    if (rows[0]?.added === blocks) waiting.unshift(chat)
+    return waiting.length > 0
+  }
+  /** One that fails holds up no other; it is tried again later. */
+  const attempt = (work: () => Promise<boolean>): Promise<boolean> =>
+    work().catch((error: unknown) => {
+      if (!closed) onError(error)
+      return false
+    })
+  /** Does a piece of work; true if there is more. */
+  const work = async (): Promise<boolean> => {
+    if (!(await mine())) return false
+    const mended = await attempt(mend)
+    return (await attempt(add)) || mended || waiting.length > 0
+  }
+
+  const round = async (): Promise<void> => {
+    const since = performance.now()
+    const more = await attempt(work)
+    const took = performance.now() - since
+    if (!closed) timer = setTimeout(() => void round(), more ? took * rest : Math.max(every, took * rest))
+  }
+
+  return {
+    start: () => void round(),
+    close() {
+      closed = true
+      clearTimeout(timer)
+    },
+  }
+}
+export type Indexer = ReturnType<typeof makeIndexer>

@@ -1,0 +1,69 @@
+// Filters of a chat's history, as they come in a query: what they may be, and what they mean for a message's time and languages.
+// Words are Postgres's to compare (log/search).
+import Type, { type Static } from 'typebox'
+import { deny } from './errors.ts'
+import type { Message } from './rows.ts'
+
+const time = (description: string) =>
+  Type.Optional(
+    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (a + is written %2B)` }),
+  )
+
+export const filterFields = {
+  language: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 256, description: 'messages with a code block in it, whatever its case' }),
+  ),
+  // 500 characters have at most 2,000 bytes: beyond 2,046 Postgres refuses a word.
+  q: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 500,
+      description:
+        'messages with all these words; "a phrase", or, -without; words count as they are written, but for case',
+    }),
+  ),
+  sender: Type.Optional(Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'of this sender' })),
+  since: time('created then or later'),
+  until: time('created before then'),
+}
+export type Filters = Static<Type.TObject<typeof filterFields>>
+
+export const isFiltered = (query: Filters): boolean =>
+  Object.keys(filterFields).some((name) => query[name as keyof Filters] !== undefined)
+
+const pattern =
+  /^(\d{4})-(\d\d)-(\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))$/
+
+/**
+ * A bound as Postgres reads it: UTC, in microseconds, rounded up. (Times have none between two microseconds, so that `>=` and
+ * `<` mean the same for the bound as it was given.) What is no time, or none from year 1 to 9999, is `bad_request`.
+ */
+export const toBound = (name: string, text: string): string => {
+  const parts = pattern.exec(text)
+  const [
+    ,
+    year = '',
+    month = '',
+    day = '',
+    hour = '',
+    minute = '',
+    second = '',
+    fraction = '',
+    sign,
+    zoneHour = '',
+    zoneMinute = '',
+  ] = parts ?? []
+  const date = new Date(0)
+  date.setUTCFullYear(Number(year), Number(month) - 1, Number(day))
+  if (!parts || date.getUTCMonth() !== Number(month) - 1 || date.getUTCDate() !== Number(day))
+    throw deny('bad_request', `${name} is no RFC 3339 time with a zone (in an address a + is written %2B)`)
+  const zone = sign === undefined ? 0 : (sign === '-' ? 1 : -1) * (Number(zoneHour) * 60 + Number(zoneMinute))
+  const micros = Math.ceil(Number(fraction.padEnd(9, '0')) / 1000)
+  date.setUTCHours(Number(hour), Number(minute) + zone, Number(second) + (micros === 1_000_000 ? 1 : 0))
+  if (date.getUTCFullYear() < 1 || date.getUTCFullYear() > 9999) throw deny('bad_request', `${name} is out of range`)
+  return `${date.toISOString().slice(0, 19)}.${String(micros % 1_000_000).padStart(6, '0')}`
+}
+
+/** Whether a message shows a code block in this language, which is in lower case. */
+export const speaks = ({ code_blocks }: Message, language: string): boolean =>
+  code_blocks?.some((block) => block.language !== null && String(block.language).toLowerCase() === language) ?? false
