@@ -141,7 +141,7 @@ const asks: Record<string, (has: (word: string) => boolean, all: string[]) => bo
   'alpha -x': (has) => has('alpha') && !has('x'),
   fenced: (has) => has('fenced'),
   inside: (has) => has('inside'),
-  nowhere: () => false,
+  nowhere: (has) => has('nowhere'),
   Über: (has) => has('über'),
 }
 /** A row as its page shows it: its code blocks are the server's to tell (test/code-blocks.test.ts). */
