@@ -38,8 +38,9 @@ process.once('exit', () => running.forEach((child) => child.kill()))
 const launch = async (
   path: string,
   env: NodeJS.ProcessEnv,
+  flags: string[] = [],
 ): Promise<{ child: ChildProcess; url: string; pid: number }> => {
-  const execArgv = process.env['BENCH_NODE']?.split(' ') ?? []
+  const execArgv = process.env['BENCH_NODE']?.split(' ') ?? flags
   const child = fork(path, { env: { ...process.env, ...env }, execArgv, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   running.add(child)
   child.once('exit', () => running.delete(child))
@@ -78,6 +79,10 @@ const stopping = (children: ChildProcess[]) => async (): Promise<void> => {
   )
 }
 
+// As `npm start` has them.
+const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { scripts: { start: string } }
+const startFlags = / node (.*?) ?dist\/main\.js$/.exec(scripts.start)?.[1]?.split(' ').filter(Boolean) ?? []
+
 const jwtSecret = 'a secret for benches that is longer than 32 bytes'
 
 /** `topics`: how many chats there have to be. */
@@ -96,7 +101,7 @@ export const startDeck = async (postgres: Postgres, instances: number, topics: n
   const urls: string[] = []
   const pids: number[] = []
   for (let i = 0; i < instances; i++) {
-    const { child, url, pid } = await launch(`${root}dist/main.js`, env)
+    const { child, url, pid } = await launch(`${root}dist/main.js`, env, startFlags)
     children.push(child)
     pids.push(pid)
     urls.push(url)
