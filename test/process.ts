@@ -9,9 +9,11 @@ export type Server = { url: string; process: ChildProcess; output(): string; exi
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 const tsc = fileURLToPath(new URL('../node_modules/typescript/bin/tsc', import.meta.url))
-// Built once for all test files, unless something is newer.
+// Built by `npm test` for all files; here only if something is newer, as when a file is run alone.
 const stamp = `${root}dist/.tested`
-const built = statSync(stamp, { throwIfNoEntry: false })?.mtimeMs ?? 0
+const built = Math.max(
+  ...[stamp, `${root}dist/.tsbuildinfo`].map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0),
+)
 const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
 if (sources.some((name) => statSync(`${root}src/${name}`).mtimeMs > built)) {
   execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
