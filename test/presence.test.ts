@@ -3,6 +3,7 @@ import t from 'tap'
 import {
   alice,
   bob,
+  door,
   makeMission,
   rafael,
   startDeck,
@@ -14,7 +15,6 @@ import {
   type Json,
 } from './helper.ts'
 import { spawnServer } from './process.ts'
-import { door } from './helper.ts'
 
 const { instance: one, database } = await startDeck(t, { limits: { presenceLife: 3000 } })
 const two = await startInstance(t, database.url)

@@ -71,4 +71,3 @@ export const makeBeside = (options: {
     },
   }
 }
-export type Beside = ReturnType<typeof makeBeside>
