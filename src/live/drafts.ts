@@ -2,24 +2,10 @@
 // to the followers here and, in one statement for all drafts, to the other instances; every 250 ms it saves it. Followers
 // elsewhere hold the text too: a slice that does not follow what they have is mended from what was saved.
 import { encodeFrame } from '../protocol/frames.ts'
-import type { Hub, Receiver, Seat } from './hub.ts'
+import type { Hub, Seat } from './hub.ts'
 import { every, longest, makeRelay } from './relay.ts'
+import { makeDraft, makeShelf, nameOf, type Draft, type DraftWriter, type Stored } from './shelf.ts'
 import { makeSlices, type DraftName } from './slices.ts'
-
-export type DraftWriter = { push(frame: string): boolean }
-type Stored = DraftName & { generation: number; text: string }
-
-export type Draft = Stored & {
-  /** the socket that writes it, if it is one of this instance's and none has taken it over */
-  writer: DraftWriter | undefined
-  /** up to where it was handed on, and saved, by its writer's instance */
-  sent: number
-  saved: number
-  savedAt: number
-  /** when it last grew (performance.now) */
-  touched: number
-  behind: Map<Receiver, number>
-}
 
 type Delta = DraftName & { type: 'delta'; generation: number; offset: number; upto: number; delta?: string }
 type Signal =
@@ -29,8 +15,6 @@ type Signal =
 
 /** What its signals begin with. */
 export const draftMark = '='
-// What a socket lost and is not told yet: more than it may write at a time.
-const mostOvertaken = 1000
 const saveEvery = 250
 // ms after which another instance's draft is forgotten, of which nothing more was heard.
 const mirrorLife = 90_000
@@ -39,19 +23,6 @@ const mendEvery = 100
 const mendTries = 40
 /** Later than any generation: the draft is a message now, whoever writes it. */
 const forGood = Number.MAX_SAFE_INTEGER
-
-const nameOf = ({ topic, key }: DraftName): string => `${topic}\n${key}`
-
-const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
-  ...stored,
-  writer,
-  sent: stored.text.length,
-  saved: stored.text.length,
-  // Saved with its first slice: until then nobody else knows where it stands.
-  savedAt: 0,
-  touched: performance.now(),
-  behind: new Map(),
-})
 
 export const makeDrafts = (options: {
   origin: string
@@ -71,17 +42,11 @@ export const makeDrafts = (options: {
 }) => {
   const { store, onError } = options
   const slices = makeSlices(options.hub)
-  // By topic and key.
-  const chats = new Map<string, Map<string, Draft>>()
-  const find = ({ topic, key }: DraftName): Draft | undefined => chats.get(topic)?.get(key)
-  const keep = (draft: Draft): void => {
-    const chat = chats.get(draft.topic)
-    if (chat) chat.set(draft.key, draft)
-    else chats.set(draft.topic, new Map([[draft.key, draft]]))
-  }
-  const written = new Map<DraftWriter, Set<Draft>>()
-  // Drafts that sockets lost to others, until they are told.
-  const overtaken = new WeakMap<DraftWriter, Set<string>>()
+  const shelf = makeShelf({
+    onWritten: ({ topic }, here) => void (here ? options.follow(topic) : options.unfollow(topic)),
+    onGone: (draft) => dirty.delete(draft),
+  })
+  const { find, keep, lose, forget, overtake } = shelf
   const dirty = new Set<Draft>()
   let due: Signal[] = []
   let timer: NodeJS.Timeout | undefined
@@ -98,32 +63,6 @@ export const makeDrafts = (options: {
   const tell = (draft: Draft, offset: number): void => {
     slices.tell(draft, offset)
     if (draft.behind.size > 0) soon(draft)
-  }
-
-  const lose = (draft: Draft): void => {
-    const { writer } = draft
-    if (!writer) return
-    const own = written.get(writer)
-    if (own?.delete(draft) && own.size === 0) written.delete(writer)
-    draft.writer = undefined
-    options.unfollow(draft.topic)
-  }
-  /** Somebody else writes it from now on. */
-  const overtake = (draft: Draft): void => {
-    const { writer } = draft
-    forget(draft)
-    if (!writer) return
-    const names = overtaken.get(writer) ?? new Set()
-    if (names.size >= mostOvertaken) names.clear()
-    overtaken.set(writer, names.add(nameOf(draft)))
-  }
-  const forget = (draft: Draft): void => {
-    lose(draft)
-    dirty.delete(draft)
-    const chat = chats.get(draft.topic)
-    if (chat?.get(draft.key) !== draft) return
-    chat.delete(draft.key)
-    if (chat.size === 0) chats.delete(draft.topic)
   }
 
   const save = async (list: Draft[]): Promise<void> => {
@@ -251,8 +190,7 @@ export const makeDrafts = (options: {
     return look
   }
   /** What its writer has not handed on (again) yet, comes with the next slice. */
-  const begun = (topic: string): Draft[] =>
-    [...(chats.get(topic)?.values() ?? [])].filter((draft) => !draft.writer || draft.sent > 0)
+  const begun = (topic: string): Draft[] => shelf.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
 
   const expire = async (): Promise<void> => {
     for (const gone of await store.expire(options.silence)) {
@@ -264,8 +202,7 @@ export const makeDrafts = (options: {
       signal({ type: 'aborted', ...gone })
     }
     const old = performance.now() - mirrorLife
-    for (const chat of chats.values())
-      for (const draft of chat.values()) if (!draft.writer && draft.touched < old) forget(draft)
+    for (const draft of shelf.all()) if (!draft.writer && draft.touched < old) forget(draft)
   }
 
   return {
@@ -275,12 +212,10 @@ export const makeDrafts = (options: {
       return draft?.writer === writer ? draft : undefined
     },
 
-    /** Whether a socket's draft was taken over by another, of which it is told once. */
-    wasOvertaken: (writer: DraftWriter, name: DraftName): boolean =>
-      overtaken.get(writer)?.delete(nameOf(name)) === true,
+    wasOvertaken: shelf.wasOvertaken,
 
     /** How many drafts a socket writes. */
-    count: (writer: DraftWriter): number => written.get(writer)?.size ?? 0,
+    count: shelf.count,
 
     /** Saves what is known here, so that a claim finds it. */
     async settle(name: DraftName): Promise<void> {
@@ -290,16 +225,13 @@ export const makeDrafts = (options: {
 
     /** A socket has claimed a draft; nobody else writes it from here on. */
     open(writer: DraftWriter, claimed: Stored): Draft {
-      const { topic, text } = claimed
+      const { text } = claimed
       const former = find(claimed)
       const held = former?.text ?? ''
       if (former?.writer === writer) forget(former)
       else if (former) overtake(former)
-      overtaken.get(writer)?.delete(nameOf(claimed))
       const draft = makeDraft(claimed, writer)
       keep(draft)
-      written.set(writer, (written.get(writer) ?? new Set()).add(draft))
-      options.follow(topic)
       // What was stored may be more than the followers here were told.
       const known = text.startsWith(held) ? held.length : 0
       if (known < text.length) tell(draft, known)
@@ -359,12 +291,12 @@ export const makeDrafts = (options: {
     /** Nobody here follows the topic any more. */
     left(topic: string): void {
       looked.delete(topic)
-      for (const draft of chats.get(topic)?.values() ?? []) if (!draft.writer) forget(draft)
+      for (const draft of shelf.of(topic)) if (!draft.writer) forget(draft)
     },
 
     /** A socket is gone: what it wrote is saved, for whoever goes on. */
     gone(writer: DraftWriter): void {
-      const own = [...(written.get(writer) ?? [])]
+      const own = shelf.by(writer)
       for (const draft of own) {
         handOn(draft)
         lose(draft)
@@ -382,7 +314,7 @@ export const makeDrafts = (options: {
     async close(): Promise<void> {
       closed = true
       clearTimeout(timer)
-      await save([...written.values()].flatMap((own) => [...own])).catch(onError)
+      await save(shelf.written()).catch(onError)
     },
   }
 }

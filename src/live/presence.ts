@@ -2,14 +2,9 @@
 // socket asks says `who` on the topic's channel, the others answer with who follows it there, and tell what changes as long as
 // somebody asks again. Each answer counts on from the one before: what was missed shows, and is asked for whole. Who is not
 // heard of any more, has gone with its instance.
-import { encodeFrame, toChunk } from '../protocol/frames.ts'
-import type { Role } from '../access/actor.ts'
 import type { Hub, Seat } from './hub.ts'
-import { longest, makeRelay } from './relay.ts'
-
-/** Somebody who follows a topic, by so many sockets. */
-type Present = { sub: string; role: Role; sockets: number }
-type People = Map<string, Present>
+import { apply, compare, nameOf, parts, sum, tell, type People, type Present } from './people.ts'
+import { makeRelay } from './relay.ts'
 
 type Told = { topic: string; from: string } & (
   | { type: 'who'; whole: boolean }
@@ -25,7 +20,7 @@ type Told = { topic: string; from: string } & (
 type Elsewhere = { n: number; people: People; heardAt: number }
 type Watch = {
   topic: string
-  /** the seats here that asked, and whether they have had a list that is complete but for what is new */
+  /** the seats here that asked, as people.ts tells them */
   asked: Map<Seat, boolean>
   /** when other instances asked last, and this one did (performance.now) */
   askedAt: number
@@ -41,40 +36,6 @@ type Watch = {
 // ms in which changes are put together, and that the first answers are waited for.
 const every = 250
 const patience = 200
-// People up to whom the whole list is told with each change.
-const whole = 100
-
-const nameOf = ({ sub, role }: { sub: string; role: Role }): string => `${role} ${sub}`
-
-/** What to tell of `now` to who knows `before`. */
-const compare = (before: People, now: People) => {
-  const joined = [...now].filter(([name]) => !before.has(name)).map(([, present]) => present)
-  const left = [...before].filter(([name]) => !now.has(name)).map(([, present]) => ({ ...present, sockets: 0 }))
-  const other = [...now].filter(([name, { sockets }]) => (before.get(name)?.sockets ?? sockets) !== sockets)
-  return { joined, left, other: other.map(([, present]) => present) }
-}
-
-/** In parts that a notification has room for. */
-const parts = (subs: Present[]): Present[][] => {
-  const made: Present[][] = [[]]
-  let size = 0
-  for (const present of subs) {
-    const bytes = Buffer.byteLength(JSON.stringify(present)) + 1
-    if (size + bytes > longest) {
-      made.push([])
-      size = 0
-    }
-    size += bytes
-    made.at(-1)?.push(present)
-  }
-  return made
-}
-
-const apply = (people: People, subs: readonly Present[]): void => {
-  for (const present of subs)
-    if (present.sockets > 0) people.set(nameOf(present), present)
-    else people.delete(nameOf(present))
-}
 
 export const makePresence = (options: {
   origin: string
@@ -157,42 +118,16 @@ export const makePresence = (options: {
     }
   }
 
-  const everybody = ({ mine, elsewhere }: Watch): People => {
-    const people: People = new Map(mine)
-    for (const { people: there } of elsewhere.values())
-      for (const [name, present] of there)
-        people.set(name, { ...present, sockets: present.sockets + (people.get(name)?.sockets ?? 0) })
-    return people
-  }
-
-  const frame = (topic: string, members: { subs?: Present[]; joined: Present[]; left: Present[] }): Buffer =>
-    toChunk([encodeFrame('presence', { topic, ...members })]).bytes
-
-  /** Tells those who asked here; who has no room for it gets the whole list later. */
-  const tell = (watch: Watch): void => {
-    const people = everybody(watch)
-    const { joined, left, other } = compare(watch.told, people)
-    watch.told = people
-    const subs = [...people.values()]
-    const news = joined.length + left.length > 0 || (other.length > 0 && subs.length <= whole)
-    const changed = news ? frame(watch.topic, { ...(subs.length <= whole ? { subs } : {}), joined, left }) : undefined
-    let list: Buffer | undefined
-    for (const [seat, had] of watch.asked) {
-      const bytes = had ? changed : (list ??= frame(watch.topic, { subs, joined: [], left: [] }))
-      if (!bytes) continue
-      const room = seat.receiver.fits(bytes.length)
-      watch.asked.set(seat, room)
-      if (room) seat.receiver.send(bytes, 1)
-    }
-  }
-
   const flush = async (): Promise<void> => {
     timer = undefined
     const now = performance.now()
     for (const watch of [...dirty]) {
       dirty.delete(watch)
       announce(watch, now)
-      if (watch.asked.size > 0 && now >= watch.answeredAt) tell(watch)
+      if (watch.asked.size === 0 || now < watch.answeredAt) continue
+      const everybody = sum([watch.mine, ...[...watch.elsewhere.values()].map(({ people }) => people)])
+      tell(watch.topic, watch.asked, watch.told, everybody)
+      watch.told = everybody
     }
     const news = due
     due = []
