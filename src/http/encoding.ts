@@ -13,26 +13,28 @@ import {
   type BrotliCompress,
   type Gzip,
 } from 'node:zlib'
-import { negotiate } from '@fastify/accept-negotiator'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { weighed } from './output.ts'
 
 /** Bytes below which packing saves less than it costs. */
 const least = 1024
 const takesPacking = /^(application\/(x-ndjson|json)|text\/(plain|html|javascript))\b/
 
-// By bench/encoding: higher levels cost a multiple for a few percent.
-const gzipOptions = { level: 4 }
-const brotliOptions = { params: { [constants.BROTLI_PARAM_QUALITY]: 3 } }
+// Lowest levels, by bench/encoding.ts: higher ones cost a multiple for some percent.
+const gzipOptions = { level: 1 }
+const brotliOptions = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }
 
 export type Coding = 'br' | 'gzip'
 
-/** The coding that a request takes best. */
+/** The coding that a request takes best; of equals brotli, which is smaller, and costs less at its level. */
 export const codingOf = ({ headers }: FastifyRequest): Coding | undefined => {
-  const header = headers['accept-encoding']
-  if (!header) return undefined
-  // Where both are as welcome: brotli is smaller, and costs no more at its level.
-  const best = negotiate(String(header).toLowerCase(), ['br', 'gzip', 'identity'])
-  return best === 'br' || best === 'gzip' ? best : undefined
+  const given = new Map(weighed(String(headers['accept-encoding'] ?? '')).map(({ name, weight }) => [name, weight]))
+  const others = given.get('*') ?? 0
+  const weight = (name: string, other = others): number => given.get(name) ?? other
+  // What is not named may always come as it is.
+  const plain = weight('identity', 0)
+  const best = weight('br') >= weight('gzip') ? 'br' : 'gzip'
+  return weight(best) > 0 && weight(best) >= plain ? best : undefined
 }
 
 /** Notes that an answer depends on what the client takes. */
