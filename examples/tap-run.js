@@ -1,4 +1,5 @@
 // A test run of a mission from TAP: its log grows while the tests run, its results stand at the end.
+// (deck report --tap does the same, and more: docs/cli.md. This is how it works.)
 //   npx tap --reporter=tap | DECK_TOKEN=… MISSION=47 node examples/tap-run.js        (a token of a citizen, or of an admin)
 import { connect } from 'mission-deck/client'
 import { Parser } from 'tap-parser'
@@ -15,8 +16,9 @@ const note = (parser) => {
     subtests.add(child.name)
     note(child)
   })
-  parser.on('assert', ({ name, fullname, ok, time }) => {
-    if (!subtests.has(name)) results.push({ name: fullname || name, ok, ms: time })
+  parser.on('assert', ({ name, fullname, ok, skip, todo, time }) => {
+    const status = skip || todo ? 'skipped' : ok ? 'passed' : 'failed'
+    if (!subtests.has(name)) results.push({ name: fullname || name, status, duration_ms: time ?? undefined })
   })
 }
 const parser = new Parser()
@@ -30,9 +32,14 @@ for await (const chunk of process.stdin.setEncoding('utf8')) {
   await log.append(chunk)
 }
 parser.end()
-const passed = results.filter(({ ok }) => ok).length
+const count = (status) => results.filter((result) => result.status === status).length
 const status = parser.results?.ok ? 'passed' : 'failed'
-const summary = { total: results.length, passed, failed: results.length - passed }
+const summary = {
+  total: results.length,
+  passed: count('passed'),
+  failed: count('failed'),
+  skipped: count('skipped'),
+}
 await tests.update(run.id, { status, summary, results })
 deck.close()
 process.exitCode = status === 'passed' ? 0 : 1

@@ -14,12 +14,14 @@ import { chatRoutes } from './http/chat.ts'
 import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
 import { dodRoutes } from './http/dod.ts'
+import { installEncoding } from './http/encoding.ts'
 import { installErrors } from './http/errors.ts'
 import { makeFollowing } from './http/follow.ts'
 import { healthRoutes } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
+import { logRoutes } from './http/logs.ts'
 import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
@@ -43,6 +45,7 @@ import { makeEpochs } from './log/epoch.ts'
 import { makeHistory } from './log/history.ts'
 import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
+import { makeLogs } from './log/logs.ts'
 import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
 import { prepareDatabase } from './log/prepare.ts'
@@ -227,6 +230,7 @@ export const buildApp = async (
   http.setValidatorCompiler(validatorCompiler)
   http.setSerializerCompiler(() => (data) => JSON.stringify(data))
   installErrors(http, explain, httpErrors)
+  installEncoding(http)
   takeJson(http)
   await installBrowserRules(http, config.allowedOrigins)
   await installDocs(http, version)
@@ -269,6 +273,7 @@ export const buildApp = async (
     chatRoutes(api, { changes, missions, history, search, streams, following, writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
+    logRoutes(api, { runs, logs: makeLogs(database.main) })
     done()
   })
   healthRoutes(http, {

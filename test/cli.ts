@@ -15,8 +15,13 @@ t.teardown(() => rm(folder, { recursive: true, force: true }))
 export type Ended = { code: number | null; out: string; err: string }
 export type Started = { child: ChildProcess; out(): string; err(): string; ended: Promise<Ended> }
 
-/** Starts deck; killed at the end of the test. */
-export const start = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input: string | Buffer = ''): Started => {
+/** Starts deck; killed at the end of the test. `input` null: the test writes it. */
+export const start = (
+  t: Test,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+  input: string | Buffer | null = '',
+): Started => {
   const child = spawn(process.execPath, [join(root, 'dist/cli/index.js'), ...args], {
     cwd: folder,
     env: { PATH: process.env['PATH'], ...env },
@@ -26,7 +31,7 @@ export const start = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, inpu
   child.stdout.on('data', (data: Buffer) => (out += data.toString()))
   child.stderr.on('data', (data: Buffer) => (err += data.toString()))
   child.stdin.on('error', () => {})
-  child.stdin.end(input)
+  if (input !== null) child.stdin.end(input)
   const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })))
   t.teardown(async () => {
     child.kill('SIGKILL')

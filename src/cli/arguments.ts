@@ -1,6 +1,6 @@
 // What arguments may be, told before anything is done.
 import { InvalidArgumentError } from 'commander'
-import { parseCitizen, parseMission } from '../protocol/topics.ts'
+import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
 
 /** A whole number from 1 on. */
 export const count = (text: string): number => {
@@ -26,3 +26,4 @@ const checked =
 
 export const mission = checked(parseMission)
 export const citizen = checked(parseCitizen)
+export const run = checked((text) => parseId(text, 'a test run'))

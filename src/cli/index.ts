@@ -10,6 +10,7 @@ import { chatCommands } from './chat.ts'
 import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
 import { toFault, Usage } from './io.ts'
+import { reportCommand } from './report.ts'
 import { serverCommands } from './server.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
@@ -34,6 +35,7 @@ serverCommands(program)
 accessCommands(program)
 chatCommands(program)
 inboxCommand(program)
+reportCommand(program)
 doctorCommand(program)
 
 const fail = (code: string, text: string, hint = ''): void => {

@@ -3,6 +3,7 @@
 // the server of this folder.
 import { readFile } from 'node:fs/promises'
 import { Option, type Command } from 'commander'
+import type { Role } from '../access/actor.ts'
 import type { Deck } from '../client/index.ts'
 import { deny } from '../protocol/errors.ts'
 import { makeIo, Usage, withJson, type Io } from './io.ts'
@@ -10,14 +11,17 @@ import { ownSecret } from './secret.ts'
 
 export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; as?: string }
 
+/** As whom, where nobody says so. */
+type Actor = { sub: string; role: Role }
+
 const somebody = 'person1@scopelock.ai'
 const home = 'http://127.0.0.1:3000'
 
-export const withServer = (command: Command): Command =>
+export const withServer = (command: Command, self = somebody): Command =>
   withJson(command)
     .addOption(new Option('--url <url>', 'the server').env('DECK_URL').default(home))
     .option('--token-file <file>', 'a file that holds the token; else DECK_TOKEN has it')
-    .option('--as <sub>', `as whom, with a server of this folder and no token (default: "${somebody}")`)
+    .option('--as <sub>', `as whom, with a server of this folder and no token (default: "${self}")`)
 
 const toUrl = (text: string): URL => {
   if (!URL.canParse(text)) throw new Usage('--url has to be an address such as https://deck.example')
@@ -30,25 +34,26 @@ const toUrl = (text: string): URL => {
 const isLoopback = ({ hostname }: URL): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
 
 /** Signs as the server of this folder would: minutes only, and asked again when it ends. */
-const ownToken = async (url: URL, sub: string): Promise<(() => Promise<string>) | undefined> => {
+const ownToken = async (url: URL, actor: Actor): Promise<(() => Promise<string>) | undefined> => {
   if (!isLoopback(url)) return undefined
   const secret = await ownSecret()
   if (!secret) return undefined
   const { makeTokens } = await import('../access/tokens.ts')
   const tokens = makeTokens({ secret })
-  return () => tokens.sign({ sub, role: 'user' }, 300)
+  return () => tokens.sign(actor, 300)
 }
 
 const tokenOf = async (
   io: Io,
   url: URL,
   { tokenFile, as }: RemoteOptions,
+  self: Actor,
 ): Promise<string | (() => Promise<string>)> => {
   const given = tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : process.env['DECK_TOKEN']?.trim()
   if (given && as !== undefined) throw new Usage('--as is for a server of this folder; here a token says who it is')
   if (given) return given
-  const sub = as ?? somebody
-  const own = await ownToken(url, sub)
+  const sub = as ?? self.sub
+  const own = await ownToken(url, { ...self, sub })
   if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (deck token makes one)')
   io.note(`as ${sub}, by the secret of this folder's server`)
   return own
@@ -68,10 +73,14 @@ const interruptible = (): { signal: AbortSignal; forget: () => void } => {
 export type Work = (parts: { deck: Deck; io: Io; signal: AbortSignal }) => Promise<void>
 
 /** Connects, works, and closes. A server that is not there at first is a failure; one that goes away later is waited for. */
-export const withDeck = async (options: RemoteOptions, work: Work): Promise<void> => {
+export const withDeck = async (
+  options: RemoteOptions,
+  work: Work,
+  self: Actor = { sub: somebody, role: 'user' },
+): Promise<void> => {
   const io = makeIo(options)
   const url = toUrl(options.url)
-  const token = await tokenOf(io, url, options)
+  const token = await tokenOf(io, url, options, self)
   if (url.protocol === 'http:' && !isLoopback(url)) io.note('the token goes to another machine without TLS')
   const { connect } = await import('../client/index.ts')
   const deck = connect({ url: url.href.replace(/\/$/, ''), token })

@@ -5,8 +5,9 @@ import type { Topic } from './feed.ts'
 import type { Http } from './http.ts'
 import type { Link } from './link.ts'
 import type { Outbox, SendOptions } from './outbox.ts'
+import { eventsOf, messagesOf, type EventsOptions, type PastOptions } from './past.ts'
 import type { Writer, Writers } from './writer.ts'
-export type { CodeBlock }
+export type { CodeBlock, EventsOptions, PastOptions }
 
 export type HistoryOptions = {
   after?: number
@@ -14,6 +15,7 @@ export type HistoryOptions = {
   limit?: number
   language?: string
   q?: string
+  sender?: Message['sender']
   since?: string
   until?: string
   signal?: AbortSignal
@@ -25,6 +27,10 @@ export type Chat = Topic<ChatEvent, ChatSignal> & {
   send(text: string, options?: SendOptions): Promise<Message>
   /** A page of messages, in ascending seq. */
   history(options?: HistoryOptions): Promise<History>
+  /** Every message up to now, one after the other. */
+  messages(options?: PastOptions): AsyncGenerator<Message, void, undefined>
+  /** What `follow` gives, over HTTP: where no WebSocket can be had. Without `after` from the newest 50 messages on. */
+  events(options?: EventsOptions): AsyncGenerator<ChatEvent, void, undefined>
   /** Tells that one types, or no longer does; nobody is told without a connection. */
   typing(on: boolean): void
   /** How far one has read; -> where that stands now: the greatest counts. */
@@ -49,6 +55,8 @@ export const makeChat = (
     ...topic,
     send: (text, options) => outbox(path, text, options),
     history: (options = {}) => http('GET', path, { query: options, signal: options.signal }),
+    messages: (options = {}) => messagesOf(http, path, options),
+    events: (options = {}) => eventsOf(http, path, options),
     typing: (on) => void link.ask({ type: 'typing', topic: path, on }).catch(() => {}),
     read: async (seq, { signal } = {}) => (await insist<{ seq: number }>({ type: 'read', seq }, signal)).seq,
     stream: (key) => writers.write(path, key),

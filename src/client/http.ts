@@ -18,45 +18,60 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 const patience = 60_000
 const tries = 5
 
+/** The error of an answer; a proxy between here and there does not speak as the server does. */
+const refusalOf = async (response: Response): Promise<DeckError> => {
+  const retry = Number(response.headers.get('retry-after')) || undefined
+  const text = await response.text()
+  let said: Record<string, unknown> = {}
+  try {
+    said = JSON.parse(text) as Record<string, unknown>
+  } catch {}
+  if (typeof said['code'] !== 'string')
+    said = { code: response.status < 500 ? 'bad_request' : 'unavailable', detail: `status ${response.status}` }
+  return fromServer({ retry_after: retry, ...said })
+}
+
 export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
-  const once = async (method: string, path: string, { query = {}, body, signal }: Request, renew: boolean) => {
+  /** Asks; rejects with what the server refuses, or with whatever fetch has to say. */
+  const ask = async (
+    method: string,
+    path: string,
+    { query = {}, body, headers, signal }: Request & { headers?: Record<string, string> },
+    bearer: string,
+  ): Promise<Response> => {
     const given = Object.entries(query).filter(([name, value]) => value !== undefined && name !== 'signal')
     const search = new URLSearchParams(given.map(([name, value]): [string, string] => [name, String(value)])).toString()
     const raw = typeof body === 'string'
-    const bearer = await link.bearer(renew)
-    const signals = [signal, link.ended, AbortSignal.timeout(patience)].filter((given) => given !== undefined)
-    let response: Response
-    let text: string
-    try {
-      response = await fetch(`${url}/api/${path}${search && '?'}${search}`, {
-        method,
-        headers: {
-          authorization: `Bearer ${bearer}`,
-          ...(body === undefined ? {} : { 'content-type': raw ? 'text/plain' : 'application/json' }),
-        },
-        ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
-        signal: AbortSignal.any(signals),
-      })
-      text = await response.text()
-    } catch {
-      // Why is not told: by the runtime's word alone nobody could decide.
-      signal?.throwIfAborted()
-      link.ended.throwIfAborted()
-      throw new DeckError('unavailable', 'the server can not be reached')
-    }
-    if (response.ok) return { text, type: response.headers.get('content-type') ?? '' }
-    const retry = Number(response.headers.get('retry-after')) || undefined
-    let said: Record<string, unknown> = {}
-    try {
-      said = JSON.parse(text) as Record<string, unknown>
-    } catch {}
-    // Not ours: a proxy between here and there.
-    if (typeof said['code'] !== 'string')
-      said = { code: response.status < 500 ? 'bad_request' : 'unavailable', detail: `status ${response.status}` }
-    throw fromServer({ retry_after: retry, ...said })
+    const response = await fetch(`${url}/api/${path}${search && '?'}${search}`, {
+      method,
+      headers: {
+        ...headers,
+        authorization: `Bearer ${bearer}`,
+        ...(body === undefined ? {} : { 'content-type': raw ? 'text/plain' : 'application/json' }),
+      },
+      ...(body === undefined ? {} : { body: raw ? body : JSON.stringify(body) }),
+      ...(signal ? { signal } : {}),
+    })
+    if (!response.ok) throw await refusalOf(response)
+    return response
   }
 
-  return async <T>(method: string, path: string, request: Request = {}): Promise<T> => {
+  const once = async (method: string, path: string, { signal, ...request }: Request, renew: boolean) => {
+    const bearer = await link.bearer(renew)
+    const signals = [signal, link.ended, AbortSignal.timeout(patience)].filter((given) => given !== undefined)
+    try {
+      const response = await ask(method, path, { ...request, signal: AbortSignal.any(signals) }, bearer)
+      return { text: await response.text(), type: response.headers.get('content-type') ?? '' }
+    } catch (error) {
+      signal?.throwIfAborted()
+      link.ended.throwIfAborted()
+      if (error instanceof DeckError) throw error
+      // Why is not told: by the runtime's word alone nobody could decide.
+      throw new DeckError('unavailable', 'the server can not be reached')
+    }
+  }
+
+  const http = async <T>(method: string, path: string, request: Request = {}): Promise<T> => {
     const again = request.again ?? ['GET', 'PATCH'].includes(method)
     let renew = false
     for (let n = 0; ; n++) {
@@ -72,6 +87,18 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
       }
     }
   }
+
+  return Object.assign(http, {
+    /** One answer, whose body is read as it comes; what is not the server's word is rejected as fetch does. */
+    open: async (
+      path: string,
+      {
+        renew,
+        ...request
+      }: { query?: object | undefined; headers: Record<string, string>; signal: AbortSignal; renew?: boolean },
+    ): Promise<Response> => ask('GET', path, request, await link.bearer(renew)),
+    ended: link.ended,
+  })
 }
 export type Http = ReturnType<typeof makeHttp>
 

@@ -19,7 +19,7 @@ import { makeWriters } from './writer.ts'
 export { DeckError }
 export type { DeckErrorCode, DeckErrorExtra } from './errors.ts'
 export type * from './events.ts'
-export type { Chat, History, HistoryOptions } from './chat.ts'
+export type { Chat, EventsOptions, History, HistoryOptions, PastOptions } from './chat.ts'
 export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Token, Welcome } from './link.ts'

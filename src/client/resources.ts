@@ -75,10 +75,11 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
     create: (body: NewTestRun = {}, { signal }: Options = {}) => http<TestRun>('POST', path, { body, signal }),
     update: (id: string, body: TestRunPatch, { signal }: Options = {}) =>
       http<TestRun>('PATCH', run(id), { body, signal }),
-    /** A run's log: read whole, added to, followed. */
+    /** A run's log: read whole or its last lines (`tail`), added to, followed. */
     logs: (id: string) => ({
       ...topicOf<LogEvent>(`${run(id)}/logs`),
-      read: ({ signal }: Options = {}) => http<string>('GET', `${run(id)}/logs`, { signal }),
+      read: ({ tail, signal }: Options & { tail?: number } = {}) =>
+        http<string>('GET', `${run(id)}/logs`, { query: { tail }, signal }),
       append: (text: string, { signal }: Options = {}) =>
         http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
     }),

@@ -15,8 +15,16 @@ export const installBrowserRules = async (app: FastifyInstance, origins: Readonl
   await app.register(cors, {
     origin: (origin, answer) => answer(null, origin !== undefined && allowed(origin)),
     methods: ['GET', 'POST', 'PATCH', 'DELETE'],
-    allowedHeaders: ['authorization', 'content-type', 'idempotency-key', 'last-event-id'],
-    exposedHeaders: ['etag', 'retry-after', 'deck-last-seq', 'deck-epoch'],
+    allowedHeaders: [
+      'authorization',
+      'content-type',
+      'idempotency-key',
+      'last-event-id',
+      'if-none-match',
+      'if-range',
+      'range',
+    ],
+    exposedHeaders: ['etag', 'retry-after', 'deck-last-seq', 'deck-epoch', 'accept-ranges', 'content-range'],
     // Ten minutes between two preflights of a page.
     maxAge: 600,
   })

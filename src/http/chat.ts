@@ -1,5 +1,5 @@
 // Chats: a mission's channels, history, posting, clearing.
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
@@ -13,6 +13,7 @@ import { eventStream } from '../protocol/event-stream.ts'
 import { filterFields, isFiltered } from '../protocol/filters.ts'
 import { Message, NewMessage, type MissionRights } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
+import { tagOf } from './encoding.ts'
 import type { Following } from './follow.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
@@ -64,6 +65,7 @@ const Histories = {
     [eventStream]: { schema: Events },
   },
 }
+type Page = Static<typeof History>
 const Channels = Type.Object({
   channels: Type.Array(
     Type.Object({
@@ -75,6 +77,22 @@ const Channels = Type.Object({
     }),
   ),
 })
+
+/**
+ * Sends a page of history. One that nothing can be added to any more is named by what it holds, but for `last_seq`: it stays the
+ * same while its chat goes on. What clearing, SQL or a filter take from it makes it another one.
+ */
+const page = (
+  reply: FastifyReply,
+  { after, before }: { after?: number; before?: number },
+  found: Page,
+): FastifyReply => {
+  const { last_seq, has_more, epoch } = found
+  const messages = JSON.stringify(found.messages)
+  const closed = before === undefined ? after !== undefined && has_more : before <= last_seq + 1
+  if (closed) reply.header('etag', tagOf(messages, String(has_more), epoch))
+  return json(reply, `{"messages":${messages},${JSON.stringify({ last_seq, has_more, epoch }).slice(1)}`)
+}
 
 export const chatRoutes = (
   app: FastifyInstance,
@@ -143,12 +161,15 @@ export const chatRoutes = (
       const query = { limit: limit ?? 50, ...bounds }
       const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)
       if (isFiltered(bounds)) {
-        const found = await search.page(ref, citizen, query, { allow: may, gone: () => reply.raw.destroyed })
-        return json(reply, JSON.stringify(found))
+        return page(
+          reply,
+          query,
+          await search.page(ref, citizen, query, { allow: may, gone: () => reply.raw.destroyed }),
+        )
       }
-      const { mission, ...page } = await history.page(ref, citizen, query)
+      const { mission, ...found } = await history.page(ref, citizen, query)
       may(mission)
-      return json(reply, JSON.stringify(page))
+      return page(reply, query, found)
     },
   )
 

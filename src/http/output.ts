@@ -11,15 +11,20 @@ export const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 500, defa
 /** One JSON object a line. */
 export const lines = 'application/x-ndjson'
 
+/** What a header such as Accept lists, each with its weight. */
+export const weighed = (header: string): { name: string; weight: number }[] =>
+  header.split(',').map((range) => {
+    const [name = '', ...params] = range.split(';').map((part) => part.trim().toLowerCase())
+    return { name, weight: Number(params.find((param) => param.startsWith('q='))?.slice(2) ?? 1) }
+  })
+
 /** Which of our forms a request prefers, the first of equals; any form is JSON, and so is none that we have. */
 export const preferred = ({ headers: { accept = '' } }: FastifyRequest, ...forms: string[]): string => {
   const json = 'application/json'
   let best = { form: json, quality: 0 }
-  for (const range of accept.toLowerCase().split(',')) {
-    const [type = '', ...params] = range.split(';').map((part) => part.trim())
-    const form = forms.includes(type) ? type : [json, 'application/*', '*/*'].includes(type) ? json : undefined
-    const quality = Number(params.find((param) => param.startsWith('q='))?.slice(2) ?? 1)
-    if (form && quality > best.quality) best = { form, quality }
+  for (const { name, weight } of weighed(accept)) {
+    const form = forms.includes(name) ? name : [json, 'application/*', '*/*'].includes(name) ? json : undefined
+    if (form && weight > best.quality) best = { form, quality: weight }
   }
   return best.form
 }

@@ -10,6 +10,7 @@ import type { Replay, ReplayPage, ReplayQuery } from '../log/replay.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { actorOf } from './identity.ts'
+import { codingOf, flushOf, packer, varies, type Coding } from './encoding.ts'
 import { lines } from './output.ts'
 
 // A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
@@ -19,22 +20,56 @@ const mostOfOne = 16
 /** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
 const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
 
-/** Hands a text to the connection and waits until it has left this process; fails if it doesn't within `patience` ms. */
-const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
+/** Gives a text on, by `give`, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+const write = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
   new Promise((resolve, reject) => {
+    let given = false
     const done = (error?: Error) => (): void => {
       clearTimeout(timer)
-      raw.off('drain', drained).off('close', closed)
+      raw.off('drain', look).off('close', closed)
       if (error) reject(error)
       else resolve()
     }
-    const drained = done()
+    const look = (): void => {
+      if (given && !raw.writableNeedDrain) done()()
+    }
     const closed = done(new Error('the reader went away'))
     const timer = setTimeout(done(new Error('the reader has stalled')), patience)
-    raw.on('drain', drained).on('close', closed)
-    if (raw.destroyed) closed()
-    else if (text === '' || raw.write(text)) drained()
+    raw.on('drain', look).on('close', closed)
+    if (raw.destroyed) return closed()
+    give(() => {
+      given = true
+      look()
+    })
   })
+
+/** How a page goes out, and the end. */
+type Way = { give(text: string, given: () => void): void; end(): void }
+
+const asItIs = (raw: ServerResponse): Way => ({
+  give(text, given) {
+    if (text !== '') raw.write(text)
+    given()
+  },
+  end: () => void raw.end(),
+})
+
+/** Each page can be read to its end once it has come: what the packer holds back is flushed. */
+const packed = (raw: ServerResponse, coding: Coding): Way => {
+  const stream = packer(coding)
+  // A packer that fails leaves half an answer.
+  stream.on('error', () => reset(raw))
+  raw.once('close', () => stream.destroy())
+  stream.pipe(raw)
+  return {
+    give(text, given) {
+      if (text === '') return given()
+      stream.write(text)
+      stream.flush(flushOf(coding), given)
+    },
+    end: () => void stream.end(),
+  }
+}
 
 const toLines = ({ messages }: ReplayPage): string => messages.map((message) => `${JSON.stringify(message)}\n`).join('')
 
@@ -50,15 +85,22 @@ export const makeStreams = (
     done()
   })
 
-  const stream = async (raw: ServerResponse, first: ReplayPage, check: (page: ReplayPage) => void): Promise<void> => {
-    await write(raw, toLines(first), patience)
+  const stream = async (
+    raw: ServerResponse,
+    coding: Coding | undefined,
+    first: ReplayPage,
+    check: (page: ReplayPage) => void,
+  ): Promise<void> => {
+    const { give, end } = coding === undefined ? asItIs(raw) : packed(raw, coding)
+    const send = (page: ReplayPage): Promise<void> => write(raw, patience, (given) => give(toLines(page), given))
+    await send(first)
     for (let { next } = first; next;) {
       const page = await next()
       check(page)
-      await write(raw, toLines(page), patience)
+      await send(page)
       next = page.next
     }
-    raw.end()
+    end()
   }
 
   return async (
@@ -76,16 +118,19 @@ export const makeStreams = (
     try {
       const first = await replay.from(ref, citizen, bounds)
       allow(actor, 'read', first.mission)
+      const coding = codingOf(request)
+      varies(reply)
       reply.hijack()
       raw.writeHead(200, {
         ...(reply.getHeaders() as NodeJS.Dict<string>),
+        ...(coding === undefined ? {} : { 'content-encoding': coding }),
         'content-type': `${lines}; charset=utf-8`,
         'deck-last-seq': first.head,
         'deck-epoch': first.epoch,
       })
       if (request.method === 'HEAD') raw.end()
       else
-        await stream(raw, first, ({ mission }) => {
+        await stream(raw, coding, first, ({ mission }) => {
           allow(actor, 'read', mission)
           if (!holds(actor)) throw deny('unauthorized')
         })

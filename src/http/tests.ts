@@ -1,5 +1,4 @@
-// Test runs and their logs. A run's log is a topic of its own: chunks are appended, reading gives the whole text.
-import { Readable } from 'node:stream'
+// Test runs; their logs are a file of their own.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { allow } from '../access/policy.ts'
@@ -8,7 +7,7 @@ import { deny } from '../protocol/errors.ts'
 import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
-import { named, takeText } from './input.ts'
+import { named } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({
@@ -16,8 +15,6 @@ const List = Type.Object({
   cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
 })
 const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
-
-const Log = { description: 'the whole text', content: { 'text/plain': { schema: Type.String() } } }
 
 const toCursor = ({ at, id }: { at: string; id: string }): string => Buffer.from(`${at} ${id}`).toString('base64url')
 const fromCursor = (cursor: string): { at: string; id: string } => {
@@ -95,43 +92,4 @@ export const testRoutes = (app: FastifyInstance, log: Runs): void => {
       return json(reply, await log.changeRun(mission, (m) => allow(actor, 'run.write', m), run, request.body))
     },
   )
-
-  app.get(
-    `${one}/logs`,
-    { schema: describe('tests', "A run's log", ['mission', 'run'], { 200: Log }) },
-    async (request, reply) => {
-      const { mission: ref, run } = named(request)
-      const { mission, json: row } = await log.run(ref, run)
-      allow(actorOf(request), 'read', mission)
-      if (row === null) throw deny('not_found', 'no such test run')
-      // As fast as the reader takes it; a failure on the way resets the connection.
-      return reply.type('text/plain; charset=utf-8').send(Readable.from(log.logText(mission.id, run)))
-    },
-  )
-
-  app.register((logs, _options, done) => {
-    takeText(logs)
-    logs.post<{ Body: string }>(
-      `${one}/logs`,
-      {
-        schema: {
-          ...describe(
-            'tests',
-            "Append to a run's log (citizen, admin)",
-            ['mission', 'run'],
-            { 200: Type.Object({ seq: Type.Integer() }) },
-            { body: Type.String() },
-          ),
-          consumes: ['text/plain'],
-        },
-      },
-      async (request, reply) => {
-        const actor = actorOf(request)
-        const { mission, run } = named(request)
-        const seq = await log.appendLog(mission, (m) => allow(actor, 'run.write', m), run, request.body)
-        return json(reply, JSON.stringify({ seq }))
-      },
-    )
-    done()
-  })
 }

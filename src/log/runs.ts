@@ -1,4 +1,4 @@
-// Test runs and their logs: what the API reads and changes of them, and their house-keeping.
+// Test runs: what the API reads and changes of them, what it adds to their logs (log/logs reads those), and their house-keeping.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { NewTestRun, TestRunPatch } from '../protocol/rows.ts'
@@ -113,29 +113,6 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transact
         await client.query('commit')
         return rows[0]?.seq ?? 0
       }),
-
-    /** The text of a run's log as of the first read, a few chunks at a time; throws if some of it is deleted meanwhile. */
-    async *logText(mission: string, run: string): AsyncGenerator<string> {
-      const topic = `missions/${mission}/tests/${run}/logs`
-      const bounds = await pool.query<{ first: number; last: number }>({
-        name: 'log-bounds',
-        text: `select coalesce(max(seq) filter (where event = 'log.replaced'), min(seq), 1) as first, coalesce(max(seq), 0) as last
-               from deck.events where topic = $1`,
-        values: [topic],
-      })
-      const { first = 1, last = 0 } = bounds.rows[0] ?? {}
-      for (let next = first; next <= last;) {
-        const { rows } = await pool.query<{ seq: number; chunk: string }>({
-          name: 'log-chunks',
-          text: `select seq, data ->> 'chunk' as chunk from deck.events
-                 where topic = $1 and seq >= $2 and seq <= $3 order by seq limit 4`,
-          values: [topic, next, last],
-        })
-        if (rows[0]?.seq !== next) throw new Error('the log went while it was read')
-        for (const { chunk } of rows) yield chunk
-        next += rows.length
-      }
-    },
 
     /** House-keeping that every instance does now and then. */
     tidy: async (): Promise<void> => void (await pool.query('select deck.tidy()')),

@@ -41,20 +41,21 @@ export const violations = async (client: pg.Client): Promise<Finding> => {
   )
 }
 
-/** Triggers that number, on the tables that everybody writes to. */
+/** Triggers that number, on the tables that everybody writes to, and that measure logs. */
 const needed: Record<string, string[]> = {
   missions: ['give_number', 'refuse_seq', 'refuse_seq_change', 'note_updated', 'note_deleted'],
   dod_items: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_updated', 'note_deleted'],
   chat_messages: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_deleted'],
   test_runs: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_updated', 'note_logs', 'note_logs_inserted'],
   pending: ['number'],
+  events: ['size_logs'],
 }
 
 export const triggers = async (client: pg.Client): Promise<Finding[]> => {
   const { rows } = await client.query<{ tab: string; name: string; on: boolean }>(
     `select c.relname as tab, t.tgname as name, t.tgenabled in ('O', 'A') as on
      from pg_trigger t join pg_class c on c.oid = t.tgrelid
-     where not t.tgisinternal and (c.oid = 'deck.pending'::regclass or c.oid in ('public.missions'::regclass,
+     where not t.tgisinternal and (c.oid in ('deck.pending'::regclass, 'deck.events'::regclass) or c.oid in ('public.missions'::regclass,
        'public.dod_items'::regclass, 'public.chat_messages'::regclass, 'public.test_runs'::regclass))`,
   )
   const off = rows.filter((row) => !row.on).map(({ tab, name }) => `${tab}.${name}`)

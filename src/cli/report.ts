@@ -1,0 +1,97 @@
+// deck report: a test run from the files that test runners write. JUnit's XML is read before anything is sent; TAP is sent as it comes, so
+// that its log is followed live. A run gets its results last, once its log is there.
+import { createReadStream } from 'node:fs'
+import type { Command } from 'commander'
+import type { TestRun, TestRunPatch } from '../protocol/rows.ts'
+import { mission, run } from './arguments.ts'
+import { plain, Usage } from './io.ts'
+import { withDeck, withServer, type RemoteOptions } from './remote.ts'
+import type { Report } from './report/results.ts'
+
+type Options = RemoteOptions & { junit?: string[]; tap?: string | true; run?: string; fail?: boolean }
+
+/** A file's bytes, or those of stdin for -. */
+const bytesOf = async function* (file: string): AsyncGenerator<Uint8Array> {
+  yield* (file === '-' ? process.stdin : createReadStream(file)) as AsyncIterable<Uint8Array>
+}
+
+const report = async (mission: string, options: Options): Promise<void> => {
+  const { junit, tap } = options
+  if ((junit === undefined) === (tap === undefined)) throw new Usage('one of --junit and --tap is needed')
+  const { fit, hasFailed, summaryOf } = await import('./report/results.ts')
+  const log: string[] = []
+  let given: Report | undefined
+  if (junit) {
+    const { makeJunit } = await import('./report/junit.ts')
+    const files = makeJunit((text) => void log.push(text))
+    for (const file of junit) await files.read(file === '-' ? 'what came by stdin' : file, bytesOf(file))
+    given = files.report()
+    // Whether they fit is known before anything is sent.
+    fit(given.results)
+  }
+  await withDeck(
+    options,
+    async ({ deck, io }) => {
+      const tests = deck.tests(mission)
+      const open = async (): Promise<string> => options.run ?? (await tests.create({ status: 'running' })).id
+      const id = junit && log.length === 0 ? options.run : await open()
+      if (id !== undefined) {
+        const { makeLog } = await import('./report/log.ts')
+        const logs = tests.logs(id)
+        const out = makeLog((text) => logs.append(text))
+        for (const text of log) await out.write(text)
+        if (tap !== undefined) {
+          const { makeTap } = await import('./report/tap.ts')
+          const parser = makeTap()
+          const decoder = new TextDecoder()
+          const take = async (text: string): Promise<void> => {
+            parser.write(text)
+            await out.write(text)
+          }
+          for await (const chunk of bytesOf(tap === true ? '-' : tap))
+            await take(decoder.decode(chunk, { stream: true }))
+          await take(decoder.decode())
+          given = parser.end()
+        }
+        await out.end()
+      }
+      if (!given) return
+      const summary = summaryOf(given)
+      const status = hasFailed(given) ? 'failed' : 'passed'
+      const end = (body: TestRunPatch): Promise<TestRun> =>
+        id === undefined ? tests.create(body) : tests.update(id, body)
+      let fitting: ReturnType<typeof fit>
+      try {
+        fitting = fit(given.results)
+      } catch (error) {
+        // What it can't hold it has without.
+        await end({ status, summary })
+        throw error
+      }
+      const { results, shortened } = fitting
+      const done = await end({ status, summary, results })
+      if (shortened) io.note('errors were shortened: a run holds 1 MiB of results')
+      const { passed, failed, skipped, duration_ms } = summary
+      io.tell(
+        `run ${done.id} ${status}: ${passed} passed, ${failed} failed, ${skipped} skipped in ` +
+          `${(duration_ms / 1000).toFixed(1)} s`,
+        done,
+      )
+      for (const one of io.json ? [] : results.filter(({ status }) => status === 'failed').slice(0, 20))
+        io.note(plain(`  ${one.name}`))
+      if (options.fail && status === 'failed') process.exitCode = 1
+    },
+    { sub: 'reporter', role: 'citizen' },
+  )
+}
+
+export const reportCommand = (program: Command): void => {
+  withServer(program.command('report'), 'reporter')
+    .description('posts a test run from the files of a test runner, with its log')
+    .argument('<mission>', 'its number or id', mission)
+    .option('--junit <file...>', "JUnit's XML, of one or more files; - is stdin")
+    .option('--tap [file]', 'TAP, from a file or from stdin, sent as it comes')
+    .option('--run <id>', 'the run that was asked for, instead of a new one', run)
+    .option('--fail', 'exit 1 if a test failed')
+    .action((mission: string, options: Options) => report(mission, options))
+}

@@ -1,0 +1,48 @@
+// A run's log as it is added to: one request at a time, and what comes meanwhile is the next, cut between characters. Who writes faster
+// than the server takes waits.
+import { clean } from './results.ts'
+
+/** UTF-16 code units of a piece: at most 768 KiB of UTF-8, of the 2 MiB that a request may have. */
+const piece = 256 * 1024
+const waiting = 16 * piece
+
+export const makeLog = (append: (text: string) => Promise<unknown>) => {
+  let text = ''
+  let sending: Promise<void> | undefined
+  let failed: { error: unknown } | undefined
+
+  const send = async (): Promise<void> => {
+    while (text !== '') {
+      let end = Math.min(piece, text.length)
+      // Not between the halves of a character.
+      if (end < text.length && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end--
+      const next = text.slice(0, end)
+      text = text.slice(end)
+      await append(clean(next))
+    }
+  }
+  const start = (): Promise<void> =>
+    (sending ??= send()
+      .catch((error: unknown) => {
+        text = ''
+        failed = { error }
+      })
+      .finally(() => (sending = undefined)))
+  const check = (): void => {
+    if (failed) throw failed.error
+  }
+  return {
+    /** Resolves when more may come. */
+    async write(more: string): Promise<void> {
+      check()
+      text += more
+      const sent = start()
+      if (text.length > waiting) await sent
+      check()
+    },
+    async end(): Promise<void> {
+      while (text !== '' || sending) await start()
+      check()
+    },
+  }
+}

@@ -1,0 +1,79 @@
+// Test results in the one form that runs have here, whatever wrote them: names that are the same in every run, so that runs can be
+// compared, and no more than a run may hold.
+import { deny } from '../../protocol/errors.ts'
+
+export type Result = {
+  /** the suite and the test, joined by " > "; the second of a name is "… (2)" */
+  name: string
+  status: 'passed' | 'failed' | 'skipped'
+  duration_ms?: number
+  error?: string
+  suite?: string
+  file?: string
+}
+export type Summary = { passed: number; failed: number; skipped: number; total: number; duration_ms: number }
+export type Report = { results: Result[]; duration_ms: number }
+export const hasFailed = ({ results }: Report): boolean => results.some(({ status }) => status === 'failed')
+
+/** Postgres's text has a space after each colon and comma; 1 MiB of it is what a run may have. */
+const mostBytes = 1024 * 1024
+/** UTF-16 code units that are kept of an error, at first; less, if all together are too large. */
+export const mostOfError = 16_384
+const shorter = [mostOfError, 4096, 1024, 256, 80, 0]
+
+/** What Postgres can't hold is shown as what it is not: U+FFFD. */
+export const clean = (text: string): string => text.replaceAll('\0', '\ufffd').toWellFormed()
+
+export const milliseconds = (value: number): number => Math.round(value * 1000) / 1000
+
+/** A test's name under its suite. */
+export const nameOf = (suite: string, test: string): string =>
+  suite === '' || suite === test ? test : test === '' ? suite : `${suite} > ${test}`
+
+/** Gives the second of a name a number: the first one keeps it whatever follows. */
+export const makeUnique = (): ((name: string) => string) => {
+  const seen = new Map<string, number>()
+  return (name) => {
+    for (;;) {
+      const count = (seen.get(name) ?? 0) + 1
+      seen.set(name, count)
+      if (count === 1) return name
+      const numbered = `${name} (${count})`
+      if (!seen.has(numbered)) {
+        seen.set(numbered, 1)
+        return numbered
+      }
+    }
+  }
+}
+
+export const summaryOf = ({ results, duration_ms }: Report): Summary => {
+  const count = (status: Result['status']): number => results.filter((result) => result.status === status).length
+  return {
+    passed: count('passed'),
+    failed: count('failed'),
+    skipped: count('skipped'),
+    total: results.length,
+    duration_ms: milliseconds(duration_ms),
+  }
+}
+
+const cut = (text: string, length: number): string =>
+  text.length <= length ? text : `${text.slice(0, length).toWellFormed()}… (${text.length - length} more)`
+
+const bytesOf = (results: Result[]): number =>
+  results.reduce((sum, one) => sum + Buffer.byteLength(JSON.stringify(one)) + 2 * Object.keys(one).length + 2, 2)
+
+/** The results as a run can hold them: errors are shortened until all fit; names are not. */
+export const fit = (results: Result[]): { results: Result[]; shortened: boolean } => {
+  for (const length of shorter) {
+    const fitting = results.map(({ error, ...result }) =>
+      error === undefined || length === 0 ? result : { ...result, error: cut(error, length) },
+    )
+    if (bytesOf(fitting) <= mostBytes) return { results: fitting, shortened: length !== mostOfError }
+  }
+  throw deny(
+    'too_large',
+    `the results of ${results.length} tests are over 1 MiB even without their errors: report them as several runs`,
+  )
+}

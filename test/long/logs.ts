@@ -1,0 +1,114 @@
+// A log of LOG_MB (200) megabytes in chunks of 1 KB, with figures: what the first and the last tenth of it cost, what the server and
+// its Postgres hold of memory meanwhile, and what reading costs (all, the last 100 lines, a range). By command:
+//   npx tap --timeout=900 --reporter=tap test/long/logs.ts
+// Half of it comes by HTTP, one request a chunk, from WRITERS (1) runs at a time; with LOG_SQL=1 it comes by deck.append_log in one session,
+// which is what the database alone does. Memory is read from /proc: Linux only.
+import { readFileSync } from 'node:fs'
+import { Agent, request } from 'node:http'
+import t from 'tap'
+import { freshDatabase } from '../database.ts'
+import { door, makeMission, rafael } from '../helper.ts'
+import { spawnServer } from '../process.ts'
+
+t.setTimeout(900_000)
+const megabytes = Number(process.env['LOG_MB'] ?? 200)
+const bySql = process.env['LOG_SQL'] === '1'
+const chunks = megabytes * 1000
+const line = (n: number): string => `\u001b[32m${String(n).padStart(9, '0')}\u001b[0m ${'x'.repeat(980)}\n`
+const size = Buffer.byteLength(line(1))
+
+const database = await freshDatabase(t)
+const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
+const { request: ask } = door(t, server.url)
+const mission = await makeMission(door(t, server.url))
+const run = (await ask('POST', `/api/missions/${mission.id}/tests`, rafael, {})).json['id'] as string
+const path = `/api/missions/${mission.id}/tests/${run}/logs`
+const pid = server.process.pid ?? 0
+/** MB of a process, now or at its most. */
+const memory = (pid: number, of: 'VmRSS' | 'VmHWM'): number =>
+  Number(new RegExp(`${of}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+
+const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+const append = (text: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const headers = { authorization: `Bearer ${rafael}`, 'content-type': 'text/plain' }
+    request(server.url + path, { method: 'POST', agent, headers }, (answer) => {
+      answer.resume()
+      answer.on('end', () => (answer.statusCode === 200 ? resolve() : reject(new Error(String(answer.statusCode)))))
+    })
+      .on('error', reject)
+      .end(text)
+  })
+/** -> bytes, MB/s, and the most that the server held. */
+const read = (
+  query: string,
+  headers: Record<string, string> = {},
+): Promise<{ bytes: number; ms: number; text: string }> =>
+  new Promise((resolve, reject) => {
+    const since = performance.now()
+    request(
+      server.url + path + query,
+      { agent, headers: { authorization: `Bearer ${rafael}`, ...headers } },
+      (answer) => {
+        let bytes = 0
+        let text = ''
+        answer.on('data', (data: Buffer) => {
+          bytes += data.length
+          if (bytes < 1e6) text += data.toString('latin1')
+        })
+        answer.on('end', () => resolve({ bytes, ms: performance.now() - since, text }))
+      },
+    )
+      .on('error', reject)
+      .end()
+  })
+
+void t.test('a large log', async (t) => {
+  const client = await database.connect()
+  await client.query(`set plan_cache_mode = force_generic_plan`)
+  const tenths: number[] = []
+  for (let tenth = 0; tenth < 10; tenth++) {
+    const since = performance.now()
+    for (let n = (tenth * chunks) / 10; n < ((tenth + 1) * chunks) / 10; n++)
+      if (bySql)
+        await client.query({
+          name: 'a',
+          text: 'select deck.append_log($1, $2, $3)',
+          values: [mission.id, run, line(n)],
+        })
+      else await append(line(n))
+    tenths.push(((performance.now() - since) / chunks) * 10)
+    t.comment(
+      `tenth ${tenth + 1}: ${tenths.at(-1)?.toFixed(2)} ms a chunk; the server holds ${memory(pid, 'VmRSS').toFixed(0)} MB, ` +
+        `at most ${memory(pid, 'VmHWM').toFixed(0)} MB`,
+    )
+  }
+  t.ok((tenths[9] ?? 0) < 2 * (tenths[0] ?? 0) + 1, 'the last tenth costs what the first did')
+  const before = memory(pid, 'VmRSS')
+  const all = await read('')
+  t.equal(all.bytes, chunks * size, 'all of it is there')
+  t.comment(
+    `read: ${(all.bytes / 1e6).toFixed(0)} MB in ${(all.ms / 1000).toFixed(1)} s; the server ${before.toFixed(0)} -> at most ${memory(pid, 'VmHWM').toFixed(0)} MB`,
+  )
+  for (const [what, query, headers, expected] of [
+    ['the last 100 lines', '?tail=100', {}, Array.from({ length: 100 }, (_, i) => line(chunks - 100 + i)).join('')],
+    [
+      '1,000 bytes in the middle',
+      '',
+      { range: `bytes=${size * (chunks / 2)}-${size * (chunks / 2) + size - 1}` },
+      line(chunks / 2),
+    ],
+  ] as const) {
+    await read(query, headers)
+    const part = await read(query, headers)
+    t.equal(part.text, expected, what)
+    t.comment(`${what}: ${part.ms.toFixed(1)} ms`)
+  }
+  const [row] = await database.query(
+    `select octet_length(logs) as folded, pg_size_pretty(pg_total_relation_size('deck.events')) as events,
+       pg_size_pretty(pg_total_relation_size('deck.log_sizes')) as sizes from test_runs where id = $1`,
+    [run],
+  )
+  t.comment(JSON.stringify(row))
+  agent.destroy()
+})

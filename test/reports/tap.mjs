@@ -1,0 +1,17 @@
+// A few tests for tap, of which some fail: what its reporter says of them is what test/report.test.ts reads.
+import t from 'tap'
+
+t.test('buttons', (t) => {
+  t.ok(true, 'they are there')
+  t.equal(['Yes'].length, 2, 'there are two')
+  t.test('removed', (t) => {
+    t.ok(true, 'one by one')
+    t.end()
+  })
+  t.end()
+})
+t.test('webhooks', { skip: 'no network' }, (t) => t.end())
+t.test('threads', { todo: true }, (t) => t.end())
+t.ok(true, 'a plain one')
+t.ok(true, 'a plain one')
+t.comment('\u001b[32mgreen\u001b[0m')
