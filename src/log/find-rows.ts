@@ -1,14 +1,14 @@
 // A search of a mission, its test runs and checklist: they are few, and read as they are. A run is found by one of its results (their
 // texts: names, statuses, errors) or by its status and summary, in the order of created_at; an item by its text, at its last change.
 import type pg from 'pg'
-import { toAt } from '../protocol/hits.ts'
+import { toAt, type Place } from '../protocol/hits.ts'
 import type { Collect, Query, Rights } from './find.ts'
 import { makeMatch } from './match.ts'
 import { missionByRef, toRights, type MissionColumns } from './store.ts'
 import type { Turn } from './turn.ts'
 
 /** Runs that a look takes, and bytes of them, but for one. */
-const runs = 50
+const runs = 200
 const runBytes = 1024 * 1024
 
 const strings = (value: unknown, into: string[]): string[] => {
@@ -45,7 +45,10 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
     mission: string,
     { words, since, until }: Query,
     below: { at: string; seq: number } | undefined,
+    worst: Place | undefined,
   ) => {
+    const from = worst && (since === null || worst.at > since) ? worst.at : since
+
     const { rows } = await main.query<
       MissionColumns & {
         epoch: string
@@ -74,20 +77,20 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
               select t.id, t.seq, t.created_at, t.status, coalesce(t.summary::text, '') as summary, coalesce(t.results::text, '') as results
               from test_runs t
               where t.mission_id = m.id and ($3::timestamp is null or (t.created_at, t.seq) < ($3, $4::bigint))
-                and ($5::timestamp is null or t.created_at >= $5) and ($6::timestamp is null or t.created_at < $6)
+                and t.created_at <= coalesce($3, 'infinity') and t.created_at >= coalesce($5::timestamp, '-infinity')
+                and t.created_at < coalesce($6::timestamp, 'infinity')
               order by t.created_at desc, t.seq desc limit ${runs} offset 0
             ) u
             -- Whether it may have such a text; whether it has is told by its JSON form.
             cross join lateral (
-              select ($7::text[] is null or lower(k.text collate "C") like all ($7))
-                and ($8::text[] is null or lower(k.text collate "C") like any ($8))
+              select ($7::text[] is null or k.text like all ($7)) and ($8::text[] is null or k.text like any ($8))
                 or position('\u212a' in k.text) > 0 or position('\u0130' in k.text) > 0 as fits
-              from (select u.status || ' ' || u.summary || u.results as text offset 0) k
+              from (select lower((u.status || ' ' || u.summary || u.results) collate "C") as text offset 0) k offset 0
             ) k
           ) v
         ) s on s.ahead is null or s.ahead < ${runBytes}
         order by s.created_at desc, s.seq desc`,
-      values: [mission, null, below?.at ?? null, below?.seq ?? null, since, until, words.each, words.any],
+      values: [mission, null, below?.at ?? null, below?.seq ?? null, from, until, words.each, words.any],
     })
     const found = rows.flatMap(({ id, summary, results, ...row }) =>
       id === null ? [] : [{ ...row, id, at: toAt(row.created_at), summary: summary || null, results: results || null }],
@@ -103,7 +106,7 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
       let below = from && { at: from.at, seq: Number.MAX_SAFE_INTEGER }
       for (let more = true; more;) {
         check()
-        const seen = await inTurn(() => someRuns(mission, query, below))
+        const seen = await inTurn(() => someRuns(mission, query, below, collect.worst))
         check(seen.rights)
         const texts = seen.found.flatMap((run) => (run.fits ? textsOfRun(run).map((text) => ({ ...text, run })) : []))
         const ranks = await match(

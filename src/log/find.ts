@@ -170,8 +170,9 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
     const fits = (place: Place): boolean => from === undefined || compare(from, place) < (byRank ? 1 : 0)
     const collect = makeCollect(byRank ? mostRanked : limit + 1, query, fits)
     if (wanted.dod) await findRows.items(mission, query, collect, check)
-    if (wanted.test) await findRows.runs(mission, query, collect, check)
     if (wanted.message || wanted.code) await findChats(mission, query, collect, check)
+    // Last: of runs only those that are newer than what was found by now.
+    if (wanted.test) await findRows.runs(mission, query, collect, check)
 
     const [top] = collect.items
     let found = collect.items

@@ -156,12 +156,12 @@ export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
           left join lateral (
             select s.* from (
               select u.*, (count(*) over ())::integer as found,
-                ${byRank ? 'ts_rank_cd(deck.words(u.message), $9::tsquery, 1)' : '0'} as rank,
+                ${byRank ? 'ts_rank_cd(u.words, $9::tsquery, 1)' : '0'} as rank,
                 sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
                   over (order by u.seq ${direction} rows between unbounded preceding and 1 preceding) as ahead
               from (
-                select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
-                from chat_messages
+                select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key${byRank ? ', words' : ''}
+                from chat_messages ${byRank ? 'cross join lateral (select deck.words(message) as words offset 0) w' : ''}
                 where mission_id = m.id and citizen = $3 and seq >= $4 and seq <= $5
                   and ($6::timestamp is null or created_at >= $6) and ($7::timestamp is null or created_at < $7)
                   and ($8::text is null or sender = $8)
@@ -169,7 +169,7 @@ export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
                   and (($11::text[] is null or lower(message collate "C") like all ($11))
                     and ($12::text[] is null or lower(message collate "C") like any ($12))
                     or position('\u212a' in message) > 0 or position('\u0130' in message) > 0)
-                  and ($9::text is null or deck.words(message) @@ $9::tsquery)
+                  and ($9::text is null or ${byRank ? 'words' : 'deck.words(message)'} @@ $9::tsquery)
                   -- Whether it may have such a block; whether it has is told by its JSON form.
                   and ($10::text is null or case
                     when code_blocks is null then message like '%\`\`\`%' or message like '%~~~%'

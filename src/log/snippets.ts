@@ -6,18 +6,22 @@ import type { Span } from '../protocol/snippet.ts'
 /** UTF-16 code units of texts that a statement takes, but for one text. */
 const most = 512 * 1024
 
-// Of 2,047 bytes of UTF-8 or more there is no word; the headline leaves it away, and what follows would be out of place.
-const long = /[\p{L}\p{M}\p{N}_+-]{500,}/gu
-const wordBytes = 2000
+// Of words and of gaps of 2,047 bytes of UTF-8 or more the headline leaves nothing, and what follows would be out of place: they
+// are taken for short words.
+const long = /[\p{L}\p{M}\p{N}_+-]{500,}|[^\p{L}\p{M}\p{N}_]{500,}/gu
+const longBytes = 2000
+const short = 'zqxj '
 /** As deck.words has it, of the same length; \x01 and \x02 are the marks. */
 const plain = (text: string): string =>
   text
     // eslint-disable-next-line no-control-regex -- they are what is looked for
     .replace(/[<>&./\\:@~?=%#\x01\x02]/g, ' ')
-    .replace(long, (word) => (Buffer.byteLength(word) > wordBytes ? ' '.repeat(word.length) : word))
+    .replace(long, (run) =>
+      Buffer.byteLength(run) > longBytes ? short.repeat(run.length / short.length + 1).slice(0, run.length) : run,
+    )
 
-/** The marks' places in the text without them; nothing if that is not the text. */
-const spansOf = (marked: string, text: string): Span[] => {
+/** The marks' places in the text without them; nothing if that is not the text, nor where it was made up. */
+const spansOf = (marked: string, text: string, original: string): Span[] => {
   const spans: Span[] = []
   let start = 0
   let marks = 0
@@ -26,7 +30,8 @@ const spansOf = (marked: string, text: string): Span[] => {
     if (code === 1) start = i - marks++
     else if (code === 2) spans.push([start, i - marks++ - start])
   }
-  return marked.length - marks === text.length ? spans : []
+  if (marked.length - marks !== text.length) return []
+  return spans.filter(([at, size]) => original.slice(at, at + size) === text.slice(at, at + size))
 }
 
 /** `main` is for reading; one statement at a time. */
@@ -49,7 +54,7 @@ export const makeSnippets =
                from unnest($1::text[]) with ordinality t (text, n) order by t.n`,
         values: [part, marked],
       })
-      spans.push(...rows.map(({ marked }, i) => spansOf(marked, part[i] ?? '')))
+      spans.push(...rows.map(({ marked }, i) => spansOf(marked, part[i] ?? '', texts[from + i] ?? '')))
       from += part.length
     }
     return spans
