@@ -1,20 +1,23 @@
-// What reading costs: a page of 50 messages in a table of 1,000 rows and in one of HISTORY_ROWS (10,000,000), and the replay
-// of a whole chat of HISTORY_REPLAY (500,000) messages by NDJSON. Its Postgres is its own, and removed afterwards.
+// What reading costs: a page of 50 messages in a table of 1,000 rows and in one of HISTORY_ROWS (10,000,000) as bench/generate.ts makes
+// them, and the replay of a whole chat of HISTORY_REPLAY (500,000) messages by NDJSON. Its Postgres is its own, in HISTORY_DIR or .data,
+// and removed afterwards.
 import { randomInt } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { Agent, get, type IncomingMessage } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { startEmbedded } from '../src/log/embedded.ts'
+import { generate } from './generate.ts'
 import { cpuOf, cpuOfFamily, memoryOf } from './system.ts'
 import { pidOfPostgres, startDeck, type Postgres, type Target } from './targets.ts'
 
 const rows = Number(process.env['HISTORY_ROWS'] ?? 10_000_000)
 const replayed = Number(process.env['HISTORY_REPLAY'] ?? 500_000)
 const requests = Number(process.env['HISTORY_REQUESTS'] ?? 1000)
-const perChat = 1000
-const citizens = ['rafael', 'sofia', 'emma', 'leo', 'ida', 'noah', 'mila', 'finn', 'lena', 'jonas']
 const few = 1000
+const missions = 200
+
+type Read = { path: string; messages: number }
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
 const timed = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -23,40 +26,19 @@ const timed = async (what: string, work: () => Promise<unknown>): Promise<void> 
   print(`   ${what}: ${((performance.now() - since) / 1000).toFixed(1)} s`)
 }
 
-/** Does its work without the table's indexes, and builds them again: twice as fast for millions of rows. */
-const withoutIndexes = async (admin: pg.Client, work: () => Promise<void>): Promise<void> => {
-  const { rows } = await admin.query<{ indexname: string; indexdef: string }>(
-    `select indexname, indexdef from pg_indexes where tablename = 'chat_messages' and indexname <> 'chat_messages_pkey'`,
-  )
-  await admin.query('alter table chat_messages drop constraint chat_messages_pkey')
-  for (const { indexname } of rows) await admin.query(`drop index ${indexname}`)
-  await work()
-  await admin.query(`set maintenance_work_mem = '512MB'`)
-  for (const { indexdef } of rows) await admin.query(indexdef)
-  await admin.query('alter table chat_messages add primary key (id)')
-  await admin.query('analyze chat_messages')
-}
-
-/** Messages 1 to `per` of every citizen's chat in some missions, in the order in which busy chats would have been written. */
-const fill = async (
-  admin: pg.Client,
-  missions: string[],
-  names: string[],
-  per: number,
-  bytes: number,
-): Promise<void> => {
+/** Messages 1 to `count` of a chat. */
+const fill = async (admin: pg.Client, mission: string, count: number, bytes: number): Promise<void> => {
   // Numbered as the database would have: replica is what lets a seq be given.
   await admin.query('set session_replication_role = replica')
   await admin.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, seq, at)
-     select m, c, 'user', 'alice', rpad('message ' || s || ' of many: ', $4, 'lorem ipsum dolor sit amet '), s, now() at time zone 'utc'
-     from generate_series(1, $3::integer) s, unnest($1::uuid[]) m, unnest($2::text[]) c`,
-    [missions, names, per, bytes],
+     select $1, 'rafael', 'user', 'alice', rpad('message ' || s || ' of many: ', $3, 'lorem ipsum dolor sit amet '), s, now() at time zone 'utc'
+     from generate_series(1, $2::integer) s`,
+    [mission, count, bytes],
   )
   await admin.query(
-    `insert into deck.heads (topic)
-     select 'missions/' || m || '/chat/' || c from unnest($1::uuid[]) m, unnest($2::text[]) c on conflict do nothing`,
-    [missions, names],
+    `insert into deck.heads (topic) select 'missions/' || $1::uuid || '/chat/rafael' on conflict do nothing`,
+    [mission],
   )
   await admin.query('set session_replication_role = origin')
   await admin.query('vacuum analyze chat_messages, deck.heads')
@@ -68,13 +50,18 @@ const open = (target: Target, agent: Agent, path: string, accept: string): Promi
     get(url, { agent, headers: { authorization: `Bearer ${target.token}`, accept } }, resolve).on('error', reject)
   })
 
-const pages = async (target: Target, postgres: Postgres, chats: string[]): Promise<void> => {
+const pages = async (target: Target, postgres: Postgres, chats: Read[]): Promise<void> => {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-  const middle = (): number => randomInt(100, perChat - 100)
-  const queries = { newest: () => '', before: () => `?before=${middle()}`, after: () => `?after=${middle()}` }
-  const one = async (query: string): Promise<number> => {
+  const middle = (messages: number): number => randomInt(100, messages - 100)
+  const queries = {
+    newest: () => '',
+    before: (messages: number) => `?before=${middle(messages)}`,
+    after: (messages: number) => `?after=${middle(messages)}`,
+  }
+  const one = async (query: (messages: number) => string): Promise<number> => {
+    const { path, messages: there } = chats[randomInt(chats.length)] as Read
     const since = performance.now()
-    const response = await open(target, agent, `${chats[randomInt(chats.length)]}${query}`, 'application/json')
+    const response = await open(target, agent, `${path}${query(there)}`, 'application/json')
     let text = ''
     for await (const chunk of response.setEncoding('utf8')) text += chunk as string
     const { messages } = JSON.parse(text) as { messages: unknown[] }
@@ -82,10 +69,10 @@ const pages = async (target: Target, postgres: Postgres, chats: string[]): Promi
     return performance.now() - since
   }
   for (const [name, query] of Object.entries(queries)) {
-    for (let n = 0; n < requests / 4; n++) await one(query())
+    for (let n = 0; n < requests / 4; n++) await one(query)
     const before = { server: cpuOf(target.pids), postgres: cpuOfFamily(postgres.pid) }
     const times: number[] = []
-    for (let n = 0; n < requests; n++) times.push(await one(query()))
+    for (let n = 0; n < requests; n++) times.push(await one(query))
     const server = (cpuOf(target.pids) - before.server) / requests
     const database = (cpuOfFamily(postgres.pid) - before.postgres) / requests
     times.sort((a, b) => a - b)
@@ -124,39 +111,48 @@ const replay = async (target: Target, postgres: Postgres, chat: string): Promise
   )
 }
 
-const dir = fileURLToPath(new URL('../../../.data/bench/history', import.meta.url))
-const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
-let target: Target | undefined
-try {
-  const missions = Math.max(1, Math.ceil(rows / perChat / citizens.length))
-  const probe = new pg.Client({ connectionString: embedded.adminUrl })
-  await probe.connect()
-  const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
-  await probe.end()
-  const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(found.rows[0]?.dir ?? dir) }
-  target = await startDeck(postgres, 1, missions + 2)
-  const admin = new pg.Client({ connectionString: target.database })
-  await admin.connect()
-  const [small = '', large = '', ...others] = target.topics.map((topic) => topic.split('/')[1] ?? '')
+export const history = async (): Promise<void> => {
+  const dir = process.env['HISTORY_DIR'] ?? fileURLToPath(new URL('../../../.data/bench/history', import.meta.url))
+  const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
+  let target: Target | undefined
+  try {
+    const probe = new pg.Client({ connectionString: embedded.adminUrl })
+    await probe.connect()
+    const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
+    await probe.end()
+    const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(found.rows[0]?.dir ?? dir) }
+    target = await startDeck(postgres, 1, missions + 2)
+    const admin = new pg.Client({ connectionString: target.database })
+    await admin.connect()
+    const [small = '', large = '', ...others] = target.topics.map((topic) => topic.split('/')[1] ?? '')
 
-  await fill(admin, [small], ['rafael'], few, 60)
-  print(`${few} rows:`)
-  await pages(target, postgres, [`missions/${small}/chat/rafael`])
-  await timed(`${replayed} rows of 200 bytes`, () => fill(admin, [large], ['rafael'], replayed, 200))
-  for (let n = 0; n < 3; n++) await replay(target, postgres, `missions/${large}/chat/rafael`)
-  if (rows > 0) {
-    await timed(`${rows} rows`, () => withoutIndexes(admin, () => fill(admin, others, citizens, perChat, 60)))
-    print(`${rows + replayed + few} rows in ${others.length * citizens.length} chats:`)
-    await pages(
-      target,
-      postgres,
-      others.map((mission, n) => `missions/${mission}/chat/${citizens[n % citizens.length]}`),
-    )
-    await replay(target, postgres, `missions/${large}/chat/rafael`)
+    await fill(admin, small, few, 60)
+    print(`${few} rows:`)
+    await pages(target, postgres, [{ path: `missions/${small}/chat/rafael`, messages: few }])
+    await timed(`${replayed} rows of 200 bytes`, () => fill(admin, large, replayed, 200))
+    for (let n = 0; n < 3; n++) await replay(target, postgres, `missions/${large}/chat/rafael`)
+    if (rows > 0) {
+      let chats: Read[] = []
+      await timed(`${rows} rows`, async () => {
+        chats = (await generate(admin, others, rows)).map(({ mission, citizen, messages }) => ({
+          path: `missions/${mission}/chat/${citizen}`,
+          messages,
+        }))
+      })
+      print(`${rows + replayed + few} rows in ${chats.length} chats:`)
+      await pages(
+        target,
+        postgres,
+        chats.filter(({ messages }) => messages >= few),
+      )
+      await replay(target, postgres, `missions/${large}/chat/rafael`)
+    }
+    await admin.end()
+  } finally {
+    await target?.stop()
+    await embedded.stop()
+    await rm(dir, { recursive: true, force: true })
   }
-  await admin.end()
-} finally {
-  await target?.stop()
-  await embedded.stop()
-  await rm(dir, { recursive: true, force: true })
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await history()

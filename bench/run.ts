@@ -1,5 +1,5 @@
-// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts]: measures, one after the other, and prints
-// one table; without names W1 to W5 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
+// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer | search history]: measures, one after the
+// other, and prints one table; without names W1 to W5 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
 // from which bench/chart.svg is drawn.
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -7,8 +7,10 @@ import { cpus, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { chart } from './chart.ts'
 import { ejabberdLibraries } from './ejabberd.ts'
+import { history } from './history.ts'
 import type { Plan } from './load.ts'
 import { withPostgres } from './postgres.ts'
+import { search } from './search.ts'
 import { studies } from './studies.ts'
 import { table } from './table.ts'
 import { names } from './targets.ts'
@@ -17,9 +19,11 @@ import { starter, workloads, type Row } from './workloads.ts'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const asked = process.argv.slice(2)
 const isTarget = (name: string): name is Plan['target'] => name in names
-const unknown = asked.filter((name) => !(name in workloads || isTarget(name) || name in studies))
+/** Each with a Postgres of its own, which holds millions of messages. */
+const large: Record<string, () => Promise<void>> = { search, history }
+const unknown = asked.filter((name) => !(name in workloads || isTarget(name) || name in studies || name in large))
 if (unknown.length > 0) {
-  const known = [...Object.keys(workloads), ...Object.keys(names), ...Object.keys(studies)]
+  const known = [...Object.keys(workloads), ...Object.keys(names), ...Object.keys(studies), ...Object.keys(large)]
   throw new Error(`there is no ${unknown.join(', ')}; there are ${known.join(', ')}`)
 }
 const all = asked.length === 0
@@ -28,26 +32,33 @@ const chosen = Object.keys(names)
   .filter((name) => !asked.some(isTarget) || asked.includes(name))
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
-await withPostgres(async (postgres) => {
-  const rows: Row[] = []
-  for (const [workload, { title, run }] of Object.entries(workloads)) {
-    if (!(asked.includes(workload) || !asked.some((name) => name in workloads || name in studies))) continue
-    for (const target of chosen) {
-      if (target === 'ejabberd' && (ejabberdLibraries() === undefined || workload === 'W5')) continue
-      rows.push({ workload, target, ...(await run(starter(postgres, target), postgres)) })
+for (const [name, study] of Object.entries(large)) if (asked.includes(name)) await study()
+if (all || asked.some((name) => !(name in large)))
+  await withPostgres(async (postgres) => {
+    const rows: Row[] = []
+    for (const [workload, { title, run }] of Object.entries(workloads)) {
+      if (!(asked.includes(workload) || !asked.some((name) => name in workloads || name in studies || name in large)))
+        continue
+      for (const target of chosen) {
+        if (target === 'ejabberd' && (ejabberdLibraries() === undefined || workload === 'W5')) continue
+        rows.push({ workload, target, ...(await run(starter(postgres, target), postgres)) })
+      }
+      say(`\n${workload}, ${title}\n\n${table(rows.filter((row) => row.workload === workload))}`)
     }
-    say(`\n${workload}, ${title}\n\n${table(rows.filter((row) => row.workload === workload))}`)
-  }
-  for (const [name, study] of Object.entries(studies))
-    if (asked.includes(name) || (all && name === 'limits')) say(`\n${await study(postgres)}`)
-  if (!all) return
-  const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).trim()
-  const machine = `${cpus().length} × ${cpus()[0]?.model ?? ''}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`
-  writeFileSync(`${root}bench/results.json`, `${JSON.stringify({ commit, machine, rows }, null, 2)}\n`)
-  writeFileSync(
-    `${root}bench/chart.svg`,
-    chart(
-      JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8')) as { commit: string; machine: string; rows: Row[] },
-    ),
-  )
-})
+    for (const [name, study] of Object.entries(studies))
+      if (asked.includes(name) || (all && name === 'limits')) say(`\n${await study(postgres)}`)
+    if (!all) return
+    const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).trim()
+    const machine = `${cpus().length} × ${cpus()[0]?.model ?? ''}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`
+    writeFileSync(`${root}bench/results.json`, `${JSON.stringify({ commit, machine, rows }, null, 2)}\n`)
+    writeFileSync(
+      `${root}bench/chart.svg`,
+      chart(
+        JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8')) as {
+          commit: string
+          machine: string
+          rows: Row[]
+        },
+      ),
+    )
+  })

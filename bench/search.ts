@@ -1,129 +1,219 @@
-// What filters cost: a page of 50 in a chat of SEARCH_ROWS (1,000,000) messages, before its blocks are there and after, and what
-// the blocks cost to make. Words are of a vocabulary of 20,000, some frequent and some rare; one message in 100 has a code block.
-// Its Postgres is its own, and removed afterwards.
+// What looking for something costs: pages of 50, filters and searches in 40 missions of SEARCH_ROWS (1,000,000) messages in all, before
+// their blocks are there (SEARCH_BEFORE=1) and after, what the blocks cost to make, and the plans of what was asked (auto_explain).
+// Its Postgres is its own, in SEARCH_DIR or .data, and removed afterwards.
 import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import { makeSearch } from '../src/log/search.ts'
+import { openDatabase } from '../src/log/database.ts'
 import { startEmbedded } from '../src/log/embedded.ts'
+import { makeFind } from '../src/log/find.ts'
+import { makeHistory } from '../src/log/history.ts'
+import { makeTurn } from '../src/log/turn.ts'
+import { generate, type Generated } from './generate.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
-import { pidOfPostgres, startDeck } from './targets.ts'
+import { pidOfPostgres, startDeck, type Target } from './targets.ts'
 
-const count = Number(process.env['SEARCH_ROWS'] ?? 1_000_000)
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
+const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1)
 
-/** Messages of 200 bytes or so, written as a SQL writer does; `needle` is in one of them. */
-const fill = (admin: pg.Client, mission: string, from: number, to: number): Promise<unknown> =>
-  admin.query(
-    `insert into chat_messages (mission_id, citizen, sender, message, code_blocks, created_at)
-     select $1, 'rafael', case when n % 10000 = 0 then 'citizen' else 'user' end,
-       'the message ' || case when n % 2 = 0 then 'even ' else 'odd ' end || case when n = $4 then 'needle ' else '' end
-         || case when n % 10000 = 0 then 'seldom ' else '' end
-         || (select string_agg('w' || (20000 * power(random(), 3))::int, ' ') from generate_series(1, 24 + n % 2)),
-       case when n % 100 = 0 then jsonb_build_array(jsonb_build_object('language',
-         case when n % 50000 = 0 then 'zig' else 'python' end, 'code', 'print(1)')) end,
-       timestamp '2025-01-01' + n * interval '1 second'
-     from generate_series($2::integer, $3::integer) n`,
-    [mission, from, to, Math.floor(count / 3)],
-  )
-const at = (n: number): string => new Date(Date.UTC(2025, 0, 1, 0, 0, n)).toISOString()
-const queries: Record<string, Record<string, string>> = {
+type Queries = Record<string, Record<string, string>>
+/** Of a chat. */
+const filters: Queries = {
   'no filter': {},
   'a frequent word': { q: 'message' },
-  'frequent words, never together': { q: 'even odd' },
+  'a frequent word, by rank, highlighted': { q: 'message', order: 'rank', highlight: 'true' },
+  'two frequent words': { q: 'deadline customer' },
+  'a phrase of frequent words': { q: '"of the"' },
+  'frequent words without another': { q: 'message -the' },
+  'an identifier': { q: 'rareIdentifier' },
   'a word in one of 10,000': { q: 'seldom' },
-  'a word in one message': { q: 'needle' },
+  'a word in one message of all': { q: 'needle' },
   'a word in none': { q: 'haystack' },
-  'a phrase in one': { q: '"odd needle" or "even needle"' },
-  'a phrase of frequent words in none': { q: '"message the"' },
-  'a language in one of 100': { language: 'python' },
-  'a language in one of 50,000': { language: 'Zig' },
+  'a phrase in none': { q: '"seldom needle"' },
+  'a phrase of frequent words in none': { q: '"the the message"' },
+  'a language in one of 50': { language: 'python' },
   'a language in none': { language: 'cobol' },
-  'a sender in one of 10,000': { sender: 'citizen' },
-  'an hour in the middle': { since: at(count / 2), until: at(count / 2 + 3600) },
-  'before all of it': { until: '2024-01-01T00:00:00Z' },
+  'a sender': { sender: 'citizen' },
+  'an hour in the middle': { since: '2025-04-10T00:00:00Z', until: '2025-04-10T01:00:00Z' },
+}
+/** Of a mission. */
+const searches: Queries = {
+  'a frequent word': { q: 'message' },
+  'a frequent word, by rank': { q: 'message', order: 'rank' },
+  'two frequent words': { q: 'deadline customer' },
+  'a phrase of frequent words': { q: '"of the"' },
+  'an identifier': { q: 'rareIdentifier' },
+  'an identifier in code': { q: 'rareIdentifier', kind: 'code' },
+  'a word of all code': { q: 'value', kind: 'code' },
+  'a frequent word that is in no code': { q: 'deadline', kind: 'code' },
+  'a word in one of 10,000': { q: 'seldom' },
+  'a word in one message of all': { q: 'needle' },
+  'a word in none': { q: 'haystack' },
+  'a test': { q: 'expected null', kind: 'test' },
+  'a test in none': { q: 'haystack', kind: 'test' },
+  'a frequent word in a day': { q: 'message', since: '2025-04-10T00:00:00Z', until: '2025-04-11T00:00:00Z' },
+}
+/** Whose plans are printed. */
+const explained = ['an identifier', 'a frequent word, by rank', 'a word in one of 10,000', 'two frequent words']
+
+/** What was asked once more, each statement with its plan and those within it. */
+const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
+  const database = await openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 5 }, () => {})
+  const told: string[] = []
+  database.main.on('connect', (client) => {
+    client.on('notice', ({ message = '' }) =>
+      told.push(message.replace(/\nQuery Text:[^]*?\n(?=[A-Z][\w ]+ {2}\()/, '\n')),
+    )
+    void client.query(`load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
+      set auto_explain.log_nested_statements = on; set client_min_messages = log`)
+  })
+  const how = { allow: () => {}, gone: () => false }
+  const looking = makeTurn()
+  const search = makeSearch(database.main, looking, 60_000)
+  const find = makeFind(database.main, looking, 60_000)
+  const history = makeHistory(database.main)
+  const ref = { id: chat.mission }
+  const show = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    await work()
+    told.length = 0
+    await work()
+    // The functions of tokens and epochs have no plan worth telling; of looks the first two.
+    const shown = told.filter((plan) => /plan:/.test(plan) && !/pg_control_system/.test(plan)).slice(0, 6)
+    print(`\n### ${what}: ${told.length} statements\n\n\`\`\`text\n${shown.join('\n\n')}\n\`\`\``)
+  }
+  await show('page: newest', () => history.page(ref, chat.citizen, { limit: 50 }))
+  for (const name of explained) {
+    const { order, ...filter } = filters[name] ?? {}
+    if (name in filters)
+      await show(`page: ${name}`, () =>
+        search.page(ref, chat.citizen, { limit: 50, ...filter }, how, { byRank: order === 'rank' }),
+      )
+    const asked = searches[name] as { q: string; order?: 'rank' } | undefined
+    if (asked) await show(`search: ${name}`, () => find(ref, { limit: 50, ...asked }, how))
+  }
+  await database.close()
 }
 
-const dir = fileURLToPath(new URL('../../../.data/bench/search', import.meta.url))
-const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
-let target: Awaited<ReturnType<typeof startDeck>> | undefined
-try {
-  const probe = new pg.Client({ connectionString: embedded.adminUrl })
-  await probe.connect()
-  const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
-  await probe.end()
-  const pid = pidOfPostgres(found.rows[0]?.dir ?? dir)
-  target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, 1)
-  const { urls, token, pids, database, topics } = target
-  const admin = new pg.Client({ connectionString: database })
-  await admin.connect()
-  const mission = topics[0]?.split('/')[1] ?? ''
-  const chat = `${urls[0]?.replace('ws', 'http')}/api/missions/${mission}/chat/rafael`
-  const ask = async (query: Record<string, string>): Promise<{ ms: number; n: number; status: number }> => {
-    const since = performance.now()
-    const response = await fetch(`${chat}?${new URLSearchParams(query).toString()}`, {
-      headers: { authorization: `Bearer ${token}` },
-    })
-    const { messages = [] } = (await response.json()) as { messages?: unknown[] }
-    return { ms: performance.now() - since, n: messages.length, status: response.status }
-  }
-  const pages = async (what: string, rounds: number): Promise<void> => {
-    print(`| page of 50, ${what} | ms, the newest | ms, the oldest | found |`)
-    for (const [name, query] of Object.entries(queries)) {
-      const times = []
-      let n = 0
-      for (const bounds of [{}, { after: '0' }]) {
+export const search = async (): Promise<void> => {
+  const count = Number(process.env['SEARCH_ROWS'] ?? 1_000_000)
+  const dir = process.env['SEARCH_DIR'] ?? fileURLToPath(new URL('../../../.data/bench/search', import.meta.url))
+  const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '8GB' } })
+  let target: Target | undefined
+  try {
+    const probe = new pg.Client({ connectionString: embedded.adminUrl })
+    await probe.connect()
+    const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
+    await probe.end()
+    const pid = pidOfPostgres(found.rows[0]?.dir ?? dir)
+    target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, 40)
+    const { urls, token, pids, database, topics } = target
+    const admin = new pg.Client({ connectionString: database })
+    await admin.connect()
+    const ask = async (path: string, query: Record<string, string>): Promise<{ ms: number; n: number }> => {
+      const since = performance.now()
+      const response = await fetch(
+        `${urls[0]?.replace('ws', 'http')}/api/missions/${path}?${new URLSearchParams(query).toString()}`,
+        {
+          headers: { authorization: `Bearer ${token}` },
+        },
+      )
+      const { messages, hits } = (await response.json()) as { messages?: unknown[]; hits?: unknown[] }
+      return {
+        ms: performance.now() - since,
+        n: response.status === 200 ? (messages ?? hits ?? []).length : -response.status,
+      }
+    }
+    const pages = async (what: string, path: string, queries: Queries, rounds: number): Promise<void> => {
+      print(`\n| ${what} | ms, median | ms, the first | ms of CPU | found |\n| --- | --: | --: | --: | --: |`)
+      for (const [name, query] of Object.entries(queries)) {
         const taken: number[] = []
-        for (let i = 0; i < rounds && (taken[0] ?? 0) < 1000; i++) {
-          const page = await ask({ ...query, ...bounds })
-          if (page.status !== 200) n = -page.status
-          else n = page.n
+        let n = 0
+        const used = cpuOf(pids) + cpuOfFamily(pid)
+        for (let i = 0; i < rounds && (taken[0] ?? 0) < 5000; i++) {
+          const page = await ask(path, query)
+          n = page.n
           taken.push(page.ms)
         }
-        times.push(taken.sort((a, b) => a - b)[taken.length >> 1]?.toFixed(1))
+        const [first = 0] = taken
+        const cpu = (cpuOf(pids) + cpuOfFamily(pid) - used) / taken.length / 1000
+        print(
+          `| ${name} | ${taken.toSorted((a, b) => a - b)[taken.length >> 1]?.toFixed(1)} | ${first.toFixed(1)} | ${cpu.toFixed(1)} | ${n} |`,
+        )
       }
-      print(`| ${name} | ${times.join(' | ')} | ${n} |`)
     }
-  }
-  const hold = (seconds: number) =>
-    admin.query(`update deck.search_turn set holder = 'bench', until = clock_timestamp() + $1 * interval '1 s'`, [
-      seconds,
-    ])
+    const hold = (time: number) =>
+      admin.query(`update deck.search_turn set holder = 'bench', until = clock_timestamp() + $1 * interval '1 s'`, [
+        time,
+      ])
+    await hold(36_000)
 
-  await hold(3600)
-  const since = performance.now()
-  for (let n = 1; n <= count; n += 20_000) await fill(admin, mission, n, Math.min(count, n + 19_999))
-  print(`${count} messages by SQL: ${(count / (performance.now() - since) / 1e-3).toFixed(0)}/s`)
-  await admin.query('vacuum analyze chat_messages')
-  await pages('no blocks yet', 1)
-  const before = { server: cpuOf(pids), postgres: cpuOfFamily(pid), at: performance.now() }
-  if (process.env['SEARCH_PACE'] === 'own') {
-    await hold(-1)
-    for (;;) {
-      const { rows } = await admin.query<{ last: string }>(
-        'select coalesce(max(last), 0) as last from deck.search_blocks',
-      )
-      if (Number(rows[0]?.last) > count - 500) break
-      await new Promise((resolve) => setTimeout(resolve, 1000))
+    let since = performance.now()
+    const chats = await generate(
+      admin,
+      topics.map((topic) => topic.slice(9, 45)),
+      count,
+    )
+    print(`${count} messages in ${chats.length} chats: ${seconds(since)} s, indexes and vacuum included`)
+    const [longest] = chats
+    if (!longest) throw new Error('no chat')
+    const { mission, citizen, messages } = longest
+    const ofMission = chats.reduce((sum, chat) => sum + (chat.mission === mission ? chat.messages : 0), 0)
+    const chat = `${mission}/chat/${citizen}`
+    const { rows: rare } = await admin.query<{ word: string }>(
+      `select (regexp_match(code_blocks -> 0 ->> 'code', '[a-z]+[A-Z][A-Za-z]+\\d+'))[1] as word from chat_messages
+       where mission_id = $1 and citizen = $2 and seq > $3 and code_blocks -> 0 ->> 'code' ~ '[a-z]+[A-Z][A-Za-z]+\\d+' order by seq limit 1`,
+      [mission, citizen, Math.floor(messages / 2)],
+    )
+    for (const query of [...Object.values(filters), ...Object.values(searches)])
+      if (query['q'] === 'rareIdentifier') query['q'] = rare[0]?.word ?? ''
+    const all = async (when: string, rounds: number): Promise<void> => {
+      await pages(`${when}, a chat of ${messages}: the newest`, chat, filters, rounds)
+      await pages(`${when}, a mission of ${ofMission}`, `${mission}/search`, searches, rounds)
     }
-  } else
-    for (;;) {
-      const { rows } = await admin.query<{ n: number }>(`select deck.search_index($1, 'rafael', 4) as n`, [mission])
-      if (rows[0]?.n !== 4) break
-    }
-  print(
-    `blocks: ${((performance.now() - before.at) / 1000).toFixed(1)} s, CPU ${((cpuOf(pids) - before.server) / count).toFixed(1)} + ` +
-      `${((cpuOfFamily(pid) - before.postgres) / count).toFixed(1)} µs/message`,
-  )
-  const { rows: sizes } = await admin.query<Record<string, string>>(
-    `select count(*) as blocks, pg_size_pretty(pg_total_relation_size('deck.search_blocks')) as size,
-       pg_size_pretty(pg_relation_size('deck.search_blocks_words')) as words,
-       pg_size_pretty(pg_total_relation_size('chat_messages')) as messages from deck.search_blocks`,
-  )
-  print(JSON.stringify(sizes[0]))
-  await pages('with blocks', 5)
-  await admin.end()
-} finally {
-  await target?.stop()
-  await embedded.stop()
-  await rm(dir, { recursive: true, force: true })
+    if (process.env['SEARCH_BEFORE'] === '1') await all('no blocks yet', 1)
+
+    const before = { server: cpuOf(pids), postgres: cpuOfFamily(pid) }
+    since = performance.now()
+    if (process.env['SEARCH_PACE'] === 'own') {
+      await hold(-1)
+      for (;;) {
+        const { rows } = await admin.query(`select from deck.search_due() limit 1`)
+        if (rows.length === 0) break
+        await new Promise((resolve) => setTimeout(resolve, 1000))
+      }
+    } else
+      for (const chat of chats)
+        for (;;) {
+          const { rows } = await admin.query<{ n: number }>('select deck.search_index($1, $2, 16) as n', [
+            chat.mission,
+            chat.citizen,
+          ])
+          if (rows[0]?.n !== 16) break
+        }
+    print(
+      `\nblocks: ${seconds(since)} s, CPU ${((cpuOf(pids) - before.server) / count).toFixed(1)} + ` +
+        `${((cpuOfFamily(pid) - before.postgres) / count).toFixed(1)} µs/message`,
+    )
+    await admin.query('vacuum analyze deck.search_blocks')
+    const { rows: sizes } = await admin.query<Record<string, string>>(
+      `select count(*) as blocks, pg_size_pretty(pg_total_relation_size('deck.search_blocks')) as "blocks with index",
+         pg_size_pretty(pg_relation_size('deck.search_blocks_words')) as "index of words",
+         pg_size_pretty(pg_total_relation_size('chat_messages')) as "messages with indexes",
+         pg_size_pretty(pg_relation_size('chat_messages')) as messages, pg_size_pretty(pg_database_size(current_database())) as database
+       from deck.search_blocks`,
+    )
+    print(JSON.stringify(sizes[0]))
+    await all('with blocks', 5)
+    const adminUrl = new URL(embedded.adminUrl)
+    adminUrl.pathname = new URL(database).pathname
+    await plans(adminUrl.href, longest)
+    await admin.end()
+  } finally {
+    await target?.stop()
+    await embedded.stop()
+    await rm(dir, { recursive: true, force: true })
+  }
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await search()

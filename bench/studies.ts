@@ -2,7 +2,7 @@
 // growth with topics and subscribers, the price of a resume. Each prints what it found.
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deck } from './adapters.ts'
@@ -10,7 +10,7 @@ import { drafts } from './drafts.ts'
 import { openWire } from './socket.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { freshDatabase, startDeck, startPeer, type Postgres, type Target } from './targets.ts'
-import { openLoad } from './workloads.ts'
+import { openLoad, workloads } from './workloads.ts'
 
 const perSecond = (n: number, ms: number): string => `${Math.round((n * 1000) / ms).toLocaleString('en')}/s`
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
@@ -262,6 +262,53 @@ const resume = async (postgres: Postgres): Promise<string> => {
   return `A resume, from the connection to the last message\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
+/** What the making of blocks costs a writer: W1 and a COPY with it and without, in turn. */
+const indexer = async (postgres: Postgres): Promise<string> => {
+  const lines: string[] = []
+  const hold = async (target: Target): Promise<pg.Client> => {
+    const client = await connect(target.database)
+    await client.query(`update deck.search_turn set holder = 'bench', until = clock_timestamp() + interval '1 h'`)
+    return client
+  }
+  const file = `${await mkdtemp(join(tmpdir(), 'deck-bench-'))}/rows`
+  await chmod(dirname(file), 0o755)
+  for (let turn = 0; turn < 6; turn++) {
+    const off = turn % 2 === 0
+    const start = async (instances: number): Promise<Target> => {
+      const target = await startDeck(postgres, instances, 20)
+      if (off) await (await hold(target)).end()
+      return target
+    }
+    const figures: Record<string, number> = (await workloads['W1']?.run(start, postgres))?.figures ?? {}
+    const target = await start(1)
+    const [topic = ''] = target.topics
+    const client = await connect(target.database)
+    await writeFile(
+      file,
+      Array.from(
+        { length: 200_000 },
+        (_, n) => `${topic.slice(9, 45)}\trafael\tuser\trow ${n} ${'word '.repeat(36)}\n`,
+      ).join(''),
+    )
+    // The first half gives the indexer its work, the second is measured beside it.
+    const into = (): Promise<unknown> =>
+      client.query(`copy chat_messages (mission_id, citizen, sender, message) from '${file}'`)
+    await into()
+    const since = performance.now()
+    await into()
+    const took = performance.now() - since
+    const { rows } = await client.query<{ n: number }>('select count(*)::int as n from deck.search_blocks')
+    await client.end()
+    await target.stop()
+    const w1 = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(1)}`)
+    lines.push(
+      `${off ? 'without' : 'with'}: W1 ${w1.join(', ')}; COPY ${perSecond(200_000, took)} (${rows[0]?.n} blocks by then)`,
+    )
+  }
+  await rm(dirname(file), { recursive: true })
+  return `Blocks being made, or not, in turn\n\n${lines.map((line) => `- ${line}`).join('\n')}`
+}
+
 export const studies: Record<string, (postgres: Postgres) => Promise<string>> = {
   limits,
   copy,
@@ -269,4 +316,5 @@ export const studies: Record<string, (postgres: Postgres) => Promise<string>> = 
   growth,
   resume,
   drafts,
+  indexer,
 }

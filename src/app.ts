@@ -26,6 +26,7 @@ import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { missionRoutes } from './http/missions.ts'
 import { pageRoute } from './http/page.ts'
 import { makeStreams } from './http/replay.ts'
+import { searchRoute } from './http/search.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
@@ -42,6 +43,7 @@ import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
+import { makeFind } from './log/find.ts'
 import { makeHistory } from './log/history.ts'
 import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
@@ -56,6 +58,7 @@ import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
 import { makeTasks } from './log/tasks.ts'
 import { makeTransactions } from './log/transaction.ts'
+import { makeTurn } from './log/turn.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
 import { deny, overloaded } from './protocol/errors.ts'
 
@@ -266,7 +269,8 @@ export const buildApp = async (
     askForToken(api, identify)
     ticketRoutes(api, access)
     missionRoutes(api, changes)
-    const search = makeSearch(database.main, limits.searchPatience)
+    const looking = makeTurn()
+    const search = makeSearch(database.main, looking, limits.searchPatience)
     const replay = makeReplay(database.main, search)
     const streams = makeStreams(api, { replay, holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
@@ -274,6 +278,7 @@ export const buildApp = async (
     dodRoutes(api, changes)
     testRoutes(api, runs)
     logRoutes(api, { runs, logs: makeLogs(database.main) })
+    searchRoute(api, makeFind(database.main, looking, limits.searchPatience))
     done()
   })
   healthRoutes(http, {

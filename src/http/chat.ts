@@ -6,12 +6,13 @@ import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
 import { mostUnread, type History } from '../log/history.ts'
-import type { Search } from '../log/search.ts'
+import { mostRanked, type Search } from '../log/search.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
 import { eventStream } from '../protocol/event-stream.ts'
 import { filterFields, isFiltered } from '../protocol/filters.ts'
 import { Message, NewMessage, type MissionRights } from '../protocol/rows.ts'
+import { MessageSnippet } from '../protocol/snippet.ts'
 import { describe } from './docs.ts'
 import { tagOf } from './encoding.ts'
 import type { Following } from './follow.ts'
@@ -28,6 +29,16 @@ const HistoryQuery = Type.Object({
   before: seq('messages below this seq: with after, up to it; without, the newest of them'),
   limit: Limit,
   ...filterFields,
+  highlight: Type.Optional(
+    Type.Union([Type.Literal('true'), Type.Literal('false')], {
+      description: 'with q: each message of the page has a snippet, where what was looked for is marked',
+    }),
+  ),
+  order: Type.Optional(
+    Type.Union([Type.Literal('seq'), Type.Literal('rank')], {
+      description: `with q: rank gives the best first, of the newest ${mostRanked} that fit`,
+    }),
+  ),
   epoch: Type.Optional(
     Type.String({ description: 'of an event stream: the epoch that `after` is of; conflict if it is another one' }),
   ),
@@ -43,9 +54,13 @@ const Events = Type.String({
   description:
     'events: the id is the seq, the name that of the event, the data its row on one line; a comment every 20 s',
 })
+const Shown = Type.Object(
+  { ...Message.properties, snippet: Type.Optional(MessageSnippet) },
+  { title: 'Message of a page' },
+)
 const History = Type.Object({
-  messages: Type.Array(Message, {
-    description: 'in ascending seq; fewer than asked for where they would hold over 32 MiB',
+  messages: Type.Array(Shown, {
+    description: 'in ascending seq (or the best first); fewer than asked for where they would hold over 32 MiB',
   }),
   last_seq: Type.Integer({ description: 'where the chat stands, in the same snapshot' }),
   has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
@@ -141,7 +156,7 @@ export const chatRoutes = (
     },
     async (request, reply) => {
       const { mission: ref, citizen } = named(request)
-      const { limit, epoch, ...bounds } = request.query
+      const { limit, epoch, highlight, order, ...bounds } = request.query
       const form = preferred(request, lines, eventStream)
       if (form === eventStream) {
         const other = Object.keys(HistoryQuery.properties).find(
@@ -156,16 +171,18 @@ export const chatRoutes = (
       }
       if (form === lines) {
         if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
+        if (highlight ?? order) throw deny('bad_request', 'a stream goes along seq, without snippets')
         return streams(request, reply, ref, citizen, bounds)
       }
       const query = { limit: limit ?? 50, ...bounds }
       const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)
+      if ((highlight ?? order) && bounds.q === undefined)
+        throw deny('bad_request', 'highlight and order are of a search: they need q')
       if (isFiltered(bounds)) {
-        return page(
-          reply,
-          query,
-          await search.page(ref, citizen, query, { allow: may, gone: () => reply.raw.destroyed }),
-        )
+        const how = { allow: may, gone: () => reply.raw.destroyed }
+        const manner = { byRank: order === 'rank', highlight: highlight === 'true' }
+        const found = await search.page(ref, citizen, query, how, manner)
+        return page(reply, query, found)
       }
       const { mission, ...found } = await history.page(ref, citizen, query)
       may(mission)

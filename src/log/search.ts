@@ -6,9 +6,10 @@ import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import { speaks, toBound, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
+import { mostMatches, snippetOf } from '../protocol/snippet.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { ReplayPage } from './replay.ts'
-import { blockQuery, lookUp } from './words.ts'
+import { makeSnippets } from './snippets.ts'
 import {
   headOf,
   missionByRef,
@@ -18,6 +19,8 @@ import {
   type MessageColumns,
   type MissionColumns,
 } from './store.ts'
+import { makeTurn, type Turn } from './turn.ts'
+import { blockQuery, lookUp, type Words } from './words.ts'
 
 /** Rows of a window: at first, at the least and at the most; it grows while a window takes under `quick` ms, and shrinks over `slow`. */
 const window = { first: 500, least: 50, most: 4000, quick: 40, slow: 150 }
@@ -27,10 +30,24 @@ const bytesFound = 256 * 1024
 /** Bytes of rows that a page holds, but for one row. */
 const pageBytes = 32 * 1024 * 1024
 
+/** Messages that are ranked: the newest so many that fit. */
+export const mostRanked = 1000
+
 type Bounds = { after?: number; before?: number }
 type Range = { first: number; last: number }
-type Step = { mission: MissionRights | undefined; messages: Message[] }
-type Walk = { mission: MissionRights | undefined; head: number; epoch: string; done(): boolean; step(): Promise<Step> }
+type Ranked = { message: Message; rank: number }
+/** `ranks` by seq, where they are asked for. */
+type Step = { mission: MissionRights | undefined; messages: Message[]; ranks: Map<number, number> }
+type Walk = {
+  mission: MissionRights | undefined
+  head: number
+  epoch: string
+  words: Words | null
+  done(): boolean
+  step(): Promise<Step>
+}
+/** How a page is given: its best messages first, not in the order of seq; each with its snippet. */
+export type Manner = { byRank?: boolean; highlight?: boolean }
 
 const sizeOf = ({ message, code_blocks }: Message): number =>
   message.length + (code_blocks?.reduce((sum, { code }) => sum + code.length, 0) ?? 0)
@@ -48,25 +65,34 @@ const unite = (ranges: Range[], from: number, to: number): Range[] => {
   return united
 }
 
-const makeTurn = () => {
-  let turn: Promise<unknown> = Promise.resolve()
-  return <T>(work: () => Promise<T>): Promise<T> => {
-    const mine = turn.then(work)
-    turn = mine.catch(() => {})
-    return mine
+/** Keeps the best of what is added: up to `limit`, and no more than a page holds. */
+const makeBest = (limit: number) => {
+  const best: Ranked[] = []
+  return {
+    best,
+    add(message: Message, rank: number): void {
+      // (They come the newest first.)
+      const at = best.findIndex((other) => other.rank < rank)
+      best.splice(at < 0 ? best.length : at, 0, { message, rank })
+      let bytes = 0
+      const end = best.findIndex((one, i) => i === limit || ((bytes += sizeOf(one.message)) > pageBytes && i > 0))
+      if (end >= 0) best.length = end
+    },
   }
 }
 
-/** `main` is for reading; `patience`: ms that a page may be looked for. */
-export const makeSearch = (main: pg.Pool, patience: number) => {
-  const turns = { page: makeTurn(), stream: makeTurn() }
+/** `main` is for reading; `inTurn`: that of all pages; `patience`: ms that a page may be looked for. */
+export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
+  const turns = { page: inTurn, stream: makeTurn() }
+  const marks = makeSnippets(main)
 
   const begin = async (
     ref: MissionRef,
     citizen: string,
     query: Filters & Bounds,
     forward: boolean,
-    inTurn: ReturnType<typeof makeTurn>,
+    inTurn: Turn,
+    byRank = false,
   ): Promise<Walk> => {
     const { sender = null, after = 0, before = Number.MAX_SAFE_INTEGER } = query
     const language = query.language?.toLowerCase() ?? null
@@ -120,9 +146,9 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
     const look = async ({ first, last }: Range) => {
       const begun = performance.now()
       const { rows } = await main.query<
-        MissionColumns & { epoch: string; found: number | null } & (MessageColumns | { seq: null })
+        MissionColumns & { epoch: string; found: number | null; rank: number } & (MessageColumns | { seq: null })
       >({
-        name: `search-${direction}`,
+        name: `search-${byRank ? 'rank' : direction}`,
         text: `
           select m.id as mission_id, m.number, m.assigned_to, h.epoch, c.*
           from ${missionByRef} m
@@ -130,11 +156,12 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
           left join lateral (
             select s.* from (
               select u.*, (count(*) over ())::integer as found,
+                ${byRank ? 'ts_rank_cd(u.words, $9::tsquery, 1)' : '0'} as rank,
                 sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
                   over (order by u.seq ${direction} rows between unbounded preceding and 1 preceding) as ahead
               from (
-                select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
-                from chat_messages
+                select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key${byRank ? ', words' : ''}
+                from chat_messages ${byRank ? 'cross join lateral (select deck.words(message) as words offset 0) w' : ''}
                 where mission_id = m.id and citizen = $3 and seq >= $4 and seq <= $5
                   and ($6::timestamp is null or created_at >= $6) and ($7::timestamp is null or created_at < $7)
                   and ($8::text is null or sender = $8)
@@ -142,7 +169,7 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
                   and (($11::text[] is null or lower(message collate "C") like all ($11))
                     and ($12::text[] is null or lower(message collate "C") like any ($12))
                     or position('\u212a' in message) > 0 or position('\u0130' in message) > 0)
-                  and ($9::text is null or deck.words(message) @@ $9::tsquery)
+                  and ($9::text is null or ${byRank ? 'words' : 'deck.words(message)'} @@ $9::tsquery)
                   -- Whether it may have such a block; whether it has is told by its JSON form.
                   and ($10::text is null or case
                     when code_blocks is null then message like '%\`\`\`%' or message like '%~~~%'
@@ -170,14 +197,15 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
       })
       const now = toRights(rows[0])
       const messages = rows.flatMap((row) => (row.seq === null || !now ? [] : [toMessage(row, now.id, citizen)]))
+      const ranks = new Map(byRank ? rows.flatMap(({ seq, rank }) => (seq === null ? [] : [[seq, rank] as const])) : [])
       const cut = (rows[0]?.found ?? 0) > messages.length || messages.length === rowsFound
-      return { mission: now, epoch: rows[0]?.epoch ?? epoch, messages, cut, took: performance.now() - begun }
+      return { mission: now, epoch: rows[0]?.epoch ?? epoch, messages, ranks, cut, took: performance.now() - begun }
     }
 
     let size = window.first
     const step = async (): Promise<Step> => {
       const range = ranges.at(-1)
-      if (!range) return { mission, messages: [] }
+      if (!range) return { mission, messages: [], ranks: new Map() }
       const part = forward
         ? { first: range.first, last: Math.min(range.last, range.first + size - 1) }
         : { first: Math.max(range.first, range.last - size + 1), last: range.last }
@@ -190,9 +218,9 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
       else range.last = (reached ?? part.first) - 1
       if (range.first > range.last) ranges.pop()
       const messages = language === null ? seen.messages : seen.messages.filter((message) => speaks(message, language))
-      return { mission: seen.mission, messages }
+      return { mission: seen.mission, messages, ranks: seen.ranks }
     }
-    return { mission, head, epoch, done: () => ranges.length === 0, step }
+    return { mission, head, epoch, words, done: () => ranges.length === 0, step }
   }
 
   return {
@@ -202,21 +230,35 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
       citizen: string,
       query: Filters & Bounds & { limit: number },
       how: { allow(mission: MissionRights | undefined): void; gone(): boolean },
+      { byRank = false, highlight = false }: Manner = {},
     ) {
       const end = performance.now() + patience
-      const forward = query.after !== undefined
-      const walk = await begin(ref, citizen, query, forward, turns.page)
-      const messages: Message[] = []
+      const forward = query.after !== undefined && !byRank
+      const walk = await begin(ref, citizen, query, forward, turns.page, byRank)
+      const { words, head: last_seq, epoch } = walk
+      let messages: Message[] = []
       how.allow(walk.mission)
-      let has_more = false
-      let bytes = 0
-      while (!has_more && !walk.done()) {
+      const check = (): void => {
         if (how.gone()) throw deny('unavailable', 'nobody waits for it')
         if (performance.now() > end)
           throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
+      }
+      let has_more = false
+      let bytes = 0
+      let looked = 0
+      const { best, add } = makeBest(query.limit)
+      while (!has_more && !walk.done()) {
+        check()
         const found = await walk.step()
         how.allow(found.mission)
         for (const message of found.messages) {
+          if (byRank) {
+            has_more = looked === mostRanked
+            if (has_more) break
+            looked++
+            add(message, found.ranks.get(message.seq) ?? 0)
+            continue
+          }
           const size = sizeOf(message)
           has_more = messages.length === query.limit || (messages.length > 0 && bytes + size > pageBytes)
           if (has_more) break
@@ -224,8 +266,23 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
           messages.push(message)
         }
       }
-      if (!forward) messages.reverse()
-      return { messages, last_seq: walk.head, has_more, epoch: walk.epoch }
+      if (byRank) {
+        messages = best.map(({ message }) => message)
+        has_more ||= best.length < looked
+      } else if (!forward) messages.reverse()
+      if (!highlight || !words) return { messages, last_seq, has_more, epoch }
+      check()
+      const spans = await turns.page(() =>
+        marks(
+          words.marked,
+          messages.map(({ message }) => message),
+        ),
+      )
+      const shown = messages.map((message, i) => {
+        const hits = spans[i] ?? []
+        return { ...message, snippet: { ...snippetOf(message.message, hits), matches: hits.slice(0, mostMatches) } }
+      })
+      return { messages: shown, last_seq, has_more, epoch }
     },
 
     /** All that fit between two seqs, as pages of log/replay; some are empty, so that rights are looked at all the while. */
@@ -236,7 +293,7 @@ export const makeSearch = (main: pg.Pool, patience: number) => {
         mission && !walk.done()
           ? { mission, messages, head, epoch, next: async () => page(await walk.step()) }
           : { mission, messages, head, epoch }
-      return page({ mission: walk.mission, messages: [] })
+      return page({ mission: walk.mission, messages: [], ranks: new Map() })
     },
   }
 }

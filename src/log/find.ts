@@ -1,0 +1,214 @@
+// A search of a mission: its messages, code, test runs and checklist, the newest hits first or the best of the newest, page by page
+// along one order (protocol/hits), exactly. What is collected is places; texts are read for the hits of the page only.
+// Bounded: in time by `patience`, in memory by the places of a page (or of those that are ranked) and some rows at a time.
+import type pg from 'pg'
+import { blocksOf } from '../protocol/blocks.ts'
+import { deny } from '../protocol/errors.ts'
+import { toBound } from '../protocol/filters.ts'
+import { compare, fromCursor, toCursor, type Hit, type Kind, type Place } from '../protocol/hits.ts'
+import type { MissionRights } from '../protocol/rows.ts'
+import { snippetOf } from '../protocol/snippet.ts'
+import type { MissionRef } from '../protocol/topics.ts'
+import { makeFindChats } from './find-chats.ts'
+import { makeFindRows, textsOfRun } from './find-rows.ts'
+import { makeSnippets } from './snippets.ts'
+import { missionByRef, refValues, toRights, type MissionColumns } from './store.ts'
+import type { Turn } from './turn.ts'
+import { lookUp, type Words } from './words.ts'
+
+/** Hits that are ranked: the newest so many. */
+export const mostRanked = 1000
+/** Hits whose rows are read at a time: up to 300 KB each, and of a run 2 MiB. */
+const read = 10
+
+export type Rights = { mission: MissionRights | undefined; epoch: string }
+export type Found = Place & { id: string; rank: number; block?: number; result?: number | null }
+export type Query = {
+  words: Words
+  wanted: Record<Kind, boolean>
+  since: string | null
+  until: string | null
+  /** The newest place that is asked for. */
+  from: Place | undefined
+  byRank: boolean
+}
+export type FindQuery = {
+  q: string
+  kind?: Kind
+  order?: 'newest' | 'rank'
+  limit: number
+  cursor?: string
+  since?: string
+  until?: string
+}
+
+/** Keeps the newest `most` of what is added and fits. */
+const makeCollect = (most: number, { since, until }: Query, fits: (place: Place) => boolean) => {
+  const items: Found[] = []
+  const slot = (place: Place): number => {
+    let [low, high] = [0, items.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (compare(items[middle] as Found, place) < 0) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  return {
+    items,
+    get worst(): Found | undefined {
+      return items[most - 1]
+    },
+    /** Whether this, and all that is older, is of no more use. */
+    isLate: (place: Place): boolean => slot(place) >= most,
+    add(found: Found): void {
+      if ((since !== null && found.at < since) || (until !== null && found.at >= until) || !fits(found)) return
+      const at = slot(found)
+      const there = items[at]
+      if (at >= most || (there && compare(there, found) === 0)) return
+      items.splice(at, 0, found)
+      if (items.length > most) items.pop()
+    },
+  }
+}
+export type Collect = ReturnType<typeof makeCollect>
+
+/** `main` is for reading; `patience`: ms that a page may be looked for. */
+export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
+  const findChats = makeFindChats(main, inTurn)
+  const findRows = makeFindRows(main, inTurn)
+  const marks = makeSnippets(main)
+
+  const missionOf = async (ref: MissionRef): Promise<Rights> => {
+    const { rows } = await main.query<MissionColumns & { epoch: string }>({
+      name: 'find-mission',
+      text: `select m.id as mission_id, m.number, m.assigned_to, h.epoch
+             from ${missionByRef} m cross join lateral (select deck.epoch() as epoch offset 0) h`,
+      values: refValues(ref),
+    })
+    return { mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' }
+  }
+
+  type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
+    text: string
+  }
+  /** The texts of a few hits, and what is told beside them; of what is gone there is none. */
+  const textsOf = async (
+    mission: string,
+    some: Found[],
+    check: (rights: Rights) => void,
+  ): Promise<(Text | undefined)[]> => {
+    type Columns = {
+      sender: 'user' | 'citizen' | null
+      author: string | null
+      message: string | null
+      code_blocks: string | null
+      status: 'running' | 'passed' | 'failed' | null
+      summary: string | null
+      results: string | null
+      item: string | null
+      completed: boolean | null
+    }
+    const { rows } = await main.query<MissionColumns & { epoch: string } & Columns>({
+      name: 'find-rows',
+      text: `
+        select m.id as mission_id, m.number, m.assigned_to, h.epoch, c.sender, c.author, c.message, c.code_blocks::text as code_blocks,
+          t.status, t.summary::text as summary, t.results::text as results, d.text as item, d.completed
+        from ${missionByRef} m
+        cross join lateral (select deck.epoch() as epoch offset 0) h
+        cross join unnest($3::text[], $4::bigint[], $5::uuid[]) with ordinality as w (part, seq, id, n)
+        left join chat_messages c
+          on w.part like 'chat/%' and c.mission_id = m.id and c.citizen = substr(w.part, 6) and c.seq = w.seq
+        left join test_runs t on w.part = 'tests' and t.id = w.id and t.mission_id = m.id
+        left join dod_items d on w.part = 'dod' and d.id = w.id and d.mission_id = m.id
+        order by w.n`,
+      values: [mission, null, some.map(({ part }) => part), some.map(({ seq }) => seq), some.map(({ id }) => id)],
+    })
+    check({ mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' })
+    return rows.map((row, i): Text | undefined => {
+      const { kind, block = 0, result = null } = some[i] as Found
+      const { sender, author, message, code_blocks, status, item, completed } = row
+      if (item !== null) return { text: item, completed: completed === true }
+      if (status !== null) {
+        const text = textsOfRun({ ...row, status }).find((text) => text.result === result)?.text
+        return text === undefined ? undefined : { text, status, result }
+      }
+      if (message === null || sender === null) return undefined
+      if (kind === 'message') return { text: message, sender, author }
+      const code = blocksOf(code_blocks, message)?.[block]
+      return code && { text: code.code, sender, author, block, language: code.language }
+    })
+  }
+
+  /** A page of hits; given up when `gone` or after `patience`. `allow` throws. */
+  return async (
+    ref: MissionRef,
+    { q, kind, order, limit, cursor, ...bounds }: FindQuery,
+    how: { allow(mission: MissionRights | undefined): void; gone(): boolean },
+  ): Promise<{ hits: Hit[]; next: string | null }> => {
+    const end = performance.now() + patience
+    const byRank = order === 'rank'
+    const since = bounds.since === undefined ? null : toBound('since', bounds.since)
+    const until = bounds.until === undefined ? null : toBound('until', bounds.until)
+    const after = cursor === undefined ? undefined : fromCursor(cursor, byRank)
+    const words = await lookUp(main, q)
+    const begun = await missionOf(ref)
+    how.allow(begun.mission)
+    const mission = begun.mission?.id ?? ''
+    const check = (rights?: Rights): void => {
+      if (rights) how.allow(rights.mission)
+      if (rights && rights.epoch !== begun.epoch) throw deny('unavailable', 'the database became another one')
+      if (how.gone()) throw deny('unavailable', 'nobody waits for it')
+      if (performance.now() > end)
+        throw deny('unavailable', 'this takes too long: ask for less by kind, since or until')
+    }
+    const is = (one: Kind): boolean => kind === undefined || kind === one
+    const wanted = { message: is('message'), code: is('code'), test: is('test'), dod: is('dod') }
+    const from = after?.ranked?.top ?? after
+    const query: Query = { words, wanted, since, until, from, byRank }
+    // By rank the place of the newest belongs to what is ranked; else the cursor's own was given already.
+    const fits = (place: Place): boolean => from === undefined || compare(from, place) < (byRank ? 1 : 0)
+    const collect = makeCollect(byRank ? mostRanked : limit + 1, query, fits)
+    if (wanted.dod) await findRows.items(mission, query, collect, check)
+    if (wanted.message || wanted.code) await findChats(mission, query, collect, check)
+    // Last: of runs only those that are newer than what was found by now.
+    if (wanted.test) await findRows.runs(mission, query, collect, check)
+
+    const [top] = collect.items
+    let found = collect.items
+    if (byRank) {
+      found = found.toSorted((a, b) => b.rank - a.rank || compare(a, b))
+      const ranked = after?.ranked
+      if (after && ranked) found = found.filter((hit) => (hit.rank - ranked.rank || compare(after, hit)) < 0)
+    }
+    const page = found.slice(0, limit)
+    const last = page.at(-1)
+    const place = ({ at, part, seq, kind }: Place): Place => ({ at, part, seq, kind })
+    const next =
+      found.length > limit && last && top
+        ? toCursor(byRank ? { ...place(last), ranked: { rank: last.rank, top: place(from ?? top) } } : place(last))
+        : null
+    const hits: Hit[] = []
+    for (let i = 0; i < page.length; i += read) {
+      check()
+      const some = page.slice(i, i + read)
+      const texts = await inTurn(() => textsOf(mission, some, check))
+      const spans = await marks(
+        words.marked,
+        texts.map((text) => text?.text ?? ''),
+      )
+      for (const [n, { at, part, seq, kind, id }] of some.entries()) {
+        const given = texts[n]
+        if (!given) continue
+        const { text, ...more } = given
+        const snippet = snippetOf(text, spans[n] ?? [])
+        hits.push({ kind, topic: `missions/${mission}/${part}`, seq, at: toTime(at), id, snippet, ...more })
+      }
+    }
+    return { hits, next }
+  }
+}
+export type Find = ReturnType<typeof makeFind>
+
+/** As rows have it. */
+const toTime = (at: string): string => `${at.replace(/\.?0+$/, '')}Z`
