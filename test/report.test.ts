@@ -304,7 +304,7 @@ void t.test('deck report posts a run of files, and answers a run that was asked 
   const run = await latest()
   t.match(run, { status: 'failed', summary: { passed: 4, failed: 4, skipped: 2, total: 10, duration_ms: 1204521 } })
   t.equal((run['results'] as Json[]).length, 10)
-  t.match(await log(run['id']), /deadline\u001b\[0m is in the past\n--- github/)
+  t.ok((await log(run['id'])).includes('deadline\u001b[0m is in the past\n--- github'))
 
   const asked = (await instance.request('POST', `${tests}/run`, alice)).json
   const passing = '<testsuite name="a"><testcase name="b" time="0.5"/></testsuite>'
