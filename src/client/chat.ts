@@ -1,5 +1,6 @@
 // A citizen's chat in a mission: its messages, who types, how far one has read, replies as they are written.
 import type { CodeBlock, Message } from '../protocol/rows.ts'
+import type { MessageSnippet } from '../protocol/snippet.ts'
 import type { ChatEvent, ChatSignal } from './events.ts'
 import type { Topic } from './feed.ts'
 import type { Http } from './http.ts'
@@ -9,23 +10,24 @@ import { eventsOf, messagesOf, type EventsOptions, type PastOptions } from './pa
 import type { Writer, Writers } from './writer.ts'
 export type { CodeBlock, EventsOptions, PastOptions }
 
-export type HistoryOptions = {
-  after?: number
-  before?: number
+export type HistoryOptions = PastOptions & {
   limit?: number
-  language?: string
-  q?: string
-  sender?: Message['sender']
-  since?: string
-  until?: string
-  signal?: AbortSignal
+  /** with `q`: each message has a `snippet` */
+  highlight?: boolean
+  /** with `q`: the best first, not in the order of seq */
+  order?: 'seq' | 'rank'
 }
-export type History = { messages: Message[]; last_seq: number; has_more: boolean; epoch: string }
+export type History = {
+  messages: (Message & { snippet?: MessageSnippet })[]
+  last_seq: number
+  has_more: boolean
+  epoch: string
+}
 
 export type Chat = Topic<ChatEvent, ChatSignal> & {
   /** Stores a message, once, and in the order of the calls; waits for the connection, if there is none. */
   send(text: string, options?: SendOptions): Promise<Message>
-  /** A page of messages, in ascending seq. */
+  /** A page of messages, in ascending seq unless asked for by rank. */
   history(options?: HistoryOptions): Promise<History>
   /** Every message up to now, one after the other. */
   messages(options?: PastOptions): AsyncGenerator<Message, void, undefined>

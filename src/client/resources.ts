@@ -10,6 +10,7 @@ import type {
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
+import type { Hit } from '../protocol/hits.ts'
 import type { DodEvent, LogEvent, MissionEvent, MissionsEvent, TestEvent } from './events.ts'
 import type { Topic } from './feed.ts'
 import { pathOf, type Http } from './http.ts'
@@ -23,6 +24,14 @@ export type Channel = {
   last_message: Message | null
   read_seq: number
   unread: number
+}
+export type SearchOptions = Options & {
+  kind?: Hit['kind']
+  order?: 'newest' | 'rank'
+  limit?: number
+  cursor?: string
+  since?: string
+  until?: string
 }
 type ListOptions = Options & { limit?: number; cursor?: string }
 type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
@@ -43,6 +52,12 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   /** Its chats, each with its newest message and how much of it is unread. */
   channels: async ({ signal }: Options = {}) =>
     (await http<{ channels: Channel[] }>('GET', `${path}/chat`, { signal })).channels,
+  /** What was said, coded, tested and promised with these words; `cursor` is `next` of the page before. */
+  search: (q: string, options: SearchOptions = {}) =>
+    http<{ hits: Hit[]; next: string | null }>('GET', `${path}/search`, {
+      query: { ...options, q },
+      signal: options.signal,
+    }),
 })
 
 export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
