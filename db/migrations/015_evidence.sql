@@ -76,7 +76,7 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   needle constant jsonb := jsonb_build_array(jsonb_build_object('name', test));
-  found_results jsonb;
+  listed jsonb;
 begin
   status := 'missing';
   -- First the time alone, which the index has in order, so that no run older than the one found is read.
@@ -86,12 +86,12 @@ begin
   if not found then
     return;
   end if;
-  select t.id, t.results into run, found_results from public.test_runs t
+  select t.id, t.results into run, listed from public.test_runs t
   where t.mission_id = mission and t.created_at = evidence_of.at and t.status in ('passed', 'failed') and t.results @> needle
   order by t.id desc limit 1;
   select case deck.worst(array_agg(deck.test_word(e))) when 'passed' then 'passed' when 'failed' then 'failed' else 'missing' end
   into status
-  from jsonb_path_query(found_results, 'strict $[*] ? (@.name == $test)', jsonb_build_object('test', test)) e;
+  from jsonb_path_query(listed, 'strict $[*] ? (@.name == $test)', jsonb_build_object('test', test)) e;
 end $$;
 
 -- What a writer gives ---------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ declare
   held     uuid[];
   names    text[];
   item     record;
-  found_   record;
+  truth    record;
   ids      uuid[] := '{}';
   free     uuid[];
   by_run   uuid[] := '{}';
@@ -273,25 +273,25 @@ begin
       or exists (select from deck.unproven u where u.item = i.id)
   loop
     if item.search then
-      select e.run, e.status, e.at into found_ from deck.evidence_of(item.mission_id, item.test_name) e;
+      select e.run, e.status, e.at into truth from deck.evidence_of(item.mission_id, item.test_name) e;
     elsif item.evidence_run is null or (item.run_at, item.run) > (item.evidence_at, item.evidence_run) then
-      select item.run as run, item.word as status, item.run_at as at into found_;
+      select item.run as run, item.word as status, item.run_at as at into truth;
     else
       continue;
     end if;
     if item.search
-      or (found_.run, found_.status, found_.at) is distinct from (item.evidence_run, item.evidence_status, item.evidence_at) then
+      or (truth.run, truth.status, truth.at) is distinct from (item.evidence_run, item.evidence_status, item.evidence_at) then
       ids := ids || item.id;
-      by_run := by_run || found_.run;
-      statuses := statuses || found_.status;
-      times := times || found_.at;
+      by_run := by_run || truth.run;
+      statuses := statuses || truth.status;
+      times := times || truth.at;
     end if;
   end loop;
 
   if ids <> '{}' then
     select array_agg(id) into free from (
       select d.id from public.dod_items d where d.id = any (ids) order by d.id for no key update skip locked) x;
-    delete from deck.unproven where item = any (free);
+    delete from deck.unproven u where u.item = any (free);
     insert into deck.unproven (item) select i from unnest(ids) i where i <> all (coalesce(free, '{}'));
     perform set_config('deck.weighing', 'on', true);
     update public.dod_items d

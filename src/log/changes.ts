@@ -5,6 +5,7 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { noEvidence, sqlState } from './database.ts'
 import { missionByRef, refValues, toRights } from './store.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
@@ -20,6 +21,19 @@ export const makeChanges = (
 ) => {
   const missionRow = (id: string): string =>
     `select deck.mission_json(m)::text as json from missions m where id = ${quoted(id)}`
+
+  /**
+   * A change that evidence may forbid. While it had the items, a run that was written meanwhile could not reach them: what they
+   * are to show is looked up now, and not only by the next house-keeping.
+   */
+  const provable = async (change: (client: pg.PoolClient) => Promise<string>): Promise<string> => {
+    try {
+      return await transaction(change)
+    } catch (error) {
+      if (sqlState(error) === noEvidence) await pool.query('select deck.weigh_again()')
+      throw error
+    }
+  }
 
   /** Whom triggers name for what the transaction does. */
   const actAs = (client: pg.PoolClient, by: string) => client.query(`select set_config('deck.actor', $1, true)`, [by])
@@ -150,7 +164,7 @@ export const makeChanges = (
     /** Changes an item in the name of `by`, or (null) deletes it; -> { item, progress }. */
     async changeItem(ref: MissionRef, allow: Allow, item: string, patch: DodPatch | null, by: string): Promise<string> {
       let mission = ''
-      const row = await transaction(async (client) => {
+      const row = await provable(async (client) => {
         mission = await enter(client, ref, allow)
         const read = `select jsonb_build_object('item', i.data, 'progress', ${progress})::text as json
                       from missions m, deck.events i where m.id = ${quoted(mission)}`
@@ -197,7 +211,7 @@ export const makeChanges = (
       by: string,
     ): Promise<string> {
       let mission = ''
-      const list = await transaction(async (client) => {
+      const list = await provable(async (client) => {
         mission = await enter(client, ref, allow)
         if (override !== undefined) await actAs(client, by)
         await client.query(
