@@ -13,6 +13,7 @@ import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
 import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
+import { diffRoute } from './http/diff.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installErrors } from './http/errors.ts'
 import { makeFollowing } from './http/follow.ts'
@@ -36,6 +37,7 @@ import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
+import { makeDiff } from './log/diff.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
@@ -269,6 +271,7 @@ export const buildApp = async (
     chatRoutes(api, { changes, missions, history, search, streams, following, writer })
     dodRoutes(api, changes)
     testRoutes(api, runs)
+    diffRoute(api, makeDiff(database.main, search))
     done()
   })
   healthRoutes(http, {

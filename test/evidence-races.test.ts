@@ -156,8 +156,8 @@ await t.test(
     await a.query(addRun, [mission, 'failed', resultsOf({ held: 'failed' })])
     t.equal(await failure(b.query('commit')), 'DK001', 'what failed between the statement and its commit is refused')
     // A failure is told before the locks are released; the next statement comes after that.
-  await b.query('rollback')
-  t.equal(ends.none + ends.DK001, 60)
+    await b.query('rollback')
+    t.equal(ends.none + ends.DK001, 60)
     await weighAgain()
     await proven(t, mission, 'all of it')
     t.strictSame(await unfounded(mission), [])
