@@ -54,7 +54,7 @@ const reckon = async (mission: string): Promise<[item: unknown, shown: string, t
       : words.length && !words.includes('skipped')
         ? 'passed'
         : 'missing'
-    return [item['id'], `${item['run']} ${item['status']}`, `${run?.['id'] ?? null} ${status}`]
+    return [item['id'], `${item['run']} ${item['status']}`, `${(run?.['id'] as string | undefined) ?? null} ${status}`]
   })
 }
 const proven = async (t: Test, mission: string, what: string): Promise<void> => {
@@ -229,7 +229,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('rename'), nth, name: fc.option(name) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('word'), nth }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('unitem'), nth }) },
-) as fc.Arbitrary<Step>
+)
 const scriptOf: fc.Arbitrary<Script> = fc.record({
   steps: fc.array(step, { minLength: 1, maxLength: 3 }).map((steps) => {
     const place = (step: Step): number => order.indexOf(step.kind) * 10 + ('nth' in step ? step.nth : 0)

@@ -2,9 +2,12 @@
 // a pass: not by the API, not by a program that writes SQL. An admin's override is told to everybody.
 // (What many writers do at once is in evidence-races.test.ts.)
 import { randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
+import { migrate, seedFile } from '../src/log/migrate.ts'
+import { freshDatabase } from './database.ts'
 import { isForm, itemForm, refused, time } from './forms.ts'
 import { admin, alice, makeMission, rafael, startDeck, until, type Json } from './helper.ts'
 
@@ -66,7 +69,7 @@ void t.test('the newest finished run is the evidence, on the topic of the checkl
   t.same(await items(), [proven, plain])
   const done = await set(item, { completed: true })
   t.equal(done.status, 200)
-  isForm(t, (done.json['item'] ?? {}) as Json, { ...proven, completed: true, completed_at: time, seq: 4 }, 'completed')
+  isForm(t, done.json['item'] ?? {}, { ...proven, completed: true, completed_at: time, seq: 4 }, 'completed')
 
   const bad = await report([{ name: 'test_callback', status: 'failed', error: 'KeyError' }])
   t.match(await told(5), { data: { evidence: evidence(bad, 'failed'), completed: true } }, 'a later failure is told')
@@ -170,7 +173,7 @@ void t.test("an admin's override is recorded and shown until the item is unticke
 
   const { json } = await set(item, override, admin)
   const shown = json['item'] as Json
-  isForm(t, shown['override'] as Json, { reason: 'the client said so', by: 'root', at: time }, 'who, when and why')
+  isForm(t, shown['override'], { reason: 'the client said so', by: 'root', at: time }, 'who, when and why')
   t.same([shown['completed'], shown['evidence']], [true, missing])
   t.same((await set(item, override, admin)).json['item'], shown, 'said twice is said once')
   const [last] = await database.query(`select data from deck.events where topic = $1 order by seq desc limit 1`, [
@@ -321,4 +324,25 @@ void t.test('the owner of the database overrides by SQL in his own name', async 
     'DK001 dod_items_evidence',
     'without it the item would have none',
   )
+})
+
+void t.test('the examples of docs/evidence.md do what it says', async (t) => {
+  const seeded = await freshDatabase(t)
+  await migrate(await seeded.connect(), () => undefined)
+  await seeded.query(readFileSync(seedFile, 'utf8'))
+  const page = readFileSync(new URL('../docs/evidence.md', import.meta.url), 'utf8')
+  const [, block = ''] = /```sql\n([^]*?)```/.exec(page) ?? []
+  // A statement, and what it says, where that is told.
+  const steps = [...block.matchAll(/([^-][^;]*);\n(?:-- (.*)\n)?/g)]
+  t.ok(steps.length > 5)
+  for (const [, statement = '', told] of steps) {
+    let said: string | undefined
+    try {
+      const rows = await seeded.query(statement)
+      said = rows[0] && Object.values(rows[0]).join(' | ')
+    } catch (error) {
+      said = error instanceof pg.DatabaseError ? `ERROR ${error.code}: ${error.message}` : String(error)
+    }
+    t.equal(said, told, statement)
+  }
 })
