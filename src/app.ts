@@ -13,6 +13,7 @@ import { installBrowserRules } from './http/browser.ts'
 import { chatRoutes } from './http/chat.ts'
 import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
+import { diffRoute } from './http/diff.ts'
 import { dodRoutes } from './http/dod.ts'
 import { installEncoding } from './http/encoding.ts'
 import { installErrors } from './http/errors.ts'
@@ -39,6 +40,7 @@ import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
+import { makeDiff } from './log/diff.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
@@ -279,6 +281,7 @@ export const buildApp = async (
     testRoutes(api, runs)
     logRoutes(api, { runs, logs: makeLogs(database.main) })
     searchRoute(api, makeFind(database.main, looking, limits.searchPatience))
+    diffRoute(api, makeDiff(database.main, search))
     done()
   })
   healthRoutes(http, {

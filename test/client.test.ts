@@ -343,6 +343,14 @@ void t.test('typing, marks, the checklist, runs and their logs, missions and the
   t.match((await dod.next()).value, { seq: 1, event: 'dod_item.created', data: { id: item.id } })
   t.match(await user.dod(id).set(item.id, true), { item: { completed: true }, progress: { completed: 1, total: 1 } })
   t.match(await user.dod(id).reset(), { items: [{ completed: false }] })
+  const named = await citizen.dod(id).add({ text: 'It is tested', category: 'tests', test_name: 'a' })
+  await t.rejects(user.dod(id).set(named.id, true), { code: 'conflict' })
+  await t.rejects(user.dod(id).complete({ override: 'x' }), { code: 'forbidden' })
+  const keeper = open(t, { token: admin })
+  t.match(await keeper.dod(id).set(named.id, { completed: true, override: 'x' }), {
+    item: { override: { by: 'root' } },
+  })
+  await keeper.dod(id).remove(named.id)
   t.match(await user.dod(id).complete(), { progress: { completed: 1 } })
   t.match((await mission.next()).value, { event: 'mission.updated', data: { status: 'qa' } })
   t.match((await list.next()).value, { event: 'missions.changed', mission: id })
@@ -352,6 +360,11 @@ void t.test('typing, marks, the checklist, runs and their logs, missions and the
 
   t.match(await user.tests(id).run(), { status: 'running' })
   const run = await citizen.tests(id).create({ logs: 'begin\n' })
+  t.match(await user.tests(id).diff(run.id, run.id), {
+    a: { id: run.id },
+    newly_failing: [],
+    between: { messages: [] },
+  })
   const log = user.tests(number).logs(run.id)
   const followed = log.follow({ after: 0 })
   await followed.ready

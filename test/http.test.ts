@@ -253,6 +253,7 @@ void t.test('the OpenAPI document names every route of the contract', async (t) 
     [`${m}/tests/run`]: ['post'],
     [`${m}/tests/{run}`]: ['get', 'patch'],
     [`${m}/tests/{run}/logs`]: ['get', 'post'],
+    [`${m}/tests/{a}/diff/{b}`]: ['get'],
   }
   type Operation = { parameters?: { name: string; in: string }[]; responses?: Json; requestBody?: { content: Json } }
   const paths = json['paths'] as Record<string, Record<string, Operation>>

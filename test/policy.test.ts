@@ -26,6 +26,7 @@ const actions: Action[] = [
   { method: 'GET', path: (p) => `${p.mission}/search?q=x`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/logs`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/diff/${p.run}`, status: 200, may: everyone },
   { method: 'POST', path: (p) => `${p.mission}/chat/rafael`, body: { message: 'x' }, status: 201, may: everyone },
   {
     method: 'POST',
@@ -48,6 +49,27 @@ const actions: Action[] = [
     body: { completed: true },
     status: 200,
     may: ['user', 'admin'],
+  },
+  {
+    method: 'PATCH',
+    path: (p) => `${p.mission}/dod/${p.item}`,
+    body: { completed: false, test_name: 'x' },
+    status: 200,
+    may: ['admin'],
+  },
+  {
+    method: 'PATCH',
+    path: (p) => `${p.mission}/dod/${p.item}`,
+    body: { completed: true, override: 'x' },
+    status: 200,
+    may: ['admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/dod/complete`,
+    body: { override: 'x' },
+    status: 200,
+    may: ['admin'],
   },
   { method: 'POST', path: (p) => `${p.mission}/dod/complete`, status: 200, may: ['user', 'admin'] },
   { method: 'POST', path: (p) => `${p.mission}/dod/reset`, status: 200, may: ['user', 'admin'] },
@@ -84,7 +106,9 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
 }
 /** All that can be read of a mission. */
 const look = async (place: Place): Promise<string> =>
-  (await Promise.all(actions.slice(0, 9).map((action) => act(action, place, admin)))).map(({ text }) => text).join('\n')
+  (await Promise.all(actions.slice(0, 10).map((action) => act(action, place, admin))))
+    .map(({ text }) => text)
+    .join('\n')
 
 const exp = 600
 void t.test(
@@ -143,7 +167,9 @@ const routes = (): string[] => {
     path.length = indent.length / 4
     path.push(segment)
     for (const method of methods.split(', '))
-      if (!['HEAD', 'OPTIONS'].includes(method)) found.push(`${method} ${path.join('')}`)
+      // Two routes name the same segment, each in its own way.
+      if (!['HEAD', 'OPTIONS'].includes(method))
+        found.push(`${method} ${path.join('')}`.replace(/:run\|:a(?=\/diff)/, ':a').replace(':run|:a', ':run'))
   }
   return found.sort()
 }
@@ -154,7 +180,8 @@ void t.test('every route has its row: in the matrix, or among those that need no
     ({ method, path }) =>
       `${method} ${path(place)
         .replace(/chat\/(rafael|sofia)$/, 'chat/:citizen')
-        .replace(/\?.*/, '')}`,
+        .replace(/\?.*/, '')
+        .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )
   const withoutMission = ['GET /api/missions', 'POST /api/missions', 'POST /api/tickets']
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']

@@ -27,9 +27,11 @@ export type { SendOptions } from './outbox.ts'
 export type { Channel, Checklist, Progress } from './resources.ts'
 export type { State } from './state.ts'
 export type { DoneOptions, Writer } from './writer.ts'
+export type { RunDiff } from '../protocol/diff.ts'
 export type {
   CodeBlock,
   DodItem,
+  DodPatch,
   Message,
   Mission,
   MissionPatch,

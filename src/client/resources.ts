@@ -1,6 +1,8 @@
 // What is not chat: missions, their definition of done, their test runs; read and changed over HTTP, followed over the socket.
+import type { RunDiff } from '../protocol/diff.ts'
 import type {
   DodItem,
+  DodPatch,
   Message,
   Mission,
   MissionPatch,
@@ -67,11 +69,20 @@ export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
     ...topicOf<DodEvent>(path),
     list: ({ signal }: Options = {}) => http<Checklist>('GET', path, { signal }),
     add: (body: NewDodItem, { signal }: Options = {}) => http<DodItem>('POST', path, { body, signal }),
-    set: (id: string, completed: boolean, { signal }: Options = {}) =>
-      http<Changed>('PATCH', item(id), { body: { completed }, signal }),
+    /** Ticks or unticks; an admin may also name another test, or complete without evidence: `{ completed: true, override }`. */
+    set: (id: string, change: boolean | DodPatch, { signal }: Options = {}) =>
+      http<Changed>('PATCH', item(id), {
+        body: typeof change === 'object' ? change : { completed: change },
+        signal,
+      }),
     remove: (id: string, { signal }: Options = {}) => http<Changed>('DELETE', item(id), { signal }),
-    /** Ticks all; the mission's status becomes `qa`. */
-    complete: ({ signal }: Options = {}) => http<Checklist>('POST', `${path}/complete`, { signal, again: true }),
+    /** Ticks all, or none if one lacks its evidence and there is no `override`; the mission's status becomes `qa`. */
+    complete: ({ signal, override }: Options & { override?: string } = {}) =>
+      http<Checklist>('POST', `${path}/complete`, {
+        ...(override === undefined ? {} : { body: { override } }),
+        signal,
+        again: true,
+      }),
     reset: ({ signal }: Options = {}) => http<Checklist>('POST', `${path}/reset`, { signal, again: true }),
   }
 }
@@ -85,6 +96,9 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
       http<{ test_runs: TestRun[]; next: string | null }>('GET', path, { query: options, signal: options.signal }),
     latest: ({ signal }: Options = {}) => http<TestRun>('GET', `${path}/latest`, { signal }),
     get: (id: string, { signal }: Options = {}) => http<TestRun>('GET', run(id), { signal }),
+    /** What changed from run `a` to run `b`, and what was said in between. */
+    diff: (a: string, b: string, { signal }: Options = {}) =>
+      http<RunDiff>('GET', `${run(a)}/diff/${pathOf(b)}`, { signal }),
     /** Asks for a run. */
     run: ({ signal }: Options = {}) => http<TestRun>('POST', `${path}/run`, { signal }),
     create: (body: NewTestRun = {}, { signal }: Options = {}) => http<TestRun>('POST', path, { body, signal }),

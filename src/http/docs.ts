@@ -26,6 +26,8 @@ const paths: Record<string, TSchema> = {
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
+  a: Type.String({ description: "the one run's UUID" }),
+  b: Type.String({ description: "the other run's UUID" }),
 }
 
 /** An answer that comes in several forms, by media type. */

@@ -1,9 +1,10 @@
-// The definition of done: a mission's checklist.
+// The definition of done: a mission's checklist. What evidence an item needs to be completed is the database's to know.
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type from 'typebox'
 import { allow } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
-import { DodItem, DodPatch, NewDodItem, Progress } from '../protocol/rows.ts'
+import { deny } from '../protocol/errors.ts'
+import { DodCompletion, DodItem, DodPatch, NewDodItem, Progress, type MissionRights } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
@@ -35,24 +36,41 @@ export const dodRoutes = (app: FastifyInstance, changes: Changes): void => {
     },
   )
 
-  app.patch<{ Body: Static<typeof DodPatch> }>(
+  app.patch<{ Body: DodPatch }>(
     `${list}/:item`,
     {
       schema: describe(
         'dod',
-        'Tick or untick an item (user, admin)',
+        'Tick or untick an item (user, admin), name another test (admin)',
         ['mission', 'item'],
         { 200: Changed },
-        { body: DodPatch },
+        {
+          body: DodPatch,
+          description:
+            'An item that names a test is completed only if the newest finished run that has the test says that it passed; ' +
+            'otherwise this is conflict. An admin may complete it all the same, with the reason as `override`. The test of a ' +
+            'completed item stays: untick it first.',
+        },
       ),
     },
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, item } = named(request)
-      return json(
-        reply,
-        await changes.changeItem(mission, (m) => allow(actor, 'dod.toggle', m), item, request.body.completed),
+      const { completed, test_name, override } = request.body
+      if (completed === undefined && test_name === undefined) throw deny('bad_request', 'body completed is missing')
+      if (override !== undefined && completed !== true)
+        throw deny('bad_request', 'body override is for an item that is being completed')
+      const row = await changes.changeItem(
+        mission,
+        (m) => {
+          if (completed !== undefined) allow(actor, 'dod.toggle', m)
+          if (test_name !== undefined || override !== undefined) allow(actor, 'dod.override', m)
+        },
+        item,
+        request.body,
+        actor.sub,
       )
+      return json(reply, row)
     },
   )
 
@@ -62,24 +80,51 @@ export const dodRoutes = (app: FastifyInstance, changes: Changes): void => {
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, item } = named(request)
-      return json(reply, await changes.changeItem(mission, (m) => allow(actor, 'dod.delete', m), item, null))
+      return json(reply, await changes.changeItem(mission, (m) => allow(actor, 'dod.delete', m), item, null, actor.sub))
     },
   )
 
-  for (const [verb, completed, summary] of [
-    ['complete', true, "Tick all items; the mission's status becomes qa (user, admin)"],
-    ['reset', false, 'Untick all items (user, admin)'],
-  ] as const) {
-    app.post(
-      `${list}/${verb}`,
-      { schema: describe('dod', summary, ['mission'], { 200: Checklist }) },
-      async (request, reply) => {
-        const actor = actorOf(request)
-        return json(
-          reply,
-          await changes.changeAllItems(named(request).mission, (m) => allow(actor, 'dod.toggle', m), completed),
-        )
-      },
-    )
-  }
+  app.post<{ Body: DodCompletion | null }>(
+    `${list}/complete`,
+    {
+      schema: describe(
+        'dod',
+        "Tick all items; the mission's status becomes qa (user, admin)",
+        ['mission'],
+        { 200: Checklist },
+        {
+          body: Type.Union([DodCompletion, Type.Null()]),
+          description:
+            'All or nothing: where an item that names a test lacks passing evidence this is conflict, and names such items. ' +
+            'An admin may give the reason to complete those all the same as `override`.',
+        },
+      ),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const override = request.body?.override
+      const row = await changes.changeAllItems(
+        named(request).mission,
+        (m) => {
+          allow(actor, 'dod.toggle', m)
+          if (override !== undefined) allow(actor, 'dod.override', m)
+        },
+        true,
+        override,
+        actor.sub,
+      )
+      return json(reply, row)
+    },
+  )
+
+  app.post(
+    `${list}/reset`,
+    { schema: describe('dod', 'Untick all items (user, admin)', ['mission'], { 200: Checklist }) },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission } = named(request)
+      const may = (m: MissionRights | undefined) => allow(actor, 'dod.toggle', m)
+      return json(reply, await changes.changeAllItems(mission, may, false, undefined, actor.sub))
+    },
+  )
 }

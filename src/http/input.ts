@@ -72,5 +72,11 @@ export const named = (request: FastifyRequest) => {
     get run() {
       return parseId(params['run'] ?? '', 'a test run')
     },
+    get a() {
+      return parseId(params['a'] ?? '', 'a test run')
+    },
+    get b() {
+      return parseId(params['b'] ?? '', 'a test run')
+    },
   }
 }

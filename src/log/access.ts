@@ -6,7 +6,7 @@ import { deny } from '../protocol/errors.ts'
 
 /** What was done with more than a user's rights; `actor` is the sub of the token. */
 export type Audited = {
-  action: 'chat.clear' | 'mission.delete' | 'message.as'
+  action: 'chat.clear' | 'mission.delete' | 'message.as' | 'dod.override'
   actor: string
   mission: string
   detail?: Record<string, unknown>

@@ -2,9 +2,10 @@
 // text, as the database formed it.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
-import type { MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
+import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { noEvidence, sqlState } from './database.ts'
 import { missionByRef, refValues, toRights } from './store.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
@@ -20,6 +21,22 @@ export const makeChanges = (
 ) => {
   const missionRow = (id: string): string =>
     `select deck.mission_json(m)::text as json from missions m where id = ${quoted(id)}`
+
+  /**
+   * A change that evidence may forbid. While it had the items, a run that was written meanwhile could not reach them: what they
+   * are to show is looked up now, and not only by the next house-keeping.
+   */
+  const provable = async (change: (client: pg.PoolClient) => Promise<string>): Promise<string> => {
+    try {
+      return await transaction(change)
+    } catch (error) {
+      if (sqlState(error) === noEvidence) await pool.query('select deck.weigh_again()')
+      throw error
+    }
+  }
+
+  /** Whom triggers name for what the transaction does. */
+  const actAs = (client: pg.PoolClient, by: string) => client.query(`select set_config('deck.actor', $1, true)`, [by])
 
   return {
     // Missions
@@ -81,8 +98,7 @@ export const makeChanges = (
     async deleteMission(ref: MissionRef, allow: Allow, by: string): Promise<void> {
       const mission = await transaction(async (client) => {
         const id = await enter(client, ref, allow, 'for update')
-        // Whom the audit's trigger names.
-        await client.query(`select set_config('deck.actor', $1, true)`, [by])
+        await actAs(client, by)
         await client.query('delete from missions where id = $1', [id])
         await settle(client, `select 'gone' as json`)
         return id
@@ -132,12 +148,12 @@ export const makeChanges = (
       return { mission: toRights(rows[0]), json: rows[0]?.json ?? '' }
     },
 
-    addItem: (ref: MissionRef, allow: Allow, { text, category }: NewDodItem): Promise<string> =>
+    addItem: (ref: MissionRef, allow: Allow, { text, category, test_name }: NewDodItem): Promise<string> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
         const { rows } = await client.query<{ id: string }>(
-          'insert into dod_items (mission_id, text, category) values ($1, $2, $3) returning id',
-          [mission, text, category],
+          'insert into dod_items (mission_id, text, category, test_name) values ($1, $2, $3, $4) returning id',
+          [mission, text, category, test_name],
         )
         return settle(
           client,
@@ -145,13 +161,14 @@ export const makeChanges = (
         )
       }),
 
-    /** Ticks an item, or (null) deletes it; -> { item, progress }. */
-    changeItem: (ref: MissionRef, allow: Allow, item: string, completed: boolean | null): Promise<string> =>
-      transaction(async (client) => {
-        const mission = await enter(client, ref, allow)
+    /** Changes an item in the name of `by`, or (null) deletes it; -> { item, progress }. */
+    async changeItem(ref: MissionRef, allow: Allow, item: string, patch: DodPatch | null, by: string): Promise<string> {
+      let mission = ''
+      const row = await provable(async (client) => {
+        mission = await enter(client, ref, allow)
         const read = `select jsonb_build_object('item', i.data, 'progress', ${progress})::text as json
                       from missions m, deck.events i where m.id = ${quoted(mission)}`
-        if (completed === null) {
+        if (patch === null) {
           const gone = await client.query('delete from dod_items where id = $1 and mission_id = $2', [item, mission])
           if (gone.rowCount === 0) throw deny('not_found', 'no such item')
           // The deletion's own event, numbered just now under the head that this transaction holds, is the last of its topic.
@@ -161,9 +178,15 @@ export const makeChanges = (
             `${read} and i.topic = ${topic} and i.seq = (select max(seq) from deck.events where topic = ${topic})`,
           )
         }
+        if (patch.override !== undefined) await actAs(client, by)
+        const { text, values } = assignments([
+          ['completed', plain, patch.completed],
+          ['test_name', plain, patch.test_name],
+          ['override_reason', plain, patch.override],
+        ])
         const { rowCount } = await client.query(
-          'update dod_items set completed = $3 where id = $1 and mission_id = $2',
-          [item, mission, completed],
+          `update dod_items set ${text} where id = $1 and mission_id = ${quoted(mission)}`,
+          [item, ...values],
         )
         if (rowCount === 0) throw deny('not_found', 'no such item')
         return settle(
@@ -171,15 +194,31 @@ export const makeChanges = (
           `select jsonb_build_object('item', deck.dod_item_json(d), 'progress', ${progress})::text as json
            from missions m, dod_items d where m.id = ${quoted(mission)} and d.id = ${quoted(item)}`,
         )
-      }),
+      })
+      if (patch?.override !== undefined) audit({ action: 'dod.override', actor: by, mission, detail: { item } })
+      return row
+    },
 
-    /** Ticks all items and sets the mission to 'qa', or unticks all; -> { items, progress }. */
-    changeAllItems: (ref: MissionRef, allow: Allow, completed: boolean): Promise<string> =>
-      transaction(async (client) => {
-        const mission = await enter(client, ref, allow)
+    /**
+     * Ticks all items and sets the mission to 'qa', or unticks all; -> { items, progress }. With an override, in the name of
+     * `by`, also the items that lack evidence; without it there must be none.
+     */
+    async changeAllItems(
+      ref: MissionRef,
+      allow: Allow,
+      completed: boolean,
+      override: string | undefined,
+      by: string,
+    ): Promise<string> {
+      let mission = ''
+      const list = await provable(async (client) => {
+        mission = await enter(client, ref, allow)
+        if (override !== undefined) await actAs(client, by)
         await client.query(
-          'update dod_items set completed = $2 where mission_id = $1 and completed is distinct from $2',
-          [mission, completed],
+          `update dod_items
+           set completed = $2, override_reason = case when $2 and evidence_status <> 'passed' then $3 end
+           where mission_id = $1 and completed is distinct from $2`,
+          [mission, completed, override],
         )
         if (completed)
           await client.query(`update missions set status = 'qa' where id = $1 and status <> 'qa'`, [mission])
@@ -187,7 +226,10 @@ export const makeChanges = (
           client,
           `select jsonb_build_object('items', ${items}, 'progress', ${progress})::text as json from missions m where id = ${quoted(mission)}`,
         )
-      }),
+      })
+      if (override !== undefined) audit({ action: 'dod.override', actor: by, mission })
+      return list
+    },
   }
 }
 export type Changes = ReturnType<typeof makeChanges>

@@ -151,6 +151,9 @@ export const isAmbiguous = (error: unknown): boolean => {
   return state === undefined || state.startsWith('08') || state.startsWith('57P') || state.startsWith('53')
 }
 
+/** Of db/migrations/015_evidence.sql: what an item's evidence forbids; its message is for the reader. */
+export const noEvidence = 'DK001'
+
 /** What a client may hear of a database error; undefined if it is a fault of ours. */
 export const toRefusal = (error: unknown): Refusal | undefined => {
   if (error instanceof Refusal) return error
@@ -165,9 +168,12 @@ export const toRefusal = (error: unknown): Refusal | undefined => {
   if (isAmbiguous(error) || isRetryable(error) || state === '55P03' || state === '57014' || state.startsWith('25P'))
     return deny('unavailable')
   const { constraint = '' } = error as pg.DatabaseError
+  if (constraint === 'dod_items_override_valid')
+    return deny('conflict', 'an override is for an item that names a test and is being completed')
   if (state === '23514') return deny('bad_request', constraint ? `refused by ${constraint}` : (error as Error).message)
   if (state === '23505') return deny('conflict', constraint === 'missions_number' ? 'this number is taken' : undefined)
   if (state === '23503') return deny('not_found')
+  if (state === noEvidence) return deny('conflict', (error as Error).message)
   // Data that a column can't hold: encodings, times and numbers out of range, JSON nested too deep.
   if (state.startsWith('22') || state === '54001') return deny('bad_request', 'a value can not be stored')
   return undefined

@@ -115,7 +115,10 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transact
       }),
 
     /** House-keeping that every instance does now and then. */
-    tidy: async (): Promise<void> => void (await pool.query('select deck.tidy()')),
+    async tidy(): Promise<void> {
+      await pool.query('select deck.tidy()')
+      await pool.query('select deck.weigh_again()')
+    },
   }
 }
 export type Runs = ReturnType<typeof makeRuns>

@@ -71,14 +71,56 @@ export type MissionPatch = Static<typeof MissionPatch>
 export { missionStatus as MissionStatus }
 
 const category = Type.Union([Type.Literal('functional'), Type.Literal('non-functional'), Type.Literal('tests')])
+const testName = Type.String({
+  minLength: 1,
+  maxLength: 1000,
+  description: 'the name of a test in the results of runs',
+})
+const Evidence = Type.Object(
+  {
+    run: nullable(Type.String({ format: 'uuid', description: 'the newest finished run that has the test' })),
+    status: Type.Union([Type.Literal('passed'), Type.Literal('failed'), Type.Literal('missing')]),
+    at: nullable(time),
+  },
+  { description: 'only of an item that names a test' },
+)
+const Override = Type.Object(
+  { reason: Type.String(), by: Type.String(), at: time },
+  { description: 'only of an item that an admin completed without evidence' },
+)
 export const DodItem = Type.Object(
-  { id, mission_id: id, text: Type.String(), category, completed: Type.Boolean(), completed_at: nullable(time), seq },
+  {
+    id,
+    mission_id: id,
+    text: Type.String(),
+    category,
+    completed: Type.Boolean(),
+    completed_at: nullable(time),
+    seq,
+    test_name: Type.Optional(testName),
+    evidence: Type.Optional(Evidence),
+    override: Type.Optional(Override),
+  },
   { title: 'DodItem' },
 )
 export type DodItem = Static<typeof DodItem>
-export const NewDodItem = Type.Object({ text: Type.String({ minLength: 1, maxLength: 10_000 }), category })
+export const NewDodItem = Type.Object({
+  text: Type.String({ minLength: 1, maxLength: 10_000 }),
+  category,
+  test_name: Type.Optional(nullable(testName)),
+})
 export type NewDodItem = Static<typeof NewDodItem>
-export const DodPatch = Type.Object({ completed: Type.Boolean() })
+const override = Type.Optional(
+  Type.String({ minLength: 1, maxLength: 1000, description: 'admin only: why it is completed without evidence' }),
+)
+export const DodPatch = Type.Object({
+  completed: Type.Optional(Type.Boolean()),
+  test_name: Type.Optional(nullable(testName)),
+  override,
+})
+export type DodPatch = Static<typeof DodPatch>
+export const DodCompletion = Type.Object({ override })
+export type DodCompletion = Static<typeof DodCompletion>
 export const Progress = Type.Object({ completed: Type.Integer(), total: Type.Integer() })
 
 const runStatus = Type.Union([Type.Literal('running'), Type.Literal('passed'), Type.Literal('failed')])

@@ -44,9 +44,31 @@ export const violations = async (client: pg.Client): Promise<Finding> => {
 /** Triggers that number, on the tables that everybody writes to, and that measure logs. */
 const needed: Record<string, string[]> = {
   missions: ['give_number', 'refuse_seq', 'refuse_seq_change', 'note_updated', 'note_deleted'],
-  dod_items: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_updated', 'note_deleted'],
+  dod_items: [
+    'refuse_seq',
+    'refuse_seq_change',
+    'note_inserted',
+    'note_updated',
+    'note_deleted',
+    'keep_evidence',
+    'keep_evidence_change',
+    'refuse_override',
+    'refuse_override_change',
+    'note_proof',
+    'note_proof_change',
+  ],
   chat_messages: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_deleted'],
-  test_runs: ['refuse_seq', 'refuse_seq_change', 'note_inserted', 'note_updated', 'note_logs', 'note_logs_inserted'],
+  test_runs: [
+    'refuse_seq',
+    'refuse_seq_change',
+    'note_inserted',
+    'note_updated',
+    'note_logs',
+    'note_logs_inserted',
+    'note_proof',
+    'note_proof_change',
+    'note_proof_removed',
+  ],
   pending: ['number'],
   events: ['size_logs'],
 }
@@ -72,10 +94,14 @@ export const triggers = async (client: pg.Client): Promise<Finding[]> => {
       ? fail(
           'triggers',
           `missing: ${few(gone)}`,
-          'what SQL writes is not numbered; restore the database, or ask for help',
+          'what SQL writes is not numbered, or not held to evidence; restore the database, or ask for help',
         )
       : off.length > 0
-        ? fail('triggers', `disabled: ${few(off)}`, 'what SQL writes is not numbered: alter table … enable trigger …')
+        ? fail(
+            'triggers',
+            `disabled: ${few(off)}`,
+            'what SQL writes is not numbered, or not held to evidence: alter table … enable trigger …',
+          )
         : ok('triggers', 'all are there and enabled'),
     ...(broken.length > 0
       ? [warn('indexes', `not valid: ${few(broken.map(({ name }) => name))}`, 'reindex index concurrently …')]
