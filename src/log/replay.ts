@@ -16,6 +16,7 @@ import {
   type MessageColumns,
   type MissionColumns,
 } from './store.ts'
+import { makeTurn } from './turn.ts'
 
 /** Bytes of rows that a page holds, but for one row, and rows of the first page and of any: by `bench/history.ts`. */
 const pageBytes = 256 * 1024
@@ -36,12 +37,7 @@ export type ReplayPage = {
 
 /** `main` is for reading; all replays together take one of its connections at a time. `search` finds what fits filters. */
 export const makeReplay = (main: pg.Pool, search: Pick<Search, 'from'>) => {
-  let turn: Promise<unknown> = Promise.resolve()
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const mine = turn.then(work)
-    turn = mine.catch(() => {})
-    return mine
-  }
+  const inTurn = makeTurn()
 
   const read = async (ref: MissionRef, citizen: string, after: number, before: number, limit: number) => {
     // What is the same for all rows comes with the first.

@@ -8,7 +8,6 @@ import { speaks, toBound, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { ReplayPage } from './replay.ts'
-import { blockQuery, lookUp } from './words.ts'
 import {
   headOf,
   missionByRef,
@@ -18,6 +17,8 @@ import {
   type MessageColumns,
   type MissionColumns,
 } from './store.ts'
+import { makeTurn } from './turn.ts'
+import { blockQuery, lookUp } from './words.ts'
 
 /** Rows of a window: at first, at the least and at the most; it grows while a window takes under `quick` ms, and shrinks over `slow`. */
 const window = { first: 500, least: 50, most: 4000, quick: 40, slow: 150 }
@@ -46,15 +47,6 @@ const unite = (ranges: Range[], from: number, to: number): Range[] => {
     else united.push(range)
   }
   return united
-}
-
-const makeTurn = () => {
-  let turn: Promise<unknown> = Promise.resolve()
-  return <T>(work: () => Promise<T>): Promise<T> => {
-    const mine = turn.then(work)
-    turn = mine.catch(() => {})
-    return mine
-  }
 }
 
 /** `main` is for reading; `patience`: ms that a page may be looked for. */
