@@ -47,6 +47,7 @@ import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
 import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
+import { makePast } from './log/past.ts'
 import { prepareDatabase } from './log/prepare.ts'
 import { makeReplay } from './log/replay.ts'
 import { makeSearch } from './log/search.ts'
@@ -266,15 +267,16 @@ export const buildApp = async (
   await http.register((api, _options, done) => {
     askForToken(api, identify)
     ticketRoutes(api, access)
-    missionRoutes(api, changes)
+    const past = makePast(database.main)
+    missionRoutes(api, changes, past)
     const search = makeSearch(database.main, limits.searchPatience)
     const replay = makeReplay(database.main, search)
     const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
     chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
     timelineRoute(api, { timeline, streams, pacing })
-    dodRoutes(api, changes)
-    testRoutes(api, runs)
+    dodRoutes(api, changes, past)
+    testRoutes(api, runs, past)
     done()
   })
   healthRoutes(http, {

@@ -54,11 +54,10 @@ void t.test('all that happened is listed in one order, each event as a socket ge
     ' 1',
   ])
   const frames = await live()
-  for (const { at, ...frame } of found.events)
-    t.strictSame(
-      frame,
-      frames.find(({ topic, seq }) => topic === frame.topic && seq === frame.seq),
-    )
+  for (const item of found.events) {
+    const frame = frames.find(({ topic, seq }) => topic === item.topic && seq === item.seq)
+    t.strictSame(item, { ...frame, at: item.at })
+  }
   t.equal(found.next, null)
   const logs = await page(id, '?logs=true')
   t.same(
@@ -74,7 +73,7 @@ void t.test('all that happened is listed in one order, each event as a socket ge
     lines.text
       .trimEnd()
       .split('\n')
-      .map((line) => JSON.parse(line)),
+      .map((line) => JSON.parse(line) as Item),
     found.events,
   )
   for (const [i, { at }] of found.events.entries()) {
