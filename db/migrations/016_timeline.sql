@@ -178,7 +178,7 @@ begin
     select e.seq, e.at into seen from deck.events e where e.topic = topic order by e.seq desc limit 1;
   else
     select c.seq, c.at into seen from public.chat_messages c
-    where c.mission_id = mission and c.citizen = citizen and c.seq is not null order by c.seq desc limit 1;
+    where c.mission_id = mission and c.citizen = citizen collate "default" and c.seq is not null order by c.seq desc limit 1;
   end if;
   if seen.seq is null or seen.at < moment or (through and seen.at = moment) then
     return coalesce(seen.seq, 0);
@@ -191,7 +191,7 @@ begin
       select e.seq, e.at into seen from deck.events e where e.topic = topic and e.seq >= mid order by e.seq limit 1;
     else
       select c.seq, c.at into seen from public.chat_messages c
-      where c.mission_id = mission and c.citizen = citizen and c.seq >= mid order by c.seq limit 1;
+      where c.mission_id = mission and c.citizen = citizen collate "default" and c.seq >= mid order by c.seq limit 1;
     end if;
     if seen.at < moment or (through and seen.at = moment) then
       low := seen.seq;

@@ -37,7 +37,7 @@ export const rest = (span: Span, items: readonly Item[]): Span => {
   return place ? { ...span, [span.newestFirst ? 'before' : 'after']: place } : span
 }
 
-const statement = (newestFirst: boolean): string => {
+export const statement = (newestFirst: boolean): string => {
   const down = newestFirst ? 'desc' : 'asc'
   const order = (row: string): string => `${row}.at ${down}, ${row}.name ${down}, ${row}.seq ${down}`
   const beyond = newestFirst ? '<=' : '>'
@@ -47,6 +47,7 @@ const statement = (newestFirst: boolean): string => {
     cross join (select deck.epoch() as epoch offset 0) h
     left join lateral (
       with
+        -- (Names of topics are of the collation "C"; the index on chats is not, and serves a name of its own only.)
         -- A chat is two of them: its messages, and (without a citizen) its other events.
         source as materialized (
           select s.name, s.citizen, case
@@ -72,7 +73,7 @@ const statement = (newestFirst: boolean): string => {
           cross join lateral (
             select x.*, row_number() over (order by x.seq ${down}) as nth from (
               (select c.seq, c.at from chat_messages c
-               where s.citizen is not null and c.mission_id = m.id and c.citizen = s.citizen and c.seq ${beyond} s.start
+               where s.citizen is not null and c.mission_id = m.id and c.citizen = s.citizen collate "default" and c.seq ${beyond} s.start
                order by c.seq ${down} limit (select rows from share))
               union all
               (select e.seq, e.at from deck.events e
@@ -104,7 +105,7 @@ const statement = (newestFirst: boolean): string => {
           select null as event, null::jsonb as data, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.key,
             octet_length(c.message) + coalesce(pg_column_size(c.code_blocks), 0) as size
           from chat_messages c
-          where k.citizen is not null and c.mission_id = m.id and c.citizen = k.citizen and c.seq = k.seq
+          where k.citizen is not null and c.mission_id = m.id and c.citizen = k.citizen collate "default" and c.seq = k.seq
           union all
           select e.event, e.data, null, null, null, null, null, null, null, pg_column_size(e.data)
           from deck.events e where k.citizen is null and e.topic = k.name and e.seq = k.seq
