@@ -25,12 +25,14 @@ import { installRateLimits } from './http/limits.ts'
 import { logRoutes } from './http/logs.ts'
 import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { missionRoutes } from './http/missions.ts'
+import { makePacing } from './http/pace.ts'
 import { pageRoute } from './http/page.ts'
 import { makeStreams } from './http/replay.ts'
 import { searchRoute } from './http/search.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { testRoutes } from './http/tests.ts'
+import { timelineRoute } from './http/timeline.ts'
 import { ticketRoutes } from './http/tickets.ts'
 import { claimPrefix, makeBeside } from './live/beside.ts'
 import { makeHub } from './live/hub.ts'
@@ -52,6 +54,7 @@ import { makeListener } from './log/listener.ts'
 import { makeLogs } from './log/logs.ts'
 import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
+import { makePast } from './log/past.ts'
 import { prepareDatabase } from './log/prepare.ts'
 import { makeReplay } from './log/replay.ts'
 import { makeSearch } from './log/search.ts'
@@ -59,6 +62,7 @@ import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
 import { makeTasks } from './log/tasks.ts'
+import { makeTimeline } from './log/timeline.ts'
 import { makeTransactions } from './log/transaction.ts'
 import { makeTurn } from './log/turn.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
@@ -267,18 +271,22 @@ export const buildApp = async (
     },
   })
   const following = makeFollowing(log, { store, hub, limits, ledger, holds: tokens.holds })
+  const timeline = makeTimeline(database.main, limits.writeDeadline)
+  const pacing = makePacing(log, { timeline, store, limits, holds: tokens.holds })
   await http.register((api, _options, done) => {
     askForToken(api, identify)
     ticketRoutes(api, access)
-    missionRoutes(api, changes)
+    const past = makePast(database.main)
+    missionRoutes(api, changes, past)
     const looking = makeTurn()
     const search = makeSearch(database.main, looking, limits.searchPatience)
     const replay = makeReplay(database.main, search)
-    const streams = makeStreams(api, { replay, holds: tokens.holds, patience: limits.silence })
+    const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
-    chatRoutes(api, { changes, missions, history, search, streams, following, writer })
-    dodRoutes(api, changes)
-    testRoutes(api, runs)
+    chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
+    timelineRoute(api, { timeline, streams, pacing })
+    dodRoutes(api, changes, past)
+    testRoutes(api, runs, past)
     logRoutes(api, { runs, logs: makeLogs(database.main) })
     searchRoute(api, makeFind(database.main, looking, limits.searchPatience))
     diffRoute(api, makeDiff(database.main, search))
@@ -301,7 +309,7 @@ export const buildApp = async (
   })
   metricsRoute(http, meters, () => ({
     sockets: sockets.count(),
-    streams: following.count(),
+    streams: following.count() + pacing.count(),
     seats: hub.seats(),
     catching: hub.catching(),
     topics: tail.stats().topics,
@@ -344,6 +352,7 @@ export const buildApp = async (
       draining = true
       sockets.drain()
       following.drain()
+      pacing.drain()
       // What was taken up is answered, then everybody is sent home. Each step has its bound: Postgres may hang.
       await Promise.race([Promise.all([work.idle(), writer.idle()]), bound(limits.writeDeadline + 500)])
       sockets.close()

@@ -28,3 +28,9 @@ export type ChatSignal =
   | { event: 'presence'; subs: Present[]; joined: Present[]; left: Present[] }
 type Role = 'user' | 'citizen' | 'admin'
 export type Present = { sub: string; role: Role; sockets: number }
+
+/** An event of a mission's timeline: as its topic has it, with its topic and the time when it happened. */
+export type TimelineEvent = Exclude<ChatEvent | TestEvent | DodEvent | MissionEvent | LogEvent, Reset> & {
+  topic: string
+  at: string
+}

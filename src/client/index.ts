@@ -12,6 +12,7 @@ import { makeLink, type SocketMaker, type Token, type Welcome } from './link.ts'
 import { makeOutbox } from './outbox.ts'
 import { makeDod, makeMission, makeMissions, makeTests } from './resources.ts'
 import type { State } from './state.ts'
+import { readTimeline, replay, type ReplayOptions, type TimelineOptions } from './timeline.ts'
 import { defer, makeBell, onAbort } from './tools.ts'
 import { makeTopics } from './topics.ts'
 import { makeWriters } from './writer.ts'
@@ -24,8 +25,9 @@ export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Token, Welcome } from './link.ts'
 export type { SendOptions } from './outbox.ts'
-export type { Channel, Checklist, Progress } from './resources.ts'
+export type { Channel, Checklist, AsOfOptions, Progress } from './resources.ts'
 export type { State } from './state.ts'
+export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
 export type { DoneOptions, Writer } from './writer.ts'
 export type { RunDiff } from '../protocol/diff.ts'
 export type {
@@ -121,6 +123,11 @@ export const connect = (options: ConnectOptions) => {
     },
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
+    /** All that happened on a mission, page by page, up to the end that there is now. */
+    timeline: (mission: string | number, options?: TimelineOptions) =>
+      readTimeline(http, named(mission, 'timeline'), options),
+    /** The same again, event by event, at a pace; an aborted signal ends it without an error. */
+    replay: (mission: string | number, options?: ReplayOptions) => replay(http, named(mission, 'timeline'), options),
     /** A citizen at work: the token is its own. */
     citizen: (name: string) => ({
       /** Answers what comes in its inbox, until the signal is aborted or the deck is closed. */

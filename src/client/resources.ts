@@ -18,6 +18,8 @@ import type { Topic } from './feed.ts'
 import { pathOf, type Http } from './http.ts'
 
 export type Options = { signal?: AbortSignal }
+/** `at`: as it was at this time (RFC 3339). */
+export type AsOfOptions = Options & { at?: string }
 export type Progress = { completed: number; total: number }
 export type Checklist = { items: DodItem[]; progress: Progress }
 export type Channel = {
@@ -48,7 +50,7 @@ export const makeMissions = (http: Http, topicOf: TopicOf) => ({
 
 export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   ...topicOf<MissionEvent>(path),
-  get: ({ signal }: Options = {}) => http<Mission>('GET', path, { signal }),
+  get: (options: AsOfOptions = {}) => http<Mission>('GET', path, { query: options, signal: options.signal }),
   patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
   remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
   /** Its chats, each with its newest message and how much of it is unread. */
@@ -67,7 +69,7 @@ export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
   type Changed = { item: DodItem; progress: Progress }
   return {
     ...topicOf<DodEvent>(path),
-    list: ({ signal }: Options = {}) => http<Checklist>('GET', path, { signal }),
+    list: (options: AsOfOptions = {}) => http<Checklist>('GET', path, { query: options, signal: options.signal }),
     add: (body: NewDodItem, { signal }: Options = {}) => http<DodItem>('POST', path, { body, signal }),
     /** Ticks or unticks; an admin may also name another test, or complete without evidence: `{ completed: true, override }`. */
     set: (id: string, change: boolean | DodPatch, { signal }: Options = {}) =>
@@ -92,10 +94,12 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
   return {
     ...topicOf<TestEvent>(path),
     /** Newest first; `cursor` is `next` of the page before. */
-    list: (options: ListOptions = {}) =>
+    list: (options: ListOptions & AsOfOptions = {}) =>
       http<{ test_runs: TestRun[]; next: string | null }>('GET', path, { query: options, signal: options.signal }),
-    latest: ({ signal }: Options = {}) => http<TestRun>('GET', `${path}/latest`, { signal }),
-    get: (id: string, { signal }: Options = {}) => http<TestRun>('GET', run(id), { signal }),
+    latest: (options: AsOfOptions = {}) =>
+      http<TestRun>('GET', `${path}/latest`, { query: options, signal: options.signal }),
+    get: (id: string, options: AsOfOptions = {}) =>
+      http<TestRun>('GET', run(id), { query: options, signal: options.signal }),
     /** What changed from run `a` to run `b`, and what was said in between. */
     diff: (a: string, b: string, { signal }: Options = {}) =>
       http<RunDiff>('GET', `${run(a)}/diff/${pathOf(b)}`, { signal }),

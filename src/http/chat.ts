@@ -6,6 +6,7 @@ import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
 import { mostUnread, type History } from '../log/history.ts'
+import type { Replay } from '../log/replay.ts'
 import { mostRanked, type Search } from '../log/search.ts'
 import type { Writer } from '../log/writer.ts'
 import { deny } from '../protocol/errors.ts'
@@ -19,7 +20,7 @@ import type { Following } from './follow.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
 import { json, Limit, lines, preferred } from './output.ts'
-import type { Streams } from './replay.ts'
+import { toLines, type Streams } from './replay.ts'
 
 const seq = (description: string) =>
   Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description }))
@@ -116,12 +117,13 @@ export const chatRoutes = (
     missions: Missions
     history: History
     search: Search
+    replay: Replay
     streams: Streams
     following: Following
     writer: Writer
   },
 ): void => {
-  const { changes, missions, history, search, streams, following, writer } = parts
+  const { changes, missions, history, search, replay, streams, following, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get(
@@ -172,7 +174,10 @@ export const chatRoutes = (
       if (form === lines) {
         if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
         if (highlight ?? order) throw deny('bad_request', 'a stream goes along seq, without snippets')
-        return streams(request, reply, ref, citizen, bounds)
+        return streams(request, reply, async () => {
+          const first = await replay.from(ref, citizen, bounds)
+          return { first: toLines(first), headers: { 'deck-last-seq': first.head, 'deck-epoch': first.epoch } }
+        })
       }
       const query = { limit: limit ?? 50, ...bounds }
       const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)

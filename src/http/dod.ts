@@ -3,24 +3,32 @@ import type { FastifyInstance } from 'fastify'
 import Type from 'typebox'
 import { allow } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
+import type { Past } from '../log/past.ts'
 import { deny } from '../protocol/errors.ts'
 import { DodCompletion, DodItem, DodPatch, NewDodItem, Progress, type MissionRights } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
-import { named } from './input.ts'
+import { asOf, AsOf, named } from './input.ts'
 import { json } from './output.ts'
 
 const Checklist = Type.Object({ items: Type.Array(DodItem), progress: Progress })
 const Changed = Type.Object({ item: DodItem, progress: Progress })
 
-export const dodRoutes = (app: FastifyInstance, changes: Changes): void => {
+export const dodRoutes = (app: FastifyInstance, changes: Changes, past: Past): void => {
   const list = '/api/missions/:mission/dod'
 
   app.get(
     list,
-    { schema: describe('dod', 'The checklist', ['mission'], { 200: Checklist }) },
+    { schema: describe('dod', 'The checklist', ['mission'], { 200: Checklist }, { querystring: Type.Object(AsOf) }) },
     async (request, reply) => {
-      const { mission, json: row } = await changes.checklist(named(request).mission)
+      const at = asOf(request)
+      const ref = named(request).mission
+      if (at !== undefined) {
+        const { mission, known } = await past.checklist(ref, at)
+        allow(actorOf(request), 'read', mission)
+        return json(reply, known())
+      }
+      const { mission, json: row } = await changes.checklist(ref)
       allow(actorOf(request), 'read', mission)
       return json(reply, row)
     },

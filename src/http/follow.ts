@@ -7,9 +7,10 @@ import { another } from '../commands/subscribe.ts'
 import { Follower, type FollowerOptions } from '../live/follower.ts'
 import type { Hub } from '../live/hub.ts'
 import type { Store } from '../log/store.ts'
-import { deny, overloaded } from '../protocol/errors.ts'
+import { deny } from '../protocol/errors.ts'
 import { eventStream } from '../protocol/event-stream.ts'
 import { formatTopic, type MissionRef } from '../protocol/topics.ts'
+import { makeGate } from './gate.ts'
 import { actorOf } from './identity.ts'
 
 /** Messages that a stream begins with which names no place to begin at. */
@@ -38,9 +39,7 @@ export const makeFollowing = (
   },
 ) => {
   const followers = new Set<Follower>()
-  // Those that are being let in count.
-  const subjects = new Map<string, number>()
-  let count = 0
+  const pass = makeGate(limits.streams, limits.streamsPerSubject, 'too many chats are followed by event streams')
   let closings = 0
   let draining = false
 
@@ -50,20 +49,6 @@ export const makeFollowing = (
     holds,
     leave: hub.leave,
     cut: (why) => log.info({ why }, 'an event stream was cut'),
-  }
-
-  const enter = (sub: string): (() => void) => {
-    const mine = subjects.get(sub) ?? 0
-    if (count >= limits.streams || mine >= limits.streamsPerSubject)
-      throw overloaded('too many chats are followed by event streams')
-    count++
-    subjects.set(sub, mine + 1)
-    return () => {
-      count--
-      const left = (subjects.get(sub) ?? 0) - 1
-      if (left > 0) subjects.set(sub, left)
-      else subjects.delete(sub)
-    }
   }
 
   const wheel = setInterval(
@@ -136,15 +121,7 @@ export const makeFollowing = (
 
   return {
     async open(...[request, reply, ...where]: Parameters<typeof open>): Promise<FastifyReply> {
-      const leave = enter(actorOf(request).sub)
-      try {
-        await open(request, reply, ...where)
-      } catch (error) {
-        leave()
-        throw error
-      }
-      if (reply.raw.destroyed || reply.raw.closed) leave()
-      else reply.raw.once('close', leave)
+      await pass(actorOf(request).sub, reply, () => open(request, reply, ...where))
       return reply
     },
     /** Ends all; they come back, spread over some seconds. */

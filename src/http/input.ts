@@ -1,8 +1,9 @@
 // What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, paths parsed by hand.
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
-import type { TSchema } from 'typebox'
+import Type, { type TSchema } from 'typebox'
 import { makeCheck } from '../protocol/check.ts'
 import { deny } from '../protocol/errors.ts'
+import { toBound } from '../protocol/filters.ts'
 import { decode, parseJson, storable } from '../protocol/text.ts'
 import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
 
@@ -56,6 +57,22 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
       return { error: deny('bad_request', 'U+0000 can not be asked for') }
     return check.fits(value) ? { value } : { error: deny('bad_request', check.why(value, httpPart)) }
   }
+}
+
+/** A query that may ask for the state as of a time. */
+export const AsOf = {
+  at: Type.Optional(
+    Type.String({
+      maxLength: 40,
+      description: 'as it was at this time: RFC 3339 with a zone (a + is written %2B); one to come is answered as now',
+    }),
+  ),
+}
+
+/** The time that a query names, as Postgres reads it. */
+export const asOf = ({ query }: FastifyRequest): string | undefined => {
+  const { at } = query as { at?: string }
+  return at === undefined ? undefined : toBound('at', at, Math.floor)
 }
 
 /** What a path names: `bad_request` where it is no name at all. */

@@ -3,11 +3,12 @@ import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { allow, refusal } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
+import type { Past } from '../log/past.ts'
 import { deny } from '../protocol/errors.ts'
 import { Mission, MissionPatch, MissionStatus, NewMission } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
-import { named } from './input.ts'
+import { asOf, AsOf, named } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({
@@ -18,7 +19,7 @@ const List = Type.Object({
 })
 const Page = Type.Object({ missions: Type.Array(Mission), next: Type.Union([Type.String(), Type.Null()]) })
 
-export const missionRoutes = (app: FastifyInstance, changes: Changes): void => {
+export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past): void => {
   const one = '/api/missions/:mission'
 
   app.get<{ Querystring: Static<typeof List> }>(
@@ -54,11 +55,22 @@ export const missionRoutes = (app: FastifyInstance, changes: Changes): void => {
     },
   )
 
-  app.get(one, { schema: describe('missions', 'A mission', ['mission'], { 200: Mission }) }, async (request, reply) => {
-    const { mission, json: row } = await changes.mission(named(request).mission)
-    allow(actorOf(request), 'read', mission)
-    return json(reply, row)
-  })
+  app.get(
+    one,
+    { schema: describe('missions', 'A mission', ['mission'], { 200: Mission }, { querystring: Type.Object(AsOf) }) },
+    async (request, reply) => {
+      const at = asOf(request)
+      const ref = named(request).mission
+      if (at !== undefined) {
+        const { mission, known } = await past.mission(ref, at)
+        allow(actorOf(request), 'read', mission)
+        return json(reply, known())
+      }
+      const { mission, json: row } = await changes.mission(ref)
+      allow(actorOf(request), 'read', mission)
+      return json(reply, row)
+    },
+  )
 
   app.patch<{ Body: MissionPatch }>(
     one,

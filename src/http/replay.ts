@@ -1,14 +1,14 @@
-// The history as a stream of lines: GET …/chat/{citizen} with Accept: application/x-ndjson.
-// It promises every message up to the head at the start, or a reset: half an answer never passes for a whole one. Rights are
+// Streams of lines, with Accept: application/x-ndjson: a chat's history, a mission's timeline.
+// Each promises all that there was at its start, or a reset: half an answer never passes for a whole one. Rights are
 // checked with every page, in the snapshot that it was read in. A page is read once the one before has left this process, so
 // that a slow reader costs a page of memory and no connection.
 import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Tokens } from '../access/tokens.ts'
 import { allow } from '../access/policy.ts'
-import type { Replay, ReplayPage, ReplayQuery } from '../log/replay.ts'
+import type { ReplayPage } from '../log/replay.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
-import type { MissionRef } from '../protocol/topics.ts'
+import type { MissionRights } from '../protocol/rows.ts'
 import { actorOf } from './identity.ts'
 import { codingOf, flushOf, packer, varies, type Coding } from './encoding.ts'
 import { lines } from './output.ts'
@@ -18,10 +18,10 @@ const most = 64
 const mostOfOne = 16
 
 /** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
-const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
+export const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
 
 /** Gives a text on, by `give`, and waits until it has left this process; fails if it doesn't within `patience` ms. */
-const write = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
+const handOver = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
   new Promise((resolve, reject) => {
     let given = false
     const done = (error?: Error) => (): void => {
@@ -71,12 +71,24 @@ const packed = (raw: ServerResponse, coding: Coding): Way => {
   }
 }
 
-const toLines = ({ messages }: ReplayPage): string => messages.map((message) => `${JSON.stringify(message)}\n`).join('')
+/** Hands a text to the connection as it is, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+export const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
+  handOver(raw, patience, (given) => asItIs(raw).give(text, given))
+
+/** A page as it goes out, and how the next one is read; `mission` is undefined if there is none, or not any more. */
+export type Lines = { mission: MissionRights | undefined; text: string; next?: () => Promise<Lines> }
+
+/** The lines of a chat's messages. */
+export const toLines = ({ mission, messages, next }: ReplayPage): Lines => ({
+  mission,
+  text: messages.map((message) => `${JSON.stringify(message)}\n`).join(''),
+  ...(next ? { next: async () => toLines(await next()) } : {}),
+})
 
 /** `holds`: whether a token still counts; `patience`: ms that a reader may take over a page. */
 export const makeStreams = (
   app: FastifyInstance,
-  { replay, holds, patience }: { replay: Replay; holds: Tokens['holds']; patience: number },
+  { holds, patience }: { holds: Tokens['holds']; patience: number },
 ) => {
   const open = new Map<ServerResponse, string>()
   // A stop has waited for them as long as for any request.
@@ -88,11 +100,11 @@ export const makeStreams = (
   const stream = async (
     raw: ServerResponse,
     coding: Coding | undefined,
-    first: ReplayPage,
-    check: (page: ReplayPage) => void,
+    first: Lines,
+    check: (page: Lines) => void,
   ): Promise<void> => {
     const { give, end } = coding === undefined ? asItIs(raw) : packed(raw, coding)
-    const send = (page: ReplayPage): Promise<void> => write(raw, patience, (given) => give(toLines(page), given))
+    const send = ({ text }: Lines): Promise<void> => handOver(raw, patience, (given) => give(text, given))
     await send(first)
     for (let { next } = first; next;) {
       const page = await next()
@@ -103,12 +115,11 @@ export const makeStreams = (
     end()
   }
 
+  /** `begin` reads the first page; what it throws is refused before anything is streamed. */
   return async (
     request: FastifyRequest,
     reply: FastifyReply,
-    ref: MissionRef,
-    citizen: string,
-    bounds: ReplayQuery,
+    begin: () => Promise<{ first: Lines; headers: Record<string, string | number> }>,
   ): Promise<FastifyReply> => {
     const actor = actorOf(request)
     const { raw } = reply
@@ -116,7 +127,7 @@ export const makeStreams = (
     if (open.size >= most || mine >= mostOfOne) throw overloaded('too many histories are being streamed')
     open.set(raw, actor.sub)
     try {
-      const first = await replay.from(ref, citizen, bounds)
+      const { first, headers } = await begin()
       allow(actor, 'read', first.mission)
       const coding = codingOf(request)
       varies(reply)
@@ -125,8 +136,7 @@ export const makeStreams = (
         ...(reply.getHeaders() as NodeJS.Dict<string>),
         ...(coding === undefined ? {} : { 'content-encoding': coding }),
         'content-type': `${lines}; charset=utf-8`,
-        'deck-last-seq': first.head,
-        'deck-epoch': first.epoch,
+        ...headers,
       })
       if (request.method === 'HEAD') raw.end()
       else

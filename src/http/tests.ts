@@ -2,17 +2,19 @@
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from 'typebox'
 import { allow } from '../access/policy.ts'
+import type { Past } from '../log/past.ts'
 import type { Runs } from '../log/runs.ts'
 import { deny } from '../protocol/errors.ts'
 import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
-import { named } from './input.ts'
+import { asOf, AsOf, named } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({
   limit: Limit,
   cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
+  ...AsOf,
 })
 const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
 
@@ -24,7 +26,7 @@ const fromCursor = (cursor: string): { at: string; id: string } => {
   return { at, id }
 }
 
-export const testRoutes = (app: FastifyInstance, log: Runs): void => {
+export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void => {
   const runs = '/api/missions/:mission/tests'
   const one = `${runs}/:run`
 
@@ -34,8 +36,15 @@ export const testRoutes = (app: FastifyInstance, log: Runs): void => {
     async (request, reply) => {
       const { limit = 50, cursor } = request.query
       const before = cursor === undefined ? {} : { before: fromCursor(cursor) }
-      const { mission, rows, next } = await log.listRuns(named(request).mission, { limit, ...before })
+      const at = asOf(request)
+      const ref = named(request).mission
+      const query = { limit, ...before }
+      const { mission, known, rows, next } =
+        at === undefined
+          ? { known: undefined, ...(await log.listRuns(ref, query)) }
+          : await past.listRuns(ref, query, at)
       allow(actorOf(request), 'read', mission)
+      known?.()
       return json(reply, `{"test_runs":[${rows.join(',')}],"next":${JSON.stringify(next && toCursor(next))}}`)
     },
   )
@@ -63,10 +72,23 @@ export const testRoutes = (app: FastifyInstance, log: Runs): void => {
   )
 
   const readRun = (path: string, summary: string, latest: boolean): void => {
-    const schema = describe('tests', summary, latest ? ['mission'] : ['mission', 'run'], { 200: TestRun })
+    const schema = describe(
+      'tests',
+      summary,
+      latest ? ['mission'] : ['mission', 'run'],
+      { 200: TestRun },
+      { querystring: Type.Object(AsOf) },
+    )
     app.get(path, { schema }, async (request, reply) => {
+      const at = asOf(request)
       const { mission: ref } = named(request)
-      const { mission, json: row } = await log.run(ref, latest ? null : named(request).run)
+      const run = latest ? null : named(request).run
+      if (at !== undefined) {
+        const { mission, known } = await past.run(ref, run, at)
+        allow(actorOf(request), 'read', mission)
+        return json(reply, known())
+      }
+      const { mission, json: row } = await log.run(ref, run)
       allow(actorOf(request), 'read', mission)
       if (row === null) throw deny('not_found', 'no such test run')
       return json(reply, row)

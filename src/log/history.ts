@@ -20,6 +20,26 @@ export const mostUnread = 1000
 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
+// A topic's name has the collation "C"; the indexes on citizens have not, and serve a name of their own only.
+const citizen = `substr(h.topic, 52) collate "default"`
+export const channelList = `
+  select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
+    ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread
+  from ${missionByRef} m
+  left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
+  left join lateral (
+    select id, sender, author, message, code_blocks, created_at, seq, key
+    from chat_messages where mission_id = m.id and citizen = ${citizen} and seq is not null
+    order by seq desc limit 1
+  ) c on true
+  left join deck.reads r on r.mission_id = m.id and r.citizen = ${citizen} and r.sub = $3
+  cross join lateral (
+    select count(*)::integer as unread from (
+      select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)
+      limit ${mostUnread}) x
+  ) u
+  order by h.topic`
+
 /** `main` is for reading. */
 export const makeHistory = (main: pg.Pool) => {
   return {
@@ -72,23 +92,7 @@ export const makeHistory = (main: pg.Pool) => {
           )
       >({
         name: 'channels',
-        text: `
-          select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
-            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head, coalesce(r.seq, 0) as read_seq, u.unread
-          from ${missionByRef} m
-          left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
-          left join lateral (
-            select id, sender, author, message, code_blocks, created_at, seq, key
-            from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq is not null
-            order by seq desc limit 1
-          ) c on true
-          left join deck.reads r on r.mission_id = m.id and r.citizen = substr(h.topic, 52) and r.sub = $3
-          cross join lateral (
-            select count(*)::integer as unread from (
-              select from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq > coalesce(r.seq, 0)
-              limit ${mostUnread}) x
-          ) u
-          order by h.topic`,
+        text: channelList,
         values: [...refValues(ref), sub],
       })
       const mission = toRights(rows[0])

@@ -13,6 +13,10 @@ export const toEvents = (events: readonly Event[]): Chunk => {
   return { bytes, ends: texts.map((text) => (at += bytes.write(text, at))) }
 }
 
+/** One event whose id is a text of ours. */
+export const toEvent = (id: string, event: string, data: string): string =>
+  `id: ${id}\nevent: ${event}\ndata: ${data}\n\n`
+
 /** What clients pass over; `retry`: ms that one is to wait before it comes again. */
 export const toComment = (text: string, retry?: number): Buffer =>
   Buffer.from(`${retry === undefined ? '' : `retry: ${Math.round(retry)}\n`}: ${text}\n\n`)

@@ -36,9 +36,10 @@ const pattern =
 
 /**
  * A bound as Postgres reads it: UTC, in microseconds, rounded up. (Times have none between two microseconds, so that `>=` and
- * `<` mean the same for the bound as it was given.) What is no time, or none from year 1 to 9999, is `bad_request`.
+ * `<` mean the same for the bound as it was given; for `<=` and `>` it is to be rounded down.) What is no time, or none from year 1
+ * to 9999, is `bad_request`.
  */
-export const toBound = (name: string, text: string): string => {
+export const toBound = (name: string, text: string, round = Math.ceil): string => {
   const parts = pattern.exec(text)
   const [
     ,
@@ -58,7 +59,7 @@ export const toBound = (name: string, text: string): string => {
   if (!parts || date.getUTCMonth() !== Number(month) - 1 || date.getUTCDate() !== Number(day))
     throw deny('bad_request', `${name} is no RFC 3339 time with a zone (in an address a + is written %2B)`)
   const zone = sign === undefined ? 0 : (sign === '-' ? 1 : -1) * (Number(zoneHour) * 60 + Number(zoneMinute))
-  const micros = Math.ceil(Number(fraction.padEnd(9, '0')) / 1000)
+  const micros = round(Number(fraction.padEnd(9, '0')) / 1000)
   date.setUTCHours(Number(hour), Number(minute) + zone, Number(second) + (micros === 1_000_000 ? 1 : 0))
   if (date.getUTCFullYear() < 1 || date.getUTCFullYear() > 9999) throw deny('bad_request', `${name} is out of range`)
   return `${date.toISOString().slice(0, 19)}.${String(micros % 1_000_000).padStart(6, '0')}`
