@@ -53,8 +53,15 @@ void unchanged('a body of another form is a bad request', async (t) => {
       { category: 'tests' },
       ...[null, 5, ''].map((text) => ({ text, category: 'tests' })),
       ...[null, 5, '', 'other', 'Tests', ['tests']].map((category) => ({ text: 'x', category })),
+      ...[5, '', 'x'.repeat(1001), ['a']].map((test_name) => ({ text: 'x', category: 'tests', test_name })),
     ],
-    [`PATCH ${item}`]: [{}, ...[null, 0, 1, 'true', [], {}].map((completed) => ({ completed }))],
+    [`PATCH ${item}`]: [
+      {},
+      ...[null, 0, 1, 'true', [], {}].map((completed) => ({ completed })),
+      ...[5, '', 'x'.repeat(1001), ['a']].map((test_name) => ({ test_name })),
+      ...[null, 5, '', 'x'.repeat(1001), ['a']].map((override) => ({ completed: true, override })),
+      { override: 'x' },
+    ],
     ...Object.fromEntries(
       [`POST ${mission}/tests`, `PATCH ${run}`].map((route) => [
         route,

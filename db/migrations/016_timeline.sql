@@ -41,6 +41,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   violated text;
   topics   text[];
+  proofs   boolean;
 begin
   -- It fires once for each noted statement; the first firing does the work of all.
   if not exists (select from deck.pending where id = new.id) then
@@ -48,14 +49,19 @@ begin
   end if;
 
   -- Missing heads first, then the locks: whoever waits in the first pass holds only heads that nobody else can see yet.
-  select array_agg(topic) into topics
+  select array_agg(topic), bool_or(proof) into topics, proofs
   from (
-    select topic from deck.change
-    union
-    select topic from deck.pending where xid = pg_current_xact_id_if_assigned() and event = 'proof') x;
+    select topic, bool_or(proof) as proof
+    from (
+      select topic, false as proof from deck.change
+      union all
+      select topic, true from deck.pending where xid = pg_current_xact_id_if_assigned() and event = 'proof') x
+    group by topic) y;
   insert into deck.heads (topic) select topic from unnest(topics) topic order by topic collate "C" on conflict do nothing;
   perform from (select from deck.heads h where h.topic = any (topics) order by h.topic for update) locked;
-  perform deck.weigh();
+  if proofs then
+    perform deck.weigh();
+  end if;
 
   -- The heads are ours: what other transactions committed to these topics can be seen from here on. Not so in a snapshot
   -- that is older than the locks: there a seq may be given for the second time, which is a serialization failure.
