@@ -110,8 +110,8 @@ const takeIn = async ({ io, options, name, lines, progress, signal }: Job): Prom
             try {
               if (!text) throw new Refusal('bad_request', `it is over ${lineBytes / 1024 / 1024} MiB`)
               if (!isUtf8(text)) throw new Refusal('bad_request', 'it is not UTF-8')
-              const message = readImport(text.toString(), given)
-              await into.add(message, line, text)
+              const full = into.add(readImport(text.toString(), given), line, text)
+              if (full) await full
             } catch (error) {
               if (!(error instanceof Refusal) || /^line \d/.test(error.detail)) throw error
               into.refuse(line, error.detail)

@@ -2,7 +2,7 @@
 // A chat's lines are saved in their order, by one of two connections at a time. Each line has an id that is always the same: what
 // has been saved before is seen again and not saved twice, so an import that was cut off anywhere, or is run again, goes on by itself.
 // Nothing of a batch is saved if a line of it is bad (or, with `skip`, all but the bad lines). Doesn't parse lines: protocol/carry does.
-import { createHash } from 'node:crypto'
+import * as crypto from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Imported } from '../protocol/carry.ts'
@@ -36,16 +36,19 @@ const reasons: Record<Other['why'], string> = {
  * An id that is always the same for the same name: a UUID of version 8, which begins with the line's time or, without one, its
  * number, so that ids of an import follow one another and the index of ids grows at its end.
  */
-export const stableId = (name: (string | Buffer)[], order: number): string => {
-  const hash = createHash('sha256')
-  for (const part of name) hash.update(part).update('\0')
-  const bytes = hash.digest()
-  bytes.writeUIntBE(order, 0, 6)
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80
-  const hex = bytes.toString('hex', 0, 16)
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`
+export const stableId = (name: string, bytes: Buffer, order: number): string => {
+  const named = Buffer.allocUnsafe(bytes.length + 3 * name.length)
+  const end = named.write(name)
+  const hex = digest(named.subarray(0, end + bytes.copy(named, end)))
+  const time = order.toString(16).padStart(12, '0')
+  const variant = ((Number.parseInt(hex.slice(3, 4), 16) & 3) | 8).toString(16)
+  return `${time.slice(0, 8)}-${time.slice(8)}-8${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${hex.slice(7, 19)}`
 }
+/** SHA-256 in hex; in one step, which is three times as fast, where Node has it (20.12). */
+const digest: (bytes: Buffer) => string =
+  'hash' in crypto
+    ? (bytes) => crypto.hash('sha256', bytes)
+    : (bytes) => crypto.createHash('sha256').update(bytes).digest('hex')
 
 const since1970 = 946_684_800_000n
 
@@ -58,18 +61,22 @@ export const makeImport = (
   const laneOf = new Map<string, Lane>()
   const missions = new Map<string, string | undefined>()
 
-  /** The id of a mission as a line names it. */
-  const resolve = async (ref: Imported['mission']): Promise<string | undefined> => {
-    const [where, value] = 'id' in ref ? ['id', ref.id] : ['number', String(ref.number)]
-    if (!missions.has(value)) {
-      const [lane] = lanes
-      // Not while a batch is on its way there.
-      await lane?.running
-      const found = await lane?.client.query<{ id: string }>(`select id from missions where ${where} = $1`, [value])
-      missions.set(value, found?.rows[0]?.id)
+  const nameOf = (ref: Imported['mission']): string => ('id' in ref ? ref.id : String(ref.number))
+  /** Looks up the missions that a line names, once each. */
+  const learn = async (refs: (Imported['mission'] | undefined)[]): Promise<void> => {
+    const [lane] = lanes
+    // Not while a batch is on its way there.
+    await lane?.running
+    for (const ref of refs) {
+      if (!ref || missions.has(nameOf(ref))) continue
+      const found = await lane?.client.query<{ id: string }>(
+        `select id from missions where ${'id' in ref ? 'id' : 'number'} = $1`,
+        [nameOf(ref)],
+      )
+      missions.set(nameOf(ref), found?.rows[0]?.id)
     }
-    return missions.get(value)
   }
+  const missionOf = (ref: Imported['mission'] | undefined): string | undefined => ref && missions.get(nameOf(ref))
 
   const refuse = (line: number, why: string): void => {
     if (!skip) throw deny('bad_request', `line ${line}: ${why}`)
@@ -77,13 +84,14 @@ export const makeImport = (
     onBad({ line, why })
   }
 
-  const idOf = async (from: Imported, topic: string, mission: string, line: number, text: Buffer): Promise<string> => {
+  const idOf = (from: Imported, topic: string, mission: string, line: number, text: Buffer): string => {
     const ms = from.time === null ? -1 : Number(from.time / 1000n + since1970)
     const order = ms >= 0 ? ms : line
-    if (from.id === undefined) return stableId([name, topic, String(line), text], order)
+    if (from.id === undefined) return stableId(`${name}\0${topic}\0${line}\0`, text, order)
     // A line keeps its id in the chat that it names; put elsewhere, it is another message.
-    const own = from.own.mission && (await resolve(from.own.mission))
-    return own === mission && from.own.citizen === from.citizen ? from.id : stableId([topic, from.id], order)
+    return missionOf(from.own.mission) === mission && from.own.citizen === from.citizen
+      ? from.id
+      : stableId(`${topic}\0`, Buffer.from(from.id), order)
   }
 
   /** One call, a transaction of its own. */
@@ -180,29 +188,37 @@ export const makeImport = (
     lane.running.catch(() => {})
   }
 
+  /** Puts a message into its lane; a promise if the lane is full and has to be waited for. */
+  const put = (from: Imported, line: number, text: Buffer): Promise<void> | void => {
+    const mission = missionOf(from.mission)
+    if (mission === undefined) return refuse(line, reasons.gone)
+    const topic = `missions/${mission}/chat/${from.citizen}`
+    let lane = laneOf.get(topic)
+    if (!lane) {
+      lane = lanes[laneOf.size % lanes.length]
+      if (!lane) return
+      laneOf.set(topic, lane)
+    }
+    const id = idOf(from, topic, mission, line, text)
+    const { sender, author, message, code_blocks, key, time, citizen } = from
+    // Twice in a batch: the first one counts.
+    const keyed = key === null ? undefined : `${topic}\n${key}\n${author ?? ''}`
+    if (lane.known.has(id) || (keyed !== undefined && lane.known.has(keyed))) return void tally.seen++
+    lane.known.add(id)
+    if (keyed !== undefined) lane.known.add(keyed)
+    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, time })
+    lane.bytes += text.length
+    if (lane.rows.length >= most.rows || lane.bytes >= most.bytes) return flush(lane)
+  }
+
   return {
     tally,
     refuse,
-    /** Takes a message; waits while there is too much on its way. */
-    async add(from: Imported, line: number, text: Buffer): Promise<void> {
-      const mission = await resolve(from.mission)
-      if (mission === undefined) return refuse(line, 'no such mission')
-      const topic = `missions/${mission}/chat/${from.citizen}`
-      let lane = laneOf.get(topic)
-      if (!lane) {
-        lane = lanes[laneOf.size % lanes.length]
-        if (!lane) return
-        laneOf.set(topic, lane)
-      }
-      const id = await idOf(from, topic, mission, line, text)
-      const { sender, author, message, code_blocks, key, time, citizen } = from
-      // Twice in a batch: the first one counts.
-      const keyed = key === null ? id : `${topic}\n${key}\n${author ?? ''}`
-      if (lane.known.has(id) || lane.known.has(keyed)) return void tally.seen++
-      lane.known.add(id).add(keyed)
-      lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, time })
-      lane.bytes += text.length
-      if (lane.rows.length >= most.rows || lane.bytes >= most.bytes) await flush(lane)
+    /** Takes a message; a promise if there is too much on its way, or something to be looked up. */
+    add(from: Imported, line: number, text: Buffer): Promise<void> | void {
+      const { mission, own } = from
+      const known = [mission, own.mission].every((ref) => !ref || missions.has(nameOf(ref)))
+      return known ? put(from, line, text) : learn([mission, own.mission]).then(() => put(from, line, text))
     },
     /** Saves what is left. */
     async end(): Promise<void> {
