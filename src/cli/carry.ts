@@ -4,12 +4,11 @@ import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { basename } from 'node:path'
-import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
 import { Option, type Command } from 'commander'
-import { isExport, readImport, type Defaults } from '../protocol/carry.ts'
-import { Refusal } from '../protocol/errors.ts'
+import { isExport, type Defaults } from '../protocol/carry.ts'
 import { parseMission } from '../protocol/topics.ts'
+import type { Bad } from '../log/import.ts'
 import type { Lines } from '../log/lines.ts'
 import { citizen, mission } from './arguments.ts'
 import { makeIo, Usage, withJson, type Io } from './io.ts'
@@ -24,8 +23,6 @@ type ImportOptions = {
   skipBad?: boolean
   as?: string
 }
-/** What a line of messages may have: a message and its blocks, escaped, and as much again. */
-const lineBytes = 4 * 1024 * 1024
 /** Bad lines that are named one by one. */
 const named = 100
 
@@ -71,69 +68,43 @@ const putBack = async ({ io, options, lines, progress, signal }: Job): Promise<v
   )
 }
 
-const takeIn = async ({ io, options, name, lines, progress, signal }: Job): Promise<void> => {
-  const [{ direct, withClient }, { makeImport }] = await Promise.all([
-    import('./database.ts'),
-    import('../log/import.ts'),
-  ])
+const takeMessages = async ({ io, options, name, lines, progress, signal }: Job): Promise<void> => {
+  const [{ direct, withClient }, { takeIn }] = await Promise.all([import('./database.ts'), import('../log/intake.ts')])
   const given: Defaults = {
     ...(options.mission === undefined ? {} : { mission: parseMission(options.mission) }),
     ...(options.citizen === undefined ? {} : { citizen: options.citizen }),
     ...(options.sender === undefined ? {} : { sender: options.sender }),
   }
-  const bad: { line: number; why: string }[] = []
   const config = await direct(true)
-  await withClient(config, (first) =>
-    withClient(config, async (second) => {
-      for (const client of [first, second])
-        await client.query('set lock_timeout = 10000; set statement_timeout = 60000')
-      const into = makeImport([first, second], {
-        name: options.as ?? name,
-        skip: options.skipBad ?? false,
-        onBad(one) {
-          if (bad.length < named) bad.push(one)
-          if (bad.length < named) io.note(`line ${one.line}: ${one.why}`)
-        },
-      })
-      const since = performance.now()
-      const { tally } = into
-      const rate = (): string => `${Math.round(((tally.saved + tally.seen) / (performance.now() - since)) * 1000)}/s`
-      const said = (): string =>
-        `${tally.saved} saved, ${tally.seen} there already${tally.bad > 0 ? `, ${tally.bad} bad` : ''}`
-      let line = 0
-      let read = 0
-      try {
-        for await (const { lines: some, bytes } of lines) {
-          for (const text of some) {
-            line++
-            if (text?.length === 0 || (text?.length === 1 && text[0] === 13)) continue
-            try {
-              if (!text) throw new Refusal('bad_request', `it is over ${lineBytes / 1024 / 1024} MiB`)
-              if (!isUtf8(text)) throw new Refusal('bad_request', 'it is not UTF-8')
-              const full = into.add(readImport(text.toString(), given), line, text)
-              if (full) await full
-            } catch (error) {
-              if (!(error instanceof Refusal) || /^line \d/.test(error.detail)) throw error
-              into.refuse(line, error.detail)
-            }
-            if (signal.aborted) break
-          }
-          if (signal.aborted) break
-          progress.show((read += bytes), `${said()}, ${rate()}`)
-        }
-        if (!signal.aborted) await into.end()
-      } catch (error) {
-        await into.stop()
-        progress.stop()
-        io.note(`${said()}; run it again to go on`)
-        throw error
-      }
-      await into.stop()
-      progress.stop()
-      const end = signal.aborted ? '; interrupted: run it again to go on' : ''
-      io.tell(`${said()} (${rate()})${end}`, { ...tally, ...(bad.length > 0 ? { lines: bad } : {}) })
-    }),
-  )
+  const tally = { saved: 0, seen: 0, bad: 0 }
+  const bad: Bad[] = []
+  const onBad = (one: Bad): void => {
+    if (tally.bad > named) return tally.bad === named + 1 ? io.note('… and more') : undefined
+    bad.push(one)
+    io.note(`line ${one.line}: ${one.why}`)
+  }
+  const since = performance.now()
+  const said = (): string =>
+    `${tally.saved} saved, ${tally.seen} there already${tally.bad > 0 ? `, ${tally.bad} bad` : ''} ` +
+    `(${Math.round(((tally.saved + tally.seen) / (performance.now() - since)) * 1000)}/s)`
+  let read = 0
+  const onProgress = (bytes: number): void => progress.show((read += bytes), said())
+  const skip = options.skipBad ?? false
+  try {
+    await withClient(config, (first) =>
+      withClient(config, (second) => {
+        const clients = [first, second]
+        return takeIn({ clients, lines, given, name: options.as ?? name, skip, onBad, onProgress, signal, tally })
+      }),
+    )
+  } catch (error) {
+    progress.stop()
+    io.note(`${said()}; run it again to go on`)
+    throw error
+  }
+  progress.stop()
+  const end = signal.aborted ? '; interrupted: run it again to go on' : ''
+  io.tell(`${said()}${end}`, { ...tally, ...(bad.length > 0 ? { lines: bad } : {}) })
 }
 
 /** The lines again, and the first of them. */
@@ -188,7 +159,7 @@ export const carryCommands = (program: Command): void => {
       const io = makeIo(options)
       const total = file === '-' ? undefined : (await stat(file)).size
       const source = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 256 * 1024 })
-      const { readLines } = await import('../log/lines.ts')
+      const [{ readLines }, { lineBytes }] = await Promise.all([import('../log/lines.ts'), import('../log/intake.ts')])
       const { signal, forget } = interruptible()
       // What is an export is told by its beginning: its lines are as long as its rows.
       let most = lineBytes
@@ -197,7 +168,7 @@ export const carryCommands = (program: Command): void => {
       if (exported) most = Infinity
       const job = { io, options, name: basename(file), progress: makeProgress(io, total), signal }
       try {
-        await (exported ? putBack : takeIn)({ ...job, lines: known.lines })
+        await (exported ? putBack : takeMessages)({ ...job, lines: known.lines })
       } catch (error) {
         if (!signal.aborted) throw error
         io.note('interrupted; nothing was changed')

@@ -6,7 +6,7 @@ import * as crypto from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Imported } from '../protocol/carry.ts'
-import { deny, Refusal } from '../protocol/errors.ts'
+import { Refusal } from '../protocol/errors.ts'
 import { integers, texts, timestamps, uuids } from './arrays.ts'
 import { isRetryable, sqlState } from './database.ts'
 
@@ -15,6 +15,12 @@ const most = { rows: 2000, bytes: 2 * 1024 * 1024 }
 
 export type Bad = { line: number; why: string }
 export type Tally = { saved: number; seen: number; bad: number }
+/** A bad line that ends the import. */
+export class BadLine extends Refusal {
+  constructor({ line, why }: Bad) {
+    super('bad_request', `line ${line}: ${why}`)
+  }
+}
 type Row = Omit<Imported, 'mission' | 'own' | 'id'> & { line: number; topic: string; id: string }
 type Lane = {
   client: pg.ClientBase
@@ -55,8 +61,8 @@ const since1970 = 946_684_800_000n
 export const makeImport = (
   clients: pg.ClientBase[],
   { name, skip, onBad }: { name: string; skip: boolean; onBad: (bad: Bad) => void },
+  tally: Tally,
 ) => {
-  const tally: Tally = { saved: 0, seen: 0, bad: 0 }
   const lanes = clients.map((client): Lane => ({ client, rows: [], bytes: 0, known: new Set(), running: undefined }))
   const laneOf = new Map<string, Lane>()
   const missions = new Map<string, string | undefined>()
@@ -79,7 +85,7 @@ export const makeImport = (
   const missionOf = (ref: Imported['mission'] | undefined): string | undefined => ref && missions.get(nameOf(ref))
 
   const refuse = (line: number, why: string): void => {
-    if (!skip) throw deny('bad_request', `line ${line}: ${why}`)
+    if (!skip) throw new BadLine({ line, why })
     tally.bad++
     onBad({ line, why })
   }
@@ -212,7 +218,7 @@ export const makeImport = (
   }
 
   return {
-    tally,
+    /** A line that can't be a message. */
     refuse,
     /** Takes a message; a promise if there is too much on its way, or something to be looked up. */
     add(from: Imported, line: number, text: Buffer): Promise<void> | void {
@@ -225,8 +231,8 @@ export const makeImport = (
       for (const lane of lanes) await flush(lane)
       for (const lane of lanes) await lane.running
     },
-    /** Waits for what is on its way, and lets go what is not. */
-    async stop(): Promise<void> {
+    /** Waits for what is on its way, however it ends. */
+    async settle(): Promise<void> {
       await Promise.allSettled(lanes.map(async ({ running }) => running))
     },
   }
