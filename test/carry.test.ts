@@ -2,6 +2,7 @@
 // what is not whole, or is there already, is refused and changes nothing; whoever followed it is told.
 import t, { type Test } from 'tap'
 import fc from 'fast-check'
+import pg from 'pg'
 import { exported, imported, restored, sealed } from './carry.ts'
 import { deck, migrated, type Ended } from './cli.ts'
 import type { FreshDatabase } from './database.ts'
@@ -58,6 +59,13 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
   const { items } = (await ask('GET', '/dod')) as { items: { id: string }[] }
   await ask('PATCH', `/dod/${items[0]?.id}`, { completed: true })
   await ask('DELETE', `/dod/${items[1]?.id}`)
+  // One from the time before there were such triggers.
+  const own = new pg.Client({ connectionString: database.adminUrl })
+  await own.connect()
+  await own.query(
+    `set session_replication_role = replica; update dod_items set completed_at = null where id = '${items[0]?.id}'`,
+  )
+  await own.end()
   // Runs: with a log that grew, one that was replaced, one too long to be folded at each chunk, none, and one that is gone.
   const runs: string[] = []
   for (const status of ['passed', 'failed', 'running', 'passed', 'failed']) {
@@ -359,7 +367,6 @@ void t.test('export says what it needs, and who does not own the database may no
     ends.map(async ([args, end, input]) => t.match(await deck(t, args, env, input), end, args.join(' '))),
   )
   const role = `writer_${Math.random().toString(36).slice(2)}`
-  const { default: pg } = await import('pg')
   const root = new pg.Client({ connectionString: adminUrl })
   await root.connect()
   await root.query(

@@ -8,7 +8,7 @@
 --
 -- others:  [{ n, why }] for what was not saved, n from 1: 'seen' (its id is in this chat, or its key was used before), 'cleared' (its
 --          key was, and a clearing removed it less than 24 hours ago), 'taken' (its id is in another chat), 'gone' (no such mission).
---          null if all were saved. With `strict` anything but 'seen' is an error (DK003), and nothing is saved.
+--          null if all were saved. With `strict` anything but 'seen' is an error (DK103), and nothing is saved.
 --
 -- Rows first (the missions' key shares), then the heads in order, as everywhere.
 create or replace function deck.import_messages(
@@ -32,6 +32,10 @@ begin
   on conflict do nothing;
   perform from (select from deck.heads where topic = any (import_messages.topics) order by topic for update) locked;
 
+  -- Whoever numbers says so first, where timelines are.
+  if to_regprocedure('deck.mark()') is not null then
+    perform deck.mark();
+  end if;
   -- Later statements than the locks, so that they see what the former holders committed.
   moment := clock_timestamp() at time zone 'utc';
   perform set_config('deck.numbering', 'on', true);
@@ -89,7 +93,7 @@ begin
   if strict and others is not null then
     select x.* into bad from json_to_recordset(others) as x (n integer, why text) where x.why <> 'seen' order by x.n limit 1;
     if found then
-      raise exception using errcode = 'DK003', message = bad.why, detail = bad.n::text;
+      raise exception using errcode = 'DK103', message = bad.why, detail = bad.n::text;
     end if;
   end if;
 end $$;
@@ -119,12 +123,14 @@ set search_path = pg_catalog, pg_temp as $$
     (10, 'tasks', 'deck.tasks', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.id'),
     (11, 'cleared_keys', 'deck.cleared_keys', 'r.mission_id', 'r.mission_id = %L',
        'r.mission_id, r.citizen collate "C", r.author collate "C", r.key collate "C"'),
+    (13, 'unproven', 'deck.unproven', '(select d.mission_id from public.dod_items d where d.id = r.item)',
+       'exists (select from public.dod_items d where d.id = r.item and d.mission_id = %L)', 'r.item'),
     (12, 'reads', 'deck.reads', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.citizen collate "C", r.sub collate "C"')
   )
   select kind, tab, mission, within, sort from (
-    select * from known
+    select * from known where to_regclass(tab) is not null
     union all
-    select 13, c.relname::text, format('deck.%I', c.relname), 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, to_jsonb(r)'
+    select 14, c.relname::text, format('deck.%I', c.relname), 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, to_jsonb(r)::text collate "C"'
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid and a.attname = 'mission_id' and not a.attisdropped
     where c.relnamespace = 'deck'::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
@@ -160,6 +166,12 @@ $$;
 alter table deck.audit drop constraint audit_action_check;
 alter table deck.audit add constraint audit_action_check check (action ~ '^[a-z_]+(\.[a-z_]+)?$');
 
+-- An item that was completed before there was a time for it keeps that, too.
+create or replace trigger give_completed_at before insert or update on dod_items
+  for each row when (coalesce(new.completed, false) <> (new.completed_at is not null)
+    and not (current_setting('deck.numbering', true) is not distinct from 'on' and has_table_privilege('deck.heads'::regclass, 'update')))
+  execute function deck.give_completed_at();
+
 -- Makes room for a mission: it is not there, and nothing but what a deleted one of its id has left behind. What waits for its
 -- number is made to take another one: the sequence is lifted first, which no rollback takes back.
 create or replace function deck.make_room(mission uuid, number integer) returns void language plpgsql
@@ -168,10 +180,10 @@ set search_path = pg_catalog, pg_temp as $$
 declare k record;
 begin
   if exists (select from public.missions m where m.id = mission) then
-    raise exception using errcode = 'DK001', message = format('mission #%s (%s) is there already', number, mission);
+    raise exception using errcode = 'DK101', message = format('mission #%s (%s) is there already', number, mission);
   end if;
   if exists (select from public.missions m where m.number = make_room.number) then
-    raise exception using errcode = 'DK001', message = format('another mission has the number %s', number);
+    raise exception using errcode = 'DK101', message = format('another mission has the number %s', number);
   end if;
   if number < 1000000000 and number >= (select last_value from deck.mission_number) then
     perform setval('deck.mission_number', number);
@@ -189,10 +201,11 @@ end $$;
 -- The one function by which seqs are given that numbering did not find. Rows of one kind, each as JSON text, in the order of
 -- deck.carried(); all of a file in one transaction, ended by deck.restored(). Missions come first, and whatever follows has to be
 -- of one that this transaction has made: so there is nothing else in their topics, and nobody yet who could write to them.
--- Constraints refuse what they always refuse. A row that would not be stored as it is given is refused, too.
+-- Constraints refuse what they always refuse. What a trigger gives to a new row (who said so, and when) is set right. A row that would not be stored as it is given is refused, too.
 -- Its caller owns the tables; no other role may.
 create or replace function deck.restore(kind text, lines text[]) returns void language plpgsql
-set search_path = pg_catalog, pg_temp as $$
+-- (The lines are joined with what was made of them: not by nested loops, which our sessions prefer.)
+set search_path = pg_catalog, pg_temp set enable_hashjoin = on set enable_nestloop = on as $$
 #variable_conflict use_variable
 declare
   k record;
@@ -209,7 +222,7 @@ begin
     where t.id = (l::jsonb ->> 'id')::uuid and m.id = t.mission_id and m.xmin = pg_current_xact_id()::xid;
     get diagnostics altered = row_count;
     if altered <> cardinality(lines) then
-      raise exception using errcode = 'DK002', message = 'a log without its run';
+      raise exception using errcode = 'DK102', message = 'a log without its run';
     end if;
     delete from deck.pending where xid = pg_current_xact_id_if_assigned();
     perform set_config('deck.numbering', 'off', true);
@@ -223,7 +236,7 @@ begin
   end if;
   select * into k from deck.carried() c where c.kind = restore.kind;
   if not found then
-    raise exception using errcode = 'DK002', message = format('nothing is known here of %s: the file is of a newer version', kind);
+    raise exception using errcode = 'DK102', message = format('nothing is known here of %s: the file is of a newer version', kind);
   end if;
   if kind = 'missions' then
     for r in select (l::jsonb ->> 'id')::uuid as id, (l::jsonb ->> 'number')::integer as number from unnest(lines) l loop
@@ -249,7 +262,7 @@ begin
   from jsonb_object_keys(lines[1]::jsonb) c (key)
   left join pg_attribute a on a.attrelid = k.tab::regclass and a.attname = c.key and a.attnum > 0 and not a.attisdropped;
   if unknown is not null then
-    raise exception using errcode = 'DK002', message = format('%s has no %s here: the file is of a newer version', kind, unknown);
+    raise exception using errcode = 'DK102', message = format('%s has no %s here: the file is of a newer version', kind, unknown);
   end if;
   execute format($q$
     with
@@ -259,17 +272,28 @@ begin
         select %2$s from (select p.* from given g cross join lateral jsonb_populate_record(null::%1$s, g.line) p order by g.n) x
         returning to_jsonb(r) as row, %3$s as mission),
       nth as (select m.*, row_number() over () as n from made m)
-    select count(*) filter (where s.id is null), count(*) filter (where (nth.row || g.line) <> nth.row)
+    select count(*) filter (where s.id is null), count(*) filter (where nth.row <> g.line and (nth.row || g.line) <> nth.row)
     from nth join given g using (n)
     left join lateral (
       select m.id from public.missions m
       where m.id = nth.mission and ($2 or m.xmin = pg_current_xact_id()::xid) limit 1) s on not $2
     $q$, k.tab, columns, k.mission) using lines, kind = 'missions' into foreign_rows, altered;
+  if altered > 0 and kind in ('test_runs', 'dod_items') then
+    execute format($q$
+      update %1$s r set (%2$s) = (select %2$s from jsonb_populate_record(null::%1$s, g.line) p)
+      from (select l::jsonb as line from unnest($1) l) g
+      where r.id = (g.line ->> 'id')::uuid and (to_jsonb(r) || g.line) <> to_jsonb(r)
+      $q$, k.tab, columns) using lines;
+    execute format($q$
+      select count(*) from (select l::jsonb as line from unnest($1) l) g
+      join %1$s r on r.id = (g.line ->> 'id')::uuid where (to_jsonb(r) || g.line) <> to_jsonb(r)
+      $q$, k.tab) using lines into altered;
+  end if;
   if kind <> 'missions' and foreign_rows > 0 then
-    raise exception using errcode = 'DK002', message = format('a row of %s belongs to no mission of the file', kind);
+    raise exception using errcode = 'DK102', message = format('a row of %s belongs to no mission of the file', kind);
   end if;
   if altered > 0 then
-    raise exception using errcode = 'DK002', message = format('a row of %s would not be stored as it is', kind);
+    raise exception using errcode = 'DK102', message = format('a row of %s would not be stored as it is', kind);
   end if;
   -- What the tables' triggers noted is no change: it has its events.
   delete from deck.pending where xid = pg_current_xact_id_if_assigned();

@@ -173,7 +173,7 @@ export const makeImport = (
       } catch (error) {
         const state = sqlState(error) ?? ''
         const { message, detail } = error as pg.DatabaseError
-        if (state === 'DK003') return refuse(rows[Number(detail) - 1]?.line ?? 0, reasons[message as Other['why']])
+        if (state === 'DK103') return refuse(rows[Number(detail) - 1]?.line ?? 0, reasons[message as Other['why']])
         if (error instanceof Refusal || !/^2[23]/.test(state)) throw error
         const bad = await findBad(lane, rows)
         if (!bad) throw error

@@ -17,8 +17,8 @@ const most = { rows: 1000, bytes: 4 * 1024 * 1024 }
 const refused = (error: unknown): unknown => {
   const state = sqlState(error)
   const { message, constraint, table, detail } = error as pg.DatabaseError
-  if (state === 'DK001') return deny('conflict', `${message}; nothing was changed`)
-  if (state === 'DK002') return deny('bad_request', `${message}; nothing was changed`)
+  if (state === 'DK101') return deny('conflict', `${message}; nothing was changed`)
+  if (state === 'DK102') return deny('bad_request', `${message}; nothing was changed`)
   if (state === '23505')
     return deny('conflict', `${table} has such a row already: ${detail ?? constraint}; nothing was changed`)
   if (state?.startsWith('23') || state?.startsWith('22'))
