@@ -56,7 +56,7 @@ export const microsOf = (text: string): bigint => {
   const [, y, mo, d, h, mi, s, fraction = '', sign, oh, om] = time.exec(text) ?? []
   const date = new Date(0)
   date.setUTCFullYear(Number(y), Number(mo) - 1, Number(d))
-  if (y === undefined || date.getUTCDate() !== Number(d))
+  if (y === undefined || date.getUTCMonth() !== Number(mo) - 1 || date.getUTCDate() !== Number(d))
     throw deny('bad_request', 'created_at is not an RFC 3339 time')
   const offset = sign === undefined ? 0 : Number(`${sign}1`) * (Number(oh) * 60 + Number(om))
   const ms = date.setUTCHours(Number(h), Number(mi) - offset, Number(s))
