@@ -21,6 +21,8 @@ const commands = [
   'tail',
   'ask',
   'inbox',
+  'export',
+  'import',
 ]
 
 void t.test('help and version are told on stdout, of each command too', async (t) => {
@@ -32,7 +34,7 @@ void t.test('help and version are told on stdout, of each command too', async (t
     commands.map(async (name) => {
       t.match(help.out, new RegExp(`^  ${name} `, 'm'))
       // One of each group.
-      if (!['serve', 'token', 'tail', 'inbox'].includes(name)) return
+      if (!['serve', 'token', 'tail', 'inbox', 'import'].includes(name)) return
       const own = await deck(t, [name, '--help'])
       t.match(own, { code: 0, err: '' })
       t.match(own.out, new RegExp(`^Usage: deck ${name} [\\s\\S]*--json`))

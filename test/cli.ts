@@ -28,8 +28,8 @@ export const start = (
   })
   let out = ''
   let err = ''
-  child.stdout.on('data', (data: Buffer) => (out += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (err += data.toString()))
+  child.stdout.setEncoding('utf8').on('data', (data: string) => (out += data))
+  child.stderr.setEncoding('utf8').on('data', (data: string) => (err += data))
   child.stdin.on('error', () => {})
   if (input !== null) child.stdin.end(input)
   const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })))

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accessCommands } from './access.ts'
+import { carryCommands } from './carry.ts'
 import { chatCommands } from './chat.ts'
 import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
@@ -36,6 +37,7 @@ accessCommands(program)
 chatCommands(program)
 inboxCommand(program)
 reportCommand(program)
+carryCommands(program)
 doctorCommand(program)
 
 const fail = (code: string, text: string, hint = ''): void => {

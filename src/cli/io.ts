@@ -78,7 +78,7 @@ export const toFault = async (error: unknown): Promise<Fault> => {
   if (error instanceof Refusal) return { code: error.code, detail: error.detail }
   const { code = '', name, syscall } = error as { code?: string; name?: string; syscall?: string }
   if (name === 'DeckError') return { code, detail: messageOf(error) }
-  if (syscall === 'open') return { code: 'not_found', detail: messageOf(error) }
+  if (syscall === 'open' || syscall === 'stat') return { code: 'not_found', detail: messageOf(error) }
   const known = states[code]
   if (known) return known
   const detail = messageOf(error)

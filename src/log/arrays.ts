@@ -71,3 +71,25 @@ export const nullableUuids = (values: readonly (string | undefined)[]): Buffer =
   }
   return buffer
 }
+
+/** text[] of what is UTF-8 already. */
+export const rawTexts = (values: readonly Buffer[]): Buffer => {
+  const bytes = values.reduce((sum, value) => sum + value.length, 0)
+  const buffer = begin(bytes, 25, false, values.length)
+  let at = head
+  for (const value of values) at = buffer.writeInt32BE(value.length, at) + value.copy(buffer, at + 4)
+  return buffer
+}
+
+/** timestamp[] of µs since 2000; null if it would hold nulls only. */
+export const timestamps = (values: readonly (bigint | null)[]): Buffer | null => {
+  const given = values.filter((value) => value !== null).length
+  if (given === 0) return null
+  const buffer = begin(8 * given, 1114, given < values.length, values.length)
+  let at = head
+  for (const value of values) {
+    at = buffer.writeInt32BE(value === null ? -1 : 8, at)
+    if (value !== null) at = buffer.writeBigInt64BE(value, at)
+  }
+  return buffer
+}

@@ -1,0 +1,41 @@
+// The lines of a stream as bytes, some at a time, in bounded memory: a line that is longer than it may be is not kept.
+
+/** Lines without their line feeds, undefined for one that was too long; and how many bytes were read for them. */
+export type Lines = AsyncIterable<{ lines: (Buffer | undefined)[]; bytes: number }>
+
+export async function* readLines(source: AsyncIterable<Buffer>, most: () => number): Lines {
+  let parts: Buffer[] = []
+  let held = 0
+  let long = false
+  let first = true
+  const end = (): Buffer | undefined => {
+    const line = long ? undefined : parts.length === 1 ? parts[0] : Buffer.concat(parts)
+    parts = []
+    held = 0
+    long = false
+    return line
+  }
+  const hold = (part: Buffer): void => {
+    held += part.length
+    if (held > most()) {
+      long = true
+      parts = []
+    } else parts.push(part)
+  }
+  for await (let chunk of source) {
+    const bytes = chunk.length
+    // A byte order mark is no part of the first line.
+    if (first && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) chunk = chunk.subarray(3)
+    first = false
+    const lines: (Buffer | undefined)[] = []
+    let from = 0
+    for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
+      hold(chunk.subarray(from, at))
+      lines.push(end())
+      from = at + 1
+    }
+    if (from < chunk.length) hold(chunk.subarray(from))
+    yield { lines, bytes }
+  }
+  if (held > 0) yield { lines: [end()], bytes: 0 }
+}

@@ -1,0 +1,123 @@
+// Lines of NDJSON that are carried in and out: a message of any program, and the lines of an exported mission.
+// A message's line is checked as one that is sent, and its time read to the microsecond. A line of an export is only told apart
+// here: its row stays the text that Postgres made, so that no number of it goes through a double.
+import Type, { type Static } from 'typebox'
+import { givenBlocks } from './blocks.ts'
+import { makeCheck } from './check.ts'
+import { deny } from './errors.ts'
+import { messageFields } from './rows.ts'
+import { isAbyss, storable } from './text.ts'
+import { citizenPattern, parseMission, uuidPattern, type MissionRef } from './topics.ts'
+
+const nullable = <T extends Type.TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
+
+export const ImportLine = Type.Object({
+  mission: nullable(Type.Union([Type.String(), Type.Integer()])),
+  mission_id: nullable(Type.String()),
+  citizen: nullable(Type.String({ pattern: citizenPattern })),
+  sender: nullable(Type.Union([Type.Literal('user'), Type.Literal('citizen')])),
+  author: nullable(Type.String({ minLength: 1, maxLength: 256 })),
+  message: messageFields.message,
+  code_blocks: messageFields.code_blocks,
+  created_at: nullable(Type.String()),
+  key: messageFields.key,
+  id: nullable(Type.String({ pattern: uuidPattern })),
+})
+type ImportLine = Static<typeof ImportLine>
+const line = makeCheck(ImportLine)
+
+/** What a line that has no chat or sender of its own is given. */
+export type Defaults = { mission?: MissionRef; citizen?: string; sender?: 'user' | 'citizen' }
+
+export type Imported = {
+  mission: MissionRef
+  citizen: string
+  /** whether the line itself names the mission and the citizen */
+  own: { mission: MissionRef | undefined; citizen: string | undefined }
+  sender: 'user' | 'citizen'
+  author: string | null
+  message: string
+  /** JSON; null: those of the message's Markdown */
+  code_blocks: string | null
+  key: string | null
+  id: string | undefined
+  /** µs since 2000-01-01T00:00Z, as Postgres counts; null: now */
+  time: bigint | null
+}
+
+const time =
+  /^(\d{4})-(\d\d)-(\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))$/
+const epoch = Date.UTC(2000, 0, 1)
+const first = Date.parse('0001-01-01T00:00:00Z')
+const last = Date.parse('9999-12-31T23:59:59Z')
+
+/** An RFC 3339 time in µs since 2000; what is none is `bad_request`. */
+export const microsOf = (text: string): bigint => {
+  const [, y, mo, d, h, mi, s, fraction = '', sign, oh, om] = time.exec(text) ?? []
+  const date = new Date(0)
+  date.setUTCFullYear(Number(y), Number(mo) - 1, Number(d))
+  if (y === undefined || date.getUTCMonth() !== Number(mo) - 1 || date.getUTCDate() !== Number(d))
+    throw deny('bad_request', 'created_at is not an RFC 3339 time')
+  const offset = sign === undefined ? 0 : Number(`${sign}1`) * (Number(oh) * 60 + Number(om))
+  const ms = date.setUTCHours(Number(h), Number(mi) - offset, Number(s))
+  if (ms < first || ms > last) throw deny('bad_request', 'created_at is out of range')
+  return BigInt(ms - epoch) * 1000n + BigInt(Math.round(Number(`0.${fraction || 0}`) * 1e6))
+}
+
+const parse = (text: string): ImportLine => {
+  if (isAbyss(text)) throw deny('bad_request', 'the JSON is nested too deep')
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw deny('bad_request', 'not JSON')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw deny('bad_request', 'not a JSON object')
+  if (!line.fits(value)) throw deny('bad_request', line.why(value).replace(/^frame/, 'the line'))
+  return value as ImportLine
+}
+
+/** A line as a message to be saved; what can't be one is `bad_request`. */
+export const readImport = (text: string, given: Defaults): Imported => {
+  const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id } = parse(text)
+  const named = mission ?? mission_id
+  const own = { mission: named == null ? undefined : parseMission(String(named)), citizen: citizen ?? undefined }
+  const to = { mission: given.mission ?? own.mission, citizen: given.citizen ?? own.citizen }
+  const from = sender ?? given.sender
+  if (!to.mission) throw deny('bad_request', 'mission is missing')
+  if (to.citizen === undefined) throw deny('bad_request', 'citizen is missing')
+  if (!from) throw deny('bad_request', 'sender is missing')
+  if (!storable(message) || !storable(author ?? ''))
+    throw deny('bad_request', 'U+0000 and lone surrogates can not be stored')
+  return {
+    mission: to.mission,
+    citizen: to.citizen,
+    own,
+    sender: from,
+    author: author ?? null,
+    message,
+    code_blocks: code_blocks ? JSON.stringify(givenBlocks(code_blocks)) : null,
+    key: key ?? null,
+    id: id?.toLowerCase(),
+    time: created_at == null ? null : microsOf(created_at),
+  }
+}
+
+// An export ------------------------------------------------------------------------------------------------------------
+
+/** The first line of an export; the last one is { kind: "end", lines, sha256 } of all before it. */
+export const header = '{"kind":"deck","format":1}'
+const kindOf = /^\{"kind":"([a-z_0-9]+)"/
+
+/** Whether a file is an export of ours, by its first line. */
+export const isExport = (firstLine: string): boolean => firstLine.startsWith('{"kind":"deck",')
+
+/** A line's kind, and the text of its row if it has one; undefined if it is none of ours. */
+export const readCarried = (line: Buffer): { kind: string; row: Buffer | undefined } | undefined => {
+  const kind = kindOf.exec(line.toString('latin1', 0, 80))?.[1]
+  if (kind === undefined) return undefined
+  const start = `{"kind":"${kind}","row":`.length
+  const row = line.toString('latin1', 0, start).endsWith('"row":') && line.at(-1) === 0x7d
+  return { kind, row: row ? line.subarray(start, -1) : undefined }
+}
