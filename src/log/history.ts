@@ -3,6 +3,7 @@
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
 import {
+  citizenOf,
   headOf,
   missionByRef,
   refValues,
@@ -74,18 +75,18 @@ export const makeHistory = (main: pg.Pool) => {
         name: 'channels',
         text: `
           select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
-            ${headOf('h.topic', 'm.id', 'substr(h.topic, 52)')} as head, coalesce(r.seq, 0) as read_seq, u.unread
+            ${headOf('h.topic', 'm.id', citizenOf('h.topic'))} as head, coalesce(r.seq, 0) as read_seq, u.unread
           from ${missionByRef} m
           left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
           left join lateral (
             select id, sender, author, message, code_blocks, created_at, seq, key
-            from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq is not null
+            from chat_messages where mission_id = m.id and citizen = ${citizenOf('h.topic')} and seq is not null
             order by seq desc limit 1
           ) c on true
-          left join deck.reads r on r.mission_id = m.id and r.citizen = substr(h.topic, 52) and r.sub = $3
+          left join deck.reads r on r.mission_id = m.id and r.citizen = ${citizenOf('h.topic')} and r.sub = $3
           cross join lateral (
             select count(*)::integer as unread from (
-              select from chat_messages where mission_id = m.id and citizen = substr(h.topic, 52) and seq > coalesce(r.seq, 0)
+              select from chat_messages where mission_id = m.id and citizen = ${citizenOf('h.topic')} and seq > coalesce(r.seq, 0)
               limit ${mostUnread}) x
           ) u
           order by h.topic`,
