@@ -91,6 +91,14 @@ const withoutIndexes = async (admin: pg.Client, work: () => Promise<void>): Prom
 
 export type Generated = { mission: string; citizen: string; messages: number }
 
+/** The chats of a database that was filled before, the longest first. */
+export const generated = async (admin: pg.Client): Promise<Generated[]> => {
+  const { rows } = await admin.query<{ mission: string; citizen: string; messages: string }>(
+    'select mission_id as mission, citizen, max(seq) as messages from chat_messages group by 1, 2 order by 3 desc',
+  )
+  return rows.map(({ messages, ...chat }) => ({ ...chat, messages: Number(messages) }))
+}
+
 /**
  * Writes so many messages into empty chats of the missions; -> the chats, the longest first. `seldom` is in one message of 10,000,
  * `needle` in one of all. A superuser's connection: `replica` is what lets a seq be given. The first mission has test runs, too.

@@ -1,6 +1,6 @@
 // What looking for something costs: pages of 50, filters and searches in 40 missions of SEARCH_ROWS (1,000,000) messages in all, before
 // their blocks are there (SEARCH_BEFORE=1) and after, what the blocks cost to make, and the plans of what was asked (auto_explain).
-// Its Postgres is its own, in SEARCH_DIR or .data, and removed afterwards.
+// Its Postgres is its own, in SEARCH_DIR or .data, and removed afterwards; with SEARCH_KEEP=1 it stays, and is what the next run measures.
 import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
@@ -10,7 +10,7 @@ import { startEmbedded } from '../src/log/embedded.ts'
 import { makeFind } from '../src/log/find.ts'
 import { makeHistory } from '../src/log/history.ts'
 import { makeTurn } from '../src/log/turn.ts'
-import { generate, type Generated } from './generate.ts'
+import { generate, generated, type Generated } from './generate.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { pidOfPostgres, startDeck, type Target } from './targets.ts'
 
@@ -31,7 +31,7 @@ const filters: Queries = {
   'a word in one message of all': { q: 'needle' },
   'a word in none': { q: 'haystack' },
   'a phrase in none': { q: '"seldom needle"' },
-  'a phrase of frequent words in none': { q: '"the the message"' },
+  'a phrase of frequent words, seldom': { q: '"the the message"' },
   'a language in one of 50': { language: 'python' },
   'a language in none': { language: 'cobol' },
   'a sender': { sender: 'citizen' },
@@ -59,15 +59,13 @@ const explained = ['an identifier', 'a frequent word, by rank', 'a word in one o
 
 /** What was asked once more, each statement with its plan and those within it. */
 const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
-  const database = await openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 5 }, () => {})
+  // One connection for reading, whose notices are of what was asked.
+  const database = await openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 4 }, () => {})
   const told: string[] = []
-  database.main.on('connect', (client) => {
-    client.on('notice', ({ message = '' }) =>
-      told.push(message.replace(/\nQuery Text:[^]*?\n(?=[A-Z][\w ]+ {2}\()/, '\n')),
-    )
-    void client.query(`load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
-      set auto_explain.log_nested_statements = on; set client_min_messages = log`)
-  })
+  database.main.on('connect', (client) => client.on('notice', ({ message = '' }) => told.push(message)))
+  await database.main
+    .query(`load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
+      set auto_explain.log_nested_statements = on; set auto_explain.log_parameter_max_length = 0; set client_min_messages = log`)
   const how = { allow: () => {}, gone: () => false }
   const looking = makeTurn()
   const search = makeSearch(database.main, looking, 60_000)
@@ -78,9 +76,15 @@ const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
     await work()
     told.length = 0
     await work()
-    // The functions of tokens and epochs have no plan worth telling; of looks the first two.
-    const shown = told.filter((plan) => /plan:/.test(plan) && !/pg_control_system/.test(plan)).slice(0, 6)
-    print(`\n### ${what}: ${told.length} statements\n\n\`\`\`text\n${shown.join('\n\n')}\n\`\`\``)
+    // Of each statement the first plan; of functions in one line (words, epochs) none.
+    const shown = new Map<string, string>()
+    for (const plan of told) {
+      const [, duration = '', text = '', nodes = ''] =
+        /^duration: ([\d.]+) ms {2}plan:\nQuery Text: ([^]*?)\n(?=[A-Z][\w ]+ {2}\()([^]*)$/.exec(plan) ?? []
+      if (text.includes('\n') && !text.includes('pg_control_system') && !shown.has(text))
+        shown.set(text, `${duration} ms\n${nodes}`)
+    }
+    print(`\n### ${what}: ${told.length} statements\n\n\`\`\`text\n${[...shown.values()].join('\n\n')}\n\`\`\``)
   }
   await show('page: newest', () => history.page(ref, chat.citizen, { limit: 50 }))
   for (const name of explained) {
@@ -96,7 +100,8 @@ const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
 }
 
 export const search = async (): Promise<void> => {
-  const count = Number(process.env['SEARCH_ROWS'] ?? 1_000_000)
+  let count = Number(process.env['SEARCH_ROWS'] ?? 1_000_000)
+  const keep = process.env['SEARCH_KEEP'] === '1'
   const dir = process.env['SEARCH_DIR'] ?? fileURLToPath(new URL('../../../.data/bench/search', import.meta.url))
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '8GB' } })
   let target: Target | undefined
@@ -104,9 +109,12 @@ export const search = async (): Promise<void> => {
     const probe = new pg.Client({ connectionString: embedded.adminUrl })
     await probe.connect()
     const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
+    const kept = keep && (await probe.query(`select from pg_database where datname = 'bench_deck'`)).rowCount === 1
     await probe.end()
     const pid = pidOfPostgres(found.rows[0]?.dir ?? dir)
-    target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, 40)
+    const there = new URL(embedded.adminUrl)
+    there.pathname = '/bench_deck'
+    target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, kept ? 0 : 40, kept ? there.href : undefined)
     const { urls, token, pids, database, topics } = target
     const admin = new pg.Client({ connectionString: database })
     await admin.connect()
@@ -149,11 +157,14 @@ export const search = async (): Promise<void> => {
     await hold(36_000)
 
     let since = performance.now()
-    const chats = await generate(
-      admin,
-      topics.map((topic) => topic.slice(9, 45)),
-      count,
-    )
+    const made = (): Promise<Generated[]> =>
+      generate(
+        admin,
+        topics.map((topic) => topic.slice(9, 45)),
+        count,
+      )
+    const chats = kept ? await generated(admin) : await made()
+    count = chats.reduce((sum, chat) => sum + chat.messages, 0)
     print(`${count} messages in ${chats.length} chats: ${seconds(since)} s, indexes and vacuum included`)
     const [longest] = chats
     if (!longest) throw new Error('no chat')
@@ -212,7 +223,7 @@ export const search = async (): Promise<void> => {
   } finally {
     await target?.stop()
     await embedded.stop()
-    await rm(dir, { recursive: true, force: true })
+    if (!keep) await rm(dir, { recursive: true, force: true })
   }
 }
 

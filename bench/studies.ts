@@ -64,7 +64,7 @@ const limits = async (postgres: Postgres): Promise<string> => {
     `ws alone, 1,000 subscribers, 20 messages/s: ${(f.server / f.deliveries).toFixed(1)} µs a delivery, p99 ${f.p99.toFixed(1)} ms`,
   )
   const message = JSON.stringify({ type: 'send', id: 1, topic: 'missions/x/chat/rafael', message: text })
-  const rounds = 200_000
+  const rounds = 100_000
   const start = performance.now()
   for (let i = 0; i < rounds; i++) JSON.stringify(JSON.parse(message))
   lines.push(`JSON of a message, parsed and written: ${(((performance.now() - start) * 1000) / rounds).toFixed(2)} µs`)
@@ -272,7 +272,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
   }
   const file = `${await mkdtemp(join(tmpdir(), 'deck-bench-'))}/rows`
   await chmod(dirname(file), 0o755)
-  for (let turn = 0; turn < 6; turn++) {
+  for (let turn = 0; turn < 4; turn++) {
     const off = turn % 2 === 0
     const start = async (instances: number): Promise<Target> => {
       const target = await startDeck(postgres, instances, 20)
@@ -286,7 +286,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
     await writeFile(
       file,
       Array.from(
-        { length: 200_000 },
+        { length: 100_000 },
         (_, n) => `${topic.slice(9, 45)}\trafael\tuser\trow ${n} ${'word '.repeat(36)}\n`,
       ).join(''),
     )
@@ -302,7 +302,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
     await target.stop()
     const w1 = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(1)}`)
     lines.push(
-      `${off ? 'without' : 'with'}: W1 ${w1.join(', ')}; COPY ${perSecond(200_000, took)} (${rows[0]?.n} blocks by then)`,
+      `${off ? 'without' : 'with'}: W1 ${w1.join(', ')}; COPY ${perSecond(100_000, took)} (${rows[0]?.n} blocks by then)`,
     )
   }
   await rm(dirname(file), { recursive: true })

@@ -85,9 +85,14 @@ const startFlags = / node (.*?) ?dist\/main\.js$/.exec(scripts.start)?.[1]?.spli
 
 const jwtSecret = 'a secret for benches that is longer than 32 bytes'
 
-/** `topics`: how many chats there have to be. */
-export const startDeck = async (postgres: Postgres, instances: number, topics: number): Promise<Target> => {
-  const database = await freshDatabase(postgres, 'bench_deck')
+/** `topics`: how many chats there have to be. `kept`: a database that is there already. */
+export const startDeck = async (
+  postgres: Postgres,
+  instances: number,
+  topics: number,
+  kept?: string,
+): Promise<Target> => {
+  const database = kept ?? (await freshDatabase(postgres, 'bench_deck'))
   const env = {
     DATABASE_URL: database,
     JWT_SECRET: jwtSecret,

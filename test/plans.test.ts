@@ -1,69 +1,63 @@
-// What is read of a long history is as much as of a short one: statements are explained, and their looks at blocks counted. Sessions
-// are the server's own, whose plans rest on no statistics.
+// What is asked of a large chat is served by its index, whatever the planner knows of the table: the plans of statements and of functions,
+// as Postgres tells them (auto_explain). A plan that walks through a mission for each of its chats is a fault.
+import type pg from 'pg'
 import t from 'tap'
 import { openDatabase } from '../src/log/database.ts'
-import { channelList } from '../src/log/history.ts'
-import { statement } from '../src/log/timeline.ts'
-import { makeMission, startDeck } from './helper.ts'
+import { makeFind } from '../src/log/find.ts'
+import { makeHistory } from '../src/log/history.ts'
+import { makeTurn } from '../src/log/turn.ts'
+import { startDeck, type Json } from './helper.ts'
+import { fill, newChat } from './streams.ts'
 
-const { instance, database } = await startDeck(t)
+const { database, instance } = await startDeck(t)
 
-void t.test(
-  'a page of a timeline and the list of chats take as few looks in a long history as in a short one',
-  async (t) => {
-    const opened = await openDatabase({ url: database.url, directUrl: database.url, poolMax: 6 }, () => {})
-    t.teardown(opened.close)
-    const client = await opened.main.connect()
-    t.teardown(() => client.release())
-    const blocks = async (text: string): Promise<number> => {
-      const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain (analyze, buffers, format json) ${text}`)
-      const [{ Plan: plan }] = JSON.parse(rows[0]?.['QUERY PLAN'] ?? '') as [{ Plan: Record<string, number> }]
-      return (plan['Shared Hit Blocks'] ?? 0) + (plan['Shared Read Blocks'] ?? 0)
-    }
-    const makePast = async (count: number): Promise<{ id: string; at: string }> => {
-      const { id } = await makeMission(instance)
-      // Four chats and four runs, all in one transaction: numbered at the same time, and then a millisecond after another.
-      await database.query(
-        `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'c' || n % 4, 'user', n::text from generate_series(1, $2::integer) n`,
-        [id, count],
-      )
-      const writer = await database.connect()
-      const { rows } = await writer.query<{ id: string }>(
-        `insert into test_runs (mission_id, status) select $1, 'running' from generate_series(1, 4) returning id`,
-        [id],
-      )
-      for (let n = 0; n < count / 100; n++)
-        await writer.query(`update test_runs set summary = jsonb_build_object('n', $2::integer) where id = $1`, [
-          rows[n % 4]?.id,
-          n,
-        ])
-      await writer.query(`begin; set local deck.numbering = 'on'`)
-      await writer.query(
-        `update chat_messages set at = timestamp '2026-01-01' + seq * interval '1 ms' where mission_id = $1`,
-        [id],
-      )
-      await writer.query('commit')
-      return { id, at: new Date(Date.UTC(2026, 0, 1) + count / 8).toISOString() }
-    }
-    const costs: Record<string, number[]> = {}
-    for (const [n, count] of [4000, 30_000].entries()) {
-      const { id, at } = await makePast(count)
-      for (const newestFirst of [false, true]) {
-        const name = `timeline_${n}_${newestFirst}`
-        const [start, end] = newestFirst ? [at, '2000-01-01'] : [at, '2100-01-01']
-        await client.query(
-          `prepare ${name} (uuid, integer, timestamp, text, bigint, timestamp, text, bigint, boolean, integer, bigint) as ${statement(newestFirst)}`,
-        )
-        const cost = await blocks(
-          `execute ${name} ('${id}', null, '${start}', null, 0, '${end}', null, 0, true, 50, 1000000)`,
-        )
-        ;(costs[`timeline, newest first: ${newestFirst}`] ??= []).push(cost)
-      }
-      await client.query(`prepare channels_${n} (uuid, integer, text) as ${channelList}`)
-      // (Up to 1,000 messages of a chat are counted as unread.)
-      ;(costs['chats'] ??= []).push(await blocks(`execute channels_${n} ('${id}', null, 'alice')`))
-    }
-    for (const [what, [short = 0, long = 0]] of Object.entries(costs))
-      t.ok(short > 50 && long < short * 2, `${what}: ${short} and ${long} blocks`)
-  },
-)
+type Node = Json & { Plans?: Node[] }
+const nodesOf = (node: Node): Node[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)]
+
+void t.test('each look at a chat goes by mission, citizen and seq', async (t) => {
+  const { id } = await newChat(instance)
+  await fill(database, id, 2000)
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'emma', 'user', 'n')`,
+    [id],
+  )
+  const { main, close } = await openDatabase(
+    { url: database.adminUrl, directUrl: database.adminUrl, poolMax: 4 },
+    () => {},
+  )
+  t.teardown(close)
+  const client = await main.connect()
+  const plans: Node[] = []
+  client.on('notice', ({ message = '' }) => {
+    const json = /plan:\n(\{[^]*)/.exec(message)?.[1]
+    if (json) plans.push((JSON.parse(json) as { Plan: Node }).Plan)
+  })
+  try {
+    await client.query(`load 'auto_explain'`)
+  } catch (error) {
+    client.release()
+    t.pass(`this server has no auto_explain for us: ${(error as Error).message}`)
+    return
+  }
+  await client.query(`set auto_explain.log_min_duration = 0; set auto_explain.log_format = json; set auto_explain.log_analyze = on;
+    set auto_explain.log_nested_statements = on; set client_min_messages = log`)
+  // One connection, so that its notices are ours.
+  const one = { query: (asked: pg.QueryConfig) => client.query(asked) } as unknown as pg.Pool
+  const find = makeFind(one, makeTurn(), 10_000)
+  const how = { allow: () => {}, gone: () => false }
+  for (const [what, ask] of Object.entries({
+    'the list of chats': () => makeHistory(one).channels({ id }, 'alice'),
+    'a search': () => find({ id }, { q: 'n', limit: 5 }, how),
+    'a search by rank': () => find({ id }, { q: 'n', order: 'rank', limit: 5 }, how),
+    'the chats that are due': () => client.query('select * from deck.search_due()'),
+    'a new block': () => client.query(`select deck.search_index($1, 'rafael', 4)`, [id]),
+  })) {
+    plans.length = 0
+    await ask()
+    const looks = plans.flatMap(nodesOf).filter((node) => node['Relation Name'] === 'chat_messages')
+    t.ok(looks.length > 0, what)
+    for (const node of looks)
+      t.match(node['Index Cond'], /mission_id.*citizen/, `${what}: ${String(node['Node Type'])}`)
+  }
+  client.release()
+})

@@ -77,6 +77,26 @@ begin
   from taken t;
 end $$;
 
+-- Chats in which a block has come to be full. As before, but the citizen's name in the collation of its columns: in that of topics
+-- no index of theirs fits, and with 10 million messages this took 21 s.
+create or replace function deck.search_due() returns table (mission_id uuid, citizen text) language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  return query
+    select t.mission, t.who
+    from deck.heads h
+    cross join lateral (
+      select substr(h.topic, 10, 36)::uuid as mission, substr(h.topic, 52) collate "default" as who offset 0) t
+    cross join lateral (
+      select c.seq from public.chat_messages c where c.mission_id = t.mission and c.citizen = t.who and c.seq is not null
+      order by c.seq desc limit 1) n
+    left join lateral (
+      select b.last from deck.search_blocks b where b.mission_id = t.mission and b.citizen = t.who order by b.last desc limit 1) b on true
+    where substr(h.topic, 46, 6) = '/chat/' and n.seq - coalesce(b.last, 0) >= 500
+    limit 1000;
+end $$;
+
 -- As before; what it adds knows its code.
 create or replace function deck.search_index(mission uuid, who text, most integer) returns integer language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan

@@ -7,7 +7,7 @@ import { toAt } from '../protocol/hits.ts'
 import { sqlState } from './database.ts'
 import type { Collect, Query, Rights } from './find.ts'
 import { makeMatch } from './match.ts'
-import { missionByRef, toRights, type MissionColumns } from './store.ts'
+import { citizenOf, missionByRef, toRights, type MissionColumns } from './store.ts'
 import type { Turn } from './turn.ts'
 import { missionBlocks } from './words.ts'
 
@@ -39,7 +39,7 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
         left join lateral (
           select t.citizen, coalesce(b.last, 0) + 1 as first, n.seq as last
           from deck.heads g
-          cross join lateral (select substr(g.topic, 52) as citizen offset 0) t
+          cross join lateral (select ${citizenOf('g.topic')} as citizen offset 0) t
           cross join lateral (
             select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
             order by c.seq desc limit 1) n

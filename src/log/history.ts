@@ -3,6 +3,7 @@
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
 import {
+  citizenOf,
   headOf,
   missionByRef,
   refValues,
@@ -20,8 +21,7 @@ export const mostUnread = 1000
 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
-// A topic's name has the collation "C"; the indexes on citizens have not, and serve a name of their own only.
-const citizen = `substr(h.topic, 52) collate "default"`
+const citizen = citizenOf('h.topic')
 export const channelList = `
   select m.id as mission_id, m.number, m.assigned_to, substr(h.topic, 52) as citizen, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread

@@ -57,6 +57,12 @@ export const headOf = (topic: string, mission: string, citizen: string): string 
    where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
   (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
 
+/**
+ * The citizen of a chat's topic in deck.heads. In the collation of the citizens' columns: in that of topics no index of theirs fits,
+ * and all of a mission is walked through for each of its chats (21 s instead of 0.04 for 200 chats of 10 million messages).
+ */
+export const citizenOf = (topic: string): string => `substr(${topic}, 52) collate "default"`
+
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
   /** Where topics stand, and whether they are there; many askers share a statement. */

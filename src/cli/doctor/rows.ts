@@ -120,7 +120,7 @@ export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promis
          from topics t cross join lateral (
            (select c.seq, c.at from chat_messages c
             where t.topic like 'missions/%/chat/%' and c.mission_id = substr(t.topic, 10, 36)::uuid
-              and c.citizen = substr(t.topic, 52) and c.seq is not null
+              and c.citizen = substr(t.topic, 52) collate "default" and c.seq is not null
             order by c.seq desc limit $2)
            union all
            (select e.seq, e.at from deck.events e where e.topic = t.topic order by e.seq desc limit $2)) r
@@ -129,7 +129,7 @@ export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promis
             coalesce(bool_or(l.at < l.earlier), false) as back, coalesce(bool_or(l.seq < 1), false) as low,
             exists (select from chat_messages c
                     where t.topic like 'missions/%/chat/%' and c.mission_id = substr(t.topic, 10, 36)::uuid
-                      and c.citizen = substr(t.topic, 52) and c.seq is null) as unnumbered
+                      and c.citizen = substr(t.topic, 52) collate "default" and c.seq is null) as unnumbered
      from topics t left join log l on l.topic = t.topic group by t.topic order by t.topic`,
     [sample, newest],
   )
