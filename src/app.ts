@@ -103,6 +103,7 @@ export const buildApp = async (
   const epochs = makeEpochs(() => {
     sockets.close('epoch')
     following.end('epoch')
+    pacing.end('epoch')
   })
   const database = await openDatabase(
     {

@@ -161,6 +161,10 @@ export const makePacing = (
     }
   }
 
+  const end = (why: string, least: number, most: number): void => {
+    for (const player of [...players]) player.end(why, least + Math.random() * (most - least))
+  }
+
   return {
     /** `begin` finds what is asked for; what it throws is refused before anything is sent. */
     async open(
@@ -193,10 +197,12 @@ export const makePacing = (
       })
       return reply
     },
-    /** Takes no new ones, and ends all; they come back, spread over some seconds. */
+    /** Ends all; they come back, spread over some seconds. */
+    end: (why: string): void => end(why, 0, 2000),
+    /** Takes no new ones, and ends all. */
     drain(): void {
       draining = true
-      for (const player of [...players]) player.end('restart', 1000 + Math.random() * 4000)
+      end('restart', 1000, 5000)
     },
     count: (): number => players.size,
   }
