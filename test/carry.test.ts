@@ -66,6 +66,12 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
     `set session_replication_role = replica; update dod_items set completed_at = null where id = '${items[0]?.id}'`,
   )
   await own.end()
+  // Items that name a test: with evidence, completed without it, and of a test that no run has.
+  await ask('POST', '/tests', { status: 'failed', results: [{ name: odd, status: 'failed' }] })
+  const named: string[] = []
+  for (const test_name of [odd, odd, 'no run has it'])
+    named.push(String((await ask('POST', '/dod', { text: 'x', category: 'tests', test_name }))['id']))
+  await ask('PATCH', `/dod/${named[0]}`, { completed: true, override: `${odd} by hand` })
   // Runs: with a log that grew, one that was replaced, one too long to be folded at each chunk, none, and one that is gone.
   const runs: string[] = []
   for (const status of ['passed', 'failed', 'running', 'passed', 'failed']) {
@@ -135,6 +141,8 @@ void t.test('export, drop and import give the mission back: byte for byte, and a
   t.match(await database.query(`select mission_id from deck.audit where action = 'mission.import'`), [
     { mission_id: mission.id },
   ])
+  const overrides = await database.query(`select actor from deck.audit where action = 'dod.override'`)
+  t.strictSame(overrides, [{ actor: 'root' }], 'what is put back is no new override')
 
   // It goes on where it was, with its keys.
   const post = (who: string, body: Json) =>

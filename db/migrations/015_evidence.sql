@@ -404,15 +404,15 @@ begin
     create or replace trigger note_proof after insert on dod_items for each row
       when (new.test_name is not null) execute function deck.note_item_proof();
     create or replace trigger note_proof_change after update on dod_items for each row
-      when (new.test_name is not null and not %2$s) execute function deck.note_item_proof()
+      when (new.test_name is not null and not %2$s) execute function deck.note_item_proof();
+    -- (One that is put back is no new one.)
+    create or replace trigger audit_override after insert on dod_items for each row
+      when (new.override_reason is not null and not %2$s) execute function deck.audit_override();
+    create or replace trigger audit_override_change after update on dod_items for each row
+      when (new.override_reason is not null and new.override_reason is distinct from old.override_reason and not %2$s)
+      execute function deck.audit_override()
   $c$, given, busy, ours);
 end $$;
-
-create or replace trigger audit_override after insert on dod_items for each row
-  when (new.override_reason is not null) execute function deck.audit_override();
-create or replace trigger audit_override_change after update on dod_items for each row
-  when (new.override_reason is not null and new.override_reason is distinct from old.override_reason)
-  execute function deck.audit_override();
 
 create or replace trigger note_proof after insert on test_runs for each row
   when (new.status in ('passed', 'failed') and new.results is not null) execute function deck.note_run_proof();

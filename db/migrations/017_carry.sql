@@ -32,10 +32,7 @@ begin
   on conflict do nothing;
   perform from (select from deck.heads where topic = any (import_messages.topics) order by topic for update) locked;
 
-  -- Whoever numbers says so first, where timelines are.
-  if to_regprocedure('deck.mark()') is not null then
-    perform deck.mark();
-  end if;
+  perform deck.mark();
   -- Later statements than the locks, so that they see what the former holders committed.
   moment := clock_timestamp() at time zone 'utc';
   perform set_config('deck.numbering', 'on', true);
