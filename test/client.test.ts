@@ -338,6 +338,12 @@ void t.test('typing, marks, the checklist, runs and their logs, missions and the
   t.match(await user.mission(id).channels(), [{ citizen: 'rafael', unread: 1, read_seq: 0 }])
   t.equal(await user.chat(id, 'rafael').read(1), 1)
   t.match(await user.mission(id).channels(), [{ unread: 0, read_seq: 1 }])
+  t.match(await user.mission(id).search('Hello', { kind: 'message' }), {
+    hits: [{ kind: 'message', seq: 1, snippet: { text: 'hello', hits: [[0, 5]] } }],
+    next: null,
+  })
+  const { messages } = await user.chat(id, 'rafael').history({ q: 'hello', highlight: true, order: 'rank' })
+  t.match(messages, [{ message: 'hello', snippet: { matches: [[0, 5]] } }])
 
   const item = await citizen.dod(id).add({ text: 'It runs', category: 'tests' })
   t.match((await dod.next()).value, { seq: 1, event: 'dod_item.created', data: { id: item.id } })
