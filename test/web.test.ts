@@ -1,7 +1,7 @@
 // The Deck page in a real Chromium: what a newcomer does with it, from the link to a ticked item; two people in two browsers on two
 // instances; a server that goes away while a reply is written; a token that ends or is refused.
 import { readFileSync } from 'node:fs'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
@@ -15,9 +15,8 @@ const seed = readFileSync(new URL('../db/seed.sql', import.meta.url), 'utf8').re
 )
 await database.query(seed)
 const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: import('tap').Test) => Promise<void>): void =>
-  void t.test(name, { skip: without }, work)
-const open = (t: import('tap').Test, url: string, options = {}): Promise<Page> => {
+const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
+const open = (t: Test, url: string, options = {}): Promise<Page> => {
   if (!browser) throw new Error('no browser')
   return openPage(t, browser, url, options)
 }

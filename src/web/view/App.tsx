@@ -145,7 +145,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       <a class="skip" href="#composer">
         To the message field
       </a>
-      <div class="side">
+      <aside class="side" aria-label="Deck">
         <div class="brand">
           <b>Mission Deck</b>
           <Light session={session} />
@@ -161,7 +161,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
             <Icon name="out" />
           </button>
         </div>
-      </div>
+      </aside>
       <div class="veil" onClick={() => drawer(false)} />
       <main>
         <div class="bar">

@@ -99,9 +99,9 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
         {!gone && <Composer room={room} place={place} />}
       </section>
       {panel && (
-        <aside class="panel" aria-label={panel.title}>
+        <section class="panel" aria-label={panel.title}>
           <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} />
-        </aside>
+        </section>
       )}
     </div>
   )

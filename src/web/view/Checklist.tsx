@@ -35,9 +35,9 @@ export const Checklist = ({ place, mission }: { place: Place; mission: string })
         const done = some.filter(({ completed }) => completed).length
         return (
           <section key={category}>
-            <h3>
+            <h2>
               {capital(category)} <span class="muted">{`${done}/${some.length}`}</span>
-            </h3>
+            </h2>
             <ul>
               {some.map((item) => (
                 <li key={item.id}>

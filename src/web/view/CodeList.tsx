@@ -48,7 +48,7 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
       )}
       {messages.map((message) => (
         <section key={message.seq}>
-          <h3>
+          <h2>
             {authorOf(message)}{' '}
             <span class="muted">
               {shortDay(message.created_at)}, {timeOf(message.created_at)}
@@ -56,7 +56,7 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
             <button type="button" class="small" onClick={() => (place.target.value = message.seq)}>
               Show in chat
             </button>
-          </h3>
+          </h2>
           {(message.code_blocks ?? [])
             .filter((block) => !language.value || block.language?.toLowerCase() === language.value)
             .map((block, n) => (

@@ -23,7 +23,7 @@ const Log = ({ runs, id }: { runs: Runs; id: string }) => {
   }, [text, following.value])
   return (
     <section>
-      <h3>
+      <h2>
         Log
         <label class="switch">
           <input
@@ -33,7 +33,7 @@ const Log = ({ runs, id }: { runs: Runs; id: string }) => {
           />
           follow
         </label>
-      </h3>
+      </h2>
       {log.cut.value && <p class="muted">The end of it; the whole is at /api/missions/…/tests/…/logs.</p>}
       <pre
         class="log"
