@@ -49,7 +49,7 @@ export const pageRoute = (app: FastifyInstance): void => {
     if (!html) return reply.type('text/html; charset=utf-8').send(unbuilt)
     return documents.send(request, reply, html, 'text/html; charset=utf-8')
   }
-  for (const path of ['/', '/deck', '/deck/*']) app.get(path, { schema: { hide: true } }, page)
+  for (const path of ['/', '/deck', '/deck/', '/deck/*']) app.get(path, { schema: { hide: true } }, page)
 
   app.get<{ Params: { file: string } }>('/assets/:file', { schema: { hide: true } }, async (request, reply) => {
     const { file: name } = request.params
