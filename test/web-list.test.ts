@@ -86,6 +86,14 @@ void t.test('100,000 messages scroll: nothing jumps, and little is there at a ti
   await settled(page, (seqs) => seqs.at(-1) === count + 1 && contiguous(seqs), 'the newest again')
   t.ok((await look(page)).rows <= 200)
   t.ok(asked.length < 120, `${asked.length} requests`)
-  const bytes = await page.evaluate<number>('performance.memory.usedJSHeapSize')
-  t.comment(`${asked.length} requests, heap of ${Math.round(bytes / 1024 / 1024)} MB`)
+  // What was shown is let go of.
+  const cdp = await page.context().newCDPSession(page)
+  await cdp.send('HeapProfiler.collectGarbage')
+  await cdp.send('Performance.enable')
+  const { metrics } = await cdp.send('Performance.getMetrics')
+  const figure = (name: string): number => metrics.find((one) => one.name === name)?.value ?? NaN
+  t.ok(figure('Nodes') < 8000, `${figure('Nodes')} nodes`)
+  t.comment(
+    `${asked.length} requests, ${figure('Nodes')} nodes, heap of ${Math.round(figure('JSHeapUsedSize') / 1e6)} MB`,
+  )
 })

@@ -106,7 +106,7 @@ void t.test('a test run is understood in the shapes that runners give it', (t) =
   t.same(sumsOf({ passed: 8, failed: 2, duration: 5.2 }), [{ name: 'tests', passed: 8, total: 10 }])
   t.same(figuresOf({ passed: 8, failed: 2, duration: 5.2, p95_ms: 12 }), [
     ['duration', '5.2'],
-    ['p95 ms', '12'],
+    ['p95', '12 ms'],
   ])
   t.same(sumsOf({ functional_passed: 8, functional_total: 10, performance_passed: 2, performance_total: 3 }), [
     { name: 'functional', passed: 8, total: 10 },
@@ -124,7 +124,7 @@ void t.test('a test run is understood in the shapes that runners give it', (t) =
   t.match(resultsOf({ results } as never), [
     { name: 'b', ok: false, error: 'why' },
     { name: 'c', ok: false, error: 'expected 1\nactual   2' },
-    { name: 'a', ok: true, figures: ['duration ms 3'] },
+    { name: 'a', ok: true, figures: ['duration 3 ms'] },
     { name: 'test 4', ok: true },
     { name: 'words', ok: true },
     { ok: true },

@@ -8,6 +8,11 @@ export type Result = { name: string; ok: boolean; status: string; error: string;
 const number = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isFinite(value) ? value : undefined
 const words = (name: string): string => name.replaceAll('_', ' ')
+/** `duration_ms: 12` as duration, 12 ms. */
+const figure = (name: string, value: unknown): [string, string] => {
+  const [, what = name, unit] = /^(.+)_(ms|s|kb|mb)$/i.exec(name) ?? []
+  return [words(what), unit ? `${text(value)} ${unit}` : text(value)]
+}
 
 export const sumsOf = (summary: TestRun['summary']): Sum[] => {
   if (!summary) return []
@@ -26,7 +31,7 @@ export const sumsOf = (summary: TestRun['summary']): Sum[] => {
 export const figuresOf = (summary: TestRun['summary']): [string, string][] =>
   Object.entries(summary ?? {})
     .filter(([key]) => !/(^|_)(passed|failed|total)$/.test(key))
-    .map(([key, value]) => [words(key), text(value)])
+    .map(([key, value]) => figure(key, value))
 
 const good = new Set(['passed', 'pass', 'ok', 'success', 'skipped', 'skip', 'todo'])
 const text = (value: unknown): string =>
@@ -48,7 +53,7 @@ const resultOf = (given: unknown, n: number): Result => {
     ok: told === '' ? error == null : good.has(told.toLowerCase()),
     status: told,
     error: [text(error), text(message), differs].filter(Boolean).join('\n'),
-    figures: Object.entries(more).map(([key, value]) => `${words(key)} ${text(value)}`),
+    figures: Object.entries(more).map(([key, value]) => figure(key, value).join(' ')),
   }
 }
 

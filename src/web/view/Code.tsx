@@ -1,9 +1,9 @@
 // A block of code: its language, line numbers that are not copied, colours where the language is known, and a copy button.
 import { useSignal } from '@preact/signals'
-import { useMemo } from 'preact/hooks'
 import { parse } from 'sugar-high/core'
 import { lang, languages } from 'sugar-high/lang'
 import { Icon } from './Icon.tsx'
+import { memo } from './memo.tsx'
 
 /** Lines that are coloured: colouring more takes longer than a frame. */
 const most = 1500
@@ -17,8 +17,28 @@ const linesOf = (code: string, language: string | null) => {
   return lines.map((line, n) => parsed[n]?.tokens ?? [{ type: 'identifier', value: line }])
 }
 
-export const Code = ({ code, language }: { code: string; language: string | null }) => {
-  const lines = useMemo(() => linesOf(code, language), [code, language])
+/** The lines, which don't change while the copy button does. */
+const Lines = memo(({ code, language }: { code: string; language: string | null }) => (
+  <code>
+    {linesOf(code, language).map((tokens, n) => (
+      <span key={n} class="line">
+        {tokens.map(({ type, value }, m) => {
+          const plain = ['identifier', 'sign', 'space', 'break', 'jsxliterals'].includes(type)
+          return plain ? (
+            value.replace('\n', '')
+          ) : (
+            <span key={m} class={`t-${type}`}>
+              {value}
+            </span>
+          )
+        })}
+        {'\n'}
+      </span>
+    ))}
+  </code>
+))
+
+export const Code = memo(({ code, language }: { code: string; language: string | null }) => {
   const told = useSignal('')
   const copy = async (): Promise<void> => {
     // (A page that came without TLS has no clipboard.)
@@ -38,24 +58,8 @@ export const Code = ({ code, language }: { code: string; language: string | null
         </button>
       </figcaption>
       <pre tabIndex={0} role="group" aria-label={`${language ?? 'text'} code`}>
-        <code>
-          {lines.map((tokens, n) => (
-            <span key={n} class="line">
-              {tokens.map(({ type, value }, m) => {
-                const plain = ['identifier', 'sign', 'space', 'break', 'jsxliterals'].includes(type)
-                return plain ? (
-                  value.replace('\n', '')
-                ) : (
-                  <span key={m} class={`t-${type}`}>
-                    {value}
-                  </span>
-                )
-              })}
-              {'\n'}
-            </span>
-          ))}
-        </code>
+        <Lines code={code} language={language} />
       </pre>
     </figure>
   )
-}
+})

@@ -1,7 +1,7 @@
 // The messages of a chat: only the pages near the window are there, the rest is height. What is written now, and what is on its way
 // from here, stands below them.
 import { useSignal } from '@preact/signals'
-import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Message } from '../../client/index.ts'
 import type { Page } from '../state/pages.ts'
 import type { Place } from '../state/place.ts'
@@ -9,34 +9,30 @@ import type { Room } from '../state/room.ts'
 import { count } from '../words.ts'
 import { Footer } from './Footer.tsx'
 import { Icon } from './Icon.tsx'
+import { memo } from './memo.tsx'
 import { makeScroller, type Range, type Scroller } from './list.ts'
 import { Row } from './Row.tsx'
 
 type PageProps = { page: Page; before: Message | undefined; newAfter: number; found: number; sub: string }
 
 /** A page's rows; made anew only if the page is another one. */
-const Rows = ({ page, before, newAfter, found, sub }: PageProps) =>
-  useMemo(
-    () => (
-      <>
-        {page.messages.map((message, n) => (
-          <Row
-            key={message.seq}
-            message={message}
-            before={n > 0 ? page.messages[n - 1] : before}
-            isNew={
-              newAfter > 0 &&
-              message.seq > newAfter &&
-              (page.messages[n - 1]?.seq ?? before?.seq ?? Infinity) <= newAfter
-            }
-            found={message.seq === found}
-            mine={message.author === sub}
-          />
-        ))}
-      </>
-    ),
-    [page, before, newAfter, found],
-  )
+const Rows = memo(({ page, before, newAfter, found, sub }: PageProps) => (
+  <>
+    {page.messages.map((message, n) => {
+      const last = n > 0 ? page.messages[n - 1] : before
+      return (
+        <Row
+          key={message.seq}
+          message={message}
+          before={last}
+          isNew={newAfter > 0 && message.seq > newAfter && last !== undefined && last.seq <= newAfter}
+          found={message.seq === found}
+          mine={message.author === sub}
+        />
+      )
+    })}
+  </>
+))
 
 export const List = ({ room, place }: { room: Room; place: Place }) => {
   const box = useRef<HTMLDivElement>(null)

@@ -1,9 +1,9 @@
 // A message's Markdown as elements. What it may become is decided here and in markdown.ts: elements of this list, text, and safe links.
 import type { ComponentChildren, VNode } from 'preact'
-import { useMemo } from 'preact/hooks'
 import type { Token, Tokens } from 'marked'
 import { blocksOf, decode, parse, safeHref, type Block } from '../markdown.ts'
 import { Code } from './Code.tsx'
+import { memo } from './memo.tsx'
 
 /** Levels that are shown as such; deeper ones are their text. */
 const deepest = 16
@@ -109,9 +109,8 @@ const Node = ({ token, depth }: { token: Token; depth: number }): VNode | null =
 type Props = { text: string; blocks?: readonly Block[] | null }
 
 /** A message, and the code blocks that came with it but do not stand in its text. Made once for a text. */
-export const Markdown = ({ text, blocks }: Props) => useMemo(() => render(text, blocks ?? []), [text, blocks])
-
-const render = (text: string, blocks: readonly Block[]): VNode => {
+export const Markdown = memo(({ text, blocks: given }: Props) => {
+  const blocks = given ?? []
   const tokens = parse(text)
   const shown = new Set(blocks.length > 0 ? blocksOf(tokens).map(({ code }) => code.trim()) : [])
   const others = blocks.filter(({ code }) => !shown.has(code.trim()))
@@ -125,4 +124,4 @@ const render = (text: string, blocks: readonly Block[]): VNode => {
       ))}
     </div>
   )
-}
+})

@@ -2,6 +2,7 @@
 import type { Message } from '../../client/index.ts'
 import { capital, dayOf, fullTime, sameDay, timeOf } from '../words.ts'
 import { Markdown } from './Markdown.tsx'
+import { memo } from './memo.tsx'
 
 const together = 5 * 60_000
 
@@ -24,7 +25,7 @@ type Props = {
   mine: boolean
 }
 
-export const Row = ({ message, before, isNew, found, mine }: Props) => {
+export const Row = memo(({ message, before, isNew, found, mine }: Props) => {
   const newDay = !before || !sameDay(before.created_at, message.created_at)
   const follows =
     !newDay &&
@@ -70,4 +71,4 @@ export const Row = ({ message, before, isNew, found, mine }: Props) => {
       </div>
     </article>
   )
-}
+})
