@@ -27,9 +27,14 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
   const day = 24 * 60 * 60
   const admin = await app.tokens.sign({ sub: 'admin', role: 'admin' }, day)
   const user = await app.tokens.sign({ sub: 'person1@scopelock.ai', role: 'user' }, day)
-  if (json) return void process.stdout.write(`${JSON.stringify({ url: address, tokens: { admin, user } })}\n`)
+  // A fragment goes to no server and into no log.
+  const link = `${address}/#token=${user}`
+  if (json) return void process.stdout.write(`${JSON.stringify({ url: address, tokens: { admin, user }, link })}\n`)
   const socket = address.replace(/^http/, 'ws')
   process.stdout.write(`Mission Deck is at ${address}
+
+  open it in a browser, signed in as that user for a day:
+    ${link}
 
   tokens for a day, of an admin and of the user whose missions 47 and 48 are:
     ADMIN=${admin}

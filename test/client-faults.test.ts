@@ -154,7 +154,7 @@ const listen = (t: Test, fake: { url: string }, patience: number, silence?: numb
   }
   link.start()
   topics.join('missions/47/chat/rafael', follower)
-  return { given, link }
+  return { given, link, topics }
 }
 
 void t.test('a hole is not passed over but asked about; what is still missing then was removed', async (t) => {
@@ -182,6 +182,23 @@ void t.test('a hole is not passed over but asked about; what is still missing th
   visit.say(event(8))
   await until(() => given.length === 5, 'what came after')
   t.equal(given.at(-1), 8)
+})
+
+void t.test('how far one is behind is told: until all is there, or what is missing turns out to be gone', async (t) => {
+  const fake = await startFake(t, {
+    answer: (frame) => (frame['type'] === 'subscribe' ? { topic, seq: 4, epoch: 'e' } : {}),
+  })
+  const { topics } = listen(t, fake, 200)
+  const told: number[] = []
+  topics.onBehind((events) => told.push(events))
+  const visit = await fake.visit(0)
+  await visit.frame('subscribe')
+  for (const seq of [1, 3]) visit.say(event(seq))
+  await until(() => told.length === 3, 'what is told')
+  t.same(told, [4, 3, 1])
+  // 4 was removed: it is not waited for.
+  await until(() => told.length === 4, 'the end of waiting')
+  t.equal(told.at(-1), 0)
 })
 
 void t.test('a connection on which nothing comes any more is given up', async (t) => {

@@ -20,8 +20,8 @@ const may: Record<string, string[]> = {
   cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main', 'client'],
   main: [...below, 'log', 'live', 'commands', 'http', 'app'],
 }
-const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.ts$/, '')
-const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.tsx?$/, '')
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => /\.tsx?$/.test(file))
 
 void t.test('imports point one way', (t) => {
   t.ok(files.length > 20)

@@ -189,6 +189,10 @@ void t.test('every route has its row: in the matrix, or among those that need no
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
   const open = [
     '/',
+    '/deck',
+    '/deck/',
+    '/deck/*',
+    '/assets/:file',
     '/healthz',
     '/readyz',
     '/metrics',

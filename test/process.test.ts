@@ -106,6 +106,11 @@ void t.test('npm start passes SIGTERM on and ends with 0', async (t) => {
   const env = { DATA_DIR: await folder(t), JWT_SECRET: '' }
   const server = await spawnServer(t, env, ['npm', 'start'])
   t.match(server.output(), /ADMIN=\S+\n\s+TOKEN=\S+/)
+  t.match(server.output(), new RegExp(`${server.url}/#token=\\S+\n`), 'a link to sign in with')
+  const page = await (await fetch(server.url)).text()
+  const script = await fetch(server.url + (/src="(\/assets\/[^"]+\.js)"/.exec(page)?.[1] ?? '/none'))
+  t.equal(script.status, 200, 'the page is built')
+  t.match(script.headers.get('cache-control'), /immutable/)
   server.process.kill('SIGTERM')
   t.equal(await server.exited(), 0)
   await t.rejects(fetch(`${server.url}/healthz`), 'nobody listens any more')

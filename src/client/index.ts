@@ -96,8 +96,10 @@ export const connect = (options: ConnectOptions) => {
   link.start()
 
   function on(name: 'state', listener: (state: State, error: DeckError | undefined) => unknown): () => void
+  function on(name: 'behind', listener: (events: number) => unknown): () => void
   function on(name: 'error', listener: (error: unknown) => unknown): () => void
-  function on(name: 'state' | 'error', listener: (...args: never[]) => unknown): () => void {
+  function on(name: 'state' | 'behind' | 'error', listener: (...args: never[]) => unknown): () => void {
+    if (name === 'behind') return topics.onBehind(listener as never)
     return name === 'state' ? link.onState(listener as never) : faults.on(listener as never)
   }
 
@@ -111,7 +113,8 @@ export const connect = (options: ConnectOptions) => {
       return link.welcome
     },
     /**
-     * `state`: it changed, with the error that was the reason. `error`: what has no caller to be told, such as a listener's topic
+     * `state`: it changed, with the error that was the reason. `behind`: how many events of what is followed are still to come
+     * after joining or coming back, 0 once all are there. `error`: what has no caller to be told, such as a listener's topic
      * that ended, or a handler that threw; printed, if nobody listens.
      */
     on,

@@ -5,7 +5,7 @@
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import type { Frame, Link } from './link.ts'
 import { makeDrafts, type Drafts } from './drafts.ts'
-import { backoff, sleep } from './tools.ts'
+import { backoff, makeBell, sleep } from './tools.ts'
 
 export type Place = { seq: number; epoch: string }
 
@@ -33,6 +33,9 @@ type Room = {
   last: number
   /** where the topic stood then: holes up to there are real, what is missing was removed */
   head: number
+  /** the same, until it is reached or what is missing up to there turns out to be gone; how often it was seen to stand still */
+  awaited: number
+  still: { last: number; looks: number }
   epoch: string | undefined
   /** the connection on which it is subscribed */
   session: number
@@ -53,6 +56,15 @@ export const makeTopics = (link: Link, patience = 5000) => {
   // A topic's name with the mission's number -> as the server calls it.
   const canonical = new Map<string, string>()
 
+  const late = makeBell<[number]>()
+  let behind = 0
+  // How many events are still to come of what the topics had when they were joined. Told when it changes.
+  const lookBehind = (): void => {
+    const here = [...rooms.values()].filter(isSubscribed)
+    const sum = here.reduce((n, { awaited, last }) => n + Math.max(0, awaited - last), 0)
+    if (sum !== behind) late.ring((behind = sum))
+  }
+
   const find = (name: string): Room | undefined => rooms.get(name) ?? byTopic.get(canonical.get(name) ?? '')
   const forget = (room: Room): void => {
     rooms.delete(room.name)
@@ -70,6 +82,8 @@ export const makeTopics = (link: Link, patience = 5000) => {
       drafts: makeDrafts((signal) => tell(room, signal)),
       last: 0,
       head: 0,
+      awaited: 0,
+      still: { last: 0, looks: 0 },
       epoch: undefined,
       session: 0,
       busy: false,
@@ -146,7 +160,8 @@ export const makeTopics = (link: Link, patience = 5000) => {
     { topic, seq, epoch }: Place & { topic: string },
   ): void => {
     const again = room.name === list && room.session !== link.session
-    Object.assign(room, { last: after ?? seq, head: seq, epoch, session: link.session, doubt: undefined })
+    Object.assign(room, { last: after ?? seq, head: seq, awaited: seq, epoch, session: link.session, doubt: undefined })
+    lookBehind()
     if (room.topic === undefined) {
       canonical.set(room.name, topic)
       const other = byTopic.get(topic)
@@ -194,6 +209,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
     // What came before it was never received: not to be passed over, but asked for.
     if (seq > Math.max(room.last, room.head) + 1) return heal(room)
     room.last = seq
+    if (behind > 0) lookBehind()
     const { event, data } = frame as unknown as { event: string; data: { key?: string | null } }
     if (event === 'message.created') room.drafts.saved(data.key)
     for (const [follower, { ready }] of [...room.followers]) {
@@ -218,6 +234,10 @@ export const makeTopics = (link: Link, patience = 5000) => {
   const look = (): void => {
     for (const room of rooms.values()) {
       room.drafts.expire(patience)
+      if (room.awaited > room.last) {
+        room.still = { last: room.last, looks: room.still.last === room.last ? room.still.looks + 1 : 0 }
+        if (room.still.looks >= 5) room.awaited = room.last
+      }
       const { doubt } = room
       if (!doubt || Date.now() - doubt.since < patience) continue
       room.doubt = undefined
@@ -226,11 +246,13 @@ export const makeTopics = (link: Link, patience = 5000) => {
       room.healed = doubt.head
       heal(room)
     }
+    lookBehind()
   }
 
   let looking: ReturnType<typeof setInterval> | undefined
   link.onState((state) => {
     clearInterval(looking)
+    lookBehind()
     if (state === 'open') looking = setInterval(look, patience / 5)
     for (const room of [...rooms.values()]) {
       if (state === 'open') change(room)
@@ -239,6 +261,8 @@ export const makeTopics = (link: Link, patience = 5000) => {
   })
 
   return {
+    /** Tells how many events are still to come of what was missed. */
+    onBehind: late.on,
     join(name: string, follower: Follower): void {
       if (link.state === 'closed') return follower.end(link.reason ?? new DeckError('closed', 'the deck was closed'))
       const room = roomOf(name)

@@ -1,55 +1,62 @@
-// The page at /: what this is and where things are.
-import { createHash } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
+// The Deck page, as `npm run web` built it from src/web into dist/web: the same document at / and under /deck/, which finds out by the
+// address what to show, and its parts under /assets/, named by their content and so kept for good. Nothing of it needs a token: the
+// page has none either, until its reader gives it one. Where it was not built, a plain page says so.
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { deny } from '../protocol/errors.ts'
+import { makeFiles } from './files.ts'
 
-const html = `<!doctype html>
+const types: Record<string, string> = {
+  js: 'text/javascript; charset=utf-8',
+  css: 'text/css; charset=utf-8',
+  svg: 'image/svg+xml',
+}
+
+const unbuilt = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Mission Deck</title>
-<style>
-  :root { color-scheme: light dark; font: 1rem/1.6 system-ui, sans-serif }
-  body { max-width: 44rem; margin: 0 auto; padding: 3rem 1.25rem }
-  h1 { margin: 0; font-size: 2rem; letter-spacing: -.02em }
-  h2 { margin: 2.5rem 0 .5rem; font-size: 1.1rem }
-  code, pre { font: .9rem/1.5 ui-monospace, monospace }
-  pre { overflow-x: auto; padding: .9rem 1rem; border-radius: .5rem; background: color-mix(in srgb, currentColor 8%, transparent) }
-  dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.5rem; margin: 0 }
-  dd { margin: 0 }
-  a { color: inherit }
-</style>
 <h1>Mission Deck</h1>
-<p>A realtime chat backend that runs on nothing but Postgres: every message is kept there before it is answered, and
-   everybody who follows a chat gets every message once, in order, on every instance.</p>
-<h2>Where things are</h2>
-<dl>
-  <dt><a href="/docs">/docs</a></dt><dd>reference of the HTTP API, to try out</dd>
-  <dt><a href="/openapi.json">/openapi.json</a></dt><dd>the same as an OpenAPI document</dd>
-  <dt><a href="/asyncapi.json">/asyncapi.json</a></dt><dd>the socket as an AsyncAPI document</dd>
-  <dt><code>/api/missions</code></dt><dd>missions, their chats, checklists and test runs</dd>
-  <dt><code>/api/ws</code></dt><dd>the socket (subprotocol <code>deck.v1</code>): the same things, live</dd>
-  <dt><a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a></dt><dd>is it up, is it ready</dd>
-</dl>
-<h2>Try it</h2>
-<p>The server printed a token when it started. With it in <code>$TOKEN</code>:</p>
-<pre>curl -H "Authorization: Bearer $TOKEN" http://localhost:3000/api/missions</pre>
-<p>Follow a chat in one terminal and write to it in another, by HTTP, by the socket or by SQL: the README has a
-   conversation to paste.</p>
+<p>The server runs; its page is not built: <code>npm run build</code> does it, and <code>npm start</code> by itself.</p>
+<ul>
+  <li><a href="/docs">/docs</a>: reference of the HTTP API, to try out
+  <li><a href="/openapi.json">/openapi.json</a>, <a href="/asyncapi.json">/asyncapi.json</a>: the same, and the socket, as documents
+</ul>
 </html>
 `
 
-const style = /<style>([^]*)<\/style>/.exec(html)?.[1] ?? ''
-const policy =
-  `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; ` +
-  `base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
-
-export const pageRoute = (app: FastifyInstance): void => {
-  app.get('/', { schema: { hide: true } }, (request, reply) =>
-    reply
-      .type('text/html; charset=utf-8')
-      .header('content-security-policy', policy)
-      .send(html.replace('http://localhost:3000', escape(`${request.protocol}://${request.host}`))),
+/**
+ * What the page may do: run its own scripts and no other, speak to its own server. (Not every browser takes 'self' for sockets.)
+ * No string becomes HTML or a script: where browsers know trusted types, none is made.
+ */
+const policyOf = (host: string): string => {
+  const sockets = /^[\w.-]+(:\d+)?$|^\[[\da-fA-F:]+\](:\d+)?$/.test(host) ? ` ws://${host} wss://${host}` : ''
+  return (
+    `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'${sockets}; ` +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
   )
 }
 
-const escape = (text: string): string => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+export const pageRoute = (app: FastifyInstance): void => {
+  // The same places from src/http and from dist/http.
+  const documents = makeFiles(new URL('../../dist/web/', import.meta.url))
+  const assets = makeFiles(new URL('../../dist/web/assets/', import.meta.url))
+
+  const page = async (request: FastifyRequest, reply: FastifyReply) => {
+    const html = await documents.get('index.html')
+    // Asked for each time: it names the parts of this build.
+    reply.header('cache-control', 'no-cache').header('content-security-policy', policyOf(request.host))
+    if (!html) return reply.type('text/html; charset=utf-8').send(unbuilt)
+    return documents.send(request, reply, html, 'text/html; charset=utf-8')
+  }
+  for (const path of ['/', '/deck', '/deck/', '/deck/*']) app.get(path, { schema: { hide: true } }, page)
+
+  app.get<{ Params: { file: string } }>('/assets/:file', { schema: { hide: true } }, async (request, reply) => {
+    const { file: name } = request.params
+    const type = types[name.split('.').at(-1) ?? '']
+    const file = type === undefined ? undefined : await assets.get(name)
+    if (!file || type === undefined) throw deny('not_found')
+    reply.header('cache-control', 'public, max-age=31536000, immutable')
+    return assets.send(request, reply, file, type)
+  })
+}

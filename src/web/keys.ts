@@ -1,0 +1,65 @@
+// The keyboard: single keys where nobody writes, Escape everywhere. The table is also what the help shows.
+export type Action =
+  | 'next mission'
+  | 'previous mission'
+  | 'next citizen'
+  | 'previous citizen'
+  | 'citizen'
+  | 'filter'
+  | 'search'
+  | 'write'
+  | 'newest'
+  | 'unread'
+  | 'view'
+  | 'help'
+  | 'leave'
+
+export const keys: { keys: string[]; shown: string[]; what: string; action: Action }[] = [
+  { keys: ['j', 'ArrowDown'], shown: ['j', '↓'], what: 'next mission', action: 'next mission' },
+  { keys: ['k', 'ArrowUp'], shown: ['k', '↑'], what: 'previous mission', action: 'previous mission' },
+  { keys: ['l', 'ArrowRight'], shown: ['l', '→'], what: 'next citizen', action: 'next citizen' },
+  { keys: ['h', 'ArrowLeft'], shown: ['h', '←'], what: 'previous citizen', action: 'previous citizen' },
+  {
+    keys: ['1', '2', '3', '4', '5'],
+    shown: ['1', '…', '5'],
+    what: 'Emma, Inna, Rafael, Sofia, Maya',
+    action: 'citizen',
+  },
+  { keys: ['c', 'Enter'], shown: ['c', 'Enter'], what: 'write a message', action: 'write' },
+  { keys: ['/'], shown: ['/'], what: 'search this chat', action: 'search' },
+  { keys: ['f'], shown: ['f'], what: 'filter missions', action: 'filter' },
+  { keys: ['n', 'End'], shown: ['n'], what: 'newest message', action: 'newest' },
+  { keys: ['u'], shown: ['u'], what: 'first unread message', action: 'unread' },
+  { keys: ['v'], shown: ['v'], what: 'next view: chat, checklist, tests, code', action: 'view' },
+  { keys: ['?'], shown: ['?'], what: 'these keys', action: 'help' },
+  { keys: ['Escape'], shown: ['Esc'], what: 'leave a field, close what is open', action: 'leave' },
+]
+
+const writes = (target: EventTarget | null): boolean =>
+  target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+/** What takes these keys itself: a button its Enter, what scrolls its arrows. */
+const takes = (target: EventTarget | null, key: string): boolean => {
+  if (!(target instanceof HTMLElement)) return false
+  if (key === 'Enter') return target.closest('a, button, summary, label') !== null
+  const scrolls = target.scrollHeight > target.clientHeight || target.scrollWidth > target.clientWidth
+  return key.startsWith('Arrow') || key === 'End' ? target !== document.body && target.tabIndex === 0 && scrolls : false
+}
+
+export const startKeys = (act: (action: Action, key: string) => void): (() => void) => {
+  const onKey = (event: KeyboardEvent): void => {
+    const { key, target } = event
+    if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return
+    if (document.querySelector('dialog[open]')) return
+    if (key === 'Escape') {
+      if (target instanceof HTMLElement && target !== document.body) target.blur()
+      return act('leave', key)
+    }
+    if (writes(target) || takes(target, key)) return
+    const found = keys.find((one) => one.keys.includes(key))
+    if (!found) return
+    event.preventDefault()
+    act(found.action, key)
+  }
+  addEventListener('keydown', onKey)
+  return () => removeEventListener('keydown', onKey)
+}

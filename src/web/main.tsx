@@ -1,0 +1,29 @@
+// The Deck page: missions and their chats in a browser. It speaks to the server by the client (src/client) alone, and keeps nothing but
+// the place one is at, what one is writing, and, for this tab, the token.
+import { useComputed } from '@preact/signals'
+import { render } from 'preact'
+import './style/base.css'
+import './style/layout.css'
+import './style/chat.css'
+import './style/panel.css'
+import { startRoute } from './state/route.ts'
+import { makePlace } from './state/place.ts'
+import { makeSession } from './state/session.ts'
+import { App } from './view/App.tsx'
+import { SignIn } from './view/SignIn.tsx'
+
+const session = makeSession()
+session.start()
+startRoute()
+
+const Deck = () => {
+  const place = useComputed(() => {
+    const deck = session.deck.value
+    const who = session.who.peek()
+    return deck && who ? makePlace(deck, who) : undefined
+  })
+  return place.value ? <App key={place.value} session={session} place={place.value} /> : <SignIn session={session} />
+}
+
+const root = document.getElementById('deck')
+if (root) render(<Deck />, root)

@@ -1,0 +1,62 @@
+// What a test run says of itself, in whatever shape its runner gave it: sums as `passed` and `failed` or as `functional_passed` and
+// `functional_total`; results with a name, a status, and what went wrong. What is not understood is shown as it is.
+import type { TestRun } from '../client/index.ts'
+
+export type Sum = { name: string; passed: number; total: number }
+export type Result = { name: string; ok: boolean; status: string; error: string; figures: string[] }
+
+const number = (value: unknown): number | undefined =>
+  typeof value === 'number' && Number.isFinite(value) ? value : undefined
+const words = (name: string): string => name.replaceAll('_', ' ')
+/** `duration_ms: 12` as duration, 12 ms. */
+const figure = (name: string, value: unknown): [string, string] => {
+  const [, what = name, unit] = /^(.+)_(ms|s|kb|mb)$/i.exec(name) ?? []
+  return [words(what), unit ? `${text(value)} ${unit}` : text(value)]
+}
+
+export const sumsOf = (summary: TestRun['summary']): Sum[] => {
+  if (!summary) return []
+  const sums = Object.keys(summary).flatMap((key): Sum[] => {
+    const kind = /^(.*?)_?passed$/.exec(key)?.[1]
+    if (kind === undefined) return []
+    const of = (name: string): number | undefined => number(summary[kind ? `${kind}_${name}` : name])
+    const passed = of('passed') ?? 0
+    const total = of('total') ?? passed + (of('failed') ?? 0) + (of('skipped') ?? 0)
+    return [{ name: words(kind) || 'tests', passed, total }]
+  })
+  return sums
+}
+
+/** What the summary holds besides. */
+export const figuresOf = (summary: TestRun['summary']): [string, string][] =>
+  Object.entries(summary ?? {})
+    .filter(([key]) => !/(^|_)(passed|failed|total)$/.test(key))
+    .map(([key, value]) => figure(key, value))
+
+const good = new Set(['passed', 'pass', 'ok', 'success', 'skipped', 'skip', 'todo'])
+const text = (value: unknown): string =>
+  typeof value === 'string' ? value : value == null ? '' : JSON.stringify(value, null, 2)
+
+const resultOf = (given: unknown, n: number): Result => {
+  if (typeof given !== 'object' || given === null)
+    return { name: text(given), ok: true, status: '', error: '', figures: [] }
+  const { name, test, title, status, passed, ok, error, message, expected, actual, ...more } = given as Record<
+    string,
+    unknown
+  >
+  const told =
+    text(status) || (passed === true || ok === true ? 'passed' : passed === false || ok === false ? 'failed' : '')
+  const differs =
+    expected !== undefined || actual !== undefined ? `expected ${text(expected)}\nactual   ${text(actual)}` : ''
+  return {
+    name: text(name) || text(test) || text(title) || `test ${n + 1}`,
+    ok: told === '' ? error == null : good.has(told.toLowerCase()),
+    status: told,
+    error: [text(error), text(message), differs].filter(Boolean).join('\n'),
+    figures: Object.entries(more).map(([key, value]) => figure(key, value).join(' ')),
+  }
+}
+
+/** What failed comes first. */
+export const resultsOf = (run: TestRun): Result[] =>
+  (run.results ?? []).map(resultOf).sort((a, b) => Number(a.ok) - Number(b.ok))

@@ -1,0 +1,78 @@
+// A mission's definition of done, live: a tick shows at once and is taken back if the server refuses it.
+import { computed, signal } from '@preact/signals'
+import { DeckError, type Deck, type DodItem } from '../../client/index.ts'
+
+export const categories = ['functional', 'non-functional', 'tests'] as const
+
+export const makeChecklist = (deck: Deck, mission: string) => {
+  const ending = new AbortController()
+  const { signal: ended } = ending
+  const dod = deck.dod(mission)
+  const items = signal<DodItem[] | undefined>(undefined)
+  const failure = signal('')
+  const removed = new Set<string>()
+
+  /** Takes items as they are now; an older state of one changes nothing. */
+  const take = (given: DodItem[]): void => {
+    const held = new Map((items.peek() ?? []).map((item) => [item.id, item]))
+    for (const item of given) {
+      const known = held.get(item.id)
+      if (!removed.has(item.id) && (!known || item.seq >= known.seq)) held.set(item.id, item)
+    }
+    items.value = [...held.values()]
+  }
+
+  const run = async (): Promise<void> => {
+    const feed = dod.follow({ signal: ended })
+    // What came after the topic was joined is told; what was before it is read.
+    const load = async (): Promise<void> => take((await dod.list({ signal: ended })).items)
+    void feed.ready.then(load).catch(fail)
+    for await (const event of feed) {
+      if (event.event === 'reset') {
+        items.value = undefined
+        removed.clear()
+        await load()
+      } else if (event.event === 'dod_item.deleted') {
+        removed.add(event.data.id)
+        items.value = (items.peek() ?? []).filter(({ id }) => id !== event.data.id)
+      } else take([event.data])
+    }
+  }
+  const fail = (error: unknown): void => {
+    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
+  }
+  run().catch(fail)
+
+  const attempt = async (work: () => Promise<DodItem[]>): Promise<void> => {
+    failure.value = ''
+    try {
+      take(await work())
+    } catch (error) {
+      fail(error)
+    }
+  }
+
+  return {
+    items,
+    failure,
+    progress: computed(() => {
+      const all = items.value ?? []
+      return { completed: all.filter(({ completed }) => completed).length, total: all.length }
+    }),
+    async set(item: DodItem, completed: boolean): Promise<void> {
+      take([{ ...item, completed }])
+      await attempt(async () => {
+        try {
+          return [(await dod.set(item.id, completed, { signal: ended })).item]
+        } catch (error) {
+          take([item])
+          throw error
+        }
+      })
+    },
+    complete: () => attempt(async () => (await dod.complete({ signal: ended })).items),
+    reset: () => attempt(async () => (await dod.reset({ signal: ended })).items),
+    close: (): void => ending.abort(),
+  }
+}
+export type Checklist = ReturnType<typeof makeChecklist>

@@ -1,0 +1,57 @@
+// The code blocks of a chat, newest first: read back page by page until there are enough, and from then on live.
+import { signal } from '@preact/signals'
+import { DeckError, type Deck, type Message } from '../../client/index.ts'
+
+const enough = 20
+const perRequest = 200
+
+export const makeCode = (deck: Deck, mission: string, citizen: string, language: string) => {
+  const ending = new AbortController()
+  const { signal: ended } = ending
+  const chat = deck.chat(mission, citizen)
+  const messages = signal<Message[]>([])
+  const more = signal(false)
+  const busy = signal(true)
+  const failure = signal('')
+  let before: number | undefined
+
+  const load = async (): Promise<void> => {
+    busy.value = true
+    try {
+      const until = messages.value.length + enough
+      do {
+        const page = await chat.history({
+          limit: perRequest,
+          ...(before === undefined ? {} : { before }),
+          ...(language ? { language } : {}),
+          signal: ended,
+        })
+        before = page.messages[0]?.seq
+        more.value = page.has_more
+        add(page.messages)
+        if (!page.has_more) break
+      } while (messages.value.length < until)
+    } catch (error) {
+      if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
+    }
+    busy.value = false
+  }
+  const shows = ({ code_blocks }: Message): boolean =>
+    (code_blocks ?? []).some((block) => !language || block.language?.toLowerCase() === language.toLowerCase())
+  const add = (given: Message[]): void => {
+    const held = new Map(messages.value.map((message) => [message.seq, message]))
+    for (const message of given) if (shows(message)) held.set(message.seq, message)
+    messages.value = [...held.values()].sort((a, b) => b.seq - a.seq)
+  }
+  const follow = async (): Promise<void> => {
+    const feed = chat.follow({ signal: ended })
+    void feed.ready.then(load).catch(() => {})
+    for await (const event of feed) {
+      if (event.event === 'message.created') add([event.data])
+      else messages.value = []
+    }
+  }
+  follow().catch(() => {})
+  return { messages, more, busy, failure, load, close: (): void => ending.abort() }
+}
+export type Code = ReturnType<typeof makeCode>

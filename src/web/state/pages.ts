@@ -1,0 +1,133 @@
+// A chat's messages as pages of 25 seqs, and how high each page is: enough to scroll through 100,000 messages while only those
+// near the window are held. Seqs are contiguous, so that a page's place is known before its messages are; a page that was never
+// shown has an estimated height, which is replaced once, when it is. Knows neither the server nor the window.
+import type { Message } from '../../client/index.ts'
+
+export const pageSize = 25
+/** Pages whose messages are held: 1,500 messages. */
+const most = 60
+
+export type Page = { messages: readonly Message[]; known: boolean }
+const nothing: Page = { messages: [], known: false }
+
+/** `rowHeight`: of a message that was never shown, in px */
+export const makePages = (rowHeight = 76) => {
+  const pages = new Map<number, Page>()
+  const heights = new Map<number, number>()
+  let floor = 0
+  let head = 0
+  let tops: number[] | undefined
+
+  const pageOf = (seq: number): number => Math.floor((seq - 1) / pageSize)
+  const first = (): number => Math.floor(floor / pageSize)
+  const last = (): number => Math.max(first(), pageOf(Math.max(head, 1)))
+  const start = (page: number): number => Math.max(page * pageSize, floor)
+  const end = (page: number): number => Math.min((page + 1) * pageSize, head)
+
+  const height = (page: number): number => heights.get(page) ?? Math.max(0, end(page) - start(page)) * rowHeight
+
+  /** Where each page begins, and where the last one ends. */
+  const offsets = (): number[] => {
+    if (tops) return tops
+    tops = [0]
+    for (let page = first(), y = 0; page <= last(); page++) tops.push((y += height(page)))
+    return tops
+  }
+
+  return {
+    get floor() {
+      return floor
+    },
+    get head() {
+      return head
+    },
+    first,
+    last,
+    pageOf,
+    /** The seqs of a page: after `start`, up to `end`. */
+    start,
+    end,
+    height,
+    top: (page: number): number => offsets()[page - first()] ?? 0,
+    total: (): number => offsets().at(-1) ?? 0,
+    /** The page at a height. */
+    at(y: number): number {
+      const all = offsets()
+      let low = 0
+      let high = all.length - 2
+      while (low < high) {
+        const middle = Math.ceil((low + high) / 2)
+        if ((all[middle] ?? 0) <= y) low = middle
+        else high = middle - 1
+      }
+      return first() + Math.max(0, low)
+    },
+    get: (page: number): Page => pages.get(page) ?? nothing,
+    /** The message with a seq, or the one before or after it, as far as it is held. */
+    find(seq: number): Message | undefined {
+      return pages.get(pageOf(seq))?.messages.find((message) => message.seq === seq)
+    },
+    /** -> whether the page's height is another than it was taken for */
+    measure(page: number, px: number): boolean {
+      if (height(page) === px) return false
+      heights.set(page, px)
+      tops = undefined
+      return true
+    },
+    /** All messages of (after, to] as they were when the chat stood at `stood`. */
+    put(after: number, to: number, messages: readonly Message[], stood: number): void {
+      for (let page = pageOf(after + 1); page <= pageOf(to); page++) {
+        const inside = messages.filter(({ seq }) => pageOf(seq) === page && seq > floor)
+        // What came since the answer was made is asked for again.
+        const known = stood >= end(page)
+        pages.set(page, { messages: inside, known })
+        if (inside.length === 0 && known && !heights.has(page)) heights.set(page, 0)
+      }
+      tops = undefined
+    },
+    /** The next message. */
+    add(message: Message): void {
+      const page = pageOf(message.seq)
+      const held = pages.get(page)
+      const begins = message.seq === page * pageSize + 1 || head <= page * pageSize
+      head = Math.max(head, message.seq)
+      if (held?.known && !held.messages.some(({ seq }) => seq === message.seq))
+        pages.set(page, { messages: [...held.messages, message], known: true })
+      else if (!held && begins) pages.set(page, { messages: [message], known: true })
+      // An estimate grows with its page; a page on show tells its own height.
+      if (!held?.known) heights.delete(page)
+      tops = undefined
+    },
+    moveHead(seq: number): void {
+      if (seq <= head) return
+      head = seq
+      const tail = pages.get(pageOf(seq))
+      if (tail) pages.set(pageOf(seq), { ...tail, known: false })
+      tops = undefined
+    },
+    /** Everything up to a seq is gone, or not to be shown. */
+    moveFloor(seq: number): void {
+      floor = seq
+      for (const page of [...pages.keys()]) if (page < first()) pages.delete(page)
+      for (const page of [...heights.keys()]) if (page < first()) heights.delete(page)
+      // The first page may have lost its beginning.
+      const { messages, known } = pages.get(first()) ?? nothing
+      if (messages.length > 0) pages.set(first(), { messages: messages.filter((one) => one.seq > floor), known })
+      tops = undefined
+    },
+    clear(from: number, to: number): void {
+      pages.clear()
+      heights.clear()
+      floor = from
+      head = to
+      tops = undefined
+    },
+    /** Lets go of what is farthest from a page. */
+    trim(near: number): void {
+      const far = [...pages.keys()].sort((a, b) => Math.abs(b - near) - Math.abs(a - near))
+      for (const page of far.slice(0, Math.max(0, pages.size - most))) pages.delete(page)
+    },
+    held: (): number => pages.size,
+  }
+}
+export type Pages = ReturnType<typeof makePages>

@@ -1,0 +1,214 @@
+// One chat as it is shown: its pages, loaded where one looks and followed live without a hole; who is there, who types, replies as they
+// are written; what oneself sends. Reads ahead of nobody: what is far from the window is let go of and read again.
+import { batch, signal } from '@preact/signals'
+import {
+  DeckError,
+  type Chat,
+  type ChatEvent,
+  type ChatSignal,
+  type CodeBlock,
+  type Deck,
+  type Message,
+  type Present,
+} from '../../client/index.ts'
+import { makeOutgoing } from './outgoing.ts'
+import { makePages, pageSize } from './pages.ts'
+
+export type Draft = { key: string; citizen: string; text: string }
+
+const newKey = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
+
+export const makeRoom = (
+  deck: Deck,
+  { sub, mission, citizen, onRead }: { sub: string; mission: string; citizen: string; onRead: (seq: number) => void },
+) => {
+  const chat: Chat = deck.chat(mission, citizen)
+  const ending = new AbortController()
+  const { signal: ended } = ending
+  const pages = makePages()
+  const outgoing = makeOutgoing(sub, `${mission}/${citizen}`)
+
+  /** changes with the pages */
+  const version = signal(0)
+  const status = signal<'loading' | 'ready' | 'gone'>('loading')
+  const drafts = signal<Draft[]>([])
+  const typing = signal<string[]>([])
+  const present = signal<Present[]>([])
+  /** what had been read when the chat was opened: the first message after it is marked as new; 0: none is */
+  const newAfter = signal(0)
+  let opened = false
+  const arrived = signal<Message | undefined>(undefined)
+  let readUpTo = 0
+  const changed = (): void => void version.value++
+
+  // Pages on their way; a page is asked for once at a time.
+  const loading = new Set<number>()
+
+  const load = async (from: number, to: number): Promise<void> => {
+    const after = pages.start(from)
+    const before = pages.end(to) + 1
+    for (let page = from; page <= to; page++) loading.add(page)
+    try {
+      const found = await chat.history({ after, before, limit: (to - from + 1) * pageSize, signal: ended })
+      if (found.messages.length === 0 && after > pages.floor) {
+        // A hole, or the beginning: what is older is asked for, not waded through.
+        const older = await chat.history({ before: after + 1, limit: 1, signal: ended })
+        const next = older.messages[0]?.seq
+        if (next === undefined) pages.moveFloor(before - 1)
+        else pages.put((pages.pageOf(next) + 1) * pageSize, before - 1, [], found.last_seq)
+      } else pages.put(after, before - 1, found.messages, found.last_seq)
+    } finally {
+      for (let page = from; page <= to; page++) loading.delete(page)
+    }
+    changed()
+  }
+
+  /** Sees to it that pages are there; groups of four a request. */
+  const ensure = (from: number, to: number): void => {
+    pages.trim(Math.round((from + to) / 2))
+    const missing: number[] = []
+    for (let page = Math.max(from, pages.first()); page <= Math.min(to, pages.last()); page++)
+      if (!pages.get(page).known && !loading.has(page)) missing.push(page)
+    while (missing.length > 0) {
+      const begin = missing.shift() as number
+      let end = begin
+      while (missing[0] === end + 1 && end - begin < 3) end = missing.shift() as number
+      load(begin, end).catch(fail)
+    }
+  }
+
+  const fail = (error: unknown): void => {
+    if (error instanceof DeckError && (error.code === 'not_found' || error.code === 'forbidden')) status.value = 'gone'
+  }
+
+  const take = (event: ChatEvent | ChatSignal): void => {
+    switch (event.event) {
+      case 'message.created': {
+        pages.add(event.data)
+        outgoing.remove(event.data.author === sub ? event.data.key : null)
+        drop(event.data.key)
+        stopTyping(event.data.author)
+        arrived.value = event.data
+        return changed()
+      }
+      case 'chat.cleared':
+        pages.clear(event.seq, event.seq)
+        return changed()
+      case 'reset':
+        return void restart()
+      case 'draft': {
+        const { key, citizen, text } = event
+        const held = drafts.peek().some((draft) => draft.key === key)
+        const draft = { key, citizen, text }
+        drafts.value = held ? drafts.peek().map((old) => (old.key === key ? draft : old)) : [...drafts.peek(), draft]
+        return
+      }
+      case 'aborted':
+        return drop(event.key)
+      case 'typing':
+        if (event.on && !typing.peek().includes(event.sub)) typing.value = [...typing.peek(), event.sub]
+        else if (!event.on) stopTyping(event.sub)
+        return
+      case 'read':
+        readUpTo = Math.max(readUpTo, event.seq)
+        return
+      case 'presence': {
+        const gone = new Set([...event.left, ...event.joined].map((one) => `${one.role} ${one.sub}`))
+        const others = present.peek().filter((one) => !gone.has(`${one.role} ${one.sub}`))
+        present.value = event.subs ?? [...others, ...event.joined]
+      }
+    }
+  }
+  const drop = (key: string | null): void => {
+    if (drafts.peek().some((draft) => draft.key === key))
+      drafts.value = drafts.peek().filter((draft) => draft.key !== key)
+  }
+  const stopTyping = (who: string | null): void => {
+    if (who !== null && typing.peek().includes(who)) typing.value = typing.peek().filter((one) => one !== who)
+  }
+
+  // The newest page, and from there on live. Another epoch begins anew.
+  let following = new AbortController()
+  const restart = async (): Promise<void> => {
+    following.abort()
+    following = new AbortController()
+    const signal = AbortSignal.any([ended, following.signal])
+    try {
+      const [{ messages, last_seq, epoch, has_more }, channels] = await Promise.all([
+        chat.history({ limit: 2 * pageSize, signal }),
+        opened ? [] : deck.mission(mission).channels({ signal }),
+      ])
+      const channel = channels.find((one) => one.citizen === citizen)
+      batch(() => {
+        pages.clear(0, last_seq)
+        const from = messages[0]?.seq ?? last_seq + 1
+        // What was asked for may begin in the middle of a page: only whole pages are known.
+        const whole = has_more ? Math.ceil((from - 1) / pageSize) * pageSize : from - 1
+        if (!has_more) pages.moveFloor(whole)
+        if (last_seq > whole) pages.put(whole, last_seq, messages, last_seq)
+        if (channel) readUpTo = channel.read_seq
+        if (channel && channel.unread > 0 && channel.unread < 1000) newAfter.value = channel.read_seq
+        opened = true
+        drafts.value = []
+        typing.value = []
+        status.value = 'ready'
+        changed()
+      })
+      const feed = chat.follow({ after: last_seq, epoch, signals: true, presence: true, signal })
+      for await (const event of feed) batch(() => take(event))
+    } catch (error) {
+      if (!signal.aborted) fail(error)
+    }
+  }
+
+  const deliver = ({ key, text, code_blocks }: { key: string; text: string; code_blocks?: CodeBlock[] }): void => {
+    outgoing.change(key, { state: 'pending' })
+    chat.send(text, { key, ...(code_blocks ? { code_blocks } : {}), signal: ended }).then(
+      ({ seq }) => (pages.head >= seq ? outgoing.remove(key) : outgoing.change(key, { state: 'stored' })),
+      (error: unknown) => {
+        // Whoever leaves the chat finds it here again, and sends it again under the same key.
+        if (ended.aborted || (error instanceof DeckError && error.code === 'closed')) return
+        outgoing.change(key, { state: 'failed', why: error instanceof DeckError ? error.detail : String(error) })
+      },
+    )
+  }
+
+  void restart()
+  for (const entry of outgoing.list.peek()) if (entry.state === 'pending') deliver(entry)
+
+  return {
+    mission,
+    citizen,
+    chat,
+    pages,
+    version,
+    status,
+    drafts,
+    typing,
+    present,
+    newAfter,
+    arrived,
+    outgoing,
+    ensure,
+    /** Tells that everything up to a seq was seen. */
+    read(seq: number): void {
+      if (seq <= readUpTo) return
+      readUpTo = seq
+      onRead(seq)
+      chat.read(seq, { signal: ended }).catch(() => {})
+    },
+    send(text: string, code_blocks?: CodeBlock[]): void {
+      const entry = { key: newKey(), text, at: new Date().toISOString(), ...(code_blocks ? { code_blocks } : {}) }
+      outgoing.add({ ...entry, state: 'pending' })
+      deliver(entry)
+    },
+    retry: (key: string): void => {
+      const entry = outgoing.list.peek().find((one) => one.key === key)
+      if (entry) deliver(entry)
+    },
+    cancel: (key: string): Promise<void> => chat.cancel(key, { signal: ended }),
+    close: (): void => ending.abort(),
+  }
+}
+export type Room = ReturnType<typeof makeRoom>

@@ -1,0 +1,86 @@
+// A mission's test runs, live, and the log of the one on show: followed from its beginning, of which the last 256 KiB are kept.
+import { signal } from '@preact/signals'
+import { DeckError, type Deck, type TestRun } from '../../client/index.ts'
+
+const mostLog = 256 * 1024
+
+export const makeRuns = (deck: Deck, mission: string) => {
+  const ending = new AbortController()
+  const { signal: ended } = ending
+  const tests = deck.tests(mission)
+  const runs = signal<TestRun[] | undefined>(undefined)
+  const failure = signal('')
+  let next: string | null = null
+  const more = signal(false)
+
+  const take = (given: TestRun[]): void => {
+    const held = new Map((runs.peek() ?? []).map((run) => [run.id, run]))
+    for (const run of given) if (run.seq >= (held.get(run.id)?.seq ?? 0)) held.set(run.id, run)
+    runs.value = [...held.values()].sort((a, b) => b.created_at.localeCompare(a.created_at))
+  }
+  const load = async (): Promise<void> => {
+    const page = await tests.list({ limit: 20, ...(next ? { cursor: next } : {}), signal: ended })
+    next = page.next
+    more.value = next !== null
+    take(page.test_runs)
+  }
+  const fail = (error: unknown): void => {
+    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
+  }
+  const run = async (): Promise<void> => {
+    const feed = tests.follow({ signal: ended })
+    void feed.ready.then(load).catch(fail)
+    for await (const event of feed) {
+      if (event.event !== 'reset') take([event.data])
+      else {
+        next = null
+        runs.value = undefined
+        await load()
+      }
+    }
+  }
+  run().catch(fail)
+
+  return {
+    runs,
+    failure,
+    more,
+    load: () => load().catch(fail),
+    async ask(): Promise<string | undefined> {
+      failure.value = ''
+      try {
+        const asked = await tests.run({ signal: ended })
+        take([asked])
+        return asked.id
+      } catch (error) {
+        fail(error)
+        return undefined
+      }
+    },
+    /** Follows a run's log; -> its text as it grows. */
+    log(id: string) {
+      const text = signal('')
+      const cut = signal(false)
+      const leaving = new AbortController()
+      const signal_ = AbortSignal.any([ended, leaving.signal])
+      const set = (whole: string): void => {
+        const from = whole.length > mostLog ? whole.indexOf('\n', whole.length - mostLog) + 1 : 0
+        if (from > 0) cut.value = true
+        text.value = from > 0 ? whole.slice(from) : whole
+      }
+      const read = async (): Promise<void> => {
+        for await (const event of tests.logs(id).follow({ after: 0, signal: signal_ })) {
+          if (event.event === 'log.appended') set(text.peek() + event.data.chunk)
+          else {
+            cut.value = false
+            set(event.event === 'log.replaced' ? event.data.chunk : '')
+          }
+        }
+      }
+      read().catch(fail)
+      return { text, cut, close: (): void => leaving.abort() }
+    },
+    close: (): void => ending.abort(),
+  }
+}
+export type Runs = ReturnType<typeof makeRuns>

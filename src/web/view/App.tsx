@@ -1,0 +1,192 @@
+// The whole page: missions on the left, the mission's citizens across the top, the chat below; what a key does; how the connection is.
+import { useComputed, useSignal, useSignalEffect } from '@preact/signals'
+import { useEffect } from 'preact/hooks'
+import type { Mission } from '../../client/index.ts'
+import { startKeys, type Action } from '../keys.ts'
+import type { Place } from '../state/place.ts'
+import { go, route as here } from '../state/route.ts'
+import type { Session } from '../state/session.ts'
+import { budget, capital, count, due, fullTime, timeOf } from '../words.ts'
+import { Chat } from './Chat.tsx'
+import { Crew } from './Crew.tsx'
+import { Help } from './Help.tsx'
+import { Icon } from './Icon.tsx'
+import { Missions, openMission, shownMissions, statuses } from './Missions.tsx'
+import { panelOf, panels } from './panels.tsx'
+
+const wideQuery = matchMedia('(min-width: 1100px)')
+/** ms before the token's end from which on it is told */
+const ahead = 10 * 60_000
+
+const Light = ({ session }: { session: Session }) => (
+  <p class={`light ${session.light.value.name}`} role="status">
+    <span class="lamp" /> {session.light.value.text}
+  </p>
+)
+
+const Head = ({ mission }: { mission: Mission }) => {
+  const { text, late, soon } = due(mission.deadline)
+  const open = mission.status !== 'complete'
+  return (
+    <header class="head">
+      <h1>
+        <span class="number">#{mission.number}</span> {mission.title}
+      </h1>
+      <p class="facts">
+        <span>{mission.client}</span>
+        <span>{budget(mission.budget)}</span>
+        <time
+          dateTime={mission.deadline}
+          title={fullTime(mission.deadline)}
+          class={open && late ? 'late' : open && soon ? 'soon' : ''}
+        >
+          due {text}
+        </time>
+        <span class={`status ${mission.status}`}>{statuses[mission.status]}</span>
+      </p>
+    </header>
+  )
+}
+
+/** A token that is about to end: there is no way to renew it here. */
+const Ending = ({ ends }: { ends: number }) => {
+  const now = useSignal(Date.now())
+  useEffect(() => {
+    const timer = setInterval(() => (now.value = Date.now()), 15_000)
+    return () => clearInterval(timer)
+  }, [])
+  if (ends - now.value > ahead) return null
+  return (
+    <p class="ending" role="status">
+      Your token ends at {timeOf(new Date(ends).toISOString())}. Open a fresh sign-in link then; what you write is kept.
+    </p>
+  )
+}
+
+export const App = ({ session, place }: { session: Session; place: Place }) => {
+  const filter = useSignal('')
+  const help = useSignal(false)
+  const wide = useSignal(wideQuery.matches)
+  const mission = useComputed(() =>
+    place.missions.list.value?.find(({ number, id }) => [String(number), id].includes(here.value.mission ?? '')),
+  )
+  const id = useComputed(() => mission.value?.id)
+  const channels = id.value === undefined ? [] : place.missions.channels(id.value)
+
+  useEffect(() => {
+    const look = (): void => void (wide.value = wideQuery.matches)
+    wideQuery.addEventListener('change', look)
+    return () => wideQuery.removeEventListener('change', look)
+  }, [])
+
+  // Who comes without a place is led to where somebody waits, or to the first mission.
+  useSignalEffect(() => {
+    const all = place.missions.list.value
+    if (here.value.mission !== undefined || !all?.[0]) return
+    const waiting = all.find((one) => place.missions.unread(one.id) > 0)
+    go({ mission: String((waiting ?? all[0]).number), citizen: 'rafael' }, { replace: true })
+  })
+  useSignalEffect(() => {
+    if (mission.value && here.value.citizen === undefined) go({ ...here.value, citizen: 'rafael' }, { replace: true })
+  })
+  useEffect(() => (id.value === undefined ? undefined : place.missions.attend(id.value)), [id.value])
+
+  useSignalEffect(() => {
+    const unread = place.missions.total.value
+    const where = mission.value
+      ? `#${mission.value.number} ${mission.value.title} · ${capital(here.value.citizen ?? '')}`
+      : 'Mission Deck'
+    document.title = `${unread > 0 ? `(${unread}) ` : ''}${where}`
+  })
+
+  const act = (action: Action, key: string): void => {
+    const now = here.peek()
+    const shown = shownMissions(place, filter.value)
+    const at = shown.findIndex(({ number }) => String(number) === now.mission)
+    const names = mission.value ? place.missions.channels(mission.value.id).map(({ citizen }) => citizen) : []
+    const citizen = (step: number): void => {
+      const next = names[names.indexOf(now.citizen ?? '') + step]
+      if (next) go({ mission: now.mission, citizen: next })
+    }
+    const focus = (name: string): void => document.getElementById(name)?.focus()
+    const acts: Record<Action, () => void> = {
+      'next mission': () => shown[at + 1] && openMission(shown[at + 1] as Mission, place),
+      'previous mission': () => at > 0 && openMission(shown[at - 1] as Mission, place),
+      'next citizen': () => citizen(1),
+      'previous citizen': () => citizen(-1),
+      citizen: () => names[Number(key) - 1] && go({ mission: now.mission, citizen: names[Number(key) - 1] }),
+      filter() {
+        document.body.classList.add('drawer')
+        focus('filter')
+      },
+      search: () => focus('search'),
+      write: () => focus('composer'),
+      newest: () => dispatchEvent(new Event('deck-newest')),
+      unread: () => dispatchEvent(new Event('deck-unread')),
+      view() {
+        const ids = ['chat', ...panels.map((panel) => panel.id)]
+        const current = panelOf(now.view, now.citizen ?? '', wide.value)?.id ?? 'chat'
+        go({ ...now, view: ids[(ids.indexOf(current) + 1) % ids.length] })
+      },
+      help: () => (help.value = true),
+      leave() {
+        document.body.classList.remove('drawer')
+        if (filter.value) filter.value = ''
+      },
+    }
+    acts[action]()
+  }
+  useEffect(() => startKeys(act), [place])
+
+  const drawer = (on: boolean): void => void document.body.classList.toggle('drawer', on)
+  const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
+  return (
+    <div class="app">
+      <a class="skip" href="#composer">
+        To the message field
+      </a>
+      <aside class="side" aria-label="Deck">
+        <div class="brand">
+          <b>Mission Deck</b>
+          <Light session={session} />
+        </div>
+        <Missions place={place} filter={filter} />
+        <div class="me">
+          <span title={place.who.sub}>{place.who.sub}</span>
+          <span class="muted">{place.who.role}</span>
+          <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => (help.value = true)}>
+            <Icon name="keys" />
+          </button>
+          <button type="button" class="quiet" aria-label="Sign out" title="Sign out" onClick={session.signOut}>
+            <Icon name="out" />
+          </button>
+        </div>
+      </aside>
+      <div class="veil" onClick={() => drawer(false)} />
+      <main>
+        <div class="bar">
+          <button
+            type="button"
+            class="quiet"
+            aria-label={`Missions${place.missions.total.value > 0 ? `, ${count(place.missions.total.value)} unread` : ''}`}
+            onClick={() => drawer(!document.body.classList.contains('drawer'))}
+          >
+            <Icon name="menu" />
+            {place.missions.total.value > 0 && <span class="badge">{count(place.missions.total.value)}</span>}
+          </button>
+          <Light session={session} />
+        </div>
+        <Ending ends={place.who.ends} />
+        {mission.value && (
+          <>
+            <Head mission={mission.value} />
+            <Crew channels={channels} route={here.value} />
+            <Chat place={place} mission={mission.value} route={here.value} wide={wide.value} />
+          </>
+        )}
+        {missing && <p class="muted empty">There is no mission #{here.value.mission}, or it is not yours to see.</p>}
+      </main>
+      {help.value && <Help onClose={() => (help.value = false)} />}
+    </div>
+  )
+}

@@ -1,0 +1,108 @@
+// A chat and what stands beside it: one next to the other where there is room, one at a time where there is not.
+import { useEffect } from 'preact/hooks'
+import { useSignal } from '@preact/signals'
+import type { Mission } from '../../client/index.ts'
+import type { Place } from '../state/place.ts'
+import { format, go, type Route } from '../state/route.ts'
+import { capital } from '../words.ts'
+import { Composer } from './Composer.tsx'
+import { List } from './List.tsx'
+import { panelOf, panels } from './panels.tsx'
+import { authorOf } from './Row.tsx'
+import { Search } from './Search.tsx'
+import type { Room } from '../state/room.ts'
+
+/** ms in which messages are told together to who listens */
+const together = 1500
+
+/** New messages for who does not see them: one is read out, several are counted, one's own and drafts are not. */
+const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
+  const said = useSignal('')
+  useEffect(() => {
+    let waiting: string[] = []
+    let timer = 0
+    const tell = (): void => {
+      said.value = waiting.length > 1 ? `${waiting.length} new messages` : (waiting[0] ?? '')
+      waiting = []
+      timer = 0
+    }
+    const forget = room.arrived.subscribe((message) => {
+      if (!message || message.author === sub) return
+      waiting.push(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
+      timer ||= window.setTimeout(tell, together)
+    })
+    return () => {
+      forget()
+      clearTimeout(timer)
+    }
+  }, [room])
+  return (
+    <p class="unseen" aria-live="polite">
+      {said.value}
+    </p>
+  )
+}
+
+type Props = { place: Place; mission: Mission; route: Route; wide: boolean }
+
+export const Chat = ({ place, mission, route, wide }: Props) => {
+  const citizen = route.citizen ?? 'rafael'
+  const room = place.room(mission.id, citizen)
+  const panel = panelOf(route.view, citizen, wide)
+  const to = (view: string): Route => ({ mission: route.mission, citizen, view })
+  const gone = room.status.value === 'gone'
+  // Where there is no room for both, a message to go to is a way back to the chat.
+  const target = place.target.value
+  useEffect(() => {
+    if (target !== undefined && !wide && panel) go(to('chat'))
+  }, [target])
+  return (
+    <div class={`chat ${panel ? 'split' : ''}`}>
+      <div class="toolbar">
+        <Search key={room.citizen} room={room} place={place} />
+        <nav class="tabs" aria-label="Views">
+          {[{ id: 'chat', title: 'Chat' }, ...panels].map(({ id, title }) => {
+            const here = (panel?.id ?? 'chat') === id
+            return (
+              <a
+                key={id}
+                href={format(to(id))}
+                aria-current={here ? 'page' : undefined}
+                onClick={(event) => {
+                  if (event.metaKey || event.ctrlKey || event.shiftKey) return
+                  event.preventDefault()
+                  go(to(id))
+                }}
+              >
+                {title}
+              </a>
+            )
+          })}
+        </nav>
+      </div>
+      <section class="talk" aria-label={`Chat with ${capital(citizen)}`}>
+        {gone ? (
+          <p class="muted empty">This chat is not yours to see any more.</p>
+        ) : room.status.value === 'loading' ? (
+          <p class="muted empty" role="status">
+            {'\u00a0'}
+          </p>
+        ) : (
+          <>
+            {room.pages.total() === 0 && room.outgoing.list.value.length + room.drafts.value.length === 0 && (
+              <p class="muted empty first">Nothing was said to {capital(citizen)} yet.</p>
+            )}
+            <List key={`${room.mission}/${room.citizen}`} room={room} place={place} />
+          </>
+        )}
+        <Announcer room={room} sub={place.who.sub} />
+        {!gone && <Composer room={room} place={place} />}
+      </section>
+      {panel && (
+        <section class="panel" aria-label={panel.title}>
+          <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} />
+        </section>
+      )}
+    </div>
+  )
+}

@@ -1,0 +1,95 @@
+// What stands below the last message: replies as they are written, with a stop button; one's own messages until they are stored, with
+// what became of them; who types.
+import { useSignal } from '@preact/signals'
+import { DeckError } from '../../client/index.ts'
+import type { Outgoing } from '../state/outgoing.ts'
+import type { Draft, Room } from '../state/room.ts'
+import { capital, timeOf } from '../words.ts'
+import { Icon } from './Icon.tsx'
+import { Markdown } from './Markdown.tsx'
+import { Avatar } from './Row.tsx'
+
+const Writing = ({ draft, room }: { draft: Draft; room: Room }) => {
+  const stopping = useSignal('')
+  const name = capital(draft.citizen)
+  const stop = async (): Promise<void> => {
+    stopping.value = 'asked to stop'
+    try {
+      await room.cancel(draft.key)
+    } catch (error) {
+      stopping.value =
+        error instanceof DeckError && error.code === 'not_found' ? 'nobody writes it now' : 'could not be asked'
+    }
+  }
+  return (
+    <article class="row" data-draft={draft.key} aria-label={`${name} is writing`} aria-busy="true">
+      <div class="message">
+        <Avatar name={name} citizen />
+        <div class="said">
+          <header>
+            <b>{name}</b>
+            <span class="muted">{stopping.value || 'is writing'}</span>
+            <button type="button" class="small" onClick={() => void stop()} disabled={stopping.value !== ''}>
+              <Icon name="stop" /> Stop
+            </button>
+          </header>
+          <Markdown text={draft.text} />
+        </div>
+      </div>
+    </article>
+  )
+}
+
+const Sent = ({ entry, sub, room }: { entry: Outgoing; sub: string; room: Room }) => (
+  <article class={`row out ${entry.state}`} data-key={entry.key} aria-label={`Your message, ${entry.state}`}>
+    <div class="message mine">
+      <Avatar name={sub} citizen={false} />
+      <div class="said">
+        <header>
+          <b>{sub}</b>
+          <time dateTime={entry.at}>{timeOf(entry.at)}</time>
+          {entry.state === 'pending' && <span class="muted">sending</span>}
+        </header>
+        <Markdown text={entry.text} blocks={entry.code_blocks ?? null} />
+        {entry.state === 'failed' && (
+          <p class="failure" role="alert">
+            Not sent: {entry.why}.{' '}
+            <button type="button" class="small" onClick={() => room.retry(entry.key)}>
+              Try again
+            </button>{' '}
+            <button
+              type="button"
+              class="small"
+              onClick={() => {
+                room.outgoing.write(entry.text)
+                room.outgoing.remove(entry.key)
+              }}
+            >
+              Edit
+            </button>{' '}
+            <button type="button" class="small" onClick={() => room.outgoing.remove(entry.key)}>
+              Remove
+            </button>
+          </p>
+        )}
+      </div>
+    </div>
+  </article>
+)
+
+const typists = (names: string[]): string => {
+  const shown = names.slice(0, 3).map(capital).join(', ')
+  return `${shown}${names.length > 3 ? ' and others' : ''} ${names.length > 1 ? 'are' : 'is'} typing`
+}
+
+export const Footer = ({ room, sub }: { room: Room; sub: string }) => (
+  <>
+    {room.outgoing.list.value.map((entry) => (
+      <Sent key={entry.key} entry={entry} sub={sub} room={room} />
+    ))}
+    {room.drafts.value.map((draft) => (
+      <Writing key={draft.key} draft={draft} room={room} />
+    ))}
+    <p class="typing">{room.typing.value.length > 0 ? typists(room.typing.value) : '\u00a0'}</p>
+  </>
+)

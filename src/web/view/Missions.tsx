@@ -1,0 +1,115 @@
+// The missions on the left: filtered by typing, each with what is due, at which price, and how much of it is unread.
+import { useSignal } from '@preact/signals'
+import { useEffect, useRef } from 'preact/hooks'
+import type { Mission } from '../../client/index.ts'
+import type { Place } from '../state/place.ts'
+import { go, route } from '../state/route.ts'
+import { budget, count, due } from '../words.ts'
+
+export const statuses = { active: 'Active', qa: 'In QA', complete: 'Complete' } as const
+
+const fits = ({ number, title, client, status }: Mission, words: string): boolean =>
+  words
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => `#${number} ${title} ${client} ${statuses[status]}`.toLowerCase().includes(word))
+
+/** Those on show, for the keys that go from one to the next. */
+export const shownMissions = (place: Place, words: string): Mission[] =>
+  (place.missions.list.value ?? []).filter((mission) => fits(mission, words))
+
+export const openMission = ({ number, id }: Mission, place: Place): void => {
+  const { citizen, mission } = route.peek()
+  if (mission === String(number)) return
+  const waiting = place.missions.channels(id).filter(({ unread }) => unread > 0)
+  // Where somebody waits, or else to whom one was talking.
+  const to = waiting.find((one) => one.citizen === citizen) ?? waiting[0]
+  go({ mission: String(number), citizen: to?.citizen ?? citizen ?? 'rafael' })
+}
+
+const Item = ({ mission, place, here }: { mission: Mission; place: Place; here: boolean }) => {
+  const item = useRef<HTMLAnchorElement>(null)
+  useEffect(() => void (here && item.current?.scrollIntoView({ block: 'nearest' })), [here])
+  const unread = place.missions.unread(mission.id)
+  const { text, late, soon } = due(mission.deadline)
+  const open = mission.status !== 'complete'
+  return (
+    <li>
+      <a
+        ref={item}
+        href={`/deck/missions/${mission.number}`}
+        class={`mission ${here ? 'here' : ''}`}
+        aria-current={here ? 'page' : undefined}
+        onClick={(event) => {
+          if (event.metaKey || event.ctrlKey || event.shiftKey) return
+          event.preventDefault()
+          openMission(mission, place)
+          document.body.classList.remove('drawer')
+        }}
+      >
+        <span class="number">#{mission.number}</span>
+        <span class="title">{mission.title}</span>
+        {unread > 0 && (
+          <span class="badge" aria-label={`${count(unread)} unread`}>
+            {count(unread)}
+          </span>
+        )}
+        <span class="facts">
+          <span class={`status ${mission.status}`}>{statuses[mission.status]}</span>
+          <span>{budget(mission.budget)}</span>
+          <span class={open && late ? 'late' : open && soon ? 'soon' : ''}>
+            <span class="unseen">due </span>
+            {text}
+          </span>
+        </span>
+      </a>
+    </li>
+  )
+}
+
+export const Missions = ({ place, filter }: { place: Place; filter: { value: string } }) => {
+  const all = place.missions.list.value
+  const shown = shownMissions(place, filter.value)
+  const choice = useSignal(0)
+  const first = shown[Math.min(choice.value, shown.length - 1)]
+  return (
+    <nav class="missions" aria-label="Missions">
+      <input
+        id="filter"
+        type="search"
+        value={filter.value}
+        placeholder="Filter missions"
+        aria-label="Filter missions"
+        autocomplete="off"
+        onInput={(event) => (filter.value = event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key !== 'Enter' || !first) return
+          openMission(first, place)
+          event.currentTarget.blur()
+        }}
+      />
+      {place.missions.failure.value && <p class="failure">{place.missions.failure.value}</p>}
+      {all === undefined ? (
+        <ul class="waiting" aria-hidden="true">
+          <li />
+          <li />
+          <li />
+        </ul>
+      ) : (
+        <ul>
+          {shown.map((mission) => (
+            <Item
+              key={mission.id}
+              mission={mission}
+              place={place}
+              here={String(mission.number) === route.value.mission}
+            />
+          ))}
+        </ul>
+      )}
+      {all && shown.length === 0 && (
+        <p class="muted">{all.length === 0 ? 'No mission is yours to see yet.' : 'No mission fits.'}</p>
+      )}
+    </nav>
+  )
+}

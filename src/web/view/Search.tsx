@@ -1,0 +1,112 @@
+// Search in a chat: what fits, newest first, each a way to its place.
+import { useSignal } from '@preact/signals'
+import { useEffect, useRef } from 'preact/hooks'
+import { DeckError, type Message } from '../../client/index.ts'
+import type { Place } from '../state/place.ts'
+import type { Room } from '../state/room.ts'
+import { capital, shortDay, timeOf } from '../words.ts'
+import { Icon } from './Icon.tsx'
+import { authorOf } from './Row.tsx'
+
+/** ms after the last letter */
+const pause = 200
+const perPage = 30
+
+const snippet = (text: string, words: string): string => {
+  const word = words.replace(/["-]/g, ' ').trim().split(/\s+/)[0]?.toLowerCase() ?? ''
+  const flat = text.replace(/\s+/g, ' ')
+  const at = Math.max(0, flat.toLowerCase().indexOf(word) - 40)
+  return `${at > 0 ? '…' : ''}${flat.slice(at, at + 160)}${at + 160 < flat.length ? '…' : ''}`
+}
+
+export const Search = ({ room, place }: { room: Room; place: Place }) => {
+  const input = useRef<HTMLInputElement>(null)
+  const words = useSignal('')
+  const found = useSignal<Message[] | undefined>(undefined)
+  const more = useSignal(false)
+  const failure = useSignal('')
+  const asked = useRef<AbortController | undefined>(undefined)
+
+  const look = async (q: string, before?: number): Promise<void> => {
+    asked.current?.abort()
+    const { signal } = (asked.current = new AbortController())
+    failure.value = ''
+    if (q.trim() === '') return void (found.value = undefined)
+    try {
+      const bounds = before === undefined ? {} : { before }
+      const page = await room.chat.history({ q, limit: perPage, ...bounds, signal })
+      const older = page.messages.toReversed()
+      found.value = before === undefined ? older : [...(found.value ?? []), ...older]
+      more.value = page.has_more
+    } catch (error) {
+      if (!signal.aborted) failure.value = error instanceof DeckError ? error.detail : 'The search failed.'
+    }
+  }
+
+  useEffect(() => {
+    const timer = setTimeout(() => void look(words.value), pause)
+    return () => clearTimeout(timer)
+  }, [words.value, room])
+
+  const close = (): void => {
+    words.value = ''
+    found.value = undefined
+    input.current?.blur()
+  }
+  const goTo = (seq: number): void => {
+    place.target.value = seq
+    close()
+  }
+
+  return (
+    <search
+      class="search"
+      onKeyDown={(event) => {
+        if (event.key !== 'Escape') return
+        event.stopPropagation()
+        close()
+      }}
+    >
+      <label class="searchbox">
+        <Icon name="search" />
+        <input
+          id="search"
+          ref={input}
+          type="search"
+          value={words.value}
+          placeholder={`Search ${capital(room.citizen)}`}
+          aria-label={`Search the chat with ${capital(room.citizen)}`}
+          autocomplete="off"
+          onInput={(event) => (words.value = event.currentTarget.value)}
+        />
+        <kbd aria-hidden="true">/</kbd>
+      </label>
+      {(found.value || failure.value) && (
+        <div class="results">
+          <p class="muted" role="status">
+            {failure.value ||
+              (found.value?.length ? `${found.value.length}${more.value ? '+' : ''} found` : 'Nothing found')}
+          </p>
+          <ul>
+            {found.value?.map((message) => (
+              <li key={message.seq}>
+                <button type="button" onClick={() => goTo(message.seq)}>
+                  <b>{authorOf(message)}</b>{' '}
+                  <span class="muted">
+                    {shortDay(message.created_at)}, {timeOf(message.created_at)}
+                  </span>
+                  <span class="snippet">{snippet(message.message, words.value)}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+          {more.value && (
+            <button type="button" class="small" onClick={() => void look(words.value, found.value?.at(-1)?.seq)}>
+              Older ones
+            </button>
+          )}
+        </div>
+      )}
+    </search>
+  )
+}

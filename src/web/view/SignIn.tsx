@@ -1,0 +1,47 @@
+// Who comes without a token, or with one that is not taken, learns why, and how to get one.
+import { useSignal } from '@preact/signals'
+import type { Session } from '../state/session.ts'
+
+export const SignIn = ({ session }: { session: Session }) => {
+  const token = useSignal('')
+  return (
+    <main class="signin">
+      <h1>Mission Deck</h1>
+      <p>Missions, their chats, checklists and test runs, live.</p>
+      {session.reason.value && (
+        <p class="failure" role="alert">
+          {session.reason.value}
+        </p>
+      )}
+      <form
+        onSubmit={(event) => {
+          event.preventDefault()
+          session.signIn(token.value)
+        }}
+      >
+        <label for="token">Token</label>
+        <input
+          id="token"
+          type="password"
+          autocomplete="off"
+          spellcheck={false}
+          required
+          value={token.value}
+          onInput={(event) => (token.value = event.currentTarget.value)}
+          placeholder="eyJ…"
+        />
+        <button type="submit" class="primary">
+          Sign in
+        </button>
+      </form>
+      <p class="muted">
+        Open the link that the server printed when it started, or paste a token: <code>npx deck token NAME user</code>{' '}
+        makes one. It stays in this tab.
+      </p>
+      <p class="muted">
+        For programs: <a href="/docs">the HTTP API</a>, <a href="/openapi.json">OpenAPI</a>,{' '}
+        <a href="/asyncapi.json">AsyncAPI</a> of the socket.
+      </p>
+    </main>
+  )
+}

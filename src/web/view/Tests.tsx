@@ -1,0 +1,172 @@
+// The mission's test runs: which passed, what failed and why, the figures, and the log as it grows. A failure goes to Rafael quoted.
+import { useSignal } from '@preact/signals'
+import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
+import type { TestRun } from '../../client/index.ts'
+import { fence } from '../markdown.ts'
+import { figuresOf, resultsOf, sumsOf, type Result } from '../results.ts'
+import type { Place } from '../state/place.ts'
+import { go, route } from '../state/route.ts'
+import type { Runs } from '../state/runs.ts'
+import { fullTime, percent, shortDay, timeOf } from '../words.ts'
+import { Icon } from './Icon.tsx'
+
+const names = { running: 'Running', passed: 'Passed', failed: 'Failed' } as const
+
+const Log = ({ runs, id }: { runs: Runs; id: string }) => {
+  const log = useMemo(() => runs.log(id), [runs, id])
+  const box = useRef<HTMLPreElement>(null)
+  const following = useSignal(true)
+  useEffect(() => log.close, [log])
+  const text = log.text.value
+  useLayoutEffect(() => {
+    if (box.current && following.value) box.current.scrollTop = box.current.scrollHeight
+  }, [text, following.value])
+  return (
+    <section>
+      <h2>
+        Log
+        <label class="switch">
+          <input
+            type="checkbox"
+            checked={following.value}
+            onChange={(event) => (following.value = event.currentTarget.checked)}
+          />
+          follow
+        </label>
+      </h2>
+      {log.cut.value && <p class="muted">The end of it; the whole is at /api/missions/…/tests/…/logs.</p>}
+      <pre
+        class="log"
+        ref={box}
+        tabIndex={0}
+        role="log"
+        aria-live="off"
+        aria-label="Log of the run"
+        onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
+          following.value = scrollHeight - scrollTop - clientHeight < 24
+        }}
+      >
+        {text || 'Nothing was logged.'}
+      </pre>
+    </section>
+  )
+}
+
+/** What Rafael is asked, with the failure quoted. */
+const question = (run: TestRun, failed: Result[]): string => {
+  const quoted = failed
+    .slice(0, 5)
+    .map(({ name, error }) => `> **${name}** failed\n\n${error ? fence(error.slice(0, 1500), 'text') : ''}`)
+  const more = failed.length > 5 ? `\nand ${failed.length - 5} more\n` : ''
+  return `The run of ${shortDay(run.created_at)}, ${timeOf(run.created_at)} failed. Can you fix this?\n\n${quoted.join('\n')}${more}`
+}
+
+export const Tests = ({ place, mission }: { place: Place; mission: string }) => {
+  const runs = place.runs(mission)
+  const chosen = useSignal('')
+  const all = runs.runs.value
+  const run = all?.find(({ id }) => id === chosen.value) ?? all?.[0]
+
+  const askRafael = (failed: Result[]): void => {
+    if (!run) return
+    const room = place.room(mission, 'rafael')
+    const before = room.outgoing.text.peek()
+    room.outgoing.write(`${before}${before ? '\n\n' : ''}${question(run, failed)}`)
+    go({ mission: route.peek().mission, citizen: 'rafael', view: 'chat' })
+    // Once the chat is there.
+    requestAnimationFrame(() => document.getElementById('composer')?.focus())
+  }
+  const askRun = async (): Promise<void> => {
+    const id = await runs.ask()
+    if (id) chosen.value = id
+  }
+
+  const results = useMemo(() => (run ? resultsOf(run) : []), [run])
+  const failed = results.filter(({ ok }) => !ok)
+  return (
+    <div class="tests">
+      <div class="picker">
+        {all && all.length > 0 && (
+          <select
+            aria-label="Test run"
+            value={run?.id ?? ''}
+            onChange={(event) => {
+              if (event.currentTarget.value === 'more') void runs.load()
+              else chosen.value = event.currentTarget.value
+            }}
+          >
+            {all.map(({ id, status, created_at }, n) => (
+              <option key={id} value={id}>
+                {`${shortDay(created_at)}, ${timeOf(created_at)} · ${names[status]}${n === 0 ? ' (latest)' : ''}`}
+              </option>
+            ))}
+            {runs.more.value && <option value="more">Older runs …</option>}
+          </select>
+        )}
+        <button type="button" onClick={() => void askRun()}>
+          <Icon name="play" /> Run tests
+        </button>
+      </div>
+      {runs.failure.value && (
+        <p class="failure" role="alert">
+          {runs.failure.value}
+        </p>
+      )}
+      {!run && <p class="muted empty">{all ? 'There was no test run yet.' : 'Reading the runs …'}</p>}
+      {run && (
+        <>
+          <p class={`verdict ${run.status}`} role="status">
+            <b>{names[run.status]}</b>
+            <time dateTime={run.created_at} title={fullTime(run.created_at)}>
+              {shortDay(run.created_at)}, {timeOf(run.created_at)}
+            </time>
+          </p>
+          {sumsOf(run.summary).map(({ name, passed, total }) => (
+            <div class="progress" key={name}>
+              <span class="kind">{name}</span>
+              <progress max={total || 1} value={passed} aria-label={name} class={passed < total ? 'short' : ''} />
+              <span>
+                {passed}/{total} <span class="muted">{percent(passed, total)}</span>
+              </span>
+            </div>
+          ))}
+          <dl class="figures">
+            {figuresOf(run.summary).map(([name, value]) => (
+              <div key={name}>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+              </div>
+            ))}
+          </dl>
+          {failed.length > 0 && (
+            <button type="button" class="primary" onClick={() => askRafael(failed)}>
+              Ask Rafael to fix {failed.length === 1 ? 'it' : `all ${failed.length}`}
+            </button>
+          )}
+          {results.length > 0 && (
+            <ul class="results-list">
+              {results.map((result, n) => (
+                <li key={n} class={result.ok ? 'ok' : 'bad'}>
+                  <span class="mark">
+                    <Icon name={result.ok ? 'check' : 'close'} />
+                    <span class="unseen">{result.ok ? 'passed' : 'failed'}</span>
+                  </span>
+                  <span class="what">
+                    <code>{result.name}</code>
+                    {result.figures.length > 0 && <span class="muted">{result.figures.join(' · ')}</span>}
+                    {result.error && (
+                      <pre tabIndex={0} role="group" aria-label={`Error of ${result.name}`}>
+                        {result.error}
+                      </pre>
+                    )}
+                  </span>
+                </li>
+              ))}
+            </ul>
+          )}
+          <Log key={run.id} runs={runs} id={run.id} />
+        </>
+      )}
+    </div>
+  )
+}

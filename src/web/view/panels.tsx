@@ -1,0 +1,28 @@
+// What can stand beside a chat, each under a tab. A new one is an entry here.
+import type { ComponentType } from 'preact'
+import type { Mission } from '../../client/index.ts'
+import type { Place } from '../state/place.ts'
+import { Checklist } from './Checklist.tsx'
+import { CodeList } from './CodeList.tsx'
+import { Tests } from './Tests.tsx'
+
+type Props = { place: Place; mission: Mission; citizen: string }
+export type Panel = { id: string; title: string; View: ComponentType<Props> }
+
+export const panels: Panel[] = [
+  {
+    id: 'checklist',
+    title: 'Checklist',
+    View: ({ place, mission }) => <Checklist place={place} mission={mission.id} />,
+  },
+  { id: 'tests', title: 'Tests', View: ({ place, mission }) => <Tests place={place} mission={mission.id} /> },
+  { id: 'code', title: 'Code', View: CodeList },
+]
+
+/** What stands beside a citizen's chat where there is room, unless one chose otherwise. */
+const first: Record<string, string> = { sofia: 'checklist' }
+
+export const panelOf = (view: string | undefined, citizen: string, wide: boolean): Panel | undefined => {
+  const id = view ?? (wide ? first[citizen] : undefined)
+  return panels.find((panel) => panel.id === id)
+}

@@ -1,0 +1,33 @@
+// Times, names and sums as they are shown, in the reader's own language and zone.
+const day = 24 * 3600_000
+const locale = undefined
+const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
+const short = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' })
+const long = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
+const whole = new Intl.DateTimeFormat(locale, { dateStyle: 'full', timeStyle: 'medium' })
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' })
+const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD', maximumFractionDigits: 0 })
+
+export const timeOf = (at: string): string => clock.format(new Date(at))
+export const fullTime = (at: string): string => whole.format(new Date(at))
+export const shortDay = (at: string): string => short.format(new Date(at))
+export const budget = (dollars: number): string => money.format(dollars)
+
+const midnight = (at: number): number => new Date(at).setHours(0, 0, 0, 0)
+export const sameDay = (a: string, b: string): boolean => midnight(Date.parse(a)) === midnight(Date.parse(b))
+export const dayOf = (at: string): string => {
+  const days = Math.round((midnight(Date.parse(at)) - midnight(Date.now())) / day)
+  const name = long.format(new Date(at))
+  return days === 0 || days === -1 ? `${capital(relative.format(days, 'day'))}, ${name}` : name
+}
+
+/** A deadline as one says it: in 3 days, 2 days ago, or its date. */
+export const due = (at: string): { text: string; late: boolean; soon: boolean } => {
+  const days = Math.round((midnight(Date.parse(at)) - midnight(Date.now())) / day)
+  const near = Math.abs(days) <= 14
+  return { text: near ? relative.format(days, 'day') : shortDay(at), late: days < 0, soon: days >= 0 && days <= 1 }
+}
+
+export const capital = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1)
+export const percent = (part: number, all: number): string => (all === 0 ? '' : `${Math.round((100 * part) / all)}%`)
+export const count = (n: number): string => (n >= 1000 ? '999+' : String(n))

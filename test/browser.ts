@@ -1,0 +1,61 @@
+// A real browser for tests: the system's Chromium (CHROMIUM, or the usual places), started once a file; without one the file is
+// skipped, and says so. A page fails its test by an error in its console, a script that its policy stopped, or a failed request of its own.
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
+import type { Test } from 'tap'
+
+const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/opt/google/chrome/chrome']
+export const binary = [process.env['CHROMIUM'], ...places].find((path) => path && existsSync(path))
+/** For `skip` of a test. */
+export const without = binary ? false : 'no Chromium is installed (CHROMIUM names one): the page is not tested'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Builds the page, if anything of it is newer; `npm test` did before. */
+export const buildPage = (): void => {
+  execFileSync('sh', ['src/web/build.sh'], { cwd: root })
+}
+
+export const startBrowser = async (t: Test): Promise<Browser> => {
+  buildPage()
+  const browser = await chromium.launch({
+    ...(binary ? { executablePath: binary } : {}),
+    args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking'],
+  })
+  t.teardown(() => browser.close())
+  return browser
+}
+
+/** A page of its own, as of another person; `expected` are words of errors that belong to the test. */
+export const openPage = async (
+  t: Test,
+  browser: Browser,
+  url: string,
+  { expected = /^$/, ...options }: BrowserContextOptions & { expected?: RegExp } = {},
+): Promise<Page> => {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 800 },
+    locale: 'en-GB',
+    timezoneId: 'UTC',
+    reducedMotion: 'reduce',
+    ...options,
+  })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  page.setDefaultTimeout(10_000)
+  page.on('pageerror', (error) => t.fail(`an error in the page: ${error.message}`))
+  page.on('console', (message) => {
+    // A server that is away is no fault of the page.
+    const text = message.text()
+    if (
+      message.type() === 'error' &&
+      !/ERR_CONNECTION|WebSocket|Failed to load resource/.test(text) &&
+      !expected.test(text)
+    )
+      t.fail(`the page's console: ${text}`)
+  })
+  await page.goto(url)
+  return page
+}

@@ -1,0 +1,95 @@
+// The Deck page in figures: how long from Enter in one browser to the paint in another, on two instances; what the page costs after
+// 10,000 messages; when it first paints, and how much of it moves while it loads. Quiet machine; by command:
+//   npx tap --timeout=300 --reporter=tap test/long/web.ts
+import t from 'tap'
+import type { Page } from 'playwright-core'
+import { connect } from '../../src/client/index.ts'
+import { openPage, startBrowser, without } from '../browser.ts'
+import { admin, alice, makeMission, startDeck, startInstance, until } from '../helper.ts'
+
+t.setTimeout(300_000)
+const rounds = 200
+const many = 10_000
+const { instance: one, database } = await startDeck(t)
+const two = await startInstance(t, database.url)
+
+/** In the page, before anything else: when Enter was pressed, when a message was painted, and what moved. */
+const watch = `
+  sent = []; painted = {}; shift = 0
+  const now = () => performance.timeOrigin + performance.now()
+  addEventListener('keydown', ({ key }) => key === 'Enter' && sent.push(now()), true)
+  new MutationObserver(() => {
+    const fresh = [...document.querySelectorAll('.track .row .markdown')].map((row) => row.textContent).filter((text) => !(text in painted))
+    if (fresh.length === 0) return
+    for (const text of fresh) painted[text] = 0
+    requestAnimationFrame(() => {
+      const { port1, port2 } = new MessageChannel()
+      port1.onmessage = () => { for (const text of fresh) painted[text] = now() }
+      port2.postMessage(0)
+    })
+  }).observe(document, { childList: true, subtree: true })
+  new PerformanceObserver((list) => { for (const { value, hadRecentInput } of list.getEntries()) if (!hadRecentInput) shift += value })
+    .observe({ type: 'layout-shift', buffered: true })`
+
+const middle = (values: number[], part = 0.5): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length * part)] ?? NaN
+
+void t.test('the page in figures', { skip: without }, async (t) => {
+  const browser = await startBrowser(t)
+  const mission = await makeMission(one)
+  const at = `/deck/missions/${mission.number}/rafael`
+  const open = async (url: string, token: string): Promise<Page> => {
+    const page = await openPage(t, browser, 'about:blank')
+    await page.addInitScript(watch)
+    await page.goto(`${url}${at}#token=${token}`)
+    await page.locator('.list').waitFor()
+    return page
+  }
+  const [a, b] = [await open(one.url, alice), await open(two.url, admin)]
+
+  await a.locator('#composer').focus()
+  for (let n = 0; n < rounds; n++) {
+    await a.keyboard.insertText(`round ${n}`)
+    await a.keyboard.press('Enter')
+    await until(async () => (await b.evaluate<number>(`painted['round ${n}'] ?? 0`)) > 0, `round ${n}`)
+  }
+  const sent = await a.evaluate<number[]>('sent')
+  const seen = await b.evaluate<Record<string, number>>('painted')
+  const took = sent.map((from, n) => (seen[`round ${n}`] ?? NaN) - from)
+  t.equal(took.length, rounds)
+  const ms = (value: number): string => `${value.toFixed(1)} ms`
+  t.comment(`Enter in A to painted in B: median ${ms(middle(took))}, 95% ${ms(middle(took, 0.95))}, of ${rounds}`)
+  t.ok(middle(took) < 500)
+
+  const paint = `performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN`
+  const first = await b.evaluate<number>(paint)
+  const moved = await b.evaluate<number>('shift')
+  t.comment(`first paint after ${ms(first)}; layout shift ${moved.toFixed(4)}`)
+  t.ok(first < 1000)
+  t.ok(moved < 0.05)
+
+  const deck = connect({ url: one.url, token: alice, queue: { messages: many + 1 } })
+  t.teardown(deck.close)
+  const chat = deck.chat(mission.number, 'rafael')
+  const begun = performance.now()
+  await Promise.all(Array.from({ length: many }, (_, n) => chat.send(`message ${n} with **some** \`words\``)))
+  await until(
+    async () =>
+      (await b.evaluate<string>('document.querySelector(".track").lastElementChild?.textContent ?? ""')).includes(
+        `message ${many - 1} `,
+      ),
+    'all of them',
+    60_000,
+  )
+  const seconds = (performance.now() - begun) / 1000
+  const cdp = await b.context().newCDPSession(b)
+  await cdp.send('HeapProfiler.collectGarbage')
+  await cdp.send('Performance.enable')
+  const { metrics } = await cdp.send('Performance.getMetrics')
+  const figure = (name: string): number => metrics.find((one) => one.name === name)?.value ?? NaN
+  const heap = figure('JSHeapUsedSize') / 1024 / 1024
+  t.comment(
+    `after ${many} messages more in ${seconds.toFixed(1)} s: heap ${heap.toFixed(1)} MB, ${figure('Nodes')} nodes, ${await b.locator('.row').count()} rows`,
+  )
+  t.ok(heap < 60)
+})

@@ -1,0 +1,169 @@
+// What the Deck page reckons with, without a browser: pages and their heights, Markdown, the shapes of test runs; how it is served.
+import { readdirSync, readFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
+import fc from 'fast-check'
+import t from 'tap'
+import type { Message } from '../src/client/index.ts'
+import { blocksOf, decode, fence, parse, safeHref } from '../src/web/markdown.ts'
+import { figuresOf, resultsOf, sumsOf } from '../src/web/results.ts'
+import { makePages, pageSize } from '../src/web/state/pages.ts'
+import { fencedBlocks } from '../src/protocol/blocks.ts'
+import { buildPage } from './browser.ts'
+import { startDeck } from './helper.ts'
+
+buildPage()
+const { instance } = await startDeck(t)
+const message = (seq: number): Message => ({ seq, message: `${seq}` }) as Message
+const range = (from: number, to: number): Message[] =>
+  Array.from({ length: to - from }, (_, n) => message(from + n + 1))
+
+void t.test('a page’s place follows from the heights before it, measured or not', (t) => {
+  const pages = makePages(10)
+  pages.clear(0, 1010)
+  t.same([pages.first(), pages.last(), pages.total()], [0, 40, 10_100])
+  t.equal(pages.top(3), 750)
+  t.ok(pages.measure(1, 400))
+  t.notOk(pages.measure(1, 400), 'once')
+  t.equal(pages.top(3), 900)
+  t.same([-5, 0, 249, 250, 649, 650, 1e9].map(pages.at), [0, 0, 0, 1, 1, 2, 40])
+  pages.moveFloor(60)
+  t.same([pages.first(), pages.start(2), pages.total()], [2, 60, 9500])
+  t.end()
+})
+
+void t.test('pages hold what was put and what came, each once, and ask again for what may have been missed', (t) => {
+  const put = fc.record({ from: fc.nat(8), pages: fc.integer({ min: 1, max: 4 }), stood: fc.nat(40) })
+  fc.assert(
+    fc.property(
+      fc.nat(180),
+      fc.array(fc.oneof(fc.constant('add' as const), put), { maxLength: 60 }),
+      (begin, steps) => {
+        const pages = makePages()
+        pages.clear(0, begin)
+        for (const step of steps) {
+          if (step === 'add') pages.add(message(pages.head + 1))
+          else {
+            // An answer that was made some messages ago.
+            const stood = Math.max(0, pages.head - step.stood)
+            const after = pages.start(step.from)
+            const to = pages.end(Math.min(step.from + step.pages - 1, pages.last()))
+            if (after < to) pages.put(after, to, range(after, Math.min(to, stood)), stood)
+          }
+          for (let n = pages.first(); n <= pages.last(); n++) {
+            const { messages, known } = pages.get(n)
+            const seqs = messages.map(({ seq }) => seq)
+            const expected = range(pages.start(n), pages.end(n)).map(({ seq }) => seq)
+            if (known && seqs.join() !== expected.join()) throw new Error(`page ${n} of ${pages.head}: ${seqs.join()}`)
+          }
+        }
+        pages.trim(0)
+        return pages.held() <= 60
+      },
+    ),
+    { numRuns: 500 },
+  )
+  t.equal(pageSize, 25)
+  t.end()
+})
+
+void t.test('the blocks that show are those that the server takes from the Markdown', (t) => {
+  for (const text of [
+    'a\n```js\nlet a\n```\nb\n~~~ py x\n1\n~~~',
+    '> ```\n> q\n> ```\n\n- ```ts\n  x\n  ```',
+    '````md\n```\ninner\n```\n````',
+    'no block `at` all',
+  ])
+    t.same(blocksOf(parse(text)), fencedBlocks(text) ?? [], text)
+  fc.assert(
+    fc.property(fc.string(), (code) => {
+      const clean = code.replace(/[\r\0]/g, '').replace(/\n+$/, '') || 'x'
+      return blocksOf(parse(fence(clean, 'js')))[0]?.code.trimEnd() === clean.trimEnd()
+    }),
+  )
+  t.end()
+})
+
+void t.test('a link leads to http, https or mailto', (t) => {
+  t.equal(safeHref('https://example.org/a?b=c&amp;d'), 'https://example.org/a?b=c&d')
+  t.equal(safeHref('mailto:a@example.org'), 'mailto:a@example.org')
+  for (const href of [
+    'javascript:x',
+    ' JaVascript:x',
+    'java\tscript:x',
+    '&#106;avascript:x',
+    'data:text/html,x',
+    '/a',
+    '//b',
+    '#c',
+    '',
+  ])
+    t.equal(safeHref(href), undefined, href)
+  t.equal(decode('&lt;b&gt; &amp;amp; &#65;&#x1F600; &nosuch; &#0; &#xD800;'), '<b> &amp; A😀 &nosuch; \ufffd \ufffd')
+  t.end()
+})
+
+void t.test('a test run is understood in the shapes that runners give it', (t) => {
+  t.same(sumsOf({ passed: 8, failed: 2, duration: 5.2 }), [{ name: 'tests', passed: 8, total: 10 }])
+  t.same(figuresOf({ passed: 8, failed: 2, duration: 5.2, p95_ms: 12 }), [
+    ['duration', '5.2'],
+    ['p95', '12 ms'],
+  ])
+  t.same(sumsOf({ functional_passed: 8, functional_total: 10, performance_passed: 2, performance_total: 3 }), [
+    { name: 'functional', passed: 8, total: 10 },
+    { name: 'performance', passed: 2, total: 3 },
+  ])
+  t.same([sumsOf(null), figuresOf(null), sumsOf({ other: [] })], [[], [], []])
+  const results = [
+    { name: 'a', status: 'passed', duration_ms: 3 },
+    { test: 'b', status: 'failed', error: 'why' },
+    { title: 'c', ok: false, expected: 1, actual: 2 },
+    { status: 'skipped' },
+    'words',
+    null,
+  ]
+  t.match(resultsOf({ results } as never), [
+    { name: 'b', ok: false, error: 'why' },
+    { name: 'c', ok: false, error: 'expected 1\nactual   2' },
+    { name: 'a', ok: true, figures: ['duration 3 ms'] },
+    { name: 'test 4', ok: true },
+    { name: 'words', ok: true },
+    { ok: true },
+  ])
+  t.end()
+})
+
+void t.test('the page is served with what it needs, and its parts for good; all in all it is small', async (t) => {
+  const page = await instance.request('GET', '/')
+  t.equal(page.headers.get('cache-control'), 'no-cache')
+  const policy = page.headers.get('content-security-policy') ?? ''
+  t.match(policy, `connect-src 'self' ws://${new URL(instance.url).host} wss://`)
+  t.notMatch(policy, /unsafe|\*|https?:/)
+  t.notMatch(page.text, /<script(?![^>]*src=)|<style|style=| on\w+=/, 'nothing inline')
+  for (const path of ['/deck', '/deck/', '/deck/missions/47/rafael/tests'])
+    t.equal((await instance.request('GET', path)).text, page.text, path)
+  const etag = page.headers.get('etag') ?? ''
+  t.equal((await instance.request('GET', '/', undefined, undefined, { 'if-none-match': etag })).status, 304)
+
+  const folder = new URL('../dist/web/', import.meta.url)
+  const names = readdirSync(new URL('assets/', folder)).filter((name) => !name.endsWith('.map'))
+  let bytes = gzipSync(readFileSync(new URL('index.html', folder)), { level: 9 }).length
+  for (const name of names) {
+    const { status, headers, text } = await instance.request('GET', `/assets/${name}`)
+    t.equal(status, 200, name)
+    t.match(headers.get('cache-control'), /immutable/)
+    t.match(headers.get('content-type'), /^(text\/(javascript|css)|image\/svg)/)
+    t.equal(text, readFileSync(new URL(`assets/${name}`, folder), 'utf8'))
+    bytes += gzipSync(text, { level: 9 }).length
+  }
+  t.ok(bytes < 75 * 1024, `${bytes} bytes in all`)
+  t.comment(`${(bytes / 1024).toFixed(1)} KiB (gzip) in all`)
+  for (const name of [
+    'none.js',
+    '..%2findex.html',
+    '.js',
+    'index.html',
+    '%2e%2e%2f%2e%2e%2fpackage.json',
+    'constructor',
+  ])
+    t.match((await instance.request('GET', `/assets/${name}`)).json, { code: 'not_found' }, name)
+})

@@ -1,0 +1,197 @@
+// What others write does nothing but show, in a real Chromium; and the page can be read and used by everybody: axe finds nothing in any
+// view, light and dark, narrow and wide.
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import t from 'tap'
+import type { Page } from 'playwright-core'
+import { openPage, startBrowser, without } from './browser.ts'
+import { admin, alice, makeMission, startDeck, until } from './helper.ts'
+
+const { instance, database } = await startDeck(t)
+await database.query(
+  readFileSync(new URL('../db/seed.sql', import.meta.url), 'utf8').replaceAll('person1@scopelock.ai', 'alice'),
+)
+await database.query(
+  `update missions set deadline = now() at time zone 'utc' + interval '1 day', status = 'qa' where number = 48`,
+)
+const browser = without ? undefined : await startBrowser(t)
+
+const hostile = [
+  '<script>hit()</script>',
+  '<img src=x onerror=hit()>',
+  '<svg/onload=hit()>',
+  '<svg><script href="data:text/javascript,hit()" /></svg>',
+  '<iframe srcdoc="<script>parent.hit()</script>"></iframe>',
+  '<iframe src="javascript:parent.hit()"></iframe>',
+  '<math><mtext></form><form><mglyph><style></math><img src onerror=hit()>',
+  '<details open ontoggle=hit()>x</details>',
+  '<input autofocus onfocus=hit()>',
+  '<a href="javascript:hit()">a</a>',
+  '<style>@import "//evil.example/x.css"; body { display: none }</style>',
+  '<meta http-equiv="refresh" content="0;url=//evil.example">',
+  '<base href="//evil.example/">',
+  '<form action="//evil.example"><button>go</button></form>',
+  '<object data="data:text/html,<script>hit()</script>"></object>',
+  '<link rel=stylesheet href=//evil.example/x.css>',
+  '[a link](javascript:hit())',
+  '[a link](JaVaScRiPt:hit())',
+  '[a link](&#106;avascript:hit())',
+  '[a link](&#x6A;&#x61;vascript&colon;hit())',
+  '[a link](java\tscript:hit())',
+  '[a link](\u0001javascript:hit())',
+  '[a link](vbscript:hit())',
+  '[a link](data:text/html,<script>hit()</script>)',
+  '[a link](//evil.example)',
+  '[ref]\n\n[ref]: javascript:hit() "t"',
+  '![an image](javascript:hit())',
+  '![an image](https://evil.example/pixel.png)',
+  '![x](x" onerror="hit())',
+  '<javascript:hit()>',
+  'javascript:hit()',
+  '[x](https://example.org "\' onmouseover=\'hit()")',
+  '[x](https://example.org/"onmouseover="hit())',
+  '`<img src=x onerror=hit()>`',
+  '```html"onload="hit()\n<script>hit()</script>\n```',
+  '```"><img src=x onerror=hit()>\nx\n```',
+  '| a | <img src=x onerror=hit()> |\n| - | - |\n| [x](javascript:hit()) | y |',
+  '> <script>hit()</script>',
+  '- [x] <img src=x onerror=hit()>',
+  '&lt;script&gt;hit()&lt;/script&gt;',
+  '&#60;img src=x onerror=hit()&#62;',
+  '${hit()} {{hit()}} <%= hit() %>',
+  '<!--><img src=x onerror=hit()>-->',
+  '<![CDATA[<img src=x onerror=hit()>]]>',
+  '"><script>hit()</script>',
+  "';hit();//",
+  '\u202e<script>hit()</script>',
+  `${'>'.repeat(3000)} deep`,
+  `${'['.repeat(3000)}x`,
+  `${'*_'.repeat(2000)}x`,
+  `${'- '.repeat(1500)}x`,
+  '__proto__ constructor <b id=__proto__>',
+  '<a id=hit name=hit>clobber</a>',
+]
+
+void t.test('hostile messages show as text and run nothing', { skip: without }, async (t) => {
+  if (!browser) return
+  const mission = await makeMission(instance, {
+    title: '<img src=x onerror=hit()>',
+    client: '"><script>hit()</script>',
+  })
+  const path = `/api/missions/${mission.number}`
+  for (const message of hostile) {
+    const block = { language: '"><script>hit()</script>', code: message }
+    const { status } = await instance.request('POST', `${path}/chat/emma`, admin, {
+      message,
+      author: '<img src=x onerror=hit()>',
+      ...(hostile.indexOf(message) % 2 ? { code_blocks: [block] } : {}),
+    })
+    t.equal(status, 201)
+  }
+  await instance.request('POST', `${path}/dod`, admin, { text: '<img src=x onerror=hit()>', category: 'tests' })
+  await instance.request('POST', `${path}/tests`, admin, {
+    status: 'failed',
+    summary: { '<script>hit()</script>': '<img src=x onerror=hit()>' },
+    results: [{ name: '<img src=x onerror=hit()>', status: 'failed', error: '<script>hit()</script>' }, 'x', null, 7],
+    logs: '<script>hit()</script>\n',
+  })
+
+  const page = await openPage(t, browser, 'about:blank', { expected: /TrustedHTML/ })
+  const foreign: string[] = []
+  page.on('request', (request) => {
+    if (!request.url().startsWith(instance.url)) foreign.push(request.url())
+  })
+  page.on('dialog', (dialog) => t.fail(`a dialog: ${dialog.message()}`))
+  page.on('frameattached', () => t.fail('a frame'))
+  await page.addInitScript(`hits = 0; hit = () => hits++; violations = []
+    addEventListener('securitypolicyviolation', ({ violatedDirective, sample }) => violations.push(violatedDirective + ' ' + sample))`)
+  await page.goto(`${instance.url}/deck/missions/${mission.number}/emma#token=${alice}`)
+  const seen = new Set<string>()
+  for (const view of ['chat', 'checklist', 'tests', 'code']) {
+    if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${mission.number}/emma/${view}`)
+    await page.locator('.track .row').first().waitFor()
+    // Upwards through all of it.
+    for (let top = Infinity; top > 0 && view === 'chat';) {
+      for (const text of await page.locator('.track .row .markdown').allInnerTexts()) seen.add(text)
+      top = await page.evaluate<number>(
+        `(() => { const box = document.querySelector('.scroll'); box.scrollTop -= 300; return box.scrollTop })()`,
+      )
+      await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
+    }
+    if (view === 'tests') await page.locator('.log', { hasText: '<script>hit()</script>' }).waitFor()
+    if (view === 'checklist') await page.locator('.checklist', { hasText: '<img src=x onerror=hit()>' }).waitFor()
+    if (view === 'code') await page.locator('.codes .code').first().waitFor()
+    for (const link of await page.locator('.markdown a, .codes a').all())
+      t.match(await link.getAttribute('href'), /^(https:\/\/|mailto:)/)
+    const found = await page.evaluate<{ hits: number; violations: string[]; elements: string[] }>(`({ hits, violations,
+      elements: [...document.querySelectorAll('#deck script, #deck img, #deck iframe, #deck style, #deck object, #deck form:not(.composer), #deck base, #deck link, #deck meta, #deck svg:not(.icon), #deck [id=hit], #deck [srcdoc], #deck [action]')]
+        .map((element) => element.outerHTML.slice(0, 200))
+        .concat([...document.querySelectorAll('#deck *')].flatMap((element) => [...element.attributes].filter(({ name }) => name.startsWith('on')).map(({ name }) => name))) })`)
+    t.same(found, { hits: 0, violations: [], elements: [] }, view)
+    // It is there as it was written, and not as what it would do.
+    if (view === 'chat') t.match(await page.locator('.head').innerText(), /<img src=x onerror=hit\(\)>/)
+  }
+  for (const text of ['<script>hit()</script>', '<img src=x onerror=hit()>', '<svg/onload=hit()>', "';hit();//"])
+    t.ok(
+      [...seen].some((one) => one.startsWith(text)),
+      `shows ${text}`,
+    )
+  t.ok(seen.size >= hostile.length - 12, `${seen.size} of them are different texts`)
+  t.same(foreign, [], 'nothing was asked of another server')
+  // The policy is there, and stops what the page itself would never do.
+  await t.rejects(page.evaluate(`document.body.innerHTML = '<b>x</b>'`), /TrustedHTML/)
+})
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+type Found = { id: string; nodes: { html: string; failureSummary: string }[] }
+const examine = async (page: Page): Promise<string[]> => {
+  await page.evaluate(`if (!window.axe) { ${axe} }`)
+  const found = await page.evaluate<Found[]>(`axe.run(document, {
+    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then(({ violations }) => violations)`)
+  return found.map(
+    ({ id, nodes }) =>
+      `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary}`).join('; ')}`,
+  )
+}
+
+for (const [colorScheme, width, height] of [
+  ['light', 1280, 800],
+  ['dark', 1280, 800],
+  ['light', 360, 740],
+  ['dark', 360, 740],
+] as const)
+  void t.test(`axe finds nothing: ${colorScheme}, ${width} px`, { skip: without }, async (t) => {
+    if (!browser) return
+    const page = await openPage(t, browser, instance.url, { colorScheme, viewport: { width, height } })
+    const clean = async (name: string): Promise<void> => {
+      t.same(await examine(page), [], name)
+      const wide = await page.evaluate<number>('document.documentElement.scrollWidth')
+      t.ok(wide <= width, `${name}: as wide as the window`)
+    }
+    await page.getByLabel('Token').waitFor()
+    await clean('sign in')
+    for (const view of ['rafael', 'sofia/checklist', 'sofia/tests', 'rafael/code']) {
+      await page.goto(`${instance.url}/deck/missions/47/${view}#token=${alice}`)
+      await page.locator('.row, .checklist label, .log, .codes .code').filter({ visible: true }).first().waitFor()
+      await until(
+        async () => (await page.locator('.light').filter({ visible: true }).innerText()).includes('live'),
+        'to be live',
+      )
+      await clean(view)
+    }
+    await page.goto(`${instance.url}/deck/missions/47/rafael`)
+    await page.locator('.row').first().waitFor()
+    await page.locator('#search').fill('buttons')
+    await page.locator('.results button').first().waitFor()
+    await clean('search')
+    await page.keyboard.press('Escape')
+    if (width < 800) {
+      await page.getByRole('button', { name: /^Missions/ }).click()
+      await page.locator('.mission').first().waitFor()
+      await clean('missions')
+      await page.keyboard.press('Escape')
+    }
+    await page.keyboard.press('?')
+    await page.getByRole('dialog').waitFor()
+    await clean('help')
+  })
