@@ -54,3 +54,28 @@ void t.test('only main, the command line and the embedded Postgres look at the p
   }
   t.end()
 })
+
+void t.test('the command line loads nothing before it knows what is asked, but for its arguments', (t) => {
+  const seen = new Set<string>()
+  const packages = new Set<string>()
+  const visit = (file: string): void => {
+    if (seen.has(file)) return
+    seen.add(file)
+    const text = readFileSync(join(root, file), 'utf8')
+    for (const [, what = '', name = ''] of text.matchAll(/^import (?!type )([^;]*?)from '([^']+)'/gm)) {
+      const used = /^\{/.test(what)
+        ? what
+            .replace(/[{}\s]/g, '')
+            .split(',')
+            .filter(Boolean)
+        : [what]
+      if (used.every((one) => one.startsWith('type'))) continue
+      if (name.startsWith('.')) visit(join(dirname(file), name))
+      else if (!name.startsWith('node:')) packages.add(name)
+    }
+  }
+  visit('cli/index.ts')
+  t.ok(seen.size > 10)
+  t.strictSame([...packages], ['commander'])
+  t.end()
+})

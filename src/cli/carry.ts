@@ -6,13 +6,13 @@ import { userInfo } from 'node:os'
 import { basename } from 'node:path'
 import { once } from 'node:events'
 import { Option, type Command } from 'commander'
-import { isExport, type Defaults } from '../protocol/carry.ts'
+import type { Defaults } from '../protocol/carry.ts'
 import { parseMission } from '../protocol/topics.ts'
 import type { Bad } from '../log/import.ts'
 import type { Lines } from '../log/lines.ts'
 import { citizen, mission } from './arguments.ts'
 import { makeIo, Usage, withJson, type Io } from './io.ts'
-import { makeProgress, type Progress } from './progress.ts'
+import type { Progress } from './progress.ts'
 
 type ExportOptions = { json?: boolean; all?: boolean }
 type ImportOptions = {
@@ -159,7 +159,12 @@ export const carryCommands = (program: Command): void => {
       const io = makeIo(options)
       const total = file === '-' ? undefined : (await stat(file)).size
       const source = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 256 * 1024 })
-      const [{ readLines }, { lineBytes }] = await Promise.all([import('../log/lines.ts'), import('../log/intake.ts')])
+      const [{ readLines }, { lineBytes }, { isExport }, { makeProgress }] = await Promise.all([
+        import('../log/lines.ts'),
+        import('../log/intake.ts'),
+        import('../protocol/carry.ts'),
+        import('./progress.ts'),
+      ])
       const { signal, forget } = interruptible()
       // What is an export is told by its beginning: its lines are as long as its rows.
       let most = lineBytes
