@@ -38,6 +38,7 @@ export const makeMissions = (deck: Deck) => {
       found.push(...page.missions)
       cursor = page.next ?? undefined
     } while (cursor !== undefined && found.length < 2000)
+    failure.value = ''
     set(found)
   }
 

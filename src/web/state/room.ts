@@ -96,6 +96,7 @@ export const makeRoom = (
         pages.clear(event.seq, event.seq)
         return changed()
       case 'reset':
+        readUpTo = 0
         return void restart()
       case 'draft': {
         const { key, citizen, text } = event
@@ -130,9 +131,11 @@ export const makeRoom = (
 
   // The newest page, and from there on live. Another epoch begins anew.
   let following = new AbortController()
+  let broken = false
   const restart = async (): Promise<void> => {
     following.abort()
     following = new AbortController()
+    broken = false
     const signal = AbortSignal.any([ended, following.signal])
     try {
       const [{ messages, last_seq, epoch, has_more }, channels] = await Promise.all([
@@ -158,7 +161,9 @@ export const makeRoom = (
       const feed = chat.follow({ after: last_seq, epoch, signals: true, presence: true, signal })
       for await (const event of feed) batch(() => take(event))
     } catch (error) {
-      if (!signal.aborted) fail(error)
+      if (signal.aborted) return
+      broken = true
+      fail(error)
     }
   }
 
@@ -173,6 +178,14 @@ export const makeRoom = (
       },
     )
   }
+
+  // What could not be read while the server was away is asked for again.
+  const forget = deck.on('state', (state) => {
+    if (state !== 'open') return
+    if (broken) void restart()
+    else changed()
+  })
+  ended.addEventListener('abort', forget)
 
   void restart()
   for (const entry of outgoing.list.peek()) if (entry.state === 'pending') deliver(entry)

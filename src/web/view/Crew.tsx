@@ -1,5 +1,6 @@
 // The citizens of a mission, in the order in which work passes through them; who else has a chat here follows.
 import { Fragment } from 'preact'
+import { useEffect, useRef } from 'preact/hooks'
 import { team, type Channel } from '../state/missions.ts'
 import { go, format, type Route } from '../state/route.ts'
 import { capital, count } from '../words.ts'
@@ -8,48 +9,55 @@ const states = { working: 'is writing', online: 'is here', away: 'is away' } as 
 export const stateOf = ({ online, working }: Channel): keyof typeof states =>
   working ? 'working' : online ? 'online' : 'away'
 
-export const Crew = ({ channels, route }: { channels: Channel[]; route: Route }) => (
-  <nav class="crew" aria-label="Citizens">
-    <ul>
-      {channels.map((channel, n) => {
-        const { citizen, unread } = channel
-        const known = team.find(({ name }) => name === citizen)
-        const state = stateOf(channel)
-        const to = { mission: route.mission, citizen }
-        const here = citizen === route.citizen
-        return (
-          <Fragment key={citizen}>
-            {n > 0 && known && (
-              <li class="arrow" aria-hidden="true">
-                →
+export const Crew = ({ channels, route }: { channels: Channel[]; route: Route }) => {
+  const strip = useRef<HTMLUListElement>(null)
+  // Where they do not all fit, the one on show does.
+  useEffect(() => {
+    strip.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+  }, [route.citizen, route.mission])
+  return (
+    <nav class="crew" aria-label="Citizens">
+      <ul ref={strip}>
+        {channels.map((channel, n) => {
+          const { citizen, unread } = channel
+          const known = team.find(({ name }) => name === citizen)
+          const state = stateOf(channel)
+          const to = { mission: route.mission, citizen }
+          const here = citizen === route.citizen
+          return (
+            <Fragment key={citizen}>
+              {n > 0 && known && (
+                <li class="arrow" aria-hidden="true">
+                  →
+                </li>
+              )}
+              {n === team.length && <li class="gap" aria-hidden="true" />}
+              <li>
+                <a
+                  href={format(to)}
+                  class={`crewman ${here ? 'here' : ''}`}
+                  aria-current={here ? 'page' : undefined}
+                  onClick={(event) => {
+                    if (event.metaKey || event.ctrlKey || event.shiftKey) return
+                    event.preventDefault()
+                    go(to)
+                  }}
+                >
+                  <span class={`dot ${state}`} />
+                  <span class="name">{capital(citizen)}</span>
+                  <span class="role">{known?.role ?? 'Citizen'}</span>
+                  <span class="unseen">, {states[state]}</span>
+                  {unread > 0 && (
+                    <span class="badge" aria-label={`${count(unread)} unread`}>
+                      {count(unread)}
+                    </span>
+                  )}
+                </a>
               </li>
-            )}
-            {n === team.length && <li class="gap" aria-hidden="true" />}
-            <li>
-              <a
-                href={format(to)}
-                class={`crewman ${here ? 'here' : ''}`}
-                aria-current={here ? 'page' : undefined}
-                onClick={(event) => {
-                  if (event.metaKey || event.ctrlKey || event.shiftKey) return
-                  event.preventDefault()
-                  go(to)
-                }}
-              >
-                <span class={`dot ${state}`} />
-                <span class="name">{capital(citizen)}</span>
-                <span class="role">{known?.role ?? 'Citizen'}</span>
-                <span class="unseen">, {states[state]}</span>
-                {unread > 0 && (
-                  <span class="badge" aria-label={`${count(unread)} unread`}>
-                    {count(unread)}
-                  </span>
-                )}
-              </a>
-            </li>
-          </Fragment>
-        )
-      })}
-    </ul>
-  </nav>
-)
+            </Fragment>
+          )
+        })}
+      </ul>
+    </nav>
+  )
+}
