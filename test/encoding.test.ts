@@ -38,7 +38,6 @@ void t.test('pages, lines, logs and documents come packed as the client takes it
     [`/api/missions/${id}/tests/${run['id']}/logs`, {}],
     ['/openapi.json', {}],
     ['/asyncapi.json', {}],
-    ['/', {}],
   ]
   for (const [path, headers] of cases) {
     const plain = await get(path, headers)

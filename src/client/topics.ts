@@ -40,6 +40,8 @@ type Room = {
   /** the connection on which it is subscribed */
   session: number
   busy: boolean
+  /** a subscription is asked for and not answered yet */
+  asking: boolean
   dirty: boolean
   /** it was behind its head, and where it stood then */
   doubt: { since: number; last: number; head: number } | undefined
@@ -87,6 +89,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
       epoch: undefined,
       session: 0,
       busy: false,
+      asking: false,
       dirty: false,
       doubt: undefined,
       healed: 0,
@@ -136,9 +139,11 @@ export const makeTopics = (link: Link, patience = 5000) => {
           ...(after === undefined || room.epoch === undefined ? {} : { epoch: room.epoch }),
           ...(joining.some(({ presence }) => presence) ? { presence: true } : {}),
         }
+        room.asking = true
         await link.ask<Place & { topic: string }>(frame, (place) => enter(room, asked, after, place))
         n = 0
       } catch (error) {
+        room.asking = false
         if (isPassing(error)) {
           room.dirty = true
           if (link.state === 'open')
@@ -160,6 +165,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
     { topic, seq, epoch }: Place & { topic: string },
   ): void => {
     const again = room.name === list && room.session !== link.session
+    room.asking = false
     Object.assign(room, { last: after ?? seq, head: seq, awaited: seq, epoch, session: link.session, doubt: undefined })
     lookBehind()
     if (room.topic === undefined) {
@@ -219,8 +225,9 @@ export const makeTopics = (link: Link, patience = 5000) => {
     }
   }
 
+  /** Asks again for what is missing, unless an answer that will have it is still to come. */
   const heal = (room: Room): void => {
-    if (!room.busy) change(room)
+    if (!room.asking) change(room)
   }
 
   const lookAtHeads = (topics: Record<string, number>): void => {
