@@ -47,7 +47,7 @@ export const deck = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input
 
 /** A database of its own, migrated. */
 export const migrated = async (t: Test): Promise<FreshDatabase> => {
-  const database = await freshDatabase(t)
+  const database = await freshDatabase(t, true)
   await migrate(await database.connect(), () => {})
   return database
 }

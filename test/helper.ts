@@ -118,7 +118,7 @@ export const startInstance = async (
 
 /** A database of its own, migrated, with an instance on it. */
 export const startDeck = async (t: Test, change: Change = {}) => {
-  const database = await freshDatabase(t)
+  const database = await freshDatabase(t, true)
   const instance = await startInstance(t, database.url, change)
   return { database, instance }
 }

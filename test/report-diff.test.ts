@@ -1,9 +1,12 @@
-// Two runs as public tools report them, imported by deck report and compared: what broke, was fixed, came and went has the names that
+// Two runs as public tools report them, as deck report reads them, and compared: what broke, was fixed, came and went has the names that
 // the tools gave. The second run is the first one's file, edited as the tool would have written it.
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import t, { type Test } from 'tap'
-import { deck, folder } from './cli.ts'
+import { makeJunit } from '../src/cli/report/junit.ts'
+import type { Report } from '../src/cli/report/results.ts'
+import { makeTap } from '../src/cli/report/tap.ts'
 import { alice, makeMission, rafael, startDeck, type Json } from './helper.ts'
 import { root } from './process.ts'
 
@@ -12,9 +15,20 @@ const reports = join(root, 'test/reports')
 
 type Expected = Partial<Record<'newly_failing' | 'fixed' | 'still_failing' | 'added' | 'removed' | 'slower', string[]>>
 
+const junit = async (text: string): Promise<Report> => {
+  const reader = makeJunit(() => {})
+  await reader.read('a file', Readable.from([Buffer.from(text)]))
+  return reader.report()
+}
+const tap = (text: string): Report => {
+  const parser = makeTap()
+  parser.write(text)
+  return parser.end()
+}
+
 const compared = async (
   t: Test,
-  kind: 'junit' | 'tap',
+  parse: (text: string) => Report | Promise<Report>,
   before: string,
   edits: [string, string][],
   expected: Expected,
@@ -26,15 +40,11 @@ const compared = async (
     after = after.replace(from, () => to)
   }
   const runs: string[] = []
-  for (const [n, text] of [before, after].entries()) {
-    const file = join(folder, `${id}-${n}`)
-    await writeFile(file, text)
-    const ended = await deck(t, ['report', id, `--${kind}`, file, '--url', instance.url, '--json'], {
-      DECK_TOKEN: rafael,
-    })
-    t.equal(ended.code, 0, ended.err)
-    runs.push((JSON.parse(ended.out) as { id: string }).id)
-    if (n === 0)
+  for (const text of [before, after]) {
+    const { results } = await parse(text)
+    const { json } = await instance.request('POST', `/api/missions/${id}/tests`, rafael, { status: 'failed', results })
+    runs.push(String(json['id']))
+    if (runs.length === 1)
       await instance.request('POST', `/api/missions/${id}/chat/rafael`, rafael, {
         message: 'Mended:\n```js\nfix()\n```',
       })
@@ -57,7 +67,7 @@ void t.test('pytest', async (t) => {
     )?.[0] ?? ''
   await compared(
     t,
-    'junit',
+    junit,
     text,
     [
       [failure, '<testcase classname="tests.test_buttons.TestButtons" name="test_shown[reply]" time="0.198" />'],
@@ -81,7 +91,7 @@ void t.test('jest-junit', async (t) => {
   const failure = /<failure>[^]*?<\/failure>/.exec(text)?.[0] ?? ''
   await compared(
     t,
-    'junit',
+    junit,
     text,
     [
       [failure, ''],
@@ -102,7 +112,7 @@ void t.test('Maven Surefire', async (t) => {
   const text = await read('surefire.xml')
   await compared(
     t,
-    'junit',
+    junit,
     text,
     [
       ['<testcase name="creates" classname="com.example.deck.MissionTest" time="0.041"/>', ''],
@@ -125,7 +135,7 @@ void t.test("tap's own output", async (t) => {
     '    not ok 1 - buttons # time=3ms\n    \n    ok 2 - plain\n    1..2\nnot ok 1 - test/a.test.ts # time=12ms\n1..1\n'
   await compared(
     t,
-    'tap',
+    tap,
     before,
     [
       ['        not ok 2 - two', '        ok 2 - two'],
