@@ -136,6 +136,8 @@ void t.test('who opens or continues it owns it: the former writer is fenced', as
 
 void t.test('the former writer’s next delta is conflict, wherever it stands and whatever it says', async (t) => {
   const { topic } = await makeChat()
+  // Another instance knows of it by a notification: where it is seen there, it counts there.
+  const watcher = await watch(one, topic)
   for (const on of both)
     for (const more of [{}, { offset: 5 }, { offset: 6 }]) {
       const key = randomUUID()
@@ -149,6 +151,7 @@ void t.test('the former writer’s next delta is conflict, wherever it stands an
       )
       const next = await on.connect(rafael)
       t.match(await stream(next, { offset: 5, delta: '!' }), { type: 'ok', offset: 6 })
+      if (on !== one) await sees([watcher], key, 'begun!')
       t.match(await stream(former, { delta: ' late', ...more }), { code: 'conflict' })
       t.match(await stream(next, { delta: '!' }), { type: 'ok', offset: 7 }, 'it was not taken back')
       t.match(await stream(next, { done: true }), { message: { message: 'begun!!' } })
