@@ -3,13 +3,13 @@
 import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
-import { connect } from '../src/client/index.ts'
+import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from './helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../helper.ts'
 
 const { instance: one, database } = await startDeck(t)
 const two = await startInstance(t, database.url)
-const seed = readFileSync(new URL('../db/seed.sql', import.meta.url), 'utf8').replaceAll(
+const seed = readFileSync(new URL('../../db/seed.sql', import.meta.url), 'utf8').replaceAll(
   'person1@scopelock.ai',
   'alice',
 )

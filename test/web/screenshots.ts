@@ -2,9 +2,9 @@
 import { statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { connect } from '../src/client/index.ts'
+import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, rafael, startDeck, token } from './helper.ts'
+import { admin, alice, rafael, startDeck, token } from '../helper.ts'
 
 t.setTimeout(120_000)
 const { instance, database } = await startDeck(t)
@@ -114,7 +114,7 @@ void t.test('the pictures', { skip: without }, async (t) => {
     if (path.includes('rafael') && shows === '.row') await page.locator('[data-draft]').waitFor()
     // Fonts and what came last.
     await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
-    const file = fileURLToPath(new URL(`../docs/deck-${name}.png`, import.meta.url))
+    const file = fileURLToPath(new URL(`../../docs/deck-${name}.png`, import.meta.url))
     await page.screenshot({ path: file })
     t.ok(statSync(file).size < 150 * 1024, `${name}: ${Math.round(statSync(file).size / 1024)} KB`)
   }
@@ -126,5 +126,5 @@ void t.test('the pictures', { skip: without }, async (t) => {
   await shoot('narrow', '47/rafael', { ...dark, viewport: { width: 390, height: 780 } })
   const out = await openPage(t, browser, instance.url, { viewport: { width: 1120, height: 680 } })
   await out.getByLabel('Token').waitFor()
-  await out.screenshot({ path: fileURLToPath(new URL('../docs/deck-sign-in.png', import.meta.url)) })
+  await out.screenshot({ path: fileURLToPath(new URL('../../docs/deck-sign-in.png', import.meta.url)) })
 })

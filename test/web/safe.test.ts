@@ -5,11 +5,11 @@ import { createRequire } from 'node:module'
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, makeMission, startDeck, until } from './helper.ts'
+import { admin, alice, makeMission, startDeck, until } from '../helper.ts'
 
 const { instance, database } = await startDeck(t)
 await database.query(
-  readFileSync(new URL('../db/seed.sql', import.meta.url), 'utf8').replaceAll('person1@scopelock.ai', 'alice'),
+  readFileSync(new URL('../../db/seed.sql', import.meta.url), 'utf8').replaceAll('person1@scopelock.ai', 'alice'),
 )
 await database.query(
   `update missions set deadline = now() at time zone 'utc' + interval '1 day', status = 'qa' where number = 48`,

@@ -11,7 +11,7 @@ export const binary = [process.env['CHROMIUM'], ...places].find((path) => path &
 /** For `skip` of a test. */
 export const without = binary ? false : 'no Chromium is installed (CHROMIUM names one): the page is not tested'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
+const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** Builds the page, if anything of it is newer; `npm test` did before. */
 export const buildPage = (): void => {

@@ -3,13 +3,13 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
 import t from 'tap'
-import type { Message } from '../src/client/index.ts'
-import { blocksOf, decode, fence, parse, safeHref } from '../src/web/markdown.ts'
-import { figuresOf, resultsOf, sumsOf } from '../src/web/results.ts'
-import { makePages, pageSize } from '../src/web/state/pages.ts'
-import { fencedBlocks } from '../src/protocol/blocks.ts'
+import type { Message } from '../../src/client/index.ts'
+import { blocksOf, decode, fence, parse, safeHref } from '../../src/web/markdown.ts'
+import { figuresOf, resultsOf, sumsOf } from '../../src/web/results.ts'
+import { makePages, pageSize } from '../../src/web/state/pages.ts'
+import { fencedBlocks } from '../../src/protocol/blocks.ts'
 import { buildPage } from './browser.ts'
-import { startDeck } from './helper.ts'
+import { startDeck } from '../helper.ts'
 
 buildPage()
 const { instance } = await startDeck(t)
@@ -144,7 +144,7 @@ void t.test('the page is served with what it needs, and its parts for good; all 
   const etag = page.headers.get('etag') ?? ''
   t.equal((await instance.request('GET', '/', undefined, undefined, { 'if-none-match': etag })).status, 304)
 
-  const folder = new URL('../dist/web/', import.meta.url)
+  const folder = new URL('../../dist/web/', import.meta.url)
   const names = readdirSync(new URL('assets/', folder)).filter((name) => !name.endsWith('.map'))
   let bytes = gzipSync(readFileSync(new URL('index.html', folder)), { level: 9 }).length
   for (const name of names) {
