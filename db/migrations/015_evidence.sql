@@ -365,7 +365,7 @@ begin
   return null;
 end $$;
 
--- House-keeping, run by every instance now and then: items that were locked when they were to be weighed.
+-- House-keeping, run by every instance now and then: items that were locked when they were to be weighed. (Some went since, or name no test.)
 create or replace function deck.weigh_again() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -373,7 +373,8 @@ begin
     return;
   end if;
   delete from deck.unproven where ctid = any (array(
-    select u.ctid from deck.unproven u where not exists (select from public.dod_items d where d.id = u.item) for update skip locked));
+    select u.ctid from deck.unproven u
+    where not exists (select from public.dod_items d where d.id = u.item and d.test_name is not null) for update skip locked));
   -- An update that changes nothing is weighed all the same.
   update public.dod_items set test_name = test_name where id = any (array(
     select d.id from public.dod_items d where d.id = any (array(select item from deck.unproven limit 100))
