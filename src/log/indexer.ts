@@ -7,8 +7,8 @@ import type pg from 'pg'
 const turnLasts = 20_000
 /** Pauses are so many times as long as the work before them. */
 const rest = 9
-/** Blocks a statement: some 20 ms each. */
-const blocks = 4
+/** Blocks a statement: some 10 ms each. */
+const blocks = 2
 
 type Chat = { mission_id: string; citizen: string }
 
