@@ -1,7 +1,7 @@
 // The environment, read once: one schema gives the check, the defaults, the meanings (.env.example is held to it by a test).
 // Limits stand in it or beside it, each with its reason.
 import envSchema from 'env-schema'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './protocol/typebox.ts'
 import { listOf, mistakes, toOrigin, unsafe } from './config/safety.ts'
 
 const variable = (description: string, fallback: string) => Type.String({ description, default: fallback })

@@ -1,6 +1,5 @@
 // Whom a token stands for: its claims, checked once. Nothing of them gets into an error.
-import Type, { type Static } from 'typebox'
-import { Compile } from 'typebox/compile'
+import Type, { Compile, type Static } from '../protocol/typebox.ts'
 import { deny } from '../protocol/errors.ts'
 import { storable } from '../protocol/text.ts'
 

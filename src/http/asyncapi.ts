@@ -1,6 +1,6 @@
 // The AsyncAPI document of the socket, made once from the frames' schemas: what may be sent, what is answered, what comes by
 // itself. The document speaks as the server: it receives a client's frames and sends its own.
-import type { TSchema } from 'typebox'
+import type { TSchema } from '../protocol/typebox.ts'
 import { clientMessages, eventMessages, serverMessages, toldMessages, type Message } from '../protocol/language.ts'
 import { Message as ChatMessage, Mission, DodItem, TestRun } from '../protocol/rows.ts'
 import { Cleared, Limits, LogChunk } from '../protocol/server-frames.ts'

@@ -1,6 +1,6 @@
 // Chats: a mission's channels, history, posting, clearing.
 import type { FastifyInstance, FastifyReply } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'

@@ -3,7 +3,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
-import Type, { type TSchema } from 'typebox'
+import Type, { type TSchema } from '../protocol/typebox.ts'
 import { errorCodes } from '../protocol/errors.ts'
 import { citizenPattern } from '../protocol/topics.ts'
 import { makeAsyncApi } from './asyncapi.ts'

@@ -1,6 +1,6 @@
 // The definition of done: a mission's checklist. What evidence an item needs to be completed is the database's to know.
 import type { FastifyInstance } from 'fastify'
-import Type from 'typebox'
+import Type from '../protocol/typebox.ts'
 import { allow } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Past } from '../log/past.ts'

@@ -1,6 +1,6 @@
 // /healthz: the process is up. /readyz: the database answers, LISTEN holds, the schema is there, and it is not draining.
 import type { FastifyInstance } from 'fastify'
-import Type from 'typebox'
+import Type from '../protocol/typebox.ts'
 import { deny } from '../protocol/errors.ts'
 import { ErrorBody } from './docs.ts'
 import { refuse } from './errors.ts'

@@ -1,6 +1,6 @@
 // What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, paths parsed by hand.
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
-import Type, { type TSchema } from 'typebox'
+import Type, { type TSchema } from '../protocol/typebox.ts'
 import { makeCheck } from '../protocol/check.ts'
 import { deny } from '../protocol/errors.ts'
 import { toBound } from '../protocol/filters.ts'

@@ -2,7 +2,7 @@
 // sequences too. What is read is streamed as fast as the reader takes it, page by page; a failure on the way resets the connection.
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow } from '../access/policy.ts'
 import type { Logs } from '../log/logs.ts'
 import type { Runs } from '../log/runs.ts'

@@ -2,7 +2,7 @@
 // has a distribution is observed as it happens. Labels are codes and the names of pools: of bounded number, and nobody's name.
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
-import Type from 'typebox'
+import Type from '../protocol/typebox.ts'
 import type { Tally } from '../live/tally.ts'
 
 /** What the parts say of themselves. */

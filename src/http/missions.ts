@@ -1,6 +1,6 @@
 // Missions: list, create, read, change, delete.
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow, refusal } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Past } from '../log/past.ts'

@@ -1,6 +1,6 @@
 // What goes out by HTTP, and what pages have in common.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import Type from 'typebox'
+import Type from '../protocol/typebox.ts'
 
 /** Sends JSON text as it is: rows come from the database already formed. */
 export const json = (reply: FastifyReply, text: string): FastifyReply =>

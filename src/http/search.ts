@@ -1,6 +1,6 @@
 // A search of all that was said, coded, tested and promised on a mission.
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow } from '../access/policy.ts'
 import { mostRanked, type Find } from '../log/find.ts'
 import { filterFields } from '../protocol/filters.ts'

@@ -1,6 +1,6 @@
 // Test runs; their logs are a file of their own.
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow } from '../access/policy.ts'
 import type { Past } from '../log/past.ts'
 import type { Runs } from '../log/runs.ts'

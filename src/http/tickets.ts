@@ -1,7 +1,7 @@
 // Tickets, for browsers that can't offer a token as a subprotocol: one stands for the token that asked for it, once, for some
 // seconds, as /api/ws?ticket=….
 import type { FastifyInstance } from 'fastify'
-import Type from 'typebox'
+import Type from '../protocol/typebox.ts'
 import type { Access } from '../log/access.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'

@@ -1,6 +1,6 @@
 // A mission's timeline: pages, all of it as a stream of lines, or played again at a pace.
 import type { FastifyInstance } from 'fastify'
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from '../protocol/typebox.ts'
 import { allow } from '../access/policy.ts'
 import { rest, type Span, type Timeline, type TimelinePage } from '../log/timeline.ts'
 import { deny } from '../protocol/errors.ts'

@@ -1,7 +1,7 @@
 // Lines of NDJSON that are carried in and out: a message of any program, and the lines of an exported mission.
 // A message's line is checked as one that is sent, and its time read to the microsecond. A line of an export is only told apart
 // here: its row stays the text that Postgres made, so that no number of it goes through a double.
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './typebox.ts'
 import { givenBlocks } from './blocks.ts'
 import { makeCheck } from './check.ts'
 import { deny } from './errors.ts'

@@ -1,7 +1,6 @@
 // Compiled schemas: whether a value fits and, in a few words, why not. The words cost little whatever was sent: TypeBox's own
 // errors are asked for of one member only, and not of one with parts, of which there may be a million.
-import type { TSchema } from 'typebox'
-import { Compile } from 'typebox/compile'
+import { Compile, type TSchema } from './typebox.ts'
 
 export type Check = {
   fits(value: unknown): boolean

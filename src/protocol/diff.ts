@@ -1,6 +1,6 @@
 // What two test runs tell when they are compared: the schema of the answer, and the numbers that define its words.
 // How it is found is log/diff's.
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './typebox.ts'
 import { Message, TestRun } from './rows.ts'
 
 /** A test is slower if it takes this many times as long, and this many ms more: below that a busy machine makes the difference. */

@@ -1,6 +1,6 @@
 // Filters of a chat's history, as they come in a query: what they may be, and what they mean for a message's time and languages.
 // Words are Postgres's to compare (log/search).
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import type { Message } from './rows.ts'
 

@@ -1,7 +1,7 @@
 // The socket's language: the client's frames as schemas, the server's (server-frames.ts) as encoders. Text frames, one JSON
 // object each.
 // A frame's extra members are passed over, so that a newer client can talk to an older server.
-import Type, { type Static, type TSchema } from 'typebox'
+import Type, { type Static, type TSchema } from './typebox.ts'
 import type { Answer } from './answers.ts'
 import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'

@@ -1,6 +1,6 @@
 // What a search of a mission finds: one hit a row and kind, its place in the order of hits, and the cursor that stands for one.
 // The order is that of time, then of topic and seq: the same for whoever asks, whatever is added meanwhile.
-import Type, { type Static } from 'typebox'
+import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import { Snippet } from './snippet.ts'
 import { citizenPattern } from './topics.ts'

@@ -1,6 +1,6 @@
 // The whole language as a list of messages: every frame with its `type`, its schema and examples, as the docs show them and the
 // tests check them. Made from frames.ts, answers.ts and server-frames.ts; nothing is said here that is not said there.
-import Type, { type TObject, type TSchema } from 'typebox'
+import Type, { type TObject, type TSchema } from './typebox.ts'
 import { answers, exampleMission } from './answers.ts'
 import { clientFrames, type FrameType } from './frames.ts'
 import { events, serverFrames } from './server-frames.ts'

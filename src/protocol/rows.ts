@@ -1,6 +1,6 @@
 // The rows' JSON forms and what a client may give for them: one schema each, for the check, the type and the docs.
 // Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
-import Type, { type Static, type TSchema } from 'typebox'
+import Type, { type Static, type TSchema } from './typebox.ts'
 import { citizenPattern } from './topics.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])

@@ -1,6 +1,6 @@
 // What of a text is shown for what was looked for: its best passages, cut between words, and where in them the hits are.
 // Positions and lengths count UTF-16 code units, as JavaScript does: plain text and numbers, nothing that a page could take for markup.
-import Type from 'typebox'
+import Type from './typebox.ts'
 
 /** [start, length] */
 export type Span = [start: number, length: number]

@@ -1,6 +1,6 @@
 // A mission's timeline: its events in the one order of (at, topic, seq), each the very frame that a live socket gets, with `at`, the time
 // when it was numbered. A place in it is told to clients as a cursor, which is opaque and says of which epoch it is.
-import Type, { type TObject } from 'typebox'
+import Type, { type TObject } from './typebox.ts'
 import { deny } from './errors.ts'
 import { eventMessages } from './language.ts'
 
