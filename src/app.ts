@@ -18,7 +18,7 @@ import { dodRoutes } from './http/dod.ts'
 import { installEncoding } from './http/encoding.ts'
 import { installErrors } from './http/errors.ts'
 import { makeFollowing } from './http/follow.ts'
-import { healthRoutes } from './http/health.ts'
+import { healthRoutes, makeReadiness } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
@@ -91,7 +91,11 @@ export const buildApp = async (
   const { limits } = config
   const { http, explain } = makeServer(config, logTo)
   const { log } = http
-  const onError = (error: unknown): void => log.warn({ err: error }, 'database')
+  let faults = 0
+  const onError = (error: unknown): void => {
+    faults++
+    log.warn({ err: error }, 'database')
+  }
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
   const instance = newInstanceName()
@@ -273,6 +277,7 @@ export const buildApp = async (
   })
   const following = makeFollowing(log, { store, hub, limits, ledger, holds: tokens.holds })
   const timeline = makeTimeline(database.main, limits.writeDeadline)
+  const streams = makeStreams(http, { holds: tokens.holds, patience: limits.silence })
   const pacing = makePacing(log, { timeline, store, limits, holds: tokens.holds })
   await http.register((api, _options, done) => {
     askForToken(api, identify)
@@ -282,7 +287,6 @@ export const buildApp = async (
     const looking = makeTurn()
     const search = makeSearch(database.main, looking, limits.searchPatience)
     const replay = makeReplay(database.main, search)
-    const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
     chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
     timelineRoute(api, { timeline, streams, pacing })
@@ -293,24 +297,19 @@ export const buildApp = async (
     diffRoute(api, makeDiff(database.main, search))
     done()
   })
-  healthRoutes(http, {
-    async missing() {
-      if (draining) return ['draining']
-      const answers = database.main.query('select from deck.heads limit 0').then(
-        () => true,
-        () => false,
-      )
-      const database_ = await Promise.race([answers, bound(2000)])
-      return [
-        ...(database_ ? [] : ['database']),
-        ...(listener.ready() ? [] : ['listener']),
-        ...(http.isUnderPressure() ? ['overloaded'] : []),
-      ]
-    },
+  const ready = makeReadiness({
+    draining: () => draining,
+    look: () => database.main.query('select from deck.heads limit 0'),
+    patience: 2000,
+    listening: listener.ready,
+    overloaded: () => http.isUnderPressure(),
   })
-  metricsRoute(http, meters, () => ({
+  healthRoutes(http, ready)
+  metricsRoute(http, meters, { version, ready, limits }, () => ({
     sockets: sockets.count(),
     streams: following.count() + pacing.count(),
+    lines: streams.count(),
+    faults,
     seats: hub.seats(),
     catching: hub.catching(),
     topics: tail.stats().topics,
