@@ -275,10 +275,10 @@ export const buildApp = async (
       overloaded: () => http.isUnderPressure(),
     },
   })
-  const following = makeFollowing(log, { store, hub, limits, ledger, holds: tokens.holds })
+  const following = makeFollowing({ store, hub, limits, ledger, holds: tokens.holds })
   const timeline = makeTimeline(database.main, limits.writeDeadline)
   const streams = makeStreams(http, { holds: tokens.holds, patience: limits.silence })
-  const pacing = makePacing(log, { timeline, store, limits, holds: tokens.holds })
+  const pacing = makePacing({ timeline, store, limits, holds: tokens.holds })
   await http.register((api, _options, done) => {
     askForToken(api, identify)
     ticketRoutes(api, access)

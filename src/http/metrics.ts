@@ -24,7 +24,7 @@ export type Readings = {
   httpErrors: Map<string, number>
   /** errors of the database that were logged */
   faults: number
-  writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number }
+  writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
   tail: { reads: number; pages: number; hints: number; found: number }
   /** since: performance.now of the LISTEN session, undefined if there is none */
   listener: { since: number | undefined; sessions: number }
@@ -175,6 +175,7 @@ export const metricsRoute = (
   gauge('queue_messages', 'messages that wait to be written', ({ writer }) => writer.waiting)
   gauge('queue_bytes', 'bytes of text that wait to be written', ({ writer }) => writer.bytes)
   gauge('waiting_lane_topics', 'topics whose messages wait for somebody’s lock', ({ writer }) => writer.lane)
+  gauge('held_topics', 'of them, those that somebody holds for longer than a batch takes', ({ writer }) => writer.held)
   counter('tail_reads_total', 'reads of what others wrote', ({ tail }) => tail.reads)
   counter('tail_pages_total', 'pages handed to seats', ({ tail }) => tail.pages)
   counter('hints_total', 'hints heard of other writers', ({ tail }) => tail.hints)

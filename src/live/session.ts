@@ -52,7 +52,7 @@ export type SessionOptions = {
   handlers: Handlers
   limits: SessionLimits
   /** turns what a handler threw into what the client may hear */
-  explain: (error: unknown) => Refusal
+  explain: (error: unknown, whose: { socket: string }) => Refusal
   leave: (seat: Seat) => void
   /** called once a socket is gone, or about to be */
   gone: (session: Session) => void
@@ -131,7 +131,7 @@ export class Session implements Receiver {
   private run(handler: Handler, frame: unknown, id: FrameId): void {
     this.options.work.begin()
     const refused = (error: unknown): void => {
-      this.refuse(this.options.explain(error), { id })
+      this.refuse(this.options.explain(error, { socket: this.id }), { id })
       this.done()
     }
     try {

@@ -107,7 +107,7 @@ export const makeAppend = (
     } catch (error) {
       client.release()
       onFault(error)
-      throw deny('internal')
+      throw Object.assign(deny('internal'), { cause: error })
     }
     const { topics, chats, values, replies } = given
     for (const pending of live) pending.inFlight = true
@@ -207,7 +207,7 @@ export const makeAppend = (
         if (unanswered.length === 1) {
           const refusal = toRefusal(error)
           if (!refusal) onFault(error)
-          for (const pending of unanswered) fail(pending, refusal ?? deny('internal'))
+          for (const pending of unanswered) fail(pending, refusal ?? Object.assign(deny('internal'), { cause: error }))
           return []
         }
         // One bad entry fails alone: the batch is tried entry by entry.
