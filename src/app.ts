@@ -100,6 +100,13 @@ export const buildApp = async (
 
   const instance = newInstanceName()
   const meters = makeMeters()
+  const traces =
+    config.traces &&
+    (await import('./http/traces.ts')).makeTraces(config.traces, {
+      instance,
+      version,
+      onError: (error) => log.warn({ err: error }, 'traces'),
+    })
   const tally = makeTally()
   const httpErrors = new Map<string, number>()
 
@@ -139,7 +146,7 @@ export const buildApp = async (
       onFault: onError,
       audit,
       saw: epochs.saw,
-      observe: meters,
+      observe: { ...meters, committed: traces?.committed },
     },
   )
   const channels = makeChannels({
@@ -155,6 +162,7 @@ export const buildApp = async (
     onPage(topic, from, page) {
       hub.deliver(topic, from, page)
       meters.delivered()
+      traces?.delivered(topic, page)
     },
     onError,
     pollEvery: limits.pollEvery,
@@ -261,7 +269,17 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, draftStore, tasks, ...beside }),
+      handlers: makeCommands({
+        tokens,
+        hub,
+        missions,
+        store,
+        writer: traces?.watch(writer, 'socket') ?? writer,
+        marks,
+        draftStore,
+        tasks,
+        ...beside,
+      }),
       limits,
       explain,
       leave: hub.leave,
@@ -288,7 +306,16 @@ export const buildApp = async (
     const search = makeSearch(database.main, looking, limits.searchPatience)
     const replay = makeReplay(database.main, search)
     const history = makeHistory(database.main)
-    chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
+    chatRoutes(api, {
+      changes,
+      missions,
+      history,
+      search,
+      replay,
+      streams,
+      following,
+      writer: traces?.watch(writer, 'http') ?? writer,
+    })
     timelineRoute(api, { timeline, streams, pacing })
     dodRoutes(api, changes, past)
     testRoutes(api, runs, past)
@@ -361,7 +388,7 @@ export const buildApp = async (
       following.close()
       indexer.close()
       tail.close()
-      await Promise.race([beside.close(), bound(500)])
+      await Promise.race([Promise.all([beside.close(), traces?.close()]), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

@@ -161,7 +161,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
   await cause(
     'Postgres crashed',
     ['DeckDatabaseAway@a', 'DeckDatabaseAway@b'],
-    /^Deck(ListenerLost|Refuses|NotWriting|QueueFull|PoolShort)@[ab]/,
+    /^Deck(ListenerLost|Refuses|NotWriting|TopicsHeld)@[ab]/,
     () => postgres.crash(),
     async () => {
       await postgres.start()
@@ -187,7 +187,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
   await cause(
     'somebody locks chat_messages, and Postgres answers all else',
     ['DeckNotWriting@a', 'DeckNotWriting@b'],
-    /^Deck(Refuses|TopicsHeld|PoolShort)@[ab]/,
+    /^Deck(Refuses|TopicsHeld)@[ab]/,
     () => hold('lock table chat_messages in exclusive mode'),
     letGo,
   )
