@@ -38,8 +38,8 @@ const faultOfSchema = (error: unknown): string | undefined => {
 }
 
 const faultOfDatabase = (error: unknown): string => {
-  const code = error instanceof Error && 'code' in error && /^[A-Z0-9_]+$/.test(String(error.code)) ? error.code : ''
-  return code ? `it does not answer (${String(code)})` : 'it does not answer'
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' && /^[A-Z0-9_]+$/.test(code) ? `it does not answer (${code})` : 'it does not answer'
 }
 
 export const makeReadiness = (parts: {

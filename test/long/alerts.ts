@@ -204,7 +204,10 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     'A hears no NOTIFY any more',
     ['DeckListenerLost@a'],
     /^$/,
-    () => (a.proxy.muted = true),
+    async () => {
+      a.proxy.muted = true
+      for (const { server } of sites) await door(t, server.url).request('GET', '/api/missions/4711', alice)
+    },
     () => a.proxy.heal(),
   )
   t.ok((await firing()).includes('DeckHintsLost@a'), 'and DeckHintsLost tells of it for five minutes')
