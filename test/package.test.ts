@@ -60,6 +60,23 @@ void t.test('whatever runs is a dependency of it, and each has its line in docs/
   t.end()
 })
 
+void t.test('mission-deck is deck, and without a command the server', async (t) => {
+  const run = promisify(execFile)
+  const call = (...args: string[]) =>
+    run(process.execPath, [`${root}${manifest.bin['mission-deck']}`, ...args], {
+      env: { PATH: process.env['PATH'], NODE_ENV: 'production' },
+    }).then(
+      ({ stdout }) => ({ code: 0, told: stdout }),
+      ({ code, stderr }: { code: number; stderr: string }) => ({ code, told: stderr }),
+    )
+  t.match(await call('--version'), { code: 0, told: /^\d+\.\d+\.\d+/ })
+  t.match(await call('--help'), { code: 0, told: /serve/ })
+  t.match(await call('nonsense'), { code: 2 })
+  // Production refuses to start without its settings: so it was the server that was called.
+  for (const args of [[], ['--json']])
+    t.match(await call(...args), { code: 1, told: /did not start: .*JWT_SECRET is required/ })
+})
+
 void t.test('without install scripts the embedded Postgres finds its libraries all the same', async (t) => {
   const folder = t.testdir({})
   await mkdir(join(folder, 'native', 'lib'), { recursive: true })
