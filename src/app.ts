@@ -18,7 +18,7 @@ import { dodRoutes } from './http/dod.ts'
 import { installEncoding } from './http/encoding.ts'
 import { installErrors } from './http/errors.ts'
 import { makeFollowing } from './http/follow.ts'
-import { healthRoutes } from './http/health.ts'
+import { healthRoutes, makeReadiness } from './http/health.ts'
 import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
@@ -91,11 +91,22 @@ export const buildApp = async (
   const { limits } = config
   const { http, explain } = makeServer(config, logTo)
   const { log } = http
-  const onError = (error: unknown): void => log.warn({ err: error }, 'database')
+  let faults = 0
+  const onError = (error: unknown): void => {
+    faults++
+    log.warn({ err: error }, 'database')
+  }
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
   const instance = newInstanceName()
   const meters = makeMeters()
+  const traces =
+    config.traces &&
+    (await import('./http/traces.ts')).makeTraces(config.traces, {
+      instance,
+      version,
+      onError: (error) => log.warn({ err: error }, 'traces'),
+    })
   const tally = makeTally()
   const httpErrors = new Map<string, number>()
 
@@ -135,7 +146,7 @@ export const buildApp = async (
       onFault: onError,
       audit,
       saw: epochs.saw,
-      observe: meters,
+      observe: { ...meters, committed: traces?.committed },
     },
   )
   const channels = makeChannels({
@@ -151,6 +162,7 @@ export const buildApp = async (
     onPage(topic, from, page) {
       hub.deliver(topic, from, page)
       meters.delivered()
+      traces?.delivered(topic, page)
     },
     onError,
     pollEvery: limits.pollEvery,
@@ -257,7 +269,17 @@ export const buildApp = async (
     config,
     instance,
     session: {
-      handlers: makeCommands({ tokens, hub, missions, store, writer, marks, draftStore, tasks, ...beside }),
+      handlers: makeCommands({
+        tokens,
+        hub,
+        missions,
+        store,
+        writer: traces?.watch(writer, 'socket') ?? writer,
+        marks,
+        draftStore,
+        tasks,
+        ...beside,
+      }),
       limits,
       explain,
       leave: hub.leave,
@@ -271,9 +293,10 @@ export const buildApp = async (
       overloaded: () => http.isUnderPressure(),
     },
   })
-  const following = makeFollowing(log, { store, hub, limits, ledger, holds: tokens.holds })
+  const following = makeFollowing({ store, hub, limits, ledger, holds: tokens.holds })
   const timeline = makeTimeline(database.main, limits.writeDeadline)
-  const pacing = makePacing(log, { timeline, store, limits, holds: tokens.holds })
+  const streams = makeStreams(http, { holds: tokens.holds, patience: limits.silence })
+  const pacing = makePacing({ timeline, store, limits, holds: tokens.holds })
   await http.register((api, _options, done) => {
     askForToken(api, identify)
     ticketRoutes(api, access)
@@ -282,9 +305,17 @@ export const buildApp = async (
     const looking = makeTurn()
     const search = makeSearch(database.main, looking, limits.searchPatience)
     const replay = makeReplay(database.main, search)
-    const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
-    chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
+    chatRoutes(api, {
+      changes,
+      missions,
+      history,
+      search,
+      replay,
+      streams,
+      following,
+      writer: traces?.watch(writer, 'http') ?? writer,
+    })
     timelineRoute(api, { timeline, streams, pacing })
     dodRoutes(api, changes, past)
     testRoutes(api, runs, past)
@@ -293,24 +324,19 @@ export const buildApp = async (
     diffRoute(api, makeDiff(database.main, search))
     done()
   })
-  healthRoutes(http, {
-    async missing() {
-      if (draining) return ['draining']
-      const answers = database.main.query('select from deck.heads limit 0').then(
-        () => true,
-        () => false,
-      )
-      const database_ = await Promise.race([answers, bound(2000)])
-      return [
-        ...(database_ ? [] : ['database']),
-        ...(listener.ready() ? [] : ['listener']),
-        ...(http.isUnderPressure() ? ['overloaded'] : []),
-      ]
-    },
+  const ready = makeReadiness({
+    draining: () => draining,
+    look: () => database.main.query('select from deck.heads limit 0'),
+    patience: 2000,
+    listening: listener.ready,
+    overloaded: () => http.isUnderPressure(),
   })
-  metricsRoute(http, meters, () => ({
+  healthRoutes(http, ready)
+  metricsRoute(http, meters, { version, ready, limits }, () => ({
     sockets: sockets.count(),
     streams: following.count() + pacing.count(),
+    lines: streams.count(),
+    faults,
     seats: hub.seats(),
     catching: hub.catching(),
     topics: tail.stats().topics,
@@ -362,7 +388,7 @@ export const buildApp = async (
       following.close()
       indexer.close()
       tail.close()
-      await Promise.race([beside.close(), bound(500)])
+      await Promise.race([Promise.all([beside.close(), traces?.close()]), bound(500)])
       await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
     },
   }

@@ -7,6 +7,7 @@ import { listOf, mistakes, toOrigin, unsafe } from './config/safety.ts'
 const variable = (description: string, fallback: string) => Type.String({ description, default: fallback })
 const number = (description: string, fallback: number, minimum = 1, maximum = Number.MAX_SAFE_INTEGER) =>
   Type.Integer({ description, default: fallback, minimum, maximum })
+const samplers = ['always_on', 'always_off', 'traceidratio'] as const
 const mebibyte = 1024 * 1024
 
 export const Environment = Type.Object({
@@ -96,6 +97,26 @@ export const Environment = Type.Object({
   ),
   WRITE_QUEUE: number('messages that may wait to be written, then unavailable: a second of full speed', 20_000),
   WRITE_QUEUE_BYTES: number('bytes of text that may wait to be written', 64 * mebibyte),
+  OTEL_EXPORTER_OTLP_ENDPOINT: variable(
+    'where traces go by OTLP over HTTP, such as http://127.0.0.1:4318; empty: none are made, and nothing of it is loaded',
+    '',
+  ),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: variable('the same as a whole address, path and all; counts before it', ''),
+  OTEL_SERVICE_NAME: variable('name of this service in traces', 'mission-deck'),
+  OTEL_TRACES_SAMPLER: Type.Enum([...samplers, ...samplers.map((name) => `parentbased_${name}` as const)], {
+    description: 'which messages are traced: always_on, always_off or traceidratio; parentbased_ changes nothing here',
+    default: 'parentbased_always_on',
+  }),
+  OTEL_TRACES_SAMPLER_ARG: Type.Number({
+    description: 'of traceidratio: the share of messages that are traced, 0 to 1',
+    default: 1,
+    minimum: 0,
+    maximum: 1,
+  }),
+  OTEL_SDK_DISABLED: Type.Enum(['true', 'false'], {
+    description: 'true: no traces, whatever else is set',
+    default: 'false',
+  }),
   MAX_EVENT_LOOP_DELAY: number(
     'ms of mean delay of the event loop within 5 s, beyond which new work is refused; 0 never does',
     500,
@@ -104,6 +125,8 @@ export const Environment = Type.Object({
 })
 
 export type Config = Readonly<{
+  /** where traces go, under which name, and of how many messages; undefined where none are made */
+  traces: Readonly<{ url: string; service: string; ratio: number }> | undefined
   host: string
   port: number
   databaseUrl: string
@@ -206,6 +229,18 @@ const limitsOf = (env: Env) => {
 }
 export type Limits = Readonly<ReturnType<typeof limitsOf>>
 
+/** Where traces go, if anywhere. */
+const tracesOf = (env: Env): Config['traces'] => {
+  const url =
+    env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ||
+    (env.OTEL_EXPORTER_OTLP_ENDPOINT && `${env.OTEL_EXPORTER_OTLP_ENDPOINT.replace(/\/$/, '')}/v1/traces`)
+  const sampler = env.OTEL_TRACES_SAMPLER.replace('parentbased_', '')
+  const ratio = sampler === 'always_on' ? 1 : sampler === 'always_off' ? 0 : env.OTEL_TRACES_SAMPLER_ARG
+  return url && ratio > 0 && env.OTEL_SDK_DISABLED !== 'true'
+    ? Object.freeze({ url, service: env.OTEL_SERVICE_NAME, ratio })
+    : undefined
+}
+
 /** Reads and checks the environment (and a .env file in the working folder, if there is one). */
 export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
   let env: Env
@@ -231,6 +266,7 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     trustedProxies: listOf(env.TRUST_PROXY),
     allowedOrigins: new Set(listOf(env.ALLOWED_ORIGINS).map(toOrigin)),
     logLevel: env.LOG_LEVEL,
+    traces: tracesOf(env),
     production,
     limits: Object.freeze(limitsOf(env)),
   })

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
 import { buildApp, type App } from './app.ts'
 import { readConfig, type Config } from './config.ts'
+import { makePretty } from './http/pretty.ts'
 import { startEmbedded, type Embedded } from './log/embedded.ts'
 
 /** One line of JSON instead of a greeting; the log's lines are JSON anyway. */
@@ -71,7 +72,8 @@ const run = async (): Promise<void> => {
     embedded = await startEmbedded({ dir: join(folder, 'postgres') })
     config = { ...config, databaseUrl: embedded.url, databaseDirectUrl: embedded.url }
   }
-  app = await buildApp(config, { seed: embedded !== undefined })
+  const seen = process.stdout.isTTY && !config.production && !json
+  app = await buildApp(config, { seed: embedded !== undefined, ...(seen ? { logTo: await makePretty() } : {}) })
   const { log } = app.http
   // Somebody tries it out: the first lines say where to look.
   if (embedded && config.logLevel === 'info') log.level = 'warn'

@@ -76,3 +76,17 @@ void t.test('origins and proxies are taken as they are meant, or refused', (t) =
   t.throws(() => readConfig({ JWKS_URL: 'id.example/keys' }), /JWKS_URL must be/)
   t.end()
 })
+
+void t.test('traces go where the standard’s variables say, of as many messages as they say, or nowhere', (t) => {
+  const traces = (more: NodeJS.ProcessEnv) =>
+    readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/', ...more }).traces
+  t.equal(readConfig({}).traces, undefined)
+  t.strictSame(traces({}), { url: 'http://collector:4318/v1/traces', service: 'mission-deck', ratio: 1 })
+  t.match(traces({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://other/in' }), { url: 'https://other/in' })
+  t.match(traces({ OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.01' }), { ratio: 0.01 })
+  for (const off of [{ OTEL_SDK_DISABLED: 'true' }, { OTEL_TRACES_SAMPLER: 'always_off' }])
+    t.equal(traces(off), undefined)
+  t.throws(() => traces({ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' }), /OTEL_EXPORTER_OTLP_ENDPOINT must be an address/)
+  t.throws(() => traces({ OTEL_TRACES_SAMPLER: 'xray' }), /OTEL_TRACES_SAMPLER/)
+  t.end()
+})

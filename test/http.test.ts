@@ -298,7 +298,10 @@ void t.test('a server that is going takes no new work, and answers what it took 
   const late = await going.request('GET', chat, alice)
   refused(t, late, 503, 'unavailable', 'late')
   t.match(late.headers.get('retry-after'), /^\d+$/)
-  t.equal((await going.request('GET', '/readyz')).status, 503)
+  t.match(await going.request('GET', '/readyz'), {
+    status: 503,
+    json: { code: 'unavailable', detail: 'not ready: draining', checks: [{ check: 'serving', ok: false }] },
+  })
   await lock.query('rollback')
   t.equal((await taken).status, 201)
   await closed

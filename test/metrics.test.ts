@@ -32,6 +32,14 @@ void t.test('messages, frames, errors and closes are counted', async (t) => {
   await instance.request('GET', '/api/missions/no-mission', alice)
 
   const { of } = await read()
+  t.equal(of('deck_build_info{version="0.1.0"}'), 1)
+  for (const check of ['serving', 'database', 'schema', 'listener', 'capacity'])
+    t.equal(of(`deck_ready{check="${check}"}`), 1, check)
+  t.equal(of('deck_limit{of="queue_messages"}'), 20_000)
+  t.equal(of('deck_http_requests_total{status="201"}'), 1)
+  t.equal(of('deck_http_requests_total{status="400"}'), 1)
+  t.equal(of('deck_http_request_seconds_count{method="GET"}'), 1)
+  t.equal(of('deck_database_errors_total'), 0)
   t.equal(of('deck_sockets'), 1)
   t.equal(of('deck_seats'), 1)
   t.equal(of('deck_topics'), 1)
@@ -56,6 +64,11 @@ void t.test('messages, frames, errors and closes are counted', async (t) => {
     t.equal(of(`deck_${nothing}`), 0, nothing)
   client.close()
   await until(async () => (await read()).of('deck_seats') === 0, 'the seat to be given up')
+
+  const odd = await instance.connect(alice)
+  odd.socket.close(4321)
+  await until(async () => (await read()).of('deck_socket_closes_total{code="other"}') === 1, 'a code of its own')
+  t.notMatch((await read()).text, /4321/, 'makes no metric of its own')
 })
 
 void t.test('they name nobody, and more traffic makes no more of them', async (t) => {

@@ -8,15 +8,17 @@ import { count } from '../live/tally.ts'
 import { toRefusal } from '../log/database.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 
-/** Makes `explain`: any error -> what a client may hear of it; faults of ours are logged. */
+/**
+ * Makes `explain`: any error -> what a client may hear of it; faults of ours are logged, with the request or socket that met them.
+ */
 export const makeExplain =
   (log: FastifyBaseLogger) =>
-  (error: unknown): Refusal & { error_id?: string } => {
+  (error: unknown, whose: { reqId?: string; socket?: string } = {}): Refusal => {
     const refusal = toRefusal(error) ?? fromFastify(error)
-    if (refusal) return refusal
+    if (refusal && refusal.code !== 'internal') return refusal
     const error_id = randomUUID()
-    log.error({ err: error, error_id }, 'internal error')
-    return Object.assign(deny('internal', undefined, {}), { error_id })
+    log.error({ err: refusal?.cause ?? error, error_id, ...whose }, 'internal error')
+    return deny('internal', undefined, { error_id })
   }
 export type Explain = ReturnType<typeof makeExplain>
 
@@ -33,8 +35,8 @@ const fromFastify = (error: unknown): Refusal | undefined => {
 }
 
 /** Sends a refusal. */
-export const refuse = (reply: FastifyReply, refusal: Refusal & { error_id?: string }): FastifyReply => {
-  const { code, detail, status, extra, error_id } = refusal
+export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
+  const { code, detail, status, extra } = refusal
   const { retry_after, ...members } = extra
   if (retry_after !== undefined || code === 'unavailable')
     reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
@@ -44,7 +46,7 @@ export const refuse = (reply: FastifyReply, refusal: Refusal & { error_id?: stri
   return reply
     .status(status)
     .type('application/json; charset=utf-8')
-    .send(JSON.stringify({ detail, code, ...(error_id ? { error_id } : {}), ...members }))
+    .send(JSON.stringify({ detail, code, ...members }))
 }
 
 /** Answers what is no HTTP (or too slow, or has too large a header) in the same form; no route ever sees it. */
@@ -66,6 +68,6 @@ export const installErrors = (app: FastifyInstance, explain: Explain, told: Map<
     count(told, refusal.code)
     return refuse(reply, refusal)
   }
-  app.setErrorHandler((error, _request, reply) => tell(reply, explain(error)))
+  app.setErrorHandler((error, request, reply) => tell(reply, explain(error, { reqId: request.id })))
   app.setNotFoundHandler((_request, reply) => tell(reply, deny('not_found', 'there is no such route')))
 }

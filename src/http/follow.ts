@@ -1,7 +1,7 @@
 // A chat's history that goes on live: GET …/chat/{citizen} with Accept: text/event-stream.
 // Where it begins is decided from the database; what is refused is refused before the first byte. After it a follower
 // (live/follower) has a seat of the hub's, and ends when its token or its rights do, or when the server stops.
-import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { allow } from '../access/policy.ts'
 import { another } from '../commands/subscribe.ts'
 import { Follower, type FollowerOptions } from '../live/follower.ts'
@@ -24,31 +24,27 @@ const placeOf = ({ headers }: FastifyRequest, after: number | undefined): number
   throw deny('bad_request', 'Last-Event-ID is a seq')
 }
 
-export const makeFollowing = (
-  log: FastifyBaseLogger,
-  {
-    store,
-    hub,
-    limits,
-    ledger,
-    holds,
-  }: Pick<FollowerOptions, 'ledger' | 'holds'> & {
-    store: Pick<Store, 'place' | 'newest'>
-    hub: Pick<Hub, 'join' | 'leave'>
-    limits: FollowerOptions['limits'] & { streams: number; streamsPerSubject: number }
-  },
-) => {
+export const makeFollowing = ({
+  store,
+  hub,
+  limits,
+  ledger,
+  holds,
+}: Pick<FollowerOptions, 'ledger' | 'holds'> & {
+  store: Pick<Store, 'place' | 'newest'>
+  hub: Pick<Hub, 'join' | 'leave'>
+  limits: FollowerOptions['limits'] & { streams: number; streamsPerSubject: number }
+}) => {
   const followers = new Set<Follower>()
   const pass = makeGate(limits.streams, limits.streamsPerSubject, 'too many chats are followed by event streams')
   let closings = 0
   let draining = false
 
-  const options: FollowerOptions = {
+  const options: Omit<FollowerOptions, 'cut'> = {
     limits,
     ledger,
     holds,
     leave: hub.leave,
-    cut: (why) => log.info({ why }, 'an event stream was cut'),
   }
 
   const wheel = setInterval(
@@ -96,7 +92,10 @@ export const makeFollowing = (
     })
     if (request.method === 'HEAD') return void raw.end()
     raw.flushHeaders()
-    const follower = new Follower(raw, socket, actor, options)
+    // (Of the request only its log: it is not to live as long as the stream.)
+    const { log } = request
+    const cut = (why: string): void => log.info({ why }, 'an event stream was cut')
+    const follower = new Follower(raw, socket, actor, { ...options, cut })
     followers.add(follower)
     raw.once('close', () => followers.delete(follower))
     const seat = hub.join(

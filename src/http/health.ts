@@ -1,24 +1,105 @@
-// /healthz: the process is up. /readyz: the database answers, LISTEN holds, the schema is there, and it is not draining.
+// /healthz: the process is up. /readyz: whether it can do its work, check by check, each that fails with its reason. Reasons name states and
+// codes, never an address, a role or a statement: nobody is asked for a token here. A check that can't be made is left out.
 import type { FastifyInstance } from 'fastify'
-import Type from '../protocol/typebox.ts'
+import Type, { type Static } from '../protocol/typebox.ts'
+import { sqlState } from '../log/database.ts'
 import { deny } from '../protocol/errors.ts'
 import { ErrorBody } from './docs.ts'
-import { refuse } from './errors.ts'
 
-export type Readiness = {
-  /** What is not ready, by name; empty if all is. */
-  missing(): Promise<string[]>
+/** Each check, and the word by which its failure is told. */
+const words = {
+  serving: 'draining',
+  database: 'database',
+  schema: 'schema',
+  listener: 'listener',
+  capacity: 'overloaded',
+} as const
+
+const Check = Type.Object(
+  {
+    check: Type.Enum(Object.keys(words) as (keyof typeof words)[]),
+    ok: Type.Boolean(),
+    why: Type.Optional(Type.String({ description: 'for the reader, of one that failed' })),
+  },
+  { title: 'Check' },
+)
+export type Check = Static<typeof Check>
+export type Readiness = () => Promise<Check[]>
+
+const result = (check: Check['check'], why: string | undefined): Check =>
+  why === undefined ? { check, ok: true } : { check, ok: false, why }
+
+/** What a failed look at the schema says of it; undefined if it says something of the database. */
+const faultOfSchema = (error: unknown): string | undefined => {
+  const state = sqlState(error)
+  if (state === '42P01' || state === '3F000') return `the migrations are not applied (${state})`
+  if (state === '42501') return `the role may not read it (${state})`
+  return undefined
+}
+
+const faultOfDatabase = (error: unknown): string => {
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' && /^[A-Z0-9_]+$/.test(code) ? `it does not answer (${code})` : 'it does not answer'
+}
+
+export const makeReadiness = (parts: {
+  draining: () => boolean
+  /** reads of a table of ours; rejects if that fails */
+  look: () => Promise<unknown>
+  /** ms that it may take */
+  patience: number
+  listening: () => boolean
+  overloaded: () => boolean
+}): Readiness => {
+  const looked = (): Promise<Check[]> =>
+    parts.look().then(
+      () => [result('database', undefined), result('schema', undefined)],
+      (error: unknown) => {
+        const schema = faultOfSchema(error)
+        return schema
+          ? [result('database', undefined), result('schema', schema)]
+          : [result('database', faultOfDatabase(error))]
+      },
+    )
+  const late = (): Promise<Check[]> =>
+    new Promise((resolve) => {
+      const why = `no answer within ${parts.patience / 1000} s`
+      setTimeout(() => resolve([result('database', why)]), parts.patience).unref()
+    })
+  return async () => [
+    result(
+      'serving',
+      parts.draining() ? 'it is stopping: what was taken up is answered, nothing new is taken' : undefined,
+    ),
+    ...(await Promise.race([looked(), late()])),
+    result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
+    result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
+  ]
 }
 
 const Ok = Type.Object({ status: Type.Literal('ok') })
+const Checks = Type.Array(Check, { description: 'in this order; more may come' })
+const Ready = Type.Object({ ...Ok.properties, checks: Checks })
+const NotReady = Type.Object({ ...ErrorBody.properties, checks: Checks }, { title: 'Not ready' })
 
 export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void => {
-  const answers = (summary: string) => ({ tags: ['health'], summary, response: { 200: Ok, '5xx': ErrorBody } })
-  app.get('/healthz', { schema: answers('The process is up') }, () => ({ status: 'ok' }))
+  const answers = (summary: string, ok: typeof Ok | typeof Ready, failed: typeof ErrorBody | typeof NotReady) => ({
+    tags: ['health'],
+    summary,
+    response: { 200: ok, '5xx': failed },
+  })
+  app.get('/healthz', { schema: answers('The process is up', Ok, ErrorBody) }, () => ({ status: 'ok' }))
 
-  app.get('/readyz', { schema: answers('Database, listener and schema are ready') }, async (_request, reply) => {
-    const missing = await readiness.missing()
-    if (missing.length > 0) return refuse(reply, deny('unavailable', `not ready: ${missing.join(', ')}`))
-    return { status: 'ok' }
+  const schema = answers(
+    'It can do its work: database, schema and listener are ready, it is not stopping',
+    Ready,
+    NotReady,
+  )
+  app.get('/readyz', { schema }, async (_request, reply) => {
+    const checks = await readiness()
+    const failed = checks.filter(({ ok }) => !ok).map(({ check }) => words[check])
+    if (failed.length === 0) return { status: 'ok', checks }
+    const { code, detail, status } = deny('unavailable', `not ready: ${failed.join(', ')}`)
+    return reply.status(status).header('retry-after', '1').send({ detail, code, checks })
   })
 }

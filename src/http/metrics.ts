@@ -3,12 +3,18 @@
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import Type from '../protocol/typebox.ts'
+import type { Limits } from '../config.ts'
 import type { Tally } from '../live/tally.ts'
+import { errorCodes } from '../protocol/errors.ts'
+import { closeCodes } from '../protocol/frames.ts'
+import type { Readiness } from './health.ts'
+import { most as mostLines } from './replay.ts'
 
 /** What the parts say of themselves. */
 export type Readings = {
   sockets: number
   streams: number
+  lines: number
   seats: number
   catching: number
   topics: number
@@ -16,7 +22,9 @@ export type Readings = {
   outboxBytes: number
   tally: Tally
   httpErrors: Map<string, number>
-  writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number }
+  /** errors of the database that were logged */
+  faults: number
+  writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
   tail: { reads: number; pages: number; hints: number; found: number }
   /** since: performance.now of the LISTEN session, undefined if there is none */
   listener: { since: number | undefined; sessions: number }
@@ -33,6 +41,7 @@ export type Meters = {
   batch: (size: number) => void
 }
 
+const isStream = /^(text\/event-stream|application\/x-ndjson)/
 const seconds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5]
 
 export const makeMeters = (): Meters => {
@@ -59,13 +68,66 @@ export const makeMeters = (): Meters => {
   }
 }
 
-export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: () => Readings): void => {
+/** Bounds that what is counted may reach, by the name of what they bound. */
+const boundsOf = (limits: Bounds): [string, number][] => [
+  ['sockets', limits.sockets],
+  ['event_streams', limits.streams],
+  ['line_streams', mostLines],
+  ['outbox_bytes', limits.outboxTotalBytes],
+  ['queue_messages', limits.queue],
+  ['queue_bytes', limits.queueBytes],
+]
+type Bounds = Pick<Limits, 'sockets' | 'streams' | 'outboxTotalBytes' | 'queue' | 'queueBytes'>
+
+/** Closes by the codes that mean something here, from 0 on; a client may close with any of 4,000 others. */
+const known = [1000, 1001, 1005, 1006, 1007, 1009, ...Object.values(closeCodes)].map(String)
+const closesOf = (closes: Map<string, number>): [string, number][] => {
+  const others = [...closes].filter(([code]) => !known.includes(code))
+  return [
+    ...known.map((code): [string, number] => [code, closes.get(code) ?? 0]),
+    ['other', others.reduce((sum, [, count]) => sum + count, 0)],
+  ]
+}
+
+/** Requests of the API as they are answered; what goes on as a stream has no end worth a time. */
+const countRequests = (app: FastifyInstance, registry: Registry): void => {
+  const answered = new Counter({
+    name: 'deck_http_requests_total',
+    help: 'requests of the API answered, by status',
+    labelNames: ['status'],
+    registers: [registry],
+  })
+  const took = new Histogram({
+    name: 'deck_http_request_seconds',
+    help: 'time that requests of the API took, by method; streams left out',
+    labelNames: ['method'],
+    buckets: seconds,
+    registers: [registry],
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    // A path that is no route's is anybody's to invent, a method is not.
+    if (request.url.startsWith('/api/')) {
+      answered.inc({ status: reply.statusCode })
+      const { url = '' } = request.routeOptions
+      if (url !== '' && !isStream.test(String(reply.raw.getHeader('content-type'))))
+        took.observe({ method: request.method }, reply.elapsedTime / 1000)
+    }
+    done()
+  })
+}
+
+export const metricsRoute = (
+  app: FastifyInstance,
+  { registry }: Meters,
+  { version, ready, limits }: { version: string; ready: Readiness; limits: Bounds },
+  read: () => Readings,
+): void => {
   type Value = number | Iterable<[string, number]>
   const meter = (
     Kind: typeof Gauge | typeof Counter,
     name: string,
     help: string,
-    of: (now: Readings) => Value,
+    of: (now: Readings) => Value | Promise<Value>,
     label?: string,
   ) => {
     const made: Gauge | Counter = new Kind({
@@ -73,9 +135,9 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
       help,
       registers: [registry],
       ...(label ? { labelNames: [label] } : {}),
-      collect() {
+      async collect() {
+        const value = await of(read())
         made.reset()
-        const value = of(read())
         if (typeof value === 'number') made.inc(value)
         else for (const [name, each] of value) made.inc({ [label ?? 'name']: name }, each)
       },
@@ -83,8 +145,17 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   }
   const gauge = meter.bind(undefined, Gauge)
   const counter = meter.bind(undefined, Counter)
+  countRequests(app, registry)
+  new Gauge({ name: 'deck_build_info', help: 'always 1', labelNames: ['version'], registers: [registry] }).set(
+    { version },
+    1,
+  )
+  const checks = async (): Promise<[string, number][]> => (await ready()).map(({ check, ok }) => [check, Number(ok)])
+  gauge('ready', '1 for what is ready, as /readyz tells it', checks, 'check')
+  gauge('limit', 'bounds, by the name of what they bound', () => boundsOf(limits), 'of')
   gauge('sockets', 'open sockets', (now) => now.sockets)
   gauge('event_streams', 'open event streams', (now) => now.streams)
+  gauge('line_streams', 'histories and timelines that are being streamed as lines', (now) => now.lines)
   gauge('seats', 'subscriptions', (now) => now.seats)
   gauge('seats_catching', 'subscriptions that catch up', (now) => now.catching)
   gauge('topics', 'topics that are followed', (now) => now.topics)
@@ -94,14 +165,17 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   counter('frames_out_total', 'frames given to sockets', ({ tally }) => tally.framesOut)
   counter('bytes_in_total', 'bytes of frames taken from sockets', ({ tally }) => tally.bytesIn)
   counter('bytes_out_total', 'bytes of frames given to sockets', ({ tally }) => tally.bytesOut)
-  counter('socket_errors_total', 'errors told to sockets', ({ tally }) => tally.errors, 'code')
-  counter('socket_closes_total', 'sockets closed', ({ tally }) => tally.closes, 'code')
-  counter('http_errors_total', 'errors told over HTTP', (now) => now.httpErrors, 'code')
+  const errors = (told: Map<string, number>) => errorCodes.map((code): [string, number] => [code, told.get(code) ?? 0])
+  counter('socket_errors_total', 'errors told to sockets', ({ tally }) => errors(tally.errors), 'code')
+  counter('socket_closes_total', 'sockets closed', ({ tally }) => closesOf(tally.closes), 'code')
+  counter('http_errors_total', 'errors told over HTTP', (now) => errors(now.httpErrors), 'code')
+  counter('database_errors_total', 'errors of the database that were logged', (now) => now.faults)
   counter('batches_total', 'batches of messages committed', ({ writer }) => writer.batches)
   counter('messages_total', 'messages committed by this instance', ({ writer }) => writer.entries)
   gauge('queue_messages', 'messages that wait to be written', ({ writer }) => writer.waiting)
   gauge('queue_bytes', 'bytes of text that wait to be written', ({ writer }) => writer.bytes)
   gauge('waiting_lane_topics', 'topics whose messages wait for somebody’s lock', ({ writer }) => writer.lane)
+  gauge('held_topics', 'of them, those that somebody holds for longer than a batch takes', ({ writer }) => writer.held)
   counter('tail_reads_total', 'reads of what others wrote', ({ tail }) => tail.reads)
   counter('tail_pages_total', 'pages handed to seats', ({ tail }) => tail.pages)
   counter('hints_total', 'hints heard of other writers', ({ tail }) => tail.hints)

@@ -30,21 +30,18 @@ export type Pace = { speed: number | undefined; gap: number }
 
 type Player = { end(why: string, retry?: number): void }
 
-export const makePacing = (
-  log: FastifyBaseLogger,
-  {
-    timeline,
-    store,
-    holds,
-    limits,
-  }: {
-    timeline: Timeline
-    store: Pick<Store, 'rights'>
-    holds: Tokens['holds']
-    /** ms: between two comments, two looks at rights; that a reader may take over what was sent; until a look is given up */
-    limits: { commentEvery: number; rightsEvery: number; silence: number; writeDeadline: number }
-  },
-) => {
+export const makePacing = ({
+  timeline,
+  store,
+  holds,
+  limits,
+}: {
+  timeline: Timeline
+  store: Pick<Store, 'rights'>
+  holds: Tokens['holds']
+  /** ms: between two comments, two looks at rights; that a reader may take over what was sent; until a look is given up */
+  limits: { commentEvery: number; rightsEvery: number; silence: number; writeDeadline: number }
+}) => {
   const players = new Set<Player>()
   const pass = makeGate(most, mostOfOne, 'too many missions are being replayed')
   let draining = false
@@ -58,6 +55,7 @@ export const makePacing = (
 
   const play = async (
     raw: ServerResponse,
+    log: FastifyBaseLogger,
     actor: Actor,
     ref: MissionRef,
     asked: Span,
@@ -193,7 +191,7 @@ export const makePacing = (
         })
         if (request.method === 'HEAD') return void raw.end()
         raw.flushHeaders()
-        void play(raw, actor, ref, span, pace, first, horizon)
+        void play(raw, request.log, actor, ref, span, pace, first, horizon)
       })
       return reply
     },

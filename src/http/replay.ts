@@ -14,7 +14,7 @@ import { codingOf, flushOf, packer, varies, type Coding } from './encoding.ts'
 import { lines } from './output.ts'
 
 // A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
-const most = 64
+export const most = 64
 const mostOfOne = 16
 
 /** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
@@ -116,7 +116,7 @@ export const makeStreams = (
   }
 
   /** `begin` reads the first page; what it throws is refused before anything is streamed. */
-  return async (
+  const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,
     begin: () => Promise<{ first: Lines; headers: Record<string, string | number> }>,
@@ -153,5 +153,6 @@ export const makeStreams = (
     }
     return reply
   }
+  return Object.assign(answer, { count: () => open.size })
 }
 export type Streams = ReturnType<typeof makeStreams>

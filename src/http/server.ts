@@ -1,4 +1,5 @@
 // The HTTP server itself: its bounds on headers, bodies and connections, its log, and how it answers what reaches no route.
+import { randomUUID } from 'node:crypto'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
 import { makeExplain, refuse, refuseConnection, type Explain } from './errors.ts'
@@ -18,6 +19,8 @@ export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstan
     },
     trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
     logController: new LogController({ disableRequestLogging: true }),
+    // Of its own in the log of any number of instances.
+    genReqId: () => randomUUID(),
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestTimeout,
     keepAliveTimeout: limits.keepAlive,
@@ -32,9 +35,14 @@ export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstan
     // Its answer has not our form; the app's hook gives one.
     return503OnClosing: false,
     // A path that is no valid URL never reaches a route.
-    frameworkErrors: (error, _request, reply) => void refuse(reply, explain(error)),
+    frameworkErrors: (error, request, reply) => void refuse(reply, explain(error, { reqId: request.id })),
   })
   const explain = makeExplain(http.log)
+  if (['debug', 'trace'].includes(config.logLevel))
+    http.addHook('onResponse', (request, reply, done) => {
+      request.log.debug({ req: request, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
+      done()
+    })
   // Besides the sockets and event streams, as many requests and sockets that are yet to be judged.
   http.server.maxConnections = 2 * limits.sockets + limits.streams
   return { http, explain }

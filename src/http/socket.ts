@@ -95,7 +95,9 @@ export const installSockets = async (
       token: bearer(request) ?? offered(request),
       ticket: typeof ticket === 'string' ? ticket : undefined,
     }
-    const verdict = await identify(request, shown).catch((error: unknown) => options.explain(error))
+    const verdict = await identify(request, shown).catch((error: unknown) =>
+      options.explain(error, { reqId: request.id }),
+    )
     // Not worth an upgrade.
     if ('code' in verdict && verdict.code === 'rate_limited') throw verdict
     verdicts.set(request, { verdict, reply })
@@ -164,7 +166,9 @@ export const installSockets = async (
       else session.receive(data, isBinary)
     })
     sessions.add(session)
-    socket.on('close', () => {
+    app.log.debug({ socket: session.id, reqId: request.id }, 'a socket opened')
+    socket.on('close', (code) => {
+      app.log.debug({ socket: session.id, code }, 'a socket closed')
       sessions.delete(session)
       if (--subject.sockets === 0) subjects.delete(sub)
     })

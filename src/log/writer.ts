@@ -27,8 +27,8 @@ export type Writer = {
   append(entry: Entry, since?: number): Promise<Written>
   /** Resolves once nothing is waiting any more. */
   idle(): Promise<void>
-  /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has. */
-  stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number }
+  /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has, and has had for long. */
+  stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
 }
 
 // How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic. A
@@ -240,6 +240,9 @@ export const makeWriter = (
       return written
     },
     idle: () => (waiting === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
-    stats: () => ({ ...stats, waiting, bytes, lane: lanes.size }),
+    stats() {
+      const long = [...held.keys()].filter((topic) => lanes.has(topic))
+      return { ...stats, waiting, bytes, lane: lanes.size, held: long.length }
+    },
   }
 }

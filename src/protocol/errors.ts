@@ -17,7 +17,15 @@ export type ErrorCode = keyof typeof table
 export const errorCodes = Object.keys(table) as ErrorCode[]
 
 /** What a refusal may carry besides code and detail; `retry_after` is in seconds. */
-export type ErrorExtra = { seq?: number; epoch?: string; offset?: number; maybe?: true; retry_after?: number }
+export type ErrorExtra = {
+  seq?: number
+  epoch?: string
+  offset?: number
+  maybe?: true
+  retry_after?: number
+  /** of an internal error: found again in the log */
+  error_id?: string
+}
 
 /** A refusal that its receiver may see: its code decides, its detail explains, it never holds a secret. */
 export class Refusal extends Error {

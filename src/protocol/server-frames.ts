@@ -79,6 +79,7 @@ export const serverFrames = {
       code: Type.Enum(errorCodes, { description: 'for the program' }),
       detail: Type.String({ description: 'for the reader' }),
       retry_after: Type.Optional(retryAfter),
+      error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
       seq: Type.Optional(seq),
       epoch: Type.Optional(Type.String()),
       offset: Type.Optional(Type.Integer({ minimum: 0, description: 'where the draft stands' })),
@@ -89,6 +90,12 @@ export const serverFrames = {
       examples: [
         { id: 2, code: 'conflict', detail: 'drop what you hold and read again', seq: 2, epoch: '3f0c9a51d2e84b67' },
         { topic: exampleTopic, code: 'not_found', detail: 'no such mission' },
+        {
+          id: 3,
+          code: 'internal',
+          detail: 'something went wrong on the server',
+          error_id: '5d2f0c3e-8b1a-4c55-9a7e-2f6d1b0c9e84',
+        },
       ],
     },
   ),

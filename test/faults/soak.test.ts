@@ -3,6 +3,11 @@ import t from 'tap'
 import { soak } from './soak.ts'
 
 void t.test('whatever fails, what was acknowledged is stored once, and every follower holds 1…n', async (t) => {
-  const { rows, ledger } = await soak(t, { seconds: 12, every: 1500, senders: 8, seed: Date.now() % 1e6 })
+  const { rows, ledger, figures } = await soak(t, { seconds: 12, every: 1500, senders: 8, seed: Date.now() % 1e6 })
   t.ok(ledger.acknowledged.length > 100 && rows >= ledger.acknowledged.length, `${rows} rows`)
+  t.match(
+    figures.join('\n'),
+    /messages committed: [1-9]\d+, .*send to commit: p50 \d+\.\d ms/s,
+    'the metrics tell of it',
+  )
 })

@@ -9,6 +9,7 @@ import { spawnServer, type Server } from '../process.ts'
 import { compare, makeFollower, makeLedger, makeSender, type Row, type Where } from './people.ts'
 import { startPostgres } from './postgres.ts'
 import { startProxy, type Proxy } from './proxy.ts'
+import { startScraping } from './scrape.ts'
 
 type Site = { proxy: Proxy; server: Server }
 type Fault = { name: string; run(): Promise<void> }
@@ -66,6 +67,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       pace: 10,
     }),
   )
+  const scraping = startScraping([at(0), at(1)], options.every / 2)
   let writing = true
   let inserted = 0
   const sql = (async () => {
@@ -237,6 +239,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     if (history.some((id, i) => id !== rows[i]?.id) || history.length !== rows.length) t.fail(`the history of ${topic}`)
   }
   await Promise.all([...followers, ...watchers].map((follower) => follower.stop()))
+  const figures = await scraping.stop()
   // Nobody is left, and nobody holds a place in Postgres once the servers are gone.
   for (const { server } of sites) {
     server.process.kill('SIGTERM')
@@ -248,5 +251,5 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       (await postgres.query(`select from pg_stat_activity where application_name like 'mission-deck s%'`)).length === 0,
     'no backend left',
   )
-  return { times, rows: rowCount, inserted, ledger, followers: followers.length + watchers.length }
+  return { times, figures, rows: rowCount, inserted, ledger, followers: followers.length + watchers.length }
 }

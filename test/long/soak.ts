@@ -1,4 +1,4 @@
-// Continuous load while a fault comes every 5 s, for ten minutes (MINUTES, SEED); by command: npm run soak
+// Continuous load while a fault comes every 5 s, for ten minutes (MINUTES, SEED), and what the dashboard would have shown; by command: npm run soak
 import t from 'tap'
 import { soak } from '../faults/soak.ts'
 
@@ -7,7 +7,7 @@ const minutes = Number(process.env['MINUTES'] ?? 10)
 const seed = Number(process.env['SEED'] ?? Date.now() % 1e6)
 
 void t.test('whatever fails, what was acknowledged is stored once, and every follower holds 1…n', async (t) => {
-  const { times, rows, inserted, ledger, followers } = await soak(t, {
+  const { times, figures, rows, inserted, ledger, followers } = await soak(t, {
     seconds: minutes * 60,
     every: 5000,
     senders: 16,
@@ -24,4 +24,5 @@ void t.test('whatever fails, what was acknowledged is stored once, and every fol
     const sorted = all.toSorted((a, b) => a - b)
     t.comment(`${name}: ${all.length} ×, recovery ${ms(sorted[sorted.length >> 1])}, worst ${ms(sorted.at(-1))}`)
   }
+  for (const line of figures) t.comment(line)
 })

@@ -1,0 +1,69 @@
+// /readyz says what is wrong, and /metrics says the same: each check fails by its cause, alone, and is well again after it.
+// No reason names an address, a role or a statement.
+import t from 'tap'
+import { freshDatabase } from '../database.ts'
+import { startInstance, until, type Json } from '../helper.ts'
+import { startProxy } from './proxy.ts'
+
+type Check = { check: string; ok: boolean; why?: string }
+
+const database = await freshDatabase(t)
+const proxy = await startProxy(t)
+const instance = await startInstance(t, proxy.url(database.url))
+const look = async (): Promise<{ status: number; json: Json; failed: Check[] }> => {
+  const { status, json } = await instance.request('GET', '/readyz')
+  return { status, json, failed: (json['checks'] as Check[]).filter(({ ok }) => !ok) }
+}
+const gauges = async (): Promise<string[]> =>
+  (await instance.request('GET', '/metrics')).text.split('\n').filter((line) => /^deck_ready\{.* 0$/.test(line))
+const failing = (...checks: string[]): Promise<void> =>
+  until(
+    async () => (await look()).failed.map(({ check }) => check).join() === checks.join(),
+    `failing: ${checks.join()}`,
+    20_000,
+  )
+
+void t.test('all is well: each check by its name', async (t) => {
+  const { status, json } = await look()
+  t.equal(status, 200)
+  t.strictSame(json, {
+    status: 'ok',
+    checks: ['serving', 'database', 'schema', 'listener', 'capacity'].map((check) => ({ check, ok: true })),
+  })
+  t.strictSame(await gauges(), [])
+})
+
+void t.test('a schema that is not there', async (t) => {
+  await database.query('alter schema deck rename to elsewhere')
+  const { status, json, failed } = await look()
+  t.equal(status, 503)
+  t.match(json, { code: 'unavailable', detail: 'not ready: schema' })
+  t.match(failed, [{ check: 'schema', why: /migrations are not applied/ }])
+  t.strictSame(await gauges(), ['deck_ready{check="schema"} 0'])
+  await database.query('alter schema elsewhere rename to deck')
+  await failing()
+})
+
+void t.test('a database that is away, and one that does not answer', async (t) => {
+  proxy.refusing = true
+  proxy.cut()
+  await failing('database', 'listener')
+  const { json, failed } = await look()
+  t.match(json, { detail: 'not ready: database, listener' })
+  t.match(failed[0]?.why, /^it does not answer/)
+  t.notOk(
+    (json['checks'] as Check[]).some(({ check }) => check === 'schema'),
+    'of the schema nothing is known',
+  )
+  t.notMatch(JSON.stringify(json), /127\.0\.0\.1|localhost|select|password|role/)
+  proxy.heal()
+  await failing()
+  proxy.blackHole('new')
+  await until(
+    async () => (await look()).failed.some(({ why }) => why === 'no answer within 2 s'),
+    'it to say so',
+    20_000,
+  )
+  proxy.heal()
+  await failing()
+})
