@@ -284,7 +284,7 @@ export const buildApp = async (
     const replay = makeReplay(database.main, search)
     const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
     const history = makeHistory(database.main)
-    chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
+    chatRoutes(api, { changes, missions, history, past, search, replay, streams, following, writer })
     timelineRoute(api, { timeline, streams, pacing })
     dodRoutes(api, changes, past)
     testRoutes(api, runs, past)
