@@ -1,5 +1,14 @@
 // A mission as it was at a time, and what one more event makes of it: this is how a replay moves. Knows neither server nor window.
-import type { DodItem, Message, Mission, TestRun, TimelineEvent } from '../client/index.ts'
+import {
+  DeckError,
+  type DodItem,
+  type Message,
+  type Mission,
+  type TestRun,
+  type TimelineEvent,
+} from '../client/index.ts'
+import { fromMs, toMs } from './moments.ts'
+import { fullTime } from './words.ts'
 
 export type Then = {
   mission: Mission
@@ -50,4 +59,13 @@ export const apply = (then: Then, event: TimelineEvent): Then => {
     default:
       return then
   }
+}
+
+/** Why a time can't be shown; `from`: where what is known of the mission begins, in ms. */
+export const whyNot = (error: unknown, at: string | undefined, from: number): string => {
+  if (!(error instanceof DeckError)) return String(error)
+  if (error.code !== 'not_found' || at === undefined) return `This can't be shown: ${error.detail}.`
+  if (from > 0 && toMs(at) < from)
+    return `Too early: what is known of this mission begins on ${fullTime(fromMs(from))}.`
+  return `Nothing is known of this time: ${error.detail}. The mission was not there yet, or what it was is not kept any more.`
 }

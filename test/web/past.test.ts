@@ -180,7 +180,6 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await page.getByRole('button', { name: 'Play' }).click()
   await state.getByText('2/3').or(state.getByText('1/3')).waitFor()
   await state.getByText('3/3').waitFor({ timeout: 15_000 })
-  await state.getByText('In QA').waitFor()
   await page.locator('#composer').waitFor()
   await page.waitForURL('**/rafael/timeline')
   t.equal(await page.locator('.past, .state').count(), 0, 'live again')

@@ -3,8 +3,7 @@
 import { batch, signal } from '@preact/signals'
 import { DeckError, type TimelineEvent } from '../../client/index.ts'
 import { fromMs, isBefore, justAfter, toMs } from '../moments.ts'
-import { apply, mostThen, type Then } from '../then.ts'
-import { fullTime } from '../words.ts'
+import { apply, mostThen, whyNot, type Then } from '../then.ts'
 import { makeEvents, rest } from './events.ts'
 import type { Place } from './place.ts'
 
@@ -12,6 +11,8 @@ export const speeds = [1, 2, 5, 10, 30, 60] as const
 /** ms between two states that are read: a slider is moved faster than that */
 const pause = 250
 const perPage = 40
+/** Events of a replay that wait for a frame; a page that is not looked at has none. */
+const mostWaiting = 200
 
 export const makeMachine = (place: Place, mission: string) => {
   const { deck } = place
@@ -30,14 +31,7 @@ export const makeMachine = (place: Place, mission: string) => {
   let turn = new AbortController()
   let replay: AbortController | undefined
 
-  const explain = (error: unknown): string => {
-    if (!(error instanceof DeckError)) return String(error)
-    if (error.code === 'not_found' && at.peek() !== undefined)
-      return span.peek().from > 0 && toMs(at.peek() as string) < span.peek().from
-        ? `Too early: what is known of this mission begins on ${fullTime(fromMs(span.peek().from))}.`
-        : `Nothing is known of this time: ${error.detail}. The mission was not there yet, or what it was is not kept any more.`
-    return `This time can't be shown: ${error.detail}.`
-  }
+  const explain = (error: unknown): string => whyNot(error, at.peek(), span.peek().from)
 
   /** The time of the mission, as far as it is told of: a little before its first event, up to now. */
   const measure = async (): Promise<void> => {
@@ -125,13 +119,29 @@ export const makeMachine = (place: Place, mission: string) => {
 
   const run = async (signal: AbortSignal): Promise<void> => {
     const from = at.peek() as string
-    const take = (event: TimelineEvent): void => {
-      at.value = event.at
-      if (then.peek()) then.value = apply(then.peek() as Then, event)
-      events.add([event])
+    // What comes within a frame is shown together.
+    let waiting: TimelineEvent[] = []
+    let frame = 0
+    const show = (): void => {
+      cancelAnimationFrame(frame)
+      frame = 0
+      const last = waiting.at(-1)
+      if (!last || signal.aborted) return
+      const taken = waiting
+      waiting = []
+      batch(() => {
+        at.value = last.at
+        if (then.peek()) then.value = taken.reduce(apply, then.peek() as Then)
+        events.add(taken)
+      })
     }
-    for await (const event of deck.replay(mission, { from, speed: speed.peek(), signal }))
-      if (isBefore(from, event.at)) batch(() => take(event))
+    for await (const event of deck.replay(mission, { from, speed: speed.peek(), signal })) {
+      if (!isBefore(from, event.at)) continue
+      waiting.push(event)
+      if (waiting.length >= mostWaiting) show()
+      else frame ||= requestAnimationFrame(show)
+    }
+    show()
     // At its end the past is now.
     if (!signal.aborted) live()
   }
@@ -181,6 +191,7 @@ export const makeMachine = (place: Place, mission: string) => {
         const { value } = await deck.timeline(mission, { ...bound, order, limit: 1, signal: ended }).next()
         const event = value?.events[0]
         if (!event) return false
+        if (at.peek() !== now) return true
         await seek(event.at)
         return true
       } catch (error) {

@@ -155,8 +155,8 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
   return (
     <div class="app">
-      <a class="skip" href="#composer">
-        To the message field
+      <a class="skip" href={here.value.at === undefined ? '#composer' : '#time'}>
+        {here.value.at === undefined ? 'To the message field' : 'To the slider'}
       </a>
       <aside class="side" aria-label="Deck">
         <div class="brand">
