@@ -2,6 +2,8 @@
 // nobody write into it.
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
+import { connect } from '../../src/client/index.ts'
+import { apply, type Then } from '../../src/web/then.ts'
 import { openPage, startBrowser, without } from './browser.ts'
 import { retell } from './story.ts'
 import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../helper.ts'
@@ -42,6 +44,52 @@ const makeStory = async () => {
   ])
   return { id, number, at, times, say }
 }
+
+void t.test('event by event the state becomes what the server says that it was', async (t) => {
+  const { id, number, at, say } = await makeStory()
+  await say('rafael', rafael, 'More')
+  const items = (await request('GET', `${at}/dod`, alice)).json['items'] as Json[]
+  await request('DELETE', `${at}/dod/${String(items[1]?.['id'])}`, admin)
+  await request(
+    'PATCH',
+    `${at}/tests/${String((await request('GET', `${at}/tests/latest`, alice)).json['id'])}`,
+    rafael,
+    {
+      status: 'failed',
+    },
+  )
+  await request('DELETE', `${at}/chat/rafael`, admin)
+  await say('rafael', alice, 'Again')
+  await say('sofia', alice, 'Elsewhere')
+  await say('rafael', rafael, 'And on')
+  const deck = connect({ url: instance.url, token: alice })
+  t.teardown(deck.close)
+  const stateOf = async (time: string): Promise<Then> => {
+    const [mission, { items }, run, { messages, has_more }] = await Promise.all([
+      deck.mission(number).get({ at: time }),
+      deck.dod(id).list({ at: time }),
+      deck
+        .tests(id)
+        .latest({ at: time })
+        .catch(() => undefined),
+      deck.chat(id, 'rafael').history({ at: time }),
+    ])
+    return { mission, items, run, citizen: 'rafael', messages, older: has_more }
+  }
+  const events = []
+  for await (const event of deck.replay(id)) events.push(event)
+  t.equal(events.length, 13, 'the messages that were cleared are gone')
+  const [first] = events
+  let then = await stateOf(first?.at ?? '')
+  for (const event of events.slice(1)) {
+    then = apply(then, event)
+    t.strictSame(then, await stateOf(event.at), `${event.event} ${event.seq}`)
+  }
+  t.same(
+    then.messages.map(({ message }) => message),
+    ['Again', 'And on'],
+  )
+})
 
 test('the timeline tells what happened, goes on live, and is read upwards without a jump', async (t) => {
   const { id, number } = await makeMission(instance)

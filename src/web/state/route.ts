@@ -1,38 +1,12 @@
-// Where one is: /deck/missions/47/rafael/tests as a mission's number, a citizen and a view beside the chat; behind the timeline also the
-// time as of which one looks. The address is the truth: the back button goes back, a copied address leads to the same place, and the
-// last place is remembered for who comes without one.
+// Where one is. The address is the truth: the back button goes back, a copied address leads to the same place, and the last place is
+// remembered for who comes without one.
 import { signal } from '@preact/signals'
+import { format, parse, type Route } from '../address.ts'
 import { browser } from './keep.ts'
 
-export type Route = {
-  mission?: string | undefined
-  citizen?: string | undefined
-  view?: string | undefined
-  /** RFC 3339, of the timeline only */
-  at?: string | undefined
-}
+export { format, type Route }
 
 const kept = 'deck.place'
-
-export const parse = (path: string): Route => {
-  const [, deck, missions, ...rest] = path.split('/')
-  if (deck !== 'deck' || missions !== 'missions') return {}
-  const [mission, citizen, view, at] = rest.map((part) => {
-    try {
-      return decodeURIComponent(part) || undefined
-    } catch {
-      return undefined
-    }
-  })
-  return { mission, citizen, view, at: view === 'timeline' && at && Number.isFinite(Date.parse(at)) ? at : undefined }
-}
-
-export const format = ({ mission, citizen, view, at }: Route): string => {
-  const parts = [mission, citizen, view, view === 'timeline' ? at : undefined]
-  const end = parts.findIndex((part) => part === undefined)
-  const given = parts.slice(0, end < 0 ? parts.length : end) as string[]
-  return ['/deck/missions', ...given.map((part) => encodeURIComponent(part).replaceAll('%3A', ':'))].join('/')
-}
 
 export const route = signal<Route>({})
 
