@@ -2,7 +2,7 @@
 const day = 24 * 3600_000
 const locale = undefined
 const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
-const stamp = new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' })
+const dated = new Intl.DateTimeFormat(locale, { dateStyle: 'medium' })
 const exact = new Intl.DateTimeFormat(locale, { timeStyle: 'medium' })
 const short = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' })
 const long = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
@@ -13,8 +13,12 @@ const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD
 export const timeOf = (at: string): string => clock.format(new Date(at))
 /** With seconds. */
 export const secondsOf = (at: string): string => exact.format(new Date(at))
-/** With its day, too. */
-export const stampOf = (at: string): string => stamp.format(new Date(at))
+/** With its day, too; the year where it is not this one. */
+export const stampOf = (at: string): string => {
+  const date = new Date(at)
+  const day = date.getFullYear() === new Date().getFullYear() ? short : dated
+  return `${day.format(date)}, ${exact.format(date)}`
+}
 export const fullTime = (at: string): string => whole.format(new Date(at))
 export const shortDay = (at: string): string => short.format(new Date(at))
 export const budget = (dollars: number): string => money.format(dollars)

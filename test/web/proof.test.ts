@@ -14,6 +14,14 @@ const open = async (t: Test, path: string, token = alice, options = {}): Promise
   return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
 }
 
+/** Messages with a text and their number, from 1 on. */
+const say = (mission: string, citizen: string, text: string, count: number) =>
+  database.query(
+    `insert into chat_messages (mission_id, citizen, sender, author, message)
+     select $1, $2, 'user', 'root', $3 || ' ' || n from generate_series(1, $4::int) n`,
+    [mission, citizen, text, count],
+  )
+
 test('an item shows what proves it; without that it is not ticked, unless an admin says why', async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
@@ -91,7 +99,7 @@ test('two runs are compared: what fails now, what was mended, what was said in b
       result('e', 'passed'),
     ],
   })
-  for (let n = 0; n < 60; n++) await request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: `word ${n}` })
+  await say(id, 'rafael', 'word', 60)
   await request('POST', tests, rafael, {
     status: 'failed',
     results: [
@@ -131,11 +139,11 @@ test('two runs are compared: what fails now, what was mended, what was said in b
 test('the whole mission is searched: every chat, code, runs and the checklist; a hit leads to its place', async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
-  const say = (citizen: string, message: string) => request('POST', `${at}/chat/${citizen}`, admin, { message })
-  await say('emma', 'The scope has a zebra in it')
-  for (let n = 0; n < 60; n++) await say('emma', `something else ${n}`)
-  await say('maya', 'zebra zebra zebra')
-  await say('rafael', 'Here:\n\n```python\nzebra = 1\n```')
+  const tell = (citizen: string, message: string) => request('POST', `${at}/chat/${citizen}`, admin, { message })
+  await tell('emma', 'The scope has a zebra in it')
+  await say(id, 'emma', 'something else', 60)
+  await tell('maya', 'zebra zebra zebra')
+  await tell('rafael', 'Here:\n\n```python\nzebra = 1\n```')
   await request('POST', `${at}/dod`, rafael, { text: 'The zebra is striped', category: 'functional' })
   await request('POST', `${at}/tests`, rafael, {
     status: 'failed',
@@ -225,9 +233,8 @@ test('a dropped file becomes a block of code, a long one comes along, and what i
 })
 
 test('a chat opens at what is unread, and one comes back to it', async (t) => {
-  const { number } = await makeMission(instance)
-  const chat = `/api/missions/${number}/chat/inna`
-  for (let n = 1; n <= 60; n++) await request('POST', chat, admin, { message: `message ${n}\n\nand more of it` })
+  const { id, number } = await makeMission(instance)
+  await say(id, 'inna', 'more of it, and\n\nmessage', 60)
   const socket = await instance.connect(alice)
   await socket.ask({ type: 'read', topic: `missions/${number}/chat/inna`, seq: 20 })
   const page = await open(t, `${number}/inna`)

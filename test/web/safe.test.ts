@@ -130,7 +130,7 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
     for (let top = Infinity; top > 0 && view === 'chat';) {
       for (const text of await page.locator('.track .row .markdown').allInnerTexts()) seen.add(text)
       top = await page.evaluate<number>(
-        `(() => { const box = document.querySelector('.scroll'); box.scrollTop -= 300; return box.scrollTop })()`,
+        `(() => { const box = document.querySelector('.scroll'); box.scrollTop -= 600; return box.scrollTop })()`,
       )
       await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
     }

@@ -107,7 +107,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
             <List key={`${room.mission}/${room.citizen}`} room={room} place={place} />
           </>
         )}
-        <Announcer room={room} sub={place.who.sub} />
+        {!past && <Announcer room={room} sub={place.who.sub} />}
         {!gone && !past && <Composer room={room} place={place} />}
       </section>
       {panel && (

@@ -58,7 +58,7 @@ const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps
 export const Events = ({ machine, place, mission }: { machine: Machine; place: Place; mission: Mission }) => {
   const { events } = machine
   const box = useRef<HTMLDivElement>(null)
-  const held = useRef({ stuck: true, at: machine.at.value, row: '', dy: 0 })
+  const held = useRef({ stuck: true, at: machine.at.value, row: '', dy: 0, set: -1 })
   const list = events.list.value
   const past = machine.at.value
   const told = useComputed(() => tellAll(events.list.value))
@@ -70,6 +70,10 @@ export const Events = ({ machine, place, mission }: { machine: Machine; place: P
     held.current.row = row?.dataset['event'] ?? ''
     held.current.dy = row ? row.offsetTop - element.scrollTop : 0
   }
+  const toEnd = (element: HTMLElement): void => {
+    element.scrollTop = element.scrollHeight
+    held.current.set = element.scrollTop
+  }
   useLayoutEffect(() => {
     const element = box.current
     if (!element) return
@@ -77,17 +81,29 @@ export const Events = ({ machine, place, mission }: { machine: Machine; place: P
     // Who goes to another time sees its end.
     if (current.at !== past) current.stuck = true
     current.at = past
-    if (current.stuck && !events.cut.peek()) element.scrollTop = element.scrollHeight
+    if (current.stuck && !events.cut.peek()) toEnd(element)
     else {
       const row = element.querySelector<HTMLElement>(`[data-event="${CSS.escape(current.row)}"]`)
       if (row) element.scrollTop = row.offsetTop - current.dy
     }
     remember(element)
   }, [list, past])
+  // The state above it takes as much room as it needs.
+  useLayoutEffect(() => {
+    const element = box.current
+    if (!element) return
+    const observer = new ResizeObserver(() => {
+      if (held.current.stuck && !events.cut.peek()) toEnd(element)
+    })
+    observer.observe(element)
+    return () => observer.disconnect()
+  }, [])
   const onScroll = (): void => {
     const element = box.current
     if (!element) return
     const { scrollTop, scrollHeight, clientHeight } = element
+    // One's own scrolling decides, and not what comes of it when the list or its window changes meanwhile.
+    if (scrollTop === held.current.set) return
     held.current.stuck = scrollHeight - scrollTop - clientHeight < end
     remember(element)
     if (scrollTop < near) void events.up()

@@ -34,6 +34,7 @@ const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
       <p class="then-mission">
         <b>{mission.title}</b> <span class={`status ${mission.status}`}>{statuses[mission.status]}</span>
       </p>
+      <Verdict run={run} />
       <details>
         <summary>
           Checklist{' '}
@@ -54,7 +55,6 @@ const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
           {items.length === 0 && <li class="muted">There were no items yet.</li>}
         </ul>
       </details>
-      <Verdict run={run} />
       {!wide && (
         <details>
           <summary>
