@@ -24,7 +24,7 @@ export type Then = {
 }
 
 /** Messages that are kept of the chat while it is played. */
-export const mostThen = 200
+const mostThen = 100
 
 const isNewer = (run: TestRun, than: TestRun | undefined): boolean =>
   !than ||

@@ -6,6 +6,8 @@ import { justAfter, toMs } from '../moments.ts'
 
 const perPage = 60
 const most = 1000
+/** Events that are kept while they come: where many do, rows are what it costs. */
+const mostComing = 200
 /** ms until what was heard of and is not told yet is asked for again, and how often: then it was removed. */
 const [again, tries] = [400, 25]
 /** ms in which all topics are joined */
@@ -46,12 +48,13 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     )
     const next = [...list.peek(), ...events.filter((event) => !held.has(idOf(event)))]
     batch(() => {
-      if (next.length > most) {
+      const keep = Math.max(mostComing, list.peek().length)
+      if (next.length > keep) {
         // Where the list begins now, no cursor tells.
         cursor = undefined
         older.value = true
       }
-      list.value = next.slice(-most)
+      list.value = next.slice(-keep)
     })
   }
 

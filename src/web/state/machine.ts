@@ -3,7 +3,7 @@
 import { batch, signal } from '@preact/signals'
 import { DeckError, type TimelineEvent } from '../../client/index.ts'
 import { fromMs, isBefore, justAfter, toMs } from '../moments.ts'
-import { apply, mostThen, whyNot, type Then } from '../then.ts'
+import { apply, whyNot, type Then } from '../then.ts'
 import { makeEvents, rest } from './events.ts'
 import type { Place } from './place.ts'
 
@@ -12,7 +12,7 @@ export const speeds = [1, 2, 5, 10, 30, 60] as const
 const pause = 250
 const perPage = 40
 /** Events of a replay that wait for a frame; a page that is not looked at has none. */
-const mostWaiting = 200
+const mostWaiting = 1000
 
 export const makeMachine = (place: Place, mission: string) => {
   const { deck } = place
@@ -220,7 +220,7 @@ export const makeMachine = (place: Place, mission: string) => {
       if (now?.messages[0]?.seq !== first.seq) return
       then.value = {
         ...now,
-        messages: [...found.messages, ...now.messages].slice(-mostThen * 5),
+        messages: [...found.messages, ...now.messages],
         older: found.has_more,
       }
     },
