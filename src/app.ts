@@ -310,6 +310,7 @@ export const buildApp = async (
       changes,
       missions,
       history,
+      past,
       search,
       replay,
       streams,

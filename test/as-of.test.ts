@@ -96,6 +96,47 @@ void t.test('an event is in the state of its own time, and not in that of the mi
   t.equal(await title(String(row?.['before']).replace('Z', '999Z')), 'Telegram Notifier', 'and a part of a microsecond')
 })
 
+void t.test(
+  'a chat is what it was, by the time of its messages in the timeline, whatever they say of themselves',
+  async (t) => {
+    const { id } = await makeMission(instance)
+    const chat = `/api/missions/${id}/chat/rafael`
+    const say = async (message: string) => (await request('POST', chat, alice, { message })).json['seq']
+    const read = async (query: string) => {
+      const { json } = await request('GET', `${chat}?${query}`, alice)
+      return [(json['messages'] as Json[]).map(({ message }) => message), json['last_seq'], json['has_more']]
+    }
+    const first = await now()
+    await say('one')
+    const second = await now()
+    // Said long ago, and here since now.
+    await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, message, created_at) values ($1, 'rafael', 'user', 'old', '2020-01-01')`,
+      [id],
+    )
+    const third = await now()
+    await say('three')
+    t.strictSame(await read(`at=${first}`), [[], 0, false])
+    t.strictSame(await read(`at=${second}`), [['one'], 1, false])
+    t.strictSame(await read(`at=${third}`), [['one', 'old'], 2, false])
+    t.strictSame(await read(`at=${third}&limit=1`), [['old'], 2, true])
+    t.strictSame(await read(`at=${third}&before=2`), [['one'], 2, false])
+    t.strictSame(await read(`at=${third}&q=three`), [[], 2, false])
+    t.strictSame(await read(`at=${third}&q=one`), [['one'], 2, false])
+    t.strictSame(await read('at=2999-01-01T00:00:00Z'), [['one', 'old', 'three'], 3, false])
+    await request('DELETE', chat, admin)
+    const cleared = await now()
+    await say('after')
+    t.strictSame(await read(`at=${third}`), [[], 0, false], 'what was cleared is gone, from the past too')
+    t.strictSame(await read(`at=${cleared}`), [[], 4, false])
+    refused(t, await request('GET', `${chat}?at=2000-01-01T00:00:00Z`, alice), 404, 'not_found', 'before the mission')
+    refused(t, await request('GET', `${chat}?at=${third}`, bob), 404, 'not_found', 'not for bob')
+    refused(t, await request('GET', `${chat}?at=yesterday`, alice), 400, 'bad_request', 'no time')
+    for (const accept of ['application/x-ndjson', 'text/event-stream'])
+      refused(t, await request('GET', `${chat}?at=${third}`, alice, undefined, { accept }), 400, 'bad_request', accept)
+  },
+)
+
 void t.test('runs of a time are paged, newest first', async (t) => {
   const { id } = await makeMission(instance)
   const tests = `/api/missions/${id}/tests`

@@ -16,6 +16,8 @@ export type HistoryOptions = PastOptions & {
   highlight?: boolean
   /** with `q`: the best first, not in the order of seq */
   order?: 'seq' | 'rank'
+  /** as it was at this time (RFC 3339) */
+  at?: string
 }
 export type History = {
   messages: (Message & { snippet?: MessageSnippet })[]

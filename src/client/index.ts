@@ -25,11 +25,13 @@ export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Token, Welcome } from './link.ts'
 export type { SendOptions } from './outbox.ts'
-export type { Channel, Checklist, AsOfOptions, Progress } from './resources.ts'
+export type { Channel, Checklist, AsOfOptions, Progress, SearchOptions } from './resources.ts'
 export type { State } from './state.ts'
 export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
 export type { DoneOptions, Writer } from './writer.ts'
 export type { RunDiff } from '../protocol/diff.ts'
+export type { Hit } from '../protocol/hits.ts'
+export type { Snippet } from '../protocol/snippet.ts'
 export type {
   CodeBlock,
   DodItem,

@@ -6,6 +6,7 @@ import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
 import { mostUnread, type History } from '../log/history.ts'
+import type { Past } from '../log/past.ts'
 import type { Replay } from '../log/replay.ts'
 import { mostRanked, type Search } from '../log/search.ts'
 import type { Writer } from '../log/writer.ts'
@@ -18,7 +19,7 @@ import { describe } from './docs.ts'
 import { tagOf } from './encoding.ts'
 import type { Following } from './follow.ts'
 import { actorOf } from './identity.ts'
-import { named } from './input.ts'
+import { asOf, AsOf, named } from './input.ts'
 import { json, Limit, lines, preferred } from './output.ts'
 import { toLines, type Streams } from './replay.ts'
 
@@ -29,6 +30,7 @@ const HistoryQuery = Type.Object({
   after: seq('the messages that follow this seq, oldest first'),
   before: seq('messages below this seq: with after, up to it; without, the newest of them'),
   limit: Limit,
+  ...AsOf,
   ...filterFields,
   highlight: Type.Optional(
     Type.Union([Type.Literal('true'), Type.Literal('false')], {
@@ -116,6 +118,7 @@ export const chatRoutes = (
     changes: Changes
     missions: Missions
     history: History
+    past: Past
     search: Search
     replay: Replay
     streams: Streams
@@ -123,7 +126,7 @@ export const chatRoutes = (
     writer: Writer
   },
 ): void => {
-  const { changes, missions, history, search, replay, streams, following, writer } = parts
+  const { changes, missions, history, past, search, replay, streams, following, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get(
@@ -159,6 +162,8 @@ export const chatRoutes = (
     async (request, reply) => {
       const { mission: ref, citizen } = named(request)
       const { limit, epoch, highlight, order, ...bounds } = request.query
+      delete bounds.at
+      const at = asOf(request)
       const form = preferred(request, lines, eventStream)
       if (form === eventStream) {
         const other = Object.keys(HistoryQuery.properties).find(
@@ -174,6 +179,7 @@ export const chatRoutes = (
       if (form === lines) {
         if (limit !== undefined) throw deny('bad_request', 'a stream has no limit: after and before bound it')
         if (highlight ?? order) throw deny('bad_request', 'a stream goes along seq, without snippets')
+        if (at !== undefined) throw deny('bad_request', 'at is of a page')
         return streams(request, reply, async () => {
           const first = await replay.from(ref, citizen, bounds)
           return { first: toLines(first), headers: { 'deck-last-seq': first.head, 'deck-epoch': first.epoch } }
@@ -183,15 +189,26 @@ export const chatRoutes = (
       const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)
       if ((highlight ?? order) && bounds.q === undefined)
         throw deny('bad_request', 'highlight and order are of a search: they need q')
+      let stood = Infinity
+      if (at !== undefined) {
+        const { mission, known } = await past.chat(ref, citizen, at)
+        may(mission)
+        stood = known()
+        query.before = Math.min(query.before ?? Infinity, stood + 1, Number.MAX_SAFE_INTEGER)
+      }
+      const asThen = <F extends { last_seq: number }>(found: F): F => ({
+        ...found,
+        last_seq: Math.min(found.last_seq, stood),
+      })
       if (isFiltered(bounds)) {
         const how = { allow: may, gone: () => reply.raw.destroyed }
         const manner = { byRank: order === 'rank', highlight: highlight === 'true' }
         const found = await search.page(ref, citizen, query, how, manner)
-        return page(reply, query, found)
+        return page(reply, query, asThen(found))
       }
       const { mission, ...found } = await history.page(ref, citizen, query)
       may(mission)
-      return page(reply, query, found)
+      return page(reply, query, asThen(found))
     },
   )
 

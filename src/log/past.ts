@@ -1,5 +1,5 @@
-// A mission as it was at a time: itself, its checklist, its test runs, made from the last event of each row up to then. What events do
-// not tell stands in side tables: how a mission began, and what places a deleted row in a list. Lists have the order that they have
+// A mission as it was at a time: itself, its checklist, its test runs, made from the last event of each row up to then; of a chat, where
+// it stood. What events do not tell stands in side tables: how a mission began, and what places a deleted row in a list. Lists have the order that they have
 // today. A time that is not yet over is answered by what is committed.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
@@ -136,6 +136,23 @@ export const makePast = (main: pg.Pool) => ({
       values: [...refValues(ref), at, run],
     })
     return toPast(rows[0])
+  },
+
+  /** Where a chat stood: what was said there up to then has no greater seq. */
+  async chat(ref: MissionRef, citizen: string, at: string) {
+    const { rows } = await main.query<Row>({
+      name: 'past-chat',
+      text: `
+        ${mission.replace('x.json', 'x.seq::text as json')}
+        cross join lateral (
+          select greatest(
+            deck.seq_at('missions/' || m.id || '/chat/' || $4, m.id, $4, $3::timestamp, true),
+            deck.seq_at('missions/' || m.id || '/chat/' || $4, null, null, $3::timestamp, true)) as seq offset 0
+        ) x`,
+      values: [...refValues(ref), at, citizen],
+    })
+    const { mission: found, known } = toPast(rows[0])
+    return { mission: found, known: () => Number(known()) }
   },
 })
 export type Past = ReturnType<typeof makePast>

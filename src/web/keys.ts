@@ -1,4 +1,5 @@
-// The keyboard: single keys where nobody writes, Escape everywhere. The table is also what the help shows.
+// The keyboard: single keys where nobody writes, Escape everywhere. The table is also what the help shows. `act` says whether it took
+// the key.
 export type Action =
   | 'next mission'
   | 'previous mission'
@@ -7,6 +8,11 @@ export type Action =
   | 'citizen'
   | 'filter'
   | 'search'
+  | 'find'
+  | 'timeline'
+  | 'play'
+  | 'back'
+  | 'forth'
   | 'write'
   | 'newest'
   | 'unread'
@@ -27,12 +33,17 @@ export const keys: { keys: string[]; shown: string[]; what: string; action: Acti
   },
   { keys: ['c', 'Enter'], shown: ['c', 'Enter'], what: 'write a message', action: 'write' },
   { keys: ['/'], shown: ['/'], what: 'search this chat', action: 'search' },
+  { keys: ['s'], shown: ['s'], what: 'search the whole mission', action: 'find' },
   { keys: ['f'], shown: ['f'], what: 'filter missions', action: 'filter' },
   { keys: ['n', 'End'], shown: ['n'], what: 'newest message', action: 'newest' },
   { keys: ['u'], shown: ['u'], what: 'first unread message', action: 'unread' },
-  { keys: ['v'], shown: ['v'], what: 'next view: chat, checklist, tests, code', action: 'view' },
+  { keys: ['v'], shown: ['v'], what: 'next view: chat, checklist, tests, …', action: 'view' },
+  { keys: ['t'], shown: ['t'], what: 'timeline', action: 'timeline' },
+  { keys: [' '], shown: ['Space'], what: 'in the timeline: play, pause', action: 'play' },
+  { keys: [','], shown: [','], what: 'in the timeline: the event before', action: 'back' },
+  { keys: ['.'], shown: ['.'], what: 'in the timeline: the next event', action: 'forth' },
   { keys: ['?'], shown: ['?'], what: 'these keys', action: 'help' },
-  { keys: ['Escape'], shown: ['Esc'], what: 'leave a field, close what is open', action: 'leave' },
+  { keys: ['Escape'], shown: ['Esc'], what: 'leave a field or the past, close what is open', action: 'leave' },
 ]
 
 const writes = (target: EventTarget | null): boolean =>
@@ -40,25 +51,24 @@ const writes = (target: EventTarget | null): boolean =>
 /** What takes these keys itself: a button its Enter, what scrolls its arrows. */
 const takes = (target: EventTarget | null, key: string): boolean => {
   if (!(target instanceof HTMLElement)) return false
-  if (key === 'Enter') return target.closest('a, button, summary, label') !== null
+  if (key === 'Enter' || key === ' ') return target.closest('a, button, summary, label') !== null
   const scrolls = target.scrollHeight > target.clientHeight || target.scrollWidth > target.clientWidth
   return key.startsWith('Arrow') || key === 'End' ? target !== document.body && target.tabIndex === 0 && scrolls : false
 }
 
-export const startKeys = (act: (action: Action, key: string) => void): (() => void) => {
+export const startKeys = (act: (action: Action, key: string) => boolean): (() => void) => {
   const onKey = (event: KeyboardEvent): void => {
     const { key, target } = event
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return
     if (document.querySelector('dialog[open]')) return
     if (key === 'Escape') {
       if (target instanceof HTMLElement && target !== document.body) target.blur()
-      return act('leave', key)
+      return void act('leave', key)
     }
     if (writes(target) || takes(target, key)) return
     const found = keys.find((one) => one.keys.includes(key))
     if (!found) return
-    event.preventDefault()
-    act(found.action, key)
+    if (act(found.action, key)) event.preventDefault()
   }
   addEventListener('keydown', onKey)
   return () => removeEventListener('keydown', onKey)

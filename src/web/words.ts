@@ -2,6 +2,8 @@
 const day = 24 * 3600_000
 const locale = undefined
 const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
+const dated = new Intl.DateTimeFormat(locale, { dateStyle: 'medium' })
+const exact = new Intl.DateTimeFormat(locale, { timeStyle: 'medium' })
 const short = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' })
 const long = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
 const whole = new Intl.DateTimeFormat(locale, { dateStyle: 'full', timeStyle: 'medium' })
@@ -9,6 +11,14 @@ const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' })
 const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD', maximumFractionDigits: 0 })
 
 export const timeOf = (at: string): string => clock.format(new Date(at))
+/** With seconds. */
+export const secondsOf = (at: string): string => exact.format(new Date(at))
+/** With its day, too; the year where it is not this one. */
+export const stampOf = (at: string): string => {
+  const date = new Date(at)
+  const day = date.getFullYear() === new Date().getFullYear() ? short : dated
+  return `${day.format(date)}, ${exact.format(date)}`
+}
 export const fullTime = (at: string): string => whole.format(new Date(at))
 export const shortDay = (at: string): string => short.format(new Date(at))
 export const budget = (dollars: number): string => money.format(dollars)
@@ -31,3 +41,4 @@ export const due = (at: string): { text: string; late: boolean; soon: boolean } 
 export const capital = (word: string): string => word.charAt(0).toUpperCase() + word.slice(1)
 export const percent = (part: number, all: number): string => (all === 0 ? '' : `${Math.round((100 * part) / all)}%`)
 export const count = (n: number): string => (n >= 1000 ? '999+' : String(n))
+export const statuses = { active: 'Active', qa: 'In QA', complete: 'Complete' } as const

@@ -72,6 +72,16 @@ const hostile = [
   '<a id=hit name=hit>clobber</a>',
 ]
 
+// Two runs to compare, and items with evidence of each kind.
+await database.query(
+  `update dod_items set test_name = case category when 'tests' then 'test_callback_handler' when 'non-functional' then 'test_later' end
+   where mission_id = '47000000-0000-4000-8000-000000000047' and not completed and category <> 'functional'`,
+)
+await database.query(
+  `insert into test_runs (mission_id, status, results) values ('47000000-0000-4000-8000-000000000047', 'failed',
+     '[{"name": "test_send_message", "status": "failed", "error": "no answer"}, {"name": "test_callback_handler", "status": "passed"}]')`,
+)
+
 void t.test('hostile messages show as text and run nothing', { skip: without }, async (t) => {
   if (!browser) return
   const mission = await makeMission(instance, {
@@ -88,7 +98,12 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
     })
     t.equal(status, 201)
   }
-  await instance.request('POST', `${path}/dod`, admin, { text: '<img src=x onerror=hit()>', category: 'tests' })
+  await instance.request('POST', `${path}/dod`, admin, {
+    text: '<img src=x onerror=hit()>',
+    category: 'tests',
+    test_name: '<img src=x onerror=hit()>',
+  })
+  await instance.request('POST', `${path}/dod/complete`, admin, { override: '<script>hit()</script>' })
   await instance.request('POST', `${path}/tests`, admin, {
     status: 'failed',
     summary: { '<script>hit()</script>': '<img src=x onerror=hit()>' },
@@ -107,24 +122,31 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
     addEventListener('securitypolicyviolation', ({ violatedDirective, sample }) => violations.push(violatedDirective + ' ' + sample))`)
   await page.goto(`${instance.url}/deck/missions/${mission.number}/emma#token=${alice}`)
   const seen = new Set<string>()
-  for (const view of ['chat', 'checklist', 'tests', 'code']) {
+  const then = new Date().toISOString()
+  for (const view of ['chat', 'checklist', 'tests', 'code', 'timeline', `timeline/${then}`, 'search']) {
     if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${mission.number}/emma/${view}`)
-    await page.locator('.track .row').first().waitFor()
+    await page.locator('.track .row, .said-then .row').first().waitFor()
     // Upwards through all of it.
     for (let top = Infinity; top > 0 && view === 'chat';) {
       for (const text of await page.locator('.track .row .markdown').allInnerTexts()) seen.add(text)
       top = await page.evaluate<number>(
-        `(() => { const box = document.querySelector('.scroll'); box.scrollTop -= 300; return box.scrollTop })()`,
+        `(() => { const box = document.querySelector('.scroll'); box.scrollTop -= 600; return box.scrollTop })()`,
       )
       await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
     }
     if (view === 'tests') await page.locator('.log', { hasText: '<script>hit()</script>' }).waitFor()
     if (view === 'checklist') await page.locator('.checklist', { hasText: '<img src=x onerror=hit()>' }).waitFor()
+    if (view === 'timeline') await page.locator('.event', { hasText: '<img src=x onerror=hit()>' }).first().waitFor()
+    if (view.startsWith('timeline/')) await page.locator('.state .then-items').waitFor({ state: 'attached' })
+    if (view === 'search') {
+      await page.locator('#find').fill('hit')
+      await page.locator('.hit', { hasText: '<img src=x onerror=hit()>' }).first().waitFor()
+    }
     if (view === 'code') await page.locator('.codes .code').first().waitFor()
     for (const link of await page.locator('.markdown a, .codes a').all())
       t.match(await link.getAttribute('href'), /^(https:\/\/|mailto:)/)
     const found = await page.evaluate<{ hits: number; violations: string[]; elements: string[] }>(`({ hits, violations,
-      elements: [...document.querySelectorAll('#deck script, #deck img, #deck iframe, #deck style, #deck object, #deck form:not(.composer), #deck base, #deck link, #deck meta, #deck svg:not(.icon), #deck [id=hit], #deck [srcdoc], #deck [action]')]
+      elements: [...document.querySelectorAll('#deck script, #deck img, #deck iframe, #deck style, #deck object, #deck form:not(.composer, .override), #deck base, #deck link, #deck meta, #deck svg:not(.icon), #deck [id=hit], #deck [srcdoc], #deck [action]')]
         .map((element) => element.outerHTML.slice(0, 200))
         .concat([...document.querySelectorAll('#deck *')].flatMap((element) => [...element.attributes].filter(({ name }) => name.startsWith('on')).map(({ name }) => name))) })`)
     t.same(found, { hits: 0, violations: [], elements: [] }, view)
@@ -170,9 +192,32 @@ for (const [colorScheme, width, height] of [
     }
     await page.getByLabel('Token').waitFor()
     await clean('sign in')
-    for (const view of ['rafael', 'sofia/checklist', 'sofia/tests', 'rafael/code']) {
+    const path = '/api/missions/47/timeline?order=desc&limit=1'
+    const last = (await instance.request('GET', path, alice)).json['events'] as { at: string }[]
+    for (const [view, shows] of [
+      ['rafael', '.row'],
+      ['sofia/checklist', '.checklist label'],
+      ['sofia/tests', '.log'],
+      ['rafael/code', '.codes .code'],
+      ['rafael/timeline', '.event'],
+      [`rafael/timeline/${last[0]?.at}`, '.state .then-run'],
+      ['sofia/search', '#find'],
+    ] as const) {
       await page.goto(`${instance.url}/deck/missions/47/${view}#token=${alice}`)
-      await page.locator('.row, .checklist label, .log, .codes .code').filter({ visible: true }).first().waitFor()
+      await page.locator(shows).filter({ visible: true }).first().waitFor()
+      if (view.endsWith('checklist')) {
+        await page.getByLabel('A notification arrives').click()
+        await page.locator('.refused').waitFor()
+      }
+      if (view.endsWith('tests')) {
+        await page.getByLabel('Compare with').selectOption({ index: 1 })
+        await page.locator('.diff .change').first().waitFor()
+      }
+      if (view.endsWith('search')) {
+        await page.locator('#find').fill('callback or buttons')
+        await page.locator('.hit mark').first().waitFor()
+      }
+      if (view.includes('/timeline/')) for (const more of await page.locator('.state summary').all()) await more.click()
       await until(
         async () => (await page.locator('.light').filter({ visible: true }).innerText()).includes('live'),
         'to be live',

@@ -1,4 +1,5 @@
-// A mission's definition of done, live: a tick shows at once and is taken back if the server refuses it.
+// A mission's definition of done, live: a tick shows at once and is taken back if the server refuses it, as it
+// does where an item's test does not prove it.
 import { computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type DodItem } from '../../client/index.ts'
 
@@ -10,6 +11,8 @@ export const makeChecklist = (deck: Deck, mission: string) => {
   const dod = deck.dod(mission)
   const items = signal<DodItem[] | undefined>(undefined)
   const failure = signal('')
+  /** what was not ticked for want of evidence: an item's id, or `all` */
+  const refused = signal('')
   const removed = new Set<string>()
 
   /** Takes items as they are now; an older state of one changes nothing. */
@@ -43,12 +46,14 @@ export const makeChecklist = (deck: Deck, mission: string) => {
   }
   run().catch(fail)
 
-  const attempt = async (work: () => Promise<DodItem[]>): Promise<void> => {
+  const attempt = async (what: string, work: () => Promise<DodItem[]>): Promise<void> => {
     failure.value = ''
+    refused.value = ''
     try {
       take(await work())
     } catch (error) {
-      fail(error)
+      if (error instanceof DeckError && error.code === 'conflict') refused.value = what
+      else fail(error)
     }
   }
 
@@ -59,19 +64,26 @@ export const makeChecklist = (deck: Deck, mission: string) => {
       const all = items.value ?? []
       return { completed: all.filter(({ completed }) => completed).length, total: all.length }
     }),
-    async set(item: DodItem, completed: boolean): Promise<void> {
+    refused,
+    /** With a reason it is ticked without evidence, by who may. */
+    async set(item: DodItem, completed: boolean, override?: string): Promise<void> {
       take([{ ...item, completed }])
-      await attempt(async () => {
+      await attempt(item.id, async () => {
         try {
-          return [(await dod.set(item.id, completed, { signal: ended })).item]
+          const change = override === undefined ? { completed } : { completed, override }
+          return [(await dod.set(item.id, change, { signal: ended })).item]
         } catch (error) {
           take([item])
           throw error
         }
       })
     },
-    complete: () => attempt(async () => (await dod.complete({ signal: ended })).items),
-    reset: () => attempt(async () => (await dod.reset({ signal: ended })).items),
+    complete: (override?: string) =>
+      attempt(
+        'all',
+        async () => (await dod.complete({ signal: ended, ...(override === undefined ? {} : { override }) })).items,
+      ),
+    reset: () => attempt('', async () => (await dod.reset({ signal: ended })).items),
     close: (): void => ending.abort(),
   }
 }

@@ -24,6 +24,8 @@ const makeShelf = <T extends { close(): void }>(most: number) => {
   }
 }
 
+export type Target = { mission: string; citizen: string; seq: number }
+
 export const makePlace = (deck: Deck, who: Who) => {
   const missions = makeMissions(deck)
   const rooms = makeShelf<Room>(4)
@@ -45,7 +47,11 @@ export const makePlace = (deck: Deck, who: Who) => {
     checklist: (mission: string) => checklists(mission, () => makeChecklist(deck, mission)),
     runs: (mission: string) => runs(mission, () => makeRuns(deck, mission)),
     /** a message to go to, once its chat is shown */
-    target: signal<number | undefined>(undefined),
+    target: signal<Target | undefined>(undefined),
+    /** the checklist's item to show */
+    item: signal(''),
+    /** what is looked for in the whole mission */
+    words: signal(''),
   }
 }
 export type Place = ReturnType<typeof makePlace>

@@ -1,31 +1,12 @@
-// Where one is: /deck/missions/47/rafael/tests as a mission's number, a citizen and a view beside the chat. The address is the truth:
-// the back button goes back, a copied address leads to the same place, and the last place is remembered for who comes without one.
+// Where one is. The address is the truth: the back button goes back, a copied address leads to the same place, and the last place is
+// remembered for who comes without one.
 import { signal } from '@preact/signals'
+import { format, parse, type Route } from '../address.ts'
 import { browser } from './keep.ts'
 
-export type Route = { mission?: string | undefined; citizen?: string | undefined; view?: string | undefined }
+export { format, type Route }
 
 const kept = 'deck.place'
-
-export const parse = (path: string): Route => {
-  const [, deck, missions, ...rest] = path.split('/')
-  if (deck !== 'deck' || missions !== 'missions') return {}
-  const [mission, citizen, view] = rest.map((part) => {
-    try {
-      return decodeURIComponent(part) || undefined
-    } catch {
-      return undefined
-    }
-  })
-  return { mission, citizen, view }
-}
-
-export const format = ({ mission, citizen, view }: Route): string => {
-  const parts = [mission, citizen, view]
-  const end = parts.findIndex((part) => part === undefined)
-  const given = parts.slice(0, end < 0 ? 3 : end) as string[]
-  return ['/deck/missions', ...given.map(encodeURIComponent)].join('/')
-}
 
 export const route = signal<Route>({})
 
@@ -37,7 +18,8 @@ const take = (): void => {
 export const go = (to: Route, { replace = false } = {}): void => {
   const path = format(to)
   if (path !== location.pathname) history[replace ? 'replaceState' : 'pushState'](null, '', path)
-  if (to.mission !== undefined) browser.set(kept, path)
+  // Who comes back comes to today.
+  if (to.mission !== undefined) browser.set(kept, format({ ...to, at: undefined }))
   take()
 }
 

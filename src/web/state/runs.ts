@@ -10,6 +10,8 @@ export const makeRuns = (deck: Deck, mission: string) => {
   const tests = deck.tests(mission)
   const runs = signal<TestRun[] | undefined>(undefined)
   const failure = signal('')
+  /** the one on show; none: the newest */
+  const chosen = signal('')
   let next: string | null = null
   const more = signal(false)
 
@@ -43,9 +45,19 @@ export const makeRuns = (deck: Deck, mission: string) => {
 
   return {
     runs,
+    chosen,
     failure,
     more,
     load: () => load().catch(fail),
+    /** One that is not among those that were read. */
+    read: async (id: string): Promise<void> => {
+      try {
+        take([await tests.get(id, { signal: ended })])
+      } catch (error) {
+        chosen.value = ''
+        fail(error)
+      }
+    },
     async ask(): Promise<string | undefined> {
       failure.value = ''
       try {

@@ -6,12 +6,12 @@ import { startKeys, type Action } from '../keys.ts'
 import type { Place } from '../state/place.ts'
 import { go, route as here } from '../state/route.ts'
 import type { Session } from '../state/session.ts'
-import { budget, capital, count, due, fullTime, timeOf } from '../words.ts'
+import { budget, capital, count, due, fullTime, statuses, timeOf } from '../words.ts'
 import { Chat } from './Chat.tsx'
 import { Crew } from './Crew.tsx'
 import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
-import { Missions, openMission, shownMissions, statuses } from './Missions.tsx'
+import { Missions, openMission, shownMissions } from './Missions.tsx'
 import { panelOf, panels } from './panels.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
@@ -99,42 +99,55 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${where}`
   })
 
-  const act = (action: Action, key: string): void => {
+  const act = (action: Action, key: string): boolean => {
     const now = here.peek()
     const shown = shownMissions(place, filter.value)
     const at = shown.findIndex(({ number }) => String(number) === now.mission)
     const names = mission.value ? place.missions.channels(mission.value.id).map(({ citizen }) => citizen) : []
     const citizen = (step: number): void => {
       const next = names[names.indexOf(now.citizen ?? '') + step]
-      if (next) go({ mission: now.mission, citizen: next })
+      if (next) go({ ...(now.at === undefined ? {} : now), mission: now.mission, citizen: next })
     }
     const focus = (name: string): void => document.getElementById(name)?.focus()
-    const acts: Record<Action, () => void> = {
+    const tell = (name: string): void => void dispatchEvent(new Event(name))
+    const view = (id: string): void => go({ mission: now.mission, citizen: now.citizen, view: id })
+    const inTimeline = now.view === 'timeline'
+    // What says false leaves the key to the browser.
+    const acts: Record<Action, () => unknown> = {
       'next mission': () => shown[at + 1] && openMission(shown[at + 1] as Mission, place),
       'previous mission': () => at > 0 && openMission(shown[at - 1] as Mission, place),
       'next citizen': () => citizen(1),
       'previous citizen': () => citizen(-1),
-      citizen: () => names[Number(key) - 1] && go({ mission: now.mission, citizen: names[Number(key) - 1] }),
+      citizen: () => citizen(Number(key) - 1 - names.indexOf(now.citizen ?? '')),
       filter() {
         document.body.classList.add('drawer')
         focus('filter')
       },
       search: () => focus('search'),
+      find() {
+        if (now.view === 'search') focus('find')
+        else view('search')
+      },
+      timeline: () => view('timeline'),
+      play: () => inTimeline && tell('deck-play'),
+      back: () => inTimeline && tell('deck-back'),
+      forth: () => inTimeline && tell('deck-forth'),
       write: () => focus('composer'),
-      newest: () => dispatchEvent(new Event('deck-newest')),
-      unread: () => dispatchEvent(new Event('deck-unread')),
+      newest: () => tell('deck-newest'),
+      unread: () => tell('deck-unread'),
       view() {
         const ids = ['chat', ...panels.map((panel) => panel.id)]
         const current = panelOf(now.view, now.citizen ?? '', wide.value)?.id ?? 'chat'
-        go({ ...now, view: ids[(ids.indexOf(current) + 1) % ids.length] })
+        view(ids[(ids.indexOf(current) + 1) % ids.length] ?? 'chat')
       },
       help: () => (help.value = true),
       leave() {
         document.body.classList.remove('drawer')
         if (filter.value) filter.value = ''
+        else if (now.at !== undefined) tell('deck-live')
       },
     }
-    acts[action]()
+    return acts[action]() !== false
   }
   useEffect(() => startKeys(act), [place])
 
@@ -142,8 +155,8 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
   return (
     <div class="app">
-      <a class="skip" href="#composer">
-        To the message field
+      <a class="skip" href={here.value.at === undefined ? '#composer' : '#time'}>
+        {here.value.at === undefined ? 'To the message field' : 'To the slider'}
       </a>
       <aside class="side" aria-label="Deck">
         <div class="brand">
@@ -163,7 +176,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
         </div>
       </aside>
       <div class="veil" onClick={() => drawer(false)} />
-      <main>
+      <main class={here.value.at === undefined ? '' : 'past-here'}>
         <div class="bar">
           <button
             type="button"

@@ -1,5 +1,5 @@
 // A chat and what stands beside it: one next to the other where there is room, one at a time where there is not.
-import { useEffect } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import { useSignal } from '@preact/signals'
 import type { Mission } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
@@ -10,6 +10,7 @@ import { List } from './List.tsx'
 import { panelOf, panels } from './panels.tsx'
 import { authorOf } from './Row.tsx'
 import { Search } from './Search.tsx'
+import { later } from './later.tsx'
 import type { Room } from '../state/room.ts'
 
 /** ms in which messages are told together to who listens */
@@ -43,6 +44,9 @@ const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
   )
 }
 
+const Then = later(() => import('./Then.tsx').then((part) => part.Then))
+const Marked = later(() => import('./Then.tsx').then((part) => part.Marked), 'past-mark')
+
 type Props = { place: Place; mission: Mission; route: Route; wide: boolean }
 
 export const Chat = ({ place, mission, route, wide }: Props) => {
@@ -51,16 +55,22 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
   const panel = panelOf(route.view, citizen, wide)
   const to = (view: string): Route => ({ mission: route.mission, citizen, view })
   const gone = room.status.value === 'gone'
+  const past = route.at !== undefined
   // Where there is no room for both, a message to go to is a way back to the chat.
   const target = place.target.value
   useEffect(() => {
-    if (target !== undefined && !wide && panel) go(to('chat'))
+    if (target?.citizen === citizen && !wide && panel) go(to('chat'))
   }, [target])
+  const tabs = useRef<HTMLElement>(null)
+  // Where they do not all fit, the one on show does.
+  useEffect(() => {
+    tabs.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+  }, [panel])
   return (
-    <div class={`chat ${panel ? 'split' : ''}`}>
+    <div class={`chat ${panel ? 'split' : ''} ${past ? 'past' : ''}`}>
       <div class="toolbar">
-        <Search key={room.citizen} room={room} place={place} />
-        <nav class="tabs" aria-label="Views">
+        {past ? <Marked place={place} mission={mission} /> : <Search key={room.citizen} room={room} place={place} />}
+        <nav class="tabs" aria-label="Views" ref={tabs}>
           {[{ id: 'chat', title: 'Chat' }, ...panels].map(({ id, title }) => {
             const here = (panel?.id ?? 'chat') === id
             return (
@@ -80,8 +90,10 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
           })}
         </nav>
       </div>
-      <section class="talk" aria-label={`Chat with ${capital(citizen)}`}>
-        {gone ? (
+      <section class="talk" aria-label={`Chat with ${capital(citizen)}${past ? ' in the past' : ''}`}>
+        {past ? (
+          <Then key={mission.id} place={place} mission={mission} />
+        ) : gone ? (
           <p class="muted empty">This chat is not yours to see any more.</p>
         ) : room.status.value === 'loading' ? (
           <p class="muted empty" role="status">
@@ -95,12 +107,12 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
             <List key={`${room.mission}/${room.citizen}`} room={room} place={place} />
           </>
         )}
-        <Announcer room={room} sub={place.who.sub} />
-        {!gone && <Composer room={room} place={place} />}
+        {!past && <Announcer room={room} sub={place.who.sub} />}
+        {!gone && !past && <Composer room={room} place={place} />}
       </section>
       {panel && (
-        <section class="panel" aria-label={panel.title}>
-          <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} />
+        <section class={`panel of-${panel.id}`} aria-label={panel.title}>
+          <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} wide={wide} />
         </section>
       )}
     </div>

@@ -1,7 +1,10 @@
-// The mission's definition of done: by category, with how far it is; ticked here, and live from wherever it is ticked.
-import { categories } from '../state/checklist.ts'
+// The mission's definition of done: by category, with how far it is and what proves it; ticked here, and live from wherever it is ticked.
+import { useEffect, useRef } from 'preact/hooks'
+import type { DodItem } from '../../client/index.ts'
+import { categories, type Checklist as State } from '../state/checklist.ts'
 import type { Place } from '../state/place.ts'
 import { capital, fullTime, percent, shortDay } from '../words.ts'
+import { Evidence, Refused } from './Evidence.tsx'
 import { Sure } from './Sure.tsx'
 
 const Progress = ({ completed, total }: { completed: number; total: number }) => (
@@ -13,11 +16,49 @@ const Progress = ({ completed, total }: { completed: number; total: number }) =>
   </div>
 )
 
+const Item = ({ item, list, place }: { item: DodItem; list: State; place: Place }) => {
+  const row = useRef<HTMLLIElement>(null)
+  const found = place.item.value === item.id
+  useEffect(() => void (found && row.current?.scrollIntoView({ block: 'center' })), [found])
+  const { role } = place.who
+  return (
+    <li ref={row} class={found ? 'found' : ''}>
+      <label class={item.completed ? 'done' : ''}>
+        <input
+          type="checkbox"
+          checked={item.completed}
+          disabled={role === 'citizen'}
+          onChange={(event) => void list.set(item, event.currentTarget.checked)}
+        />
+        <span>
+          {item.text}
+          {item.completed_at && (
+            <time dateTime={item.completed_at} title={fullTime(item.completed_at)}>
+              {shortDay(item.completed_at)}
+            </time>
+          )}
+        </span>
+      </label>
+      <Evidence item={item} place={place} />
+      {list.refused.value === item.id && (
+        <Refused
+          items={[item]}
+          admin={role === 'admin'}
+          onReason={(reason) => void list.set(item, true, reason)}
+          onLeave={() => (list.refused.value = '')}
+        />
+      )}
+    </li>
+  )
+}
+
 export const Checklist = ({ place, mission }: { place: Place; mission: string }) => {
   const list = place.checklist(mission)
   const items = list.items.value
   const mayTick = place.who.role !== 'citizen'
   const named = [...categories, ...new Set(items?.map(({ category }) => category))]
+  // What was found is shown once.
+  useEffect(() => () => void (place.item.value = ''), [place])
   if (!items) return <p class="muted">{list.failure.value || 'Reading the checklist …'}</p>
   if (items.length === 0)
     return <p class="muted empty">This mission has no checklist yet. Citizens and admins add its items.</p>
@@ -40,29 +81,20 @@ export const Checklist = ({ place, mission }: { place: Place; mission: string })
             </h2>
             <ul>
               {some.map((item) => (
-                <li key={item.id}>
-                  <label class={item.completed ? 'done' : ''}>
-                    <input
-                      type="checkbox"
-                      checked={item.completed}
-                      disabled={!mayTick}
-                      onChange={(event) => void list.set(item, event.currentTarget.checked)}
-                    />
-                    <span>
-                      {item.text}
-                      {item.completed_at && (
-                        <time dateTime={item.completed_at} title={fullTime(item.completed_at)}>
-                          {shortDay(item.completed_at)}
-                        </time>
-                      )}
-                    </span>
-                  </label>
-                </li>
+                <Item key={item.id} item={item} list={list} place={place} />
               ))}
             </ul>
           </section>
         )
       })}
+      {list.refused.value === 'all' && (
+        <Refused
+          items={items.filter(({ completed, evidence }) => !completed && evidence && evidence.status !== 'passed')}
+          admin={place.who.role === 'admin'}
+          onReason={(reason) => void list.complete(reason)}
+          onLeave={() => (list.refused.value = '')}
+        />
+      )}
       {mayTick && (
         <div class="actions">
           <Sure

@@ -53,7 +53,11 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
             <span class="muted">
               {shortDay(message.created_at)}, {timeOf(message.created_at)}
             </span>
-            <button type="button" class="small" onClick={() => (place.target.value = message.seq)}>
+            <button
+              type="button"
+              class="small"
+              onClick={() => (place.target.value = { mission: mission.id, citizen, seq: message.seq })}
+            >
               Show in chat
             </button>
           </h2>

@@ -98,7 +98,12 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     })()
   }
 
-  if (silent) return <p class="composer silent">You are {who.sub}: a citizen writes in its own chat only.</p>
+  if (silent)
+    return (
+      <p id="composer" class="composer silent" tabIndex={-1}>
+        You are {who.sub}: a citizen writes in its own chat only.
+      </p>
+    )
   const left = most - length(text)
   return (
     <form

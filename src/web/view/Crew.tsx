@@ -22,7 +22,8 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
           const { citizen, unread } = channel
           const known = team.find(({ name }) => name === citizen)
           const state = stateOf(channel)
-          const to = { mission: route.mission, citizen }
+          // In the past one stays there.
+          const to = { ...(route.at === undefined ? {} : route), mission: route.mission, citizen }
           const here = citizen === route.citizen
           return (
             <Fragment key={citizen}>

@@ -13,6 +13,12 @@ const paths = {
   out: 'M14 4h5v16h-5M4 12h10M10 8l4 4-4 4',
   panel: 'M4 5h16v14H4zM14.5 5v14',
   keys: 'M3.5 7h17v10h-17zM7 10.5h.01M10.3 10.5h.01M13.6 10.5h.01M17 10.5h.01M8 14h8',
+  pause: 'M8 6v12M16 6v12',
+  back: 'M17 6v12l-8-6zM6.5 6v12',
+  forth: 'M7 6v12l8-6zM17.5 6v12',
+  clock: 'M12 20.5a8.5 8.5 0 1 1 0-17 8.5 8.5 0 0 1 0 17zM12 7.5V12l3 2',
+  open: 'M12 19a7 7 0 1 1 0-14 7 7 0 0 1 0 14z',
+  go: 'M8 16 16 8M9 8h7v7',
   repo: 'M9 8l-4 4 4 4M15 8l4 4-4 4',
 } as const
 

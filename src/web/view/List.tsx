@@ -75,10 +75,10 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
 
   const target = place.target.value
   useLayoutEffect(() => {
-    if (target === undefined) return
+    if (target?.mission !== room.mission || target.citizen !== room.citizen) return
     place.target.value = undefined
-    found.value = target
-    scroller.current?.to(target)
+    found.value = target.seq
+    scroller.current?.to(target.seq)
   }, [target])
 
   const shown: number[] = []

@@ -4,9 +4,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
-import { budget, count, due } from '../words.ts'
-
-export const statuses = { active: 'Active', qa: 'In QA', complete: 'Complete' } as const
+import { budget, count, due, statuses } from '../words.ts'
 
 const fits = ({ number, title, client, status }: Mission, words: string): boolean =>
   words

@@ -1,28 +1,23 @@
-// Search in a chat: what fits, newest first, each a way to its place.
+// Search in a chat: what fits, newest first, each a way to its place; Enter looks on in the whole mission.
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
-import { DeckError, type Message } from '../../client/index.ts'
+import { DeckError, type History } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
 import type { Room } from '../state/room.ts'
+import { go, route } from '../state/route.ts'
 import { capital, shortDay, timeOf } from '../words.ts'
 import { Icon } from './Icon.tsx'
 import { authorOf } from './Row.tsx'
+import { Snippet } from './Snippet.tsx'
 
 /** ms after the last letter */
 const pause = 200
 const perPage = 30
 
-const snippet = (text: string, words: string): string => {
-  const word = words.replace(/["-]/g, ' ').trim().split(/\s+/)[0]?.toLowerCase() ?? ''
-  const flat = text.replace(/\s+/g, ' ')
-  const at = Math.max(0, flat.toLowerCase().indexOf(word) - 40)
-  return `${at > 0 ? '…' : ''}${flat.slice(at, at + 160)}${at + 160 < flat.length ? '…' : ''}`
-}
-
 export const Search = ({ room, place }: { room: Room; place: Place }) => {
   const input = useRef<HTMLInputElement>(null)
   const words = useSignal('')
-  const found = useSignal<Message[] | undefined>(undefined)
+  const found = useSignal<History['messages'] | undefined>(undefined)
   const more = useSignal(false)
   const failure = useSignal('')
   const asked = useRef<AbortController | undefined>(undefined)
@@ -34,7 +29,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
     if (q.trim() === '') return void (found.value = undefined)
     try {
       const bounds = before === undefined ? {} : { before }
-      const page = await room.chat.history({ q, limit: perPage, ...bounds, signal })
+      const page = await room.chat.history({ q, limit: perPage, highlight: true, ...bounds, signal })
       const older = page.messages.toReversed()
       found.value = before === undefined ? older : [...(found.value ?? []), ...older]
       more.value = page.has_more
@@ -54,8 +49,14 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
     input.current?.blur()
   }
   const goTo = (seq: number): void => {
-    place.target.value = seq
+    place.target.value = { mission: room.mission, citizen: room.citizen, seq }
     close()
+  }
+
+  const findAll = (): void => {
+    place.words.value = words.value
+    close()
+    go({ ...route.peek(), view: 'search' })
   }
 
   return (
@@ -78,6 +79,9 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
           aria-label={`Search the chat with ${capital(room.citizen)}`}
           autocomplete="off"
           onInput={(event) => (words.value = event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key === 'Enter') findAll()
+          }}
         />
         <kbd aria-hidden="true">/</kbd>
       </label>
@@ -95,7 +99,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
                   <span class="muted">
                     {shortDay(message.created_at)}, {timeOf(message.created_at)}
                   </span>
-                  <span class="snippet">{snippet(message.message, words.value)}</span>
+                  <Snippet {...(message.snippet ?? { text: message.message, hits: [] })} />
                 </button>
               </li>
             ))}
@@ -105,6 +109,9 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
               Older ones
             </button>
           )}
+          <button type="button" class="small" onClick={findAll}>
+            Search the whole mission
+          </button>
         </div>
       )}
     </search>

@@ -9,6 +9,9 @@ import { go, route } from '../state/route.ts'
 import type { Runs } from '../state/runs.ts'
 import { fullTime, percent, shortDay, timeOf } from '../words.ts'
 import { Icon } from './Icon.tsx'
+import { later } from './later.tsx'
+
+const Diff = later(() => import('./Diff.tsx').then((part) => part.Diff))
 
 const names = { running: 'Running', passed: 'Passed', failed: 'Failed' } as const
 
@@ -61,11 +64,24 @@ const question = (run: TestRun, failed: Result[]): string => {
   return `The run of ${shortDay(run.created_at)}, ${timeOf(run.created_at)} failed. Can you fix this?\n\n${quoted.join('\n')}${more}`
 }
 
-export const Tests = ({ place, mission }: { place: Place; mission: string }) => {
+const labelOf = ({ status, created_at }: TestRun): string =>
+  `${shortDay(created_at)}, ${timeOf(created_at)} · ${names[status]}`
+
+type Props = { place: Place; mission: string; wide: boolean }
+
+export const Tests = ({ place, mission, wide }: Props) => {
   const runs = place.runs(mission)
-  const chosen = useSignal('')
+  const { chosen } = runs
+  /** the run that it is compared with */
+  const other = useSignal('')
   const all = runs.runs.value
-  const run = all?.find(({ id }) => id === chosen.value) ?? all?.[0]
+  const wanted = chosen.value
+  const run = all?.find(({ id }) => id === wanted) ?? (wanted ? undefined : all?.[0])
+  // One that is not among the newest is read.
+  useEffect(() => {
+    if (all && wanted && !all.some(({ id }) => id === wanted)) void runs.read(wanted)
+  }, [all, wanted])
+  const compared = all?.find(({ id }) => id === other.value && id !== run?.id)
 
   const askRafael = (failed: Result[]): void => {
     if (!run) return
@@ -95,9 +111,9 @@ export const Tests = ({ place, mission }: { place: Place; mission: string }) => 
               else chosen.value = event.currentTarget.value
             }}
           >
-            {all.map(({ id, status, created_at }, n) => (
-              <option key={id} value={id}>
-                {`${shortDay(created_at)}, ${timeOf(created_at)} · ${names[status]}${n === 0 ? ' (latest)' : ''}`}
+            {all.map((one) => (
+              <option key={one.id} value={one.id}>
+                {labelOf(one)}
               </option>
             ))}
             {runs.more.value && <option value="more">Older runs …</option>}
@@ -106,6 +122,27 @@ export const Tests = ({ place, mission }: { place: Place; mission: string }) => 
         <button type="button" onClick={() => void askRun()}>
           <Icon name="play" /> Run tests
         </button>
+        {run && all && all.length > 1 && (
+          <select
+            class="other"
+            aria-label="Compare with"
+            value={compared?.id ?? ''}
+            onChange={(event) => {
+              if (event.currentTarget.value === 'more') void runs.load()
+              else other.value = event.currentTarget.value
+            }}
+          >
+            <option value="">Compare with …</option>
+            {all
+              .filter(({ id }) => id !== run.id)
+              .map((one) => (
+                <option key={one.id} value={one.id}>
+                  {labelOf(one)}
+                </option>
+              ))}
+            {runs.more.value && <option value="more">Older runs …</option>}
+          </select>
+        )}
       </div>
       {runs.failure.value && (
         <p class="failure" role="alert">
@@ -113,6 +150,29 @@ export const Tests = ({ place, mission }: { place: Place; mission: string }) => 
         </p>
       )}
       {!run && <p class="muted empty">{all ? 'There was no test run yet.' : 'Reading the runs …'}</p>}
+      {run && compared && (
+        <section class="compared">
+          <h2>
+            What changed
+            <button type="button" class="small" onClick={() => (other.value = '')}>
+              Close
+            </button>
+          </h2>
+          <p class="muted">
+            from {shortDay(compared.created_at)}, {timeOf(compared.created_at)} to {shortDay(run.created_at)},{' '}
+            {timeOf(run.created_at)}
+          </p>
+          <Diff
+            key={`${compared.id} ${run.id}`}
+            place={place}
+            mission={mission}
+            from={compared.id}
+            to={run.id}
+            wide={wide}
+            stamp={`${compared.seq} ${run.seq}`}
+          />
+        </section>
+      )}
       {run && (
         <>
           <p class={`verdict ${run.status}`} role="status">

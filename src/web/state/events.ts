@@ -1,0 +1,163 @@
+// What happened on a mission, in order: the newest page, older ones read upwards, and at the end what happens now; or all that up to a
+// time. At most 1,000 events are held: what is farthest from where one reads is let go of, and read again.
+import { batch, signal } from '@preact/signals'
+import { DeckError, type Deck, type TimelineEvent } from '../../client/index.ts'
+import { justAfter, toMs } from '../moments.ts'
+
+const perPage = 60
+const most = 1000
+/** Events that are kept while they come: where many do, rows are what it costs. */
+const mostComing = 200
+/** ms until what was heard of and is not told yet is asked for again, and how often: then it was removed. */
+const [again, tries] = [400, 25]
+/** ms in which all topics are joined */
+const joining = 3000
+
+export const idOf = ({ topic, seq }: TimelineEvent): string => `${topic} ${seq}`
+export const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+export const makeEvents = (deck: Deck, mission: string, citizens: () => string[], ended: AbortSignal) => {
+  const list = signal<TimelineEvent[]>([])
+  const status = signal<'loading' | 'ready'>('loading')
+  const older = signal(false)
+  const busy = signal(false)
+  /** what was below was let go of */
+  const cut = signal(false)
+  const failure = signal('')
+  let cursor: string | undefined
+  let turn = new AbortController()
+  let live: AbortController | undefined
+
+  const fail = (error: unknown): void => {
+    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
+  }
+  const page = async (query: { cursor?: string; from?: string; to?: string; order?: 'desc' }, signal: AbortSignal) => {
+    const { value } = await deck.timeline(mission, { limit: perPage, ...query, signal }).next()
+    if (!value) throw new DeckError('unavailable', 'the timeline ended')
+    return value
+  }
+
+  /** Adds to the end what is not there yet. */
+  const add = (events: TimelineEvent[]): void => {
+    if (cut.peek() || events.length === 0) return
+    const held = new Set(
+      list
+        .peek()
+        .slice(-events.length - perPage)
+        .map(idOf),
+    )
+    const next = [...list.peek(), ...events.filter((event) => !held.has(idOf(event)))]
+    batch(() => {
+      const keep = Math.max(mostComing, list.peek().length)
+      if (next.length > keep) {
+        // Where the list begins now, no cursor tells.
+        cursor = undefined
+        older.value = true
+      }
+      list.value = next.slice(-keep)
+    })
+  }
+
+  const load = async (upTo: string | undefined): Promise<void> => {
+    turn.abort()
+    live?.abort()
+    live = undefined
+    turn = new AbortController()
+    const signal = AbortSignal.any([ended, turn.signal])
+    try {
+      const found = await page({ order: 'desc', ...(upTo === undefined ? {} : { to: justAfter(upTo) }) }, signal)
+      signal.throwIfAborted()
+      batch(() => {
+        list.value = found.events.toReversed()
+        cursor = found.next ?? undefined
+        older.value = found.next !== null
+        cut.value = false
+        failure.value = ''
+        status.value = 'ready'
+      })
+      if (upTo === undefined) follow(found.horizon)
+    } catch (error) {
+      if (!signal.aborted) fail(error)
+    }
+  }
+
+  /** From the horizon on: topics say that something happened, the timeline says what, once nothing can come before it any more. */
+  const follow = (horizon: string): void => {
+    live = new AbortController()
+    const signal = AbortSignal.any([ended, live.signal])
+    const awaited = new Map<string, number>()
+    let place: { from: string } | { cursor: string } = { from: horizon }
+    let settled = toMs(horizon)
+    // What happened before the topics were joined is told by no topic.
+    const joined = settled + joining
+    let reading = false
+    const read = async (): Promise<void> => {
+      if (reading) return
+      reading = true
+      try {
+        for (let n = 0; n < tries && (awaited.size > 0 || settled < joined); n++) {
+          if (n > 0) await rest(again)
+          for await (const { events, cursor, horizon } of deck.timeline(mission, { ...place, limit: 500, signal })) {
+            place = { cursor }
+            settled = toMs(horizon)
+            for (const { topic, seq } of events) if (seq >= (awaited.get(topic) ?? Infinity)) awaited.delete(topic)
+            add(events)
+          }
+        }
+        awaited.clear()
+      } catch (error) {
+        if (!signal.aborted) fail(error)
+      }
+      reading = false
+    }
+    const hear = async (topic: string, feed: AsyncIterable<{ event: string; seq: number }>): Promise<void> => {
+      try {
+        for await (const { event, seq } of feed) {
+          if (event === 'reset') return void load(undefined)
+          awaited.set(topic, seq)
+          void read()
+        }
+      } catch {}
+    }
+    const topic = `missions/${mission}`
+    void hear(topic, deck.mission(mission).follow({ signal }))
+    void hear(`${topic}/dod`, deck.dod(mission).follow({ signal }))
+    void hear(`${topic}/tests`, deck.tests(mission).follow({ signal }))
+    for (const name of citizens()) void hear(`${topic}/chat/${name}`, deck.chat(mission, name).follow({ signal }))
+    void read()
+  }
+
+  return {
+    list,
+    status,
+    older,
+    busy,
+    cut,
+    failure,
+    load,
+    add,
+    async up(): Promise<void> {
+      const first = list.peek()[0]
+      if (busy.peek() || !older.peek() || !first) return
+      busy.value = true
+      const signal = AbortSignal.any([ended, turn.signal])
+      try {
+        const where = cursor === undefined ? { to: justAfter(first.at) } : { cursor }
+        const found = await page({ order: 'desc', ...where }, signal)
+        const held = new Set(list.peek().map(idOf))
+        const above = found.events.toReversed().filter((event) => !held.has(idOf(event)))
+        batch(() => {
+          const next = [...above, ...list.peek()]
+          if (next.length > most) cut.value = true
+          list.value = next.slice(0, most)
+          cursor = found.next ?? undefined
+          older.value = found.next !== null
+        })
+      } catch (error) {
+        if (!signal.aborted) fail(error)
+      }
+      busy.value = false
+    },
+  }
+}
+export type Events = ReturnType<typeof makeEvents>
