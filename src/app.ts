@@ -389,8 +389,8 @@ export const buildApp = async (
       following.close()
       indexer.close()
       tail.close()
-      await Promise.race([Promise.all([beside.close(), traces?.close()]), bound(500)])
-      await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
+      await Promise.race([beside.close(), bound(500)])
+      await Promise.race([Promise.all([listener.close(), database.close(), traces?.close()]), bound(1500)])
     },
   }
 }

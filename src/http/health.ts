@@ -66,15 +66,17 @@ export const makeReadiness = (parts: {
       const why = `no answer within ${parts.patience / 1000} s`
       setTimeout(() => resolve([result('database', why)]), parts.patience).unref()
     })
-  return async () => [
-    result(
-      'serving',
-      parts.draining() ? 'it is stopping: what was taken up is answered, nothing new is taken' : undefined,
-    ),
-    ...(await Promise.race([looked(), late()])),
-    result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
-    result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
-  ]
+  return async () => {
+    // Told at once, whatever else hangs.
+    if (parts.draining())
+      return [result('serving', 'it is stopping: what was taken up is answered, nothing new is taken')]
+    return [
+      result('serving', undefined),
+      ...(await Promise.race([looked(), late()])),
+      result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
+      result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
+    ]
+  }
 }
 
 const Ok = Type.Object({ status: Type.Literal('ok') })

@@ -146,6 +146,7 @@ export const makeTraces = (
       // What a turn of the event loop brings is written at its end.
       if (spans.length > 0) setImmediate(() => spans.forEach((span) => span.end()))
     },
-    close: () => provider.shutdown(),
+    // What can't be exported is lost, and has been told of.
+    close: () => provider.shutdown().catch(() => {}),
   }
 }

@@ -1,6 +1,6 @@
 // Alerts, fired by causing their reason: two servers under load, a real Prometheus with our rules as they are, and one fault after
 // the other. Each must fire on whom it concerns, with no other critical one that its cause does not explain, and be over after it.
-// All expressions of the dashboard are asked as well. Seven minutes; by command:
+// All expressions of the dashboard are asked as well. Ten minutes; by command:
 //   npx tap --timeout=900 --reporter=tap test/long/alerts.ts
 // Needs `prometheus` (a Debian package); without it nothing is tried, and that is said.
 import { spawn, spawnSync } from 'node:child_process'
