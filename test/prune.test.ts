@@ -177,7 +177,7 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
     `insert into missions (title, client, budget, deadline, status, assigned_to)
      values ('A', 'Acme', 1, '2030-01-01', 'active', 'alice') returning id`,
   )
-  const all = 30_000
+  const all = 60_000
   await db.query(
     `insert into chat_messages (mission_id, citizen, sender, message)
      select $1, 'c' || n % 3, 'user', 'message ' || n from generate_series(1, ${all}) n`,
@@ -189,9 +189,11 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
     Number((await db.query('select count(*)::int as n from chat_messages'))[0]?.['n'])
 
   const args = ['prune', '--before', cut]
+  await client.query('select pg_advisory_lock(4747003)')
+  t.match(await deck(t, [...args, '--json'], env), { code: 1, err: /"conflict","detail":"another prune/ })
+  await client.query('select pg_advisory_unlock(4747003)')
   const killed = start(t, args, env)
   await until(async () => (await left()) < all, 'the first batch')
-  t.match(await deck(t, [...args, '--json'], env), { code: 1, err: /"conflict","detail":"another prune/ })
   killed.child.kill('SIGKILL')
   await killed.ended
   // What it had begun comes to its end.
