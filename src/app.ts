@@ -42,12 +42,14 @@ import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
+import { makeBus } from './log/bus.ts'
 import { makeDiff } from './log/diff.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeFind } from './log/find.ts'
+import { makeHints } from './log/hints.ts'
 import { makeHistory } from './log/history.ts'
 import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
@@ -111,6 +113,7 @@ export const buildApp = async (
       directUrl: config.databaseDirectUrl,
       poolMax: config.poolMax,
       greet: epochs.greet,
+      quietWriter: config.hintsUrl !== '',
     },
     onError,
   )
@@ -130,7 +133,10 @@ export const buildApp = async (
     },
     {
       origin: instance,
-      onSaved: (topic, from, page) => tail.saved(topic, from, page),
+      onSaved(topic, from, page) {
+        tail.saved(topic, from, page)
+        hints.saved(topic, page.covered)
+      },
       onLost: () => tail.check(),
       onFault: onError,
       audit,
@@ -139,8 +145,8 @@ export const buildApp = async (
     },
   )
   const channels = makeChannels({
-    listen: (channel) => listener.listen(channel),
-    unlisten: (channel) => listener.unlisten(channel),
+    listen: (channel) => hints.listen(channel),
+    unlisten: (channel) => hints.unlisten(channel),
   })
   const tail = makeTail({
     origin: instance,
@@ -174,7 +180,7 @@ export const buildApp = async (
   const beside = makeBeside({
     origin: instance,
     hub,
-    notify: store.signal,
+    notify: (topics, payloads) => hints.signal(topics, payloads),
     channels,
     drafts: draftStore,
     tasks,
@@ -184,20 +190,34 @@ export const buildApp = async (
   const { drafts, presence, inboxes } = beside
   const indexer = makeIndexer(database.main, instance, onError, limits.pollEvery)
   const marks = makeMarks(database.main, limits.writeDeadline)
+  const hear = (payload: string): void => {
+    if (payload === 'revocations') checkRevocations()
+    else if (!beside.hear(payload)) tail.hint(payload)
+  }
+  // What was told before is not known.
+  const onConnected = (): void => {
+    tail.check()
+    beside.check()
+    checkRevocations()
+  }
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
-    onHints(payload) {
-      if (payload === 'revocations') checkRevocations()
-      else if (!beside.hear(payload)) tail.hint(payload)
-    },
-    onConnected() {
-      tail.check()
-      beside.check()
-      checkRevocations()
-    },
+    onHints: hear,
+    onConnected,
     onError,
   })
+  const bus = config.hintsUrl
+    ? makeBus({
+        url: config.hintsUrl,
+        space: store.space,
+        name: `mission-deck ${instance}`,
+        onHeard: hear,
+        onConnected,
+        onError: (error) => log.warn({ err: error }, 'NATS'),
+      })
+    : undefined
+  const hints = makeHints({ bus, origin: instance, listener, notify: store.signal, onError })
 
   const access = makeAccess(database.main, limits.ticketLife)
   const revocations = makeRevocations({
@@ -321,6 +341,7 @@ export const buildApp = async (
     writer: writer.stats(),
     tail: tail.stats(),
     listener: listener.stats(),
+    bus: bus?.stats(),
     pools: database.pools,
   }))
   pageRoute(http)
@@ -340,6 +361,7 @@ export const buildApp = async (
       await revocations.check()
       void keys?.warm()
       await listener.start()
+      bus?.start()
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
         setInterval(checkRevocations, limits.pollEvery),
@@ -363,7 +385,8 @@ export const buildApp = async (
       indexer.close()
       tail.close()
       await Promise.race([beside.close(), bound(500)])
-      await Promise.race([Promise.all([listener.close(), database.close()]), bound(1500)])
+      hints.close()
+      await Promise.race([Promise.all([listener.close(), bus?.close(), database.close()]), bound(1500)])
     },
   }
 }

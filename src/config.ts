@@ -23,6 +23,10 @@ export const Environment = Type.Object({
     4,
     100,
   ),
+  HINTS_URL: variable(
+    'NATS for the hints among instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
+    '',
+  ),
   PGSSLROOTCERT: variable('file of certificates to trust, for sslmode verify-ca and verify-full', ''),
   DATA_DIR: variable('folder of the embedded database and the generated secret', '.data'),
   JWT_SECRET: variable(
@@ -109,6 +113,7 @@ export type Config = Readonly<{
   databaseUrl: string
   databaseDirectUrl: string
   poolMax: number
+  hintsUrl: string
   dataDir: string
   jwtSecret: string
   jwksUrl: string
@@ -223,6 +228,7 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     databaseUrl: env.DATABASE_URL,
     databaseDirectUrl: env.DATABASE_DIRECT_URL || env.DATABASE_URL,
     poolMax: env.DATABASE_POOL_MAX,
+    hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,
     jwksUrl: env.JWKS_URL,

@@ -163,3 +163,21 @@ begin
         order by c.seq limit 1))
     limit 1000;
 end $$;
+
+-- Hints by another bus: a session that says `deck.hints = off` notifies nobody of its batches, and tells the other instances by itself.
+-- (Only the one expression of the function is another; whoever turns it off in a session of his own delays what he writes to the next poll.)
+do $$
+declare
+  known constant text := $c$count(pg_notify(deck.hint_channel(topic), save_messages.origin || ' ' || seq || ' ' || topic))$c$;
+  body  constant text := (
+    select pg_get_functiondef(p.oid) from pg_proc p where p.proname = 'save_messages' and p.pronamespace = 'deck'::regnamespace);
+begin
+  if position('deck.hints' in body) > 0 then
+    return;
+  end if;
+  if position(known in body) = 0 then
+    raise exception 'deck.save_messages does not notify as it did';
+  end if;
+  execute replace(body, known, $c$count(case when current_setting('deck.hints', true) is distinct from 'off' then
+      pg_notify(deck.hint_channel(topic), save_messages.origin || ' ' || seq || ' ' || topic) end)$c$);
+end $$;

@@ -31,6 +31,8 @@ export const mistakes = (env: Env): string[] => {
       faults.push(`${name} must begin with postgres:// or postgresql://.`)
   if (env.JWKS_URL && !(URL.canParse(env.JWKS_URL) && /^https?:$/.test(new URL(env.JWKS_URL).protocol)))
     faults.push('JWKS_URL must be an address that begins with https://.')
+  if (!listOf(env.HINTS_URL).every((url) => /^(nats|tls):$/.test(URL.canParse(url) ? new URL(url).protocol : '')))
+    faults.push('HINTS_URL must be addresses that begin with nats:// or tls://.')
   for (const origin of listOf(env.ALLOWED_ORIGINS).filter((origin) => !isOrigin(origin)))
     faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; one looks like https://app.example.`)
   if (!listOf(env.TRUST_PROXY).every(isAddress))

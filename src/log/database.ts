@@ -11,6 +11,8 @@ export type DatabaseOptions = {
   poolMax: number
   /** asks a new connection for readers, before it is used */
   greet?: Greet
+  /** the writer's batches notify nobody: their hints go another way */
+  quietWriter?: boolean
 }
 
 type Greet = (client: pg.ClientBase) => Promise<void>
@@ -85,15 +87,17 @@ const settings = {
 
 /** Opens the pools (their connections open as needed). */
 export const openDatabase = async (
-  { url, directUrl, poolMax, greet }: DatabaseOptions,
+  { url, directUrl, poolMax, greet, quietWriter = false }: DatabaseOptions,
   onError: (error: Error) => void,
 ): Promise<Database> => {
+  const optionsOf = (values: Record<string, string>): string =>
+    Object.entries(values)
+      .map(([name, value]) => `-c ${name}=${value}`)
+      .join(' ')
   const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
     connectionString: await withSsl(connectionString),
     application_name: `mission-deck ${name}`,
-    options: Object.entries(settings)
-      .map(([name, value]) => `-c ${name}=${value}`)
-      .join(' '),
+    options: optionsOf(settings),
     connectionTimeoutMillis: 2000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -102,9 +106,10 @@ export const openDatabase = async (
   const pooled = await config(url, 'server')
   // A statement gives up on the server before the client does, so that its answer is known; a client that got none in time
   // takes its connection for dead.
-  const pool = (max: number, statement: number, greeting?: Greet): pg.Pool => {
+  const pool = (max: number, statement: number, greeting?: Greet, more: pg.ClientConfig = {}): pg.Pool => {
     const made = new pg.Pool({
       ...pooled,
+      ...more,
       statement_timeout: statement,
       query_timeout: statement + 500,
       lock_timeout: 3000,
@@ -121,7 +126,8 @@ export const openDatabase = async (
   }
   // The writer's and the tail's statements take milliseconds: a connection that leads nowhere is known soon enough for a
   // message of unknown fate to be looked up by another, and for an instance to catch up within 7 s.
-  const writer = pool(2, 1500, greet)
+  const quiet = quietWriter ? { options: optionsOf({ ...settings, 'deck.hints': 'off' }) } : {}
+  const writer = pool(2, 1500, greet, quiet)
   const tail = pool(1, 2000, greet)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
   const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000, greet)
