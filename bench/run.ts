@@ -1,4 +1,4 @@
-// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer | search history]: measures, one after the
+// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer hints workers prune | search history]: measures, one after the
 // other, and prints one table; without names W1 to W5 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
 // from which bench/chart.svg is drawn.
 import { execFileSync } from 'node:child_process'
