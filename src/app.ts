@@ -58,6 +58,7 @@ import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
 import { makePast } from './log/past.ts'
 import { prepareDatabase } from './log/prepare.ts'
+import { makeReadChat } from './log/replica.ts'
 import { makeReplay } from './log/replay.ts'
 import { makeSearch } from './log/search.ts'
 import { makeRuns } from './log/runs.ts'
@@ -113,11 +114,16 @@ export const buildApp = async (
       directUrl: config.databaseDirectUrl,
       poolMax: config.poolMax,
       greet: epochs.greet,
+      replicaUrl: config.databaseReplicaUrl,
       quietWriter: config.hintsUrl !== '',
     },
     onError,
   )
   const store = makeStore(database.main, database.tail, limits.writeDeadline, epochs)
+  const reading = makeReadChat(
+    database.main,
+    database.replica && { pool: database.replica, place: store.place, onError },
+  )
   const transactions = makeTransactions(database.changes)
   const changes = makeChanges(database.main, transactions, audit)
   const runs = makeRuns(database.main, transactions)
@@ -301,9 +307,9 @@ export const buildApp = async (
     missionRoutes(api, changes, past)
     const looking = makeTurn()
     const search = makeSearch(database.main, looking, limits.searchPatience)
-    const replay = makeReplay(database.main, search)
+    const replay = makeReplay(reading, search)
     const streams = makeStreams(api, { holds: tokens.holds, patience: limits.silence })
-    const history = makeHistory(database.main)
+    const history = makeHistory(database.main, reading)
     chatRoutes(api, { changes, missions, history, search, replay, streams, following, writer })
     timelineRoute(api, { timeline, streams, pacing })
     dodRoutes(api, changes, past)
@@ -342,6 +348,7 @@ export const buildApp = async (
     tail: tail.stats(),
     listener: listener.stats(),
     bus: bus?.stats(),
+    reads: reading.stats(),
     pools: database.pools,
   }))
   pageRoute(http)

@@ -17,6 +17,10 @@ export const Environment = Type.Object({
     'session-level way to the same database (LISTEN, migrations, locks) where DATABASE_URL is a transaction pooler',
     '',
   ),
+  DATABASE_REPLICA_URL: variable(
+    'a streaming replica that pages and streams of history are read from, as long as it has what they are to show; empty: none',
+    '',
+  ),
   DATABASE_POOL_MAX: number(
     'pooled connections of an instance; two more are kept for LISTEN and for the tail',
     6,
@@ -112,6 +116,7 @@ export type Config = Readonly<{
   port: number
   databaseUrl: string
   databaseDirectUrl: string
+  databaseReplicaUrl: string
   poolMax: number
   hintsUrl: string
   dataDir: string
@@ -227,6 +232,7 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     port: env.PORT,
     databaseUrl: env.DATABASE_URL,
     databaseDirectUrl: env.DATABASE_DIRECT_URL || env.DATABASE_URL,
+    databaseReplicaUrl: env.DATABASE_REPLICA_URL,
     poolMax: env.DATABASE_POOL_MAX,
     hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,

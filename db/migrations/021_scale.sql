@@ -181,3 +181,16 @@ begin
   execute replace(body, known, $c$count(case when current_setting('deck.hints', true) is distinct from 'off' then
       pg_notify(deck.hint_channel(topic), save_messages.origin || ' ' || seq || ' ' || topic) end)$c$);
 end $$;
+
+-- A standby tells the same epoch as its primary: where nothing is written its timeline stands in the control file. (After a failover above
+-- it that is late until the next restart point; its rows then count for nothing: log/replica.)
+create or replace function deck.epoch() returns text language sql stable
+  return (
+    select left(encode(sha256(convert_to(concat_ws('/',
+      (select system_identifier from pg_control_system()),
+      case
+        when pg_is_in_recovery() then (select lpad(upper(to_hex(timeline_id)), 8, '0') from pg_control_checkpoint())
+        else left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end,
+      (select oid from pg_database where datname = current_database()),
+      'deck.heads'::regclass::oid,
+      (select salt from deck.epoch_salt)), 'UTF8')), 'hex'), 16));

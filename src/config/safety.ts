@@ -26,7 +26,7 @@ const ownMachine = /^(localhost|127(\.\d+){3}|\[::1\])$/
 /** What can't be meant, a sentence each. */
 export const mistakes = (env: Env): string[] => {
   const faults: string[] = []
-  for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL'] as const)
+  for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_REPLICA_URL'] as const)
     if (env[name] && !/^postgres(ql)?:\/\//.test(env[name]))
       faults.push(`${name} must begin with postgres:// or postgresql://.`)
   if (env.JWKS_URL && !(URL.canParse(env.JWKS_URL) && /^https?:$/.test(new URL(env.JWKS_URL).protocol)))

@@ -22,6 +22,8 @@ export type Readings = {
   listener: { since: number | undefined; sessions: number }
   /** undefined: hints go by NOTIFY */
   bus: { connected: boolean; sent: number; heard: number } | undefined
+  /** reads of history: of the replica; of the primary, as the replica was behind, or failed */
+  reads: { replica: number; behind: number; failed: number }
   pools: Record<string, { totalCount: number; idleCount: number; waitingCount: number }>
 }
 
@@ -119,6 +121,12 @@ export const metricsRoute = (app: FastifyInstance, { registry }: Meters, read: (
   gauge('bus_connected', '1 while hints go by NATS, 0 while they go by NOTIFY', ({ bus }) => (bus?.connected ? 1 : 0))
   counter('bus_sent_total', 'hints and signals given to NATS', ({ bus }) => bus?.sent ?? 0)
   counter('bus_heard_total', 'hints and signals heard by NATS', ({ bus }) => bus?.heard ?? 0)
+  counter(
+    'replica_reads_total',
+    'reads of history by what came of asking the replica',
+    ({ reads }) => Object.entries(reads),
+    'outcome',
+  )
   const pools = (count: 'totalCount' | 'idleCount' | 'waitingCount') => (now: Readings) =>
     Object.entries(now.pools).map(([name, pool]): [string, number] => [name, pool[count]])
   gauge('pool_connections', 'connections to Postgres', pools('totalCount'), 'pool')

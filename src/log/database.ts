@@ -11,6 +11,8 @@ export type DatabaseOptions = {
   poolMax: number
   /** asks a new connection for readers, before it is used */
   greet?: Greet
+  /** a replica to read history from; '': none */
+  replicaUrl?: string
   /** the writer's batches notify nobody: their hints go another way */
   quietWriter?: boolean
 }
@@ -26,6 +28,8 @@ export type Database = {
   writer: pg.Pool
   /** the tail's reads */
   tail: pg.Pool
+  /** a replica's, for history; undefined: there is none */
+  replica: pg.Pool | undefined
   /** all of them by name */
   pools: Record<string, pg.Pool>
   /** configuration of a session-level connection (LISTEN, migrations, locks) */
@@ -87,7 +91,7 @@ const settings = {
 
 /** Opens the pools (their connections open as needed). */
 export const openDatabase = async (
-  { url, directUrl, poolMax, greet, quietWriter = false }: DatabaseOptions,
+  { url, directUrl, poolMax, greet, replicaUrl = '', quietWriter = false }: DatabaseOptions,
   onError: (error: Error) => void,
 ): Promise<Database> => {
   const optionsOf = (values: Record<string, string>): string =>
@@ -131,15 +135,23 @@ export const openDatabase = async (
   const tail = pool(1, 2000, greet)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
   const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000, greet)
+  // Its statement gives up soon: the primary is there.
+  const replica = replicaUrl
+    ? pool(main.options.max, 1500, undefined, {
+        connectionString: await withSsl(replicaUrl),
+        connectionTimeoutMillis: 1000,
+      })
+    : undefined
   return {
     main,
     changes,
     writer,
     tail,
-    pools: { main, changes, writer, tail },
+    replica,
+    pools: { main, changes, writer, tail, ...(replica ? { replica } : {}) },
     direct: await config(directUrl, 'session'),
     close: async () => {
-      await Promise.all([main.end(), changes.end(), writer.end(), tail.end()])
+      await Promise.all([main.end(), changes.end(), writer.end(), tail.end(), replica?.end()])
     },
   }
 }
