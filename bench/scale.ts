@@ -2,10 +2,13 @@
 // docs/scaling.md makes of it; and how fast deck prune is, beside senders. CPU first: here all share the same cores.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { createConnection, createServer, type AddressInfo } from 'node:net'
+import { cpus } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import type { Cost, Unit } from './model.ts'
 import { cpuOf } from './system.ts'
 import { startDeck, type Postgres, type Target } from './targets.ts'
 import { openLoad, type Figures } from './workloads.ts'
@@ -284,4 +287,142 @@ const prune = async (postgres: Postgres): Promise<string> => {
   return `deck prune, 100 chats:\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
-export const scale = { hints, workers, prune }
+/**
+ * Hints that an instance hears beside a busy one: µs of its own for each (by NATS none are heard of missions that it does not follow, so
+ * there it follows those missions, and pays for reads as well), and µs of Postgres and of NATS a message.
+ */
+const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { nats: number; heard: number }> => {
+  const nats = byNats ? await startNats() : undefined
+  const target = await startDeck(postgres, 2, 500, undefined, { HINTS_URL: nats?.url ?? '' })
+  try {
+    const [a = '', b = ''] = target.urls
+    // So many missions that all channels of NOTIFY are heard.
+    const quiet = target.topics.slice(20).map((topic) => ({ url: b, topic, publishes: false, listens: true }))
+    const load = await openLoad(target, postgres, [...spread({ ...target, urls: [a] }), ...quiet])
+    const [, pid = 0] = target.pids
+    const look = async () => ({
+      cpu: cpuOf([pid]),
+      nats: nats ? cpuOf([nats.pid]) : 0,
+      heard: await metric({ ...target, urls: [b] }, 'deck_hints_total'),
+    })
+    await load.run({ closed: 4, bytes, warm: 0, seconds: 4 })
+    const idle = cpuOf([pid])
+    await delay(3000)
+    const perSecond = (cpuOf([pid]) - idle) / 3
+    const [before, begun] = [await look(), performance.now()]
+    const f = await load.run({ rate: 2000, bytes, warm: 0, seconds })
+    const after = await look()
+    const own = after.cpu - before.cpu - (perSecond * (performance.now() - begun)) / 1000
+    const heard = after.heard - before.heard
+    await load.end()
+    return {
+      server: heard > 0 ? Math.max(0, own / heard) : 0,
+      postgres: f.postgres / f.messages,
+      nats: (after.nats - before.nats) / f.messages,
+      heard: heard / f.messages,
+    }
+  } finally {
+    await target.stop()
+    await nats?.stop()
+  }
+}
+
+/**
+ * What the cost model is made of: µs a message, a batch, a delivery, a read of what another instance wrote, and a hint, each from runs that
+ * differ by it. Two instances give the last ones; what four cost is foretold from how many of each there were, and compared.
+ * Kept in bench/cost.json.
+ */
+const cost = async (postgres: Postgres): Promise<string> => {
+  const silent = (target: Target): Sockets => spread(target).map((socket) => ({ ...socket, listens: false }))
+  const each = ({ f }: Measured) => ({ server: f.server / f.messages, postgres: f.postgres / f.messages })
+  const full = await measure(postgres, 1, false, silent, { closed: 8 })
+  const thin = await measure(postgres, 1, false, silent, { rate: 300 })
+  const perBatch = (part: 'server' | 'postgres'): number =>
+    Math.max(0, (each(thin)[part] - each(full)[part]) / (thin.batches - full.batches))
+  const batch = { server: perBatch('server'), postgres: perBatch('postgres') }
+  const message = {
+    server: each(full).server - batch.server * full.batches,
+    postgres: each(full).postgres - batch.postgres * full.batches,
+  }
+  const { f: crowd } = await measure(postgres, 1, false, room, { rate: 20 })
+  const kinds = has('nats-server') ? ['NATS', 'NOTIFY'] : ['NOTIFY']
+  const runs: [string, number, Measured][] = []
+  for (const kind of kinds)
+    for (const instances of [1, 2, 4])
+      runs.push([kind, instances, await measure(postgres, instances, kind === 'NATS', spread, { closed: 8 })])
+  const run = (kind: string, instances: number) => runs.find(([of, n]) => of === kind && n === instances)?.[2]
+  const base = (part: 'server' | 'postgres', { batches }: Measured): number => message[part] + batch[part] * batches
+  const one = run('NOTIFY', 1)
+  const busy = one ? Math.max(0, (each(one).server - base('server', one)) / 5) : 0
+  // NATS tells what a read costs without NOTIFY's share.
+  const two = run('NATS', 2) ?? run('NOTIFY', 2)
+  const rest = (part: 'server' | 'postgres'): number =>
+    two ? Math.max(0, (each(two)[part] - base(part, two) - (part === 'server' ? 5 * busy : 0)) / two.reads) : 0
+  const read = { server: rest('server'), postgres: rest('postgres') }
+  const byNotify = await listening(postgres, false)
+  const byNats = kinds.length > 1 ? await listening(postgres, true) : undefined
+  // What Postgres does besides is the same by both.
+  const wake = byNats ? Math.max(0, (byNotify.postgres - byNats.postgres) / byNotify.heard) : 0
+  const found: Cost = {
+    message,
+    batch,
+    delivery: { busy, alone: crowd.server / crowd.deliveries },
+    read,
+    hint: {
+      NOTIFY: { server: byNotify.server, postgres: wake, nats: 0 },
+      ...(byNats ? { NATS: { server: byNotify.server, postgres: 0, nats: byNats.nats } } : {}),
+    },
+    wal: thin.wal,
+    walFull: full.wal,
+    batchMs: (1000 * full.f.seconds) / (full.f.messages * full.batches),
+  }
+  const lines = head([
+    'hints, instances',
+    'servers, foretold',
+    'measured',
+    'Postgres, foretold',
+    'measured',
+    'batches',
+    'reads',
+    'hints',
+    'messages/s',
+    'faults',
+  ])
+  for (const [kind, instances, m] of runs)
+    lines.push(
+      row([
+        `${kind}, ${instances}`,
+        base('server', m) + 5 * busy + read.server * m.reads,
+        each(m).server,
+        base('postgres', m) + read.postgres * m.reads + (found.hint[kind]?.postgres ?? 0) * m.hints,
+        each(m).postgres,
+        m.batches,
+        m.reads,
+        kind === 'NATS' ? m.heard : m.hints,
+        Math.round(m.f.messages / m.f.seconds).toLocaleString('en'),
+        faults(m.f),
+      ]),
+    )
+  writeFileSync(`${root}bench/cost.json`, `${JSON.stringify({ machine: machine(), ...found }, null, 2)}\n`)
+  const unit = (of: { server: number; postgres: number }): string =>
+    `${of.server.toFixed(1)} + ${of.postgres.toFixed(1)}`
+  return [
+    `What things cost, µs of server + Postgres (${machine()}):`,
+    '',
+    `a message ${unit(message)}, a batch ${unit(batch)}, a read ${unit(read)}; a delivery ${busy.toFixed(1)} among many, ${found.delivery.alone.toFixed(1)} alone;`,
+    ...Object.entries(found.hint).map(
+      ([kind, { server, postgres, nats }]) =>
+        `a hint by ${kind} ${server.toFixed(1)} of who hears it, ${postgres.toFixed(2)} of Postgres, ${nats.toFixed(2)} of NATS;`,
+    ),
+    `WAL ${Math.round(found.wal)} bytes a message one by one, ${Math.round(found.walFull)} in full batches; a batch lasts ${found.batchMs.toFixed(1)} ms`,
+    '',
+    'A message, foretold from how many batches, reads and hints there were to it, and measured:',
+    '',
+    ...lines,
+  ].join('\n')
+}
+
+const machine = (): string =>
+  `${cpus().length} × ${cpus()[0]?.model ?? ''}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`
+
+export const scale = { hints, workers, prune, cost }

@@ -151,13 +151,24 @@ export const buildApp = async (
     },
   )
   const channels = makeChannels({
-    listen: (channel) => hints.listen(channel),
-    unlisten: (channel) => hints.unlisten(channel),
+    listen: (channel) => listener.listen(channel),
+    unlisten: (channel) => listener.unlisten(channel),
   })
+  const bus = config.hintsUrl
+    ? makeBus({
+        url: config.hintsUrl,
+        space: store.space,
+        name: `mission-deck ${instance}`,
+        onHeard: (payload) => hear(payload),
+        onConnected: () => onConnected(),
+        onError: (error) => log.warn({ err: error }, 'NATS'),
+      })
+    : undefined
+  const hints = makeHints({ bus, origin: instance, channels, notify: store.signal, onError })
   const tail = makeTail({
     origin: instance,
-    listen: channels.follow,
-    unlisten: channels.unfollow,
+    listen: (topic) => hints.follow(topic),
+    unlisten: (topic) => hints.unfollow(topic),
     read: store.tailPages,
     heads: store.heads,
     onPage(topic, from, page) {
@@ -186,8 +197,8 @@ export const buildApp = async (
   const beside = makeBeside({
     origin: instance,
     hub,
-    notify: (topics, payloads) => hints.signal(topics, payloads),
-    channels,
+    notify: hints.signal,
+    channels: hints,
     drafts: draftStore,
     tasks,
     limits,
@@ -213,17 +224,6 @@ export const buildApp = async (
     onConnected,
     onError,
   })
-  const bus = config.hintsUrl
-    ? makeBus({
-        url: config.hintsUrl,
-        space: store.space,
-        name: `mission-deck ${instance}`,
-        onHeard: hear,
-        onConnected,
-        onError: (error) => log.warn({ err: error }, 'NATS'),
-      })
-    : undefined
-  const hints = makeHints({ bus, origin: instance, listener, notify: store.signal, onError })
 
   const access = makeAccess(database.main, limits.ticketLife)
   const revocations = makeRevocations({

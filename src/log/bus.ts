@@ -1,4 +1,4 @@
-// Hints by NATS instead of NOTIFY: each of the 64 channels is a subject. It promises what NOTIFY does, which is nothing: what is lost is found
+// Hints by NATS instead of NOTIFY: a subject a channel. It promises what NOTIFY does, which is nothing: what is lost is found
 // by the tail's look at the heads, and whenever it is connected (again) that look is asked for at once. While it is not connected, `tell`
 // says so, and whoever asked goes another way. Knows neither topics nor what the payloads mean.
 // The client is loaded only where HINTS_URL is set.
@@ -11,6 +11,8 @@ export type Bus = {
   /** Hears a channel; resolves once that holds, or when it is not connected: then heads are read anyway once it is. */
   listen(channel: string): Promise<void>
   unlisten(channel: string): void
+  /** Resolves once all that was asked to be heard is. */
+  settled(): Promise<void>
   /** False if it is not connected: nothing was sent. */
   tell(channel: string, payload: string): boolean
   stats(): { connected: boolean; sent: number; heard: number }
@@ -117,18 +119,23 @@ export const makeBus = (options: {
     }
   }
 
+  // The server's answer: what is published from here on is heard.
+  const settled = async (): Promise<void> => {
+    if (up) await Promise.race([connection?.flush().catch(() => {}), delay(patience, undefined, { ref: false })])
+  }
+
   return {
     start: () => void keep().catch(onError),
-    async listen(channel) {
+    listen(channel) {
       channels.set(channel, undefined)
       subscribe(channel)
-      // The server's answer: what is published from here on is heard.
-      if (up) await Promise.race([connection?.flush().catch(() => {}), delay(patience, undefined, { ref: false })])
+      return settled()
     },
     unlisten(channel) {
       channels.get(channel)?.unsubscribe()
       channels.delete(channel)
     },
+    settled,
     tell(channel, payload) {
       if (!up || !connection) return false
       try {

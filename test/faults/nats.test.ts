@@ -109,6 +109,37 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     t.notMatch((await heard()).join('\n'), /^[~=].*"(typing|delta)"/m, 'none of it by NOTIFY')
   })
 
+  await t.test('an instance hears of missions that it follows only; one where somebody works, of all', async (t) => {
+    const quiet = await startInstance(t, database.url, change)
+    await until(() => connected(quiet), 'NATS to be there')
+    const heardBy = async (instance: Instance): Promise<number> =>
+      Number(/^deck_bus_heard_total (\d+)$/m.exec((await instance.request('GET', '/metrics')).text)?.[1])
+    const { id: own } = await makeMission(one, { assigned_to: 'alice' })
+    const [mine, others] = [`missions/${own}/chat/rafael`, newTopic()]
+    const reader = await follow(quiet, mine)
+    const there = await follow(two, others)
+    for (let n = 1; n <= 10; n++) await one.request('POST', `/api/${others}`, alice, { message: `${n}` })
+    await one.request('POST', `/api/${mine}`, alice, { message: 'mine' })
+    await until(() => seqs(there, others).length === 10 && seqs(reader, mine).length === 1, 'the messages')
+    t.equal(await heardBy(quiet), 1)
+
+    const worker = await quiet.connect(rafael)
+    await worker.ask({ type: 'work', credit: 1 })
+    await one.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'a question' })
+    await worker.frame(({ type }) => type === 'task', 'the task')
+    await one.request('POST', `/api/${mine}`, alice, { message: 'again' })
+    await until(() => seqs(reader, mine).length === 2, 'what is followed beside it')
+    worker.close()
+    await until(() => worker.closed !== undefined, 'the close')
+    await one.request('POST', `/api/${mine}`, alice, { message: 'after' })
+    await until(() => seqs(reader, mine).length === 3, 'what is followed after it')
+    const before = await heardBy(quiet)
+    await one.request('POST', `/api/${others}`, alice, { message: 'nobody here' })
+    await one.request('POST', `/api/${mine}`, alice, { message: 'the last' })
+    await until(() => seqs(reader, mine).length === 4, 'the last')
+    t.equal(await heardBy(quiet), before + 1)
+  })
+
   await t.test('killed and back, again and again, nothing is lost, and nobody waits for the poll', async (t) => {
     const topic = newTopic()
     const reader = await follow(two, topic)
@@ -194,7 +225,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
       'revocations',
       '\0'.repeat(9000),
     ]
-    for (let n = 0; n < 64; n++) for (const payload of rubbish) stranger.publish(`deck.${space}.deck_${n}`, payload)
+    for (const payload of rubbish) stranger.publish(`deck.${space}.${id}`, payload)
     await stranger.flush()
     for (let n = 2; n <= 5; n++) await one.request('POST', `/api/${topic}`, alice, { message: `${n}` })
     await until(() => seqs(reader, topic).length === 5, 'the messages')
