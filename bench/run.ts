@@ -1,4 +1,4 @@
-// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer | search history]: measures, one after the
+// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer hints workers prune cost | search history | model]: measures, one after the
 // other, and prints one table; without names W1 to W5 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
 // from which bench/chart.svg is drawn.
 import { execFileSync } from 'node:child_process'
@@ -10,6 +10,7 @@ import { ejabberdLibraries } from './ejabberd.ts'
 import { history } from './history.ts'
 import type { Plan } from './load.ts'
 import { withPostgres } from './postgres.ts'
+import { model } from './model.ts'
 import { search } from './search.ts'
 import { studies } from './studies.ts'
 import { table } from './table.ts'
@@ -19,8 +20,8 @@ import { starter, workloads, type Row } from './workloads.ts'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const asked = process.argv.slice(2)
 const isTarget = (name: string): name is Plan['target'] => name in names
-/** Each with a Postgres of its own, which holds millions of messages. */
-const large: Record<string, () => Promise<void>> = { search, history }
+/** Each with a Postgres of its own, which holds millions of messages; or none: the model is on paper. */
+const large: Record<string, () => Promise<void>> = { search, history, model }
 const unknown = asked.filter((name) => !(name in workloads || isTarget(name) || name in studies || name in large))
 if (unknown.length > 0) {
   const known = [...Object.keys(workloads), ...Object.keys(names), ...Object.keys(studies), ...Object.keys(large)]
@@ -32,7 +33,6 @@ const chosen = Object.keys(names)
   .filter((name) => !asked.some(isTarget) || asked.includes(name))
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
-for (const [name, study] of Object.entries(large)) if (asked.includes(name)) await study()
 if (all || asked.some((name) => !(name in large)))
   await withPostgres(async (postgres) => {
     const rows: Row[] = []
@@ -62,3 +62,4 @@ if (all || asked.some((name) => !(name in large)))
       ),
     )
   })
+for (const [name, study] of Object.entries(large)) if (asked.includes(name)) await study()

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deck } from './adapters.ts'
 import { drafts } from './drafts.ts'
+import { scale } from './scale.ts'
 import { openWire } from './socket.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { freshDatabase, startDeck, startPeer, type Postgres, type Target } from './targets.ts'
@@ -317,4 +318,5 @@ export const studies: Record<string, (postgres: Postgres) => Promise<string>> = 
   resume,
   drafts,
   indexer,
+  ...scale,
 }

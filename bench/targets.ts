@@ -91,6 +91,7 @@ export const startDeck = async (
   instances: number,
   topics: number,
   kept?: string,
+  more: NodeJS.ProcessEnv = {},
 ): Promise<Target> => {
   const database = kept ?? (await freshDatabase(postgres, 'bench_deck'))
   const env = {
@@ -101,6 +102,7 @@ export const startDeck = async (
     RATE_LIMITS: 'off',
     // The load shares the machine.
     MAX_EVENT_LOOP_DELAY: '0',
+    ...more,
   }
   const children: ChildProcess[] = []
   const urls: string[] = []

@@ -42,12 +42,14 @@ import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
+import { makeBus } from './log/bus.ts'
 import { makeDiff } from './log/diff.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeFind } from './log/find.ts'
+import { makeHints } from './log/hints.ts'
 import { makeHistory } from './log/history.ts'
 import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
@@ -56,6 +58,7 @@ import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
 import { makePast } from './log/past.ts'
 import { prepareDatabase } from './log/prepare.ts'
+import { makeReadChat } from './log/replica.ts'
 import { makeReplay } from './log/replay.ts'
 import { makeSearch } from './log/search.ts'
 import { makeRuns } from './log/runs.ts'
@@ -122,10 +125,16 @@ export const buildApp = async (
       directUrl: config.databaseDirectUrl,
       poolMax: config.poolMax,
       greet: epochs.greet,
+      replicaUrl: config.databaseReplicaUrl,
+      quietWriter: config.hintsUrl !== '',
     },
     onError,
   )
   const store = makeStore(database.main, database.tail, limits.writeDeadline, epochs)
+  const reading = makeReadChat(
+    database.main,
+    database.replica && { pool: database.replica, place: store.place, onError },
+  )
   const transactions = makeTransactions(database.changes)
   const changes = makeChanges(database.main, transactions, audit)
   const runs = makeRuns(database.main, transactions)
@@ -141,7 +150,10 @@ export const buildApp = async (
     },
     {
       origin: instance,
-      onSaved: (topic, from, page) => tail.saved(topic, from, page),
+      onSaved(topic, from, page) {
+        tail.saved(topic, from, page)
+        hints.saved(topic, page.covered)
+      },
       onLost: () => tail.check(),
       onFault: onError,
       audit,
@@ -153,10 +165,21 @@ export const buildApp = async (
     listen: (channel) => listener.listen(channel),
     unlisten: (channel) => listener.unlisten(channel),
   })
+  const bus = config.hintsUrl
+    ? makeBus({
+        url: config.hintsUrl,
+        space: store.space,
+        name: `mission-deck ${instance}`,
+        onHeard: (payload) => hear(payload),
+        onConnected: () => onConnected(),
+        onError: (error) => log.warn({ err: error }, 'NATS'),
+      })
+    : undefined
+  const hints = makeHints({ bus, origin: instance, channels, notify: store.signal, onError })
   const tail = makeTail({
     origin: instance,
-    listen: channels.follow,
-    unlisten: channels.unfollow,
+    listen: (topic) => hints.follow(topic),
+    unlisten: (topic) => hints.unfollow(topic),
     read: store.tailPages,
     heads: store.heads,
     onPage(topic, from, page) {
@@ -186,8 +209,8 @@ export const buildApp = async (
   const beside = makeBeside({
     origin: instance,
     hub,
-    notify: store.signal,
-    channels,
+    notify: hints.signal,
+    channels: hints,
     drafts: draftStore,
     tasks,
     limits,
@@ -196,18 +219,21 @@ export const buildApp = async (
   const { drafts, presence, inboxes } = beside
   const indexer = makeIndexer(database.main, instance, onError, limits.pollEvery)
   const marks = makeMarks(database.main, limits.writeDeadline)
+  const hear = (payload: string): void => {
+    if (payload === 'revocations') checkRevocations()
+    else if (!beside.hear(payload)) tail.hint(payload)
+  }
+  // What was told before is not known.
+  const onConnected = (): void => {
+    tail.check()
+    beside.check()
+    checkRevocations()
+  }
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
-    onHints(payload) {
-      if (payload === 'revocations') checkRevocations()
-      else if (!beside.hear(payload)) tail.hint(payload)
-    },
-    onConnected() {
-      tail.check()
-      beside.check()
-      checkRevocations()
-    },
+    onHints: hear,
+    onConnected,
     onError,
   })
 
@@ -304,8 +330,8 @@ export const buildApp = async (
     missionRoutes(api, changes, past)
     const looking = makeTurn()
     const search = makeSearch(database.main, looking, limits.searchPatience)
-    const replay = makeReplay(database.main, search)
-    const history = makeHistory(database.main)
+    const replay = makeReplay(reading, search)
+    const history = makeHistory(database.main, reading)
     chatRoutes(api, {
       changes,
       missions,
@@ -348,6 +374,8 @@ export const buildApp = async (
     writer: writer.stats(),
     tail: tail.stats(),
     listener: listener.stats(),
+    bus: bus?.stats(),
+    reads: reading.stats(),
     pools: database.pools,
   }))
   pageRoute(http)
@@ -367,6 +395,7 @@ export const buildApp = async (
       await revocations.check()
       void keys?.warm()
       await listener.start()
+      bus?.start()
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
         setInterval(checkRevocations, limits.pollEvery),
@@ -390,7 +419,11 @@ export const buildApp = async (
       indexer.close()
       tail.close()
       await Promise.race([beside.close(), bound(500)])
-      await Promise.race([Promise.all([listener.close(), database.close(), traces?.close()]), bound(1500)])
+      hints.close()
+      await Promise.race([
+        Promise.all([listener.close(), bus?.close(), database.close(), traces?.close()]),
+        bound(1500),
+      ])
     },
   }
 }

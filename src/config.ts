@@ -18,11 +18,19 @@ export const Environment = Type.Object({
     'session-level way to the same database (LISTEN, migrations, locks) where DATABASE_URL is a transaction pooler',
     '',
   ),
+  DATABASE_REPLICA_URL: variable(
+    'a streaming replica that pages and streams of history are read from, as long as it has what they are to show; empty: none',
+    '',
+  ),
   DATABASE_POOL_MAX: number(
     'pooled connections of an instance; two more are kept for LISTEN and for the tail',
     6,
     4,
     100,
+  ),
+  HINTS_URL: variable(
+    'NATS for the hints among instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
+    '',
   ),
   PGSSLROOTCERT: variable('file of certificates to trust, for sslmode verify-ca and verify-full', ''),
   DATA_DIR: variable('folder of the embedded database and the generated secret', '.data'),
@@ -131,7 +139,9 @@ export type Config = Readonly<{
   port: number
   databaseUrl: string
   databaseDirectUrl: string
+  databaseReplicaUrl: string
   poolMax: number
+  hintsUrl: string
   dataDir: string
   jwtSecret: string
   jwksUrl: string
@@ -257,7 +267,9 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     port: env.PORT,
     databaseUrl: env.DATABASE_URL,
     databaseDirectUrl: env.DATABASE_DIRECT_URL || env.DATABASE_URL,
+    databaseReplicaUrl: env.DATABASE_REPLICA_URL,
     poolMax: env.DATABASE_POOL_MAX,
+    hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,
     jwksUrl: env.JWKS_URL,

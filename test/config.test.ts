@@ -27,6 +27,7 @@ void t.test('a mistake in the environment is a sentence that names the variable'
     [{ LOG_LEVEL: 'loud' }, /LOG_LEVEL/],
     [{ DATABASE_URL: 'mysql://x' }, /DATABASE_URL/],
     [{ DATABASE_POOL_MAX: '2' }, /DATABASE_POOL_MAX/],
+    [{ HINTS_URL: 'nats://one,redis://two' }, /HINTS_URL/],
   ] as const)
     t.throws(() => readConfig(environment), name)
   t.end()

@@ -5,13 +5,13 @@
 // Doesn't test a copy of the files that is started as it is: it has the epoch of its original.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { appendFile, chmod, chown, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { basename, delimiter, join, relative, sep } from 'node:path'
+import { chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { basename, delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { openCluster, type Cluster } from '../src/log/cluster.ts'
+import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from './clusters.ts'
 import { launchPostmaster, readPostmaster, stopPostmaster, type Runner } from '../src/log/postmaster.ts'
 import { freshDatabase, serverUrl } from './database.ts'
 import { alice, makeMission, startDeck, startInstance, until, type Client, type Instance, type Json } from './helper.ts'
@@ -19,13 +19,6 @@ import { alice, makeMission, startDeck, startInstance, until, type Client, type 
 const run = promisify(execFile)
 const isRoot = process.getuid?.() === 0
 
-const connectTo = async (t: Test, connectionString: string): Promise<pg.Client> => {
-  const client = new pg.Client({ connectionString, application_name: 'epoch test' })
-  client.on('error', () => undefined)
-  await client.connect()
-  t.teardown(() => client.end())
-  return client
-}
 const server = await connectTo(t, serverUrl())
 
 const value = async (client: pg.Client, expression: string, values: unknown[] = []) =>
@@ -178,70 +171,6 @@ const comeBack = async (t: Test, { topic, epoch, early, late }: Story, restored:
 const goBack = async (t: Test, { epoch, late }: Story, original: Instance) => {
   t.match(await late.resume(original, 8), { code: 'conflict', seq: 8, epoch }, 'nor is a new one mistaken for an old')
   t.strictSame(late.held(), [...lines('kept', 1, 5), ...lines('not kept', 6, 8)])
-}
-
-// Clusters --------------------------------------------------------------------------------------------------------
-
-const settings = { fsync: 'off', shared_buffers: '16MB', max_connections: '50', autovacuum: 'off' }
-
-/** A folder that root's stand-in can traverse, removed at the end of the test. */
-const makePlace = async (t: Test) => {
-  const place = await mkdtemp(join(tmpdir(), 'mission-deck-'))
-  await chmod(place, 0o711)
-  t.teardown(() => rm(place, { recursive: true, force: true }))
-  return place
-}
-
-/** Starts a cluster; stopped at the end of the test. */
-const start = async (t: Test, cluster: Cluster) => {
-  const stop = async () => {
-    const running = await cluster.running()
-    if (running) await cluster.stop(running.pid)
-  }
-  t.teardown(stop)
-  let launched = await cluster.launch()
-  await until(
-    async () => {
-      const end = await launched.ended()
-      // another process took the port
-      if (end && /could not bind|could not create any TCP/.test(end.log)) launched = await cluster.launch()
-      else if (end) throw new Error(end.log)
-      return (await cluster.running())?.status === 'ready'
-    },
-    'Postgres to start',
-    30_000,
-  )
-  const port = (await cluster.running())?.port ?? 0
-  const url = (user: keyof Cluster['passwords'], database: string) =>
-    `postgres://${user}:${cluster.passwords[user]}@127.0.0.1:${port}/${database}`
-  const admin = await connectTo(t, url('postgres', 'postgres'))
-  return { ...cluster, port, url, admin, stop }
-}
-type Started = Awaited<ReturnType<typeof start>>
-
-/** The role `deck` and databases that it owns. */
-const provide = async ({ admin, passwords }: Started, ...names: string[]) => {
-  await admin.query(`create role deck login password '${passwords.deck}'`)
-  for (const name of names) await admin.query(`create database ${name} owner deck`)
-}
-
-/** A base backup by the low-level API, set to follow its original. */
-const makeStandby = async ({ dir: from, admin, port, passwords }: Started, dir: string): Promise<Cluster> => {
-  const left = /^(postmaster\..*|server\.log|pg_wal\/.*)$|(^|\/)(pg_internal\.init.*|pgsql_tmp.*)$/
-  await admin.query(`select pg_backup_start('epoch test', true)`)
-  await cp(from, dir, { recursive: true, filter: (path) => !left.test(relative(from, path).split(sep).join('/')) })
-  const { rows } = await admin.query<{ labelfile: string }>('select labelfile from pg_backup_stop(false)')
-  await writeFile(join(dir, 'backup_label'), rows[0]?.labelfile ?? '')
-  await writeFile(join(dir, 'standby.signal'), '')
-  await appendFile(
-    join(dir, 'postgresql.auto.conf'),
-    `primary_conninfo = 'host=127.0.0.1 port=${port} user=postgres password=${passwords.postgres} sslmode=disable'\n`,
-  )
-  await chmod(dir, 0o700)
-  const { uid, gid } = await stat(from)
-  for (const path of isRoot ? ['.', ...(await readdir(dir, { recursive: true }))] : [])
-    await chown(join(dir, path), uid, gid)
-  return openCluster(dir, settings)
 }
 
 await t.test('a promoted standby has another epoch, and goes on where it stood', async (t) => {

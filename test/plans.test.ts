@@ -50,6 +50,10 @@ void t.test('each look at a chat goes by mission, citizen and seq', async (t) =>
     'a search': () => find({ id }, { q: 'n', limit: 5 }, how),
     'a search by rank': () => find({ id }, { q: 'n', order: 'rank', limit: 5 }, how),
     'the chats that are due': () => client.query('select * from deck.search_due()'),
+    'where pruning ends': () =>
+      client.query(`select deck.seq_at('missions/' || $1::uuid || '/chat/rafael', $1, 'rafael', '2000-01-01', false)`, [
+        id,
+      ]),
     'a new block': () => client.query(`select deck.search_index($1, 'rafael', 4)`, [id]),
   })) {
     plans.length = 0

@@ -1,5 +1,6 @@
 -- Numbering looks at each new row twice instead of four times: for its topic, and for its seq. Where the row is, its place in the table,
 -- is known from the latter; its key is looked for only if any of them has one. (Nobody else can see these rows, let alone move them.)
+-- (deck.give_seqs() without an argument is what the version before calls.)
 
 create or replace view deck.change as
   select p.id as stmt, r.ord, 'missions/' || c.mission_id || '/chat/' || c.citizen as topic,
@@ -149,4 +150,3 @@ begin
   delete from deck.pending where xid = pg_current_xact_id();
   perform deck.hint(hint_topics, hint_seqs);
 end $$;
-drop function if exists deck.give_seqs();

@@ -11,6 +11,7 @@ import { chatCommands } from './chat.ts'
 import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
 import { toFault, Usage } from './io.ts'
+import { pruneCommand } from './prune.ts'
 import { reportCommand } from './report.ts'
 import { serverCommands } from './server.ts'
 
@@ -38,6 +39,7 @@ chatCommands(program)
 inboxCommand(program)
 reportCommand(program)
 carryCommands(program)
+pruneCommand(program)
 doctorCommand(program)
 
 const fail = (code: string, text: string, hint = ''): void => {

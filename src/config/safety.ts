@@ -26,7 +26,7 @@ const ownMachine = /^(localhost|127(\.\d+){3}|\[::1\])$/
 /** What can't be meant, a sentence each. */
 export const mistakes = (env: Env): string[] => {
   const faults: string[] = []
-  for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL'] as const)
+  for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_REPLICA_URL'] as const)
     if (env[name] && !/^postgres(ql)?:\/\//.test(env[name]))
       faults.push(`${name} must begin with postgres:// or postgresql://.`)
   if (env.JWKS_URL && !(URL.canParse(env.JWKS_URL) && /^https?:$/.test(new URL(env.JWKS_URL).protocol)))
@@ -34,6 +34,8 @@ export const mistakes = (env: Env): string[] => {
   for (const name of ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] as const)
     if (env[name] && !(URL.canParse(env[name]) && /^https?:$/.test(new URL(env[name]).protocol)))
       faults.push(`${name} must be an address that begins with http:// or https://.`)
+  if (!listOf(env.HINTS_URL).every((url) => /^(nats|tls):$/.test(URL.canParse(url) ? new URL(url).protocol : '')))
+    faults.push('HINTS_URL must be addresses that begin with nats:// or tls://.')
   for (const origin of listOf(env.ALLOWED_ORIGINS).filter((origin) => !isOrigin(origin)))
     faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; one looks like https://app.example.`)
   if (!listOf(env.TRUST_PROXY).every(isAddress))

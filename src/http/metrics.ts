@@ -28,6 +28,10 @@ export type Readings = {
   tail: { reads: number; pages: number; hints: number; found: number }
   /** since: performance.now of the LISTEN session, undefined if there is none */
   listener: { since: number | undefined; sessions: number }
+  /** undefined: hints go by NOTIFY */
+  bus: { connected: boolean; sent: number; heard: number } | undefined
+  /** reads of history: of the replica; of the primary, as the replica was behind, or failed */
+  reads: { replica: number; behind: number; failed: number }
   pools: Record<string, { totalCount: number; idleCount: number; waitingCount: number }>
 }
 
@@ -188,6 +192,15 @@ export const metricsRoute = (
     since === undefined ? 0 : (performance.now() - since) / 1000,
   )
   counter('listen_sessions_total', 'LISTEN sessions opened', ({ listener }) => listener.sessions)
+  gauge('bus_connected', '1 while hints go by NATS, 0 while they go by NOTIFY', ({ bus }) => (bus?.connected ? 1 : 0))
+  counter('bus_sent_total', 'hints and signals given to NATS', ({ bus }) => bus?.sent ?? 0)
+  counter('bus_heard_total', 'hints and signals heard by NATS', ({ bus }) => bus?.heard ?? 0)
+  counter(
+    'replica_reads_total',
+    'reads of history by what came of asking the replica',
+    ({ reads }) => Object.entries(reads),
+    'outcome',
+  )
   const pools = (count: 'totalCount' | 'idleCount' | 'waitingCount') => (now: Readings) =>
     Object.entries(now.pools).map(([name, pool]): [string, number] => [name, pool[count]])
   gauge('pool_connections', 'connections to Postgres', pools('totalCount'), 'pool')

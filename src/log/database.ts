@@ -11,6 +11,10 @@ export type DatabaseOptions = {
   poolMax: number
   /** asks a new connection for readers, before it is used */
   greet?: Greet
+  /** a replica to read history from; '': none */
+  replicaUrl?: string
+  /** the writer's batches notify nobody: their hints go another way */
+  quietWriter?: boolean
 }
 
 type Greet = (client: pg.ClientBase) => Promise<void>
@@ -24,6 +28,8 @@ export type Database = {
   writer: pg.Pool
   /** the tail's reads */
   tail: pg.Pool
+  /** a replica's, for history; undefined: there is none */
+  replica: pg.Pool | undefined
   /** all of them by name */
   pools: Record<string, pg.Pool>
   /** configuration of a session-level connection (LISTEN, migrations, locks) */
@@ -85,15 +91,17 @@ const settings = {
 
 /** Opens the pools (their connections open as needed). */
 export const openDatabase = async (
-  { url, directUrl, poolMax, greet }: DatabaseOptions,
+  { url, directUrl, poolMax, greet, replicaUrl = '', quietWriter = false }: DatabaseOptions,
   onError: (error: Error) => void,
 ): Promise<Database> => {
+  const optionsOf = (values: Record<string, string>): string =>
+    Object.entries(values)
+      .map(([name, value]) => `-c ${name}=${value}`)
+      .join(' ')
   const config = async (connectionString: string, name: string): Promise<pg.ClientConfig> => ({
     connectionString: await withSsl(connectionString),
     application_name: `mission-deck ${name}`,
-    options: Object.entries(settings)
-      .map(([name, value]) => `-c ${name}=${value}`)
-      .join(' '),
+    options: optionsOf(settings),
     connectionTimeoutMillis: 2000,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
@@ -102,9 +110,10 @@ export const openDatabase = async (
   const pooled = await config(url, 'server')
   // A statement gives up on the server before the client does, so that its answer is known; a client that got none in time
   // takes its connection for dead.
-  const pool = (max: number, statement: number, greeting?: Greet): pg.Pool => {
+  const pool = (max: number, statement: number, greeting?: Greet, more: pg.ClientConfig = {}): pg.Pool => {
     const made = new pg.Pool({
       ...pooled,
+      ...more,
       statement_timeout: statement,
       query_timeout: statement + 500,
       lock_timeout: 3000,
@@ -121,19 +130,28 @@ export const openDatabase = async (
   }
   // The writer's and the tail's statements take milliseconds: a connection that leads nowhere is known soon enough for a
   // message of unknown fate to be looked up by another, and for an instance to catch up within 7 s.
-  const writer = pool(2, 1500, greet)
+  const quiet = quietWriter ? { options: optionsOf({ ...settings, 'deck.hints': 'off' }) } : {}
+  const writer = pool(2, 1500, greet, quiet)
   const tail = pool(1, 2000, greet)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), 4000)
   const main = pool(Math.max(1, poolMax - 2 - changes.options.max), 4000, greet)
+  // Its statement gives up soon: the primary is there.
+  const replica = replicaUrl
+    ? pool(main.options.max, 1500, undefined, {
+        connectionString: await withSsl(replicaUrl),
+        connectionTimeoutMillis: 1000,
+      })
+    : undefined
   return {
     main,
     changes,
     writer,
     tail,
-    pools: { main, changes, writer, tail },
+    replica,
+    pools: { main, changes, writer, tail, ...(replica ? { replica } : {}) },
     direct: await config(directUrl, 'session'),
     close: async () => {
-      await Promise.all([main.end(), changes.end(), writer.end(), tail.end()])
+      await Promise.all([main.end(), changes.end(), writer.end(), tail.end(), replica?.end()])
     },
   }
 }

@@ -37,12 +37,15 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
         from missions m
         cross join lateral (select deck.epoch() as epoch offset 0) h
         left join lateral (
-          select t.citizen, coalesce(b.last, 0) + 1 as first, n.seq as last
+          select t.citizen, greatest(coalesce(b.last, 0) + 1, o.seq) as first, n.seq as last
           from deck.heads g
           cross join lateral (select ${citizenOf('g.topic')} as citizen offset 0) t
           cross join lateral (
             select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
             order by c.seq desc limit 1) n
+          cross join lateral (
+            select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
+            order by c.seq limit 1) o
           left join lateral (
             select s.last from deck.search_blocks s where s.mission_id = m.id and s.citizen = t.citizen order by s.last desc limit 1
           ) b on true

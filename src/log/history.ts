@@ -2,6 +2,7 @@
 // from one statement, as in log/store.
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
+import { makeReadChat } from './replica.ts'
 import {
   citizenOf,
   headOf,
@@ -40,19 +41,20 @@ export const channelList = `
   ) u
   order by h.topic`
 
-/** `main` is for reading. */
-export const makeHistory = (main: pg.Pool) => {
+type Row = MissionColumns & { head: number; epoch: string; found: number | null } & (MessageColumns | { seq: null })
+
+/** `main` is for reading; pages may come from a replica. */
+export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) => {
   return {
     /** A page of a chat's messages in ascending order, with head and epoch of the same snapshot. */
     async page(ref: MissionRef, citizen: string, { after, before, limit }: HistoryQuery) {
       const forward = after !== undefined
       const direction = forward ? 'asc' : 'desc'
-      const { rows } = await main.query<
-        MissionColumns & { head: number; epoch: string; found: number | null } & (MessageColumns | { seq: null })
-      >({
-        name: forward ? 'history-after' : 'history-before',
-        // Offset 0 keeps epoch and head from being moved among the columns, and computed for each row.
-        text: `
+      const read = async (pool: pg.Pool): Promise<Row[]> => {
+        const { rows } = await pool.query<Row>({
+          name: forward ? 'history-after' : 'history-before',
+          // Offset 0 keeps epoch and head from being moved among the columns, and computed for each row.
+          text: `
           select m.id as mission_id, m.number, m.assigned_to, h.*, c.*
           from ${missionByRef} m
           cross join lateral (
@@ -72,9 +74,15 @@ export const makeHistory = (main: pg.Pool) => {
             ) s where s.through - s.size < $7
           ) c on true
           order by c.seq`,
-        values: [...refValues(ref), citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, historyBytes],
-      })
-      const mission = toRights(rows[0])
+          values: [...refValues(ref), citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, historyBytes],
+        })
+        return rows
+      }
+      const { found: rows, mission } = await readChat(ref, citizen, read, ([row]) => ({
+        mission: toRights(row),
+        head: row?.head ?? 0,
+        epoch: row?.epoch ?? '',
+      }))
       const messages = rows.flatMap((row) =>
         row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)],
       )

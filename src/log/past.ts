@@ -16,8 +16,10 @@ const eventOf = (topic: string, id: string, names: string): string => `
 // The index on them is of these events.
 const names = `'test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted'`
 
+// What was pruned is of no time any more (db/migrations/022_scale.sql).
+const pruned = `(select deck.iso(p.before) from deck.pruned p where p.mission_id = m.id and p.before > $3::timestamp) as pruned`
 const mission = `
-  select m.id as mission_id, m.number, m.assigned_to, coalesce(m.created_at <= $3::timestamp, true) as existed, x.json
+  select m.id as mission_id, m.number, m.assigned_to, coalesce(m.created_at <= $3::timestamp, true) as existed, ${pruned}, x.json
   from ${missionByRef} m`
 
 const runs = `
@@ -27,12 +29,13 @@ const runs = `
   where r.mission_id = m.id and r.ordinal is null and r.at > $3::timestamp
     and not exists (select from test_runs t where t.id = r.id)`
 
-type Row = MissionColumns & { existed: boolean; json: string | null }
+type Row = MissionColumns & { existed: boolean; pruned: string | null; json: string | null }
 
 const toPast = (row: Row | undefined) => {
   // Whether one may see it is asked first.
   const known = (): string => {
     if (!row?.existed) throw deny('not_found', 'there was no such mission then')
+    if (row.pruned !== null) throw deny('not_found', `what was before ${row.pruned} was pruned`)
     if (row.json === null) throw deny('not_found', 'there was no such thing then, or nothing is known of it')
     return row.json
   }
@@ -45,7 +48,7 @@ export const makePast = (main: pg.Pool) => ({
     const { rows } = await main.query<Row>({
       name: 'past-mission',
       text: `
-        select m.id as mission_id, m.number, m.assigned_to, e.seq is not null or coalesce(m.created_at <= $3::timestamp, true) as existed,
+        select m.id as mission_id, m.number, m.assigned_to, e.seq is not null or coalesce(m.created_at <= $3::timestamp, true) as existed, ${pruned},
           (case when e.seq is not null then e.data when t.seq = 0 then deck.mission_json(t) else b.data end)::text as json
         from ${missionByRef} m
         join missions t on t.id = m.id
@@ -87,9 +90,7 @@ export const makePast = (main: pg.Pool) => ({
     { before, limit }: { before?: { at: string; id: string }; limit: number },
     at: string,
   ) {
-    const { rows } = await main.query<
-      MissionColumns & { existed: boolean; id: string | null; created_at: string; json: string | null }
-    >({
+    const { rows } = await main.query<Row & { id: string | null; created_at: string }>({
       name: 'past-runs',
       text: `
         ${mission.replace('x.json', 'x.*')}

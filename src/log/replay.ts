@@ -6,6 +6,7 @@ import { deny } from '../protocol/errors.ts'
 import { isFiltered, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import type { ReadChat } from './replica.ts'
 import type { Search } from './search.ts'
 import {
   headOf,
@@ -35,13 +36,20 @@ export type ReplayPage = {
   next?: () => Promise<ReplayPage>
 }
 
-/** `main` is for reading; all replays together take one of its connections at a time. `search` finds what fits filters. */
-export const makeReplay = (main: pg.Pool, search: Pick<Search, 'from'>) => {
+/** All replays together read one page at a time, from the replica if there is one. `search` finds what fits filters. */
+export const makeReplay = ({ readChat }: { readChat: ReadChat }, search: Pick<Search, 'from'>) => {
   const inTurn = makeTurn()
 
-  const read = async (ref: MissionRef, citizen: string, after: number, before: number, limit: number) => {
+  const readFrom = async (
+    pool: pg.Pool,
+    ref: MissionRef,
+    citizen: string,
+    after: number,
+    before: number,
+    limit: number,
+  ) => {
     // What is the same for all rows comes with the first.
-    const { rows } = await main.query<
+    const { rows } = await pool.query<
       MissionColumns & { epoch: string | null; head: number | null } & (MessageColumns | { seq: null })
     >({
       name: 'replay',
@@ -72,6 +80,19 @@ export const makeReplay = (main: pg.Pool, search: Pick<Search, 'from'>) => {
     const messages = rows.flatMap((row) => (row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)]))
     return { mission, messages, head: rows[0]?.head ?? 0, epoch: rows[0]?.epoch ?? '' }
   }
+  /** `upto`: where the chat has been seen to stand. */
+  const read = async (
+    ref: MissionRef,
+    citizen: string,
+    after: number,
+    before: number,
+    limit: number,
+    upto?: number,
+  ) => {
+    const part = (pool: pg.Pool) => readFrom(pool, ref, citizen, after, before, limit)
+    const { found, mission } = await readChat(ref, citizen, part, (page) => page, upto)
+    return { ...found, mission }
+  }
 
   return {
     /** The first page of a chat's messages between two seqs; it leads to the others. */
@@ -88,7 +109,7 @@ export const makeReplay = (main: pg.Pool, search: Pick<Search, 'from'>) => {
         // Where rows are large, no more are asked for than a page holds.
         const rows = Math.min(mostRows, messages.length * 2)
         const next = async (): Promise<ReplayPage> => {
-          const following = await inTurn(() => read({ id: mission.id }, citizen, reached, last + 1, rows))
+          const following = await inTurn(() => read({ id: mission.id }, citizen, reached, last + 1, rows, last))
           if (following.mission && following.epoch !== epoch) throw deny('conflict', 'another epoch')
           return toPage(following)
         }

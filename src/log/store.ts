@@ -235,6 +235,16 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows[0]?.epoch ?? ''
     },
 
+    /** A name for this database, which a failover keeps and a restored dump does not. */
+    async space(): Promise<string> {
+      const { rows } = await main.query<{ space: string }>({
+        name: 'space',
+        text: `select to_hex(c.system_identifier) || '_' || d.oid as space
+               from pg_control_system() c, pg_database d where d.datname = current_database()`,
+      })
+      return rows[0]?.space ?? ''
+    },
+
     /** Sends what is no hint to the instances that follow the topics. */
     signal: (topics: string[], payloads: string[]) =>
       main.query({

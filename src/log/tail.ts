@@ -60,7 +60,8 @@ export const makeTail = (options: {
   /** A topic is at least at a seq; true if that was not known. */
   const mark = (topic: string, seq: number): boolean => {
     const state = followed.get(topic)
-    if (!state || seq <= state.cursor) return false
+    // (Anybody may notify: what is no number is no news.)
+    if (!state || !(seq > state.cursor)) return false
     const news = seq > state.head
     state.head = Math.max(state.head, seq)
     dirty.add(topic)

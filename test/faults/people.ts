@@ -146,7 +146,7 @@ export const makeSender = (options: {
 }
 
 /** Follows topics from their first message on, and comes back with what it holds; holds the ids of 1…n of each. */
-export const makeFollower = (options: { where: Where; token: string; topics: string[] }) => {
+export const makeFollower = (options: { where: Where; token: string; topics: string[]; onEvent?: () => void }) => {
   const held = new Map<string, string[]>(options.topics.map((topic) => [topic, []]))
   const waiting = new Set<() => void>()
   const problems: string[] = []
@@ -161,6 +161,7 @@ export const makeFollower = (options: { where: Where; token: string; topics: str
     if (!ids) return
     if (frame['seq'] !== ids.length + 1) problems.push(`${frame['topic']}: ${frame['seq']} after ${ids.length}`)
     ids.push(String((frame['data'] as Json)['id']))
+    options.onEvent?.()
     for (const wake of waiting) wake()
   }
 

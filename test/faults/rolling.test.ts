@@ -1,0 +1,16 @@
+// Replaced one by one while they are used: nothing that was acknowledged is lost or there twice, and nobody waits for long.
+// (With the version before, and at full rate: test/long/rolling.ts.)
+import t from 'tap'
+import { freshDatabase } from '../database.ts'
+import { roll } from './rolling.ts'
+
+await t.test('two servers are replaced one by one, and every follower holds 1…n', async (t) => {
+  const database = await freshDatabase(t, true)
+  const { messages, gap, stops, wrong, maybe } = await roll(t, database, { senders: 8, pace: 20, calm: 500 })
+  t.strictSame(wrong, [])
+  t.ok(gap < 5000, `longest gap between two deliveries: ${Math.round(gap)} ms`)
+  t.ok(stops.every((took) => took < 10_000))
+  t.comment(
+    `${messages} messages, ${maybe} without a key that were not answered; longest gap ${Math.round(gap)} ms; stops took ${stops.map(Math.round).join(' and ')} ms`,
+  )
+})

@@ -1,0 +1,109 @@
+// A rolling replacement: two servers that somebody uses all the while, replaced one by one, as a platform does it: the new one starts (and
+// migrates), is let in once it is ready, and the old one is told to stop. Compares what was acknowledged with the table and with what
+// each follower holds.
+import type { Test } from 'tap'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { FreshDatabase } from '../database.ts'
+import { alice, door, makeMission, until } from '../helper.ts'
+import { spawnServer, type Server } from '../process.ts'
+import { compare, makeFollower, makeLedger, makeSender, type Row } from './people.ts'
+
+export type Rolled = {
+  messages: number
+  perSecond: number
+  /** ms between two deliveries to a follower, at the most */
+  gap: number
+  /** ms from a stop to its end */
+  stops: number[]
+  wrong: string[]
+  told: Map<string, number>
+  /** sends without a key whose fate nobody told */
+  maybe: number
+}
+
+export const roll = async (
+  t: Test,
+  database: FreshDatabase,
+  options: {
+    /** how the old ones are started; undefined: as the new ones */
+    before?: string[]
+    senders: number
+    /** ms between two messages of a sender */
+    pace: number
+    /** ms of load before, between and after the replacements */
+    calm: number
+  },
+): Promise<Rolled> => {
+  const start = (command?: string[]): Promise<Server> =>
+    spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error', MAX_EVENT_LOOP_DELAY: '0' }, command)
+  const old = [await start(options.before), await start(options.before)]
+  const open = old.map(({ url }) => url)
+  let turn = 0
+  const where = (): string => open[turn++ % open.length] ?? ''
+  const missions = await Promise.all([1, 2].map(() => makeMission(door(t, where()))))
+  const topics = missions.flatMap(({ id }) => ['rafael', 'sofia', 'emma'].map((name) => `missions/${id}/chat/${name}`))
+
+  const ledger = makeLedger()
+  const gaps = [0, 0, 0, 0]
+  const last = gaps.map(() => performance.now())
+  const followers = gaps.map((_, i) =>
+    makeFollower({
+      where,
+      token: alice,
+      topics,
+      onEvent() {
+        const now = performance.now()
+        gaps[i] = Math.max(gaps[i] ?? 0, now - (last[i] ?? now))
+        last[i] = now
+      },
+    }),
+  )
+  const senders = Array.from({ length: options.senders }, (_, n) =>
+    makeSender({
+      where,
+      token: alice,
+      topic: topics[n % topics.length] ?? '',
+      ledger,
+      keyed: n % 4 > 0,
+      pace: options.pace,
+    }),
+  )
+  await until(() => topics.every((topic) => followers.every((follower) => follower.has(topic, 1))), 'the load', 30_000)
+  // What is measured begins here.
+  gaps.fill(0)
+  last.fill(performance.now())
+  const begun = performance.now()
+  const already = ledger.acknowledged.length
+  await delay(options.calm)
+  const stops: number[] = []
+  for (const server of old) {
+    const next = await start()
+    await until(async () => (await door(t, next.url).request('GET', '/readyz')).status === 200, 'it to be ready')
+    open.push(next.url)
+    open.splice(open.indexOf(server.url), 1)
+    const since = performance.now()
+    server.process.kill('SIGTERM')
+    const code = await server.exited()
+    if (code !== 0) t.fail(`an old server ended with ${code}: ${server.output()}`)
+    stops.push(performance.now() - since)
+    await delay(options.calm)
+  }
+  const seconds = (performance.now() - begun) / 1000
+  const messages = ledger.acknowledged.length - already
+  const gap = Math.max(...gaps)
+  await Promise.all(senders.map((sender) => sender.stop()))
+
+  const wrong: string[] = []
+  for (const topic of topics) {
+    const [, mission = '', , citizen = ''] = topic.split('/')
+    const rows = (await database.query(
+      'select seq::int, id, message as text from chat_messages where mission_id = $1 and citizen = $2 order by seq',
+      [mission, citizen],
+    )) as Row[]
+    for (const follower of followers)
+      if (!(await follower.reaches(topic, rows.length, 10_000))) wrong.push(`${topic}: a follower is late`)
+    wrong.push(...compare(topic, rows, ledger, followers))
+  }
+  await Promise.all(followers.map((follower) => follower.stop()))
+  return { messages, perSecond: messages / seconds, gap, stops, wrong, told: ledger.told, maybe: ledger.maybe.size }
+}
