@@ -368,7 +368,7 @@ void t.test('the blocks of the search follow, and an export has what is left', a
     (await one.request('GET', `/api/missions/${id}/search?q=${q}`, alice)).json['hits'] as Json[]
   t.strictSame([await found('1100'), (await found('1300')).length], [[], 1], 'at once')
   t.strictSame([await search('1100'), (await search('1300')).length], [[], 1], 'in the mission')
-  await until(async () => (await count('deck.search_stale where mission_id = $1', id)) === 0, 'the mending')
+  await until(async () => (await count('deck.search_stale where mission_id = $1', id)) === 0, 'the mending', 30_000)
   t.strictSame([await blocks('and last <= 1200'), await blocks('')], [0, 2])
   t.equal(await blocks(`and last <= 1500 and words @@ '''1100'''`), 0, 'no word of what is gone')
   t.strictSame([await found('1100'), (await found('1300')).length], [[], 1])

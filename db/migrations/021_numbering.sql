@@ -1,8 +1,8 @@
 -- Numbering looks at each new row twice instead of four times: for its topic, and for its seq. Where the row is, its place in the table,
 -- is known from the latter; its key is looked for only if any of them has one. (Nobody else can see these rows, let alone move them.)
--- (deck.give_seqs() without an argument is what the version before calls.)
+-- (deck.change and deck.give_seqs() without an argument are what the version before uses.)
 
-create or replace view deck.change as
+create or replace view deck.noted as
   select p.id as stmt, r.ord, 'missions/' || c.mission_id || '/chat/' || c.citizen as topic,
          c.mission_id, c.id as row_id, null::text as event, null::jsonb as data, c.spot, c.keyed
   from deck.pending p
@@ -36,7 +36,7 @@ begin
   from (
     select topic, bool_or(proof) as proof, bool_or(c.keyed) as keyed
     from (
-      select topic, false as proof, c.keyed from deck.change c
+      select topic, false as proof, c.keyed from deck.noted c
       union all
       select topic, true, false from deck.pending where xid = pg_current_xact_id_if_assigned() and event = 'proof') c
     group by topic) x;
@@ -109,7 +109,7 @@ begin
   with
     change as materialized (
       select c.*, row_number() over (partition by c.topic order by c.stmt, c.ord) as nth
-      from deck.change c where c.event is distinct from 'floor'
+      from deck.noted c where c.event is distinct from 'floor'
     ),
     -- Where the topic stands is looked up for the first of its changes, and handed to the others.
     x as materialized (
