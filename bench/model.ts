@@ -12,8 +12,9 @@ export type Cost = {
   delivery: { busy: number; alone: number }
   /** a read of what another instance wrote, of some topics at once */
   read: Unit
-  /** by the kind of hints: of an instance that hears one, of Postgres and of NATS for each that hears it */
-  hint: Record<string, Unit & { nats: number }>
+  /** by the kind of hints: of an instance that hears one, of Postgres for each that hears it; of NATS a message at 2,000/s, and for each that it takes or
+   * gives while it has much to do */
+  hint: Record<string, Unit & { nats: number; natsBusy?: number }>
   /** bytes a message, one by one and in full batches */
   wal: number
   walFull: number
@@ -62,14 +63,14 @@ export const steps = (cost: Cost, kind: string): Step[] =>
     const reads = Math.min(messages * (spread - 1), most)
     // An instance full of sockets listens to all channels of NOTIFY; by NATS it hears of what it follows.
     const hints = messages * (kind === 'NATS' ? spread - 1 : instances - 1)
-    const hint = cost.hint[kind] ?? { server: 0, postgres: 0, nats: 0 }
+    const hint = cost.hint[kind] ?? { server: 0, postgres: 0, nats: 0, natsBusy: 0 }
     const of = (part: 'server' | 'postgres'): number =>
       messages * cost.message[part] + batches * cost.batch[part] + reads * cost.read[part] + hints * hint[part]
     const share = (micros: number, cores: number): number => micros / 1e6 / cores / busy
     const parts = {
       instance: share((of('server') + messages * followers * cost.delivery.alone) / instances, instanceCores),
       postgres: share(of('postgres'), postgresCores),
-      bus: share((messages + hints) * hint.nats, 1),
+      bus: share((messages + hints) * (hint.natsBusy ?? 0), 1),
       wal: (messages * cost.wal) / walBytes,
     }
     const [[worst = '', value = 0] = []] = Object.entries(parts).sort(([, a], [, b]) => b - a)

@@ -8,6 +8,7 @@ import { cpus } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import { connect } from '@nats-io/transport-node'
 import type { Cost, Unit } from './model.ts'
 import { cpuOf } from './system.ts'
 import { startDeck, type Postgres, type Target } from './targets.ts'
@@ -291,7 +292,7 @@ const prune = async (postgres: Postgres): Promise<string> => {
  * Hints that an instance hears beside a busy one: µs of its own for each (by NATS none are heard of missions that it does not follow, so
  * there it follows those missions, and pays for reads as well), and µs of Postgres and of NATS a message.
  */
-const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { nats: number; heard: number }> => {
+const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { nats: number; wake: number }> => {
   const nats = byNats ? await startNats() : undefined
   const target = await startDeck(postgres, 2, 500, undefined, { HINTS_URL: nats?.url ?? '' })
   try {
@@ -314,17 +315,55 @@ const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { 
     const after = await look()
     const own = after.cpu - before.cpu - (perSecond * (performance.now() - begun)) / 1000
     const heard = after.heard - before.heard
+    // What it costs Postgres that one more session hears it: by many more, as one is less than the noise.
+    let wake = 0
+    if (!byNats) {
+      const ears = await Promise.all(
+        Array.from({ length: 30 }, async () => {
+          const client = new pg.Client({ connectionString: target.database })
+          await client.connect()
+          await client.query(Array.from({ length: 64 }, (_, n) => `listen deck_${n}`).join(';'))
+          return client
+        }),
+      )
+      const many = await load.run({ rate: 2000, bytes, warm: 1, seconds })
+      await Promise.all(ears.map((client) => client.end()))
+      wake = Math.max(0, (many.postgres / many.messages - f.postgres / f.messages) / ears.length / (heard / f.messages))
+    }
     await load.end()
     return {
       server: heard > 0 ? Math.max(0, own / heard) : 0,
       postgres: f.postgres / f.messages,
       nats: (after.nats - before.nats) / f.messages,
-      heard: heard / f.messages,
+      wake,
     }
   } finally {
     await target.stop()
     await nats?.stop()
   }
+}
+
+/** µs of a NATS server that has much to do, for each message that it takes or gives: four listeners, messages like hints. */
+const busyNats = async (): Promise<number> => {
+  const nats = await startNats()
+  const servers = nats.url.slice(7)
+  const count = 200_000
+  const clients = await Promise.all([0, 1, 2, 3, 4].map(() => connect({ servers })))
+  const [publisher, ...listeners] = clients
+  let heard = 0
+  for (const client of listeners) client.subscribe('deck.x', { callback: () => void heard++ })
+  await Promise.all(clients.map((client) => client.flush()))
+  const before = cpuOf([nats.pid])
+  const payload = `instance 1000000 missions/00000000-0000-4000-8000-000000000000/chat/rafael`
+  for (let n = 0; n < count; n++) {
+    publisher?.publish('deck.x', payload)
+    if (n % 1000 === 0) await publisher?.flush()
+  }
+  while (heard < count * listeners.length) await delay(10)
+  const spent = cpuOf([nats.pid]) - before
+  await Promise.all(clients.map((client) => client.close()))
+  await nats.stop()
+  return spent / (count * clients.length)
 }
 
 /**
@@ -361,16 +400,16 @@ const cost = async (postgres: Postgres): Promise<string> => {
   const read = { server: rest('server'), postgres: rest('postgres') }
   const byNotify = await listening(postgres, false)
   const byNats = kinds.length > 1 ? await listening(postgres, true) : undefined
-  // What Postgres does besides is the same by both.
-  const wake = byNats ? Math.max(0, (byNotify.postgres - byNats.postgres) / byNotify.heard) : 0
   const found: Cost = {
     message,
     batch,
     delivery: { busy, alone: crowd.server / crowd.deliveries },
     read,
     hint: {
-      NOTIFY: { server: byNotify.server, postgres: wake, nats: 0 },
-      ...(byNats ? { NATS: { server: byNotify.server, postgres: 0, nats: byNats.nats } } : {}),
+      NOTIFY: { server: byNotify.server, postgres: byNotify.wake, nats: 0 },
+      ...(byNats
+        ? { NATS: { server: byNotify.server, postgres: 0, nats: byNats.nats, natsBusy: await busyNats() } }
+        : {}),
     },
     wal: thin.wal,
     walFull: full.wal,
@@ -411,8 +450,8 @@ const cost = async (postgres: Postgres): Promise<string> => {
     '',
     `a message ${unit(message)}, a batch ${unit(batch)}, a read ${unit(read)}; a delivery ${busy.toFixed(1)} among many, ${found.delivery.alone.toFixed(1)} alone;`,
     ...Object.entries(found.hint).map(
-      ([kind, { server, postgres, nats }]) =>
-        `a hint by ${kind} ${server.toFixed(1)} of who hears it, ${postgres.toFixed(2)} of Postgres, ${nats.toFixed(2)} of NATS;`,
+      ([kind, { server, postgres, nats, natsBusy = 0 }]) =>
+        `a hint by ${kind} ${server.toFixed(1)} of who hears it, ${postgres.toFixed(2)} of Postgres; of NATS ${nats.toFixed(2)} a message at 2,000/s, ${natsBusy.toFixed(2)} for each taken or given in a row;`,
     ),
     `WAL ${Math.round(found.wal)} bytes a message one by one, ${Math.round(found.walFull)} in full batches; a batch lasts ${found.batchMs.toFixed(1)} ms`,
     '',

@@ -99,8 +99,9 @@ export const makeSender = (options: {
   topic: string
   ledger: Ledger
   keyed: boolean
-  /** ms between two messages */
+  /** ms between two messages: after the answer to the last one, or (`steady`) whenever it came */
   pace: number
+  steady?: boolean
 }) => {
   const { ledger, topic } = options
   let over = false
@@ -129,9 +130,11 @@ export const makeSender = (options: {
     }
   }
   const done = (async () => {
+    let due = performance.now()
     while (!over) {
       await say(randomUUID())
-      if (options.pace > 0) await delay(options.pace)
+      due = Math.max(due + options.pace, options.steady ? performance.now() - 1000 : performance.now() + options.pace)
+      if (due > performance.now()) await delay(due - performance.now())
     }
     line?.drop()
   })()

@@ -28,7 +28,7 @@ export const roll = async (
     /** how the old ones are started; undefined: as the new ones */
     before?: string[]
     senders: number
-    /** ms between two messages of a sender */
+    /** ms from one message of a sender to the next */
     pace: number
     /** ms of load before, between and after the replacements */
     calm: number
@@ -66,6 +66,7 @@ export const roll = async (
       ledger,
       keyed: n % 4 > 0,
       pace: options.pace,
+      steady: true,
     }),
   )
   await until(() => topics.every((topic) => followers.every((follower) => follower.has(topic, 1))), 'the load', 30_000)

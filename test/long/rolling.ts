@@ -36,11 +36,11 @@ await t.test(
       cwd: folder,
     })
     const database = await freshDatabase(t)
-    const senders = Math.ceil(rate / 25)
+    const senders = Math.ceil(rate / 10)
     const rolled = await roll(t, database, {
       before: [process.execPath, join(folder, 'dist/main.js')],
       senders,
-      pace: Math.round((senders / rate) * 1000) - 10,
+      pace: (senders / rate) * 1000,
       calm: 5000,
     })
     t.strictSame(rolled.wrong, [])
