@@ -175,6 +175,8 @@ await t.test('of any frames each is answered once, and a chat holds what was ans
     let maybe = query === undefined ? 0 : 1
     for (const { text, good: isGood } of frames) {
       const whole = expand(text, names)
+      // Larger frames end the socket: below, among the ends.
+      if (Buffer.byteLength(whole) > 512 * 1024) continue
       client.socket.send(whole)
       const expected = expectation(whole)
       if (expected === 'maybe') maybe++
