@@ -75,7 +75,9 @@ void t.test('a stream that is cut says whose it was', async (t) => {
 
 void t.test('lines are JSON, but in a terminal', async (t) => {
   const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'info' })
-  t.match(server.output(), /^\{"level":30,"time":\d+,.*"msg":"Server listening/m)
+  const line = /^\{"level":30,"time":\d+,.*"msg":"Server listening/m
+  // Its pipes are read one after the other.
+  await until(() => line.test(server.output()), 'a line of JSON')
   try {
     execFileSync('script', ['--version'])
   } catch {
@@ -94,7 +96,7 @@ void t.test('lines are JSON, but in a terminal', async (t) => {
     child.stdout.on('data', (data: Buffer) => (output += data.toString()))
     await until(() => /Mission Deck is at/.test(output), 'the server', 30_000)
     child.kill('SIGTERM')
-    await once(child, 'exit')
+    await once(child, 'close')
     if (leak.test(output)) t.fail('a secret in the output')
     return output
   }
