@@ -9,31 +9,20 @@ import { makeTokens, type Tokens } from './access/tokens.ts'
 import { makeCommands } from './commands/index.ts'
 import { stopTyping } from './commands/typing.ts'
 import type { Config } from './config.ts'
+import { installApi } from './http/api.ts'
 import { installBrowserRules } from './http/browser.ts'
-import { chatRoutes } from './http/chat.ts'
 import { clientRoute } from './http/client.ts'
 import { installDocs, serveDocuments } from './http/docs.ts'
-import { diffRoute } from './http/diff.ts'
-import { dodRoutes } from './http/dod.ts'
 import { installEncoding } from './http/encoding.ts'
 import { installErrors } from './http/errors.ts'
-import { makeFollowing } from './http/follow.ts'
 import { healthRoutes, makeReadiness } from './http/health.ts'
-import { actorOf, askForToken, makeIdentify } from './http/identity.ts'
+import { actorOf, makeIdentify } from './http/identity.ts'
 import { takeJson, validatorCompiler } from './http/input.ts'
 import { installRateLimits } from './http/limits.ts'
-import { logRoutes } from './http/logs.ts'
 import { makeMeters, metricsRoute } from './http/metrics.ts'
-import { missionRoutes } from './http/missions.ts'
-import { makePacing } from './http/pace.ts'
 import { pageRoute } from './http/page.ts'
-import { makeStreams } from './http/replay.ts'
-import { searchRoute } from './http/search.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
-import { testRoutes } from './http/tests.ts'
-import { timelineRoute } from './http/timeline.ts'
-import { ticketRoutes } from './http/tickets.ts'
 import { claimPrefix, makeBeside } from './live/beside.ts'
 import { makeHub } from './live/hub.ts'
 import { makeLedger } from './live/outbox.ts'
@@ -43,31 +32,22 @@ import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { makeBus } from './log/bus.ts'
-import { makeDiff } from './log/diff.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
-import { makeFind } from './log/find.ts'
 import { makeHints } from './log/hints.ts'
-import { makeHistory } from './log/history.ts'
 import { makeIndexer } from './log/indexer.ts'
 import { makeListener } from './log/listener.ts'
-import { makeLogs } from './log/logs.ts'
 import { makeMarks } from './log/marks.ts'
 import { makeMissions } from './log/missions.ts'
-import { makePast } from './log/past.ts'
 import { prepareDatabase } from './log/prepare.ts'
 import { makeReadChat } from './log/replica.ts'
-import { makeReplay } from './log/replay.ts'
-import { makeSearch } from './log/search.ts'
 import { makeRuns } from './log/runs.ts'
 import { makeStore } from './log/store.ts'
 import { makeTail } from './log/tail.ts'
 import { makeTasks } from './log/tasks.ts'
-import { makeTimeline } from './log/timeline.ts'
 import { makeTransactions } from './log/transaction.ts'
-import { makeTurn } from './log/turn.ts'
 import { makeWriter, type Writer } from './log/writer.ts'
 import { deny, overloaded } from './protocol/errors.ts'
 
@@ -116,8 +96,7 @@ export const buildApp = async (
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
   const epochs = makeEpochs(() => {
     sockets.close('epoch')
-    following.end('epoch')
-    pacing.end('epoch')
+    api.end('epoch')
   })
   const database = await openDatabase(
     {
@@ -319,37 +298,20 @@ export const buildApp = async (
       overloaded: () => http.isUnderPressure(),
     },
   })
-  const following = makeFollowing({ store, hub, limits, ledger, holds: tokens.holds })
-  const timeline = makeTimeline(database.main, limits.writeDeadline)
-  const streams = makeStreams(http, { holds: tokens.holds, patience: limits.silence })
-  const pacing = makePacing({ timeline, store, limits, holds: tokens.holds })
-  await http.register((api, _options, done) => {
-    askForToken(api, identify)
-    ticketRoutes(api, access)
-    const past = makePast(database.main)
-    missionRoutes(api, changes, past)
-    const looking = makeTurn()
-    const search = makeSearch(database.main, looking, limits.searchPatience)
-    const replay = makeReplay(reading, search)
-    const history = makeHistory(database.main, reading)
-    chatRoutes(api, {
-      changes,
-      missions,
-      history,
-      past,
-      search,
-      replay,
-      streams,
-      following,
-      writer: traces?.watch(writer, 'http') ?? writer,
-    })
-    timelineRoute(api, { timeline, streams, pacing })
-    dodRoutes(api, changes, past)
-    testRoutes(api, runs, past)
-    logRoutes(api, { runs, logs: makeLogs(database.main) })
-    searchRoute(api, makeFind(database.main, looking, limits.searchPatience))
-    diffRoute(api, makeDiff(database.main, search))
-    done()
+  const api = await installApi(http, {
+    main: database.main,
+    store,
+    reading,
+    changes,
+    runs,
+    missions,
+    writer: traces?.watch(writer, 'http') ?? writer,
+    access,
+    identify,
+    holds: tokens.holds,
+    hub,
+    ledger,
+    limits,
   })
   const ready = makeReadiness({
     draining: () => draining,
@@ -361,8 +323,7 @@ export const buildApp = async (
   healthRoutes(http, ready)
   metricsRoute(http, meters, { version, ready, limits }, () => ({
     sockets: sockets.count(),
-    streams: following.count() + pacing.count(),
-    lines: streams.count(),
+    ...api.counts(),
     faults,
     seats: hub.seats(),
     catching: hub.catching(),
@@ -408,14 +369,13 @@ export const buildApp = async (
     async close() {
       draining = true
       sockets.drain()
-      following.drain()
-      pacing.drain()
+      api.drain()
       // What was taken up is answered, then everybody is sent home. Each step has its bound: Postgres may hang.
       await Promise.race([Promise.all([work.idle(), writer.idle()]), bound(limits.writeDeadline + 500)])
       sockets.close()
       await Promise.race([http.close(), bound(1500).then(() => http.server.closeAllConnections())])
       for (const timer of timers) clearInterval(timer)
-      following.close()
+      api.close()
       indexer.close()
       tail.close()
       await Promise.race([beside.close(), bound(500)])

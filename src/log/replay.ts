@@ -6,7 +6,7 @@ import { deny } from '../protocol/errors.ts'
 import { isFiltered, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import type { ReadChat } from './replica.ts'
+import type { Reading } from './replica.ts'
 import type { Search } from './search.ts'
 import {
   headOf,
@@ -37,7 +37,7 @@ export type ReplayPage = {
 }
 
 /** All replays together read one page at a time, from the replica if there is one. `search` finds what fits filters. */
-export const makeReplay = ({ readChat }: { readChat: ReadChat }, search: Pick<Search, 'from'>) => {
+export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick<Search, 'from'>) => {
   const inTurn = makeTurn()
 
   const readFrom = async (

@@ -24,6 +24,8 @@ export type ReadChat = <T>(
   upto?: number,
 ) => Promise<{ found: T; mission: MissionRights | undefined }>
 
+export type Reading = { readChat: ReadChat; stats: () => ReadStats }
+
 /** `replica` undefined: there is none. */
 export const makeReadChat = (
   primary: pg.Pool,
@@ -33,7 +35,7 @@ export const makeReadChat = (
     place: (asked: { mission: MissionRef; suffix: string; run: null }) => Promise<Place>
     onError: (error: unknown) => void
   },
-): { readChat: ReadChat; stats: () => ReadStats } => {
+): Reading => {
   const stats = { replica: 0, behind: 0, failed: 0 }
   let restUntil = 0
 
