@@ -5,9 +5,21 @@ import t from 'tap'
 import { connectTo, makePlace, makeStandby, provide, settings, start } from './clusters.ts'
 import { openCluster } from '../src/log/cluster.ts'
 import { exported, withDirect } from './carry.ts'
+import { deck } from './cli.ts'
+import { freshDatabase } from './database.ts'
 import { startProxy } from './faults/proxy.ts'
 import { refused } from './forms.ts'
-import { admin, alice, makeMission, startInstance, until, type Answer, type Instance, type Json } from './helper.ts'
+import {
+  admin,
+  alice,
+  makeMission,
+  secret,
+  startInstance,
+  until,
+  type Answer,
+  type Instance,
+  type Json,
+} from './helper.ts'
 
 const place = await makePlace(t)
 const primary = await start(t, await openCluster(join(place, 'primary'), { ...settings, wal_keep_size: '64MB' }))
@@ -163,6 +175,22 @@ await t.test('an export may be made of it', async (t) => {
     withDirect(change.databaseReplicaUrl, (client) => client.query('delete from missions')),
     { code: '25006' },
   )
+})
+
+await t.test('the doctor tells a standby from its primary, from another database and from none', async (t) => {
+  const examine = async (replica: string): Promise<unknown> => {
+    const env = { DATABASE_URL: url, DATABASE_REPLICA_URL: replica, JWT_SECRET: secret }
+    const { code, out } = await deck(t, ['doctor', '--json'], env)
+    t.equal(code, 0, 'the server does without')
+    return (JSON.parse(out) as { checks: Json[] }).checks.find(({ check }) => check === 'replica')
+  }
+  t.match(await examine(standby.url('deck', 'deck')), { status: 'ok', detail: /^a standby, \d+ \w+ behind$/ })
+  t.match(await examine(url), { status: 'warn', detail: /the primary itself/ })
+  const other = await freshDatabase(t, true)
+  t.match(await examine(other.url), { status: 'warn', detail: /another database/, advice: /nothing is read/ })
+  const nobody = new URL(url)
+  nobody.port = '1'
+  t.match(await examine(nobody.href), { status: 'warn', detail: /ECONNREFUSED/, advice: /from the primary meanwhile/ })
 })
 
 await t.test('gone, the primary serves; back, it serves again; promoted, it is another database', async (t) => {

@@ -2,6 +2,7 @@
 // by the tail's look at the heads, and whenever it is connected (again) that look is asked for at once. While it is not connected, `tell`
 // says so, and whoever asked goes another way. Knows neither topics nor what the payloads mean.
 // The client is loaded only where HINTS_URL is set.
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NatsConnection, Subscription } from '@nats-io/transport-node'
 
@@ -35,6 +36,22 @@ export const busOptions = (url: string) => {
     servers: all.map(({ hostname, port }) => `${hostname}:${port || 4222}`),
     ...(name && pass ? { user: name, pass } : name ? { token: name } : {}),
     ...(first?.protocol === 'tls:' ? { tls: {} } : {}),
+  }
+}
+
+/** Publishes something on a subject of its own and waits until it comes back; -> ms. Throws what goes wrong. */
+export const tryBus = async (url: string): Promise<number> => {
+  const { connect } = await import('@nats-io/transport-node')
+  const connection = await connect({ ...busOptions(url), timeout: patience, reconnect: false })
+  try {
+    const subject = `deck.doctor.${randomBytes(6).toString('hex')}`
+    const echo = connection.subscribe(subject, { max: 1, timeout: patience })
+    const begun = performance.now()
+    connection.publish(subject)
+    for await (const _ of echo) return performance.now() - begun
+    throw new Error('what was published did not come back')
+  } finally {
+    await connection.close()
   }
 }
 

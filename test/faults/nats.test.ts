@@ -1,10 +1,11 @@
 // Hints by NATS: followers on other instances get every message in order, with NATS there, gone, hanging and back; the writer's batches
 // notify nobody, SQL writers still do; what is not a hint goes the same way.
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { connect } from '@nats-io/transport-node'
 import { busOptions } from '../../src/log/bus.ts'
+import { deck } from '../cli.ts'
 import { freshDatabase } from '../database.ts'
-import { alice, bob, makeMission, rafael, startInstance, until, type Client, type Instance } from '../helper.ts'
+import { alice, bob, makeMission, rafael, secret, startInstance, until, type Client, type Instance } from '../helper.ts'
 import { makeNats, noNats, password } from './nats-server.ts'
 
 void t.test('user, password and servers are taken from the address', (t) => {
@@ -54,6 +55,13 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     return told.splice(0).filter((payload) => payload !== 'now')
   }
 
+  const doctor = async (t: Test): Promise<unknown> => {
+    const env = { DATABASE_URL: database.url, HINTS_URL: nats.url, JWT_SECRET: secret }
+    const { out } = await deck(t, ['doctor', '--json'], env)
+    t.notMatch(out, new RegExp(`${password}|${encodeURIComponent(password)}`))
+    return (JSON.parse(out) as { checks: { check: string }[] }).checks.find(({ check }) => check === 'nats')
+  }
+
   await t.test(
     'where there is none yet, servers start, say so without its password, and hints go by NOTIFY',
     async (t) => {
@@ -65,12 +73,14 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
       await until(() => logs.some((line) => line.includes('NATS')), 'a word of it')
       t.notMatch(logs.join(''), password)
       t.match(await heard(), [/ \d+ missions/])
+      t.match(await doctor(t), { status: 'warn', detail: /connection refused/, advice: /by NOTIFY meanwhile/ })
     },
   )
 
   await t.test('once it is there they go by NATS; NOTIFY is off the writer, and goes on for SQL', async (t) => {
     await nats.start()
     await together()
+    t.match(await doctor(t), { status: 'ok', detail: /^hints echo/ })
     const topic = newTopic()
     const [here, there] = [await follow(one, topic), await follow(two, topic)]
     // A head is made by numbering in the lane first.

@@ -8,10 +8,12 @@ import { look, type Finding } from './finding.ts'
 import * as here from './here.ts'
 import { queue, transactions } from './others.ts'
 import { clock, hints, server, unreachable } from './reach.ts'
+import { nats, replica } from './optional.ts'
 import { migrations, seqs, triggers, violations } from './rows.ts'
 import { privileges, room, session, settings } from './settings.ts'
 
 type Found = (findings: Finding[]) => void
+type Steps = [string, () => Promise<Finding | Finding[]>][]
 
 /** A session that is read-only, unless a pooler passes that over. */
 const connect = async (database: Database): Promise<pg.Client> => {
@@ -30,7 +32,7 @@ const connect = async (database: Database): Promise<pg.Client> => {
 
 const inspect = async (client: pg.Client, database: Database, config: Config, long: number, found: Found) => {
   // Each in a transaction of its own: a setting of the session would stay behind in a pooler's.
-  const steps = async (checks: [string, () => Promise<Finding | Finding[]>][]): Promise<void> => {
+  const steps = async (checks: Steps): Promise<void> => {
     for (const [name, check] of checks) {
       await client.query(`begin read only; set local statement_timeout = '14s'`)
       found(await look(name, check))
@@ -46,6 +48,7 @@ const inspect = async (client: pg.Client, database: Database, config: Config, lo
     ['session', () => session(database.main)],
     ['privileges', () => privileges(client)],
   ])
+  const { replica: pool } = database
   let made = false
   await steps([
     [
@@ -64,6 +67,7 @@ const inspect = async (client: pg.Client, database: Database, config: Config, lo
     ['seqs', () => seqs(client)],
     ['transactions', () => transactions(client, long)],
     ['notifications', () => queue(client)],
+    ...(pool ? ([['replica', () => replica(client, pool)]] satisfies Steps) : []),
   ])
 }
 
@@ -74,6 +78,7 @@ export const examine = async (long: number, found: Found): Promise<void> => {
   found(findings)
   if (!config) return
   if (!partial) found(await look('secrets', () => here.secrets(config)))
+  if (config.hintsUrl) found([await nats(config.hintsUrl)])
   let { databaseUrl: url, databaseDirectUrl: directUrl } = config
   if (!url) {
     const state = await here.embedded(config)
@@ -85,7 +90,10 @@ export const examine = async (long: number, found: Found): Promise<void> => {
   let client: pg.Client | undefined
   try {
     try {
-      database = await openDatabase({ url, directUrl, poolMax: config.poolMax }, () => {})
+      database = await openDatabase(
+        { url, directUrl, poolMax: config.poolMax, replicaUrl: config.databaseReplicaUrl },
+        () => {},
+      )
       client = await connect(database)
     } catch (error) {
       found([unreachable(error, directUrl === url ? 'DATABASE_URL' : 'DATABASE_DIRECT_URL')])
