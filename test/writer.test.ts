@@ -93,31 +93,6 @@ await t.test('two hundred senders at once take far fewer batches than messages',
   await sound(t, database, id)
 })
 
-await t.test('a message does not wait for the commit of another chat’s', async (t) => {
-  const [{ id: slow }, { id: other }] = [await makeMission(instance), await makeMission(instance)]
-  for (const mission of [slow, other]) await writer.append(entry(mission))
-  const holder = await database.connect()
-  await holder.query('begin; lock table deck.audit')
-  // What an admin writes as another is noted there: this batch hangs at its end, its chat's head locked.
-  const first = writer.append(entry(slow, { by: 'root' }))
-  await until(async () => {
-    const [row] = await database.query(
-      `select count(*)::int as n from pg_locks where relation = 'deck.audit'::regclass and not granted`,
-    )
-    return row?.n === 1
-  }, 'the batch hangs')
-  const behind = writer.append(entry(slow))
-  let early = false
-  void behind.then(() => (early = true))
-  t.match(await outcome(writer.append(entry(other))), { seq: 2 })
-  t.notOk(early, 'what is of the same chat does')
-  await holder.query('rollback')
-  t.strictSame(
-    [(await outcome(first)) as Json, (await outcome(behind)) as Json].map(({ seq }) => seq),
-    [2, 3],
-  )
-})
-
 await t.test('a poisoned entry fails alone, never its batch', async (t) => {
   const { id } = await makeMission(instance)
   const poison = [{ sender: 'robot' as 'user' }, { message: '' }, { message: 'x'.repeat(10_001) }, { id: 'no uuid' }]

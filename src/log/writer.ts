@@ -1,5 +1,4 @@
-// The writer: one batch in flight, what arrives meanwhile is the next. An entry is answered once it is committed. At ease, with
-// a message or a few a batch, a second goes besides it, of other topics: none waits for the commit of a chat that is not its own.
+// The writer: one batch in flight, what arrives meanwhile is the next. An entry is answered once it is committed.
 //
 // A batch never waits for a foreign transaction: entries whose mission or head is locked by somebody else (or whose topic
 // has no head yet) move to their topic's waiting lane, on a second connection, and later ones of that topic queue behind
@@ -39,9 +38,6 @@ const laneWait = 50
 const heldFor = 500
 const heldWait = 3
 const heldMemory = 30_000
-// So many batches at once, as long as none has more entries than that. (Under load a second one costs more than it brings.)
-const aside = 2
-const atEase = 4
 
 export const makeWriter = (
   pool: pg.Pool,
@@ -61,10 +57,7 @@ export const makeWriter = (
   const held = new Map<string, number>()
   const byKey = new Map<string, Promise<Written>>()
   let bytes = 0
-  // Sizes of the batches in flight, and their topics.
-  const running: number[] = []
-  const inFlight = new Set<string>()
-  let woken = false
+  let batchRunning = false
   let laneRunning = false
   let sweeper: NodeJS.Timeout | undefined
   const idlers: (() => void)[] = []
@@ -137,43 +130,23 @@ export const makeWriter = (
     if (!held.has(topic)) wake()
   }
 
-  /** The front of the queue, but what is of the topics in flight. */
-  const takeFree = (): Pending[] => {
-    if (inFlight.size === 0) return take(queue)
-    const free: Pending[] = []
-    const rest: Pending[] = []
-    for (const pending of queue) (inFlight.has(pending.entry.topic) ? rest : free).push(pending)
-    const taken = take(free)
-    queue = [...free, ...rest]
-    return taken
-  }
-
-  const run = async (batch: Pending[]): Promise<void> => {
-    const topics = new Set(batch.map(({ entry }) => entry.topic))
-    for (const topic of topics) inFlight.add(topic)
-    running.push(batch.length)
-    const busy = await attempt(batch, 0)
-    running.splice(running.indexOf(batch.length), 1)
-    for (const topic of topics) inFlight.delete(topic)
-    busy.forEach(toLane)
-    if (lanes.size > 0) void runLanes()
-    pump()
-  }
-
-  /** Whether another batch may go besides those in flight. */
-  const besides = (): boolean =>
-    running.length < aside && lanes.size === 0 && [...running, queue.length].every((size) => size <= atEase)
-
-  const pump = (): void => {
-    if (lanes.size > 0) {
-      queue.filter(({ entry }) => lanes.has(entry.topic)).forEach(toLane)
-      queue = queue.filter(({ entry }) => !lanes.has(entry.topic))
+  const pump = async (): Promise<void> => {
+    if (batchRunning) return
+    batchRunning = true
+    while (queue.length > 0) {
+      if (lanes.size > 0) {
+        const behind = queue.filter(({ entry }) => lanes.has(entry.topic))
+        if (behind.length > 0) {
+          queue = queue.filter(({ entry }) => !lanes.has(entry.topic))
+          behind.forEach(toLane)
+          continue
+        }
+      }
+      const busy = await attempt(take(queue), 0)
+      busy.forEach(toLane)
+      if (lanes.size > 0) void runLanes()
     }
-    while (queue.length > 0 && (running.length === 0 || besides())) {
-      const batch = takeFree()
-      if (batch.length === 0) return
-      void run(batch)
-    }
+    batchRunning = false
   }
 
   /** Calls for the fronts of lanes; the lanes keep what is busy, in order. -> the topics that moved on. */
@@ -217,7 +190,7 @@ export const makeWriter = (
       if (looked.size + moved.size === 0) await nap(100)
     }
     laneRunning = false
-    pump()
+    if (queue.length > 0) void pump()
   }
 
   const enqueue = (entry: Entry, since: number): Promise<Written> =>
@@ -250,13 +223,7 @@ export const makeWriter = (
       queue.push(pending)
       sweeper ??= setInterval(sweep, 100)
       // After this tick, so that what one tick brings goes together.
-      if (!woken) {
-        woken = true
-        queueMicrotask(() => {
-          woken = false
-          pump()
-        })
-      }
+      if (!batchRunning) queueMicrotask(() => void pump())
     })
 
   return {
