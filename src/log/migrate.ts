@@ -4,7 +4,6 @@
 import { readdir } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as delay } from 'node:timers/promises'
-import { runner } from 'node-pg-migrate'
 import type pg from 'pg'
 
 const root = (path: string): string => fileURLToPath(new URL(`../../db/${path}`, import.meta.url))
@@ -15,6 +14,14 @@ export type Violation = { tab: string; id: string; broken: string }
 const lockNotAvailable = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === '55P03'
 
+/** Whether all were applied, in their order; a later version may have applied more. */
+const upToDate = async (client: pg.Client): Promise<boolean> => {
+  const { rows } = await client.query<{ made: boolean }>(`select to_regclass('deck.migrations') is not null as made`)
+  if (!rows[0]?.made) return false
+  const applied = await client.query<{ name: string }>('select name from deck.migrations order by run_on, id')
+  return (await migrationNames()).every((name, n) => applied.rows[n]?.name === name)
+}
+
 /** Brings the database of `client` (a session, not a transaction pooler's) up to date; -> old rows to report. */
 export const migrate = async (client: pg.Client, log: (line: string) => void): Promise<Violation[]> => {
   const lock = 4_747_001
@@ -22,8 +29,10 @@ export const migrate = async (client: pg.Client, log: (line: string) => void): P
   try {
     // 30 tries of up to 2 s: longer than any batch, shorter than a deploy's patience.
     await client.query(`set lock_timeout = '2s'; set search_path = public`)
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; !(await upToDate(client)); attempt++) {
       try {
+        // Loaded where there is something to apply: most starts find nothing.
+        const { runner } = await import('node-pg-migrate')
         const applied = await runner({
           dbClient: client,
           dir: root('migrations'),
