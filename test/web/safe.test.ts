@@ -239,4 +239,10 @@ for (const [colorScheme, width, height] of [
     await page.keyboard.press('?')
     await page.getByRole('dialog').waitFor()
     await clean('help')
+    // Only an admin is asked for a reason.
+    await page.goto(`${instance.url}/deck/missions/47/sofia/checklist#token=${admin}`)
+    await page.getByLabel('A notification arrives').click()
+    await page.getByRole('button', { name: /all the same/ }).click()
+    await page.getByLabel(/Reason/).waitFor()
+    await clean('override')
   })
