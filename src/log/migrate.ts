@@ -29,8 +29,9 @@ export const migrate = async (client: pg.Client, log: (line: string) => void): P
   try {
     // 30 tries of up to 2 s: longer than any batch, shorter than a deploy's patience.
     await client.query(`set lock_timeout = '2s'; set search_path = public`)
-    for (let attempt = 1; !(await upToDate(client)); attempt++) {
+    for (let attempt = 1; ; attempt++) {
       try {
+        if (await upToDate(client)) break
         // Loaded where there is something to apply: most starts find nothing.
         const { runner } = await import('node-pg-migrate')
         const applied = await runner({
