@@ -4,13 +4,12 @@
 // if a server still holds a connection then, a file if it leaves a handle open.
 // Hides nothing of the server: roles and settings are shared.
 import { createHash, createHmac, randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { startEmbedded } from '../src/log/embedded.ts'
-import { migrate, migrationNames } from '../src/log/migrate.ts'
+import { migrate, schemaFiles } from '../src/log/migrate.ts'
 
 export type Row = Record<string, unknown>
 export type FreshDatabase = {
@@ -111,8 +110,8 @@ const addressOf = (name: string, role: Owner): { url: URL; adminUrl: string } =>
 const makeTemplate = async (role: Owner): Promise<string> => {
   if (!embedded) return 'template0'
   const hash = createHash('sha256')
-  for (const name of await migrationNames())
-    hash.update(await readFile(new URL(`../db/migrations/${name}.sql`, import.meta.url)))
+  const { migrations, functions } = await schemaFiles()
+  for (const file of [...migrations, ...functions]) hash.update(file.hash)
   const name = `deck_template_${hash.digest('hex').slice(0, 16)}`
   const client = await admin.connect()
   try {

@@ -76,9 +76,12 @@ void t.test('the doctor says that a database is not migrated, or not wholly', as
   t.match(before.bad.get('migrations'), { status: 'fail', detail: /not migrated/, advice: /deck migrate/ })
   t.strictSame(await query("select from pg_namespace where nspname = 'deck'"), [], 'it did not migrate')
   await migrate(await connect(), () => {})
-  await query("delete from deck.migrations where name = '012_drafts'")
-  await query("insert into deck.migrations (name, run_on) values ('999_later', now())")
-  t.match((await examine(t, { DATABASE_URL: url })).bad.get('migrations'), { status: 'fail', detail: /012_drafts/ })
+  await query("delete from deck.schema_files where path = 'functions/inbox.sql'")
+  await query("insert into deck.schema_files (path, hash, version) values ('migrations/999_later.sql', '', '99.0.0')")
+  t.match((await examine(t, { DATABASE_URL: url })).bad.get('migrations'), {
+    status: 'fail',
+    detail: /functions\/inbox\.sql/,
+  })
 })
 
 void t.test('the doctor finds rows, triggers and seqs that are damaged', async (t) => {

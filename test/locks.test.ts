@@ -272,25 +272,28 @@ await t.test('writers of two missions’ topics in opposite orders never meet a 
   await sound(t, ...missions)
 })
 
-void t.test('a start waits its turn while somebody holds the list of migrations for longer than a try', async (t) => {
-  const [holder, starter] = [await connect('0'), await db.connect()]
-  await holder.query('begin; lock table deck.migrations in access exclusive mode')
-  const done = migrate(starter, () => undefined).then(
-    () => 'migrated',
-    (error: unknown) => String(error),
-  )
-  let ended = false
-  void done.then(() => (ended = true))
-  // Each try is a statement of its own.
-  const tries = new Set<unknown>()
-  await until(async () => {
-    const waiting = await db.query(
-      `select query_start::text as at from pg_stat_activity
-       where wait_event_type = 'Lock' and datname = current_database() and query like '%from deck.migrations%'`,
+void t.test(
+  'a start waits its turn while another session holds the list of applied files for longer than a try',
+  async (t) => {
+    const [holder, starter] = [await connect('0'), await db.connect()]
+    await holder.query('begin; lock table deck.schema_files in access exclusive mode')
+    const done = migrate(starter, () => undefined).then(
+      () => 'migrated',
+      (error: unknown) => String(error),
     )
-    for (const { at } of waiting) tries.add(at)
-    return ended || tries.size > 1
-  }, 'a second try')
-  await holder.query('rollback')
-  t.equal(await done, 'migrated')
-})
+    let ended = false
+    void done.then(() => (ended = true))
+    // Each try is a statement of its own.
+    const tries = new Set<unknown>()
+    await until(async () => {
+      const waiting = await db.query(
+        `select query_start::text as at from pg_stat_activity
+       where wait_event_type = 'Lock' and datname = current_database() and query like '%from deck.schema_files%'`,
+      )
+      for (const { at } of waiting) tries.add(at)
+      return ended || tries.size > 1
+    }, 'a second try')
+    await holder.query('rollback')
+    t.equal(await done, 'migrated')
+  },
+)

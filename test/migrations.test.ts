@@ -1,28 +1,40 @@
-// A lint of migrations by running them: each file after the last one that was released is applied to a database with rows, in one
-// transaction, and then looked at: what it locked, rewrote and read whole, and whether all that the version before uses is still there,
-// since both run on one schema while servers are replaced. What is meant all the same stands in `meant`, with its reason.
+// A lint of db/ by running it: what a start applies to a database of the version before, with rows in it, is applied in a transaction and
+// then examined: what it locked, rewrote and read whole, and whether all that the version before uses is still there, since both run on
+// one schema while servers are replaced. What is meant all the same is in `meant`, with its reason.
 import { readFile } from 'node:fs/promises'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
-import { migrationNames } from '../src/log/migrate.ts'
+import { migrate, schemaFiles } from '../src/log/migrate.ts'
+import { loadDatabase022 } from './adopted.ts'
 import { freshDatabase } from './database.ts'
 
-/** The last migration of the last release. */
-const released = '019_find'
-/** Faults that are no mistake, by file: the fault as it is told, and why. */
-const meant: Record<string, Record<string, string>> = {}
+/** The last migration that the version before has, in its own list and in this one. */
+const released = 'migrations/004_deck.sql'
+/** Faults that are no mistake, by file: the fault as it is reported, and why. */
+const meant: Record<string, Record<string, string>> = {
+  'adopt_022.sql': {
+    'deck.append(uuid[],text[],json,integer) is gone: the version before uses it': 'only versions before 008 call it',
+    'deck.append_unmarked(uuid[],text[],json,integer) is gone: the version before uses it': 'only deck.append calls it',
+    'deck.give_seqs() is gone: the version before uses it': 'only versions before 021 call it',
+    ...Object.fromEntries(
+      ['stmt', 'ord', 'topic', 'mission_id', 'row_id', 'event', 'data'].map((column) => [
+        `deck.change.${column} is gone: the version before uses it`,
+        'only versions before 021 read it',
+      ]),
+    ),
+  },
+}
 
 const rows = 20_000
-const textOf = (name: string): Promise<string> =>
-  readFile(new URL(`../db/migrations/${name}.sql`, import.meta.url), 'utf8')
+const adopt = await readFile(new URL('../db/adopt_022.sql', import.meta.url), 'utf8')
+const { migrations, functions } = await schemaFiles()
 
-/** A database as the release left it, with rows. */
+/** A database as the version before left it, with rows. */
 const makeReleased = async (t: Test): Promise<pg.Client> => {
   const client = await (await freshDatabase(t)).connect()
   client.on('notice', () => {})
   await client.query('set search_path = public')
-  for (const name of await migrationNames())
-    if (name <= released) await client.query(`begin; ${await textOf(name)}; commit`)
+  await loadDatabase022(client)
   await client.query(`
     insert into missions (title, client, budget, deadline, status, assigned_to)
     select 'A', 'Acme', 1, '2030-01-01', 'active', 'alice' from generate_series(1, 20);
@@ -126,26 +138,43 @@ void t.test('the lint finds what it is for', async (t) => {
   }
 })
 
-void t.test('no migration locks what is being used for long, or takes away what the version before uses', async (t) => {
+/** Applies a text, and holds it to what is meant. */
+const hold = async (t: Test, client: pg.Client, name: string, text: string): Promise<void> => {
+  const since = performance.now()
+  const found = await faultsOf(client, text)
+  await client.query('commit')
+  const known = meant[name] ?? {}
+  t.strictSame(
+    found.filter((fault) => !(fault in known)),
+    [],
+    name,
+  )
+  t.strictSame(
+    Object.keys(known).filter((fault) => !found.includes(fault)),
+    [],
+    `${name}: what is meant is still so`,
+  )
+  t.comment(`${name}: ${Math.round(performance.now() - since)} ms`)
+}
+
+void t.test('a start locks nothing in use for long, and keeps what the version before uses', async (t) => {
   const client = await makeReleased(t)
-  for (const name of await migrationNames()) {
-    if (name <= released) continue
-    const since = performance.now()
-    const found = await faultsOf(client, await textOf(name))
+  await hold(t, client, 'adopt_022.sql', [adopt, ...functions.map(({ text }) => text)].join('\n'))
+  for (const { path, text } of migrations) if (path > released) await hold(t, client, path, text)
+})
+
+void t.test('functions: a changed file locks no relation when it is applied again', async (t) => {
+  const client = await makeReleased(t)
+  await migrate(client, () => {})
+  for (const { path, text } of functions) {
+    await hold(t, client, path, text)
+    await client.query('begin')
+    await client.query(text)
+    const { rows: locks } = await client.query(
+      `select relation::regclass::text as name, mode from pg_locks
+       where pid = pg_backend_pid() and locktype = 'relation' and mode not in ('AccessShareLock', 'RowExclusiveLock')`,
+    )
+    t.strictSame(locks, [], path)
     await client.query('commit')
-    const known = meant[name] ?? {}
-    t.strictSame(
-      found.filter((fault) => !(fault in known)),
-      [],
-      name,
-    )
-    t.strictSame(
-      Object.keys(known).filter((fault) => !found.includes(fault)),
-      [],
-      `${name}: what is meant is still so`,
-    )
-    t.comment(`${name}: ${Math.round(performance.now() - since)} ms`)
-    // Applied again, as by hand: it does nothing twice.
-    await client.query(`begin; ${await textOf(name)}; commit`)
   }
 })

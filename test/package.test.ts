@@ -20,7 +20,7 @@ const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
   .filter((file) => /\.ts$/.test(file) && !file.startsWith('web/'))
   .sort()
 
-void t.test('it holds what was built, the migrations, the page and the documents, and nothing else', async (t) => {
+void t.test('it holds what was built, the schema, the page and the documents, and nothing else', async (t) => {
   const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
     cwd: root,
   })
@@ -29,8 +29,9 @@ void t.test('it holds what was built, the migrations, the page and the documents
   const files = Object.values(told)[0]?.files.map(({ path }) => path) ?? []
   const held = new Set(files)
   for (const file of sources) t.ok(held.has(`dist/${file.replace(/ts$/, 'js')}`), file)
-  for (const file of readdirSync(`${root}db/migrations`)) t.ok(held.has(`db/migrations/${file}`), file)
-  for (const file of ['db/seed.sql', 'dist/web/index.html', 'LICENSE', 'README.md', '.env.example', 'docs/protocol.md'])
+  for (const file of readdirSync(`${root}db`, { recursive: true, encoding: 'utf8' }))
+    if (file.endsWith('.sql')) t.ok(held.has(`db/${file}`), file)
+  for (const file of ['dist/web/index.html', 'LICENSE', 'README.md', '.env.example', 'docs/protocol.md'])
     t.ok(held.has(file), file)
   for (const file of Object.values(manifest.bin)) t.ok(held.has(file), `the command ${file}`)
   const expected =

@@ -11,7 +11,7 @@ export const makeList = () => {
   return {
     join: (receiver: Receiver): void => void followers.add(receiver),
     leave: (receiver: Receiver): void => void followers.delete(receiver),
-    /** Takes a notification, "missions {id, number, assigned}" (db/migrations/011): true if it was one. */
+    /** Takes a notification, "missions {id, number, assigned}" (db/functions/changes.sql): true if it was one. */
     hear(payload: string): boolean {
       if (!payload.startsWith('missions {')) return false
       if (followers.size === 0) return true

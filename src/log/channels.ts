@@ -4,7 +4,7 @@
 
 const shards = 64
 
-/** The channel of a topic's hints; db/migrations/008 says the same. */
+/** The channel of a topic's hints; db/functions/topic.sql says the same. */
 export const channelOf = (topic: string): string => `deck_${Number.parseInt(topic.slice(43, 45), 16) % shards}`
 
 export const makeChannels = ({

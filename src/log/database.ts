@@ -169,7 +169,7 @@ export const isAmbiguous = (error: unknown): boolean => {
   return state === undefined || state.startsWith('08') || state.startsWith('57P') || state.startsWith('53')
 }
 
-/** Of db/migrations/015_evidence.sql: what an item's evidence forbids; its message is for the reader. */
+/** Of db/functions/evidence.sql: what an item's evidence forbids; its message is for the reader. */
 export const noEvidence = 'DK001'
 
 /** What a client may hear of a database error; undefined if it is a fault of ours. */

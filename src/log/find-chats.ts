@@ -1,4 +1,4 @@
-// A search of a mission, its chats: messages and code, newest first. What may have such a message (blocks of db/migrations/019_find.sql,
+// A search of a mission, its chats: messages and code, newest first. What may have such a message (blocks of db/functions/search.sql,
 // what is newer than they are, what was changed) is looked through in the order of its newest message, and only so far as it can hold
 // what is newer than what was found. Each look is a statement of its own, of some milliseconds, with rights and epoch in its snapshot.
 import type pg from 'pg'

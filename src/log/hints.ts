@@ -1,5 +1,5 @@
 // How instances hear of one another: by NOTIFY, or, where HINTS_URL is set, by NATS. The writer's batches then notify nobody
-// (deck.hints = off, db/migrations/022_scale.sql), and tell it here once they are committed. What SQL and the database itself tell
+// (deck.hints = off, db/functions/append.sql), and tell it here once they are committed. What SQL and the database itself tell
 // still comes by NOTIFY, so LISTEN stays; and while NATS is away, all goes by NOTIFY.
 // On NATS each mission is a subject: an instance hears of the missions that its sockets follow and of no other.
 import type { Bus } from './bus.ts'

@@ -1,4 +1,4 @@
-// Keeps the blocks that filters look up (db/migrations/014_search.sql), behind the writers: nobody waits for it, and what it has
+// Keeps the blocks that filters look up (db/functions/search.sql), behind the writers: nobody waits for it, and what it has
 // not come to is looked through. One instance does it at a time, and takes a tenth of its time at the most, so that a writer at
 // full speed, and an import, keep the machine.
 import type pg from 'pg'

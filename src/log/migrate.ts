@@ -1,29 +1,140 @@
-// Applies db/migrations with node-pg-migrate: plain SQL files, forward only, each in a transaction of its own.
-// Instances that start at once queue on an advisory lock; a file that can't get its table locks within two seconds gives
-// way to the traffic and is tried again. Old rows that break a constraint are reported, never changed.
-import { readdir } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
+// Brings a database up to date: db/migrations, each file once, then the files of db/functions that have changed, all in one
+// transaction. deck.schema_files holds each file's hash and the version that applied it.
+// Instances that start at once queue on an advisory lock. A start that can't get its table locks within two seconds gives way to the
+// traffic and tries again. An older version leaves a newer one's functions alone. Old rows that violate a constraint are
+// reported, never changed.
+import { createHash } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import type pg from 'pg'
+import semver from 'semver'
 
-const root = (path: string): string => fileURLToPath(new URL(`../../db/${path}`, import.meta.url))
+const root = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 
 /** An old row that a constraint would refuse today. */
 export type Violation = { tab: string; id: string; broken: string }
 
+/** A file of db/; `path` is relative to that folder. */
+export type SchemaFile = { path: string; text: string; hash: string }
+
+/** What deck.schema_files says of a file. */
+type Applied = { path: string; hash: string; version: string }
+
 const lockNotAvailable = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === '55P03'
 
-/** Whether all were applied, in their order; a later version may have applied more. */
-const upToDate = async (client: pg.Client): Promise<boolean> => {
-  const { rows } = await client.query<{ made: boolean }>(`select to_regclass('deck.migrations') is not null as made`)
-  if (!rows[0]?.made) return false
-  const applied = await client.query<{ name: string }>('select name from deck.migrations order by run_on, id')
-  return (await migrationNames()).every((name, n) => applied.rows[n]?.name === name)
+/** Files whose functions those of other files depend on when they are created. */
+const basic = ['json.sql', 'topic.sql']
+
+/** Returns the files of db/`folder` by name, the basic ones first. */
+const filesOf = async (folder: 'migrations' | 'functions'): Promise<SchemaFile[]> => {
+  const all = (await readdir(root(`db/${folder}`))).filter((name) => name.endsWith('.sql')).sort()
+  const names = [...all.filter((name) => basic.includes(name)), ...all.filter((name) => !basic.includes(name))]
+  return Promise.all(
+    names.map(async (name) => {
+      const path = `${folder}/${name}`
+      const text = await readFile(root(`db/${path}`), 'utf8')
+      return { path, text, hash: createHash('sha256').update(text).digest('hex') }
+    }),
+  )
 }
 
-/** Brings the database of `client` (a session, not a transaction pooler's) up to date; -> old rows to report. */
-export const migrate = async (client: pg.Client, log: (line: string) => void): Promise<Violation[]> => {
+/** Returns the files that make the schema, in the order in which they are applied. */
+export const schemaFiles = async (): Promise<{ migrations: SchemaFile[]; functions: SchemaFile[] }> => ({
+  migrations: await filesOf('migrations'),
+  functions: await filesOf('functions'),
+})
+
+/** Returns what was applied to a database by this version or another since 022_scale, in that order. */
+export const appliedFiles = async (client: pg.ClientBase): Promise<Applied[]> => {
+  const made = await client.query<{ made: boolean }>(`select to_regclass('deck.schema_files') is not null as made`)
+  if (!made.rows[0]?.made) return []
+  return (await client.query<Applied>('select path, hash, version from deck.schema_files order by id')).rows
+}
+
+/**
+ * Returns what is to be applied to a database where `applied` was: migrations that are missing, and functions that differ.
+ * `newer` is the newest version that has applied functions here, if it is newer than this one: its functions stay.
+ */
+export const pendingFiles = async (applied: Applied[], version: string) => {
+  const { migrations, functions } = await schemaFiles()
+  const hashes = new Map(applied.map(({ path, hash }) => [path, hash]))
+  const newer = applied
+    .filter(({ path }) => path.startsWith('functions/'))
+    .map((file) => file.version)
+    .filter((other) => semver.gt(other, version))
+    .sort(semver.rcompare)[0]
+  return {
+    migrations: migrations.filter(({ path }) => !hashes.has(path)),
+    functions: newer === undefined ? functions.filter(({ path, hash }) => hashes.get(path) !== hash) : [],
+    newer,
+  }
+}
+
+/** Returns whether the database stands at 022_scale. Throws if it stands between 000-003 and that. */
+const isAt022 = async (client: pg.Client): Promise<boolean> => {
+  const { rows } = await client.query<{ begun: boolean; whole: boolean; listed: boolean }>(
+    `select to_regclass('deck.heads') is not null as begun, to_regclass('deck.pruned') is not null as whole,
+            to_regclass('deck.migrations') is not null as listed`,
+  )
+  const [at] = rows
+  if (at?.begun && !at.whole) {
+    const last = at.listed
+      ? (await client.query<{ name: string }>('select name from deck.migrations order by id desc limit 1')).rows[0]
+          ?.name
+      : undefined
+    throw new Error(
+      `The database stands at migration ${last ?? 'before 022_scale'}, which this version can't upgrade: start the version before once, which applies 022_scale, then this one.`,
+    )
+  }
+  return at?.whole === true
+}
+
+const ledger = `
+  create schema if not exists deck;
+  create table deck.schema_files (
+    id         bigint generated always as identity,
+    path       text primary key,
+    hash       text not null,
+    version    text not null,
+    applied_at timestamptz not null default clock_timestamp()
+  )`
+
+/** Applies what is pending, in the caller's transaction. Returns a line for each file. */
+const apply = async (client: pg.Client, version: string): Promise<string[]> => {
+  const applied = await appliedFiles(client)
+  const { migrations, functions } = await pendingFiles(applied, version)
+  if (migrations.length + functions.length === 0) return []
+  const adopts = applied.length === 0 && (await isAt022(client))
+  if (applied.length === 0) await client.query(ledger)
+  if (adopts) await client.query(await readFile(root('db/adopt_022.sql'), 'utf8'))
+  else for (const { text } of migrations) await client.query(text)
+  for (const { text } of functions) await client.query(text)
+  const files = [...migrations, ...functions]
+  await client.query(
+    `insert into deck.schema_files (path, hash, version) select path, hash, $3 from unnest($1::text[], $2::text[]) as f (path, hash)
+     on conflict (path) do update set hash = excluded.hash, version = excluded.version, applied_at = excluded.applied_at`,
+    [files.map(({ path }) => path), files.map(({ hash }) => hash), version],
+  )
+  const done = adopts ? ['adopt_022'] : migrations.map(({ path }) => path.replace(/^.*\/|\.sql$/g, ''))
+  return [...done.map((name) => `migrated: ${name}`), ...functions.map(({ path }) => `applied: ${path}`)]
+}
+
+/** Returns the version of this package. */
+export const ownVersion = async (): Promise<string> =>
+  (JSON.parse(await readFile(root('package.json'), 'utf8')) as { version: string }).version
+
+/**
+ * Brings the database of `client` (a session, not a transaction pooler's) up to date, or leaves it as it was.
+ * Returns old rows that violate a constraint. Throws what Postgres reports, and if the database can't be upgraded.
+ */
+export const migrate = async (
+  client: pg.Client,
+  log: (line: string) => void,
+  version?: string,
+): Promise<Violation[]> => {
+  const own = version ?? (await ownVersion())
   const lock = 4_747_001
   await client.query(`select pg_advisory_lock(${lock})`)
   try {
@@ -31,21 +142,10 @@ export const migrate = async (client: pg.Client, log: (line: string) => void): P
     await client.query(`set lock_timeout = '2s'; set search_path = public`)
     for (let attempt = 1; ; attempt++) {
       try {
-        if (await upToDate(client)) break
-        // Loaded where there is something to apply: most starts find nothing.
-        const { runner } = await import('node-pg-migrate')
-        const applied = await runner({
-          dbClient: client,
-          dir: root('migrations'),
-          direction: 'up',
-          migrationsSchema: 'deck',
-          createMigrationsSchema: true,
-          migrationsTable: 'migrations',
-          noLock: true,
-          // Its own errors print whole files; what it throws says enough.
-          logger: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
-        })
-        for (const { name } of applied) log(`migrated: ${name}`)
+        await client.query('begin')
+        const lines = await apply(client, own)
+        await client.query('commit')
+        for (const line of lines) log(line)
         break
       } catch (error) {
         await client.query('rollback')
@@ -60,12 +160,5 @@ export const migrate = async (client: pg.Client, log: (line: string) => void): P
   }
 }
 
-/** The names of all migrations, in order, as deck.migrations has them. */
-export const migrationNames = async (): Promise<string[]> =>
-  (await readdir(root('migrations')))
-    .filter((file) => file.endsWith('.sql'))
-    .map((file) => file.slice(0, -4))
-    .sort()
-
 /** The text of db/seed.sql. */
-export const seedFile = root('seed.sql')
+export const seedFile = root('db/seed.sql')

@@ -16,7 +16,7 @@ const eventOf = (topic: string, id: string, names: string): string => `
 // The index on them is of these events.
 const names = `'test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted'`
 
-// What was pruned is of no time any more (db/migrations/022_scale.sql).
+// What was pruned is of no time any more (db/functions/retention.sql).
 const pruned = `(select deck.iso(p.before) from deck.pruned p where p.mission_id = m.id and p.before > $3::timestamp) as pruned`
 const mission = `
   select m.id as mission_id, m.number, m.assigned_to, coalesce(m.created_at <= $3::timestamp, true) as existed, ${pruned}, x.json

@@ -1,5 +1,5 @@
 // The way through a chat to the messages that fit filters, in order of seq, exactly: it is looked through in windows, of which those are
-// left out that its blocks (db/migrations/014_search.sql) rule out. What is newer than the blocks is looked through.
+// left out that its blocks (db/functions/search.sql) rule out. What is newer than the blocks is looked through.
 // Each window is a statement of its own and of some milliseconds, with rights and epoch in its snapshot. Nothing of a chat is held but
 // what was found and where to look.
 import type pg from 'pg'

@@ -1,5 +1,5 @@
 // A search's words as Postgres compares them: exactly, with a message's text, and loosely, with the words of a whole block of messages
-// (db/migrations/014_search.sql), which may have them in different messages, in any order, and those that are not wanted too.
+// (db/functions/search.sql), which may have them in different messages, in any order, and those that are not wanted too.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 

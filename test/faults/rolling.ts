@@ -27,6 +27,8 @@ export const roll = async (
   options: {
     /** how the old ones are started; undefined: as the new ones */
     before?: string[]
+    /** an old one is restarted between the two replacements, on the schema of the new ones */
+    restart?: boolean
     senders: number
     /** ms from one message of a sender to the next */
     pace: number
@@ -77,10 +79,12 @@ export const roll = async (
   const already = ledger.acknowledged.length
   await delay(options.calm)
   const stops: number[] = []
-  for (const server of old) {
-    const next = await start()
+  /** Starts a server, lets it in once it is ready, and stops the other. */
+  const replace = async (server: Server | undefined, command?: string[]): Promise<Server> => {
+    const next = await start(command)
     await until(async () => (await door(t, next.url).request('GET', '/readyz')).status === 200, 'it to be ready')
     open.push(next.url)
+    if (!server) return next
     open.splice(open.indexOf(server.url), 1)
     const since = performance.now()
     server.process.kill('SIGTERM')
@@ -88,7 +92,11 @@ export const roll = async (
     if (code !== 0) t.fail(`an old server ended with ${code}: ${server.output()}`)
     stops.push(performance.now() - since)
     await delay(options.calm)
+    return next
   }
+  await replace(old[0])
+  const second = options.restart ? await replace(old[1], options.before) : old[1]
+  await replace(second)
   const seconds = (performance.now() - begun) / 1000
   const messages = ledger.acknowledged.length - already
   const gap = Math.max(...gaps)

@@ -1,30 +1,27 @@
 // What is in the database: migrations, rows that break a constraint, triggers that number, seqs on a sample of topics.
 import type pg from 'pg'
-import { migrationNames, type Violation } from '../../log/migrate.ts'
+import { appliedFiles, ownVersion, pendingFiles, schemaFiles, type Violation } from '../../log/migrate.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 /** Whether the schema is this version's; -> also whether there is one to look into. */
 export const migrations = async (client: pg.Client): Promise<{ finding: Finding; made: boolean }> => {
   const check = 'migrations'
-  const known = await migrationNames()
-  const { rows: found } = await client.query<{ made: boolean }>(
-    `select to_regclass('deck.migrations') is not null and to_regclass('deck.heads') is not null as made`,
-  )
-  if (!found[0]?.made)
-    return {
-      finding: fail(check, 'the database is not migrated', 'deck migrate, or start the server: it migrates'),
-      made: false,
-    }
-  const { rows } = await client.query<{ name: string }>('select name from deck.migrations order by id')
-  const applied = new Set(rows.map(({ name }) => name))
-  const missing = known.filter((name) => !applied.has(name))
-  const newer = [...applied].filter((name) => !known.includes(name))
+  const advice = 'deck migrate, or start the server: it migrates'
+  const applied = await appliedFiles(client)
+  if (applied.length === 0) return { finding: fail(check, 'the database is not migrated', advice), made: false }
+  const known = (await schemaFiles()).migrations
+  const { migrations, functions, newer } = await pendingFiles(applied, await ownVersion())
+  const missing = [...migrations, ...functions].map(({ path }) => path)
+  const later = applied
+    .map(({ path }) => path)
+    .filter((path) => path.startsWith('migrations/') && known.every((file) => file.path !== path))
+  if (newer !== undefined) later.push(`functions of version ${newer}`)
   const finding =
     missing.length > 0
-      ? fail(check, `not applied: ${few(missing)}`, 'deck migrate, or start the server: it migrates')
-      : newer.length > 0
-        ? warn(check, `the database knows ${few(newer)}, this version does not`, 'run the newer version')
-        : ok(check, `up to date (${rows.at(-1)?.name})`)
+      ? fail(check, `not applied: ${few(missing)}`, advice)
+      : later.length > 0
+        ? warn(check, `the database has ${few(later)}, which this version does not know`, 'run the newer version')
+        : ok(check, `up to date (${known.at(-1)?.path})`)
   return { finding, made: true }
 }
 

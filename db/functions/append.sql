@@ -1,0 +1,228 @@
+-- The writer's calls: a batch of messages, each numbered under its topic's head, in one transaction.
+--
+-- What becomes of an entry, by the first condition that holds:
+--
+--   outcome   condition
+--   -------   ------------------------------------------------------------------------------------------------------
+--   busy      another transaction holds the mission, the head or the task, or the topic has no head yet (p_wait = 0 only);
+--             nothing was done
+--   seen      its key was used before, or (p_again) its id is stored: `saved` holds the stored message
+--   cleared   its key was used by a message that a clearing removed less than 24 hours ago
+--   gone      the mission does not exist, or is assigned to another person than p_assigned says
+--   fenced    another session holds the task that it would end (append_replies only)
+--   (none)    saved: its seq follows from `places`
+--
+-- Plans are kept for a session: one made while a table was small must not read all of it once it is large. Tables are read by laterals with
+-- a limit, which are never turned into joins; what is joined comes in with the call. (Left to itself Postgres plans anew for each call, as
+-- a plan for two rows looks cheaper than one for any number: 0.5 ms.)
+
+-- p_topics:   the chats, sorted and distinct. p_chats: for each entry the position of its chat among them, from 1.
+-- entries:    an array a column, in the order of one sender's messages; an array that would hold nulls only may be null.
+--             p_assigned, if given, is the person to whom the mission must still be assigned. p_again: a former call with this id may
+--             have committed, and its answer was lost. p_bys: the admin who writes as another author, for the audit.
+-- p_wait:     ms to wait for each lock (then 55P03), and missing heads are made. 0: never waits; what is locked is 'busy'.
+-- p_origin:   the instance, for its notifications; none are sent where deck.hints is off.
+--
+-- places:     for each topic [head, at]: its saved entries have the seqs after head, in their order.
+-- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved; n counts from 1.
+create or replace function deck.save_messages(
+  p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
+  p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, out places json, out others json)
+language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
+declare
+  v_free   uuid[];                           -- missions whose key share is held
+  v_held   text[];                           -- topics whose head is held, and their floors
+  v_floors bigint[];
+  v_now    timestamp;
+  v_known  integer[] := '{}';                -- entries that were saved before, or whose key was cleared
+  v_before json;
+  v_hints  integer;
+begin
+  -- Locks: missions, then heads, each in order.
+  if p_wait > 0 then
+    perform set_config('lock_timeout', p_wait::text, true);
+    select array_agg(x.id) into v_free from (
+      select m.id from public.missions m where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t))
+      order by m.id for key share) x;
+    insert into deck.heads (topic)
+    select t from unnest(p_topics) t where deck.topic_mission(t) = any (v_free) order by t collate "C"
+    on conflict do nothing;
+    select array_agg(x.topic), array_agg(x.floor) into v_held, v_floors from (
+      select h.topic, h.floor from deck.heads h
+      where h.topic = any (p_topics) and deck.topic_mission(h.topic) = any (v_free)
+      order by h.topic for update) x;
+  else
+    with m as materialized (
+      select m.id from public.missions m where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t))
+      order by m.id for key share skip locked),
+    mine as materialized (select array_agg(m.id) as free from m)
+    select (select mine.free from mine), array_agg(x.topic), array_agg(x.floor) into v_free, v_held, v_floors from (
+      select h.topic, h.floor from deck.heads h
+      where h.topic = any (p_topics) and deck.topic_mission(h.topic) = any ((select mine.free from mine)::uuid[])
+      order by h.topic for update skip locked) x;
+  end if;
+
+  -- Keys and ids that are stored. From here on later statements than the locks, so that they see what the former holders committed.
+  v_now := clock_timestamp() at time zone 'utc';
+  if p_keys is not null or p_again is not null then
+    select array_agg(x.n::integer), json_agg(json_build_object(
+        'n', x.n, 'outcome', case when x.seq is null then 'cleared' else 'seen' end,
+        'seq', x.seq, 'created_at', deck.iso(x.created_at), 'saved', x.saved))
+      into v_known, v_before
+    from (
+      select e.n, k.*
+      from rows from (unnest(p_chats), unnest(p_ids), unnest(p_authors), unnest(p_keys), unnest(p_again))
+        with ordinality as e (chat, id, author, key, again, n)
+      cross join lateral (
+        select t as topic, deck.topic_mission(t) as mission, deck.topic_citizen(t) as citizen from (select p_topics[e.chat] as t) x) p
+      left join lateral (
+        select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
+                 'message', s.message, 'code_blocks', s.code_blocks) as saved
+        from public.chat_messages s
+        where s.id = coalesce(
+          (select s.id from public.chat_messages s
+           where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(p.mission, p.citizen, e.author, e.key)
+             and s.key is not null and s.seq is not null),
+          case when e.again then e.id end)
+        limit 1
+      ) k on true
+      where p.topic = any (v_held) and (k.seq is not null or exists (
+        select from deck.cleared_keys c
+        where c.mission_id = p.mission and c.citizen = p.citizen and c.author = coalesce(e.author, '') and c.key = e.key
+          and c.cleared_at > v_now - interval '24 hours'))
+    ) x;
+    v_known := coalesce(v_known, '{}');
+  end if;
+
+  -- Numbers and rows.
+  perform set_config('deck.numbering', 'on', true);
+  with
+    place as materialized (
+      select t.n, t.topic, deck.topic_citizen(t.topic) as citizen, m.id as mission, m.assigned_to, m.id = any (v_free) as ours,
+        greatest(h.floor, c.seq, e.seq) as head, greatest(v_now, c.at, e.at) as at
+      from unnest(p_topics) with ordinality as t (topic, n)
+      left join lateral (select m.id, m.assigned_to from public.missions m where m.id = deck.topic_mission(t.topic) limit 1) m on true
+      left join unnest(v_held, v_floors) as h (topic, floor) on h.topic = t.topic
+      left join lateral (
+        select c.seq, c.at from public.chat_messages c
+        where c.mission_id = m.id and c.citizen = deck.topic_citizen(t.topic) and c.seq is not null
+        order by c.seq desc limit 1) c on h.topic is not null
+      left join lateral (select e.seq, e.at from deck.events e where e.topic = h.topic order by e.seq desc limit 1) e on true
+    ),
+    inserted as (
+      insert into public.chat_messages as i
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
+      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, p.at,
+             p.head + row_number() over (partition by e.chat order by e.n), p.at
+      from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_assigned), unnest(p_messages),
+          unnest(p_blocks), unnest(p_keys))
+        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, n)
+      join place p on p.n = e.chat
+      where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to) and e.n <> all (v_known)
+      returning i.mission_id, i.citizen, i.seq
+    )
+  select
+    (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
+    (select json_agg(json_build_object('n', e.n, 'outcome',
+        case when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone' else 'busy' end))
+     from rows from (unnest(p_chats), unnest(p_assigned)) with ordinality as e (chat, assigned, n)
+     join place p on p.n = e.chat
+     where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (v_known)),
+    count(case when current_setting('deck.hints', true) is distinct from 'off' then
+      pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end)
+    into places, others, v_hints
+  from (
+    select 'missions/' || i.mission_id || '/chat/' || i.citizen as topic, max(i.seq) as seq from inserted i group by i.mission_id, i.citizen
+  ) x;
+  perform set_config('deck.numbering', 'off', true);
+  if v_before is not null then
+    others := case when others is null then v_before else (v_before::jsonb || others::jsonb)::json end;
+  end if;
+
+  if p_bys is not null then
+    insert into deck.audit (action, actor, mission_id, detail)
+    select 'message.as', e.by, m.mission_id,
+           jsonb_build_object('citizen', m.citizen, 'seq', m.seq, 'sender', m.sender, 'author', m.author)
+    from unnest(p_ids, p_bys) with ordinality as e (id, by, n)
+    cross join lateral (select c.* from public.chat_messages c where c.id = e.id limit 1) m
+    where e.by is not null and e.n <> all (v_known);
+  end if;
+end $$;
+
+-- What a procedure below reads after its commit, so that no message is delivered under rights older than itself: rights
+-- [[mission, number, assigned_to]] of the topics' missions, and the stamp that every page of rows has (src/log/epoch). (Postgres inlines it.)
+create or replace function deck.rights_of(p_topics text[]) returns table (rights json, stamp text) language sql stable as $$
+  select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (select s.salt || 'deck.heads'::regclass::oid from deck.epoch_salt s)
+  from public.missions m
+  where m.id = any (array(select distinct deck.topic_mission(t) from unnest(p_topics) t))
+$$;
+
+-- deck.save_messages() as a transaction of its own.
+create or replace procedure deck.append_messages(
+  p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
+  p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text,
+  inout places json default null, inout others json default null, inout rights json default null, inout stamp text default null)
+language plpgsql as $$
+begin
+  perform deck.mark();
+  select s.places, s.others into places, others
+  from deck.save_messages(p_topics, p_chats, p_ids, p_senders, p_authors, p_assigned, p_messages, p_blocks, p_keys, p_again, p_bys,
+    p_wait, p_origin) s;
+  commit;
+  select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
+end $$;
+
+-- The same for a batch of which some entries are replies: for each entry or null, the task that it ends and the session that must hold it.
+-- Tasks are locked before any head.
+create or replace procedure deck.append_replies(
+  p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
+  p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_tasks uuid[], p_holders uuid[],
+  inout places json default null, inout others json default null, inout rights json default null, inout stamp text default null)
+language plpgsql as $$
+declare
+  v_held uuid[];
+  v_busy uuid[] := '{}';
+  -- Nobody has this name: an entry that requires the mission to be assigned to it is refused.
+  v_nobody constant text := gen_random_uuid();
+  v_assigned text[];
+  v_refused text[];                          -- for each entry its outcome instead of 'gone', if its task is not held
+begin
+  if p_wait > 0 then
+    perform set_config('lock_timeout', p_wait::text, true);
+    select array_agg(x.id) into v_held from (select t.id from deck.tasks t where t.id = any (p_tasks) order by t.id for update) x;
+  else
+    select array_agg(x.id) into v_held from (
+      select t.id from deck.tasks t where t.id = any (p_tasks) order by t.id for update skip locked) x;
+    select array_agg(t.id) into v_busy from deck.tasks t where t.id = any (p_tasks) and t.id <> all (coalesce(v_held, '{}'));
+  end if;
+  select array_agg(case
+      when e.task is null then null
+      when e.task = any (v_busy) then 'busy'
+      when t.id is null or e.nth > 1 then 'fenced' end order by e.n),
+    array_agg(case when e.task is null or (t.id is not null and e.nth = 1) then e.assigned else v_nobody end order by e.n)
+  into v_refused, v_assigned
+  from (
+    select x.*, row_number() over (partition by x.task order by x.n) as nth
+    from rows from (unnest(p_tasks), unnest(p_holders), unnest(p_chats), unnest(p_assigned))
+      with ordinality as x (task, holder, chat, assigned, n)) e
+  left join deck.tasks t on t.id = e.task and t.id = any (v_held) and t.holder = e.holder and t.lease_until is not null
+    and t.ended is null and not t.dead and p_topics[e.chat] = 'missions/' || t.mission_id || '/chat/' || t.citizen;
+
+  perform deck.mark();
+  select s.places, s.others into places, others
+  from deck.save_messages(p_topics, p_chats, p_ids, p_senders, p_authors, v_assigned, p_messages, p_blocks, p_keys, p_again, p_bys,
+    p_wait, p_origin) s;
+  select json_agg(case
+      when o.other ->> 'outcome' = 'gone' and v_refused[(o.other ->> 'n')::integer] is not null
+      then o.other || jsonb_build_object('outcome', v_refused[(o.other ->> 'n')::integer]) else o.other end)
+  into others from jsonb_array_elements(others::jsonb) as o (other);
+
+  update deck.tasks t set ended = clock_timestamp(), lease_until = null
+  from unnest(p_tasks) with ordinality as e (id, n)
+  where t.id = e.id and t.id = any (v_held) and v_refused[e.n] is null
+    and not exists (select from json_array_elements(others) o where (o ->> 'n')::bigint = e.n);
+  commit;
+  select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
+end $$;

@@ -1,0 +1,185 @@
+-- Changes: statement triggers that note in deck.pending what a statement changed, for deck.number() at commit; what the database gives to
+-- a new row and refuses; and what follows a deletion.
+
+-- What a statement changed ----------------------------------------------------------------------------------------
+
+create or replace function deck.note_messages() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into deck.pending (messages)
+  select array_agg(x.id order by x.n)
+  from (select r.id, row_number() over () as n from new_rows r where r.seq is null) x
+  group by x.n / 10000
+  order by x.n / 10000;
+  return null;
+end $$;
+
+-- Messages that SQL removes are no event, but their seqs are not given again. A floor is needed only where the greatest seq was removed: as
+-- long as a later message exists, that one shows the chat's latest seq, and its own removal is noted. So pruning takes no head's lock.
+create or replace function deck.note_removed_messages() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  insert into deck.pending (topic, mission_id, event, data)
+  select 'missions/' || o.mission_id || '/chat/' || o.citizen, o.mission_id, 'floor', to_jsonb(o.upto)
+  from (select r.mission_id, r.citizen, max(r.seq) as upto from old_rows r where r.seq is not null group by r.mission_id, r.citizen) o
+  where not exists (
+    select from public.chat_messages c where c.mission_id = o.mission_id and c.citizen = o.citizen and c.seq > o.upto);
+  return null;
+end $$;
+
+create or replace function deck.note_missions() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'UPDATE' then
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || n.id, n.id, n.id, 'mission.updated', deck.mission_json(n::public.missions)
+    from new_rows n join old_rows o using (id)
+    where deck.mission_json(n::public.missions) <> deck.mission_json(o::public.missions);
+  else
+    -- The parts are deleted by now, and with them every row that could still add to their topics; their events are deleted here.
+    with gone as (
+      delete from deck.events e using old_rows o
+      where e.topic > 'missions/' || o.id || '/' and e.topic < 'missions/' || o.id || '0'
+      returning e.topic, e.seq, o.id
+    )
+    insert into deck.pending (topic, mission_id, event, data)
+    select g.topic, g.id, 'floor', to_jsonb(max(g.seq)) from gone g group by g.topic, g.id;
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || o.id, o.id, o.id, 'mission.deleted', deck.mission_json(o::public.missions) from old_rows o;
+  end if;
+  return null;
+end $$;
+
+create or replace function deck.note_dod_items() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || n.mission_id || '/dod', n.mission_id, n.id, 'dod_item.created', deck.dod_item_json(n::public.dod_items)
+    from new_rows n;
+  elsif tg_op = 'UPDATE' then
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || n.mission_id || '/dod', n.mission_id, n.id, 'dod_item.updated', deck.dod_item_json(n::public.dod_items)
+    from new_rows n join old_rows o using (id)
+    where deck.dod_item_json(n::public.dod_items) <> deck.dod_item_json(o::public.dod_items)
+    order by n.ordinal;
+  else
+    -- Not for items that are deleted with their mission.
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || o.mission_id || '/dod', o.mission_id, o.id, 'dod_item.deleted', deck.dod_item_json(o::public.dod_items)
+    from old_rows o
+    where exists (select from public.missions m where m.id = o.mission_id)
+    order by o.ordinal;
+  end if;
+  return null;
+end $$;
+
+create or replace function deck.note_test_runs() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'INSERT' then
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || n.mission_id || '/tests', n.mission_id, n.id, 'test_run.created', deck.test_run_json(n::public.test_runs)
+    from new_rows n;
+  else
+    insert into deck.pending (topic, mission_id, row_id, event, data)
+    select 'missions/' || n.mission_id || '/tests', n.mission_id, n.id, 'test_run.updated', deck.test_run_json(n::public.test_runs)
+    from new_rows n join old_rows o using (id)
+    where deck.test_run_json(n::public.test_runs) <> deck.test_run_json(o::public.test_runs);
+  end if;
+  return null;
+end $$;
+
+-- What the database gives and refuses -----------------------------------------------------------------------------
+
+create or replace function deck.give_number() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  loop
+    new.number := nextval('deck.mission_number');
+    exit when not exists (select from public.missions m where m.number = new.number);
+  end loop;
+  return new;
+end $$;
+
+create or replace function deck.give_completed_at() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  new.completed_at := case when new.completed then now() at time zone 'utc' end;
+  return new;
+end $$;
+
+-- The trigger's argument is the message.
+create or replace function deck.refuse() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  raise check_violation using message = tg_argv[0], table = tg_table_name, schema = tg_table_schema;
+end $$;
+
+-- Other instances and the past ------------------------------------------------------------------------------------
+
+-- Sends to every instance which mission was changed, created or deleted, and to whom it is and was assigned, for the lists of missions.
+-- (The line names no topic.)
+create or replace function deck.tell_mission() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_mission public.missions;
+  -- A notification has room for 8,000 bytes, and must not abort the writer's transaction.
+  v_assigned text[] := '{}';
+begin
+  if tg_op <> 'INSERT' then
+    v_mission := old;
+    v_assigned := v_assigned || old.assigned_to;
+  end if;
+  if tg_op <> 'DELETE' then
+    v_mission := new;
+    v_assigned := v_assigned || new.assigned_to;
+  end if;
+  v_assigned := array(select a from unnest(v_assigned) a where char_length(a) <= 256);
+  perform pg_notify('deck',
+    'missions ' || json_build_object('id', v_mission.id, 'number', v_mission.number, 'assigned', v_assigned));
+  return null;
+end $$;
+
+-- Keeps a mission's row as it was before its first change, which no event holds.
+create or replace function deck.keep_beginning() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into deck.beginnings (mission_id, data) values (old.id, deck.mission_json(old)) on conflict do nothing;
+  return null;
+end $$;
+
+-- Keeps what places a deleted item or run in a list of an earlier time.
+create or replace function deck.keep_removed() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+begin
+  -- Not what is deleted with its mission.
+  if not exists (select from public.missions m where m.id = old.mission_id) then
+    return null;
+  end if;
+  if tg_table_name = 'dod_items' then
+    insert into deck.removed (id, mission_id, ordinal, at) values (old.id, old.mission_id, old.ordinal, v_now)
+    on conflict (id) do update set ordinal = excluded.ordinal, at = excluded.at;
+  else
+    insert into deck.removed (id, mission_id, created_at, at) values (old.id, old.mission_id, old.created_at, v_now)
+    on conflict (id) do update set created_at = excluded.created_at, at = excluded.at;
+  end if;
+  return null;
+end $$;
+
+create or replace function deck.forget_removed() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from deck.removed r using old_rows o where r.mission_id = o.id;
+  return null;
+end $$;
+
+create or replace function deck.forget_reads() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from deck.reads r using old_rows o where r.mission_id = o.id;
+  return null;
+end $$;

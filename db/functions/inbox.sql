@@ -1,0 +1,119 @@
+-- A citizen's inbox. Each user message to a citizen that has asked for work is a task: found in the chats by seq, leased to one session at a
+-- time, ended by a reply (deck.append_replies) or without one, set aside after five attempts.
+
+-- Opens a citizen's inbox. The messages that its chats hold by then are no tasks.
+create or replace function deck.open_inbox(p_citizen text) returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  insert into deck.inboxes (citizen) values (p_citizen) on conflict do nothing;
+  if found then
+    insert into deck.inbox_chats (citizen, mission_id, upto)
+    select p_citizen, m.id, c.seq
+    from public.missions m
+    cross join lateral (
+      select c.seq from public.chat_messages c where c.mission_id = m.id and c.citizen = p_citizen and c.seq is not null
+      order by c.seq desc limit 1) c
+    on conflict do nothing;
+  end if;
+end $$;
+
+-- Makes tasks of new messages in the citizen's chats, of these missions or (null) of all, up to p_most messages a chat. Returns true if
+-- there are more. Chats are locked in order, so that each message is read once.
+create or replace function deck.find_tasks(p_citizen text, p_missions uuid[], p_most integer) returns boolean language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_missions uuid[] := p_missions;
+  v_news     uuid[];
+  v_more     boolean;
+begin
+  if v_missions is null then
+    select array_agg(m.id) into v_missions from public.missions m;
+  end if;
+  select array_agg(m.id order by m.id) into v_news
+  from unnest(v_missions) as m (id)
+  left join deck.inbox_chats k on k.citizen = p_citizen and k.mission_id = m.id
+  cross join lateral (
+    select c.seq from public.chat_messages c where c.mission_id = m.id and c.citizen = p_citizen and c.seq is not null
+    order by c.seq desc limit 1) c
+  where c.seq > coalesce(k.upto, 0);
+  if v_news is null then
+    return false;
+  end if;
+  insert into deck.inbox_chats (citizen, mission_id, upto) select p_citizen, m, 0 from unnest(v_news) m on conflict do nothing;
+  perform from (
+    select from deck.inbox_chats k where k.citizen = p_citizen and k.mission_id = any (v_news) order by k.mission_id for update) locked;
+  with
+    found as materialized (
+      select k.mission_id, c.*
+      from deck.inbox_chats k
+      cross join lateral (
+        select c.id, c.seq, c.at, c.sender from public.chat_messages c
+        where c.mission_id = k.mission_id and c.citizen = p_citizen and c.seq > k.upto order by c.seq limit p_most) c
+      where k.citizen = p_citizen and k.mission_id = any (v_news)
+    ),
+    tasks as (
+      insert into deck.tasks (id, citizen, mission_id, seq, at)
+      select f.id, p_citizen, f.mission_id, f.seq, f.at from found f where f.sender = 'user' on conflict do nothing
+    ),
+    seen as (select f.mission_id, max(f.seq) as upto, count(*) as n from found f group by f.mission_id),
+    moved as (
+      update deck.inbox_chats k set upto = s.upto from seen s where k.citizen = p_citizen and k.mission_id = s.mission_id)
+  select bool_or(s.n >= p_most) into v_more from seen s;
+  return coalesce(v_more, false);
+end $$;
+
+-- Leases the oldest free tasks, one for each of the holders, for p_lease seconds; p_missions and p_numbers, if given, are the missions that
+-- the holders may see. A locked task is another session's.
+create or replace function deck.claim_tasks(p_citizen text, p_holders uuid[], p_missions uuid[], p_numbers integer[], p_lease integer)
+returns table (holder uuid, task uuid, attempt integer, lease_until timestamptz, mission_id uuid, id uuid, sender text,
+  author text, message text, code_blocks text, created_at timestamp, seq bigint, key text)
+language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  -- Five attempts are enough: the fifth was given up.
+  update deck.tasks t set dead = true, lease_until = null
+  where t.id = any (array(
+    select d.id from deck.tasks d
+    where d.citizen = p_citizen and d.ended is null and not d.dead and d.attempt >= 5 and (d.lease_until is null or d.lease_until <= v_now)
+    for update skip locked));
+  return query
+  with
+    free as materialized (
+      select t.id, t.at, t.seq
+      from deck.tasks t
+      where t.citizen = p_citizen and t.ended is null and not t.dead and (t.lease_until is null or t.lease_until <= v_now)
+        and t.ready_at <= v_now
+        and (p_missions is null or t.mission_id = any (p_missions) or exists (
+          select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
+        and exists (select from public.chat_messages c where c.id = t.id)
+      order by t.at, t.mission_id, t.seq
+      limit cardinality(p_holders)
+      for update of t skip locked
+    ),
+    nth as (select f.id, row_number() over (order by f.at, f.seq, f.id) as n from free f),
+    taken as (
+      update deck.tasks t
+      set holder = p_holders[nth.n], attempt = t.attempt + 1, lease_until = v_now + make_interval(secs => p_lease)
+      from nth where t.id = nth.id
+      returning t.id, t.holder, t.attempt, t.lease_until, nth.n
+    )
+  select t.holder, t.id, t.attempt, t.lease_until, c.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
+    c.created_at, c.seq, c.key
+  from taken t
+  cross join lateral (select m.* from public.chat_messages m where m.id = t.id limit 1) c
+  order by t.n;
+end $$;
+
+-- Housekeeping: deletes tasks that ended a day ago, and those whose message or mission is gone.
+create or replace function deck.tidy_inboxes() returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from deck.tasks t
+  where t.ended < clock_timestamp() - interval '1 day'
+     or not exists (select from public.chat_messages c where c.id = t.id);
+  delete from deck.inbox_chats k where not exists (select from public.missions m where m.id = k.mission_id);
+end $$;

@@ -1,0 +1,146 @@
+-- Numbering: any program that writes to the four tables gets its seqs when its transaction commits.
+--
+-- Statement triggers (changes.sql) note what changed in deck.pending; one deferred trigger on deck.pending numbers all of it at commit.
+-- So an open transaction holds no topic, and one that rolls back leaves no gap.
+--
+-- Lock order, everywhere: tasks, then rows (a mission's key share before its parts), then all heads of the transaction in one pass
+-- sorted by topic, once, last. After a head lock nothing waits. Functions run as their owner, so that a writer needs grants on the four
+-- tables only.
+--
+-- Plans are kept for a session: one made while a table was small must not read all of it once it is large. With these settings only
+-- nested loops over indexes are left; work_mem keeps a COPY's rows from being sorted on disk.
+
+create or replace function deck.number() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set work_mem = '32MB' as $$
+declare
+  v_violated text;
+  v_topics   text[];
+  v_proofs   boolean;
+  v_keyed    boolean;
+begin
+  -- It fires once for each noted statement; the first firing does the work of all.
+  if not exists (select from deck.pending p where p.id = new.id) then
+    return null;
+  end if;
+
+  -- Missing heads first, then the locks: a transaction that waits in the first pass holds only heads that no other can see yet.
+  select array_agg(x.topic), bool_or(x.proof), bool_or(x.keyed) into v_topics, v_proofs, v_keyed
+  from (
+    select c.topic, bool_or(c.proof) as proof, bool_or(c.keyed) as keyed
+    from (
+      select n.topic, false as proof, n.keyed from deck.noted n
+      union all
+      select p.topic, true, false from deck.pending p where p.xid = pg_current_xact_id_if_assigned() and p.event = 'proof') c
+    group by c.topic) x;
+  insert into deck.heads (topic) select t from unnest(v_topics) t order by t collate "C" on conflict do nothing;
+  perform from (select from deck.heads h where h.topic = any (v_topics) order by h.topic for update) locked;
+  if v_proofs then
+    perform deck.weigh();
+  end if;
+
+  -- The heads are locked: from here on what other transactions committed to these topics is visible. Not in a snapshot that is older
+  -- than the locks: there a seq may be given twice, which is a serialization failure.
+  perform deck.mark();
+  if current_setting('transaction_isolation') = 'read committed' then
+    perform deck.give_seqs(v_keyed);
+  else
+    begin
+      perform deck.give_seqs(v_keyed);
+    exception when unique_violation then
+      get stacked diagnostics v_violated = constraint_name;
+      if v_violated in ('chat_messages_topic_seq', 'events_pkey') then
+        raise serialization_failure using message = 'could not serialize: the topic went on since this transaction began';
+      end if;
+      raise;
+    end;
+  end if;
+  return null;
+end $$;
+
+-- Gives the seqs, under the heads' locks. p_keyed: whether any new message has a key.
+create or replace function deck.give_seqs(p_keyed boolean) returns void language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set work_mem = '32MB' as $$
+declare
+  v_now    constant timestamp := clock_timestamp() at time zone 'utc';
+  v_topics text[];
+  v_seqs   bigint[];
+  v_used   text;
+begin
+  update deck.heads h set floor = f.floor
+  from (
+    select p.topic, max(p.data::bigint) as floor from deck.pending p
+    where p.xid = pg_current_xact_id_if_assigned() and p.event = 'floor' group by p.topic) f
+  where h.topic = f.topic and h.floor < f.floor;
+
+  if p_keyed then
+    -- Before the unique index checks it: that would wait, with the heads locked, for an open transaction that has removed the key's
+    -- message.
+    select case when s.found then 'this key was used before' else 'this key was used before the chat was cleared' end into v_used
+    from deck.pending p
+    cross join lateral unnest(p.messages) as r (id)
+    cross join lateral (
+      select m.mission_id, m.citizen, m.author, m.key from public.chat_messages m
+      where m.id = r.id and m.seq is null and m.key is not null limit 1) c
+    cross join lateral (
+      (select true as found from public.chat_messages o
+       where deck.key_name(o.mission_id, o.citizen, o.author, o.key) = deck.key_name(c.mission_id, c.citizen, c.author, c.key)
+         and o.key is not null and o.seq is not null limit 1)
+      union all
+      (select false from deck.cleared_keys k
+       where k.mission_id = c.mission_id and k.citizen = c.citizen and k.author = coalesce(c.author, '') and k.key = c.key
+         and k.cleared_at > v_now - interval '24 hours' limit 1)) s
+    where p.xid = pg_current_xact_id_if_assigned() and p.messages is not null
+    limit 1;
+    if v_used is not null then
+      raise unique_violation using message = v_used, constraint = 'chat_messages_key';
+    end if;
+  end if;
+
+  perform set_config('deck.numbering', 'on', true);
+  with
+    change as materialized (
+      select c.*, row_number() over (partition by c.topic order by c.stmt, c.ord) as nth
+      from deck.noted c where c.event is distinct from 'floor'
+    ),
+    -- A topic's latest seq is looked up for the first of its changes, and handed to the others.
+    x as materialized (
+      select c.topic, c.row_id, c.spot, c.event, c.data,
+        max(h.seq) over (partition by c.topic) + c.nth as seq, max(h.at) over (partition by c.topic) as at
+      from change c
+      left join lateral (
+        select greatest(h.floor, m.seq, e.seq) as seq, greatest(v_now, m.at, e.at) as at
+        from deck.heads h
+        left join lateral (
+          select m.seq, m.at from public.chat_messages m
+          where deck.topic_is_chat(c.topic) and m.mission_id = c.mission_id and m.citizen = deck.topic_citizen(c.topic) and m.seq is not null
+          order by m.seq desc limit 1) m on true
+        left join lateral (select e.seq, e.at from deck.events e where e.topic = c.topic order by e.seq desc limit 1) e on true
+        -- (Outside, the condition would be tested after all of this was looked up for each row.)
+        where c.nth = 1 and h.topic = c.topic
+        limit 1
+      ) h on true
+    ),
+    -- By its place in the table: no other transaction can see these rows, let alone move them.
+    messages as (
+      update public.chat_messages c set seq = x.seq, at = x.at from x where x.event is null and c.ctid = x.spot
+    ),
+    latest as (
+      select x.row_id, split_part(x.event, '.', 1) as kind, max(x.seq) as seq
+      from x where x.event is not null and split_part(x.event, '.', 1) in ('mission', 'dod_item', 'test_run') group by 1, 2
+    ),
+    missions as (update public.missions  t set seq = l.seq from latest l where l.kind = 'mission'  and t.id = l.row_id),
+    dods     as (update public.dod_items t set seq = l.seq from latest l where l.kind = 'dod_item' and t.id = l.row_id),
+    runs     as (update public.test_runs t set seq = l.seq from latest l where l.kind = 'test_run' and t.id = l.row_id),
+    events as (
+      insert into deck.events (topic, seq, event, data, at)
+      select x.topic, x.seq, x.event, x.data || jsonb_build_object('seq', x.seq), x.at from x where x.event is not null
+    )
+  select array_agg(y.topic), array_agg(y.seq) into v_topics, v_seqs
+  from (select x.topic, max(x.seq) as seq from x group by x.topic) y;
+  perform set_config('deck.numbering', 'off', true);
+
+  delete from deck.pending p where p.xid = pg_current_xact_id();
+  perform deck.hint(v_topics, v_seqs);
+end $$;

@@ -1,0 +1,258 @@
+-- Search blocks: for every 500 messages of a chat one row of deck.search_blocks. It says where to look, never what is found: the messages
+-- themselves are read and compared. Blocks are built behind the writers (src/log/indexer); newer messages, and those that were changed
+-- or removed since (deck.search_stale), are scanned, and the blocks of the latter are rebuilt.
+
+-- Notes messages that were changed or removed after they were numbered.
+create or replace function deck.note_stale() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+begin
+  if tg_op = 'DELETE' then
+    insert into deck.search_stale (mission_id, citizen, first, last)
+    select o.mission_id, o.citizen, min(o.seq), max(o.seq) from old_rows o where o.seq is not null group by o.mission_id, o.citizen;
+  elsif old.seq is not null then
+    insert into deck.search_stale (mission_id, citizen, first, last) values (old.mission_id, old.citizen, old.seq, old.seq);
+  end if;
+  return null;
+end $$;
+
+-- A text's words in lower case, as written. Addresses, paths, tags and entities are no words of their own: in a chat about code,
+-- bot.sendMessage is two words, and vector<int> keeps what is in its brackets. (One replace() a character: translate() compares each
+-- character of the text with all of them, and took as long as the rest.)
+create or replace function deck.words(p_text text) returns tsvector language sql immutable parallel safe
+  return to_tsvector('pg_catalog.simple', replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(p_text, '<', ' '), '>', ' '), '&', ' '), '.', ' '), '/', ' '), '\', ' '), ':', ' '), '@', ' '), '~', ' '), '?', ' '), '=', ' '), '%', ' '), '#', ' '));
+
+-- The block of a chat's messages with p_after < seq <= p_upto: up to p_most of them, or 256 KiB as they are (stored, code may be a hundred
+-- times smaller). `more` if others follow. The words of code are in it twice, once behind the mark \5.
+-- Languages and code of Markdown are guessed generously: what follows the first fence of a line is a language, and code.
+create or replace function deck.search_block(
+  p_mission uuid, p_citizen text, p_after bigint, p_upto bigint, p_most integer,
+  out more boolean, out last bigint, out earliest timestamp, out latest timestamp, out words tsvector)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_message record;
+  v_rows  integer := 0;
+  v_bytes bigint := 0;
+  v_last  bigint;
+  v_whole text;
+begin
+  more := false;
+  for v_message in
+    select c.seq, octet_length(c.message) as size, c.code_blocks from public.chat_messages c
+    where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > p_after and c.seq <= p_upto
+    order by c.seq limit p_most
+  loop
+    more := v_bytes >= 262144;
+    exit when more;
+    v_last := v_message.seq;
+    v_rows := v_rows + 1;
+    v_bytes := v_bytes + v_message.size
+      + case when v_message.code_blocks is null then 0 else octet_length(v_message.code_blocks::text) end;
+  end loop;
+  more := more or v_rows >= p_most;
+  last := v_last;
+  with
+    taken as materialized (
+      select c.seq, c.sender, c.message, c.code_blocks, c.created_at from public.chat_messages c
+      where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > p_after and c.seq <= v_last
+    ),
+    given as materialized (
+      select b.value ->> 'language' as language, b.value ->> 'code' as code
+      from taken t cross join lateral jsonb_array_elements(case when jsonb_typeof(t.code_blocks) = 'array' then t.code_blocks else '[]' end) b
+      where t.code_blocks is not null
+    ),
+    fenced as materialized (
+      select t.message from taken t where t.code_blocks is null and (t.message like '%```%' or t.message like '%~~~%')
+    ),
+    languages as (
+      select distinct case
+          when l.language ~ '^[ -~]+$' and char_length(l.language) <= 256 and (l.given or l.language !~ '[&\\]')
+          then lower(l.language collate "C") else '' end as language
+      from (
+        select g.language, true as given from given g
+        union all
+        select substring(m[1] from '^[ \t\v\f]*([^ \t\v\f]+)'), false
+        from fenced f cross join lateral regexp_matches(f.message, '(?:`{3,}|~{3,})([^\n\r]*)', 'g') m
+      ) l
+      where l.language is not null
+      limit 1001
+    ),
+    marks as materialized (
+      select distinct a.mark from (
+        select E'\x01' || p_mission || p_citizen as mark
+        union all select distinct E'\x03' || t.sender from taken t
+        -- Over a thousand languages: any may be among them.
+        union all select E'\x02' || l.language from languages l where (select count(*) from languages) <= 1000
+        union all select E'\x02' where (select count(*) from languages) > 1000
+        union all select E'\x05' || w.lexeme
+          from (select g.code from given g union all select substring(f.message from '(?:`{3,}|~{3,}).*') from fenced f) c
+          cross join lateral unnest(deck.words(c.code)) w
+      ) a
+    )
+  select min(t.created_at), max(t.created_at), string_agg(t.message, E'\n'),
+      case when (select sum(octet_length(m.mark)) from marks m) <= 1000000 then array_to_tsvector(array(select m.mark from marks m)) end
+  into earliest, latest, v_whole, words
+  from taken t;
+  -- All texts are parsed in one call: parsing each, and merging their words, took twice as long.
+  begin
+    words := words || strip(deck.words(coalesce(v_whole, '')));
+  exception when program_limit_exceeded then
+    words := null;
+  end;
+  -- A tsvector holds a megabyte. A block with more words is always scanned.
+  words := coalesce(words, array_to_tsvector(array[E'\x01' || p_mission || p_citizen, E'\x04']));
+end $$;
+
+-- Chats with enough new messages for a block. Gaps below the oldest message do not count: else a chat of which little is left would be
+-- read in each round and never get a block. (`collate "default"`: with 10 million messages this took 21 s without it, see topic.sql.)
+create or replace function deck.search_due() returns table (mission_id uuid, citizen text) language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  return query
+    select t.mission, t.citizen
+    from deck.heads h
+    cross join lateral (
+      select deck.topic_mission(h.topic) as mission, deck.topic_citizen(h.topic) collate "default" as citizen offset 0) t
+    cross join lateral (
+      select c.seq from public.chat_messages c where c.mission_id = t.mission and c.citizen = t.citizen and c.seq is not null
+      order by c.seq desc limit 1) n
+    left join lateral (
+      select b.last from deck.search_blocks b where b.mission_id = t.mission and b.citizen = t.citizen order by b.last desc limit 1) b on true
+    where deck.topic_is_chat(h.topic) and n.seq - coalesce(b.last, 0) >= 500
+      and (b.last is not null or n.seq >= 499 + (
+        select c.seq from public.chat_messages c where c.mission_id = t.mission and c.citizen = t.citizen and c.seq is not null
+        order by c.seq limit 1))
+    limit 1000;
+end $$;
+
+-- Adds up to p_most blocks of a chat. Returns how many.
+create or replace function deck.search_index(p_mission uuid, p_citizen text, p_most integer) returns integer language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_mark  bigint;
+  v_block record;
+begin
+  for n in 1 .. p_most loop
+    v_mark := coalesce((
+      select s.last from deck.search_blocks s where s.mission_id = p_mission and s.citizen = p_citizen order by s.last desc limit 1), 0);
+    select b.* into v_block from deck.search_block(p_mission, p_citizen, v_mark, 9223372036854775807, 500) b;
+    if not v_block.more then
+      return n - 1;
+    end if;
+    insert into deck.search_blocks (mission_id, citizen, first, last, earliest, latest, words, code)
+    values (p_mission, p_citizen, v_mark + 1, v_block.last, v_block.earliest, v_block.latest, v_block.words, true) on conflict do nothing;
+  end loop;
+  return p_most;
+end $$;
+
+-- Rebuilds the block that ends at p_last from its messages as they are.
+create or replace function deck.search_renew(p_mission uuid, p_citizen text, p_last bigint) returns void language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_block record;
+begin
+  select n.* into v_block from deck.search_blocks s
+  cross join lateral deck.search_block(p_mission, p_citizen, s.first - 1, s.last, 2147483647) n
+  where s.mission_id = p_mission and s.citizen = p_citizen and s.last = p_last;
+  update deck.search_blocks s
+  set code = true, (earliest, latest, words) = (
+    -- More than a block holds, because rows have grown: all of it is scanned.
+    case when v_block.more then '-infinity' else v_block.earliest end, case when v_block.more then 'infinity' else v_block.latest end,
+    case when v_block.more then v_block.words || array_to_tsvector(array[E'\x04']) else v_block.words end)
+  where s.mission_id = p_mission and s.citizen = p_citizen and s.last = p_last;
+end $$;
+
+-- Rebuilds up to p_most blocks of one chat in which messages were changed or removed, or else blocks without marks of code, of any chat.
+-- Returns true if there may be more to do.
+create or replace function deck.search_mend(p_most integer) returns boolean language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_mission uuid;
+  v_citizen text;
+  v_ids     bigint[];
+  v_stale   bigint[];
+  v_lowest  bigint;
+  v_last    bigint;
+  v_block   record;
+begin
+  select s.mission_id, s.citizen into v_mission, v_citizen from deck.search_stale s order by s.id limit 1;
+  if not found then
+    -- The newest first.
+    for v_block in
+      select s.mission_id, s.citizen, s.last from deck.search_blocks s
+      where not s.code order by s.mission_id desc, s.citizen desc, s.last desc limit p_most
+    loop
+      perform deck.search_renew(v_block.mission_id, v_block.citizen, v_block.last);
+    end loop;
+    return found;
+  end if;
+  -- The changes noted here are committed: the statements below see them.
+  select array_agg(x.id) into v_ids from (
+    select s.id from deck.search_stale s where s.mission_id = v_mission and s.citizen = v_citizen order by s.first limit 500) x;
+  select c.seq into v_lowest from public.chat_messages c
+  where c.mission_id = v_mission and c.citizen = v_citizen and c.seq is not null order by c.seq limit 1;
+  delete from deck.search_blocks s
+  where s.mission_id = v_mission and s.citizen = v_citizen and s.last < coalesce(v_lowest, 9223372036854775807);
+
+  select array_agg(x.last order by x.last) into v_stale from (
+    select distinct o.last
+    from unnest(v_ids) i
+    cross join lateral (select a.* from deck.search_stale a where a.id = i limit 1) s
+    cross join lateral (
+      select o.last from deck.search_blocks o
+      where o.mission_id = v_mission and o.citizen = v_citizen and o.last >= s.first and o.last <= (
+        select u.last from deck.search_blocks u
+        where u.mission_id = v_mission and u.citizen = v_citizen and u.last >= least(s.last, (
+          select v.last from deck.search_blocks v where v.mission_id = v_mission and v.citizen = v_citizen order by v.last desc limit 1))
+        order by u.last limit 1)
+      order by o.last limit p_most) o
+    order by o.last limit p_most) x;
+  foreach v_last in array coalesce(v_stale, '{}') loop
+    perform deck.search_renew(v_mission, v_citizen, v_last);
+  end loop;
+  -- All up to the last of them is done, or all if there were fewer.
+  if coalesce(cardinality(v_stale), 0) < p_most then
+    v_last := 9223372036854775807;
+  end if;
+  delete from deck.search_stale s where s.id = any (v_ids) and s.last <= v_last;
+  update deck.search_stale s set first = v_last + 1 where s.id = any (v_ids) and s.first <= v_last;
+  return true;
+end $$;
+
+-- The blocks in which such messages may be. By the index on words only, since no other leads to words.
+create or replace function deck.search_candidates(
+  p_query tsquery, p_since timestamp, p_until timestamp, p_after bigint, p_before bigint, out firsts bigint[], out lasts bigint[])
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_indexscan = off set enable_indexonlyscan = off set enable_bitmapscan = on as $$
+begin
+  select array_agg(b.first order by b.first), array_agg(b.last order by b.first) into firsts, lasts
+  from deck.search_blocks b
+  where b.words @@ p_query and b.last > p_after and b.first < p_before
+    and (p_since is null or b.latest >= p_since) and (p_until is null or b.earliest < p_until);
+end $$;
+
+-- A mission's blocks in which such messages may be, by their newest message, the newest first, below a place in that order. By the index
+-- on words only.
+create or replace function deck.search_newest(
+  p_query tsquery, p_since timestamp, p_until timestamp, p_upto timestamp,
+  p_below timestamp, p_below_citizen text, p_below_last bigint, p_most integer)
+returns table (citizen text, first bigint, last bigint, latest timestamp)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_indexscan = off set enable_indexonlyscan = off set enable_bitmapscan = on as $$
+begin
+  return query
+    select b.citizen, b.first, b.last, b.latest
+    from deck.search_blocks b
+    where b.words @@ p_query and b.latest is not null
+      and (p_since is null or b.latest >= p_since) and (p_until is null or b.earliest < p_until)
+      and (p_upto is null or b.earliest <= p_upto)
+      and (p_below is null or (b.latest, b.citizen collate "C", b.last) < (p_below, p_below_citizen collate "C", p_below_last))
+    order by b.latest desc, b.citizen collate "C" desc, b.last desc limit p_most;
+end $$;

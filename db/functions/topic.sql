@@ -1,0 +1,81 @@
+-- Topics: what their names consist of, notifications about them, the epoch, and the mark and horizon of numbering.
+--
+--   missions/{mission}                      missions/{mission}/chat/{citizen}      missions/{mission}/dod
+--   missions/{mission}/tests                missions/{mission}/tests/{run}/logs    {mission}, {run}: a UUID of 36 characters
+--
+-- The parts are plain expressions that Postgres inlines. deck.heads.topic has collation "C", and so has a part of it: a comparison with
+-- a citizen's column needs `collate "default"`, or no index of that column fits.
+
+create or replace function deck.topic_mission(p_topic text) returns uuid language sql immutable parallel safe
+  return substr(p_topic, 10, 36)::uuid;
+
+create or replace function deck.topic_is_chat(p_topic text) returns boolean language sql immutable parallel safe
+  return substr(p_topic, 46, 6) = '/chat/';
+
+-- The citizen of a chat's topic.
+create or replace function deck.topic_citizen(p_topic text) returns text language sql immutable parallel safe
+  return substr(p_topic, 52);
+
+-- The run of a log's topic.
+create or replace function deck.topic_run(p_topic text) returns uuid language sql immutable parallel safe
+  return substr(p_topic, 53, 36)::uuid;
+
+-- Notifications go by 64 channels, a mission's by the last byte of its id: an instance listens to those of the missions that its sockets
+-- follow. (With a channel a mission, each session would compare every notification with each of its channels.)
+create or replace function deck.hint_channel(p_topic text) returns text language sql immutable parallel safe
+  return 'deck_' || (('x' || substr(p_topic, 44, 2))::bit(8)::integer % 64)::text;
+
+-- "Topic T is at least at n": a hint, never the message itself. It begins with the instance whose batch it is ('-' for other writers): that
+-- instance knows its own messages. One notification a topic: joining them took longer than sending them.
+create or replace function deck.hint(p_topics text[], p_seqs bigint[]) returns void language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+begin
+  perform pg_notify(deck.hint_channel(t.topic), '- ' || t.seq || ' ' || t.topic) from unnest(p_topics, p_seqs) as t (topic, seq);
+end $$;
+
+-- Opaque; differs after a restore of a dump (new oids), on another cluster and after a promotion (new timeline).
+-- A standby returns its primary's epoch: where nothing is written the timeline is in the control file. (On a standby above which a
+-- failover happened that is late until the next restart point; src/log/replica ignores its rows until then.)
+create or replace function deck.epoch() returns text language sql stable
+  return (
+    select left(encode(sha256(convert_to(concat_ws('/',
+      (select system_identifier from pg_control_system()),
+      case
+        when pg_is_in_recovery() then (select lpad(upper(to_hex(timeline_id)), 8, '0') from pg_control_checkpoint())
+        else left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end,
+      (select oid from pg_database where datname = current_database()),
+      'deck.heads'::regclass::oid,
+      (select salt from deck.epoch_salt)), 'UTF8')), 'hex'), 16));
+
+-- All events of a mission have one order: by the time of their numbering (`at`), which never decreases along a topic, then by topic and
+-- seq. It is readable up to a horizon, below which nothing can appear any more: a transaction may be numbered early and commit late. So
+-- each transaction takes a lock named by the second before it reads the clock; nothing waits for that lock, readers only list it.
+-- Nothing is written for it, and it ends with its transaction.
+
+-- Declares that this transaction is about to number. Returns false only if another session holds the lock exclusively; it never waits.
+create or replace function deck.mark() returns boolean language sql volatile
+  return pg_try_advisory_xact_lock_shared(47470016, floor(date_part('epoch', clock_timestamp()) - 1577836800)::integer);
+
+-- Whatever was numbered before this time is committed, or rolled back, for every statement that begins later.
+-- A transaction that takes its lock after this check reads the clock after it; one that has released it has committed visibly. Locks of
+-- transactions that hold no head are ignored: anybody may take such a lock, but only numbering locks heads.
+create or replace function deck.horizon() returns timestamp language plpgsql volatile
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+  v_oldest bigint;
+begin
+  with held as materialized (
+    select l.locktype, l.classid, l.objid, l.objsubid, l.relation, l.mode, l.virtualtransaction
+    from pg_locks l
+    where l.granted and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.locktype in ('advisory', 'relation'))
+  select min(m.objid::bigint) into v_oldest
+  from held m
+  where m.locktype = 'advisory' and m.classid = 47470016 and m.objsubid = 2 and m.mode = 'ShareLock'
+    and exists (
+      select from held h
+      where h.virtualtransaction = m.virtualtransaction and h.locktype = 'relation'
+        and h.relation = 'deck.heads'::regclass and h.mode in ('RowShareLock', 'RowExclusiveLock'));
+  return least(v_now, timestamp '2020-01-01' + v_oldest * interval '1 second');
+end $$;
