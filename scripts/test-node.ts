@@ -2,7 +2,7 @@
 // (its newest release) or exact (20.19.0). Without files it runs the whole suite.
 // Each Node comes from the npm registry: the package `node` has a version for each release, and one package a platform holds the binary.
 // That package is installed directly, without scripts, and kept under node_modules/.cache. It goes first in PATH, so npm, tap and
-// every process that a test starts run on it. The output in full is kept beside it; only failures are shown.
+// every process that a test starts run on it. The output in full is kept beside it; files and failures are shown.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs'
@@ -18,15 +18,19 @@ const given = process.argv.slice(2)
 const versions = given.filter(isVersion)
 const rest = given.filter((text) => !isVersion(text))
 const isWindows = process.platform === 'win32'
-const npm = (...args: string[]): string => execFileSync('npm', args, { cwd: root, encoding: 'utf8', shell: isWindows })
+const npm = (...args: string[]): string =>
+  execFileSync('npm', args, { cwd: root, encoding: 'utf8', shell: isWindows, stdio: ['ignore', 'pipe', 'ignore'] })
 
 /** The newest release that a version names. */
 const releaseOf = (version: string): string => {
-  const found = [JSON.parse(npm('view', `node@${version}`, 'version', '--json')) as string | string[]].flat()
+  let found: string[]
+  try {
+    found = [JSON.parse(npm('view', `node@${version}`, 'version', '--json')) as string | string[]].flat()
+  } catch (error) {
+    throw new Error(`The npm registry does not answer, or has no node@${version}.`, { cause: error })
+  }
   const key = (release: string): number => release.split('.').reduce((sum, part) => sum * 1000 + Number(part), 0)
-  const newest = found.sort((a, b) => key(a) - key(b)).at(-1)
-  if (newest === undefined) throw new Error(`The registry has no node@${version}.`)
-  return newest
+  return found.sort((a, b) => key(a) - key(b)).at(-1) ?? version
 }
 
 /** Installs a release. Returns the folder of its binary. */
@@ -65,7 +69,7 @@ const run = async (release: string): Promise<{ passed: boolean; line: string }> 
     createInterface({ input: stream }).on('line', (line) => {
       log.write(`${line}\n`)
       lines.push(line)
-      if (/^\s*not ok /.test(line)) process.stdout.write(`${line}\n`)
+      if (/^(ok|\s*not ok) /.test(line)) process.stdout.write(`${line}\n`)
     })
   const [code] = (await once(child, 'close')) as [number | null]
   log.end()
@@ -76,7 +80,12 @@ const run = async (release: string): Promise<{ passed: boolean; line: string }> 
   }
 }
 
-const results = []
-for (const version of versions.length > 0 ? versions : ['20', '22', '24']) results.push(await run(releaseOf(version)))
-for (const { line } of results) process.stdout.write(`${line}\n`)
-if (!results.every(({ passed }) => passed)) process.exitCode = 1
+try {
+  const results = []
+  for (const version of versions.length > 0 ? versions : ['20', '22', '24']) results.push(await run(releaseOf(version)))
+  for (const { line } of results) process.stdout.write(`${line}\n`)
+  if (!results.every(({ passed }) => passed)) process.exitCode = 1
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`)
+  process.exitCode = 1
+}
