@@ -1,6 +1,6 @@
 # The server as an image: built in one stage, run from another that has neither compiler nor sources nor the embedded Postgres.
 # It needs DATABASE_URL and JWT_SECRET (or JWKS_URL), runs as the user node, writes nothing, and stops within 10 s of SIGTERM.
-FROM node:22.22.0-bookworm-slim AS build
+FROM node:24.21.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # No script of a package runs: what the build needs of them comes as platform packages.
@@ -9,13 +9,13 @@ COPY tsconfig.json tsconfig.build.json tsconfig.client.json vite.config.ts ./
 COPY src ./src
 RUN npm run build && find dist -name '*.js.map' ! -path '*/client/page/*' -delete
 
-FROM node:22.22.0-bookworm-slim AS modules
+FROM node:24.21.0-bookworm-slim AS modules
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # What is optional is the embedded Postgres, which production refuses anyway.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
-FROM node:22.22.0-bookworm-slim
+FROM node:24.21.0-bookworm-slim
 LABEL org.opencontainers.image.title="Mission Deck" org.opencontainers.image.licenses="MIT"
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000
 WORKDIR /app

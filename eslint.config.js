@@ -21,11 +21,11 @@ export default tseslint.config(
   },
   // Read by people, run by a test; what they import has types once it is built.
   {
-    files: ['examples/**', 'test/*.js', 'test/reports/**'],
+    files: ['examples/**', 'scripts/*.js', 'test/*.js', 'test/reports/**'],
     ...tseslint.configs.disableTypeChecked,
     languageOptions: { parserOptions: { projectService: false, project: false } },
   },
-  { files: ['examples/**', 'test/*.js', 'test/reports/**'], rules: { 'no-undef': 'off' } },
+  { files: ['examples/**', 'scripts/*.js', 'test/*.js', 'test/reports/**'], rules: { 'no-undef': 'off' } },
   // A route handler is async so that what it throws becomes its answer.
   { files: ['src/http/**'], rules: { '@typescript-eslint/require-await': 'off' } },
 )

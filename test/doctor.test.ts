@@ -1,6 +1,7 @@
 // What the doctor finds in databases that are well, empty, damaged, or not to be reached; it changes nothing and tells no secret.
 import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
+import { node } from '../src/cli/doctor/here.ts'
 import { migrate, seedFile } from '../src/log/migrate.ts'
 import { deck, migrated } from './cli.ts'
 import { freshDatabase, insertMission } from './database.ts'
@@ -67,6 +68,14 @@ void t.test('the doctor finds nothing wrong with a good database, and changes no
   const plain = await deck(t, ['doctor'], { ...env, JWT_SECRET: secret })
   t.match(plain, { code: 0, out: /^ok {4}node {15}Node \d+/ })
   t.notMatch(plain.out, '\x1b', 'no colours where nobody looks')
+})
+
+void t.test('doctor: Node is checked against the versions that package.json names', (t) => {
+  for (const version of ['20.19.0', '20.20.2', '22.13.0', '24.0.0', '26.1.0'])
+    t.match(node(version), { status: 'ok' }, version)
+  for (const version of ['18.20.8', '20.18.3', '21.7.3', '22.12.0', '23.11.0'])
+    t.match(node(version), { status: 'fail', advice: /install Node 24/ }, version)
+  t.end()
 })
 
 void t.test('the doctor says that a database is not migrated, or not wholly', async (t) => {

@@ -13,13 +13,19 @@ const { engines } = JSON.parse(readFileSync(new URL('../../../package.json', imp
 }
 const parts = (version: string): number[] => version.replace(/^\D+/, '').split('.').map(Number)
 
-export const node = (version = process.versions.node): Finding => {
+/** Whether a version is in a range such as `^20.19 || ^22.13 || >=24`. */
+const supports = (range: string, version: string): boolean => {
   const [major = 0, minor = 0] = parts(version)
-  const [least = 0, from = 0] = parts(engines.node)
-  return major > least || (major === least && minor >= from)
-    ? ok('node', `Node ${version}`)
-    : fail('node', `Node ${version}`, `install Node ${engines.node.replace('>=', '')} or later`)
+  return range.split('||').some((part) => {
+    const [least = 0, from = 0] = parts(part)
+    return (part.includes('>=') && major > least) || (major === least && minor >= from)
+  })
 }
+
+export const node = (version = process.versions.node): Finding =>
+  supports(engines.node, version)
+    ? ok('node', `Node ${version}`)
+    : fail('node', `Node ${version}`, `install Node 24; supported are ${engines.node}`)
 
 /** The faults that reading an environment shows, a sentence each. */
 const faults = (environment: NodeJS.ProcessEnv): { config?: Config; lines: string[] } => {

@@ -1,0 +1,46 @@
+// `npm run db:reset`: deletes the embedded development database, so that the next start makes a new one with the seed's rows.
+// It refuses while a server uses the database, and where DATABASE_URL names another one. The generated secret stays: tokens remain valid.
+import { rename, rm } from 'node:fs/promises'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { readConfig } from '../src/config.ts'
+import { startEmbedded } from '../src/log/embedded.ts'
+import { readPostmaster } from '../src/log/postmaster.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+
+/** Returns the sentence to print. Throws one that says why nothing was deleted. */
+const reset = async (): Promise<string> => {
+  const config = readConfig(process.env)
+  if (config.databaseUrl)
+    throw new Error(
+      'db:reset only deletes the embedded database, and DATABASE_URL is set: unset it (see .env too), or reset that database with psql.',
+    )
+  const dir = join(resolve(root, config.dataDir), 'postgres')
+  const shown = relative(process.cwd(), dir)
+  // A Postgres may run without a server, after a kill -9: the last one to leave stops it.
+  if (await readPostmaster(dir)) await (await startEmbedded({ dir })).stop()
+  const left = await readPostmaster(dir)
+  if (left)
+    throw new Error(
+      `A server uses the database in ${shown} (Postgres is process ${left.pid}): stop npm run dev or npm start first.`,
+    )
+  // One step: a start meets the whole folder or none.
+  const gone = `${dir}.reset-${process.pid}`
+  try {
+    await rename(dir, gone)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    return `There is no database in ${shown}: the next start makes one.`
+  }
+  await rm(gone, { recursive: true, force: true })
+  await rm(join(dirname(dir), 'url'), { force: true })
+  return `Deleted the database in ${shown}: the next start makes a new one.`
+}
+
+try {
+  process.stdout.write(`${await reset()}\n`)
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`)
+  process.exitCode = 1
+}

@@ -1,0 +1,185 @@
+// `npm run dev`: the server from its sources, restarted when a file under src/ or db/ changes, and the page by Vite with hot reload.
+// Vite passes the server's paths on and keeps the Host header, so the server sees the page's origin as its own: no origin is added
+// to ALLOWED_ORIGINS. Requests that arrive during a restart wait for it.
+// Postgres is held here, so a restart does not wait for it. Ctrl-C ends the server, Vite and Postgres.
+// Options: --port 5173 (the page), --inspect (a debugger may attach to the server). PORT and DATABASE_URL work as with npm start.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer as createTcpServer, type AddressInfo } from 'node:net'
+import { join, relative, resolve, sep } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { createServer } from 'vite'
+import { readConfig } from '../src/config.ts'
+import { makePretty } from '../src/http/pretty.ts'
+import { startEmbedded } from '../src/log/embedded.ts'
+import { proxiedPattern } from './proxied.ts'
+
+type Greeting = { url: string; link?: string; tokens?: { admin: string; user: string } }
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const { values } = parseArgs({ options: { port: { type: 'string', default: '5173' }, inspect: { type: 'boolean' } } })
+const config = readConfig(process.env)
+const say = (text: string): void => void process.stdout.write(`${text}\n`)
+const log = process.stdout.isTTY ? await makePretty() : process.stdout
+
+/** The server's port: Vite has to know it before the server runs. */
+const serverPort = async (): Promise<number> => {
+  if (config.port !== 0) return config.port
+  const server = createTcpServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+const port = await serverPort()
+const target = `http://${config.host.includes(':') ? `[${config.host}]` : config.host}:${port}`.replace(
+  '0.0.0.0',
+  '127.0.0.1',
+)
+/** Settles when the server listens again, or did not start: what Vite passes on waits for it. */
+let running: Promise<void> = Promise.resolve()
+
+const vite = await createServer({
+  configFile: join(root, 'vite.config.ts'),
+  clearScreen: false,
+  logLevel: 'warn',
+  server: {
+    host: '127.0.0.1',
+    port: Number(values.port),
+    // Other pages on this machine get no answers from here; the server's own rules hold for its paths.
+    cors: false,
+    // Never what lies beside: .data has the database and the secret.
+    fs: { allow: [join(root, 'src'), join(root, 'node_modules')] },
+    proxy: { [proxiedPattern]: { target, ws: true, bypass: () => running } },
+  },
+})
+
+let child: ChildProcess | undefined
+let greeted = false
+
+const greet = ({ link, tokens }: Greeting): void => {
+  const page = `http://127.0.0.1:${(vite.httpServer?.address() as AddressInfo).port}/`
+  say(`
+  the page, with hot reload${link ? ', signed in for a day' : ': sign in with a token of yours'}:
+    ${page}${link ? new URL(link).hash : ''}
+  the server: ${target}
+${tokens ? `\n  ADMIN=${tokens.admin}\n  TOKEN=${tokens.user}\n` : ''}
+  Ctrl-C ends all of it.
+`)
+}
+
+/** Shows a line of the server's output; returns the greeting if the line is one. */
+const show = (line: string): Greeting | undefined => {
+  let told: Partial<Greeting> & { level?: number; detail?: string } = {}
+  try {
+    told = { ...(JSON.parse(line) as typeof told) }
+  } catch {}
+  if (told.url !== undefined && told.level === undefined) return told as Greeting
+  if (told.level === undefined) say(told.detail ?? line)
+  else log.write(`${line}\n`)
+  return undefined
+}
+
+/** Starts the server. Resolves when it listens, or when it ended instead. */
+const start = async (): Promise<void> => {
+  const began = performance.now()
+  const args = ['--enable-source-maps', '--import=./test/typescript.js', '--import=./scripts/end-with-parent.js']
+  const started = spawn(
+    process.execPath,
+    [...(values.inspect ? ['--inspect'] : []), ...args, 'src/main.ts', '--json'],
+    // A process group of its own: Ctrl-C in the terminal reaches the server once, from here.
+    {
+      cwd: root,
+      env: { ...process.env, PORT: String(port) },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      detached: true,
+    },
+  )
+  child = started
+  await new Promise<void>((ready) => {
+    for (const stream of [started.stdout, started.stderr])
+      createInterface({ input: stream ?? process.stdin }).on('line', (line) => {
+        const greeting = show(line)
+        if (!greeting) return
+        if (greeted) say(`the server runs again after ${Math.round(performance.now() - began)} ms`)
+        else greet(greeting)
+        greeted = true
+        ready()
+      })
+    started.once('exit', (code, signal) => {
+      if (child !== started) return ready()
+      child = undefined
+      say(`the server ended (${signal ?? code}): it starts again when a file changes`)
+      ready()
+    })
+  })
+}
+
+/** Ends the server, by SIGTERM as in production. */
+const stop = async (): Promise<void> => {
+  const stopping = child
+  child = undefined
+  if (!stopping || stopping.exitCode !== null || stopping.signalCode !== null) return
+  const exit = once(stopping, 'exit')
+  stopping.kill('SIGTERM')
+  const late = setTimeout(() => stopping.kill('SIGKILL'), 10_000)
+  await exit
+  clearTimeout(late)
+}
+
+const buildClient = async (): Promise<void> => {
+  await once(spawn('npm', ['run', '--silent', 'client'], { cwd: root, stdio: 'inherit', shell: true }), 'exit')
+}
+
+let changed: string[] = []
+const restart = (): void => {
+  const files = changed
+  changed = []
+  if (files.length === 0 || ending !== undefined) return
+  say(`changed: ${files.join(', ')}`)
+  running = running
+    .then(() => (files.some((file) => /^src\/(client|protocol)\//.test(file)) ? buildClient() : undefined))
+    .then(stop)
+    .then(() => (ending === undefined ? start() : undefined))
+}
+
+let ending: number | undefined
+/** Ends everything. npm repeats a terminal's signal, so one that follows at once counts as the same. */
+const end = async (): Promise<void> => {
+  if (ending !== undefined) {
+    if (performance.now() - ending < 1000) return
+    process.exit(1)
+  }
+  ending = performance.now()
+  await vite.close()
+  await stop()
+  // A restart may be under way.
+  await running
+  await stop()
+  await (await embedded)?.stop()
+  process.exit(0)
+}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end())
+process.on('exit', () => child?.kill('SIGKILL'))
+
+const embedded = config.databaseUrl
+  ? undefined
+  : startEmbedded({ dir: join(resolve(root, config.dataDir), 'postgres') })
+await embedded
+
+vite.watcher.add(['src', 'db', '.env'].map((name) => join(root, name)))
+let pause: NodeJS.Timeout | undefined
+vite.watcher.on('all', (_event, path) => {
+  const file = relative(root, path).split(sep).join('/')
+  if (!/^(src\/|db\/|\.env$)/.test(file) || /^src\/(web|cli)\//.test(file)) return
+  if (!changed.includes(file)) changed.push(file)
+  clearTimeout(pause)
+  pause = setTimeout(restart, 100)
+})
+await vite.listen()
+await buildClient()
+if (ending === undefined) running = start()
