@@ -2,7 +2,7 @@
 // are the server's own, whose plans rest on no statistics.
 import t from 'tap'
 import { openDatabase } from '../src/log/database.ts'
-import { channelList } from '../src/log/history.ts'
+import { channelList } from '../src/log/history.sql.ts'
 import { statement } from '../src/log/timeline.ts'
 import { makeMission, startDeck } from './helper.ts'
 

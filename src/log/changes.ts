@@ -5,8 +5,9 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { toRights } from './columns.ts'
 import { noEvidence, sqlState } from './database.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
 const progress = `(select jsonb_build_object('completed', count(*) filter (where completed), 'total', count(*))

@@ -6,8 +6,9 @@ import { between, flaky, slower } from '../protocol/diff.ts'
 import { deny } from '../protocol/errors.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { toRights, type MissionColumns } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 import type { Search } from './search.ts'
-import { missionByRef, refValues, toRights, type MissionColumns } from './store.ts'
 
 const runJson = (run: string): string =>
   `jsonb_build_object('id', ${run}.id, 'status', ${run}.status, 'created_at', deck.iso(${run}.created_at))`

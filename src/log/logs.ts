@@ -2,7 +2,8 @@
 // memory of a page. A log that is read is the one of the first statement, whatever is added or replaced meanwhile.
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { toRights } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 
 /** Bytes of chunks that a page holds, but for one chunk. */
 const pageBytes = 256 * 1024

@@ -4,7 +4,8 @@
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import { missionByRef, refValues, toRights, type MissionColumns } from './store.ts'
+import { toRights, type MissionColumns } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 import { utc } from './transaction.ts'
 
 /** The last event of a row up to $3; events of logs have no part in it. */

@@ -3,7 +3,8 @@ import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { NewTestRun, TestRunPatch } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { toRights } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
 export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transactions) => {

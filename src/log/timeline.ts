@@ -8,7 +8,8 @@ import type { MissionRights } from '../protocol/rows.ts'
 import { encodeItem, isBefore, type Place } from '../protocol/timeline.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
-import { missionByRef, refValues, toMessage, toRights, type MessageColumns, type MissionColumns } from './store.ts'
+import { toMessage, toRights, type MessageColumns, type MissionColumns } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 import { makeTurn } from './turn.ts'
 
 /** What lies between two places; `logs`: also what runs print. */

@@ -6,8 +6,8 @@ import pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { toRights } from './columns.ts'
 import { isRetryable, sqlState } from './database.ts'
-import { toRights } from './store.ts'
 
 /** Throws if the change is not allowed to this mission (undefined: there is none). */
 export type Allow = (mission: MissionRights | undefined) => void
