@@ -47,6 +47,7 @@ export const makeTransactions = (writes: pg.Pool) => {
     allow: Allow,
     lock = 'for key share',
   ): Promise<string> => {
+    // Not by readMission: a row lock needs the table itself, not a union.
     const [where, value] = 'id' in ref ? ['id', ref.id] : ['number', ref.number]
     const { rows } = await client.query<{ mission_id: string; number: number; assigned_to: string }>(
       `select id as mission_id, number, assigned_to from missions where ${where} = $1 ${lock}`,
