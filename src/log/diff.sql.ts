@@ -21,7 +21,7 @@ export const times = selectMission({
  * $1 mission ID
  */
 export const chats = `
-  select substr(topic, 52) as citizen from deck.heads
+  select deck.topic_citizen(topic) as citizen from deck.heads
   where topic > 'missions/' || $1::uuid || '/chat/' and topic < 'missions/' || $1::uuid || '/chat0' order by topic`
 
 const runJson = (run: string): string =>

@@ -101,8 +101,8 @@ const chatsOf = async (
   const heads = kinds.find(({ kind }) => kind === 'heads')
   if (!heads) return []
   const { rows } = await client.query<{ mission: string; citizen: string }>(
-    `select substr(r.topic, 10, 36) as mission, substr(r.topic, 52) as citizen from ${heads.tab} r
-     where substr(r.topic, 46, 6) = '/chat/' and ${belongs(heads)} order by r.topic`,
+    `select deck.topic_mission(r.topic) as mission, deck.topic_citizen(r.topic) as citizen from ${heads.tab} r
+     where deck.topic_is_chat(r.topic) and ${belongs(heads)} order by r.topic`,
   )
   return rows
 }

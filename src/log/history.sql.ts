@@ -44,7 +44,7 @@ const citizen = citizenOf('h.topic')
  * $3 the subject
  */
 export const channelList = selectMission({
-  columns: `substr(h.topic, 52) as citizen, c.*,
+  columns: `deck.topic_citizen(h.topic) as citizen, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
   joins: `
   left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'

@@ -37,7 +37,7 @@ const pageOf = (newestFirst: boolean): string => {
           select ('missions/' || m.id || part) collate "C" as name, null as citizen from unnest(array['', '/dod', '/tests']) as part
           union all
           select t.topic, c.citizen from deck.heads t
-          cross join lateral (values (null), (substr(t.topic, 52))) as c (citizen)
+          cross join lateral (values (null), (deck.topic_citizen(t.topic))) as c (citizen)
           where t.topic > 'missions/' || m.id || '/chat/' and t.topic < 'missions/' || m.id || '/chat0'
           union all
           select t.topic, null from deck.heads t
