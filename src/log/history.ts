@@ -1,5 +1,5 @@
 // What was said, read over HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come
-// from one statement, as in log/store.
+// from one statement (log/read-mission).
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
 import { toMessage, type MessageColumns } from './columns.ts'

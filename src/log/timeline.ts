@@ -1,7 +1,7 @@
 // All that happened on a mission, in the one order of (at, topic, seq), up to the horizon below which nothing comes any more: what was
 // told once is told the same way for ever, but for what was removed since. A page costs what it holds and some looks a topic, however
 // long the history is: the place of a time is searched in each topic's index, and the topics are merged from there on.
-// Rows, epoch and the mission's assignee come from one statement, as in log/store.
+// Rows, epoch and the mission's assignee come from one statement (log/read-mission).
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
