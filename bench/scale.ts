@@ -245,7 +245,7 @@ const prune = async (postgres: Postgres): Promise<string> => {
     const fill = async (): Promise<void> => {
       await client.query(
         `insert into chat_messages (mission_id, citizen, sender, message)
-         select substr(t, 10, 36)::uuid, 'c' || n % 5, 'user', repeat('x', ${bytes}) from unnest($1::text[]) t, generate_series(1, $2::integer) n`,
+         select deck.topic_mission(t), 'c' || n % 5, 'user', repeat('x', ${bytes}) from unnest($1::text[]) t, generate_series(1, $2::integer) n`,
         [target.topics.slice(20), count / 20],
       )
       await client.query(

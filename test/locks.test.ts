@@ -44,7 +44,7 @@ const faults = `
   with item as (
     select 'missions/' || mission_id || '/chat/' || citizen as topic, mission_id, null as event, seq, at from chat_messages
     union all
-    select topic, substr(topic, 10, 36)::uuid, event, seq, at from deck.events
+    select topic, deck.topic_mission(topic), event, seq, at from deck.events
   ), lane as (
     select *, row_number() over w as nth, lag(at) over w as before,
       coalesce(max(seq) filter (where event = 'chat.cleared') over (partition by topic), 1) as first

@@ -2,8 +2,8 @@
 // are the server's own, whose plans rest on no statistics.
 import t from 'tap'
 import { openDatabase } from '../src/log/database.ts'
-import { channelList } from '../src/log/history.ts'
-import { statement } from '../src/log/timeline.ts'
+import { channelList } from '../src/log/history.sql.ts'
+import { timelinePage } from '../src/log/timeline.sql.ts'
 import { makeMission, startDeck } from './helper.ts'
 
 const { instance, database } = await startDeck(t)
@@ -52,7 +52,7 @@ void t.test(
         const name = `timeline_${n}_${newestFirst}`
         const [start, end] = newestFirst ? [at, '2000-01-01'] : [at, '2100-01-01']
         await client.query(
-          `prepare ${name} (uuid, integer, timestamp, text, bigint, timestamp, text, bigint, boolean, integer, bigint) as ${statement(newestFirst)}`,
+          `prepare ${name} (uuid, integer, timestamp, text, bigint, timestamp, text, bigint, boolean, integer, bigint) as ${timelinePage[newestFirst ? 'desc' : 'asc']}`,
         )
         const cost = await blocks(
           `execute ${name} ('${id}', null, '${start}', null, 0, '${end}', null, 0, true, 50, 1000000)`,

@@ -63,7 +63,7 @@ const faults = `
   with item as (
     select 'missions/' || mission_id || '/chat/' || citizen as topic, mission_id, seq, at from chat_messages
     union all
-    select topic, substr(topic, 10, 36)::uuid, seq, at from deck.events
+    select topic, deck.topic_mission(topic), seq, at from deck.events
   ), lane as (
     select topic, seq, row_number() over w as nth, at, lag(at) over w as before from item
     where mission_id = any ($1) window w as (partition by topic order by seq)

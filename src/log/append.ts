@@ -23,12 +23,12 @@ type Outcome = {
   stamp: string
 }
 
-const append = `call deck.append_messages(
+/** `more`: the procedure's parameters behind those that both have. */
+const callOf = (procedure: string, more = ''): string => `call deck.${procedure}(
   $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
-  $11::text[], $12, $13)`
-const appendReplies = append
-  .replace('append_messages', 'append_replies')
-  .replace('$13)', '$13, $14::uuid[], $15::uuid[])')
+  $11::text[], $12, $13${more})`
+const append = callOf('append_messages')
+const appendReplies = callOf('append_replies', ', $14::uuid[], $15::uuid[]')
 
 export const makeAppend = (
   pool: pg.Pool,

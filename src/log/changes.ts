@@ -6,12 +6,20 @@ import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
 import { noEvidence, sqlState } from './database.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
 const progress = `(select jsonb_build_object('completed', count(*) filter (where completed), 'total', count(*))
   from dod_items where mission_id = m.id)`
 const items = `(select coalesce(jsonb_agg(deck.dod_item_json(d) order by d.ordinal), '[]') from dod_items d where d.mission_id = m.id)`
+
+const oneMission = selectMission({
+  columns: 'deck.mission_json(t)::text as json',
+  joins: 'join missions t on t.id = m.id',
+})
+const checklist = selectMission({
+  columns: `jsonb_build_object('items', ${items}, 'progress', ${progress})::text as json`,
+})
 
 /** `pool` is for reading; `audit` is told once a change is committed. */
 export const makeChanges = (
@@ -107,13 +115,8 @@ export const makeChanges = (
     },
 
     async mission(ref: MissionRef) {
-      const { rows } = await pool.query<{ mission_id: string; number: number; assigned_to: string; json: string }>({
-        name: 'mission',
-        text: `select m.id as mission_id, m.number, m.assigned_to, deck.mission_json(t)::text as json
-               from ${missionByRef} m join missions t on t.id = m.id`,
-        values: refValues(ref),
-      })
-      return { mission: toRights(rows[0]), json: rows[0]?.json ?? '' }
+      const { mission, rows } = await readMission<{ json: string }>(pool, { ref, name: 'mission', text: oneMission })
+      return { mission, json: rows[0]?.json ?? '' }
     },
 
     async clearChat(ref: MissionRef, allow: Allow, citizen: string, by: string): Promise<void> {
@@ -138,14 +141,8 @@ export const makeChanges = (
     // The checklist
 
     async checklist(ref: MissionRef) {
-      const { rows } = await pool.query<{ mission_id: string; number: number; assigned_to: string; json: string }>({
-        name: 'checklist',
-        text: `select m.id as mission_id, m.number, m.assigned_to,
-                 jsonb_build_object('items', ${items}, 'progress', ${progress})::text as json
-               from ${missionByRef} m`,
-        values: refValues(ref),
-      })
-      return { mission: toRights(rows[0]), json: rows[0]?.json ?? '' }
+      const { mission, rows } = await readMission<{ json: string }>(pool, { ref, name: 'checklist', text: checklist })
+      return { mission, json: rows[0]?.json ?? '' }
     },
 
     addItem: (ref: MissionRef, allow: Allow, { text, category, test_name }: NewDodItem): Promise<string> =>

@@ -3,7 +3,7 @@ import pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
-import { toMessage, type MessageColumns } from './store.ts'
+import { toMessage, type MessageColumns } from './columns.ts'
 
 export type DraftName = { topic: string; key: string }
 export type StoredDraft = DraftName & { generation: number; text: string }

@@ -8,6 +8,7 @@ import { header } from '../protocol/carry.ts'
 import { noMission } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 
+/** `within`: SQL of whether a row r belongs to the exported mission. */
 type Kind = { kind: string; tab: string; mission: string | null; within: string; sort: string }
 
 const line = (kind: string, row: string): string => `'{"kind":"${kind}","row":' || ${row}::text || '}'`
@@ -35,11 +36,14 @@ export const exportMissions = async (
   await client.query('set statement_timeout = 0; set idle_in_transaction_session_timeout = 0')
   await client.query('begin isolation level repeatable read read only')
   const id = mission === 'all' ? undefined : await idOf(client, mission)
-  const { rows: kinds } = await client.query<Kind>('select * from deck.carried()')
+  const { rows: kinds } = await client.query<Kind>(
+    'select kind, tab, mission, format(within, $1::text) as within, sort from deck.carried()',
+    [id],
+  )
   /** Rows that belong to the mission; of all, those of missions that are there. */
   const belongs = ({ mission, within }: Kind): string =>
     id !== undefined
-      ? within.replaceAll(/%(1\$)?L/g, pg.escapeLiteral(id))
+      ? within
       : mission === null
         ? 'true'
         : `exists (select from public.missions x where x.id = ${mission})`
@@ -97,8 +101,8 @@ const chatsOf = async (
   const heads = kinds.find(({ kind }) => kind === 'heads')
   if (!heads) return []
   const { rows } = await client.query<{ mission: string; citizen: string }>(
-    `select substr(r.topic, 10, 36) as mission, substr(r.topic, 52) as citizen from ${heads.tab} r
-     where substr(r.topic, 46, 6) = '/chat/' and ${belongs(heads)} order by r.topic`,
+    `select deck.topic_mission(r.topic) as mission, deck.topic_citizen(r.topic) as citizen from ${heads.tab} r
+     where deck.topic_is_chat(r.topic) and ${belongs(heads)} order by r.topic`,
   )
   return rows
 }

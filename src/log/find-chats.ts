@@ -6,17 +6,16 @@ import { blocksOf } from '../protocol/blocks.ts'
 import { toAt } from '../protocol/hits.ts'
 import { sqlState } from './database.ts'
 import type { Collect, Query, Rights } from './find.ts'
+import * as sql from './find-chats.sql.ts'
 import { makeMatch } from './match.ts'
-import { citizenOf, missionByRef, toRights, type MissionColumns } from './store.ts'
+import { readMission } from './read-mission.ts'
 import type { Turn } from './turn.ts'
 import { missionBlocks } from './words.ts'
 
 /** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
 const look = { first: 1000, least: 20, most: 16_000, quick: 40, slow: 150 }
-/** Rows of a range that a look takes; rows and bytes of code that it may give, but for one row. */
+/** Rows of a range that a look takes. */
 const part = 4000
-const rowsFound = 100
-const bytesFound = 256 * 1024
 /** Blocks that are asked for at a time. */
 const blocks = 500
 
@@ -28,36 +27,15 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
 
   /** What no block tells of: newer messages and changed ones; blocks that don't know their code. */
   const unknown = async (mission: string, code: boolean): Promise<{ rights: Rights; ranges: Range[] }> => {
-    const { rows } = await main.query<
-      MissionColumns & { epoch: string; citizen: string | null; first: number; last: number }
-    >({
+    type Row = { citizen: string | null; first: number; last: number }
+    const { rows, ...rights } = await readMission<Row>(main, {
+      ref: { id: mission },
       name: 'find-where',
-      text: `
-        select m.id as mission_id, m.number, m.assigned_to, h.epoch, r.*
-        from missions m
-        cross join lateral (select deck.epoch() as epoch offset 0) h
-        left join lateral (
-          select t.citizen, greatest(coalesce(b.last, 0) + 1, o.seq) as first, n.seq as last
-          from deck.heads g
-          cross join lateral (select ${citizenOf('g.topic')} as citizen offset 0) t
-          cross join lateral (
-            select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
-            order by c.seq desc limit 1) n
-          cross join lateral (
-            select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
-            order by c.seq limit 1) o
-          left join lateral (
-            select s.last from deck.search_blocks s where s.mission_id = m.id and s.citizen = t.citizen order by s.last desc limit 1
-          ) b on true
-          where g.topic > 'missions/' || m.id || '/chat/' and g.topic < 'missions/' || m.id || '/chat0' and n.seq > coalesce(b.last, 0)
-          union all select s.citizen, s.first, s.last from deck.search_stale s where s.mission_id = m.id
-          union all select s.citizen, s.first, s.last from deck.search_blocks s where s.mission_id = m.id and not s.code and $2
-        ) r on true
-        where m.id = $1`,
-      values: [mission, code],
+      text: sql.uncoveredRanges,
+      values: [code],
     })
     return {
-      rights: { mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' },
+      rights,
       ranges: rows.flatMap(({ citizen, first, last }) =>
         citizen === null ? [] : [{ citizen, first, last, latest: null }],
       ),
@@ -67,7 +45,7 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
   const newest = async (words: string, { since, until, from }: Query, below: Range | undefined): Promise<Range[]> => {
     const { rows } = await main.query<{ citizen: string; first: number; last: number; latest: string }>({
       name: 'find-blocks',
-      text: 'select citizen, first, last, latest from deck.search_newest($1::tsquery, $2, $3, $4, $5, $6, $7, $8)',
+      text: sql.newestBlocks,
       values: [
         words,
         since,
@@ -87,68 +65,21 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
     const begun = performance.now()
     const { words, wanted, since, until, from } = query
     const { worst } = collect
-    const { rows } = await main.query<
-      MissionColumns & {
-        epoch: string
-        n: number | null
-        id: string
-        seq: number
-        created_at: string
-        found: number
-        rank: number | null
-        message: string | null
-        code_blocks: string | null
-      }
-    >({
+    type Row = {
+      n: number | null
+      id: string
+      seq: number
+      created_at: string
+      found: number
+      rank: number | null
+      message: string | null
+      code_blocks: string | null
+    }
+    const { rows, ...rights } = await readMission<Row>(main, {
+      ref: { id: mission },
       name: 'find-look',
-      text: `
-        select m.id as mission_id, m.number, m.assigned_to, h.epoch, c.*
-        from ${missionByRef} m
-        cross join lateral (select deck.epoch() as epoch offset 0) h
-        left join lateral (
-          select w.n, s.id, s.seq, s.created_at, s.found, s.rank, s.message, s.code_blocks
-          from unnest($3::text[], $4::bigint[], $5::bigint[]) with ordinality as w (citizen, first, last, n)
-          cross join lateral (
-            select v.*, sum(octet_length(v.message) + coalesce(octet_length(v.code_blocks), 0))
-                over (order by v.seq desc rows between unbounded preceding and 1 preceding) as ahead
-            from (
-              select u.id, u.seq, u.created_at, (count(*) over ())::integer as found,
-                case when u.said then case when $17 then ts_rank_cd(u.words, $8::tsquery, 1) else 0 end end as rank,
-                case when u.coded then u.message end as message, case when u.coded then u.code_blocks::text end as code_blocks
-              from (
-                select x.*, coalesce(x.words @@ $8::tsquery, false) as said from (
-                  select c.id, c.seq, c.created_at, c.message, c.code_blocks,
-                    -- (Two letters outside of ASCII have one of it in lower case.)
-                    case
-                      when not $6 or not (($9::text[] is null or lower(c.message collate "C") like all ($9))
-                        and ($10::text[] is null or lower(c.message collate "C") like any ($10))
-                        or position('\u212a' in c.message) > 0 or position('\u0130' in c.message) > 0) then null
-                      else deck.words(c.message) end as words,
-                    -- Whether it may have such code; whether it has is told by its JSON form.
-                    $7 and case
-                      when c.code_blocks is null and c.message not like '%\`\`\`%' and c.message not like '%~~~%' then false
-                      else (select ($9::text[] is null or lower(k.code collate "C") like all ($9))
-                          and ($10::text[] is null or lower(k.code collate "C") like any ($10))
-                          or position('\u212a' in k.code) > 0 or position('\u0130' in k.code) > 0
-                        from (select coalesce(c.code_blocks::text, c.message) as code offset 0) k) end as coded
-                  from chat_messages c
-                  where c.mission_id = m.id and c.citizen = w.citizen and c.seq >= w.first and c.seq <= w.last
-                    and ($11::timestamp is null or c.created_at >= $11) and ($12::timestamp is null or c.created_at < $12)
-                    and ($13::timestamp is null or c.created_at > $13
-                      or c.created_at = $13 and (w.citizen collate "C", c.seq) >= ($14::text collate "C", $15::bigint))
-                    and ($16::timestamp is null or c.created_at <= $16)
-                  order by c.seq desc offset 0
-                ) x
-                where x.words @@ $8::tsquery or x.coded
-                limit ${rowsFound}
-              ) u
-            ) v
-          ) s where s.ahead is null or s.ahead < ${bytesFound}
-        ) c on true
-        order by c.n, c.seq desc`,
+      text: sql.look,
       values: [
-        mission,
-        null,
         ranges.map(({ citizen }) => citizen),
         ranges.map(({ first }) => first),
         ranges.map(({ last }) => last),
@@ -167,7 +98,6 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
         query.byRank,
       ],
     })
-    const rights = { mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' }
     const left = ranges.map((range) => ({ ...range, last: range.first - 1 }))
     const given = ranges.map(() => 0)
     const codes: { row: (typeof rows)[number]; citizen: string; block: number; code: string }[] = []
@@ -176,7 +106,7 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
       const { citizen = '', first = 0 } = ranges[row.n - 1] ?? {}
       given[row.n - 1] = (given[row.n - 1] ?? 0) + 1
       const rest = left[row.n - 1]
-      if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === rowsFound ? row.seq - 1 : first - 1
+      if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === sql.rowsFound ? row.seq - 1 : first - 1
       const place = { at: toAt(row.created_at), part: `chat/${citizen}`, seq: row.seq }
       if (row.rank !== null) collect.add({ ...place, kind: 'message', id: row.id, rank: row.rank })
       if (row.message !== null)

@@ -3,13 +3,10 @@
 import type pg from 'pg'
 import { toAt, type Place } from '../protocol/hits.ts'
 import type { Collect, Query, Rights } from './find.ts'
+import * as sql from './find-rows.sql.ts'
 import { makeMatch } from './match.ts'
-import { missionByRef, toRights, type MissionColumns } from './store.ts'
+import { readMission } from './read-mission.ts'
 import type { Turn } from './turn.ts'
-
-/** Runs that a look takes, and bytes of them, but for one. */
-const runs = 200
-const runBytes = 1024 * 1024
 
 const strings = (value: unknown, into: string[]): string[] => {
   if (typeof value === 'string') into.push(value)
@@ -48,56 +45,28 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
     worst: Place | undefined,
   ) => {
     const from = worst && (since === null || worst.at > since) ? worst.at : since
-
-    const { rows } = await main.query<
-      MissionColumns & {
-        epoch: string
-        id: string | null
-        seq: number
-        created_at: string
-        found: number
-        status: string
-        summary: string | null
-        results: string | null
-        fits: boolean
-      }
-    >({
+    type Row = {
+      id: string | null
+      seq: number
+      created_at: string
+      found: number
+      status: string
+      summary: string | null
+      results: string | null
+      fits: boolean
+    }
+    const { rows, ...rights } = await readMission<Row>(main, {
+      ref: { id: mission },
       name: 'find-runs',
-      text: `
-        select m.id as mission_id, m.number, m.assigned_to, h.epoch, s.*
-        from ${missionByRef} m
-        cross join lateral (select deck.epoch() as epoch offset 0) h
-        left join lateral (
-          select v.*, sum(octet_length(v.summary) + octet_length(v.results))
-            over (order by v.created_at desc, v.seq desc rows between unbounded preceding and 1 preceding) as ahead
-          from (
-            select u.id, u.seq, u.created_at, u.status, (count(*) over ())::integer as found, k.fits,
-              case when k.fits then u.summary else '' end as summary, case when k.fits then u.results else '' end as results
-            from (
-              select t.id, t.seq, t.created_at, t.status, coalesce(t.summary::text, '') as summary, coalesce(t.results::text, '') as results
-              from test_runs t
-              where t.mission_id = m.id and ($3::timestamp is null or (t.created_at, t.seq) < ($3, $4::bigint))
-                and t.created_at <= coalesce($3, 'infinity') and t.created_at >= coalesce($5::timestamp, '-infinity')
-                and t.created_at < coalesce($6::timestamp, 'infinity')
-              order by t.created_at desc, t.seq desc limit ${runs} offset 0
-            ) u
-            -- Whether it may have such a text; whether it has is told by its JSON form.
-            cross join lateral (
-              select ($7::text[] is null or k.text like all ($7)) and ($8::text[] is null or k.text like any ($8))
-                or position('\u212a' in k.text) > 0 or position('\u0130' in k.text) > 0 as fits
-              from (select lower((u.status || ' ' || u.summary || u.results) collate "C") as text offset 0) k offset 0
-            ) k
-          ) v
-        ) s on s.ahead is null or s.ahead < ${runBytes}
-        order by s.created_at desc, s.seq desc`,
-      values: [mission, null, below?.at ?? null, below?.seq ?? null, from, until, words.each, words.any],
+      text: sql.findRuns,
+      values: [below?.at ?? null, below?.seq ?? null, from, until, words.each, words.any],
     })
     const found = rows.flatMap(({ id, summary, results, ...row }) =>
       id === null ? [] : [{ ...row, id, at: toAt(row.created_at), summary: summary || null, results: results || null }],
     )
     const [first] = rows
-    const more = found.length === runs || found.length < (first?.id == null ? 0 : first.found)
-    return { rights: { mission: toRights(first), epoch: first?.epoch ?? '' }, found, more }
+    const more = found.length === sql.runs || found.length < (first?.id == null ? 0 : first.found)
+    return { rights, found, more }
   }
 
   return {
@@ -143,24 +112,16 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
 
     async items(mission: string, { words }: Query, collect: Collect, check: (rights?: Rights) => void): Promise<void> {
       check()
-      const { rows } = await inTurn(() =>
-        main.query<MissionColumns & { epoch: string; id: string | null; seq: number; at: string; rank: number }>({
+      type Row = { id: string | null; seq: number; at: string; rank: number }
+      const { rows, ...rights } = await inTurn(() =>
+        readMission<Row>(main, {
+          ref: { id: mission },
           name: 'find-items',
-          text: `
-            select m.id as mission_id, m.number, m.assigned_to, h.epoch, i.*
-            from ${missionByRef} m
-            cross join lateral (select deck.epoch() as epoch offset 0) h
-            left join lateral (
-              select d.id, d.seq, coalesce(e.at, m.created_at) as at, ts_rank_cd(w.words, $3::tsquery, 1) as rank
-              from dod_items d
-              cross join lateral (select deck.words(d.text) as words offset 0) w
-              left join deck.events e on e.topic = 'missions/' || m.id || '/dod' and e.seq = d.seq
-              where d.mission_id = m.id and w.words @@ $3::tsquery
-            ) i on true`,
-          values: [mission, null, words.exact],
+          text: sql.findItems,
+          values: [words.exact],
         }),
       )
-      check({ mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' })
+      check(rights)
       for (const { id, seq, at, rank } of rows)
         if (id !== null) collect.add({ at: toAt(at), part: 'dod', seq, kind: 'dod', id, rank })
     },

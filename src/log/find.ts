@@ -11,8 +11,9 @@ import { snippetOf } from '../protocol/snippet.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { makeFindChats } from './find-chats.ts'
 import { makeFindRows, textsOfRun } from './find-rows.ts'
+import * as sql from './find.sql.ts'
+import { readMission, type MissionRead } from './read-mission.ts'
 import { makeSnippets } from './snippets.ts'
-import { missionByRef, refValues, toRights, type MissionColumns } from './store.ts'
 import type { Turn } from './turn.ts'
 import { lookUp, type Words } from './words.ts'
 
@@ -21,7 +22,7 @@ export const mostRanked = 1000
 /** Hits whose rows are read at a time: up to 300 KB each, and of a run 2 MiB. */
 const read = 10
 
-export type Rights = { mission: MissionRights | undefined; epoch: string }
+export type Rights = Pick<MissionRead<unknown>, 'mission' | 'epoch'>
 export type Found = Place & { id: string; rank: number; block?: number; result?: number | null }
 export type Query = {
   words: Words
@@ -79,16 +80,6 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
   const findRows = makeFindRows(main, inTurn)
   const marks = makeSnippets(main)
 
-  const missionOf = async (ref: MissionRef): Promise<Rights> => {
-    const { rows } = await main.query<MissionColumns & { epoch: string }>({
-      name: 'find-mission',
-      text: `select m.id as mission_id, m.number, m.assigned_to, h.epoch
-             from ${missionByRef} m cross join lateral (select deck.epoch() as epoch offset 0) h`,
-      values: refValues(ref),
-    })
-    return { mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' }
-  }
-
   type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
     text: string
   }
@@ -109,22 +100,13 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
       item: string | null
       completed: boolean | null
     }
-    const { rows } = await main.query<MissionColumns & { epoch: string } & Columns>({
+    const { rows, ...rights } = await readMission<Columns>(main, {
+      ref: { id: mission },
       name: 'find-rows',
-      text: `
-        select m.id as mission_id, m.number, m.assigned_to, h.epoch, c.sender, c.author, c.message, c.code_blocks::text as code_blocks,
-          t.status, t.summary::text as summary, t.results::text as results, d.text as item, d.completed
-        from ${missionByRef} m
-        cross join lateral (select deck.epoch() as epoch offset 0) h
-        cross join unnest($3::text[], $4::bigint[], $5::uuid[]) with ordinality as w (part, seq, id, n)
-        left join chat_messages c
-          on w.part like 'chat/%' and c.mission_id = m.id and c.citizen = substr(w.part, 6) and c.seq = w.seq
-        left join test_runs t on w.part = 'tests' and t.id = w.id and t.mission_id = m.id
-        left join dod_items d on w.part = 'dod' and d.id = w.id and d.mission_id = m.id
-        order by w.n`,
-      values: [mission, null, some.map(({ part }) => part), some.map(({ seq }) => seq), some.map(({ id }) => id)],
+      text: sql.hitRows,
+      values: [some.map(({ part }) => part), some.map(({ seq }) => seq), some.map(({ id }) => id)],
     })
-    check({ mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '' })
+    check(rights)
     return rows.map((row, i): Text | undefined => {
       const { kind, block = 0, result = null } = some[i] as Found
       const { sender, author, message, code_blocks, status, item, completed } = row
@@ -152,7 +134,7 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
     const until = bounds.until === undefined ? null : toBound('until', bounds.until)
     const after = cursor === undefined ? undefined : fromCursor(cursor, byRank)
     const words = await lookUp(main, q)
-    const begun = await missionOf(ref)
+    const begun = await readMission(main, { ref, name: 'find-mission', text: sql.rights })
     how.allow(begun.mission)
     const mission = begun.mission?.id ?? ''
     const check = (rights?: Rights): void => {

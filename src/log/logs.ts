@@ -2,7 +2,7 @@
 // memory of a page. A log that is read is the one of the first statement, whatever is added or replaced meanwhile.
 import type pg from 'pg'
 import type { MissionRef } from '../protocol/topics.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { epochColumn, readMission, selectMission } from './read-mission.ts'
 
 /** Bytes of chunks that a page holds, but for one chunk. */
 const pageBytes = 256 * 1024
@@ -10,30 +10,23 @@ const pageBytes = 256 * 1024
 /** What a log was at one moment: `first` is the seq that it began with. */
 export type LogState = { topic: string; run: string; first: number; size: number }
 
+/** The log of a run since it was last replaced, in one row; $3: the run's ID. */
+const logOf = selectMission({
+  columns: `t.id as run, s.first, s.upto as size, ${epochColumn}`,
+  joins: `
+  left join test_runs t on t.mission_id = m.id and t.id = $3
+  left join lateral (
+    select first, upto from deck.log_sizes where run_id = t.id order by first desc, upto desc limit 1) s on true`,
+})
+
 export const makeLogs = (main: pg.Pool) => ({
   /** `log` is undefined where there is no such run. */
   async find(ref: MissionRef, run: string) {
-    const { rows } = await main.query<{
-      mission_id: string
-      number: number
-      assigned_to: string
-      run: string | null
-      first: number | null
-      size: number | null
-      epoch: string
-    }>({
-      name: 'log',
-      text: `select m.id as mission_id, m.number, m.assigned_to, t.id as run, s.first, s.upto as size, deck.epoch() as epoch
-             from ${missionByRef} m
-             left join test_runs t on t.mission_id = m.id and t.id = $3
-             left join lateral (
-               select first, upto from deck.log_sizes where run_id = t.id order by first desc, upto desc limit 1) s on true`,
-      values: [...refValues(ref), run],
-    })
+    type Row = { run: string | null; first: number | null; size: number | null }
+    const { mission, epoch, rows } = await readMission<Row>(main, { ref, name: 'log', text: logOf, values: [run] })
     const [row] = rows
-    const mission = toRights(row)
     if (!row?.run || !mission) return { mission, log: undefined, epoch: '' }
-    const { run: id, first, size, epoch } = row
+    const { run: id, first, size } = row
     const topic = `missions/${mission.id}/tests/${id}/logs`
     return { mission, log: { topic, run: id, first: first ?? 0, size: size ?? 0 }, epoch }
   },

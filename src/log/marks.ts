@@ -2,7 +2,7 @@
 // several of one sub in one chat the greatest is written.
 import type pg from 'pg'
 import { makeBatched } from './batch.ts'
-import { headOf } from './store.ts'
+import { headOf } from './columns.ts'
 
 export type Mark = { mission: string; citizen: string; sub: string; seq: number }
 /** Where the sub stands now; `news`: whether it was less far before. */

@@ -6,7 +6,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { deny, noMission } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import { citizenOf, missionByRef, refValues } from './store.ts'
+import { citizenOf } from './columns.ts'
+import { missionByRef, refValues } from './read-mission.ts'
 
 /** Messages, or events looked at, that a transaction takes: some 30 ms. */
 const rows = 1000

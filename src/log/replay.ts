@@ -1,22 +1,16 @@
 // A chat from one end to the other, for who takes all of it: page by page along its seq, forward, up to where it stood at the
 // start. No connection is held between two pages, however long a reader takes over one. Rows, head, epoch and the mission's
-// assignee of a page come from one statement, as in log/store; what is missing in a page is gone, and passed over.
+// assignee of a page come from one statement (log/read-mission); what is missing in a page is gone, and passed over.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import { isFiltered, type Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { toMessage, type MessageColumns } from './columns.ts'
+import { readMission } from './read-mission.ts'
+import { replayPage } from './replay.sql.ts'
 import type { Reading } from './replica.ts'
 import type { Search } from './search.ts'
-import {
-  headOf,
-  missionByRef,
-  refValues,
-  toMessage,
-  toRights,
-  type MessageColumns,
-  type MissionColumns,
-} from './store.ts'
 import { makeTurn } from './turn.ts'
 
 /** Bytes of rows that a page holds, but for one row, and rows of the first page and of any: by `bench/history.ts`. */
@@ -48,37 +42,15 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
     before: number,
     limit: number,
   ) => {
-    // What is the same for all rows comes with the first.
-    const { rows } = await pool.query<
-      MissionColumns & { epoch: string | null; head: number | null } & (MessageColumns | { seq: null })
-    >({
+    type Row = { head: number | null } & (MessageColumns | { seq: null })
+    const { mission, epoch, rows } = await readMission<Row>(pool, {
+      ref,
       name: 'replay',
-      text: `
-        select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key
-        from ${missionByRef} m
-        left join lateral (
-          select s.* from (
-            select u.*, sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
-              over (order by u.seq rows between unbounded preceding and 1 preceding) as ahead
-            from (
-              select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
-              from chat_messages
-              where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
-              order by seq limit $6
-            ) u
-          ) s where s.ahead is null or s.ahead < $7
-        ) c on true
-        left join lateral (
-          select m.id as mission_id, m.number, m.assigned_to, deck.epoch() as epoch,
-            ${headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')} as head
-          where c.ahead is null offset 0
-        ) h on true
-        order by c.seq`,
-      values: [...refValues(ref), citizen, after, before, limit, pageBytes],
+      text: replayPage,
+      values: [citizen, after, before, limit, pageBytes],
     })
-    const mission = toRights(rows[0])
     const messages = rows.flatMap((row) => (row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)]))
-    return { mission, messages, head: rows[0]?.head ?? 0, epoch: rows[0]?.epoch ?? '' }
+    return { mission, messages, head: rows[0]?.head ?? 0, epoch }
   }
   /** `upto`: where the chat has been seen to stand. */
   const read = async (

@@ -3,8 +3,41 @@ import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { NewTestRun, TestRunPatch } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
-import { missionByRef, refValues, toRights } from './store.ts'
+import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
+
+/**
+ * A page of a mission's runs, newest first; `id` is null in the one row if there are none.
+ *
+ * $3, $4 creation time (RFC 3339) and ID of the run that all are older than, or null
+ * $5 runs at most
+ */
+const runPage = selectMission({
+  columns: 'r.*',
+  joins: `
+  left join lateral (
+    select t.id, t.created_at, deck.test_run_json(t)::text as json from test_runs t
+    where t.mission_id = m.id
+      and ($3::timestamptz is null or (t.created_at, t.id) < (${utc('$3')}, $4::uuid))
+    order by t.created_at desc, t.id desc limit $5
+  ) r on true
+  order by r.created_at desc, r.id desc`,
+})
+
+const runOf = (which: string): string =>
+  selectMission({
+    columns: 'r.json',
+    joins: `
+  left join lateral (
+    select deck.test_run_json(t)::text as json from test_runs t
+    where t.mission_id = m.id and ${which}
+    order by t.created_at desc, t.id desc limit 1
+  ) r on true`,
+  })
+/** One run; $3: its ID. */
+const oneRun = runOf('t.id = $3::uuid')
+/** The newest run; $3: null. */
+const latestRun = runOf('$3::uuid is null')
 
 export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transactions) => {
   const runRow = (id: string): string =>
@@ -15,31 +48,18 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transact
 
   return {
     async listRuns(ref: MissionRef, { before, limit }: { before?: { at: string; id: string }; limit: number }) {
-      const { rows } = await pool.query<{
-        mission_id: string
-        number: number
-        assigned_to: string
-        id: string | null
-        created_at: string
-        json: string
-      }>({
+      type Row = { id: string | null; created_at: string; json: string }
+      const { mission, rows } = await readMission<Row>(pool, {
+        ref,
         name: 'runs',
-        text: `select m.id as mission_id, m.number, m.assigned_to, r.*
-               from ${missionByRef} m
-               left join lateral (
-                 select t.id, t.created_at, deck.test_run_json(t)::text as json from test_runs t
-                 where t.mission_id = m.id
-                   and ($3::timestamptz is null or (t.created_at, t.id) < (${utc('$3')}, $4::uuid))
-                 order by t.created_at desc, t.id desc limit $5
-               ) r on true
-               order by r.created_at desc, r.id desc`,
-        values: [...refValues(ref), before?.at, before?.id, limit + 1],
+        text: runPage,
+        values: [before?.at, before?.id, limit + 1],
       })
       const found = rows.filter(({ id }) => id !== null)
       const page = found.slice(0, limit)
       const last = page.at(-1)
       return {
-        mission: toRights(rows[0]),
+        mission,
         rows: page.map((row) => row.json),
         next: found.length > limit && last ? { at: last.created_at, id: last.id ?? '' } : null,
       }
@@ -47,23 +67,13 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transact
 
     /** One run of a mission, or (null) its newest; `json` is null if there is none. */
     async run(ref: MissionRef, run: string | null) {
-      const { rows } = await pool.query<{
-        mission_id: string
-        number: number
-        assigned_to: string
-        json: string | null
-      }>({
+      const { mission, rows } = await readMission<{ json: string | null }>(pool, {
+        ref,
         name: run === null ? 'run-latest' : 'run',
-        text: `select m.id as mission_id, m.number, m.assigned_to, r.json
-               from ${missionByRef} m
-               left join lateral (
-                 select deck.test_run_json(t)::text as json from test_runs t
-                 where t.mission_id = m.id and ${run === null ? '$3::uuid is null' : 't.id = $3::uuid'}
-                 order by t.created_at desc, t.id desc limit 1
-               ) r on true`,
-        values: [...refValues(ref), run],
+        text: run === null ? latestRun : oneRun,
+        values: [run],
       })
-      return { mission: toRights(rows[0]), json: rows[0]?.json ?? null }
+      return { mission, json: rows[0]?.json ?? null }
     },
 
     createRun: (ref: MissionRef, allow: Allow, { status, summary, results, logs }: NewTestRun): Promise<string> =>

@@ -2,66 +2,16 @@
 // assignee, come from one statement and so from one snapshot: no row goes out under rights older than itself.
 // (What defines lives in db/, the writer's call in log/writer, changes of missions, checklists and runs in log/changes.)
 import type pg from 'pg'
-import { blocksOf } from '../protocol/blocks.ts'
-import type { Message, MissionRights, Page } from '../protocol/rows.ts'
+import type { MissionRights, Page } from '../protocol/rows.ts'
 import { topicParts, type MissionRef } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
-import { stamp, type Epochs } from './epoch.ts'
+import { headOf, toMessage, toRights, type MessageColumns, type MissionColumns } from './columns.ts'
+import type { Epochs } from './epoch.ts'
+import { refValues } from './read-mission.ts'
+import * as sql from './store.sql.ts'
 
 /** Where a topic stands; `exists` is false if its test run is not there. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
-
-export type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
-export type MessageColumns = {
-  id: string
-  sender: Message['sender']
-  author: string | null
-  message: string
-  code_blocks: string | null
-  created_at: string
-  seq: number
-  key: string | null
-}
-
-/** A message's JSON form from its row. */
-export const toMessage = (row: MessageColumns, mission_id: string, citizen: string): Message => ({
-  id: row.id,
-  mission_id,
-  citizen,
-  sender: row.sender,
-  author: row.author,
-  message: row.message,
-  code_blocks: blocksOf(row.code_blocks, row.message),
-  created_at: row.created_at,
-  seq: row.seq,
-  key: row.key,
-})
-
-export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
-  row?.mission_id == null
-    ? undefined
-    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '' }
-
-/** The mission by its UUID ($1) or number ($2), whichever is given. */
-export const missionByRef = `(
-  select * from missions where id = $1::uuid union all select * from missions where number = $2::integer)`
-export const refValues = (ref: MissionRef): [string | null, number | null] =>
-  'id' in ref ? [ref.id, null] : [null, ref.number]
-
-// What is the same for many rows stands in a subquery of its own with `offset 0`: without it, it is computed for each of them
-// (a page of 100 messages took 1.6 ms of Postgres instead of 0.6).
-/** Where a topic stands: the greatest seq in its log, or given to rows that are gone; the arguments are SQL. */
-export const headOf = (topic: string, mission: string, citizen: string): string => `greatest(0,
-  (select floor from deck.heads where topic = ${topic}),
-  (select seq from chat_messages
-   where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
-  (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
-
-/**
- * The citizen of a chat's topic in deck.heads. In the collation of the citizens' columns: in that of topics no index of theirs fits,
- * and all of a mission is walked through for each of its chats (21 s instead of 0.04 for 200 chats of 10 million messages).
- */
-export const citizenOf = (topic: string): string => `substr(${topic}, 52) collate "default"`
 
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
@@ -72,16 +22,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       const asOf = performance.now()
       const { rows } = await main.query<MissionColumns & { head: number; exists: boolean; epoch: string }>({
         name: 'place',
-        text: `
-        select m.id as mission_id, m.number, m.assigned_to, e.epoch,
-            ${headOf("'missions/' || m.id || t.suffix", 'm.id', 't.citizen')} as head,
-          t.run is null or exists (select from test_runs r where r.id = t.run and r.mission_id = m.id) as exists
-        from unnest($1::uuid[], $2::integer[], $3::text[], $4::uuid[], $5::text[])
-            with ordinality as t (id, number, suffix, run, citizen, n)
-        cross join (select deck.epoch() as epoch offset 0) e
-        left join lateral (
-          select * from missions where id = t.id union all select * from missions where number = t.number) m on true
-        order by t.n`,
+        text: sql.place,
         values: [
           refs.map(([id]) => id),
           refs.map(([, number]) => number),
@@ -117,29 +58,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       } & (MessageColumns | { seq: null })
     >({
       name: 'pages',
-      text: `
-        select t.n, m.id as mission_id, m.number, m.assigned_to, e.stamp, h.head, r.*
-        from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
-        cross join (select ${stamp} as stamp) e
-        cross join lateral (select ${headOf('t.topic', 't.mission', 't.citizen')} as head offset 0) h
-        left join missions m on m.id = t.mission
-        left join lateral (
-          select s.* from (
-            select u.*, v.size, sum(v.size) over (order by u.seq rows unbounded preceding) as through
-            from (
-              (select c.seq, null::text as event, null::text as data, c.id, c.sender, c.author, c.message,
-                      c.code_blocks::text as code_blocks, c.created_at, c.key
-               from chat_messages c
-               where c.mission_id = t.mission and c.citizen = t.citizen and c.seq > t.after order by c.seq limit $5)
-              union all
-              (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null
-               from deck.events e where e.topic = t.topic and e.seq > t.after order by e.seq limit $5)
-              order by seq limit $5
-            ) u, lateral (select coalesce(octet_length(u.data),
-              octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0)) as size) v
-          ) s where s.through - s.size < $6
-        ) r on true
-        order by t.n, r.seq`,
+      text: sql.pages,
       values: [
         asked.map((a) => a.topic),
         asked.map((a) => a.after),

@@ -4,7 +4,7 @@ import type pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { uuids } from './arrays.ts'
 import { makeBatched } from './batch.ts'
-import { toMessage, type MessageColumns } from './store.ts'
+import { toMessage, type MessageColumns } from './columns.ts'
 
 /** A task as its holder gets it; `lease_until` is RFC 3339. */
 export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }

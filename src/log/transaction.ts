@@ -6,8 +6,8 @@ import pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { toRights } from './columns.ts'
 import { isRetryable, sqlState } from './database.ts'
-import { toRights } from './store.ts'
 
 /** Throws if the change is not allowed to this mission (undefined: there is none). */
 export type Allow = (mission: MissionRights | undefined) => void
@@ -47,6 +47,7 @@ export const makeTransactions = (writes: pg.Pool) => {
     allow: Allow,
     lock = 'for key share',
   ): Promise<string> => {
+    // Not by readMission: a row lock needs the table itself, not a union.
     const [where, value] = 'id' in ref ? ['id', ref.id] : ['number', ref.number]
     const { rows } = await client.query<{ mission_id: string; number: number; assigned_to: string }>(
       `select id as mission_id, number, assigned_to from missions where ${where} = $1 ${lock}`,

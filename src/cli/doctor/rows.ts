@@ -116,8 +116,8 @@ export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promis
          select t.topic, r.seq, r.at, lag(r.seq) over w as before, lag(r.at) over w as earlier
          from topics t cross join lateral (
            (select c.seq, c.at from chat_messages c
-            where t.topic like 'missions/%/chat/%' and c.mission_id = substr(t.topic, 10, 36)::uuid
-              and c.citizen = substr(t.topic, 52) collate "default" and c.seq is not null
+            where t.topic like 'missions/%/chat/%' and c.mission_id = deck.topic_mission(t.topic)
+              and c.citizen = deck.topic_citizen(t.topic) collate "default" and c.seq is not null
             order by c.seq desc limit $2)
            union all
            (select e.seq, e.at from deck.events e where e.topic = t.topic order by e.seq desc limit $2)) r
@@ -125,8 +125,8 @@ export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promis
      select t.topic, count(l.seq)::int as rows, coalesce(bool_or(l.seq = l.before), false) as twice,
             coalesce(bool_or(l.at < l.earlier), false) as back, coalesce(bool_or(l.seq < 1), false) as low,
             exists (select from chat_messages c
-                    where t.topic like 'missions/%/chat/%' and c.mission_id = substr(t.topic, 10, 36)::uuid
-                      and c.citizen = substr(t.topic, 52) collate "default" and c.seq is null) as unnumbered
+                    where t.topic like 'missions/%/chat/%' and c.mission_id = deck.topic_mission(t.topic)
+                      and c.citizen = deck.topic_citizen(t.topic) collate "default" and c.seq is null) as unnumbered
      from topics t left join log l on l.topic = t.topic group by t.topic order by t.topic`,
     [sample, newest],
   )

@@ -1,0 +1,111 @@
+// The statements of log/find-chats, about one mission (log/read-mission).
+import { citizenOf } from './columns.ts'
+import { epochColumn, selectMission } from './read-mission.ts'
+
+/** Rows of a range and bytes of code that a look may return, except its last row. */
+export const rowsFound = 100
+const bytesFound = 256 * 1024
+
+/**
+ * The ranges that no block covers: newer messages, changed messages, and blocks made before code was indexed.
+ *
+ * $1 mission ID
+ * $2 null
+ * $3 whether code is searched
+ */
+export const uncoveredRanges = selectMission({
+  once: epochColumn,
+  columns: 'r.*',
+  joins: `
+  left join lateral (
+    select t.citizen, greatest(coalesce(b.last, 0) + 1, o.seq) as first, n.seq as last
+    from deck.heads g
+    cross join lateral (select ${citizenOf('g.topic')} as citizen offset 0) t
+    cross join lateral (
+      select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
+      order by c.seq desc limit 1) n
+    cross join lateral (
+      select c.seq from chat_messages c where c.mission_id = m.id and c.citizen = t.citizen and c.seq is not null
+      order by c.seq limit 1) o
+    left join lateral (
+      select s.last from deck.search_blocks s where s.mission_id = m.id and s.citizen = t.citizen order by s.last desc limit 1
+    ) b on true
+    where g.topic > 'missions/' || m.id || '/chat/' and g.topic < 'missions/' || m.id || '/chat0' and n.seq > coalesce(b.last, 0)
+    union all select s.citizen, s.first, s.last from deck.search_stale s where s.mission_id = m.id
+    union all select s.citizen, s.first, s.last from deck.search_blocks s where s.mission_id = m.id and not s.code and $3
+  ) r on true`,
+})
+
+/**
+ * Ranges of blocks that may have what is searched, newest first, below a block.
+ *
+ * $1 tsquery as text
+ * $2, $3 timestamps: since and until, or null
+ * $4 the newest time wanted, or null
+ * $5, $6, $7 the latest time, citizen and last seq of the block above, or null
+ * $8 blocks at most
+ */
+export const newestBlocks =
+  'select citizen, first, last, latest from deck.search_newest($1::tsquery, $2, $3, $4, $5, $6, $7, $8)'
+
+/**
+ * The messages of some ranges that are hits, or may have code that is one; newest first in each range. `found` counts a range's rows
+ * before the limit of bytes; `rank` is null if the message's text is no hit; `message` and `code_blocks` are null if its code is none.
+ *
+ * $1 mission ID
+ * $2 null
+ * $3 text[], $4, $5 bigint[]: the ranges' citizens, first and last seqs
+ * $6, $7 whether texts and code are searched
+ * $8 tsquery as text
+ * $9, $10 text[]: LIKE patterns, all or any of which a text matches in lower case, or null
+ * $11, $12 timestamps: since and until, or null
+ * $13, $14, $15 time, citizen and seq of the oldest hit that still counts; $13 null: any
+ * $16 the newest time wanted, or null
+ * $17 whether to rank
+ */
+export const look = selectMission({
+  once: epochColumn,
+  columns: 'c.*',
+  joins: `
+  left join lateral (
+    select w.n, s.id, s.seq, s.created_at, s.found, s.rank, s.message, s.code_blocks
+    from unnest($3::text[], $4::bigint[], $5::bigint[]) with ordinality as w (citizen, first, last, n)
+    cross join lateral (
+      select v.*, sum(octet_length(v.message) + coalesce(octet_length(v.code_blocks), 0))
+          over (order by v.seq desc rows between unbounded preceding and 1 preceding) as ahead
+      from (
+        select u.id, u.seq, u.created_at, (count(*) over ())::integer as found,
+          case when u.said then case when $17 then ts_rank_cd(u.words, $8::tsquery, 1) else 0 end end as rank,
+          case when u.coded then u.message end as message, case when u.coded then u.code_blocks::text end as code_blocks
+        from (
+          select x.*, coalesce(x.words @@ $8::tsquery, false) as said from (
+            select c.id, c.seq, c.created_at, c.message, c.code_blocks,
+              -- Two letters outside ASCII have an ASCII letter as their lower case.
+              case
+                when not $6 or not (($9::text[] is null or lower(c.message collate "C") like all ($9))
+                  and ($10::text[] is null or lower(c.message collate "C") like any ($10))
+                  or position('\u212a' in c.message) > 0 or position('\u0130' in c.message) > 0) then null
+                else deck.words(c.message) end as words,
+              -- Whether it may have such code; its JSON form decides.
+              $7 and case
+                when c.code_blocks is null and c.message not like '%\`\`\`%' and c.message not like '%~~~%' then false
+                else (select ($9::text[] is null or lower(k.code collate "C") like all ($9))
+                    and ($10::text[] is null or lower(k.code collate "C") like any ($10))
+                    or position('\u212a' in k.code) > 0 or position('\u0130' in k.code) > 0
+                  from (select coalesce(c.code_blocks::text, c.message) as code offset 0) k) end as coded
+            from chat_messages c
+            where c.mission_id = m.id and c.citizen = w.citizen and c.seq >= w.first and c.seq <= w.last
+              and ($11::timestamp is null or c.created_at >= $11) and ($12::timestamp is null or c.created_at < $12)
+              and ($13::timestamp is null or c.created_at > $13
+                or c.created_at = $13 and (w.citizen collate "C", c.seq) >= ($14::text collate "C", $15::bigint))
+              and ($16::timestamp is null or c.created_at <= $16)
+            order by c.seq desc offset 0
+          ) x
+          where x.words @@ $8::tsquery or x.coded
+          limit ${rowsFound}
+        ) u
+      ) v
+    ) s where s.ahead is null or s.ahead < ${bytesFound}
+  ) c on true
+  order by c.n, c.seq desc`,
+})

@@ -1,0 +1,65 @@
+// The statements of log/find-rows, about one mission (log/read-mission).
+import { epochColumn, selectMission } from './read-mission.ts'
+
+/** Runs that a look reads. */
+export const runs = 200
+/** Bytes of their texts at most, except its last run. */
+const runBytes = 1024 * 1024
+
+/**
+ * Runs, newest first. `fits`: whether a run may be a hit; if not, its texts are ''. `found` counts the runs before the limit of bytes.
+ *
+ * $1 mission ID
+ * $2 null
+ * $3, $4 time and seq of the run that all are older than, or null
+ * $5, $6 timestamps: since and until, or null
+ * $7, $8 text[]: LIKE patterns, all or any of which a run matches in lower case, or null
+ */
+export const findRuns = selectMission({
+  once: epochColumn,
+  columns: 's.*',
+  joins: `
+  left join lateral (
+    select v.*, sum(octet_length(v.summary) + octet_length(v.results))
+      over (order by v.created_at desc, v.seq desc rows between unbounded preceding and 1 preceding) as ahead
+    from (
+      select u.id, u.seq, u.created_at, u.status, (count(*) over ())::integer as found, k.fits,
+        case when k.fits then u.summary else '' end as summary, case when k.fits then u.results else '' end as results
+      from (
+        select t.id, t.seq, t.created_at, t.status, coalesce(t.summary::text, '') as summary, coalesce(t.results::text, '') as results
+        from test_runs t
+        where t.mission_id = m.id and ($3::timestamp is null or (t.created_at, t.seq) < ($3, $4::bigint))
+          and t.created_at <= coalesce($3, 'infinity') and t.created_at >= coalesce($5::timestamp, '-infinity')
+          and t.created_at < coalesce($6::timestamp, 'infinity')
+        order by t.created_at desc, t.seq desc limit ${runs} offset 0
+      ) u
+      -- Whether it may have such a text; its JSON form decides.
+      cross join lateral (
+        select ($7::text[] is null or k.text like all ($7)) and ($8::text[] is null or k.text like any ($8))
+          or position('\u212a' in k.text) > 0 or position('\u0130' in k.text) > 0 as fits
+        from (select lower((u.status || ' ' || u.summary || u.results) collate "C") as text offset 0) k offset 0
+      ) k
+    ) v
+  ) s on s.ahead is null or s.ahead < ${runBytes}
+  order by s.created_at desc, s.seq desc`,
+})
+
+/**
+ * The items that are hits, each at the time of its last change.
+ *
+ * $1 mission ID
+ * $2 null
+ * $3 tsquery as text
+ */
+export const findItems = selectMission({
+  once: epochColumn,
+  columns: 'i.*',
+  joins: `
+  left join lateral (
+    select d.id, d.seq, coalesce(e.at, m.created_at) as at, ts_rank_cd(w.words, $3::tsquery, 1) as rank
+    from dod_items d
+    cross join lateral (select deck.words(d.text) as words offset 0) w
+    left join deck.events e on e.topic = 'missions/' || m.id || '/dod' and e.seq = d.seq
+    where d.mission_id = m.id and w.words @@ $3::tsquery
+  ) i on true`,
+})
