@@ -20,7 +20,7 @@ export const hitRows = selectMission({
   joins: `
   cross join unnest($3::text[], $4::bigint[], $5::uuid[]) with ordinality as w (part, seq, id, n)
   left join chat_messages c
-    on w.part like 'chat/%' and c.mission_id = m.id and c.citizen = substr(w.part, 6) and c.seq = w.seq
+    on w.part like 'chat/%' and c.mission_id = m.id and c.citizen = split_part(w.part, '/', 2) and c.seq = w.seq
   left join test_runs t on w.part = 'tests' and t.id = w.id and t.mission_id = m.id
   left join dod_items d on w.part = 'dod' and d.id = w.id and d.mission_id = m.id
   order by w.n`,
