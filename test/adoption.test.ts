@@ -259,7 +259,7 @@ for (const [stage, name] of ['nothing', 'the base', 'base and 001', 'base, 001 a
       { id: B, number: 49 },
     ])
     const events = await db.query(
-      `select substr(topic, 47) as topic, seq::int, event, data ->> 'id' as id, data ->> 'chunk' as chunk from deck.events order by 1, 2`,
+      `select regexp_replace(topic, '^missions/[^/]+/', '') as topic, seq::int, event, data ->> 'id' as id, data ->> 'chunk' as chunk from deck.events order by 1, 2`,
     )
     const created = (n: number, seq: number) => ({ seq, id: id(n) })
     t.match(
