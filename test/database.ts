@@ -34,7 +34,6 @@ const embedded = given
         fsync: 'off',
         full_page_writes: 'off',
         synchronous_commit: 'on',
-        autovacuum: 'off',
         max_connections: '300',
       },
     })

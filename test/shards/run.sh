@@ -6,7 +6,7 @@ done
 DECK_SHARDS=$(mktemp -d) || exit 1
 export DECK_SHARDS
 trap 'rm -rf "$DECK_SHARDS"' EXIT
-tap --timeout=900 "$@" test/shards/[0-9].ts
+tap --timeout=1800 "$@" test/shards/[0-9].ts
 status=$?
 # Each file was claimed by a shard.
 for file in test/*.test.ts test/faults/*.test.ts; do
