@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { migrate } from '../src/log/migrate.ts'
 import { freshDatabase, type FreshDatabase } from './database.ts'
 import { leak } from './helper.ts'
+import { collect } from './output.ts'
 import { root } from './process.ts'
 
 export const folder = await mkdtemp(join(tmpdir(), 'mission-deck-cli-'))
@@ -26,19 +27,16 @@ export const start = (
     cwd: folder,
     env: { PATH: process.env['PATH'], ...env },
   })
-  let out = ''
-  let err = ''
-  child.stdout.setEncoding('utf8').on('data', (data: string) => (out += data))
-  child.stderr.setEncoding('utf8').on('data', (data: string) => (err += data))
+  const { out, err, ended: closed } = collect(child)
   child.stdin.on('error', () => {})
   if (input !== null) child.stdin.end(input)
-  const ended = new Promise<Ended>((resolve) => child.once('close', (code) => resolve({ code, out, err })))
+  const ended = closed.then((code) => ({ code, out: out(), err: err() }))
   t.teardown(async () => {
     child.kill('SIGKILL')
     await ended
-    if (args[0] !== 'token' && leak.test(out + err)) t.fail(`deck ${args.join(' ')} told a secret`)
+    if (args[0] !== 'token' && leak.test(out() + err())) t.fail(`deck ${args.join(' ')} told a secret`)
   })
-  return { child, out: () => out, err: () => err, ended }
+  return { child, out, err, ended }
 }
 
 /** Runs deck to its end. */

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { seedFile } from '../src/log/migrate.ts'
 import { admin, rafael, startDeck, token, until, type Json } from './helper.ts'
+import { collect } from './output.ts'
 import { root } from './process.ts'
 
 const { instance, database } = await startDeck(t)
@@ -21,7 +22,7 @@ const run = (t: Test, name: string, env: NodeJS.ProcessEnv): { child: ChildProce
     env: { PATH: process.env['PATH'], DECK_URL: instance.url, ...env },
     stdio: ['pipe', 'ignore', 'inherit'],
   })
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  const { ended } = collect(child)
   t.teardown(async () => {
     child.kill('SIGKILL')
     await ended

@@ -1,10 +1,10 @@
 // The log: what fails by our fault is found again by its error_id, with the request or the socket that met it, whichever way it
 // was told; a line is JSON, and words in a terminal.
 import { execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import t from 'tap'
 import { freshDatabase } from './database.ts'
 import { admin, alice, leak, makeMission, startInstance, until, type Json } from './helper.ts'
+import { collect } from './output.ts'
 import { root, spawnServer } from './process.ts'
 
 type Line = Json & { level: number; msg: string }
@@ -92,13 +92,12 @@ void t.test('lines are JSON, but in a terminal', async (t) => {
       ...more,
     }
     const child = spawn('script', ['-qefc', `exec ${process.execPath} dist/main.js`, '/dev/null'], { cwd: root, env })
-    let output = ''
-    child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-    await until(() => /Mission Deck is at/.test(output), 'the server', 30_000)
+    const { out, ended } = collect(child)
+    await until(() => /Mission Deck is at/.test(out()), 'the server', 30_000)
     child.kill('SIGTERM')
-    await once(child, 'close')
-    if (leak.test(output)) t.fail('a secret in the output')
-    return output
+    await ended
+    if (leak.test(out())) t.fail('a secret in the output')
+    return out()
   }
   const words = await seen({ LOG_LEVEL: 'info' })
   t.match(words, /\d\d:\d\d:\d\d\.\d{3}.*INFO.*Server listening/)

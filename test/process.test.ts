@@ -75,8 +75,9 @@ void t.test(
 
 void t.test('a kill -9 of the server does no harm to its embedded database, and a second server joins', async (t) => {
   const env = { DATA_DIR: await folder(t), JWT_SECRET: '' }
-  const tokenOf = (output: string): string => /ADMIN=(\S+)/.exec(output)?.[1] ?? ''
+  const tokenOf = (output: string): string => /ADMIN=(\S+)\n/.exec(output)?.[1] ?? ''
   const first = await spawnServer(t, env)
+  await until(() => tokenOf(first.output()) !== '', 'the greeting')
   const token = tokenOf(first.output())
   const posted = await door(t, first.url).request('POST', '/api/missions/47/chat/rafael', token, { message: 'kept' })
   t.equal(posted.status, 201)
@@ -105,6 +106,7 @@ void t.test('a kill -9 of the server does no harm to its embedded database, and 
 void t.test('npm start passes SIGTERM on and ends with 0', async (t) => {
   const env = { DATA_DIR: await folder(t), JWT_SECRET: '' }
   const server = await spawnServer(t, env, ['npm', 'start'])
+  await until(() => server.output().includes('psql "'), 'the whole greeting')
   t.match(server.output(), /ADMIN=\S+\n\s+TOKEN=\S+/)
   t.match(server.output(), new RegExp(`${server.url}/#token=\\S+\n`), 'a link to sign in with')
   const page = await (await fetch(server.url)).text()

@@ -4,6 +4,7 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { leak, secret, until } from './helper.ts'
+import { collect } from './output.ts'
 
 export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
 
@@ -36,24 +37,26 @@ export const spawnServer = async (t: Test, env: Record<string, string>, command 
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let output = ''
-  child.stdout.on('data', (data: Buffer) => (output += data.toString()))
-  child.stderr.on('data', (data: Buffer) => (output += data.toString()))
-  const exit = new Promise<number | null>((resolve) => child.once('exit', resolve))
+  const { out, err, ended } = collect(child)
+  const output = (): string => out() + err()
+  let closed = false
+  void ended.then(() => (closed = true))
   t.teardown(async () => {
     child.kill('SIGKILL')
-    await exit
+    // A child of npm outlives it, and holds its pipes.
+    if (command !== main) child.once('exit', () => [child.stdout, child.stderr].forEach((pipe) => pipe.destroy()))
+    await ended
     // With a database of its own a server prints tokens to try it with.
-    if (env['DATABASE_URL'] && leak.test(output)) t.fail(`a secret in the output: ${output.replace(leak, '…')}`)
+    if (env['DATABASE_URL'] && leak.test(output())) t.fail(`a secret in the output: ${output().replace(leak, '…')}`)
   })
-  const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(output)?.[1]
+  const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(out())?.[1]
   await until(
     () => {
-      if (child.exitCode !== null) throw new Error(`the server ended:\n${output}`)
+      if (closed) throw new Error(`the server ended:\n${output()}`)
       return address() !== undefined
     },
     'the server to start',
-    30_000,
+    120_000,
   )
-  return { url: address() ?? '', process: child, output: () => output, exited: () => exit }
+  return { url: address() ?? '', process: child, output, exited: () => ended }
 }

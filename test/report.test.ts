@@ -1,9 +1,8 @@
 // deck report: test runs from files as public tools write them (test/reports), and from what tap and node:test print when they are run
 // here. The names are what runs are compared by: they are held to the letter.
-import { execFile } from 'node:child_process'
-import { readFile, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { makeJunit } from '../src/cli/report/junit.ts'
 import { makeLog } from '../src/cli/report/log.ts'
@@ -11,6 +10,7 @@ import { fit, hasFailed, makeUnique, summaryOf, type Report, type Result } from 
 import { makeTap } from '../src/cli/report/tap.ts'
 import { deck, folder, start } from './cli.ts'
 import { alice, makeMission, rafael, secret, startDeck, until, type Json } from './helper.ts'
+import { collect } from './output.ts'
 import { root } from './process.ts'
 
 const reports = join(root, 'test/reports')
@@ -31,14 +31,23 @@ const tap = (text: string): Report & { failed: boolean } => {
   return { ...report, failed: hasFailed(report) }
 }
 const brief = ({ results }: Report): [string, string][] => results.map(({ name, status }) => [name, status])
-/** What a program prints, however it ends. */
-const output = async (args: string[]): Promise<string> => {
+/** What a program prints to stdout, however it ends. */
+const output = async (t: Test, args: string[], cwd = reports): Promise<string> => {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(TAP|_TAPJS|NODE)/.test(name)))
-  try {
-    return (await promisify(execFile)(process.execPath, args, { cwd: reports, env })).stdout
-  } catch (error) {
-    return (error as { stdout: string }).stdout
-  }
+  const { out, err, ended } = collect(spawn(process.execPath, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] }))
+  await ended
+  if (out() === '') t.fail(`it printed nothing: ${args.join(' ')}`, { stderr: err() })
+  return out()
+}
+/** A project of its own with tap.mjs in it: tap keeps files in its project, and another tap that runs there removes them. */
+const tapProject = async (): Promise<string> => {
+  const project = join(folder, 'tap')
+  await mkdir(project)
+  await symlink(join(root, 'node_modules'), join(project, 'node_modules'))
+  await copyFile(join(reports, 'tap.mjs'), join(project, 'tap.mjs'))
+  const { tap } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { tap: { plugin: string[] } }
+  await writeFile(join(project, 'package.json'), JSON.stringify({ tap: { plugin: tap.plugin } }))
+  return project
 }
 
 void t.test('the files of pytest, jest-junit, Surefire and go-junit-report become results of one form', async (t) => {
@@ -110,7 +119,11 @@ void t.test('the files of pytest, jest-junit, Surefire and go-junit-report becom
 })
 
 void t.test("what tap's own reporter prints becomes results, each assertion one", async (t) => {
-  const text = await output([join(root, 'node_modules/.bin/tap'), '--reporter=tap', '--disable-coverage', 'tap.mjs'])
+  const text = await output(
+    t,
+    [join(root, 'node_modules/.bin/tap'), '--reporter=tap', '--disable-coverage', 'tap.mjs'],
+    await tapProject(),
+  )
   t.match(text, /^TAP version 14/)
   const report = tap(text)
   const first = report.results[0]?.name.split(' > ')[0] ?? ''
@@ -129,7 +142,7 @@ void t.test("what tap's own reporter prints becomes results, each assertion one"
 })
 
 void t.test('what node:test prints, as TAP and as JUnit, has the same names', async (t) => {
-  const as = (reporter: string) => output(['--test', `--test-reporter=${reporter}`, 'node.mjs'])
+  const as = (reporter: string) => output(t, ['--test', `--test-reporter=${reporter}`, 'node.mjs'])
   const results = [
     ['topics > are parsed', 'passed'],
     ['topics > of chats > have a citizen', 'failed'],

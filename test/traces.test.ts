@@ -159,7 +159,11 @@ void t.test('without an endpoint nothing of it is loaded', async (t) => {
   ]
   const database = await freshDatabase(t, true)
   const without = await spawnServer(t, { DATABASE_URL: database.url }, watched)
+  without.process.kill('SIGTERM')
+  await without.exited()
   t.notMatch(without.output(), /LOADED/)
   const env = { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
-  t.match((await spawnServer(t, env, watched)).output(), /LOADED .*http\/traces\.js/, 'and with one it is')
+  const traced = await spawnServer(t, env, watched)
+  await until(() => traced.output().includes('LOADED'), 'the line of the hook')
+  t.match(traced.output(), /LOADED .*http\/traces\.js/, 'and with one it is')
 })

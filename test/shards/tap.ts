@@ -1,0 +1,10 @@
+// What a test file gets for 'tap' when it runs in a shard: the same, but `t` is the subtest of that file.
+import { t as root, type Test } from 'tap'
+
+let current: Test = root
+/** From here on `t` is this one: whoever imports it sees the change. */
+export const enter = (t: Test): void => {
+  current = t
+}
+export * from 'tap'
+export { current as default, current as t }
