@@ -345,6 +345,7 @@ void t.test('every table is carried, or known to be left out', async (t) => {
     'migrations',
     'pending',
     'revocations',
+    'schema_files',
     'search_blocks',
     'search_stale',
     'search_turn',

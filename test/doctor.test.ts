@@ -20,7 +20,7 @@ const examine = async (t: Test, env: NodeJS.ProcessEnv, ...args: string[]) => {
   return { code, status, checks, bad }
 }
 /** Settings of the cluster of the tests, which is not meant to last. */
-const ofTests = ['fsync']
+const ofTests = ['fsync', 'full_page_writes']
 
 void t.test('the doctor finds nothing wrong with a good database, and changes nothing', async (t) => {
   const { url, query } = await migrated(t)

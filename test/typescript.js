@@ -42,13 +42,11 @@ const transform = async (file, text) => {
   return outputFiles[0]?.text ?? ''
 }
 
-const domain = new URL('shards/domain.ts', import.meta.url).href
 // In a shard, where one process runs many files, `t` is the file's own.
 const shim = process.env['DECK_SHARDS'] && new URL('shards/tap.ts', import.meta.url).href
 
 /** @type {import('node:module').ResolveHook} */
 export const resolve = (specifier, context, next) => {
-  if (specifier === 'async-hook-domain') return { url: domain, shortCircuit: true }
   if (shim && specifier === 'tap' && context.parentURL?.endsWith('.test.ts')) return { url: shim, shortCircuit: true }
   return next(specifier, context)
 }

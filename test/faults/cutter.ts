@@ -1,17 +1,17 @@
 // Two instances behind one wire that is cut at random moments, each time to lead to the other one; and what the database holds in
 // the end of what was sent through it.
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { FreshDatabase } from '../database.ts'
 import type { Wire } from './wire.ts'
 
-/** Cuts until it is stopped; -> how often. */
-export const startCutting = (wire: Wire, targets: [string, string], every: number) => {
+/** Cuts each time that `next` resolves, until it is stopped; -> how often. */
+export const startCutting = (wire: Wire, targets: [string, string], next: () => Promise<unknown>) => {
   let over = false
   let cuts = 0
   const done = (async () => {
     while (!over) {
-      await delay(every * (0.5 + Math.random()))
+      await next()
+      if (over) break
       wire.target = targets[++cuts % 2] ?? wire.target
       wire.cut()
     }

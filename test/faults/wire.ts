@@ -15,10 +15,13 @@ export type Wire = {
   /** Swallows what the server says on all connections that there are, but keeps them open. */
   swallow(): void
   connections(): number
+  /** Bytes that the server said, so far. */
+  carried(): number
   close(): Promise<void>
 }
 
 export const startWire = async (t: Test, target: string, host = '127.0.0.1'): Promise<Wire> => {
+  let carried = 0
   const pairs = new Set<{ ends: [Socket, Socket]; hole: boolean }>()
   const server = createServer((client) => {
     client.on('error', () => {})
@@ -34,7 +37,10 @@ export const startWire = async (t: Test, target: string, host = '127.0.0.1'): Pr
     far.on('error', () => {})
     for (const [from, to] of [pair.ends, pair.ends.toReversed() as [Socket, Socket]]) {
       from.setNoDelay(true)
-      from.on('data', (chunk) => (pair.hole && from === far) || to.write(chunk))
+      from.on('data', (chunk: Buffer) => {
+        if (from === far) carried += chunk.length
+        if (!pair.hole || from !== far) to.write(chunk)
+      })
       from.on('close', () => pair.hole || end())
     }
   })
@@ -54,6 +60,7 @@ export const startWire = async (t: Test, target: string, host = '127.0.0.1'): Pr
       for (const pair of pairs) pair.hole = true
     },
     connections: () => pairs.size,
+    carried: () => carried,
     async close() {
       wire.cut()
       if (!server.listening) return

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { buildClient } from '../client.ts'
 import { freshDatabase } from '../database.ts'
@@ -133,7 +134,7 @@ for (const { name, binary, run } of runtimes) {
     const wire = await startWire(t, one.url)
     const { id } = await makeMission(door(t, one.url))
     const running = run(binary ?? '')(t, { url: wire.url, token: alice, mission: id, count })
-    const cutting = startCutting(wire, [one.url, two.url], every)
+    const cutting = startCutting(wire, [one.url, two.url], () => delay(every * (0.5 + Math.random())))
     const { wrong, held, ms, connects, runtime } = await running.finally(cutting.stop)
     const cuts = await cutting.stop()
     t.comment(
