@@ -17,7 +17,7 @@ void t.test(
     // By what was received and not by time: a slow machine is not to spend its time on being cut.
     let over = false
     const cutting = startCutting(wire, [one.url, two.url], () => {
-      const due = wire.carried() + 40_000 * (0.5 + Math.random())
+      const due = wire.carried() + 400_000 * (0.5 + Math.random())
       return until(() => over || wire.carried() >= due, 'the next bytes', 60_000)
     })
     const { wrong, held, ms, connects } = await errand(connect, {
