@@ -91,6 +91,9 @@ const isAt022 = async (client: pg.Client): Promise<boolean> => {
   return at?.whole === true
 }
 
+/** The last migration that a database at 022_scale needs no more: what it makes is there. */
+const adopted = 'migrations/004_deck.sql'
+
 const ledger = `
   create schema if not exists deck;
   create table deck.schema_files (
@@ -109,15 +112,15 @@ const apply = async (client: pg.Client, version: string): Promise<string[]> => {
   const adopts = applied.length === 0 && (await isAt022(client))
   if (applied.length === 0) await client.query(ledger)
   if (adopts) await client.query(await readFile(root('db/adopt_022.sql'), 'utf8'))
-  else for (const { text } of migrations) await client.query(text)
-  for (const { text } of functions) await client.query(text)
+  const missing = adopts ? migrations.filter(({ path }) => path > adopted) : migrations
+  for (const { text } of [...missing, ...functions]) await client.query(text)
   const files = [...migrations, ...functions]
   await client.query(
     `insert into deck.schema_files (path, hash, version) select path, hash, $3 from unnest($1::text[], $2::text[]) as f (path, hash)
      on conflict (path) do update set hash = excluded.hash, version = excluded.version, applied_at = excluded.applied_at`,
     [files.map(({ path }) => path), files.map(({ hash }) => hash), version],
   )
-  const done = adopts ? ['adopt_022'] : migrations.map(({ path }) => path.replace(/^.*\/|\.sql$/g, ''))
+  const done = [...(adopts ? ['adopt_022'] : []), ...missing.map(({ path }) => path.replace(/^.*\/|\.sql$/g, ''))]
   return [...done.map((name) => `migrated: ${name}`), ...functions.map(({ path }) => `applied: ${path}`)]
 }
 
