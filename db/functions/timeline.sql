@@ -1,6 +1,6 @@
 -- A time's place in a topic. (The order of a mission's events, and the horizon up to which it is readable: topic.sql.)
 
--- The greatest seq of a topic that was numbered before p_moment (p_through: or at it), 0 if there is none: of a chat's messages, if a
+-- The greatest seq of a topic that was numbered before p_moment (p_through: or at it), or 0: of a chat's messages, if a
 -- citizen is given, of the topic's events otherwise. As times follow the seq, some 20 index lookups find it among a million.
 create or replace function deck.seq_at(p_topic text, p_mission uuid, p_citizen text, p_moment timestamp, p_through boolean)
 returns bigint language plpgsql stable as $$

@@ -54,7 +54,7 @@ export const appliedFiles = async (client: pg.ClientBase): Promise<Applied[]> =>
 }
 
 /**
- * Returns what is to be applied to a database where `applied` was: migrations that are missing, and functions that differ.
+ * Returns the files to apply to a database that has `applied`: migrations that are missing, and functions that differ.
  * `newer` is the newest version that has applied functions here, if it is newer than this one: its functions stay.
  */
 export const pendingFiles = async (applied: Applied[], version: string) => {

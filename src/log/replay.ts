@@ -1,6 +1,6 @@
 // A chat from one end to the other, for who takes all of it: page by page along its seq, forward, up to where it stood at the
 // start. No connection is held between two pages, however long a reader takes over one. Rows, head, epoch and the mission's
-// assignee of a page come from one statement (log/read-mission); what is missing in a page is gone, and passed over.
+// assignee of a page come from one statement (log/read-mission); a seq that a page lacks was deleted, and is skipped.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
 import { isFiltered, type Filters } from '../protocol/filters.ts'

@@ -2,7 +2,7 @@
 import { t as root, type Test } from 'tap'
 
 let current: Test = root
-/** From here on `t` is this one: whoever imports it sees the change. */
+/** Makes `t` the given test from here on, also where it was imported before. */
 export const enter = (t: Test): void => {
   current = t
 }
