@@ -24,7 +24,7 @@ begin
     return null;
   end if;
 
-  -- Missing heads first, then the locks: a transaction that waits in the first pass holds only heads that no other can see yet.
+  -- Missing heads first, then the locks: a transaction that waits in the first pass holds only heads that no other transaction can see yet.
   select array_agg(x.topic), bool_or(x.proof), bool_or(x.keyed) into v_topics, v_proofs, v_keyed
   from (
     select c.topic, bool_or(c.proof) as proof, bool_or(c.keyed) as keyed
