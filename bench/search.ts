@@ -60,7 +60,7 @@ const explained = ['an identifier', 'a frequent word, by rank', 'a word in one o
 /** What was asked once more, each statement with its plan and those within it. */
 const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
   // One connection for reading, whose notices are of what was asked.
-  const database = await openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 4 }, () => {})
+  const database = openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 4 }, () => {})
   const told: string[] = []
   database.main.on('connect', (client) => client.on('notice', ({ message = '' }) => told.push(message)))
   await database.main

@@ -34,6 +34,8 @@ import { makeChanges } from './log/changes.ts'
 import { makeBus } from './log/bus.ts'
 import { makeChannels } from './log/channels.ts'
 import { openDatabase } from './log/database.ts'
+import { patiently } from './log/patience.ts'
+import { reasonOf } from './log/postgres-errors.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
 import { makeHints } from './log/hints.ts'
@@ -72,13 +74,9 @@ export const buildApp = async (
   { seed = false, logTo }: { seed?: boolean; logTo?: LogTo } = {},
 ): Promise<App> => {
   const { limits } = config
-  const { http, explain } = makeServer(config, logTo)
-  const { log } = http
   let faults = 0
-  const onError = (error: unknown): void => {
-    faults++
-    log.warn({ err: error }, 'database')
-  }
+  const { http, explain, onFault: onError } = makeServer(config, () => faults++, logTo)
+  const { log } = http
   const audit = (line: Audited): void => log.info({ audit: line }, 'audit')
 
   const instance = newInstanceName()
@@ -95,15 +93,18 @@ export const buildApp = async (
 
   // A restored or promoted database: everybody comes back, and learns that the cursor is of another time.
   const epochs = makeEpochs(() => {
+    database.expire()
+    listener.renew()
     sockets.close('epoch')
     api.end('epoch')
   })
-  const database = await openDatabase(
+  const database = openDatabase(
     {
       url: config.databaseUrl,
       directUrl: config.databaseDirectUrl,
       poolMax: config.poolMax,
       greet: epochs.greet,
+      deadlines: limits.databaseDeadlines,
       replicaUrl: config.databaseReplicaUrl,
       quietWriter: config.hintsUrl !== '',
     },
@@ -134,6 +135,7 @@ export const buildApp = async (
         hints.saved(topic, page.covered)
       },
       onLost: () => tail.check(),
+      tryWriting: () => database.writer.query('select deck.try_writing()'),
       onFault: onError,
       audit,
       saw: epochs.saw,
@@ -318,6 +320,7 @@ export const buildApp = async (
     look: () => database.main.query('select from deck.heads limit 0'),
     patience: 2000,
     listening: listener.ready,
+    writing: writer.fault,
     overloaded: () => http.isUnderPressure(),
   })
   healthRoutes(http, ready)
@@ -351,7 +354,16 @@ export const buildApp = async (
     tokens,
     writer,
     async start() {
-      await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
+      await patiently(
+        config.startPatience,
+        () => prepareDatabase(database.direct, { seed, log: (line) => log.info(line) }),
+        (error, seconds) =>
+          log.warn(
+            { err: error },
+            `the database is not ready (${reasonOf(error)}): trying again for up to ${seconds} s; the port is shut`,
+          ),
+        () => draining,
+      )
       // Nobody who was shut out is let in before the list is known.
       await revocations.check()
       void keys?.warm()
@@ -360,6 +372,7 @@ export const buildApp = async (
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
         setInterval(checkRevocations, limits.pollEvery),
+        setInterval(() => void database.look().catch(onError), limits.lookEvery),
         setInterval(drafts.expire, Math.min(5000, limits.draftSilence / 4)),
         setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),
       )
@@ -378,6 +391,7 @@ export const buildApp = async (
       api.close()
       indexer.close()
       tail.close()
+      writer.close()
       await Promise.race([beside.close(), bound(500)])
       hints.close()
       await Promise.race([

@@ -28,6 +28,12 @@ export const Environment = Type.Object({
     4,
     100,
   ),
+  START_PATIENCE: number(
+    'seconds for which a start waits for a database that is away, a standby, or not yet reachable; 0: it exits at once',
+    120,
+    0,
+    86_400,
+  ),
   HINTS_URL: variable(
     'NATS for the hints among instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
     '',
@@ -141,6 +147,8 @@ export type Config = Readonly<{
   databaseDirectUrl: string
   databaseReplicaUrl: string
   poolMax: number
+  /** s */
+  startPatience: number
   hintsUrl: string
   dataDir: string
   jwtSecret: string
@@ -194,8 +202,12 @@ const fixed = {
   pageBytes: mebibyte,
   /** ms until a message that could not be written, or a look-up that was not answered, is given up; clients are promised 5 s */
   writeDeadline: 4_000,
+  /** ms that connecting to the database, and a statement of each kind, may take */
+  databaseDeadlines: { connect: 2_000, writer: 1_500, tail: 2_000, statement: 4_000 },
   /** ms between two looks at all followed heads, should hints get lost */
   pollEvery: 5_000,
+  /** ms between two looks at where the database's address leads: an instance that only reads learns of a failover by it */
+  lookEvery: 5_000,
   /** ms between two looks at the rights of missions with seats; the promise is 2 s */
   rightsEvery: 1_000,
   /** ms over which the delay of the event loop is averaged: one pause is not yet too much to do */
@@ -269,6 +281,7 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     databaseDirectUrl: env.DATABASE_DIRECT_URL || env.DATABASE_URL,
     databaseReplicaUrl: env.DATABASE_REPLICA_URL,
     poolMax: env.DATABASE_POOL_MAX,
+    startPatience: env.START_PATIENCE,
     hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,

@@ -23,9 +23,9 @@ let files = 0
 
 /** A connection as the command line has it. */
 export const withDirect = async <T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
-  const { direct, close } = await openDatabase({ url, directUrl: url, poolMax: 4 }, () => {})
+  const { direct, close } = openDatabase({ url, directUrl: url, poolMax: 4 }, () => {})
   await close()
-  return withClient(direct, work)
+  return withClient(await direct(), work)
 }
 
 /** What deck export writes, byte for byte. */

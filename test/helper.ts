@@ -101,6 +101,7 @@ export const startInstance = async (
     // Into nothing, but not before it was looked through for secrets.
     LOG_LEVEL: 'trace',
     RATE_LIMITS: 'off',
+    START_PATIENCE: '0',
     // The test's own work holds up the event loop, too.
     MAX_EVENT_LOOP_DELAY: '0',
   })

@@ -11,7 +11,7 @@ const { instance, database } = await startDeck(t)
 void t.test(
   'a page of a timeline and the list of chats take as few looks in a long history as in a short one',
   async (t) => {
-    const opened = await openDatabase({ url: database.url, directUrl: database.url, poolMax: 6 }, () => {})
+    const opened = openDatabase({ url: database.url, directUrl: database.url, poolMax: 6 }, () => {})
     t.teardown(opened.close)
     const client = await opened.main.connect()
     t.teardown(() => client.release())

@@ -21,10 +21,7 @@ void t.test('each look at a chat goes by mission, citizen and seq', async (t) =>
     `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'emma', 'user', 'n')`,
     [id],
   )
-  const { main, close } = await openDatabase(
-    { url: database.adminUrl, directUrl: database.adminUrl, poolMax: 4 },
-    () => {},
-  )
+  const { main, close } = openDatabase({ url: database.adminUrl, directUrl: database.adminUrl, poolMax: 4 }, () => {})
   t.teardown(close)
   const client = await main.connect()
   const plans: Node[] = []

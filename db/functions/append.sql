@@ -154,7 +154,12 @@ end $$;
 -- What a procedure below reads after its commit, so that no message is delivered under rights older than itself: rights
 -- [[mission, number, assigned_to]] of the topics' missions, and the stamp that every page of rows has (src/log/epoch). (Postgres inlines it.)
 create or replace function deck.rights_of(p_topics text[]) returns table (rights json, stamp text) language sql stable as $$
-  select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (select s.salt || 'deck.heads'::regclass::oid from deck.epoch_salt s)
+  select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (
+      select s.salt || 'deck.heads'::regclass::oid || case
+        when pg_is_in_recovery() then deck.refuse_server()
+        when s.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then s.timeline
+        else deck.refuse_server() end
+      from deck.epoch_salt s)
   from public.missions m
   where m.id = any (array(select distinct deck.topic_mission(t) from unnest(p_topics) t))
 $$;

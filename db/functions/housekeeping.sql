@@ -36,3 +36,12 @@ begin
       v_check.rel, v_check.conname, v_check.rel, v_check.expr);
   end loop;
 end $$;
+
+-- Whether what is written is kept, for an instance whose last batch was not: a row that takes a new page, in place of the former ones.
+create or replace function deck.try_writing() returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  delete from deck.write_tests w where w.ctid = any (array(
+    select t.ctid from deck.write_tests t for update skip locked limit 10));
+  insert into deck.write_tests (filler) values (repeat(md5(random()::text), 240));
+end $$;

@@ -33,19 +33,48 @@ begin
   perform pg_notify(deck.hint_channel(t.topic), '- ' || t.seq || ' ' || t.topic) from unnest(p_topics, p_seqs) as t (topic, seq);
 end $$;
 
--- Opaque; differs after a restore of a dump (new oids), on another cluster and after a promotion (new timeline).
--- A standby returns its primary's epoch: where nothing is written the timeline is in the control file. (On a standby above which a
--- failover happened that is late until the next restart point; src/log/replica ignores its rows until then.)
+-- Raised where cursors can't be judged: on a standby, and on a timeline to which deck.greet() has not yet given an epoch.
+create or replace function deck.refuse_server() returns text language plpgsql as $$
+begin
+  raise exception 'this server is a standby, or its timeline has no epoch yet' using errcode = 'DK002';
+end $$;
+
+-- Opaque; differs after a restore of a dump (new oids), on another cluster and after a promotion (new timeline, new salt). A standby
+-- returns its primary's, as far as it has come.
 create or replace function deck.epoch() returns text language sql stable
   return (
     select left(encode(sha256(convert_to(concat_ws('/',
       (select system_identifier from pg_control_system()),
       case
-        when pg_is_in_recovery() then (select lpad(upper(to_hex(timeline_id)), 8, '0') from pg_control_checkpoint())
-        else left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) end,
+        when pg_is_in_recovery() then e.timeline
+        when e.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then e.timeline
+        else deck.refuse_server() end,
       (select oid from pg_database where datname = current_database()),
       'deck.heads'::regclass::oid,
-      (select salt from deck.epoch_salt)), 'UTF8')), 'hex'), 16));
+      e.salt), 'UTF8')), 'hex'), 16)
+    from deck.epoch_salt e);
+
+-- What an instance asks each new connection. Whoever comes first to a new timeline (a promotion, a restored backup) gives it a salt of its
+-- own: two servers restored from one backup have the same number for theirs.
+create or replace function deck.greet(out standby boolean, out cluster text, out timeline text, out epoch text)
+language plpgsql as $$
+declare
+  v_timeline text;
+begin
+  standby := pg_is_in_recovery();
+  if standby then
+    return;
+  end if;
+  v_timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+  -- Only then: an update takes a lock and waits for the disk.
+  if exists (select from deck.epoch_salt e where e.timeline is distinct from v_timeline) then
+    update deck.epoch_salt e set salt = gen_random_uuid()::text, timeline = v_timeline
+    where e.timeline is distinct from v_timeline;
+  end if;
+  cluster := (select c.system_identifier::text from pg_control_system() c);
+  timeline := v_timeline;
+  epoch := deck.epoch();
+end $$;
 
 -- All events of a mission have one order: by the time of their numbering (`at`), which never decreases along a topic, then by topic and
 -- seq. It is readable up to a horizon, below which nothing can appear any more: a transaction may be numbered early and commit late. So

@@ -2,9 +2,9 @@
 // one of a server that runs in this folder. Asks for nothing but what concerns the database: no secret is needed.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import pg from 'pg'
+import type pg from 'pg'
 import { readConfig, type Config } from '../config.ts'
-import { openDatabase } from '../log/database.ts'
+import { openDatabase, openSession } from '../log/database.ts'
 import { deny } from '../protocol/errors.ts'
 
 const names = ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_POOL_MAX', 'DATA_DIR'] as const
@@ -24,16 +24,13 @@ export const direct = async (orEmbedded = false): Promise<pg.ClientConfig> => {
   const { databaseUrl, databaseDirectUrl, dataDir, poolMax } = databaseConfig()
   const url = databaseUrl || (orEmbedded ? await embeddedUrl(dataDir) : '')
   if (!url) throw deny('bad_request', 'DATABASE_URL is needed.')
-  const database = await openDatabase({ url, directUrl: databaseDirectUrl || url, poolMax }, () => {})
+  const database = openDatabase({ url, directUrl: databaseDirectUrl || url, poolMax }, () => {})
   await database.close()
-  return database.direct
+  return database.direct()
 }
 
 export const withClient = async <T>(config: pg.ClientConfig, work: (client: pg.Client) => Promise<T>): Promise<T> => {
-  const client = new pg.Client(config)
-  // The statement that meets the error tells it.
-  client.on('error', () => {})
-  await client.connect()
+  const client = await openSession(config)
   try {
     return await work(client)
   } finally {

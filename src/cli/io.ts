@@ -85,6 +85,6 @@ export const toFault = async (error: unknown): Promise<Fault> => {
   if (/^28/.test(code)) return { code: 'unauthorized', detail }
   if (code === '42501') return { code: 'forbidden', detail }
   const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
-  const { toRefusal } = await import('../log/database.ts')
+  const { toRefusal } = await import('../log/postgres-errors.ts')
   return { code: toRefusal(first)?.code ?? 'internal', detail }
 }

@@ -25,7 +25,7 @@ export const serverCommands = (program: Command): void => {
         import('../log/prepare.ts'),
         import('./database.ts'),
       ])
-      await prepareDatabase(await direct(), { seed: false, log })
+      await prepareDatabase(direct, { seed: false, log })
       io.tell('the database is up to date', { up_to_date: true, done: lines })
     })
 

@@ -74,7 +74,14 @@ export const makeStream = (
         await session.inTurn(Promise.resolve())
         await replies.end(session, task)
       }
-      saved(there.seq, JSON.stringify(there))
+      // Read it may be before the standby has it; the writer answers for it.
+      const { message } = there
+      const written = await replies.write(
+        session,
+        toEntry(session.actor, mission, citizen, { message, key }),
+        undefined,
+      )
+      saved(written.seq, written.message)
     }
     const standsAt = async (): Promise<Refusal> => {
       await drafts.settle(name)

@@ -5,16 +5,18 @@ import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } from 'fastify'
 import { count } from '../live/tally.ts'
-import { toRefusal } from '../log/database.ts'
+import { toRefusal } from '../log/postgres-errors.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 
 /**
  * Makes `explain`: any error -> what a client may hear of it; faults of ours are logged, with the request or socket that met them.
+ * `onFault` takes those of the database.
  */
 export const makeExplain =
-  (log: FastifyBaseLogger) =>
+  (log: FastifyBaseLogger, onFault: (error: unknown) => void) =>
   (error: unknown, whose: { reqId?: string; socket?: string } = {}): Refusal => {
     const refusal = toRefusal(error) ?? fromFastify(error)
+    if (refusal?.code === 'unavailable' && refusal !== error) onFault(error)
     if (refusal && refusal.code !== 'internal') return refusal
     const error_id = randomUUID()
     log.error({ err: refusal?.cause ?? error, error_id, ...whose }, 'internal error')

@@ -2,7 +2,7 @@
 // codes, never an address, a role or a statement: nobody is asked for a token here. A check that can't be made is left out.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../protocol/typebox.ts'
-import { sqlState } from '../log/database.ts'
+import { sqlState } from '../log/postgres-errors.ts'
 import { deny } from '../protocol/errors.ts'
 import { ErrorBody } from './docs.ts'
 
@@ -12,6 +12,7 @@ const words = {
   database: 'database',
   schema: 'schema',
   listener: 'listener',
+  writer: 'writer',
   capacity: 'overloaded',
 } as const
 
@@ -49,6 +50,8 @@ export const makeReadiness = (parts: {
   /** ms that it may take */
   patience: number
   listening: () => boolean
+  /** why nothing can be written; undefined if it can */
+  writing: () => string | undefined
   overloaded: () => boolean
 }): Readiness => {
   const looked = (): Promise<Check[]> =>
@@ -74,6 +77,7 @@ export const makeReadiness = (parts: {
       result('serving', undefined),
       ...(await Promise.race([looked(), late()])),
       result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
+      result('writer', parts.writing()),
       result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
     ]
   }
@@ -93,7 +97,7 @@ export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void =
   app.get('/healthz', { schema: answers('The process is up', Ok, ErrorBody) }, () => ({ status: 'ok' }))
 
   const schema = answers(
-    'It can do its work: database, schema and listener are ready, it is not stopping',
+    'It can do its work: database, schema, listener and writer are ready, it is not stopping',
     Ready,
     NotReady,
   )

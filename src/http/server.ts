@@ -2,19 +2,29 @@
 import { randomUUID } from 'node:crypto'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
+import { makeFaultLog, writeError } from './fault-log.ts'
 import { makeExplain, refuse, refuseConnection, type Explain } from './errors.ts'
 
 /** Takes the log's lines. */
 export type LogTo = { write(line: string): void }
 
-/** `explain` renders any error for a client, and logs what is a fault of ours. */
-export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstance; explain: Explain } => {
+/**
+ * `explain` renders any error for a client, and logs what is a fault of ours; `onFault` logs one of the database, which `onEach` counts.
+ */
+export const makeServer = (
+  config: Config,
+  onEach: () => void,
+  logTo?: LogTo,
+): { http: FastifyInstance; explain: Explain; onFault: (error: unknown) => void } => {
   const { limits } = config
   const http = Fastify({
     logger: {
       level: config.logLevel,
       // No more of a request than this: headers and queries carry what is nobody's business.
-      serializers: { req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }) },
+      serializers: {
+        req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }),
+        err: (error: unknown) => writeError(error),
+      },
       ...(logTo ? { stream: logTo } : {}),
     },
     trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
@@ -37,7 +47,8 @@ export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstan
     // A path that is no valid URL never reaches a route.
     frameworkErrors: (error, request, reply) => void refuse(reply, explain(error, { reqId: request.id })),
   })
-  const explain = makeExplain(http.log)
+  const onFault = makeFaultLog(http.log, onEach)
+  const explain = makeExplain(http.log, onFault)
   if (['debug', 'trace'].includes(config.logLevel))
     http.addHook('onResponse', (request, reply, done) => {
       request.log.debug({ req: request, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
@@ -45,5 +56,5 @@ export const makeServer = (config: Config, logTo?: LogTo): { http: FastifyInstan
     })
   // Besides the sockets and event streams, as many requests and sockets that are yet to be judged.
   http.server.maxConnections = 2 * limits.sockets + limits.streams
-  return { http, explain }
+  return { http, explain, onFault }
 }

@@ -3,13 +3,13 @@
 // back to the writer; the latter marked `again`, so that the next call looks up its id under the head's lock before it
 // writes. An entry that can't be stored fails alone, never its batch.
 import type pg from 'pg'
-import { deny, noMission, Refusal } from '../protocol/errors.ts'
+import { deny, noMission, type Refusal } from '../protocol/errors.ts'
 import { blocksOf } from '../protocol/blocks.ts'
 import type { Event, Message, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from './arrays.ts'
-import { isAmbiguous, isRetryable, sqlState, toRefusal } from './database.ts'
+import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from './postgres-errors.ts'
 import { encode, type Entry, type Pending, type Written } from './entry.ts'
 import type { Epochs } from './epoch.ts'
 
@@ -39,6 +39,8 @@ export const makeAppend = (
     onSaved,
     onLost,
     onFault,
+    onAnswered,
+    onFailed,
     audit,
     saw,
     observe,
@@ -53,6 +55,10 @@ export const makeAppend = (
     /** an answer was lost: nobody is told what it may have saved */
     onLost: () => void
     onFault: (error: unknown) => void
+    /** Postgres took a batch, whatever became of its entries */
+    onAnswered: () => void
+    /** it did not, and its entries wait */
+    onFailed: (error: unknown) => void
     audit: (line: Audited) => void
     saw: Epochs['saw']
     /** for metrics: the messages of a batch; seconds from a request to its commit */
@@ -126,9 +132,9 @@ export const makeAppend = (
       ))
       client.release()
     } catch (error) {
-      const broken = isAmbiguous(error)
-      client.release(broken)
-      if (broken) {
+      client.release(isSpent(error))
+      // A statement that was cancelled may have been so after its commit.
+      if (isAmbiguous(error) || sqlState(error) === '57014') {
         for (const pending of live) pending.again = true
         onLost()
       }
@@ -136,6 +142,7 @@ export const makeAppend = (
     } finally {
       for (const pending of live) pending.inFlight = false
     }
+    onAnswered()
     stats.batches++
     observe.batch(live.length)
     const answeredAt = performance.now()
@@ -210,8 +217,11 @@ export const makeAppend = (
       } catch (error) {
         if (isRetryable(error) && tries < 5) continue
         const unanswered = batch.filter(({ settled }) => !settled)
-        const unknown = !(error instanceof Refusal) && isAmbiguous(error)
-        if (unknown || sqlState(error) === '55P03' || sqlState(error) === '57014') return unanswered
+        if (isSpent(error) || meaningOf(error) === 'wait') {
+          // Somebody's lock is no failure.
+          if (sqlState(error) !== '55P03') onFailed(error)
+          return unanswered
+        }
         if (unanswered.length === 1) {
           const refusal = toRefusal(error)
           if (!refusal) onFault(error)

@@ -1,6 +1,6 @@
 // Many askers, few statements: what is asked while a statement is in flight becomes the next one.
 import { deny } from '../protocol/errors.ts'
-import { isAmbiguous } from './database.ts'
+import { isSpent } from './postgres-errors.ts'
 
 /** A function of one item, served by a function of many (which may be repeated); `unavailable` for who is not answered within `patience` ms. */
 export const makeBatched = <Item, Result>(
@@ -22,7 +22,7 @@ export const makeBatched = <Item, Result>(
         const items = batch.map(({ item }) => item)
         // A connection may have broken while nobody looked: a second one tells whether the database is away.
         const results = await run(items).catch((error: unknown) =>
-          isAmbiguous(error) ? run(items) : Promise.reject(error),
+          isSpent(error) ? run(items) : Promise.reject(error),
         )
         batch.forEach(({ resolve }, i) => resolve(results[i] as Result))
       } catch (error) {

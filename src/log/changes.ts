@@ -5,7 +5,7 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
-import { noEvidence, sqlState } from './database.ts'
+import { noEvidence, sqlState } from './postgres-errors.ts'
 import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 

@@ -4,7 +4,7 @@
 import type pg from 'pg'
 import { blocksOf } from '../protocol/blocks.ts'
 import { toAt } from '../protocol/hits.ts'
-import { sqlState } from './database.ts'
+import { sqlState } from './postgres-errors.ts'
 import type { Collect, Query, Rights } from './find.ts'
 import * as sql from './find-chats.sql.ts'
 import { makeMatch } from './match.ts'

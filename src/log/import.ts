@@ -8,7 +8,7 @@ import type pg from 'pg'
 import type { Imported } from '../protocol/carry.ts'
 import { Refusal } from '../protocol/errors.ts'
 import { integers, texts, timestamps, uuids } from './arrays.ts'
-import { isRetryable, sqlState } from './database.ts'
+import { isRetryable, sqlState } from './postgres-errors.ts'
 
 /** Rows and bytes of a batch: as long as it holds a chat's head, some 40 ms, whoever writes there waits. */
 const most = { rows: 2000, bytes: 2 * 1024 * 1024 }

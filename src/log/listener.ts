@@ -10,13 +10,15 @@ import pgListen, { type Subscriber } from 'pg-listen'
 import type pg from 'pg'
 
 export type Listener = {
-  /** Connects and listens; fails if it can't, or if a notification of another connection doesn't come within 5 s. */
+  /** Connects and listens; fails if it can't, or if a notification of a pooled connection doesn't come within 5 s. */
   start(): Promise<void>
   /** Hears another channel; resolves once LISTEN holds (or the session is replaced, and heads are read anyway). */
   listen(channel: string): Promise<void>
   unlisten(channel: string): void
   /** Whether LISTEN holds as far as is known. */
   ready(): boolean
+  /** Opens another session: this one's database is not the one of now. */
+  renew(): void
   /** When the session that holds was opened (performance.now), and how many there have been. */
   stats(): { since: number | undefined; sessions: number }
   close(): Promise<void>
@@ -34,15 +36,18 @@ type Link = {
 }
 
 const channel = 'deck'
+const silenced = 'LISTEN does not echo'
 // ms of silence until a session notifies itself, and until the echo has to be there: a dead one is known after 3.5 s at the
 // latest, which leaves the tail as much again of the 7 s in which a black-holed instance is to catch up. Any notification
 // is a proof, also another instance's: however many there are, about one a second is sent in all.
 const silence = 750
 const patience = 2000
+// ms after which it speaks in any case: it may be on a database of its own, or about to be ended as idle (idle_session_timeout).
+const speakEvery = 5000
 
 export const makeListener = (options: {
-  config: pg.ClientConfig
-  /** sends a notification by another connection */
+  config: () => Promise<pg.ClientConfig>
+  /** sends a notification by a pooled connection */
   notify: (channel: string, payload: string) => Promise<unknown>
   onHints: (payload: string) => void
   onConnected: () => void
@@ -57,6 +62,8 @@ export const makeListener = (options: {
   let openedAt = 0
   let sessions = 0
   let link: Link | undefined
+  // Nobody else hears its echoes.
+  const own = `deck_echo_${randomUUID().replaceAll('-', '')}`
 
   // One after the other, as a session takes them.
   let adjusting = Promise.resolve()
@@ -73,10 +80,22 @@ export const makeListener = (options: {
     options.onHints(text)
   }
 
+  /** Whether it hears what the pools notify: both are on one database. */
+  const echoed = async (within: number): Promise<void> => {
+    const echo = `echo ${randomUUID()}`
+    const back = once(heard, echo, { signal: AbortSignal.timeout(within) })
+    await Promise.all([options.notify(own, echo), back]).catch((error: Error) => {
+      if (error.name !== 'AbortError') throw error
+      throw new Error(
+        `${silenced}: DATABASE_URL seems to be a transaction pooler; set DATABASE_DIRECT_URL to the database itself`,
+      )
+    })
+  }
+
   const connect = async (): Promise<Link> => {
     const socket = new Socket()
     const subscriber = pgListen.default(
-      { ...options.config, query_timeout: patience, stream: () => socket },
+      { ...(await options.config()), query_timeout: patience, stream: () => socket },
       { parse: (text) => text, serialize: (text) => String(text), paranoidChecking: false, retryLimit: 1 },
     )
     let fail: (error: Error) => void = () => {}
@@ -94,12 +113,17 @@ export const makeListener = (options: {
       await subscriber.connect()
       const listening = new Set<string>()
       // Others may come to be wanted meanwhile.
-      for (let wanted = [channel]; wanted.length > 0; wanted = [...channels].filter((name) => !listening.has(name)))
+      for (
+        let wanted = [channel, own];
+        wanted.length > 0;
+        wanted = [...channels].filter((name) => !listening.has(name))
+      )
         for (const name of wanted) {
           await subscriber.listenTo(name)
           listening.add(name)
         }
       signal.throwIfAborted()
+      await echoed(5000)
       heardAt = openedAt = performance.now()
       sessions++
       up = true
@@ -113,10 +137,18 @@ export const makeListener = (options: {
   }
 
   /** Resolves when the session doesn't hear itself. */
-  const silent = async ({ subscriber, gone }: Link): Promise<Error> => {
-    for (;;) {
+  const silent = async ({ subscriber, fail, gone }: Link): Promise<Error> => {
+    for (let spokeAt = performance.now(); ;) {
       await delay(silence, undefined, { signal: gone })
       const now = performance.now()
+      if (now - spokeAt >= speakEvery) {
+        spokeAt = now
+        subscriber.notify(own, 'beat').catch(() => {})
+        // The pools may lead to another database by now. That theirs is away is no fault of this session.
+        echoed(patience).catch((error: Error) => {
+          if (error.message.startsWith(silenced)) fail(error)
+        })
+      }
       if (now - heardAt < silence) continue
       const ended = new AbortController()
       subscriber.notify(channel, 'beat').catch(() => {})
@@ -158,14 +190,6 @@ export const makeListener = (options: {
   return {
     async start() {
       link = await connect()
-      const echo = `echo ${randomUUID()}`
-      const echoed = once(heard, echo, { signal: AbortSignal.timeout(5000) })
-      await Promise.all([options.notify(channel, echo), echoed]).catch((error: Error) => {
-        if (error.name !== 'AbortError') throw error
-        throw new Error(
-          'LISTEN does not echo: DATABASE_URL seems to be a transaction pooler; set DATABASE_DIRECT_URL to the database itself',
-        )
-      })
       options.onConnected()
       keep().catch((error: Error) => {
         if (!signal.aborted) options.onError(error)
@@ -179,6 +203,7 @@ export const makeListener = (options: {
       channels.delete(name)
       void adjust(name)
     },
+    renew: () => link?.fail(new Error('the database became another one')),
     ready: () => up,
     stats: () => ({ since: up ? openedAt : undefined, sessions }),
     async close() {

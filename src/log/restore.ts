@@ -5,7 +5,7 @@ import type pg from 'pg'
 import { header, readCarried } from '../protocol/carry.ts'
 import { deny } from '../protocol/errors.ts'
 import { rawTexts } from './arrays.ts'
-import { sqlState } from './database.ts'
+import { sqlState } from './postgres-errors.ts'
 import type { Lines } from './lines.ts'
 
 export type Restored = { missions: string[]; rows: Record<string, number> }

@@ -7,7 +7,7 @@ import { deny } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { toRights } from './columns.ts'
-import { isRetryable, sqlState } from './database.ts'
+import { isRetryable, isSpent, meaningOf, sqlState } from './postgres-errors.ts'
 
 /** Throws if the change is not allowed to this mission (undefined: there is none). */
 export type Allow = (mission: MissionRights | undefined) => void
@@ -16,7 +16,8 @@ type Json = { json: string | null }
 
 export const makeTransactions = (writes: pg.Pool) => {
   /**
-   * Runs `change` in a transaction; `settle` ends it. Deadlocks and serialization failures are tried again. So are locks
+   * Runs `change` in a transaction; `settle` ends it. Deadlocks and serialization failures are tried again, and once what another
+   * connection may cure. So are locks
    * that somebody holds, with the connection given back in between: changes of other missions need it meanwhile.
    */
   const transaction = async <T>(change: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
@@ -30,8 +31,10 @@ export const makeTransactions = (writes: pg.Pool) => {
         return await change(client)
       } catch (error) {
         await client.query('rollback').catch((failed: Error) => (broken = failed))
+        if (isSpent(error)) broken = error as Error
         const locked = sqlState(error) === '55P03'
-        if (locked ? performance.now() > patience : !isRetryable(error) || tries >= 5) throw error
+        const soon = isRetryable(error) ? tries < 5 : meaningOf(error) === 'reconnect' && tries < 2
+        if (locked ? performance.now() > patience : !soon) throw error
         pause = locked ? 100 + Math.random() * 100 : Math.random() * 10 * tries
       } finally {
         client.release(broken)

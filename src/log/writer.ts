@@ -4,10 +4,12 @@
 // has no head yet) move to their topic's waiting lane, on a second connection, and later ones of that topic queue behind
 // them, so that one sender's order is kept. Entries of a batch whose answer was lost go there too, marked `again`: their
 // ids are looked up under the head's lock before they are written. What waits too long ends as `unavailable`.
+import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
 import { makeAppend } from './append.ts'
+import { reasonOf } from './postgres-errors.ts'
 import type { Entry, Pending, Written } from './entry.ts'
 
 export type WriterLimits = {
@@ -27,7 +29,11 @@ export type Writer = {
   append(entry: Entry, since?: number): Promise<Written>
   /** Resolves once nothing is waiting any more. */
   idle(): Promise<void>
+  /** Why nothing can be written at the moment; undefined if it can, as far as is known. */
+  fault(): string | undefined
   /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has, and has had for long. */
+  /** Ends the tries; what waits is not touched. */
+  close(): void
   stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
 }
 
@@ -38,6 +44,10 @@ const laneWait = 50
 const heldFor = 500
 const heldWait = 3
 const heldMemory = 30_000
+// ms of waiting without an answer from Postgres until it is told that nothing is written, and between two tries while it is known that
+// nothing is and nobody sends.
+const stalledFor = 3000
+const tryEvery = 1000
 
 export const makeWriter = (
   pool: pg.Pool,
@@ -45,7 +55,7 @@ export const makeWriter = (
   hooks: Pick<
     Parameters<typeof makeAppend>[1],
     'origin' | 'onSaved' | 'onLost' | 'onFault' | 'audit' | 'saw' | 'observe'
-  >,
+  > & { tryWriting: () => Promise<unknown> },
 ): Writer => {
   let queue: Pending[] = []
   const lanes = new Map<string, Pending[]>()
@@ -98,7 +108,39 @@ export const makeWriter = (
     }
   }
 
-  const attempt = makeAppend(pool, { ...hooks, succeed, fail, stats })
+  // Whether Postgres takes what is written. Where it did not, and nobody sends any more, a page of no meaning is written: it is to be
+  // known when it does again.
+  let answeredAt = performance.now()
+  let failed: unknown
+  let trying = false
+  const over = new AbortController()
+  const onAnswered = (): void => {
+    answeredAt = performance.now()
+    failed = undefined
+  }
+  const keepTrying = async (): Promise<void> => {
+    while (failed !== undefined && !over.signal.aborted) {
+      await delay(tryEvery, undefined, { ref: false })
+      if (failed !== undefined && waiting === 0 && !over.signal.aborted)
+        await hooks.tryWriting().then(onAnswered, onFailed)
+    }
+    trying = false
+  }
+  const onFailed = (error: unknown): void => {
+    failed = error
+    if (over.signal.aborted) return
+    hooks.onFault(error)
+    if (!trying) void keepTrying()
+    trying = true
+  }
+  const fault = (): string | undefined => {
+    const now = performance.now()
+    const stalled = oldest !== undefined && now - oldest.since > stalledFor && now - answeredAt > stalledFor
+    if (failed !== undefined) return `the last batch was not written (${reasonOf(failed)})`
+    return stalled ? `nothing was written for ${stalledFor / 1000} s, though messages wait` : undefined
+  }
+
+  const attempt = makeAppend(pool, { ...hooks, onAnswered, onFailed, succeed, fail, stats })
 
   /** Takes entries from the front of a list, up to a batch's size. */
   const take = (list: Pending[]): Pending[] => {
@@ -239,6 +281,8 @@ export const makeWriter = (
       written.then(forget, forget)
       return written
     },
+    fault,
+    close: () => over.abort(),
     idle: () => (waiting === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
     stats() {
       const long = [...held.keys()].filter((topic) => lanes.has(topic))

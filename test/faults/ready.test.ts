@@ -28,7 +28,7 @@ void t.test('all is well: each check by its name', async (t) => {
   t.equal(status, 200)
   t.strictSame(json, {
     status: 'ok',
-    checks: ['serving', 'database', 'schema', 'listener', 'capacity'].map((check) => ({ check, ok: true })),
+    checks: ['serving', 'database', 'schema', 'listener', 'writer', 'capacity'].map((check) => ({ check, ok: true })),
   })
   t.strictSame(await gauges(), [])
 })

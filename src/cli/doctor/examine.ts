@@ -17,7 +17,7 @@ type Steps = [string, () => Promise<Finding | Finding[]>][]
 
 /** A session that is read-only, unless a pooler passes that over. */
 const connect = async (database: Database): Promise<pg.Client> => {
-  const { direct } = database
+  const direct = await database.direct()
   const client = new pg.Client({
     ...direct,
     application_name: 'mission-deck doctor',
@@ -90,7 +90,7 @@ export const examine = async (long: number, found: Found): Promise<void> => {
   let client: pg.Client | undefined
   try {
     try {
-      database = await openDatabase(
+      database = openDatabase(
         { url, directUrl, poolMax: config.poolMax, replicaUrl: config.databaseReplicaUrl },
         () => {},
       )

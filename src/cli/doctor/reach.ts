@@ -104,7 +104,7 @@ export const clock = async (client: pg.Client): Promise<Finding[]> => {
 export const hints = async (database: Database, separate: boolean): Promise<Finding[]> => {
   const pooled = await throughPooler(database.main)
   const channel = `deck_doctor_${randomBytes(6).toString('hex')}`
-  const echoed = await withClient(database.direct, async (client) => {
+  const echoed = await withClient(await database.direct(), async (client) => {
     await client.query(`listen ${channel}`)
     const heard = once(client, 'notification', { signal: AbortSignal.timeout(5000) }).then(
       () => true,
