@@ -33,8 +33,9 @@ import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
 import { makeBus } from './log/bus.ts'
 import { makeChannels } from './log/channels.ts'
-import { openDatabase } from './log/database.ts'
+import { missingSettings, openDatabase } from './log/database.ts'
 import { patiently } from './log/patience.ts'
+import { keepsPreparedStatements, noPreparedStatements } from './log/pooler.ts'
 import { reasonOf } from './log/postgres-errors.ts'
 import { makeDraftStore } from './log/drafts.ts'
 import { makeEpochs } from './log/epoch.ts'
@@ -186,7 +187,7 @@ export const buildApp = async (
     onError,
   })
   const draftStore = makeDraftStore(database.main, limits.writeDeadline, claimPrefix(instance))
-  const tasks = makeTasks(database.main, limits.writeDeadline, limits.lease)
+  const tasks = makeTasks(database.changes, limits.writeDeadline, limits.lease)
   const beside = makeBeside({
     origin: instance,
     hub,
@@ -198,8 +199,8 @@ export const buildApp = async (
     onError,
   })
   const { drafts, presence, inboxes } = beside
-  const indexer = makeIndexer(database.main, instance, onError, limits.pollEvery)
-  const marks = makeMarks(database.main, limits.writeDeadline)
+  const indexer = makeIndexer(database.changes, instance, onError, limits.pollEvery)
+  const marks = makeMarks(database.changes, limits.writeDeadline)
   const hear = (payload: string): void => {
     if (payload === 'revocations') checkRevocations()
     else if (!beside.hear(payload)) tail.hint(payload)
@@ -356,7 +357,15 @@ export const buildApp = async (
     async start() {
       await patiently(
         config.startPatience,
-        () => prepareDatabase(database.direct, { seed, log: (line) => log.info(line) }),
+        async () => {
+          await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
+          if (!(await keepsPreparedStatements(database.main, database.changes))) throw new Error(noPreparedStatements)
+          const missing = await missingSettings(database.main)
+          if (missing.length > 0)
+            log.warn(
+              `a pooler drops what sessions ask for (${missing.join(', ')}): mission-deck doctor prints what to set for the role`,
+            )
+        },
         (error, seconds) =>
           log.warn(
             { err: error },

@@ -350,6 +350,7 @@ void t.test('every table is carried, or known to be left out', async (t) => {
     'search_stale',
     'search_turn',
     'tickets',
+    'write_tests',
   ]
   const rows = await query(
     `select c.relname as name from pg_class c

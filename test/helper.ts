@@ -84,6 +84,9 @@ export const door = (t: Test, url: string): Door => ({
   connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
 })
 
+/** The deadlines that a server has. */
+export const realDeadlines = { databaseDeadlines: readConfig({ JWT_SECRET: secret }).limits.databaseDeadlines }
+
 /** What a test changes of the configuration. */
 export type Change = Partial<Omit<Config, 'limits'>> & { limits?: Partial<Limits> }
 
@@ -111,7 +114,12 @@ export const startInstance = async (
       onLog(line)
     },
   }
-  const app = await buildApp({ ...config, ...change, limits: { ...config.limits, ...change.limits } }, { logTo })
+  // Statements are not cut off because the machine is busy; a test of the deadlines asks for the real ones.
+  const databaseDeadlines = { connect: 10_000, writer: 3000, tail: 4000, statement: 10_000 }
+  const app = await buildApp(
+    { ...config, ...change, limits: { ...config.limits, databaseDeadlines, ...change.limits } },
+    { logTo },
+  )
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= app.close())
   t.teardown(close)

@@ -157,7 +157,7 @@ create or replace function deck.rights_of(p_topics text[]) returns table (rights
   select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (
       select s.salt || 'deck.heads'::regclass::oid || case
         when pg_is_in_recovery() then deck.refuse_server()
-        when s.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then s.timeline
+        when s.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then ''
         else deck.refuse_server() end
       from deck.epoch_salt s)
   from public.missions m

@@ -24,7 +24,7 @@ const checklist = selectMission({
 /** `pool` is for reading; `audit` is told once a change is committed. */
 export const makeChanges = (
   pool: pg.Pool,
-  { transaction, enter, settle }: Transactions,
+  { transaction, enter, settle, write }: Transactions,
   audit: (line: Audited) => void,
 ) => {
   const missionRow = (id: string): string =>
@@ -38,7 +38,7 @@ export const makeChanges = (
     try {
       return await transaction(change)
     } catch (error) {
-      if (sqlState(error) === noEvidence) await pool.query('select deck.weigh_again()')
+      if (sqlState(error) === noEvidence) await write('select deck.weigh_again()')
       throw error
     }
   }
@@ -135,7 +135,7 @@ export const makeChanges = (
       })
       audit({ action: 'chat.clear', actor: by, mission: id, detail: { citizen, seq: cleared } })
       // Messages that somebody had locked: gone, or to be removed now that no head is held.
-      await pool.query('select deck.remove_messages($1, $2, $3, false)', [id, citizen, cleared])
+      await write('select deck.remove_messages($1, $2, $3, false)', [id, citizen, cleared])
     },
 
     // The checklist

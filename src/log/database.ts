@@ -33,9 +33,9 @@ export type Deadlines = {
 }
 
 export type Database = {
-  /** reads and look-ups, none of which waits for a lock */
+  /** reads, look-ups and drafts: nothing that waits for a lock, or for a standby */
   main: pg.Pool
-  /** changes of missions, checklists and runs: one that waits for somebody's lock holds up no reader */
+  /** all other writes: one that waits for somebody's lock, or for a standby, holds up no reader */
   changes: pg.Pool
   /** the writer's batches and its waiting lane */
   writer: pg.Pool
@@ -104,13 +104,36 @@ const optionsOf = (values: Settings): string =>
     .map(([name, value]) => `-c ${name}=${value}`)
     .join(' ')
 
-/** A pooler may drop what a session asks for at its start: it is set once more where one of them is missing. */
+/** Sets once more what something between dropped at the session's start; not in the sessions of a pooler, which are others', too. */
 const insist = async (client: pg.ClientBase, values: Settings): Promise<void> => {
   await client.query(
     `select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)
-     where current_setting('plan_cache_mode') <> 'force_generic_plan'`,
-    [Object.keys(values), Object.values(values).map(String)],
+     where current_setting('plan_cache_mode') <> 'force_generic_plan' and pg_backend_pid() = $3`,
+    [Object.keys(values), Object.values(values).map(String), (client as unknown as { processID: number }).processID],
   )
+}
+
+/** SQL that gives a role what our sessions ask for, where a pooler drops that. */
+export const settingsForRole = (role: string, database: string): string[] =>
+  Object.entries({ ...settings, ...boundsOf(4000) }).map(
+    ([name, value]) =>
+      `alter role ${pg.escapeIdentifier(role)} in database ${pg.escapeIdentifier(database)} set ${name} = ${pg.escapeLiteral(String(value))};`,
+  )
+
+/** The settings that a session lacks, as "name is value". */
+export const missingSettings = async (connection: Pick<pg.Pool, 'query'>): Promise<string[]> => {
+  const wanted = { ...settings, ...boundsOf(4000) }
+  const { rows } = await connection.query<{ name: string; value: string; base: string }>(
+    `select name, setting as value, current_setting(name) as base from pg_settings where name = any ($1) order by name`,
+    [Object.keys(wanted).map((name) => name.toLowerCase())],
+  )
+  const same = (name: string, { value, base }: { value: string; base: string }): boolean => {
+    const want = String(wanted[name as keyof typeof wanted])
+    return [value, base, base.split(',')[0]].some(
+      (found) => found === want || found === (want === 'UTC' ? 'Etc/UTC' : want),
+    )
+  }
+  return rows.filter((row) => !same(row.name.toLowerCase(), row)).map(({ name, base }) => `${name} is ${base}`)
 }
 
 const addressOf = (url: string, primary: boolean): ServerAddress =>

@@ -8,11 +8,11 @@ import { WrongServer } from './postgres-errors.ts'
 
 /**
  * SQL for the part of the epoch that can change while a connection lives, to a pooler too; it costs a tenth of the whole. It fails on
- * a standby, and on a timeline that has no epoch yet.
+ * a standby, and on a timeline that has no salt of its own yet. (Its value is as the version before forms it.)
  */
 export const stamp = `(select salt || 'deck.heads'::regclass::oid || case
   when pg_is_in_recovery() then deck.refuse_server()
-  when timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then timeline
+  when timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then ''
   else deck.refuse_server() end from deck.epoch_salt)`
 
 export type Epochs = {

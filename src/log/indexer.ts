@@ -13,13 +13,13 @@ const blocks = 2
 type Chat = { mission_id: string; citizen: string }
 
 /** `every`: ms between two looks for what is due. */
-export const makeIndexer = (main: pg.Pool, instance: string, onError: (error: unknown) => void, every: number) => {
+export const makeIndexer = (writes: pg.Pool, instance: string, onError: (error: unknown) => void, every: number) => {
   let timer: NodeJS.Timeout | undefined
   let closed = false
   let waiting: Chat[] = []
 
   const mine = async (): Promise<boolean> => {
-    const { rowCount } = await main.query({
+    const { rowCount } = await writes.query({
       name: 'search-turn',
       text: `update deck.search_turn set holder = $1, until = clock_timestamp() + $2 * interval '1 ms'
              where holder = $1 or until < clock_timestamp()`,
@@ -29,7 +29,7 @@ export const makeIndexer = (main: pg.Pool, instance: string, onError: (error: un
   }
 
   const mend = async (): Promise<boolean> => {
-    const { rows } = await main.query<{ more: boolean }>({
+    const { rows } = await writes.query<{ more: boolean }>({
       name: 'search-mend',
       text: 'select deck.search_mend($1) as more',
       values: [blocks],
@@ -38,7 +38,7 @@ export const makeIndexer = (main: pg.Pool, instance: string, onError: (error: un
   }
   const add = async (): Promise<boolean> => {
     if (waiting.length === 0) {
-      const { rows } = await main.query<Chat>({
+      const { rows } = await writes.query<Chat>({
         name: 'search-due',
         text: 'select mission_id, citizen from deck.search_due()',
       })
@@ -46,7 +46,7 @@ export const makeIndexer = (main: pg.Pool, instance: string, onError: (error: un
     }
     const chat = waiting.pop()
     if (!chat) return false
-    const { rows } = await main.query<{ added: number }>({
+    const { rows } = await writes.query<{ added: number }>({
       name: 'search-index',
       text: 'select deck.search_index($1, $2, $3) as added',
       values: [chat.mission_id, chat.citizen, blocks],

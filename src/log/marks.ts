@@ -11,13 +11,13 @@ export type Marked = { seq: number; news: boolean }
 const nameOf = ({ mission, citizen, sub }: Mark): string => `${mission} ${citizen} ${sub}`
 
 /** `patience`: ms until a mark that is not answered ends as `unavailable`. */
-export const makeMarks = (main: pg.Pool, patience: number) => {
+export const makeMarks = (writes: pg.Pool, patience: number) => {
   const mark = makeBatched(
     async (asked: Mark[]): Promise<(Marked | undefined)[]> => {
       const greatest = new Map<string, Mark>()
       for (const mark of asked) if ((greatest.get(nameOf(mark))?.seq ?? -1) < mark.seq) greatest.set(nameOf(mark), mark)
       const marks = [...greatest.values()]
-      const { rows } = await main.query<Marked & { n: number }>({
+      const { rows } = await writes.query<Marked & { n: number }>({
         name: 'marks',
         text: `
           with given as materialized (

@@ -39,7 +39,7 @@ const oneRun = runOf('t.id = $3::uuid')
 /** The newest run; $3: null. */
 const latestRun = runOf('$3::uuid is null')
 
-export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transactions) => {
+export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: Transactions) => {
   const runRow = (id: string): string =>
     `select deck.test_run_json(t)::text as json from test_runs t where id = ${quoted(id)}`
 
@@ -126,8 +126,8 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle }: Transact
 
     /** House-keeping that every instance does now and then. */
     async tidy(): Promise<void> {
-      await pool.query('select deck.tidy()')
-      await pool.query('select deck.weigh_again()')
+      await write('select deck.tidy()')
+      await write('select deck.weigh_again()')
     },
   }
 }

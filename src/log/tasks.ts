@@ -26,12 +26,12 @@ const isNumber = (name: string): boolean => /^[1-9][0-9]{0,8}$/.test(name)
 const isId = (name: string): boolean => name.length === 36
 
 /** `patience`: ms until an end that is not answered is `unavailable`; `lease`: seconds for which a task is a session's, if it is not renewed. */
-export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
+export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
   /** One statement for many: those of (task, session) whose task the session has, or had last. */
   const fenced = (name: string, set: string, while_: string) =>
     makeBatched(
       async (asked: { task: string; holder: string; after?: number }[]): Promise<boolean[]> => {
-        const { rows } = await main.query<{ id: string }>({
+        const { rows } = await writes.query<{ id: string }>({
           name,
           text: `
             update deck.tasks t set ${set}
@@ -52,12 +52,12 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
   return {
     /** Opens the citizen's inbox, if it has none: tasks are what comes into its chats from now on. */
     async open(citizen: string): Promise<void> {
-      await main.query({ name: 'inbox-open', text: 'select deck.open_inbox($1)', values: [citizen] })
+      await writes.query({ name: 'inbox-open', text: 'select deck.open_inbox($1)', values: [citizen] })
     },
 
     /** Finds new tasks in the citizen's chats of these missions, or (undefined) of all; true if there is more to be found. */
     async find(citizen: string, missions: string[] | undefined): Promise<boolean> {
-      const { rows } = await main.query<{ more: boolean }>({
+      const { rows } = await writes.query<{ more: boolean }>({
         name: 'tasks-find',
         text: 'select deck.find_tasks($1, $2::uuid[], $3) as more',
         values: [citizen, missions ?? null, lookAt],
@@ -67,7 +67,7 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
 
     /** The oldest free tasks, one for each of the holders, of missions that they may see. */
     async claim(citizen: string, holders: string[], seen: Seen): Promise<Task[]> {
-      const { rows } = await main.query<TaskColumns>({
+      const { rows } = await writes.query<TaskColumns>({
         name: 'tasks-claim',
         text: `
           select holder, task, attempt, to_char(lease_until, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as lease_until, mission_id,
@@ -106,7 +106,7 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
 
     /** Gives back what was claimed and not delivered, as if it had not been. */
     async undo(tasks: Task[]): Promise<void> {
-      await main.query({
+      await writes.query({
         name: 'tasks-undo',
         text: `
           update deck.tasks t set lease_until = null, attempt = t.attempt - 1
@@ -118,7 +118,7 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
 
     /** Renews leases; -> the tasks whose holder still has them. */
     async renew(held: { task: string; holder: string }[]): Promise<Set<string>> {
-      const { rows } = await main.query<{ id: string }>({
+      const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-renew',
         text: `
           update deck.tasks t set lease_until = clock_timestamp() + make_interval(secs => $3)
@@ -131,7 +131,7 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
 
     /** What a former session of the citizen holds is this session's from now on; -> those tasks. */
     async resume(citizen: string, former: string, session: string): Promise<string[]> {
-      const { rows } = await main.query<{ id: string }>({
+      const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-resume',
         text: `
           update deck.tasks set holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
@@ -142,7 +142,7 @@ export const makeTasks = (main: pg.Pool, patience: number, lease: number) => {
     },
 
     async tidy(): Promise<void> {
-      await main.query('select deck.tidy_inboxes()')
+      await writes.query('select deck.tidy_inboxes()')
     },
   }
 }

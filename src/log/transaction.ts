@@ -71,7 +71,10 @@ export const makeTransactions = (writes: pg.Pool) => {
     return json
   }
 
-  return { transaction, enter, settle }
+  /** One statement that is a transaction of its own. */
+  const write = (text: string, values?: unknown[]) => writes.query(text, values)
+
+  return { transaction, enter, settle, write }
 }
 export type Transactions = ReturnType<typeof makeTransactions>
 

@@ -6,7 +6,16 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { openCluster } from '../../src/log/cluster.ts'
 import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
-import { alice, makeMission, startInstance, until, type Client, type Instance, type Json } from '../helper.ts'
+import {
+  alice,
+  makeMission,
+  realDeadlines,
+  startInstance,
+  until,
+  type Client,
+  type Instance,
+  type Json,
+} from '../helper.ts'
 import { startProxy, type Proxy } from './proxy.ts'
 
 const value = async ({ admin }: Started, expression: string): Promise<unknown> =>
@@ -111,7 +120,7 @@ const promote = async ({ standby }: Pair): Promise<void> => {
 void t.test('the standby is cut off, then the primary is killed', async (t) => {
   const pair = await makePair(t)
   const { primary, standby, proxy, url } = pair
-  const instance = await startInstance(t, url)
+  const instance = await startInstance(t, url, { limits: realDeadlines })
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const sender = startSender(() => instance, topic)
@@ -136,7 +145,10 @@ void t.test('the standby is cut off, then the primary is killed', async (t) => {
 void t.test('the standby is promoted while the old primary lives, with connections of ours open to it', async (t) => {
   const pair = await makePair(t)
   const { standby, proxy, url } = pair
-  const [one, two] = await Promise.all([startInstance(t, url), startInstance(t, url)])
+  const [one, two] = await Promise.all([
+    startInstance(t, url, { limits: realDeadlines }),
+    startInstance(t, url, { limits: realDeadlines }),
+  ])
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const sender = startSender(() => one, topic)

@@ -1,7 +1,7 @@
 // Synchronous replication: an ok says that the standby has it, too. While it is away every kind of write is `unavailable`, by each
 // door, and is there once under its key when the standby is back. No session is left waiting for it.
 import t from 'tap'
-import { alice, admin, makeMission, rafael, startInstance, token, until, type Json } from '../helper.ts'
+import { alice, admin, makeMission, rafael, realDeadlines, startInstance, token, until, type Json } from '../helper.ts'
 import { startPostgres } from './postgres.ts'
 
 const postgres = await startPostgres(t)
@@ -22,7 +22,7 @@ await postgres.query(
   `create role deck login superuser password 'deck'; alter role deck set client_min_messages = 'error'`,
 )
 const url = postgres.url().replace(/\/\/[^@]*@/, '//deck:deck@')
-const instance = await startInstance(t, url)
+const instance = await startInstance(t, url, { limits: realDeadlines })
 const { request } = instance
 const { id } = await makeMission(instance)
 const mission = `/api/missions/${id}`

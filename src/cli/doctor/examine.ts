@@ -7,7 +7,7 @@ import { embeddedUrl } from '../database.ts'
 import { look, type Finding } from './finding.ts'
 import * as here from './here.ts'
 import { queue, transactions } from './others.ts'
-import { clock, hints, server, unreachable } from './reach.ts'
+import { clock, hints, prepared, server, unreachable } from './reach.ts'
 import { nats, replica } from './optional.ts'
 import { migrations, seqs, triggers, violations } from './rows.ts'
 import { privileges, room, session, settings } from './settings.ts'
@@ -45,6 +45,7 @@ const inspect = async (client: pg.Client, database: Database, config: Config, lo
     ['listen', () => hints(database, config.databaseDirectUrl !== config.databaseUrl)],
     ['connections', () => room(client, config.poolMax)],
     ['settings', () => settings(client)],
+    ['prepared', () => prepared(database)],
     ['session', () => session(database.main)],
     ['privileges', () => privileges(client)],
   ])

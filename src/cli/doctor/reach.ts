@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import type { Database } from '../../log/database.ts'
+import { isPooled, keepsPreparedStatements } from '../../log/pooler.ts'
 import { withClient } from '../database.ts'
 import { messageOf } from '../io.ts'
 import { fail, ok, pooler, warn, type Finding } from './finding.ts'
@@ -59,7 +60,11 @@ export const server = async (client: pg.Client): Promise<Finding[]> => {
       ? ok('encoding', 'UTF8')
       : fail('encoding', found.encoding, "create the database with encoding 'UTF8' template template0"),
     found.standby
-      ? fail('primary', 'this is a standby', 'name the primary in DATABASE_URL (target_session_attrs is not read)')
+      ? fail(
+          'primary',
+          'this is a standby',
+          'name the primary in DATABASE_URL, or all servers: host=a,b with target_session_attrs=read-write',
+        )
       : ok('primary', 'not a standby'),
     ...(found.local || found.encrypted
       ? []
@@ -139,13 +144,21 @@ export const hints = async (database: Database, separate: boolean): Promise<Find
   ]
 }
 
-/** A pooler gives its clients process ids of its own. */
 const throughPooler = async (pool: pg.Pool): Promise<boolean> => {
   const client = await pool.connect()
   try {
-    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
-    return (client as unknown as { processID: number }).processID !== rows[0]?.pid
+    return await isPooled(client)
   } finally {
     client.release()
   }
 }
+
+/** Whether what is prepared stays prepared. */
+export const prepared = async ({ main, changes }: Database): Promise<Finding> =>
+  (await keepsPreparedStatements(main, changes))
+    ? ok('prepared', 'prepared statements are kept')
+    : fail(
+        'prepared',
+        'a pooler keeps no prepared statements, and a server refuses to start',
+        'PgBouncer needs version 1.21 or later with max_prepared_statements = 200; or name the database itself in DATABASE_URL',
+      )

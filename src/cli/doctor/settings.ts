@@ -1,5 +1,6 @@
 // Postgres's settings that matter to the server, and the rights of the role that it uses.
 import type pg from 'pg'
+import { missingSettings, settingsForRole } from '../../log/database.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 type Room = { most: number; reserved: number; used: number; role: number; base: number }
@@ -70,30 +71,17 @@ export const settings = async (client: pg.Client): Promise<Finding[]> => {
 
 /** Whether the settings that our sessions ask for arrive, through whatever stands between. */
 export const session = async (pool: pg.Pool): Promise<Finding> => {
-  const { rows } = await pool.query<Record<string, string>>(
-    `select current_setting('timezone') as timezone, current_setting('statement_timeout') as statement_timeout,
-            current_setting('idle_in_transaction_session_timeout') as idle_in_transaction_session_timeout,
-            current_setting('plan_cache_mode') as plan_cache_mode`,
+  const missing = await missingSettings(pool)
+  if (missing.length === 0) return ok('session', 'in UTC, bounded in time, with the settings that it asks for')
+  const { rows } = await pool.query<{ role: string; base: string }>(
+    'select current_user as role, current_database() as base',
   )
-  const found = rows[0] ?? {}
-  const wanted = {
-    timezone: ['UTC', 'Etc/UTC'],
-    statement_timeout: ['4s'],
-    idle_in_transaction_session_timeout: ['5s'],
-    plan_cache_mode: ['force_generic_plan'],
-  }
-  const lost = Object.entries(wanted).filter(([name, values]) => !values.includes(found[name] ?? ''))
-  const said = (name: string): string => `${name} is ${found[name]}`
-  return lost.length === 0
-    ? ok('session', 'in UTC, bounded in time')
-    : warn(
-        'session',
-        few(
-          lost.map(([name]) => said(name)),
-          4,
-        ),
-        'a pooler drops the startup parameters: let them pass, or set them for the role (alter role … set timezone = UTC)',
-      )
+  const { role = '', base = '' } = rows[0] ?? {}
+  return warn(
+    'session',
+    few(missing, 4),
+    `a pooler drops what sessions ask for; set it for the role:\n${settingsForRole(role, base).join('\n')}`,
+  )
 }
 
 type Rights = { superuser: boolean; role: string; made: boolean; may: boolean; foreign: string[] | null }

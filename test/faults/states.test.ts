@@ -1,0 +1,201 @@
+// States of the database that only a new connection, another server or its operator cures: read-only, demoted to a standby, another
+// password, renamed, without its schema. Whoever writes is told `unavailable`, nothing is `internal`, /readyz says what is wrong, and
+// within seconds of its end all is well without anybody's help. A start waits for such a database; two restored backups differ.
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { openCluster } from '../../src/log/cluster.ts'
+import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
+import { admin, alice, makeMission, realDeadlines, startInstance, until, type Instance, type Json } from '../helper.ts'
+import { startProxy } from './proxy.ts'
+
+/** A primary with an instance on it, by an address that stays the same. */
+const begin = async (t: Test) => {
+  const place = await makePlace(t)
+  const primary = await start(t, await openCluster(join(place, 'primary'), { ...settings, wal_keep_size: '64MB' }))
+  await provide(primary, 'deck')
+  const proxy = await startProxy(t)
+  const instance = await startInstance(t, proxy.url(primary.url('deck', 'deck')), { limits: { ...realDeadlines, writeDeadline: 1500 } })
+  const { id } = await makeMission(instance)
+  return { place, primary, proxy, instance, id }
+}
+
+/** Ends all sessions of ours, as a failover does. */
+const disconnect = ({ admin }: Started): Promise<unknown> =>
+  admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'deck'`)
+
+const failing = async (instance: Instance): Promise<string[]> =>
+  ((await instance.request('GET', '/readyz')).json['checks'] as Json[])
+    .filter(({ ok }) => !ok)
+    .map(({ check }) => String(check))
+
+/** Writes by every door while the state lasts; -> the codes that were told. */
+const write = async (instance: Instance, id: string): Promise<Set<string>> => {
+  const codes = new Set<string>()
+  const client = await instance.connect(alice)
+  await Promise.all([
+    ...Array.from({ length: 5 }, async (_, n) => {
+      const answer = await client.ask({
+        type: 'send',
+        topic: `missions/${id}/chat/c${n}`,
+        message: 'x',
+        key: `${Math.random()}`,
+      })
+      codes.add(String(answer['code'] ?? 'ok'))
+    }),
+    instance
+      .request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'x' })
+      .then(({ json }) => codes.add(String(json['code']))),
+    instance
+      .request('PATCH', `/api/missions/${id}`, admin, { title: 'x' })
+      .then(({ json }) => codes.add(String(json['code']))),
+    instance
+      .request('POST', `/api/missions/${id}/tests/run`, alice)
+      .then(({ json }) => codes.add(String(json['code']))),
+  ])
+  client.close()
+  return codes
+}
+
+const wellAgain = async (t: Test, instance: Instance, id: string): Promise<void> => {
+  const since = performance.now()
+  await until(
+    async () =>
+      (await instance.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'well' })).status === 201,
+    'a message to be stored again',
+    6000,
+  )
+  await until(async () => (await failing(instance)).length === 0, 'it to be ready', 6000)
+  t.comment(`well again after ${Math.round(performance.now() - since)} ms`)
+}
+
+void t.test('read-only, another password, renamed, without its schema', async (t) => {
+  const { primary, instance, id } = await begin(t)
+  const states: [name: string, on: string, off: string, checks: string[]][] = [
+    [
+      'read-only',
+      'alter database deck set default_transaction_read_only = on',
+      'alter database deck reset default_transaction_read_only',
+      ['writer'],
+    ],
+    [
+      'another password',
+      `alter role deck password 'another'`,
+      `alter role deck password '${primary.passwords.deck}'`,
+      ['database', 'listener', 'writer'],
+    ],
+    ['no login', 'alter role deck nologin', 'alter role deck login', ['database', 'listener', 'writer']],
+    [
+      'renamed',
+      'alter database deck rename to aside',
+      'alter database aside rename to deck',
+      ['database', 'listener', 'writer'],
+    ],
+    [
+      'no connections',
+      'alter database deck allow_connections false',
+      'alter database deck allow_connections true',
+      ['database', 'listener', 'writer'],
+    ],
+    [
+      'no room',
+      'alter role deck connection limit 0',
+      'alter role deck connection limit -1',
+      ['database', 'listener', 'writer'],
+    ],
+  ]
+  for (const [name, on, off, checks] of states) {
+    if (name === 'renamed') await primary.admin.query('alter database deck allow_connections false')
+    else await primary.admin.query(on)
+    await disconnect(primary)
+    if (name === 'renamed') {
+      await until(
+        async () => (await primary.admin.query(`select from pg_stat_activity where datname = 'deck'`)).rowCount === 0,
+        'nobody there',
+      )
+      await primary.admin.query(on)
+      await primary.admin.query('alter database aside allow_connections true')
+    }
+    t.strictSame([...(await write(instance, id))], ['unavailable'], name)
+    const { status } = await instance.request('GET', '/readyz')
+    t.equal(status, 503)
+    const told = await failing(instance)
+    for (const check of checks) t.ok(told.includes(check), `${name}: /readyz says ${check}`)
+    t.match((await instance.request('GET', '/metrics')).text, 'deck_ready{check="writer"} 0')
+    await disconnect(primary)
+    await primary.admin.query(off)
+    await wellAgain(t, instance, id)
+  }
+  const database = await connectTo(t, primary.url('deck', 'deck'))
+  await database.query('alter schema deck rename to aside')
+  t.strictSame([...(await write(instance, id))], ['unavailable'], 'without its schema')
+  await database.query('alter schema aside rename to deck')
+  await wellAgain(t, instance, id)
+})
+
+void t.test('demoted to a standby and promoted again: refused meanwhile, each socket closed once', async (t) => {
+  const { primary, proxy, instance, id } = await begin(t)
+  const client = await instance.connect(alice)
+  await primary.stop()
+  await writeFile(join(primary.dir, 'standby.signal'), '')
+  const standby = await start(t, primary)
+  proxy.port = standby.port
+  t.strictSame([...(await write(instance, id))], ['unavailable'])
+  t.equal(
+    (await instance.request('GET', `/api/missions/${id}`, alice)).status,
+    503,
+    'a standby is not read as if it were the primary',
+  )
+  t.ok((await failing(instance)).includes('database'))
+  t.equal(client.closed, undefined, 'sockets stay open as long as there is none')
+  await standby.admin.query('select pg_promote()')
+  await wellAgain(t, instance, id)
+  await until(() => client.closed !== undefined, 'the socket to be sent home')
+  const next = await instance.connect(alice)
+  t.match(await next.ask({ type: 'send', topic: `missions/${id}/chat/rafael`, message: 'x' }), { type: 'ok' })
+  t.equal(next.closed, undefined, 'and not twice')
+})
+
+void t.test('a start waits for a database that is away, and for one that is a standby', async (t) => {
+  const { primary, proxy, instance } = await begin(t)
+  await instance.close()
+  await primary.stop()
+  const lines: string[] = []
+  const starting = startInstance(t, proxy.url(primary.url('deck', 'deck')), { startPatience: 60 }, (line) =>
+    lines.push(line),
+  )
+  await until(() => lines.some((line) => line.includes('the port is shut')), 'a word about it')
+  await writeFile(join(primary.dir, 'standby.signal'), '')
+  const standby = await start(t, primary)
+  proxy.port = standby.port
+  await until(async () => (await standby.admin.query('select pg_is_in_recovery()')).rowCount === 1, 'the standby')
+  await standby.admin.query('select pg_promote()')
+  const promoted = performance.now()
+  const started = await starting
+  t.equal((await started.request('GET', '/readyz')).status, 200)
+  t.comment(`ready ${Math.round(performance.now() - promoted)} ms after the promotion`)
+})
+
+void t.test('two servers made of one backup have an epoch each, and keep it', async (t) => {
+  const { place, primary, instance, id } = await begin(t)
+  const copies = []
+  for (const name of ['a', 'b']) copies.push(await start(t, await makeStandby(primary, join(place, name))))
+  for (const copy of copies) {
+    await copy.admin.query(`alter system set primary_conninfo = ''`)
+    await copy.admin.query('select pg_reload_conf()')
+    await copy.admin.query('select pg_promote()')
+  }
+  const epochOf = async (on: Instance): Promise<unknown> =>
+    (await on.request('GET', `/api/missions/${id}/chat/rafael`, alice)).json['epoch']
+  const of = async (copy: Started): Promise<unknown> => {
+    const both = await Promise.all([1, 2].map(() => startInstance(t, copy.url('deck', 'deck'))))
+    const epochs = await Promise.all(both.map(epochOf))
+    t.equal(epochs[0], epochs[1], 'the same for all instances')
+    for (const one of both) await one.close()
+    const again = await startInstance(t, copy.url('deck', 'deck'))
+    t.equal(await epochOf(again), epochs[0], 'and after a restart')
+    return epochs[0]
+  }
+  const epochs = [await epochOf(instance), await of(copies[0] as Started), await of(copies[1] as Started)]
+  t.equal(new Set(epochs).size, 3, 'all three differ')
+})
