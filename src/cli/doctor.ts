@@ -11,7 +11,7 @@ const worst = (findings: Finding[]): Status =>
 
 const colours = { ok: 'green', warn: 'yellow', fail: 'red' } as const
 const line = ({ paint }: Io, { check, status, detail, advice }: Finding): string =>
-  `${paint(colours[status], status.padEnd(4))}  ${check.padEnd(17)}  ${detail}${advice ? `\n${' '.repeat(25)}${paint('bold', `-> ${advice}`)}` : ''}\n`
+  `${paint(colours[status], status.padEnd(4))}  ${check.padEnd(17)}  ${detail}${advice ? `\n${' '.repeat(25)}${paint('bold', `-> ${advice.replaceAll('\n', `\n${' '.repeat(28)}`)}`)}` : ''}\n`
 
 export const doctorCommand = (program: Command): void => {
   withJson(program.command('doctor'))

@@ -3,12 +3,22 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { freshDatabase } from '../database.ts'
-import { admin, alice, makeMission, startInstance, until, type Client, type Instance, type Json } from '../helper.ts'
+import {
+  admin,
+  alice,
+  makeMission,
+  startInstance,
+  until,
+  type Client,
+  type Instance,
+  type Json,
+  realDeadlines,
+} from '../helper.ts'
 import { startProxy } from './proxy.ts'
 
 const database = await freshDatabase(t)
 const proxy = await startProxy(t)
-const instance = await startInstance(t, proxy.url(database.url))
+const instance = await startInstance(t, proxy.url(database.url), { limits: realDeadlines })
 const { id } = await makeMission(instance)
 const topic = `missions/${id}/chat/rafael`
 const client = await instance.connect(alice)

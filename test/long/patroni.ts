@@ -1,0 +1,304 @@
+// Two Postgres servers under Patroni, with etcd and HAProxy before them, all from Debian's packages, on this machine: as people run
+// Postgres where it must not end with a machine. Each is a process of its own that a test may stop, freeze and kill.
+import { spawn, execFile, type ChildProcess } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { chmod, chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { createServer, connect as dial, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import type { Test } from 'tap'
+import { makePlace } from '../clusters.ts'
+import { until } from '../helper.ts'
+
+const run = promisify(execFile)
+const bins = {
+  patroni: '/usr/bin/patroni',
+  haproxy: '/usr/sbin/haproxy',
+  etcd: '/usr/bin/etcd',
+  postgres: '/usr/lib/postgresql/15/bin/postgres',
+}
+
+/** Which of the packages patroni, haproxy, etcd-server and postgresql-15 are not there. */
+export const missing = (): string[] => Object.values(bins).filter((file) => !existsSync(file))
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+
+/** A way to a server that can be cut: the other server follows it by this one. */
+const makeWay = async (t: Test, to: number) => {
+  const sockets = new Set<Socket>()
+  const way = {
+    port: 0,
+    open: true,
+    cut() {
+      way.open = false
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+  const server = createServer((socket) => {
+    if (!way.open) return void socket.destroy()
+    const there = dial(to, '127.0.0.1')
+    for (const end of [socket, there]) {
+      sockets.add(end)
+      end
+        .on('error', () => {})
+        .on('close', () => {
+          sockets.delete(end)
+          socket.destroy()
+          there.destroy()
+        })
+    }
+    socket.pipe(there).pipe(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  way.port = (server.address() as { port: number }).port
+  t.teardown(() => {
+    way.cut()
+    server.close()
+  })
+  return way
+}
+
+export type Node = {
+  name: string
+  port: number
+  api: number
+  /** what its follower goes by */
+  way: { cut(): void }
+  patroni: ChildProcess
+  /** process ids of its Postgres */
+  postgres(): Promise<number[]>
+}
+
+/** The descendants of a process, itself first. */
+const family = async (root: number): Promise<number[]> => {
+  const parents = new Map<number, number>()
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '')
+    parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]))
+  }
+  const found = [root]
+  for (const each of found) for (const [pid, parent] of parents) if (parent === each) found.push(pid)
+  return found
+}
+
+const signal = (pids: number[], name: NodeJS.Signals): void => {
+  for (const pid of pids)
+    try {
+      process.kill(pid, name)
+    } catch {}
+}
+
+/** `shutdown`: HAProxy ends the sessions of a server that is no primary any more. */
+export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean }) => {
+  const place = await makePlace(t)
+  const ids = (await run('id', ['-u', 'postgres'])).stdout.trim()
+  const uid = Number(ids)
+  const password = 'of a test'
+  const launch = (file: string, args: string[], log: string): ChildProcess => {
+    const child = spawn(file, args, {
+      cwd: place,
+      uid,
+      gid: uid,
+      env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const lines: Buffer[] = []
+    for (const out of [child.stdout, child.stderr])
+      out?.on('data', (chunk: Buffer) => {
+        lines.push(chunk)
+        if (lines.length > 500) lines.shift()
+      })
+    child.on('close', () => void writeFile(join(place, log), Buffer.concat(lines)).catch(() => {}))
+    return child
+  }
+  await chown(place, uid, uid)
+  await chmod(place, 0o755)
+  const [client, peer, front] = [await freePort(), await freePort(), await freePort()]
+  const etcd = launch(
+    bins.etcd,
+    [
+      ...['--data-dir', join(place, 'etcd'), '--name', 'e', '--initial-cluster', `e=http://127.0.0.1:${peer}`],
+      ...[
+        '--initial-advertise-peer-urls',
+        `http://127.0.0.1:${peer}`,
+        '--listen-peer-urls',
+        `http://127.0.0.1:${peer}`,
+      ],
+      ...[
+        '--listen-client-urls',
+        `http://127.0.0.1:${client}`,
+        '--advertise-client-urls',
+        `http://127.0.0.1:${client}`,
+      ],
+    ],
+    'etcd.log',
+  )
+  t.teardown(() => etcd.kill('SIGKILL'))
+  await until(
+    () =>
+      fetch(`http://127.0.0.1:${client}/health`).then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    'etcd',
+    20_000,
+  )
+  const nodes: Node[] = []
+  const startNode = async (name: string): Promise<Node> => {
+    const [port, api] = [await freePort(), await freePort()]
+    const way = await makeWay(t, port)
+    const dir = join(place, name)
+    await mkdir(dir)
+    await chown(dir, uid, uid)
+    const config = {
+      scope: 'deck',
+      name,
+      restapi: { listen: `127.0.0.1:${api}`, connect_address: `127.0.0.1:${api}` },
+      etcd3: { host: `127.0.0.1:${client}` },
+      bootstrap: {
+        dcs: {
+          ttl: 20,
+          loop_wait: 2,
+          retry_timeout: 3,
+          synchronous_mode: true,
+          synchronous_mode_strict: true,
+          postgresql: { use_pg_rewind: true, parameters: { wal_log_hints: 'on', fsync: 'off', max_connections: 100 } },
+        },
+        initdb: [{ encoding: 'UTF8' }, { locale: 'C.UTF-8' }],
+        pg_hba: ['local all all trust', 'host all all 127.0.0.1/32 trust', 'host replication all 127.0.0.1/32 trust'],
+      },
+      postgresql: {
+        listen: `127.0.0.1:${port}`,
+        connect_address: `127.0.0.1:${way.port}`,
+        data_dir: join(dir, 'data'),
+        bin_dir: bins.postgres.replace(/\/postgres$/, ''),
+        authentication: {
+          superuser: { username: 'postgres', password },
+          replication: { username: 'replicator', password },
+          rewind: { username: 'postgres', password },
+        },
+        parameters: { unix_socket_directories: dir },
+      },
+    }
+    // JSON is YAML.
+    await writeFile(join(dir, 'patroni.yml'), JSON.stringify(config))
+    const patroni = launch('/usr/bin/python3', [bins.patroni, join(dir, 'patroni.yml')], `${name}.log`)
+    const node: Node = {
+      name,
+      port,
+      api,
+      way,
+      patroni,
+      async postgres() {
+        const file = await readFile(join(dir, 'data/postmaster.pid'), 'utf8').catch(() => '')
+        const pid = Number(file.split('\n')[0])
+        return pid > 0 ? family(pid) : []
+      },
+    }
+    t.teardown(async () => {
+      const all = [...(await family(patroni.pid ?? 0)), ...(await node.postgres())]
+      signal(all, 'SIGCONT')
+      signal(all, 'SIGKILL')
+    })
+    nodes.push(node)
+    return node
+  }
+  const role = async ({ api }: Node): Promise<string> =>
+    fetch(`http://127.0.0.1:${api}/`, { signal: AbortSignal.timeout(1000) })
+      .then((answer) => answer.json() as Promise<{ role?: string; state?: string }>)
+      .then(
+        ({ role = '', state }) => (state === 'running' ? role : ''),
+        () => '',
+      )
+  const isLeader = async (node: Node): Promise<boolean> => ['master', 'primary'].includes(await role(node))
+
+  const first = await startNode('a')
+  await until(() => isLeader(first), 'the first to lead', 60_000)
+  const second = await startNode('b')
+  await until(async () => (await role(second)) === 'replica', 'the second to follow', 60_000)
+
+  const more = shutdown ? ' on-marked-down shutdown-sessions' : ''
+  await writeFile(
+    join(place, 'haproxy.cfg'),
+    `defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 30m
+  timeout server 30m
+listen postgres
+  bind 127.0.0.1:${front}
+  option httpchk OPTIONS /primary
+  http-check expect status 200
+  default-server inter 1s fall 2 rise 1${more}
+${nodes.map(({ name, port, api }) => `  server ${name} 127.0.0.1:${port} check port ${api}\n`).join('')}`,
+  )
+  const haproxy = launch(bins.haproxy, ['-f', join(place, 'haproxy.cfg')], 'haproxy.log')
+  t.teardown(() => haproxy.kill('SIGKILL'))
+
+  const query = async <Row extends pg.QueryResultRow>(text: string, port = front): Promise<Row[]> => {
+    const client = new pg.Client({
+      host: '127.0.0.1',
+      port,
+      user: 'postgres',
+      database: 'postgres',
+      connectionTimeoutMillis: 2000,
+    })
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      return (await client.query<Row>(text)).rows
+    } finally {
+      await client.end().catch(() => {})
+    }
+  }
+  await until(async () => (await query('select').catch(() => [])).length === 1, 'a way to the primary', 20_000)
+  await until(
+    async () =>
+      (await query<{ sync_state: string }>('select sync_state from pg_stat_replication')).some(
+        (row) => row.sync_state === 'sync',
+      ),
+    'the standby to be synchronous',
+    60_000,
+  )
+  await query('create role deck login')
+  await query('create database deck owner deck')
+  const url = (port = front): string => `postgres://deck@127.0.0.1:${port}/deck?sslmode=disable`
+
+  return {
+    nodes,
+    url,
+    query,
+    role,
+    /** The one that leads, and the other. */
+    async places(): Promise<[primary: Node, standby: Node]> {
+      return (await isLeader(first)) ? [first, second] : [second, first]
+    },
+    isLeader,
+    /** Kills Patroni only, or Postgres too. */
+    async kill(node: Node, what: 'patroni' | 'all') {
+      const postgres = await node.postgres()
+      signal([node.patroni.pid ?? 0, ...(what === 'all' ? postgres : [])], 'SIGKILL')
+    },
+    async freeze(node: Node): Promise<() => void> {
+      const all = [node.patroni.pid ?? 0, ...(await node.postgres())]
+      signal(all, 'SIGSTOP')
+      return () => signal(all, 'SIGCONT')
+    },
+    async switchover(): Promise<void> {
+      const [primary, standby] = await this.places()
+      const answer = await fetch(`http://127.0.0.1:${primary.api}/switchover`, {
+        method: 'POST',
+        body: JSON.stringify({ leader: primary.name, candidate: standby.name }),
+      })
+      if (!answer.ok) throw new Error(await answer.text())
+    },
+  }
+}
