@@ -89,3 +89,18 @@ void t.test('the standby is promoted while the old primary lives, with connectio
   for (const instance of [one, two])
     await until(async () => (await instance.request('GET', '/readyz')).status === 200, 'it to be ready')
 })
+
+void t.test('an instance that knows both servers goes to the one that leads, without a proxy', async (t) => {
+  const { primary, standby } = await makePair(t)
+  const [first, second] = [primary, standby].map((server) => server.url('deck', 'deck')) as [string, string]
+  const url = first.replace(/@([^/]*)\//, `@$1,${new URL(second).host}/`) + '?target_session_attrs=read-write'
+  const instance = await startInstance(t, url, { limits: realDeadlines })
+  const { id } = await makeMission(instance)
+  const sender = startSender(() => instance, `missions/${id}/chat/rafael`)
+  await until(() => sender.acknowledged.size > 50, 'messages')
+  await primary.stop()
+  t.equal(await value(standby, 'pg_promote()'), true)
+  const resumed = sender.acknowledged.size
+  await until(() => sender.acknowledged.size > resumed + 20, 'messages on the new primary', 15_000)
+  await judge(t, [sender], second)
+})

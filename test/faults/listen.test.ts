@@ -1,5 +1,6 @@
 // LISTEN that proves itself: whatever becomes of its connection, and also where NOTIFY is not heard at all, followers get
 // every message, in order, and the server says of itself whether it is ready.
+import pg from 'pg'
 import t from 'tap'
 import { freshDatabase } from '../database.ts'
 import { alice, makeMission, startInstance, until, type Client } from '../helper.ts'
@@ -114,4 +115,21 @@ await t.test('heads say where each followed topic stands', async (t) => {
     client.frames.slice(length).find(({ type }) => type === 'heads'),
     { type: 'heads', topics: { [`missions/${id}`]: 0, [topic]: 5 } },
   )
+})
+
+await t.test('idle_session_timeout of the role ends no session of ours, whether there is traffic or not', async (t) => {
+  const base = pg.escapeIdentifier(new URL(database.url).pathname.slice(1))
+  await database.query(`alter database ${base} set idle_session_timeout = '300ms'`)
+  t.teardown(() => database.query(`alter database ${base} reset idle_session_timeout`))
+  const other = await startInstance(t, database.url)
+  const { topic, insert } = await follow()
+  const client = await other.connect(alice)
+  await client.ask({ type: 'subscribe', topic, after: 0 })
+  const begun = performance.now()
+  for (let n = 1; performance.now() - begun < 2000; n++) {
+    await insert(1)
+    await until(() => seqs(client, topic).length === n, 'the next one')
+  }
+  const { text } = await other.request('GET', '/metrics')
+  t.match(text, /^deck_listen_sessions_total 1$/m, 'one session all the while')
 })

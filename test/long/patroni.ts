@@ -1,6 +1,7 @@
 // Two Postgres servers under Patroni, with etcd and HAProxy before them, all from Debian's packages, on this machine: as people run
 // Postgres where it must not end with a machine. Each is a process of its own that a test may stop, freeze and kill.
 import { spawn, execFile, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chmod, chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer, connect as dial, type Socket } from 'node:net'
@@ -36,13 +37,21 @@ const makeWay = async (t: Test, to: number) => {
   const way = {
     port: 0,
     open: true,
+    /** Nothing passes any more, and nobody is told. */
     cut() {
+      way.open = false
+      for (const socket of sockets) socket.unpipe().pause()
+    },
+    close() {
       way.open = false
       for (const socket of sockets) socket.destroy()
     },
   }
   const server = createServer((socket) => {
-    if (!way.open) return void socket.destroy()
+    if (!way.open) {
+      sockets.add(socket)
+      return void socket.on('error', () => {}).on('close', () => sockets.delete(socket))
+    }
     const there = dial(to, '127.0.0.1')
     for (const end of [socket, there]) {
       sockets.add(end)
@@ -59,7 +68,7 @@ const makeWay = async (t: Test, to: number) => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   way.port = (server.address() as { port: number }).port
   t.teardown(() => {
-    way.cut()
+    way.close()
     server.close()
   })
   return way
@@ -102,46 +111,29 @@ export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean })
   const ids = (await run('id', ['-u', 'postgres'])).stdout.trim()
   const uid = Number(ids)
   const password = 'of a test'
-  const launch = (file: string, args: string[], log: string): ChildProcess => {
+  const launch = (file: string, args: string[]): ChildProcess => {
     const child = spawn(file, args, {
       cwd: place,
       uid,
       gid: uid,
       env: { PATH: '/usr/bin:/bin', LC_ALL: 'C.UTF-8' },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: 'ignore',
     })
-    const lines: Buffer[] = []
-    for (const out of [child.stdout, child.stderr])
-      out?.on('data', (chunk: Buffer) => {
-        lines.push(chunk)
-        if (lines.length > 500) lines.shift()
-      })
-    child.on('close', () => void writeFile(join(place, log), Buffer.concat(lines)).catch(() => {}))
+    const exited = once(child, 'exit')
+    t.teardown(async () => {
+      child.kill('SIGKILL')
+      await exited
+    })
     return child
   }
   await chown(place, uid, uid)
   await chmod(place, 0o755)
   const [client, peer, front] = [await freePort(), await freePort(), await freePort()]
-  const etcd = launch(
-    bins.etcd,
-    [
-      ...['--data-dir', join(place, 'etcd'), '--name', 'e', '--initial-cluster', `e=http://127.0.0.1:${peer}`],
-      ...[
-        '--initial-advertise-peer-urls',
-        `http://127.0.0.1:${peer}`,
-        '--listen-peer-urls',
-        `http://127.0.0.1:${peer}`,
-      ],
-      ...[
-        '--listen-client-urls',
-        `http://127.0.0.1:${client}`,
-        '--advertise-client-urls',
-        `http://127.0.0.1:${client}`,
-      ],
-    ],
-    'etcd.log',
-  )
-  t.teardown(() => etcd.kill('SIGKILL'))
+  launch(bins.etcd, [
+    ...['--data-dir', join(place, 'etcd'), '--name', 'e', '--initial-cluster', `e=http://127.0.0.1:${peer}`],
+    ...['--initial-advertise-peer-urls', `http://127.0.0.1:${peer}`, '--listen-peer-urls', `http://127.0.0.1:${peer}`],
+    ...['--listen-client-urls', `http://127.0.0.1:${client}`, '--advertise-client-urls', `http://127.0.0.1:${client}`],
+  ])
   await until(
     () =>
       fetch(`http://127.0.0.1:${client}/health`).then(
@@ -169,7 +161,6 @@ export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean })
           loop_wait: 2,
           retry_timeout: 3,
           synchronous_mode: true,
-          synchronous_mode_strict: true,
           postgresql: { use_pg_rewind: true, parameters: { wal_log_hints: 'on', fsync: 'off', max_connections: 100 } },
         },
         initdb: [{ encoding: 'UTF8' }, { locale: 'C.UTF-8' }],
@@ -190,7 +181,7 @@ export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean })
     }
     // JSON is YAML.
     await writeFile(join(dir, 'patroni.yml'), JSON.stringify(config))
-    const patroni = launch('/usr/bin/python3', [bins.patroni, join(dir, 'patroni.yml')], `${name}.log`)
+    const patroni = launch('/usr/bin/python3', [bins.patroni, join(dir, 'patroni.yml')])
     const node: Node = {
       name,
       port,
@@ -207,6 +198,7 @@ export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean })
       const all = [...(await family(patroni.pid ?? 0)), ...(await node.postgres())]
       signal(all, 'SIGCONT')
       signal(all, 'SIGKILL')
+      await until(() => all.every((pid) => !existsSync(`/proc/${pid}`) || pid === patroni.pid), 'Postgres to end')
     })
     nodes.push(node)
     return node
@@ -240,8 +232,7 @@ listen postgres
   default-server inter 1s fall 2 rise 1${more}
 ${nodes.map(({ name, port, api }) => `  server ${name} 127.0.0.1:${port} check port ${api}\n`).join('')}`,
   )
-  const haproxy = launch(bins.haproxy, ['-f', join(place, 'haproxy.cfg')], 'haproxy.log')
-  t.teardown(() => haproxy.kill('SIGKILL'))
+  launch(bins.haproxy, ['-f', join(place, 'haproxy.cfg')])
 
   const query = async <Row extends pg.QueryResultRow>(text: string, port = front): Promise<Row[]> => {
     const client = new pg.Client({
@@ -261,10 +252,12 @@ ${nodes.map(({ name, port, api }) => `  server ${name} 127.0.0.1:${port} check p
   }
   await until(async () => (await query('select').catch(() => [])).length === 1, 'a way to the primary', 20_000)
   await until(
-    async () =>
-      (await query<{ sync_state: string }>('select sync_state from pg_stat_replication')).some(
-        (row) => row.sync_state === 'sync',
-      ),
+    async () => {
+      const answer = await fetch(`http://127.0.0.1:${first.api}/cluster`)
+      return ((await answer.json()) as { members: { role: string }[] }).members.some(
+        ({ role }) => role === 'sync_standby',
+      )
+    },
     'the standby to be synchronous',
     60_000,
   )
