@@ -1,5 +1,6 @@
 // History from a real streaming replica: whoever reads sees what was committed before he asked, on any instance, however far the replica is
 // behind; what he may not see any more he does not see there; a replica that is away or promoted costs nothing but its help.
+import { connect as dial, createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { connectTo, makePlace, makeStandby, provide, settings, start } from './clusters.ts'
@@ -166,6 +167,31 @@ await t.test(
     t.comment(`${rounds} pauses`)
   },
 )
+
+await t.test('a replica that is away at the start is used once it is there, with TLS or without', async (t) => {
+  const way = createServer((socket) => {
+    const there = dial(standby.port, '127.0.0.1')
+    for (const end of [socket, there])
+      end.on('error', () => {}).on('close', () => [socket, there].forEach((it) => it.destroy()))
+    socket.pipe(there).pipe(socket)
+  })
+  await new Promise<void>((resolve) => way.listen(0, '127.0.0.1', resolve))
+  const { port } = way.address() as { port: number }
+  await new Promise((resolve) => way.close(resolve))
+  const late = new URL(standby.url('deck', 'deck'))
+  late.port = String(port)
+  const instance = await startInstance(t, url, { databaseReplicaUrl: late.href })
+  const { id } = await makeMission(instance)
+  const read = async (): Promise<number> => {
+    t.equal((await instance.request('GET', `/api/missions/${id}/chat/rafael`, alice)).status, 200)
+    return (await reads(instance))['replica'] ?? 0
+  }
+  t.equal(await read(), 0)
+  await new Promise<void>((resolve) => way.listen(port, '127.0.0.1', resolve))
+  t.teardown(() => way.close())
+  await until(async () => (await read()) > 0, 'it to be used')
+  await instance.close()
+})
 
 await t.test('an export may be made of it', async (t) => {
   await caughtUp()

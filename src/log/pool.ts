@@ -38,6 +38,8 @@ const cancel = (client: pg.Client): void => {
 /** A connection. Its queries throw Unconfirmed where Postgres gave up waiting for its synchronous standby. */
 export class Client extends pg.Client {
   era: Era = { over: false }
+  /** A cancel request is on its way: it may meet the next query. */
+  spent = false
   constructor({ deadline = 0, ...config }: ClientConfig = {}) {
     super(config)
     let unconfirmed = false
@@ -65,6 +67,7 @@ export class Client extends pg.Client {
       }
       if (deadline > 0)
         timer = setTimeout(() => {
+          this.spent = true
           cancel(this)
           // Whatever it is doing: it is not used any more.
           timer = setTimeout(() => end(new Error('Query read timeout')), grace)
@@ -148,7 +151,8 @@ export class Pool extends pg.Pool {
           this.#address.forget()
           return connected(error, undefined, release)
         }
-        if (!(client as unknown as Client).era.over) return connected(undefined, client, release)
+        const { era, spent } = client as unknown as Client
+        if (!era.over && !spent) return connected(undefined, client, release)
         release(true)
         this.#take(connected)
       })
