@@ -23,10 +23,12 @@ import { makeMeters, metricsRoute } from './http/metrics.ts'
 import { pageRoute } from './http/page.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
-import { claimPrefix, makeBeside } from './live/beside.ts'
+import { makeBeside } from './live/beside.ts'
+import { claimMark } from './live/drafts.ts'
 import { makeHub } from './live/hub.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
+import { makeSeal } from './live/seal.ts'
 import { makeTally } from './live/tally.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
@@ -186,10 +188,15 @@ export const buildApp = async (
     page: store.page,
     onError,
   })
-  const draftStore = makeDraftStore(database.main, limits.writeDeadline, claimPrefix(instance))
+  const draftStore = makeDraftStore(database.main, limits.writeDeadline, `${claimMark}${instance} `)
   const tasks = makeTasks(database.changes, limits.writeDeadline, limits.lease)
+  const seal = makeSeal(instance)
+  // Another database has another key.
+  const readKey = async (): Promise<void> => seal.use(await store.sealKey())
   const beside = makeBeside({
     origin: instance,
+    seal,
+    assigned: store.assigned,
     hub,
     notify: hints.signal,
     channels: hints,
@@ -201,12 +208,18 @@ export const buildApp = async (
   const { drafts, presence, inboxes } = beside
   const indexer = makeIndexer(database.changes, instance, onError, limits.pollEvery)
   const marks = makeMarks(database.changes, limits.writeDeadline)
+  // Anybody may notify: nothing that is heard may end the process.
   const hear = (payload: string): void => {
-    if (payload === 'revocations') checkRevocations()
-    else if (!beside.hear(payload)) tail.hint(payload)
+    try {
+      if (payload === 'revocations') checkRevocations()
+      else if (!beside.hear(payload)) tail.hint(payload)
+    } catch (error) {
+      onError(error)
+    }
   }
   // What was told before is not known.
   const onConnected = (): void => {
+    void readKey().catch(onError)
     tail.check()
     beside.check()
     checkRevocations()
@@ -374,7 +387,7 @@ export const buildApp = async (
         () => draining,
       )
       // Nobody who was shut out is let in before the list is known.
-      await revocations.check()
+      await Promise.all([revocations.check(), readKey()])
       void keys?.warm()
       await listener.start()
       bus?.start()

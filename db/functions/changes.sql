@@ -119,26 +119,12 @@ end $$;
 
 -- Other instances and the past ------------------------------------------------------------------------------------
 
--- Sends to every instance which mission was changed, created or deleted, and to whom it is and was assigned, for the lists of missions.
--- (The line names no topic.)
+-- Sends to every instance which mission was changed, created or deleted, for the lists of missions. Only that: anybody may notify, so who
+-- may see it is read (src/log/store, assigned).
 create or replace function deck.tell_mission() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
-declare
-  v_mission public.missions;
-  -- A notification has room for 8,000 bytes, and must not abort the writer's transaction.
-  v_assigned text[] := '{}';
 begin
-  if tg_op <> 'INSERT' then
-    v_mission := old;
-    v_assigned := v_assigned || old.assigned_to;
-  end if;
-  if tg_op <> 'DELETE' then
-    v_mission := new;
-    v_assigned := v_assigned || new.assigned_to;
-  end if;
-  v_assigned := array(select a from unnest(v_assigned) a where char_length(a) <= 256);
-  perform pg_notify('deck',
-    'missions ' || json_build_object('id', v_mission.id, 'number', v_mission.number, 'assigned', v_assigned));
+  perform pg_notify('deck', 'missions ' || case when tg_op = 'DELETE' then old.id else new.id end);
   return null;
 end $$;
 

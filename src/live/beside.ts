@@ -1,19 +1,19 @@
 // What is told beside the log, joined: signals, presence, the list of missions, replies as they are written, and citizens' inboxes. Each
 // hears the notifications that are its own; none of it is a part of a topic's history.
-import { draftMark, makeDrafts } from './drafts.ts'
+import { makeDrafts } from './drafts.ts'
 import type { Hub } from './hub.ts'
 import { makeInboxes, type Worker } from './inbox.ts'
-import { makeList } from './list.ts'
+import { makeList, type Assigned } from './list.ts'
 import { makePresence } from './presence.ts'
 import type { Session } from './session.ts'
+import type { Seal } from './seal.ts'
 import { makeSignals } from './signals.ts'
-
-/** What a draft's claim, which is told as it commits, begins with. */
-export const claimPrefix = (origin: string): string => `${draftMark}${origin} `
 
 export const makeBeside = (options: {
   /** this instance's name: it does not hear itself */
   origin: string
+  seal: Seal
+  assigned: (missions: string[]) => Promise<Assigned[]>
   hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   channels: {
@@ -30,7 +30,7 @@ export const makeBeside = (options: {
   const { channels, limits, onError } = options
   const { follow, unfollow } = channels
   const signals = makeSignals(options)
-  const list = makeList()
+  const list = makeList({ read: options.assigned, onError })
   const presence = makePresence({ ...options, follow, unfollow, life: limits.presenceLife })
   const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, silence: limits.draftSilence })
   const inboxes = makeInboxes({
@@ -66,6 +66,7 @@ export const makeBeside = (options: {
     },
     async close(): Promise<void> {
       signals.close()
+      list.close()
       inboxes.close()
       await Promise.all([drafts.close(), presence.close()])
     },

@@ -4,17 +4,16 @@
 import { encodeFrame } from '../protocol/frames.ts'
 import type { Hub, Seat } from './hub.ts'
 import { every, longest, makeRelay } from './relay.ts'
+import type { Seal } from './seal.ts'
 import { makeDraft, makeShelf, nameOf, type Draft, type DraftWriter, type Stored } from './shelf.ts'
 import { makeSlices, type DraftName } from './slices.ts'
 
 type Delta = DraftName & { type: 'delta'; generation: number; offset: number; upto: number; delta?: string }
 type Signal =
-  | Delta
-  | (DraftName & { type: 'aborted' | 'end' | 'claim'; generation: number })
-  | (DraftName & { type: 'cancel'; by: string })
+  Delta | (DraftName & { type: 'aborted' | 'end'; generation: number }) | (DraftName & { type: 'cancel'; by: string })
 
-/** What its signals begin with. */
-export const draftMark = '='
+/** What the hint of a claim begins with, which is told as it commits: "!instance topic key". */
+export const claimMark = '!'
 const saveEvery = 250
 // ms after which another instance's draft is forgotten, of which nothing more was heard.
 const mirrorLife = 90_000
@@ -25,9 +24,12 @@ const mendTries = 40
 const forGood = Number.MAX_SAFE_INTEGER
 
 export const makeDrafts = (options: {
+  /** this instance's name: it does not hear itself */
   origin: string
+  seal: Seal
   hub: Pick<Hub, 'receivers'>
   store: {
+    generation(name: DraftName): Promise<number>
     save(drafts: readonly Stored[]): Promise<boolean[]>
     load(topic: string): Promise<Stored[]>
     expire(silence: number): Promise<(DraftName & { generation: number })[]>
@@ -156,7 +158,7 @@ export const makeDrafts = (options: {
 
   const relay = makeRelay<Signal>({
     ...options,
-    mark: draftMark,
+    mark: '=',
     onHeard(told) {
       const draft = find(told)
       if (told.type === 'cancel') return void draft?.writer?.push(cancelFrame(told, told.by))
@@ -168,6 +170,18 @@ export const makeDrafts = (options: {
       else if (told.type === 'aborted') slices.aborted(told)
     },
   })
+
+  /** Somebody has claimed a draft, or says so: what is stored decides whose it is. */
+  const hearClaim = (payload: string): boolean => {
+    const [, from, topic, key] = /^!(\S+) (\S+) ([^]+)$/.exec(payload) ?? []
+    if (!payload.startsWith(claimMark)) return false
+    const draft = topic !== undefined && key !== undefined && from !== options.origin ? find({ topic, key }) : undefined
+    if (draft?.writer)
+      store.generation(draft).then((generation) => {
+        if (draft.writer && generation > draft.generation) overtake(draft)
+      }, onError)
+    return true
+  }
 
   // The chats that are followed here and whose stored drafts were asked for.
   const looked = new Map<string, { over: boolean; done: Promise<void> }>()
@@ -306,7 +320,7 @@ export const makeDrafts = (options: {
       soon()
     },
 
-    hear: relay.hear,
+    hear: (payload: string): boolean => hearClaim(payload) || relay.hear(payload),
 
     expire: (): void => void expire().catch(onError),
 

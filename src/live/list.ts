@@ -1,29 +1,60 @@
-// Who follows the list of missions, the topic `missions`: told which mission changed, came or went, if it may be seen before or
-// after. No seq and no replay: what changed is read over HTTP.
+// Who follows the list of missions, the topic `missions`: told which mission changed, came or went, if it may be seen now or could be
+// before. No seq and no replay: what changed is read over HTTP. A notification names a mission and nothing else, since anybody may send
+// one: who may see it is read.
 import { sees } from '../access/policy.ts'
 import { encodeFrame, toChunk } from '../protocol/frames.ts'
 import type { Receiver } from './hub.ts'
 
 export const missionList = 'missions'
 
-export const makeList = () => {
+/** Whom a mission is, and was until a moment ago, assigned to. */
+export type Assigned = { id: string; number: number; assigned: string[] }
+
+/** ms in which missions are put together, and missions that are read at a time, and that wait. */
+const every = 20
+const most = 500
+const mostWaiting = 10_000
+
+const named = /^missions ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/
+
+export const makeList = (options: {
+  read: (missions: string[]) => Promise<Assigned[]>
+  onError: (error: unknown) => void
+}) => {
   const followers = new Set<Receiver>()
+  const waiting = new Set<string>()
+  let timer: NodeJS.Timeout | undefined
+
+  const flush = async (): Promise<void> => {
+    const ids = [...waiting].slice(0, most)
+    for (const id of ids) waiting.delete(id)
+    try {
+      for (const { id, number, assigned } of await options.read(ids)) {
+        const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
+        for (const receiver of followers)
+          if (assigned.some((assigned_to) => sees(receiver.actor, { id, number, assigned_to }))) receiver.send(bytes, 1)
+      }
+    } catch (error) {
+      options.onError(error)
+    }
+    timer = waiting.size > 0 ? setTimeout(() => void flush(), every) : undefined
+  }
+
   return {
     join: (receiver: Receiver): void => void followers.add(receiver),
     leave: (receiver: Receiver): void => void followers.delete(receiver),
-    /** Takes a notification, "missions {id, number, assigned}" (db/functions/changes.sql): true if it was one. */
+    /** Takes a notification, "missions <id>" (db/functions/changes.sql): true if it was one. */
     hear(payload: string): boolean {
-      if (!payload.startsWith('missions {')) return false
-      if (followers.size === 0) return true
-      const { id, number, assigned } = JSON.parse(payload.slice(9)) as {
-        id: string
-        number: number
-        assigned: string[]
-      }
-      const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
-      for (const receiver of followers)
-        if (assigned.some((assigned_to) => sees(receiver.actor, { id, number, assigned_to }))) receiver.send(bytes, 1)
+      if (!payload.startsWith('missions ')) return false
+      const id = named.exec(payload)?.[1]
+      if (id === undefined || followers.size === 0 || waiting.size >= mostWaiting) return true
+      waiting.add(id)
+      timer ??= setTimeout(() => void flush(), every)
       return true
+    },
+    close(): void {
+      clearTimeout(timer)
+      waiting.clear()
     },
   }
 }

@@ -5,6 +5,7 @@
 import type { Hub, Seat } from './hub.ts'
 import { apply, compare, nameOf, parts, sum, tell, type People, type Present } from './people.ts'
 import { makeRelay } from './relay.ts'
+import type { Seal } from './seal.ts'
 
 type Told = { topic: string; from: string } & (
   | { type: 'who'; whole: boolean }
@@ -39,6 +40,7 @@ const patience = 200
 
 export const makePresence = (options: {
   origin: string
+  seal: Seal
   hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   /** Hears the channel of a topic; resolves once LISTEN holds. */

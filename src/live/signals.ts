@@ -5,6 +5,7 @@ import type { Role } from '../access/actor.ts'
 import { encodeFrame, toChunk } from '../protocol/frames.ts'
 import type { Hub, Receiver } from './hub.ts'
 import { every, makeRelay } from './relay.ts'
+import type { Seal } from './seal.ts'
 
 export type Signal =
   | { type: 'typing'; topic: string; sub: string; role: Role; on: boolean }
@@ -14,7 +15,7 @@ export type Signal =
 const most = 10_000
 
 export const makeSignals = (options: {
-  origin: string
+  seal: Seal
   hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   onError: (error: unknown) => void

@@ -15,18 +15,16 @@ const columns = (drafts: readonly DraftName[]) => {
   return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
 }
 
-/** `prefix`: what this instance's claims begin with, to be told to the others (live/drafts hears them). */
+/** `prefix`: what hints of this instance's claims begin with (live/drafts hears them). */
 export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
   // A server that died between a reply's commit and the end of its draft leaves the draft behind.
   const stored = `exists (
     select from chat_messages s
     where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(d.mission_id, d.citizen, d.author, d.key)
       and s.key is not null and s.seq is not null)`
-  // Told as the claim commits: the former owner's next delta, on any instance, is to be refused.
-  const told = (
-    topic: string,
-  ): string => `generation::float8 as generation, text, pg_notify(deck.hint_channel(${topic}),
-    ${pg.escapeLiteral(prefix)} || json_build_object('type', 'claim', 'topic', ${topic}, 'key', key, 'generation', generation))`
+  // Told as the claim commits: the former owner's next delta, on any instance, is to be refused. A mere hint: who hears it reads.
+  const told = (topic: string): string => `generation::float8 as generation, text,
+    pg_notify(deck.hint_channel(${topic}), ${pg.escapeLiteral(prefix)} || ${topic} || ' ' || key)`
   const silent = 'd.touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)'
   const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
 
@@ -83,6 +81,22 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       })
       return rows.length > 0
     },
+
+    /** Of which generation the stored draft is, 0 if there is none; many askers share a statement. */
+    generation: makeBatched(
+      async (names: DraftName[]): Promise<number[]> => {
+        const { rows } = await main.query<{ n: number; generation: number }>({
+          name: 'draft-generation',
+          text: `select t.n, d.generation::float8 as generation
+                 from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as t (mission, citizen, key, n)
+                 join deck.drafts d on ${named}`,
+          values: columns(names),
+        })
+        const found = new Map(rows.map(({ n, generation }) => [n, generation]))
+        return names.map((_, i) => found.get(i + 1) ?? 0)
+      },
+      { max: 200, patience },
+    ),
 
     /** How long the stored draft is; 0 if there is none. */
     async expected({ topic, key }: DraftName): Promise<number> {

@@ -172,6 +172,34 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
         values: [topics, payloads],
       }),
 
+    /** Whom missions are, and were before their last changes, assigned to; of a deleted one its events tell. */
+    async assigned(missions: string[]): Promise<{ id: string; number: number; assigned: string[] }[]> {
+      const { rows } = await main.query<{ id: string; number: number; assigned: string[] }>({
+        name: 'assigned',
+        text: `
+          select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned
+          from unnest($1::uuid[]) as t (id)
+          left join missions m on m.id = t.id
+          cross join lateral (
+            select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned
+            from (
+              select y.data from (
+                (select e.seq, e.data from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
+                union all (select 0, o.data from deck.beginnings o where o.mission_id = t.id)) y
+              order by y.seq desc limit 2) x) b
+          where coalesce(m.number, b.number) is not null`,
+        values: [missions],
+      })
+      return rows
+    },
+
+    /** The key by which instances seal what they tell one another. */
+    async sealKey(): Promise<Buffer> {
+      const { rows } = await main.query<{ key: Buffer }>({ name: 'seal key', text: 'select key from deck.seal_key' })
+      if (!rows[0]) throw new Error('deck.seal_key is empty')
+      return rows[0].key
+    },
+
     /** What rights depend on, for those of the missions that are there. */
     async rights(missions: string[]): Promise<{ found: MissionRights[]; asOf: number }> {
       const asOf = performance.now()

@@ -13,7 +13,7 @@ export type Tail = {
   unfollow(topic: string): void
   /** Up to where a followed topic was handed on; undefined if it isn't followed. */
   cursor(topic: string): number | undefined
-  /** Where a followed topic stands, as far as hints and looks at the heads have told. */
+  /** Where a followed topic stands, as far as reads and looks at the heads have told. */
   head(topic: string): number | undefined
   /** Takes the payload of a hint: "writer seq topic". */
   hint(payload: string): void
@@ -33,7 +33,8 @@ const topicsPerRead = 200
 const logsPerRead = 10
 const bytesPerRead = 16 * 1024 * 1024
 
-type Followed = { cursor: number; head: number }
+/** `hinted`: where hints say that it stands, true or not. */
+type Followed = { cursor: number; head: number; hinted: number }
 
 export const makeTail = (options: {
   /** this instance's name in hints: what it wrote comes by `saved` */
@@ -60,9 +61,8 @@ export const makeTail = (options: {
   /** A topic is at least at a seq; true if that was not known. */
   const mark = (topic: string, seq: number): boolean => {
     const state = followed.get(topic)
-    // (Anybody may notify: what is no number is no news.)
     if (!state || !(seq > state.cursor)) return false
-    const news = seq > state.head
+    const news = seq > Math.max(state.head, state.hinted)
     state.head = Math.max(state.head, seq)
     dirty.add(topic)
     void read()
@@ -150,7 +150,7 @@ export const makeTail = (options: {
   return {
     follow(topic, head) {
       if (followed.has(topic)) return
-      const state = { cursor: head, head }
+      const state = { cursor: head, head, hinted: 0 }
       followed.set(topic, state)
       void options.listen(topic).then(() => {
         if (followed.get(topic) !== state) return
@@ -169,7 +169,12 @@ export const makeTail = (options: {
       const [origin, seq, topic] = payload.split(' ')
       if (topic === undefined || origin === options.origin) return
       stats.hints++
-      mark(topic, Number(seq))
+      const state = followed.get(topic)
+      // Anybody may notify: where the topic stands is read.
+      if (!state || !(Number(seq) > state.cursor)) return
+      state.hinted = Math.max(state.hinted, Number(seq))
+      dirty.add(topic)
+      void read()
     },
     saved(topic, from, page) {
       const state = followed.get(topic)
