@@ -46,6 +46,19 @@ export const sees = (actor: Actor, mission: MissionRights): boolean => {
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
   sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '' })
 
+/** Whether whoever was `before` sees and may do as `now` all that he could, whatever missions there are. */
+export const keepsRights = (before: Actor, now: Actor): boolean => {
+  if (before.role !== now.role) return false
+  const all = ({ role, missions }: Actor): boolean =>
+    role === 'admin' || missions === '*' || (role === 'citizen' && missions === undefined)
+  if (all(now)) return true
+  if (all(before)) return false
+  const named = (actor: Actor): readonly string[] =>
+    (actor.missions instanceof Set ? [...actor.missions] : []) as string[]
+  const kept = new Set(named(now))
+  return named(before).every((mission) => kept.has(mission))
+}
+
 /** Why the actor may not do this to the mission (undefined: there is none such); null if it may. */
 export const refusal = (
   actor: Actor,

@@ -2,6 +2,7 @@
 // asked, and a key serves its own kind only: no `none`, no HMAC with a public key.
 // A verified token is remembered, so that a busy client's costs a look; its end, and whether it was revoked, are looked at
 // each time. Nothing of a token ever gets into an error.
+import { createHash } from 'node:crypto'
 import { decodeProtectedHeader, jwtVerify, SignJWT, type JWTVerifyOptions } from 'jose'
 import { deny, Refusal } from '../protocol/errors.ts'
 import { toActor, type Actor, type Role } from './actor.ts'
@@ -32,15 +33,25 @@ export type TokenOptions = {
 const tolerance = 5
 const published = ['RS256', 'ES256', 'EdDSA']
 const rejected = () => deny('unauthorized', 'the token is missing, invalid, expired or revoked')
-// Of 1 KB each: 10 MB. A key taken from the set is trusted for a minute more at the most.
-const remembered = { tokens: 10_000, ms: 60_000 }
+/** Characters of a token: as many as a request's headers may have. */
+const longest = 16 * 1024
+/** A token as it is written, and nothing around it: what a decoder passes over would make one token many. */
+const shape = /^[\w-]+\.[\w-]+\.[\w-]+$/
+// Actors of tokens that were verified, by the digest of the token: 10,000 of the usual size. A key taken from the set is trusted for a
+// minute more at the most.
+const remembered = { bytes: 8 * 1024 * 1024, ms: 60_000 }
 
 export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenOptions): Tokens => {
   const bytes = new TextEncoder().encode(secret)
   const hmac = secret
     ? crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify'])
     : undefined
-  const known = new Map<string, { actor: Actor; until: number }>()
+  const known = new Map<string, { actor: Actor; until: number; bytes: number }>()
+  let held = 0
+  const forget = (name: string): void => {
+    held -= known.get(name)?.bytes ?? 0
+    known.delete(name)
+  }
   const options: JWTVerifyOptions = {
     requiredClaims: ['exp', 'sub'],
     clockTolerance: tolerance,
@@ -56,9 +67,17 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
     throw rejected()
   }
 
-  const remember = (token: string, actor: Actor): void => {
-    if (known.size >= remembered.tokens) for (const oldest of known.keys()) if (known.delete(oldest)) break
-    known.set(token, { actor, until: Date.now() + remembered.ms })
+  const remember = (name: string, token: string, actor: Actor): void => {
+    // Two verified it at once.
+    if (known.has(name)) return
+    // The claims are what a token consists of, and a Set of them takes some times as much.
+    const bytes = 500 + 4 * token.length
+    for (const oldest of known.keys()) {
+      if (held + bytes <= remembered.bytes) break
+      forget(oldest)
+    }
+    held += bytes
+    known.set(name, { actor, until: Date.now() + remembered.ms, bytes })
   }
 
   const holds = (actor: Actor, tolerated = 0): boolean =>
@@ -67,12 +86,14 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
   return {
     holds: (actor) => holds(actor),
     async verify(token) {
-      const hit = known.get(token)
+      if (token.length > longest || !shape.test(token)) throw rejected()
+      const name = createHash('sha256').update(token).digest('base64')
+      const hit = known.get(name)
       if (hit && hit.until > Date.now()) {
         if (holds(hit.actor, tolerance)) return hit.actor
         throw rejected()
       }
-      known.delete(token)
+      forget(name)
       let payload: unknown
       try {
         payload = await claims(token)
@@ -81,7 +102,7 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
       }
       const actor = toActor(payload)
       if (!holds(actor, tolerance)) throw rejected()
-      remember(token, actor)
+      remember(name, token, actor)
       return actor
     },
     async sign(claims, seconds) {

@@ -1,17 +1,21 @@
-// auth { id, token }: a fresh token for the same sub. Its rights count at once: seats it does not allow end.
+// auth { id, token }: a fresh token for the same sub. Its rights count at once: what the former one gave ends with it.
+import { keepsRights } from '../access/policy.ts'
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
-import type { Handlers } from '../live/session.ts'
+import type { Handlers, Session } from '../live/session.ts'
 import { deny } from '../protocol/errors.ts'
 
+/** `narrowed` is told of a session that may do less than before. */
 export const makeAuth =
-  (tokens: Tokens, hub: Hub): Handlers['auth'] =>
+  (tokens: Tokens, hub: Hub, narrowed: (session: Session) => void): Handlers['auth'] =>
   async (session, { id, token }) => {
     const actor = await session.inTurn(tokens.verify(token))
-    if (actor.sub !== session.actor.sub) throw deny('forbidden', 'the token is for another sub')
+    const { actor: before } = session
+    if (actor.sub !== before.sub) throw deny('forbidden', 'the token is for another sub')
     // While it waited its turn it may have ended.
     if (!tokens.holds(actor)) throw deny('unauthorized')
     session.renew(actor)
+    if (!keepsRights(before, actor)) narrowed(session)
     session.ok(id, { expires_at: new Date(actor.expires).toISOString() })
     hub.recheck(session.seats.values())
   }

@@ -1,7 +1,7 @@
 // Every command of the socket, by the type of its frame: a total table.
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub.ts'
-import type { Handlers } from '../live/session.ts'
+import type { Handlers, Session } from '../live/session.ts'
 import type { Drafts } from '../live/drafts.ts'
 import type { List } from '../live/list.ts'
 import type { Presence } from '../live/presence.ts'
@@ -36,6 +36,8 @@ export const makeCommands = (parts: {
   tasks: Tasks
   inboxes: Inboxes
   presence: Presence
+  /** a session may do less than before */
+  narrowed: (session: Session) => void
 }): Handlers => {
   const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)
   return {
@@ -45,7 +47,7 @@ export const makeCommands = (parts: {
     read: makeRead(parts.missions, parts.marks, parts.signals),
     typing: makeTyping(parts.missions, parts.signals),
     ...makeInbox(parts.tasks, parts.inboxes),
-    auth: makeAuth(parts.tokens, parts.hub),
+    auth: makeAuth(parts.tokens, parts.hub, parts.narrowed),
     ping,
   }
 }

@@ -58,6 +58,12 @@ export const makeBeside = (options: {
       inboxes.check()
       presence.check()
     },
+    /** A socket's token gives less than before. What it writes is saved, for whoever may go on. */
+    narrowed(session: Session & Worker): void {
+      drafts.gone(session)
+      inboxes.narrowed(session)
+      for (const topic of session.seats.keys()) presence.changed(topic)
+    },
     /** A socket is gone. */
     gone(session: Session & Worker): void {
       list.leave(session)

@@ -16,7 +16,8 @@ export type Worker = {
 type Seen = ReadonlySet<string> | undefined
 type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
 
-type Place = { credit: number; held: Set<string> }
+/** `held`: tasks, and the missions that they are of */
+type Place = { credit: number; held: Map<string, string> }
 type Inbox = {
   citizen: string
   workers: Map<Worker, Place>
@@ -84,6 +85,13 @@ export const makeInboxes = (options: {
     return [...all.values()]
   }
 
+  /** Whether what was claimed for those who see `seen` is for this actor. */
+  const mayTake = ({ role, missions }: Actor, seen: Seen): boolean =>
+    role === 'citizen' &&
+    (missions === undefined ||
+      missions === '*' ||
+      (seen !== undefined && [...seen].every((mission) => missions.has(mission))))
+
   const give = ({ task, attempt, lease_until, message }: Task, worker: Worker): void => {
     const { mission_id, citizen } = message
     const topic = formatTopic({ kind: 'chat', mission: { id: mission_id }, citizen }, mission_id)
@@ -100,9 +108,11 @@ export const makeInboxes = (options: {
       const lost: Task[] = []
       for (const task of tasks) {
         const [worker, place] = group.find(([{ id }]) => id === task.holder) ?? []
-        if (!worker || !place || worker.closed || closed) lost.push(task)
+        // Its token may be another one by now.
+        const may = worker && inbox.workers.get(worker) === place && mayTake(worker.actor, seen)
+        if (!worker || !place || !may || worker.closed || closed) lost.push(task)
         else {
-          place.held.add(task.task)
+          place.held.set(task.task, task.message.mission_id)
           give(task, worker)
         }
       }
@@ -157,7 +167,9 @@ export const makeInboxes = (options: {
   const renew = async (): Promise<void> => {
     // What was claimed and got lost on its way here is not among them: its lease runs out.
     const asked = [...inboxes.values()].flatMap(({ workers }) =>
-      [...workers].flatMap(([worker, place]) => [...place.held].map((task) => ({ task, holder: worker.id, worker }))),
+      [...workers].flatMap(([worker, place]) =>
+        [...place.held.keys()].map((task) => ({ task, holder: worker.id, worker })),
+      ),
     )
     if (asked.length === 0) return
     const renewed = await store.renew(asked)
@@ -195,7 +207,7 @@ export const makeInboxes = (options: {
         inbox = { citizen, workers: new Map(), news: undefined, running: false, again: false }
         inboxes.set(citizen, inbox)
       }
-      if (!inbox.workers.has(worker)) inbox.workers.set(worker, { credit: 0, held: new Set() })
+      if (!inbox.workers.has(worker)) inbox.workers.set(worker, { credit: 0, held: new Map() })
       await Promise.all([store.open(citizen), heard])
     },
 
@@ -205,11 +217,24 @@ export const makeInboxes = (options: {
       const place = inbox?.workers.get(worker)
       if (!inbox || !place) return
       place.credit = credit
-      for (const task of tasks) place.held.add(task)
+      // Of these it is not known: they go with the next token that sees less.
+      for (const task of tasks) place.held.set(task, '')
       void run(inbox)
     },
 
     ended,
+
+    /**
+     * A socket's token gives less than before: what it holds of missions that it does not surely see is another's, as soon as its
+     * lease is over.
+     */
+    narrowed(worker: Worker): void {
+      const { role, missions } = worker.actor
+      if (role !== 'citizen') return this.gone(worker)
+      const place = inboxes.get(worker.actor.sub)?.workers.get(worker)
+      if (!place || missions === undefined || missions === '*') return
+      for (const [task, mission] of place.held) if (!missions.has(mission)) place.held.delete(task)
+    },
 
     /** A socket is gone; its leases run out. */
     gone(worker: Worker): void {
