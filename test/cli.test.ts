@@ -72,7 +72,12 @@ void t.test('a failure is one line on stderr and exit 1; with --json a code and 
     [['token', 'rafael', 'citizen'], {}, 'bad_request', /^JWT_SECRET is needed/],
     [['migrate'], nowhere, 'unavailable', /ECONNREFUSED/],
     [['revoked'], nowhere, 'unavailable', /ECONNREFUSED/],
-    [['serve'], { ...nowhere, JWT_SECRET: secret, START_PATIENCE: '0' }, 'unavailable', /did not start: .*ECONNREFUSED/],
+    [
+      ['serve'],
+      { ...nowhere, JWT_SECRET: secret, START_PATIENCE: '0' },
+      'unavailable',
+      /did not start: .*ECONNREFUSED/,
+    ],
     [['seed'], { DATABASE_URL: 'mysql://x' }, 'internal', /DATABASE_URL must begin with/],
   ]
   await Promise.all(

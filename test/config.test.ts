@@ -33,12 +33,18 @@ void t.test('a mistake in the environment is a sentence that names the variable'
   t.end()
 })
 
+const provider = {
+  JWKS_URL: 'https://id.example/keys',
+  JWT_ISSUER: 'https://id.example',
+  JWT_AUDIENCE: 'deck',
+}
+
 void t.test('production asks for a secret of at least 32 bytes', (t) => {
   const production = { NODE_ENV: 'production', DATABASE_URL: 'postgres://localhost/deck' }
   t.throws(() => readConfig(production), /JWT_SECRET is required/)
   t.throws(() => readConfig({ ...production, JWT_SECRET: 'short' }), /JWT_SECRET is too short/)
   t.ok(readConfig({ ...production, JWT_SECRET: 'x'.repeat(32) }).production)
-  t.ok(readConfig({ ...production, JWKS_URL: 'https://id.example/keys' }).production, 'or for a provider')
+  t.ok(readConfig({ ...production, ...provider }).production, 'or for a provider')
   t.end()
 })
 
@@ -50,7 +56,9 @@ void t.test('production, and Render, refuse each unsafe setting with a sentence 
     [{ DATABASE_URL: '' }, /^DATABASE_URL is required .*\.$/],
     [{ ALLOWED_ORIGINS: 'https://deck.example, *' }, /^ALLOWED_ORIGINS=\* is not taken .*\.$/],
     [{ RATE_LIMITS: 'off' }, /^RATE_LIMITS=off .*ALLOW_UNSAFE=1 only\.$/],
-    [{ JWKS_URL: 'http://id.example/keys' }, /^JWKS_URL must begin with https:\/\/ .*\.$/],
+    [{ ...provider, JWKS_URL: 'http://id.example/keys' }, /^JWKS_URL must begin with https:\/\/ .*\.$/],
+    [{ ...provider, JWT_ISSUER: '' }, /^JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE .*\.$/],
+    [{ ...provider, JWT_AUDIENCE: '' }, /^JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE .*\.$/],
   ] as const) {
     t.ok(readConfig({ ...safe, ...unsafe }), 'elsewhere it is taken')
     for (const production of [{ NODE_ENV: 'production' }, { RENDER: 'true' }])
@@ -59,7 +67,10 @@ void t.test('production, and Render, refuse each unsafe setting with a sentence 
   const all = { NODE_ENV: 'production', RATE_LIMITS: 'off', ALLOWED_ORIGINS: '*' }
   t.throws(() => readConfig(all), { message: /^(.+\.\n){3}.+\.$/ }, 'all at once, a line each')
   t.ok(readConfig({ ...safe, ...all, ALLOWED_ORIGINS: '', ALLOW_UNSAFE: '1' }))
-  t.ok(readConfig({ ...safe, NODE_ENV: 'production', JWKS_URL: 'http://127.0.0.1:8080/keys' }), 'a provider beside it')
+  t.ok(
+    readConfig({ ...safe, NODE_ENV: 'production', ...provider, JWKS_URL: 'http://127.0.0.1:8080/keys' }),
+    'a provider beside it',
+  )
   t.end()
 })
 

@@ -286,7 +286,7 @@ void t.test('the channels of a mission are its chats, each with its newest messa
   const read = async (): Promise<Record<string, unknown>> => {
     const { status, json } = await request('GET', `/api/missions/${id}/chat`, alice)
     t.equal(status, 200)
-    t.strictSame(Object.keys(json), ['channels'])
+    t.strictSame([Object.keys(json), json['next']], [['channels', 'next'], null])
     const rows = json['channels'] as Json[]
     return Object.fromEntries(
       rows.map((row) => [String(row['citizen']), [row['last_seq'], row['last_message']]] as const),
@@ -299,6 +299,63 @@ void t.test('the channels of a mission are its chats, each with its newest messa
   t.strictSame(await read(), { 'a_b-c': [1, other], rafael: [2, last] })
   await request('DELETE', chat, admin)
   t.strictSame(await read(), { 'a_b-c': [1, other], rafael: [3, null] })
+})
+
+void t.test('the list of chats has pages, the newest first, and shows of a long message its beginning', async (t) => {
+  const { id } = await newChat()
+  const code = (bytes: number): string => JSON.stringify([{ language: null, code: 'x'.repeat(bytes) }])
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, code_blocks, created_at)
+     select $1, 'c' || n, 'user', repeat('🎛', 9000), $2::jsonb, now() + n * interval '1 s' from generate_series(1, 600) n`,
+    [id, code(20_000)],
+  )
+  const page = async (query: string) => {
+    const { status, json, text } = await request('GET', `/api/missions/${id}/chat${query}`, alice)
+    t.equal(status, 200)
+    t.ok(Buffer.byteLength(text) < 4 * 1024 * 1024, `${text.length} characters`)
+    return json as { channels: { citizen: string; last_message: Json }[]; next: string | null }
+  }
+  const first = await page('')
+  t.equal(first.channels.length, 500)
+  const second = await page(`?cursor=${first.next}`)
+  t.equal(second.next, null)
+  const all = [...first.channels, ...second.channels]
+  t.equal(new Set(all.map(({ citizen }) => citizen)).size, 600, 'each once')
+  t.strictSame(all[0]?.last_message['code_blocks'], null)
+  t.equal(all[0]?.last_message['message'], '🎛'.repeat(300))
+  t.equal(all[0]?.last_message['cut'], true)
+  const small: string[] = []
+  for (let cursor: string | null = ''; cursor !== null;) {
+    const next: Awaited<ReturnType<typeof page>> = await page(`?limit=70${cursor && `&cursor=${cursor}`}`)
+    small.push(...next.channels.map(({ citizen }) => citizen))
+    cursor = next.next
+  }
+  t.strictSame(
+    small,
+    all.map(({ citizen }) => citizen),
+  )
+
+  const { id: other, chat } = await newChat()
+  await request('POST', chat, alice, { message: `${'a'.repeat(300)}` })
+  await request('POST', `/api/missions/${other}/chat/sofia`, alice, { message: `${'b'.repeat(301)}` })
+  await request('POST', `/api/missions/${other}/chat/emma`, alice, {
+    message: 'c',
+    code_blocks: [{ language: 'x', code: 'y'.repeat(5000) }],
+  })
+  const { channels } = (await request('GET', `/api/missions/${other}/chat`, alice)).json as { channels: Json[] }
+  t.match(
+    channels,
+    [
+      { citizen: 'emma', last_message: { message: 'c', code_blocks: null, cut: true } },
+      { citizen: 'sofia', last_message: { message: 'b'.repeat(300), cut: true } },
+      { citizen: 'rafael', last_message: { message: 'a'.repeat(300), code_blocks: null, cut: undefined } },
+    ],
+    'the newest first',
+  )
+  for (const cursor of ['x', 'bm8', '%00', first.next?.slice(3) ?? ''])
+    t.match(await request('GET', `/api/missions/${id}/chat?cursor=${cursor}`, alice), { status: 400 })
+  for (const limit of [0, 501, 'x'])
+    t.match(await request('GET', `/api/missions/${id}/chat?limit=${limit}`, alice), { status: 400 })
 })
 
 void t.test('messages that SQL writes are in the history at once, numbered with the others', async (t) => {

@@ -43,7 +43,7 @@ void t.test('each look at a chat goes by mission, citizen and seq', async (t) =>
   const find = makeFind(one, makeTurn(), 10_000)
   const how = { allow: () => {}, gone: () => false }
   for (const [what, ask] of Object.entries({
-    'the list of chats': () => makeHistory(one).channels({ id }, 'alice'),
+    'the list of chats': () => makeHistory(one).channels({ id }, 'alice', { limit: 500 }),
     'a search': () => find({ id }, { q: 'n', limit: 5 }, how),
     'a search by rank': () => find({ id }, { q: 'n', order: 'rank', limit: 5 }, how),
     'the chats that are due': () => client.query('select * from deck.search_due()'),

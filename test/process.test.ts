@@ -124,7 +124,10 @@ void t.test('a mistake of its user is one sentence without a stack, and exit 1',
     [{ NODE_ENV: 'production', JWT_SECRET: '' }, /did not start: JWT_SECRET is required/],
     [{ NODE_ENV: 'production', RATE_LIMITS: 'on' }, /did not start: DATABASE_URL is required/],
     [{ NODE_ENV: 'production', RATE_LIMITS: 'off' }, /did not start: RATE_LIMITS=off is for benches and tests/],
-    [{ DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none', START_PATIENCE: '0' }, /did not start: .*ECONNREFUSED/],
+    [
+      { DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none', START_PATIENCE: '0' },
+      /did not start: .*ECONNREFUSED/,
+    ],
   ] as const
   const told = mistakes.map(async ([env, sentence]) => {
     const failed = await spawnServer(t, env).catch((error: Error) => error.message)

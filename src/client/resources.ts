@@ -25,7 +25,8 @@ export type Checklist = { items: DodItem[]; progress: Progress }
 export type Channel = {
   citizen: string
   last_seq: number
-  last_message: Message | null
+  /** `cut`: of a long one the first 300 characters, without blocks of over 4 KiB */
+  last_message: (Message & { cut?: true }) | null
   read_seq: number
   unread: number
 }
@@ -53,9 +54,18 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   get: (options: AsOfOptions = {}) => http<Mission>('GET', path, { query: options, signal: options.signal }),
   patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
   remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
-  /** Its chats, each with its newest message and how much of it is unread. */
-  channels: async ({ signal }: Options = {}) =>
-    (await http<{ channels: Channel[] }>('GET', `${path}/chat`, { signal })).channels,
+  /** All its chats, those with the newest message first, each with that and how much of it is unread. */
+  channels: async ({ signal }: Options = {}) => {
+    const all: Channel[] = []
+    let cursor: string | null | undefined
+    do {
+      const query = cursor ? { cursor } : {}
+      const page = await http<{ channels: Channel[]; next?: string | null }>('GET', `${path}/chat`, { query, signal })
+      all.push(...page.channels)
+      cursor = page.next
+    } while (cursor)
+    return all
+  },
   /** What was said, coded, tested and promised with these words; `cursor` is `next` of the page before. */
   search: (q: string, options: SearchOptions = {}) =>
     http<{ hits: Hit[]; next: string | null }>('GET', `${path}/search`, {

@@ -55,6 +55,10 @@ export const unsafe = (env: Env): string[] => {
     if (protocol !== 'https:' && !ownMachine.test(hostname))
       faults.push('JWKS_URL must begin with https:// in production: whoever can alter the keys can sign tokens.')
   }
+  if (env.JWKS_URL && !(env.JWT_ISSUER && env.JWT_AUDIENCE))
+    faults.push(
+      'JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE in production: the provider signs tokens that are meant for others, too.',
+    )
   if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
     faults.push('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
   if (!env.DATABASE_URL) faults.push('DATABASE_URL is required in production: the embedded database is for trying out.')

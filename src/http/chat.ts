@@ -5,8 +5,8 @@ import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
-import { mostUnread } from '../log/history.sql.ts'
-import type { History } from '../log/history.ts'
+import { mostUnread, shown } from '../log/history.sql.ts'
+import type { ChannelCursor, History } from '../log/history.ts'
 import type { Past } from '../log/past.ts'
 import type { Replay } from '../log/replay.ts'
 import { mostRanked, type Search } from '../log/search.ts'
@@ -26,6 +26,19 @@ import { toLines, type Streams } from './replay.ts'
 
 const seq = (description: string) =>
   Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description }))
+
+/** Chats of a page of their list. */
+const mostChannels = 500
+
+const toCursor = ({ last, topic }: ChannelCursor): string => Buffer.from(`${last} ${topic}`).toString('base64url')
+const fromCursor = (cursor: string): ChannelCursor => {
+  const [, last, topic] =
+    /^(\d{4,}-\d\d-\d\dT[\d:.]+Z) (missions\/[0-9a-f-]{36}\/chat\/[\w-]{1,32})$/.exec(
+      Buffer.from(cursor, 'base64url').toString('latin1'),
+    ) ?? []
+  if (!last || !topic) throw deny('bad_request', 'cursor is not one of ours')
+  return { last, topic }
+}
 
 const HistoryQuery = Type.Object({
   after: seq('the messages that follow this seq, oldest first'),
@@ -85,12 +98,28 @@ const Histories = {
   },
 }
 type Page = Static<typeof History>
+const ChannelsQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: mostChannels, default: mostChannels })),
+  cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
+})
+const LastMessage = Type.Object(
+  {
+    ...Message.properties,
+    cut: Type.Optional(
+      Type.Literal(true, {
+        description: `something was left out: the text after ${shown.characters} characters, or blocks of over ${shown.blockBytes / 1024} KiB (code_blocks is null then)`,
+      }),
+    ),
+  },
+  { title: 'Newest message' },
+)
 const Channels = Type.Object({
+  next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page' }),
   channels: Type.Array(
     Type.Object({
       citizen: Type.String(),
       last_seq: Type.Integer(),
-      last_message: Type.Union([Message, Type.Null()]),
+      last_message: Type.Union([LastMessage, Type.Null()]),
       read_seq: Type.Integer({ description: 'how far the asking sub has read, by `read` on the socket' }),
       unread: Type.Integer({ description: `messages after it, counted up to ${mostUnread}` }),
     }),
@@ -130,14 +159,27 @@ export const chatRoutes = (
   const { changes, missions, history, past, search, replay, streams, following, writer } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
-  app.get(
+  app.get<{ Querystring: Static<typeof ChannelsQuery> }>(
     '/api/missions/:mission/chat',
-    { schema: describe('chat', "A mission's chats, each with its newest message", ['mission'], { 200: Channels }) },
+    {
+      schema: describe(
+        'chat',
+        "A mission's chats, those with the newest message first",
+        ['mission'],
+        { 200: Channels },
+        { querystring: ChannelsQuery },
+      ),
+    },
     async (request, reply) => {
       const actor = actorOf(request)
-      const { mission, channels } = await history.channels(named(request).mission, actor.sub)
+      const { limit = mostChannels, cursor } = request.query
+      const before = cursor === undefined ? {} : { before: fromCursor(cursor) }
+      const { mission, channels, next } = await history.channels(named(request).mission, actor.sub, {
+        limit,
+        ...before,
+      })
       allow(actor, 'read', mission)
-      return json(reply, JSON.stringify({ channels }))
+      return json(reply, JSON.stringify({ channels, next: next && toCursor(next) }))
     },
   )
 

@@ -36,22 +36,42 @@ const pageOf = (direction: 'asc' | 'desc'): string =>
   })
 export const historyPage = { after: pageOf('asc'), before: pageOf('desc') }
 
+/** Characters of a chat's newest message, and bytes of its blocks, that the list of chats shows. */
+export const shown = { characters: 300, blockBytes: 4096 }
+
 const citizen = citizenOf('h.topic')
 /**
- * A mission's chats in the order of their topics, each with its head, its newest message, and how far a subject has read.
+ * A page of a mission's chats, those with the newest message first, each with its head, how far a subject has read, and its newest
+ * message: of a long one the beginning, unless its blocks are to be read from it.
  *
  * $1, $2 the mission
  * $3 the subject
+ * $4, $5 at and topic of the last chat of the page before, or null
+ * $6 chats at most
  */
 export const channelList = selectMission({
-  columns: `deck.topic_citizen(h.topic) as citizen, c.*,
+  columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
   joins: `
-  left join deck.heads h on h.topic > 'missions/' || m.id || '/chat/' and h.topic < 'missions/' || m.id || '/chat0'
   left join lateral (
-    select id, sender, author, message, code_blocks, created_at, seq, key
-    from chat_messages where mission_id = m.id and citizen = ${citizen} and seq is not null
-    order by seq desc limit 1
+    select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.id
+    from deck.heads x
+    left join lateral (
+      select s.id, s.at from chat_messages s
+      where s.mission_id = m.id and s.citizen = ${citizenOf('x.topic')} and s.seq is not null
+      order by s.seq desc limit 1
+    ) n on true
+    where x.topic > 'missions/' || m.id || '/chat/' and x.topic < 'missions/' || m.id || '/chat0'
+      and ($4::timestamp is null or (coalesce(n.at, timestamp '0001-01-01'), x.topic) < ($4::timestamp, $5::text))
+    order by 2 desc, 1 desc limit $6
+  ) h on true
+  left join lateral (
+    select s.id, s.sender, s.author,
+      case when s.code_blocks is null then s.message else left(s.message, ${shown.characters + 1}) end as message,
+      octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
+      case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
+      s.created_at, s.seq, s.key
+    from chat_messages s where s.id = h.id
   ) c on true
   left join deck.reads r on r.mission_id = m.id and r.citizen = ${citizen} and r.sub = $3
   cross join lateral (
@@ -59,5 +79,5 @@ export const channelList = selectMission({
       select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)
       limit ${mostUnread}) x
   ) u
-  order by h.topic`,
+  order by h.last desc, h.topic desc`,
 })

@@ -1,6 +1,7 @@
 // What was said, read over HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come
 // from one statement (log/read-mission).
 import type pg from 'pg'
+import type { Message } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
 import * as sql from './history.sql.ts'
@@ -9,6 +10,25 @@ import { makeReadChat } from './replica.ts'
 
 /** Bytes of rows that a page of the history holds, but for one row: 500 of the longest messages, code blocks aside. */
 const historyBytes = 32 * 1024 * 1024
+
+/** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 where there is none), and its topic. */
+export type ChannelCursor = { last: string; topic: string }
+
+/** A message as the list of chats shows it: `cut` if anything was left out. `heavy`: its blocks are not wanted. */
+const shorten = (message: Message, heavy: boolean): Message & { cut?: true } => {
+  const { characters, blockBytes } = sql.shown
+  // Code points; most messages have no more than they have code units.
+  const long = message.message.length > characters && [...message.message].length > characters
+  const blocks = message.code_blocks
+  const large = heavy || (blocks !== null && Buffer.byteLength(JSON.stringify(blocks)) > blockBytes)
+  if (!long && !large) return message
+  return {
+    ...message,
+    message: long ? [...message.message].slice(0, characters).join('') : message.message,
+    code_blocks: large ? null : blocks,
+    cut: true,
+  }
+}
 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
@@ -40,31 +60,44 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
       return { mission, messages, last_seq: head, has_more, epoch }
     },
 
-    /** The chats of a mission in which anything was ever said, each with its head, its newest message, and how far `sub` has read. */
-    async channels(ref: MissionRef, sub: string) {
-      type Row = { citizen: string | null; head: number; read_seq: number; unread: number } & (
-        MessageColumns | { seq: null }
-      )
+    /**
+     * The chats of a mission in which anything was ever said, those with the newest message first: each with its head, its newest
+     * message, shortened, and how far `sub` has read. `next` is where the next page begins.
+     */
+    async channels(ref: MissionRef, sub: string, { limit, before }: { limit: number; before?: ChannelCursor }) {
+      type Row = {
+        citizen: string | null
+        topic: string
+        last: string
+        head: number
+        read_seq: number
+        unread: number
+        heavy: boolean | null
+      } & (MessageColumns | { seq: null })
       const { mission, rows } = await readMission<Row>(main, {
         ref,
         name: 'channels',
         text: sql.channelList,
-        values: [sub],
+        values: [sub, before?.last, before?.topic, limit + 1],
       })
-      const channels = rows.flatMap((row) =>
+      const found = rows.filter(({ citizen }) => citizen !== null)
+      const page = found.slice(0, limit)
+      const end = found.length > limit ? page.at(-1) : undefined
+      const channels = page.flatMap((row) =>
         row.citizen === null || row.head === 0 || !mission
           ? []
           : [
               {
                 citizen: row.citizen,
                 last_seq: row.head,
-                last_message: row.seq === null ? null : toMessage(row, mission.id, row.citizen),
+                last_message:
+                  row.seq === null ? null : shorten(toMessage(row, mission.id, row.citizen), row.heavy === true),
                 read_seq: row.read_seq,
                 unread: row.unread,
               },
             ],
       )
-      return { mission, channels }
+      return { mission, channels, next: end ? { last: end.last, topic: end.topic } : null }
     },
   }
 }

@@ -83,7 +83,12 @@ export const sqlState = (error: unknown): string | undefined =>
 export const reasonOf = (error: unknown): string => {
   const { code } = error as { code?: unknown }
   if (typeof code === 'string' && /^[A-Za-z0-9_]+$/.test(code)) return code
-  return error instanceof Error ? error.name : 'unknown'
+  if (!(error instanceof Error)) return 'unknown'
+  return /time/i.test(error.message)
+    ? 'timeout'
+    : /connect|not queryable/i.test(error.message)
+      ? 'connection'
+      : error.name
 }
 
 /** Undefined: the request's fault, or ours. */

@@ -18,7 +18,8 @@ export type Told = {
   /** ms between two acknowledgements, at the most */
   silence: number
 }
-export type Sender = Told & { stop(): Promise<void> }
+/** `gaveBack`: it is a client that sends again by itself, whose errors are sends that it gave back. */
+export type Sender = Told & { gaveBack?: true; stop(): Promise<void> }
 
 const makeTold = (topic: string): Told => ({ topic, acknowledged: new Map(), codes: new Map(), closes: [], silence: 0 })
 const count = (codes: Map<string, number>, code: string): void => void codes.set(code, (codes.get(code) ?? 0) + 1)
@@ -93,6 +94,7 @@ export const startClient = (url: string, topic: string, { name = 'client', pace 
   }
   const running = run()
   return Object.assign(told, {
+    gaveBack: true as const,
     async stop() {
       over = true
       await running
@@ -127,6 +129,8 @@ export const judge = async (t: Test, senders: Sender[], url: string, closes = 1)
     [],
     'no code but unavailable',
   )
+  const given = senders.flatMap((sender) => (sender.gaveBack ? [...sender.codes] : []))
+  t.strictSame(given, [], 'the client gave nothing back')
   const all = senders.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0)
   const told = [...codes].map(([code, times]) => `${code} ${times}`).join(', ') || 'none'
   const silence = Math.round(Math.max(...senders.map((sender) => sender.silence)))

@@ -43,7 +43,7 @@ const write = async (instance: Instance, id: string): Promise<Set<string>> => {
         message: 'x',
         key: `${Math.random()}`,
       })
-      codes.add(String(answer['code'] ?? 'ok'))
+      codes.add(answer['type'] === 'ok' ? 'ok' : String(answer['code']))
     }),
     instance
       .request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'x' })
