@@ -9,12 +9,16 @@
 --   seen      its key was used before, or (p_again) its id is stored: `saved` holds the stored message
 --   cleared   its key was used by a message that a clearing removed less than 24 hours ago
 --   gone      the mission does not exist, or is assigned to another person than p_assigned says
+--   full      the mission has as many chats as the API gives it, and this is not one of them
 --   fenced    another session holds the task that it would end (append_replies only)
 --   (none)    saved: its seq follows from `places`
 --
 -- Plans are kept for a session: one made while a table was small must not read all of it once it is large. Tables are read by laterals with
 -- a limit, which are never turned into joins; what is joined comes in with the call. (Left to itself Postgres plans anew for each call, as
 -- a plan for two rows looks cheaper than one for any number: 0.5 ms.)
+
+-- Chats that a mission gets by the API (src/log/bounds says the same); SQL writers are not counted.
+create or replace function deck.most_chats() returns integer language sql immutable return 1000;
 
 -- p_topics:   the chats, sorted and distinct. p_chats: for each entry the position of its chat among them, from 1.
 -- entries:    an array a column, in the order of one sender's messages; an array that would hold nulls only may be null.
@@ -46,8 +50,20 @@ begin
     select array_agg(x.id) into v_free from (
       select m.id from public.missions m where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t))
       order by m.id for key share) x;
+    -- (Whoever comes at the same time by another batch may make some more.)
     insert into deck.heads (topic)
-    select t from unnest(p_topics) t where deck.topic_mission(t) = any (v_free) order by t collate "C"
+    select n.topic
+    from (
+      select t as topic, row_number() over (partition by deck.topic_mission(t) order by t collate "C") as nth
+      from unnest(p_topics) t
+      where deck.topic_mission(t) = any (v_free) and not exists (select from deck.heads h where h.topic = t)) n
+    where n.nth <= deck.most_chats() - (
+      select count(*) from (
+        select from deck.heads h
+        where h.topic > 'missions/' || deck.topic_mission(n.topic) || '/chat/'
+          and h.topic < 'missions/' || deck.topic_mission(n.topic) || '/chat0'
+        limit deck.most_chats()) x)
+    order by n.topic collate "C"
     on conflict do nothing;
     select array_agg(x.topic), array_agg(x.floor) into v_held, v_floors from (
       select h.topic, h.floor from deck.heads h
@@ -126,7 +142,10 @@ begin
   select
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
     (select json_agg(json_build_object('n', e.n, 'outcome',
-        case when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone' else 'busy' end))
+        case
+          when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone'
+          when p.ours and p_wait > 0 then 'full'
+          else 'busy' end))
      from rows from (unnest(p_chats), unnest(p_assigned)) with ordinality as e (chat, assigned, n)
      join place p on p.n = e.chat
      where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (v_known)),

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type, { type Static } from '../protocol/typebox.ts'
 import { allow, refusal } from '../access/policy.ts'
 import { toEntry } from '../commands/send.ts'
+import { answerBytes, fitting } from '../log/bounds.ts'
 import type { Changes } from '../log/changes.ts'
 import type { Missions } from '../log/missions.ts'
 import { mostUnread, shown } from '../log/history.sql.ts'
@@ -77,7 +78,7 @@ const Shown = Type.Object(
 )
 const History = Type.Object({
   messages: Type.Array(Shown, {
-    description: 'in ascending seq (or the best first); fewer than asked for where they would hold over 32 MiB',
+    description: 'in ascending seq (or the best first); fewer than asked for where they would have over 4 MiB',
   }),
   last_seq: Type.Integer({ description: 'where the chat stands, in the same snapshot' }),
   has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
@@ -132,11 +133,18 @@ const Channels = Type.Object({
  */
 const page = (
   reply: FastifyReply,
-  { after, before }: { after?: number; before?: number },
+  { after, before, order }: { after?: number; before?: number; order?: 'seq' | 'rank' | undefined },
   found: Page,
 ): FastifyReply => {
-  const { last_seq, has_more, epoch } = found
-  const messages = JSON.stringify(found.messages)
+  const { last_seq, epoch } = found
+  let { has_more } = found
+  let messages = JSON.stringify(found.messages)
+  // Rows were read by their bytes as they are stored; as JSON they may have some times as many.
+  if (Buffer.byteLength(messages) > answerBytes) {
+    const kept = fitting(found.messages, after === undefined && order !== 'rank' ? 'last' : 'first')
+    has_more ||= kept.length < found.messages.length
+    messages = JSON.stringify(kept)
+  }
   const closed = before === undefined ? after !== undefined && has_more : before <= last_seq + 1
   if (closed) reply.header('etag', tagOf(messages, String(has_more), epoch))
   return json(reply, `{"messages":${messages},${JSON.stringify({ last_seq, has_more, epoch }).slice(1)}`)
@@ -247,11 +255,11 @@ export const chatRoutes = (
         const how = { allow: may, gone: () => reply.raw.destroyed }
         const manner = { byRank: order === 'rank', highlight: highlight === 'true' }
         const found = await search.page(ref, citizen, query, how, manner)
-        return page(reply, query, asThen(found))
+        return page(reply, { ...query, order }, asThen(found))
       }
       const { mission, ...found } = await history.page(ref, citizen, query)
       may(mission)
-      return page(reply, query, asThen(found))
+      return page(reply, { ...query, order }, asThen(found))
     },
   )
 

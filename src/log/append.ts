@@ -8,6 +8,7 @@ import { blocksOf } from '../protocol/blocks.ts'
 import type { Event, Message, Page } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { perMission } from './bounds.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from './arrays.ts'
 import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from './postgres-errors.ts'
 import { encode, type Entry, type Pending, type Written } from './entry.ts'
@@ -198,6 +199,7 @@ export const makeAppend = (
   const answerOther = (pending: Pending, { outcome, seq, created_at, saved }: Other): void => {
     const { entry } = pending
     if (outcome === 'gone') return fail(pending, noMission())
+    if (outcome === 'full') return fail(pending, deny('conflict', `a mission has up to ${perMission.chats} chats`))
     if (outcome === 'fenced') return fail(pending, deny('conflict', 'this socket does not hold the task'))
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
     if (!saved) return

@@ -5,6 +5,7 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
+import { perMission } from './bounds.ts'
 import { noEvidence, sqlState } from './postgres-errors.ts'
 import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
@@ -148,6 +149,14 @@ export const makeChanges = (
     addItem: (ref: MissionRef, allow: Allow, { text, category, test_name }: NewDodItem): Promise<string> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
+        const { rows: held } = await client.query<{ items: number; bytes: number }>(
+          `select count(*)::integer as items, coalesce(sum(octet_length(text)), 0)::integer as bytes
+           from dod_items where mission_id = $1`,
+          [mission],
+        )
+        const { items = 0, bytes = 0 } = held[0] ?? {}
+        if (items >= perMission.items || bytes + Buffer.byteLength(text) > perMission.itemBytes)
+          throw deny('conflict', `a mission has up to ${perMission.items} items, with 1 MiB of text in all`)
         const { rows } = await client.query<{ id: string }>(
           'insert into dod_items (mission_id, text, category, test_name) values ($1, $2, $3, $4) returning id',
           [mission, text, category, test_name],

@@ -1,15 +1,13 @@
 // What was said, read over HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come
 // from one statement (log/read-mission).
 import type pg from 'pg'
+import { answerBytes } from './bounds.ts'
 import type { Message } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
 import * as sql from './history.sql.ts'
 import { readMission } from './read-mission.ts'
 import { makeReadChat } from './replica.ts'
-
-/** Bytes of rows that a page of the history holds, but for one row: 500 of the longest messages, code blocks aside. */
-const historyBytes = 32 * 1024 * 1024
 
 /** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 where there is none), and its topic. */
 export type ChannelCursor = { last: string; topic: string }
@@ -45,7 +43,7 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
           ref,
           name: `history-${direction}`,
           text: sql.historyPage[direction],
-          values: [citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, historyBytes],
+          values: [citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, answerBytes],
         })
         return { ...found, head: found.rows[0]?.head ?? 0 }
       }

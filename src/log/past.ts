@@ -6,6 +6,7 @@ import { deny } from '../protocol/errors.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import * as sql from './past.sql.ts'
 import { readMission, type MissionRead } from './read-mission.ts'
+import { pageOfRuns, type RunCursor, type RunRow } from './runs.ts'
 
 type Row = { existed: boolean; pruned: string | null; json: string | null }
 
@@ -28,27 +29,17 @@ export const makePast = (main: pg.Pool) => ({
   checklist: async (ref: MissionRef, at: string) =>
     toPast(await readMission<Row>(main, { ref, name: 'past-checklist', text: sql.checklist, values: [at] })),
 
-  /** Runs from the newest on, or from behind one. */
-  async listRuns(
-    ref: MissionRef,
-    { before, limit }: { before?: { at: string; id: string }; limit: number },
-    at: string,
-  ) {
-    const { mission, rows } = await readMission<Row & { id: string | null; created_at: string }>(main, {
-      ref,
-      name: 'past-runs',
-      text: sql.runPage,
-      values: [at, before?.at, before?.id, limit + 1],
-    })
-    const found = rows.filter(({ id }) => id !== null)
-    const page = found.slice(0, limit)
-    const last = page.at(-1)
-    return {
-      ...toPast({ mission, rows: rows.map((row) => ({ ...row, json: '' })) }),
-      rows: page.map(({ json }) => json ?? ''),
-      next: found.length > limit && last ? { at: last.created_at, id: last.id ?? '' } : null,
-    }
-  },
+  /** Runs from the newest on, or from behind one; as many as fit into an answer. */
+  listRuns: (ref: MissionRef, { before, limit }: { before?: RunCursor; limit: number }, at: string) =>
+    pageOfRuns(limit, before, async (cursor, count) => {
+      const { mission, rows } = await readMission<Row & RunRow>(main, {
+        ref,
+        name: 'past-runs',
+        text: sql.runPage,
+        values: [at, cursor?.at, cursor?.id, count],
+      })
+      return { ...toPast({ mission, rows: rows.map((row) => ({ ...row, json: '' })) }), rows }
+    }),
 
   /** One run, or (null) the newest that there was. */
   run: async (ref: MissionRef, run: string | null, at: string) =>

@@ -4,6 +4,7 @@ import { deny } from '../protocol/errors.ts'
 import type { NewTestRun, TestRunPatch } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { readMission, selectMission } from './read-mission.ts'
+import { answerBytes } from './bounds.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
 /**
@@ -23,6 +24,38 @@ const runPage = selectMission({
   ) r on true
   order by r.created_at desc, r.id desc`,
 })
+
+/** Where a page of runs ended: the last one's creation time (RFC 3339) and ID. */
+export type RunCursor = { at: string; id: string }
+export type RunRow = { id: string | null; created_at: string; json: string | null }
+
+// Each may have megabytes: what does not fit into an answer is not to be read by the hundred.
+const runsPerRead = 32
+
+/** A page that ends by `limit` or by bytes, read part by part; with what else the first part found. */
+export const pageOfRuns = async <Found extends { rows: RunRow[] }>(
+  limit: number,
+  before: RunCursor | undefined,
+  read: (cursor: RunCursor | undefined, count: number) => Promise<Found>,
+): Promise<Omit<Found, 'rows'> & { rows: string[]; next: RunCursor | null }> => {
+  const page: string[] = []
+  let bytes = 0
+  let first: Found | undefined
+  for (let cursor = before; ;) {
+    const asked = Math.min(limit - page.length, runsPerRead)
+    const part = await read(cursor, asked + 1)
+    first ??= part
+    const found = part.rows.filter(({ id }) => id !== null)
+    for (const { json, created_at, id } of found.slice(0, asked)) {
+      bytes += Buffer.byteLength(json ?? '')
+      if (page.length > 0 && bytes > answerBytes) return { ...first, rows: page, next: cursor ?? null }
+      page.push(json ?? '')
+      cursor = { at: created_at, id: id ?? '' }
+    }
+    const more = found.length > asked
+    if (!more || page.length >= limit) return { ...first, rows: page, next: more ? (cursor ?? null) : null }
+  }
+}
 
 const runOf = (which: string): string =>
   selectMission({
@@ -47,23 +80,17 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
     value === undefined || value === null ? value : JSON.stringify(value)
 
   return {
-    async listRuns(ref: MissionRef, { before, limit }: { before?: { at: string; id: string }; limit: number }) {
-      type Row = { id: string | null; created_at: string; json: string }
-      const { mission, rows } = await readMission<Row>(pool, {
-        ref,
-        name: 'runs',
-        text: runPage,
-        values: [before?.at, before?.id, limit + 1],
-      })
-      const found = rows.filter(({ id }) => id !== null)
-      const page = found.slice(0, limit)
-      const last = page.at(-1)
-      return {
-        mission,
-        rows: page.map((row) => row.json),
-        next: found.length > limit && last ? { at: last.created_at, id: last.id ?? '' } : null,
-      }
-    },
+    /** Ends by `limit` or by bytes; one run is always given. */
+    listRuns: (ref: MissionRef, { before, limit }: { before?: RunCursor; limit: number }) =>
+      pageOfRuns(limit, before, async (cursor, count) => {
+        const { mission, rows } = await readMission<RunRow>(pool, {
+          ref,
+          name: 'runs',
+          text: runPage,
+          values: [cursor?.at, cursor?.id, count],
+        })
+        return { mission, rows }
+      }),
 
     /** One run of a mission, or (null) its newest; `json` is null if there is none. */
     async run(ref: MissionRef, run: string | null) {

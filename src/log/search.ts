@@ -6,13 +6,11 @@ import type { Filters } from '../protocol/filters.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import { mostMatches, snippetOf } from '../protocol/snippet.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { answerBytes } from './bounds.ts'
 import type { ReplayPage } from './replay.ts'
 import { makeSnippets } from './snippets.ts'
 import { makeTurn, type Turn } from './turn.ts'
 import { makeWalk, type Bounds, type Step } from './walk.ts'
-
-/** Bytes of rows that a page holds, but for one row. */
-const pageBytes = 32 * 1024 * 1024
 
 /** Messages that are ranked: the newest so many that fit. */
 export const mostRanked = 1000
@@ -37,7 +35,7 @@ const makeBest = (limit: number) => {
       const at = best.findIndex((other) => other.rank < rank)
       best.splice(at < 0 ? best.length : at, 0, { message, rank })
       let bytes = 0
-      const end = best.findIndex((one, i) => i === limit || ((bytes += sizeOf(one.message)) > pageBytes && i > 0))
+      const end = best.findIndex((one, i) => i === limit || ((bytes += sizeOf(one.message)) > answerBytes && i > 0))
       if (end < 0) return
       out = best[end]?.rank ?? out
       best.length = end
@@ -89,7 +87,7 @@ export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
             continue
           }
           const size = sizeOf(message)
-          has_more = messages.length === query.limit || (messages.length > 0 && bytes + size > pageBytes)
+          has_more = messages.length === query.limit || (messages.length > 0 && bytes + size > answerBytes)
           if (has_more) break
           bytes += size
           messages.push(message)
