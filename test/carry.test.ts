@@ -346,6 +346,7 @@ void t.test('every table is carried, or known to be left out', async (t) => {
     'pending',
     'revocations',
     'schema_files',
+    'seal_key',
     'search_blocks',
     'search_stale',
     'search_turn',

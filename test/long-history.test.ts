@@ -59,9 +59,9 @@ void t.test(
         )
         ;(costs[`timeline, newest first: ${newestFirst}`] ??= []).push(cost)
       }
-      await client.query(`prepare channels_${n} (uuid, integer, text) as ${channelList}`)
+      await client.query(`prepare channels_${n} (uuid, integer, text, timestamp, text, integer) as ${channelList}`)
       // (Up to 1,000 messages of a chat are counted as unread.)
-      ;(costs['chats'] ??= []).push(await blocks(`execute channels_${n} ('${id}', null, 'alice')`))
+      ;(costs['chats'] ??= []).push(await blocks(`execute channels_${n} ('${id}', null, 'alice', null, null, 500)`))
     }
     for (const [what, [short = 0, long = 0]] of Object.entries(costs))
       t.ok(short > 50 && long < short * 2, `${what}: ${short} and ${long} blocks`)

@@ -43,9 +43,6 @@ const faultOfDatabase = (error: unknown): string => {
   return typeof code === 'string' && /^[A-Z0-9_]+$/.test(code) ? `it does not answer (${code})` : 'it does not answer'
 }
 
-/** ms for which a look at the database counts. */
-const lookEvery = 500
-
 export const makeReadiness = (parts: {
   draining: () => boolean
   /** reads of a table of ours; rejects if that fails */
@@ -57,15 +54,9 @@ export const makeReadiness = (parts: {
   writing: () => string | undefined
   overloaded: () => boolean
 }): Readiness => {
-  // Nobody is asked for a token here: many askers share a look.
-  let shared: { found: Promise<Check[]>; until: number } | undefined
-  const looked = (): Promise<Check[]> => {
-    if (shared && performance.now() < shared.until) return shared.found
-    // One that hangs is waited for by all.
-    const mine = { found: look(), until: Infinity }
-    void mine.found.finally(() => (mine.until = performance.now() + lookEvery))
-    return (shared = mine).found
-  }
+  // Nobody is asked for a token here: of any number of askers one look is under way at a time.
+  let shared: Promise<Check[]> | undefined
+  const looked = (): Promise<Check[]> => (shared ??= look().finally(() => (shared = undefined)))
   const look = (): Promise<Check[]> =>
     parts.look().then(
       () => [result('database', undefined), result('schema', undefined)],

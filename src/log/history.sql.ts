@@ -54,10 +54,10 @@ export const channelList = selectMission({
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
   joins: `
   left join lateral (
-    select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.id
+    select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.seq as newest
     from deck.heads x
     left join lateral (
-      select s.id, s.at from chat_messages s
+      select s.seq, s.at from chat_messages s
       where s.mission_id = m.id and s.citizen = ${citizenOf('x.topic')} and s.seq is not null
       order by s.seq desc limit 1
     ) n on true
@@ -71,7 +71,7 @@ export const channelList = selectMission({
       octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
       case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
       s.created_at, s.seq, s.key
-    from chat_messages s where s.id = h.id
+    from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest
   ) c on true
   left join deck.reads r on r.mission_id = m.id and r.citizen = ${citizen} and r.sub = $3
   cross join lateral (

@@ -120,7 +120,11 @@ void t.test('read-only, another password, renamed, without its schema', async (t
     }
     t.strictSame([...(await write(instance, id))], ['unavailable'], name)
     for (const check of checks)
-      await until(async () => (await failing(instance)).includes(check), `${name}: /readyz to say ${check}`)
+      await until(async () => {
+        // One that was being opened meanwhile.
+        await disconnect(primary)
+        return (await failing(instance)).includes(check)
+      }, `${name}: /readyz to say ${check}`)
     t.equal((await instance.request('GET', '/readyz')).status, 503)
     t.match((await instance.request('GET', '/metrics')).text, 'deck_ready{check="writer"} 0')
     await disconnect(primary)
