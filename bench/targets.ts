@@ -100,6 +100,7 @@ export const startDeck = async (
     PORT: '0',
     LOG_LEVEL: 'warn',
     RATE_LIMITS: 'off',
+    MAX_SOCKETS_PER_USER: '20000',
     // The load shares the machine.
     MAX_EVENT_LOOP_DELAY: '0',
     ...more,

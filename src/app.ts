@@ -30,6 +30,7 @@ import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
 import { makeSeal } from './live/seal.ts'
 import { makeTally } from './live/tally.ts'
+import { makeUserRate } from './live/user-rate.ts'
 import { makeWork } from './live/work.ts'
 import { makeAccess, type Audited } from './log/access.ts'
 import { makeChanges } from './log/changes.ts'
@@ -282,6 +283,7 @@ export const buildApp = async (
     const probe = ['/healthz', '/readyz'].includes(request.url)
     if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
   })
+  const rate = makeUserRate(limits.userMessagesPerSecond, limits.userMessagesBurst)
   const ledger = makeLedger(limits.outboxTotalBytes, tally)
   const identify = makeIdentify(tokens, access.takeTicket, rates)
   const sockets = await installSockets(http, {
@@ -300,6 +302,7 @@ export const buildApp = async (
         draftStore,
         tasks,
         ...beside,
+        rate,
       }),
       limits,
       explain,
@@ -328,6 +331,7 @@ export const buildApp = async (
     hub,
     ledger,
     limits,
+    rate,
   })
   const ready = makeReadiness({
     draining: () => draining,

@@ -74,6 +74,10 @@ export const Environment = Type.Object({
     'of them, sockets of one sub, so that nobody takes them all; lower it where each person has a token of their own',
     10_000,
   ),
+  MAX_SOCKETS_PER_USER: number(
+    'of them, sockets of one sub whose role is user: a person with some tabs on some machines',
+    100,
+  ),
   MAX_TOPICS_PER_SOCKET: number('topics a socket may follow: every chat of a busy agency, some 200 bytes each', 1000),
   MAX_PENDING_PER_SOCKET: number('frames of a socket that wait for their answer; beyond, it is not read from', 256),
   FRAMES_PER_SECOND: number(
@@ -89,6 +93,11 @@ export const Environment = Type.Object({
     5000,
   ),
   SUBJECT_FRAMES_BURST: number('frames that all sockets of one sub may send at once', 25_000),
+  USER_MESSAGES_PER_SECOND: number(
+    'messages a second that one sub whose role is user may send for long, over sockets and HTTP together',
+    10,
+  ),
+  USER_MESSAGES_BURST: number('messages that such a sub may send at once', 50),
   REQUESTS_PER_MINUTE: number(
     'requests and new sockets a minute of one sub: as many as a socket may send frames',
     30_000,
@@ -233,12 +242,15 @@ const limitsOf = (env: Env) => {
     ...fixed,
     sockets: env.MAX_SOCKETS,
     socketsPerSubject: env.MAX_SOCKETS_PER_SUBJECT,
+    socketsPerUser: env.MAX_SOCKETS_PER_USER,
     topics: env.MAX_TOPICS_PER_SOCKET,
     pending: env.MAX_PENDING_PER_SOCKET,
     framesPerSecond: rate(env.FRAMES_PER_SECOND),
     framesBurst: rate(env.FRAMES_BURST),
     subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
     subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
+    userMessagesPerSecond: rate(env.USER_MESSAGES_PER_SECOND),
+    userMessagesBurst: rate(env.USER_MESSAGES_BURST),
     requestsPerMinute: rate(env.REQUESTS_PER_MINUTE),
     anonymousPerMinute: rate(env.ANONYMOUS_PER_MINUTE),
     authFailuresPerMinute: rate(env.AUTH_FAILURES_PER_MINUTE),

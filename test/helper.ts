@@ -105,6 +105,7 @@ export const startInstance = async (
     LOG_LEVEL: 'trace',
     RATE_LIMITS: 'off',
     START_PATIENCE: '0',
+    MAX_SOCKETS_PER_USER: '10000',
     // The test's own work holds up the event loop, too.
     MAX_EVENT_LOOP_DELAY: '0',
   })

@@ -33,6 +33,7 @@ export const spawnServer = async (t: Test, env: Record<string, string>, command 
       LOG_LEVEL: 'warn',
       JWT_SECRET: secret,
       RATE_LIMITS: 'off',
+      MAX_SOCKETS_PER_USER: '10000',
       ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -6,6 +6,7 @@ import type { Drafts } from '../live/drafts.ts'
 import type { List } from '../live/list.ts'
 import type { Presence } from '../live/presence.ts'
 import type { Signals } from '../live/signals.ts'
+import type { UserRate } from '../live/user-rate.ts'
 import type { DraftStore } from '../log/drafts.ts'
 import type { Inboxes } from '../live/inbox.ts'
 import type { Marks } from '../log/marks.ts'
@@ -36,14 +37,15 @@ export const makeCommands = (parts: {
   tasks: Tasks
   inboxes: Inboxes
   presence: Presence
+  rate: UserRate
   /** a session may do less than before */
   narrowed: (session: Session) => void
 }): Handlers => {
   const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)
   return {
     ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts, parts.presence),
-    send: makeSend(parts.missions, replies),
-    ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies),
+    send: makeSend(parts.missions, replies, parts.rate),
+    ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies, parts.rate),
     read: makeRead(parts.missions, parts.marks, parts.signals),
     typing: makeTyping(parts.missions, parts.signals),
     ...makeInbox(parts.tasks, parts.inboxes),

@@ -2,6 +2,7 @@
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/session.ts'
+import type { UserRate } from '../live/user-rate.ts'
 import { newId, type Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
@@ -45,7 +46,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
 }
 
 export const makeSend =
-  (missions: Missions, replies: Replies): Handlers['send'] =>
+  (missions: Missions, replies: Replies, rate: UserRate): Handlers['send'] =>
   (session, frame) => {
     const since = performance.now()
     const topic = parseTopic(frame.topic)
@@ -55,6 +56,7 @@ export const makeSend =
     const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null
     const post = async (mission: MissionRights | undefined): Promise<void> => {
       allow(session.actor, 'chat.post', mission, citizen)
+      rate.take(session.actor)
       const entry = toEntry(session.actor, mission, citizen, frame)
       const { seq, message } = await replies.write(session, entry, frame.task, since)
       if (frame.id !== undefined) session.push(encodeSaved(frame.id, seq, message))

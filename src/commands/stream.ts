@@ -4,6 +4,7 @@
 import { allow, refusal } from '../access/policy.ts'
 import type { Drafts } from '../live/drafts.ts'
 import type { Handlers, Session } from '../live/session.ts'
+import type { UserRate } from '../live/user-rate.ts'
 import type { DraftStore } from '../log/drafts.ts'
 import type { Entry } from '../log/entry.ts'
 import type { Missions } from '../log/missions.ts'
@@ -24,6 +25,7 @@ export const makeStream = (
   store: DraftStore,
   drafts: Drafts,
   replies: Replies,
+  rate: UserRate,
 ): Pick<Handlers, 'stream' | 'cancel'> => {
   const last = new WeakMap<Session, Promise<unknown>>()
   // The mission's id of a topic as a socket names it: a number is not looked up for each delta of a draft that is its own.
@@ -63,6 +65,7 @@ export const makeStream = (
       allowWork(session.actor)
     }
     const { mission, citizen } = await enter(session, frame.topic, key)
+    if (done) rate.take(session.actor)
     const { sub } = session.actor
     const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
     const name = { topic, key }

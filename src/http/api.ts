@@ -33,6 +33,8 @@ import { makeStreams } from './replay.ts'
 import { searchRoute } from './search.ts'
 import { testRoutes } from './tests.ts'
 import { ticketRoutes } from './tickets.ts'
+import { limitsRoute } from './told-limits.ts'
+import type { UserRate } from '../live/user-rate.ts'
 import { timelineRoute } from './timeline.ts'
 
 /** The routes, and what is open by them for as long as its reader stays: event streams, paced and plain replays. */
@@ -52,6 +54,7 @@ export const installApi = async (
     hub: Hub
     ledger: Ledger
     limits: Limits
+    rate: UserRate
   },
 ) => {
   const { main, store, reading, changes, runs, missions, writer, access, hub, ledger, limits, holds } = parts
@@ -66,6 +69,7 @@ export const installApi = async (
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
     ticketRoutes(api, access)
+    limitsRoute(api, limits)
     missionRoutes(api, changes, past)
     chatRoutes(api, {
       changes,
@@ -77,6 +81,7 @@ export const installApi = async (
       streams,
       following,
       writer,
+      rate: parts.rate,
     })
     timelineRoute(api, { timeline, streams, pacing })
     dodRoutes(api, changes, past)

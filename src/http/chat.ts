@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import Type, { type Static } from '../protocol/typebox.ts'
 import { allow, refusal } from '../access/policy.ts'
+import type { UserRate } from '../live/user-rate.ts'
 import { toEntry } from '../commands/send.ts'
 import { answerBytes, fitting } from '../log/bounds.ts'
 import type { Changes } from '../log/changes.ts'
@@ -162,9 +163,10 @@ export const chatRoutes = (
     streams: Streams
     following: Following
     writer: Writer
+    rate: UserRate
   },
 ): void => {
-  const { changes, missions, history, past, search, replay, streams, following, writer } = parts
+  const { changes, missions, history, past, search, replay, streams, following, writer, rate } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get<{ Querystring: Static<typeof ChannelsQuery> }>(
@@ -285,6 +287,7 @@ export const chatRoutes = (
         throw deny('bad_request', 'a key is 1 to 64 characters of ASCII')
       if (request.body.key != null && request.body.key !== key)
         throw deny('bad_request', 'header and body give different keys')
+      rate.take(actor)
       const { message, seen } = await writer.append(
         toEntry(actor, mission, citizen, { ...request.body, key: key as string | null }),
         since,

@@ -11,13 +11,11 @@ import type { Config } from '../config.ts'
 import { makeBucket, type Bucket } from '../live/bucket.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
-import { codeBlocksBytes } from '../protocol/blocks.ts'
-import { closeCodes, encodeFrame, mostCredit } from '../protocol/frames.ts'
-import { messageChars } from '../protocol/rows.ts'
-import { jsonDepth } from '../protocol/text.ts'
+import { closeCodes, encodeFrame } from '../protocol/frames.ts'
 import { makeAllowed } from './browser.ts'
 import type { Explain } from './errors.ts'
 import { bearer, type Identify } from './identity.ts'
+import { limitsTold } from './told-limits.ts'
 
 export const subprotocol = 'deck.v1'
 
@@ -32,7 +30,6 @@ export type Sockets = {
 }
 
 const wholeNumber = /^\d{1,16}$/
-const finite = (limit: number): number | null => (limit === Infinity ? null : limit)
 
 export const installSockets = async (
   app: FastifyInstance,
@@ -112,28 +109,13 @@ export const installSockets = async (
         role,
         expires_at: new Date(expires).toISOString(),
         instance,
-        limits: {
-          frame_bytes: limits.frameBytes,
-          body_bytes: limits.bodyBytes,
-          message_chars: messageChars,
-          code_blocks_bytes: codeBlocksBytes,
-          json_depth: jsonDepth,
-          topics: limits.topics,
-          credit: mostCredit,
-          pending: limits.pending,
-          bad_frames: limits.badFrames,
-          // null: not limited
-          frames_per_second: finite(limits.framesPerSecond),
-          frames_burst: finite(limits.framesBurst),
-          subject_frames_per_second: finite(limits.subjectFramesPerSecond),
-          subject_frames_burst: finite(limits.subjectFramesBurst),
-          requests_per_minute: finite(limits.requestsPerMinute),
-          outbox_bytes: limits.outboxBytes,
-          sockets_per_subject: limits.socketsPerSubject,
-        },
+        limits: limitsTold(limits),
       }),
     )
   }
+
+  const mostSockets = ({ role }: Actor): number =>
+    role === 'user' ? Math.min(limits.socketsPerUser, limits.socketsPerSubject) : limits.socketsPerSubject
 
   const open = (socket: WebSocket, request: FastifyRequest): void => {
     const { verdict, reply } = verdicts.get(request) ?? {}
@@ -155,7 +137,7 @@ export const installSockets = async (
       allowance: makeBucket(subjectFramesPerSecond, subjectFramesBurst, performance.now()),
     }
     const full =
-      sessions.size >= limits.sockets ? 'overloaded' : subject.sockets >= limits.socketsPerSubject && 'too many sockets'
+      sessions.size >= limits.sockets ? 'overloaded' : subject.sockets >= mostSockets(verdict) && 'too many sockets'
     const session = new Session(socket, request.socket, verdict, subject.allowance, options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
     subject.sockets++

@@ -8,7 +8,8 @@ import { makeHub, type Receiver } from '../../src/live/hub.ts'
 import { makeLedger, makeOutbox } from '../../src/live/outbox.ts'
 import { makeTally } from '../../src/live/tally.ts'
 import type { Page } from '../../src/protocol/rows.ts'
-import { alice, bob, closed, makeMission, startDeck, textsOf, until, type Client } from '../helper.ts'
+import { connect } from '../../src/client/index.ts'
+import { admin, alice, bob, closed, makeMission, rafael, startDeck, textsOf, until, type Client } from '../helper.ts'
 
 await t.test('the welcome tells the limits', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })
@@ -228,4 +229,61 @@ await t.test('all outboxes together are bounded: the fuller, the less each may l
   for (const close of closing) close()
   t.equal(ledger.waiting, 0, 'nothing waits for sockets that are gone')
   t.end()
+})
+
+await t.test('a user sends 50 messages at once and 10 a second; citizens and admins as fast as they can', async (t) => {
+  const limits = { userMessagesPerSecond: 10, userMessagesBurst: 50 }
+  const { instance } = await startDeck(t, { limits })
+  const { id } = await makeMission(instance)
+  const topic = `missions/${id}/chat/rafael`
+  const sockets = await Promise.all([instance.connect(alice), instance.connect(alice)])
+  const say = async (client: Client | undefined, n: number) =>
+    client?.ask({ type: 'send', topic, message: `${n}`, key: `${n}` })
+  const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => say(sockets[n % 2], n)))
+  const refused = answers.filter((answer) => answer?.['code'] === 'rate_limited')
+  t.ok(refused.length >= 30 && refused.length <= 50, `${refused.length} of 100 were refused`)
+  for (const answer of refused) t.match(answer, { type: 'error', retry_after: 0.1 })
+  const posted = await instance.request('POST', `/api/${topic}`, alice, { message: 'x' })
+  t.match(posted, { status: 429, json: { code: 'rate_limited' } }, 'over HTTP too')
+  t.ok(Number(posted.headers.get('retry-after')) >= 1)
+  t.match(await sockets[0]?.ask({ type: 'stream', topic, key: 'k', delta: 'x', done: true }), { code: 'rate_limited' })
+  t.match(await (await instance.connect(bob)).ask({ type: 'send', topic, message: 'x' }), { code: 'not_found' })
+  for (const [bearer, name] of [
+    [rafael, 'rafael'],
+    [admin, 'root'],
+  ] as const) {
+    const machine = await instance.connect(bearer)
+    const all = await Promise.all(
+      Array.from({ length: 200 }, (_, n) => machine.ask({ type: 'send', topic, message: `${name} ${n}` })),
+    )
+    t.ok(
+      all.every(({ type }) => type === 'ok'),
+      `${name} is not limited so`,
+    )
+  }
+  t.equal((await instance.request('GET', '/api/limits', alice)).json['user_messages_burst'], 50)
+
+  // The project's client waits, and gives nothing back.
+  const deck = connect({ url: instance.url, token: alice })
+  const sent = await Promise.all(Array.from({ length: 60 }, async (_, n) => deck.chat(id, 'emma').send(`${n}`)))
+  t.strictSame(
+    sent.map(({ seq }) => seq),
+    Array.from({ length: 60 }, (_, i) => i + 1),
+  )
+  deck.close()
+})
+
+await t.test('a user has so many sockets, a citizen has more', async (t) => {
+  const { instance } = await startDeck(t, { limits: { socketsPerUser: 3 } })
+  const three = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))
+  t.equal(await closed(await instance.connect(alice)), 1013)
+  await Promise.all([1, 2, 3, 4, 5].map(() => instance.connect(rafael)))
+  three[0]?.close()
+  await until(async () => {
+    const next = await instance.connect(alice)
+    return next.ask({ type: 'ping' }).then(
+      () => true,
+      () => false,
+    )
+  }, 'room for another')
 })
