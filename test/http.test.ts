@@ -1,5 +1,6 @@
 // Missions, checklists and the server's own pages over HTTP: what each route of the contract answers, exactly.
 // Test runs are in http-runs.test.ts, chats in http-chat.test.ts, refusals in bad-input.test.ts, rights in policy.test.ts.
+import { connect as dial } from 'node:net'
 import t from 'tap'
 import { isForm, itemForm, missionForm, refused, time } from './forms.ts'
 import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until, type Json } from './helper.ts'
@@ -231,6 +232,39 @@ void t.test('the pages of the server need no token', async (t) => {
     t.equal(page.status, 200, path)
     t.match(page.headers.get('content-type'), /^text\/html/, path)
   }
+})
+
+void t.test('a path that leads out of a folder of files is not found, and no fault', async (t) => {
+  // By a connection of its own: fetch would take the dots away.
+  const ask = (path: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const { port, hostname } = new URL(instance.url)
+      const socket = dial(Number(port), hostname, () => {
+        socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      })
+      let text = ''
+      socket
+        .on('data', (chunk) => (text += chunk.toString('latin1')))
+        .on('error', reject)
+        .on('close', () => resolve(text))
+    })
+  for (const folder of ['/docs/static', '/docs', '/assets', '/client', ''])
+    for (const out of [
+      '%2e%2e/x',
+      '..%2fx',
+      '%2e%2e%2f%2e%2e%2fpackage.json',
+      '../x',
+      '..%5cx',
+      '%00',
+      '%2e%2e',
+      'x%00.js',
+      '.%2e/',
+      '%c0%ae%c0%ae/x',
+    ]) {
+      const answer = await ask(`${folder}/${out}`)
+      t.match(answer, /^HTTP\/1\.1 (400|403|404|302|301|200)/, `${folder}/${out}: ${answer.split('\r\n')[0]}`)
+      t.notMatch(answer, /"code":"internal"|"dependencies"/)
+    }
 })
 
 void t.test('the OpenAPI document names every route of the contract', async (t) => {

@@ -25,13 +25,14 @@ export const makeExplain =
 export type Explain = ReturnType<typeof makeExplain>
 
 const fromFastify = (error: unknown): Refusal | undefined => {
-  if (!(error instanceof Error) || !('code' in error)) return undefined
+  if (!(error instanceof Error) || !('code' in error || 'statusCode' in error)) return undefined
   const { code, statusCode = 500, validation, message } = error as FastifyError
   if (validation) return deny('bad_request', message)
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return deny('too_large', 'the body is larger than 2 MiB')
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
     return deny('bad_request', 'this content type is not taken here', {}, 415)
-  if (statusCode === 404) return deny('not_found')
+  // 403: a path that leads out of a folder of files.
+  if (statusCode === 404 || statusCode === 403) return deny('not_found')
   if (statusCode < 500) return deny('bad_request', 'the request is not valid HTTP for this route')
   return undefined
 }
