@@ -242,6 +242,19 @@ const makeWriter = async (t: Test): Promise<pg.Client> => {
 }
 
 void t.test(
+  'the audit names the login of who writes SQL, whatever it sets',
+  { skip: isSuperuser ? false : 'needs a superuser' },
+  async (t) => {
+    const writer = await makeWriter(t)
+    const { id } = await makePlace()
+    await writer.query(`set "deck.actor" = 'the boss'`)
+    await writer.query(`delete from missions where id = $1`, [id])
+    const [found] = await database.query(`select action, actor from deck.audit where mission_id = $1`, [id])
+    t.match(found, { action: 'mission.delete', actor: /^deck_test_writer_/ })
+  },
+)
+
+void t.test(
   'a program that writes SQL is held to it, with grants on the four tables only and whatever it sets',
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {

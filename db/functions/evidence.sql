@@ -87,7 +87,7 @@ begin
     new.override_at := null;
   elsif tg_op = 'INSERT' or new.override_reason is distinct from old.override_reason then
     -- The API names its actor by a setting of the transaction, others are known by their login.
-    new.override_by := coalesce(nullif(current_setting('deck.actor', true), ''), session_user);
+    new.override_by := deck.actor();
     new.override_at := clock_timestamp() at time zone 'utc';
   else
     new.override_by := old.override_by;
