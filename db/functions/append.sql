@@ -50,7 +50,7 @@ begin
     select array_agg(x.id) into v_free from (
       select m.id from public.missions m where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t))
       order by m.id for key share) x;
-    -- (Whoever comes at the same time by another batch may make some more.)
+    -- (Batches that run at the same time may together create a few more.)
     insert into deck.heads (topic)
     select n.topic
     from (

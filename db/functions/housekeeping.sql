@@ -37,7 +37,7 @@ begin
   end loop;
 end $$;
 
--- Whether what is written is kept, for an instance whose last batch was not: a row that takes a new page, in place of the former ones.
+-- A probe for an instance whose last batch failed: writes a row that needs a page of its own, and deletes the former ones.
 create or replace function deck.try_writing() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin

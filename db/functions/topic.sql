@@ -54,8 +54,8 @@ create or replace function deck.epoch() returns text language sql stable
       e.salt), 'UTF8')), 'hex'), 16)
     from deck.epoch_salt e);
 
--- What an instance asks each new connection. Whoever comes first to a new timeline (a promotion, a restored backup) gives it a salt of its
--- own: two servers restored from one backup have the same number for theirs.
+-- Each instance calls it on each new connection. The first call on a new timeline (a promotion, a restored backup) draws a new salt: two
+-- servers restored from one backup have the same timeline number.
 create or replace function deck.greet(out standby boolean, out cluster text, out timeline text, out epoch text)
 language plpgsql as $$
 declare

@@ -1,4 +1,4 @@
--- The timeline for which the salt was drawn, as eight hex digits: on another one deck.greet() draws a new one.
+-- The timeline for which the salt was drawn, as eight hex digits. On any other timeline deck.greet() draws a new salt.
 alter table deck.epoch_salt add column timeline text;
 update deck.epoch_salt set timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
 

@@ -46,7 +46,7 @@ export const sees = (actor: Actor, mission: MissionRights): boolean => {
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
   sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '' })
 
-/** Whether whoever was `before` sees and may do as `now` all that he could, whatever missions there are. */
+/** Returns whether `now` has all rights that `before` had, on any mission. */
 export const keepsRights = (before: Actor, now: Actor): boolean => {
   if (before.role !== now.role) return false
   const all = ({ role, missions }: Actor): boolean =>

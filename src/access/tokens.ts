@@ -38,7 +38,7 @@ const longest = 16 * 1024
 /** A token as it is written, and nothing around it: what a decoder passes over would make one token many. */
 const shape = /^[\w-]+\.[\w-]+\.[\w-]+$/
 // Actors of tokens that were verified, by the digest of the token: 10,000 of the usual size. A key taken from the set is trusted for a
-// minute more at the most.
+// minute more.
 const remembered = { bytes: 8 * 1024 * 1024, ms: 60_000 }
 
 export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenOptions): Tokens => {

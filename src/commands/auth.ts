@@ -5,7 +5,7 @@ import type { Hub } from '../live/hub.ts'
 import type { Handlers, Session } from '../live/session.ts'
 import { deny } from '../protocol/errors.ts'
 
-/** `narrowed` is told of a session that may do less than before. */
+/** `narrowed` is called when a session's fresh token gives less than the former one. */
 export const makeAuth =
   (tokens: Tokens, hub: Hub, narrowed: (session: Session) => void): Handlers['auth'] =>
   async (session, { id, token }) => {

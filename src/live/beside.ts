@@ -58,7 +58,7 @@ export const makeBeside = (options: {
       inboxes.check()
       presence.check()
     },
-    /** A socket's token gives less than before. What it writes is saved, for whoever may go on. */
+    /** A socket's fresh token gives less than the former one. Its drafts are saved, so that another writer can continue them. */
     narrowed(session: Session & Worker): void {
       drafts.gone(session)
       inboxes.narrowed(session)

@@ -12,7 +12,7 @@ type Delta = DraftName & { type: 'delta'; generation: number; offset: number; up
 type Signal =
   Delta | (DraftName & { type: 'aborted' | 'end'; generation: number }) | (DraftName & { type: 'cancel'; by: string })
 
-/** What the hint of a claim begins with, which is told as it commits: "!instance topic key". */
+/** Begins the hint of a claim, which is sent as it commits: "!instance topic key". */
 export const claimMark = '!'
 const saveEvery = 250
 // ms after which another instance's draft is forgotten, of which nothing more was heard.

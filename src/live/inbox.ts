@@ -108,7 +108,7 @@ export const makeInboxes = (options: {
       const lost: Task[] = []
       for (const task of tasks) {
         const [worker, place] = group.find(([{ id }]) => id === task.holder) ?? []
-        // Its token may be another one by now.
+        // Its token may have changed meanwhile.
         const may = worker && inbox.workers.get(worker) === place && mayTake(worker.actor, seen)
         if (!worker || !place || !may || worker.closed || closed) lost.push(task)
         else {

@@ -1,5 +1,5 @@
 // Sealing: what instances tell one another beside the log is read, and believed, by instances only. Anybody who may connect to the
-// database can LISTEN and NOTIFY, and whoever reaches NATS can publish there: so each message is encrypted and authenticated by a key
+// database can LISTEN and NOTIFY, and any client of NATS can publish there: so each message is encrypted and authenticated by a key
 // that only the server's role can read, and carries its sender, a number and a time: a copy is refused.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 

@@ -4,7 +4,7 @@ import type { Actor } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 import { makeBucket, type Bucket } from './bucket.ts'
 
-/** Users who are known at a time; whoever was silent for as long as a bucket takes to fill is forgotten first. */
+/** Users kept in memory; the one that sent longest ago is dropped first. */
 const most = 10_000
 
 export type UserRate = {

@@ -1,4 +1,4 @@
-// What answers and missions are bounded by, whoever asks and whatever is stored.
+// Bounds of answers and of missions.
 
 /** Bytes of JSON in an answer that is no stream, less its frame; one row is always given. */
 export const answerBytes = 4 * 1024 * 1024 - 4096

@@ -231,7 +231,7 @@ export const openDatabase = (
   }
 }
 
-/** Opens a session for work that takes as long as it takes; whoever opens it ends it. */
+/** Opens a session without statement deadlines; the caller ends it. */
 export const openSession = async (config: pg.ClientConfig): Promise<pg.Client> => {
   const client = new Client(config)
   // The statement that meets the error tells it.

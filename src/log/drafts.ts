@@ -82,7 +82,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return rows.length > 0
     },
 
-    /** Of which generation the stored draft is, 0 if there is none; many askers share a statement. */
+    /** Returns the stored draft's generation, 0 if it does not exist; concurrent calls share a statement. */
     generation: makeBatched(
       async (names: DraftName[]): Promise<number[]> => {
         const { rows } = await main.query<{ n: number; generation: number }>({

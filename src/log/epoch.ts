@@ -22,7 +22,7 @@ export type Epochs = {
   saw(what: 'epoch' | 'stamp', found: string, asOf: number): void
 }
 
-/** ms for which a primary of before is refused, after the one of now was last heard of: longer than a proxy takes to notice. */
+/** ms for which a former primary is refused after the last answer of the current one: longer than a proxy takes to switch. */
 const remembered = 10_000
 
 /** `onChange` is called before what was read is handed on. */

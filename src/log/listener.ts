@@ -17,7 +17,7 @@ export type Listener = {
   unlisten(channel: string): void
   /** Whether LISTEN holds as far as is known. */
   ready(): boolean
-  /** Opens another session: this one's database is not the one of now. */
+  /** Replaces the session: its database is no longer the current one. */
   renew(): void
   /** When the session that holds was opened (performance.now), and how many there have been. */
   stats(): { since: number | undefined; sessions: number }
@@ -203,7 +203,7 @@ export const makeListener = (options: {
       channels.delete(name)
       void adjust(name)
     },
-    renew: () => link?.fail(new Error('the database became another one')),
+    renew: () => link?.fail(new Error('the database was replaced')),
     ready: () => up,
     stats: () => ({ since: up ? openedAt : undefined, sessions }),
     async close() {

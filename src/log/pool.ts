@@ -9,7 +9,7 @@ import type { ServerAddress } from './server-address.ts'
 /** Asks a new connection; false: what it answered is of a time that is over. It throws if the server will not do. */
 export type Greet = (client: pg.ClientBase) => Promise<boolean>
 type Done = (error: Error | undefined, result?: unknown) => void
-/** What connections were opened for: `over` once the database became another one. */
+/** Shared by the connections to one database; `over` once the database was replaced. */
 type Era = { over: boolean }
 
 export type ClientConfig = pg.ClientConfig & {
@@ -52,7 +52,7 @@ export class Client extends pg.Client {
       unconfirmed = false
       // It counts also where the statement failed after its commit.
       if (was) return new Unconfirmed()
-      return error ?? (this.era.over ? new WrongServer('the database became another one meanwhile') : undefined)
+      return error ?? (this.era.over ? new WrongServer('the database was replaced while the query ran') : undefined)
     }
     const ask = this.query.bind(this) as (...given: unknown[]) => unknown
     /** Calls `done` once: with what became of the query, or with an error if nothing did. */
@@ -69,7 +69,7 @@ export class Client extends pg.Client {
         timer = setTimeout(() => {
           this.spent = true
           cancel(this)
-          // Whatever it is doing: it is not used any more.
+          // It did not end: the connection is discarded.
           timer = setTimeout(() => end(new Error('Query read timeout')), grace)
         }, deadline)
       ask(...given, end)

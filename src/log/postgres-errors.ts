@@ -114,9 +114,11 @@ export const isSpent = (error: unknown): boolean => isAmbiguous(error) || meanin
 /** Of db/functions/evidence.sql: what an item's evidence forbids; its message is for the reader. */
 export const noEvidence = 'DK001'
 
-/** What a client may hear of a database error; undefined if it is a fault of ours. */
+/** Returns the refusal that a client receives for a database error; undefined if it is a fault of the server. */
 export const toRefusal = (error: unknown): Refusal | undefined => {
   if (error instanceof Refusal) return error
+  if (error instanceof Unconfirmed)
+    return deny('unavailable', 'the synchronous standby has not confirmed the write: send it again')
   if (meaningOf(error) !== undefined) return deny('unavailable')
   const state = sqlState(error)
   if (state === undefined) return undefined

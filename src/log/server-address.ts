@@ -12,7 +12,7 @@ export type ServerAddress = {
   known(): string | undefined
   /** Looks it up. Throws what the servers answered. */
   locate(): Promise<string>
-  /** A connection to it failed: it may be another one by now. */
+  /** A connection failed: the address is looked up again. */
   forget(): void
 }
 
@@ -26,7 +26,7 @@ type Parts = {
   prefers: boolean
 }
 
-/** Takes a URL apart. Throws a TypeError without the URL in it if it is none. */
+/** Takes a URL apart. Throws a TypeError, which does not contain the text, if it is not a URL. */
 export const parseServerUrl = (
   text: string,
   env: { sslmode?: string | undefined; rootCert?: string | undefined } = {},

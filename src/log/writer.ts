@@ -29,7 +29,7 @@ export type Writer = {
   append(entry: Entry, since?: number): Promise<Written>
   /** Resolves once nothing is waiting any more. */
   idle(): Promise<void>
-  /** Why nothing can be written at the moment; undefined if it can, as far as is known. */
+  /** Returns why messages can't be written; undefined if they can. */
   fault(): string | undefined
   /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has, and has had for long. */
   /** Ends the tries; what waits is not touched. */
@@ -44,8 +44,8 @@ const laneWait = 50
 const heldFor = 500
 const heldWait = 3
 const heldMemory = 30_000
-// ms of waiting without an answer from Postgres until it is told that nothing is written, and between two tries while it is known that
-// nothing is and nobody sends.
+// ms without an answer from Postgres, while messages wait, after which the writer reports a fault; ms between two probes while a fault
+// lasts and no messages wait.
 const stalledFor = 3000
 const tryEvery = 1000
 
@@ -108,8 +108,7 @@ export const makeWriter = (
     }
   }
 
-  // Whether Postgres takes what is written. Where it did not, and nobody sends any more, a page of no meaning is written: it is to be
-  // known when it does again.
+  // Whether Postgres accepts writes. After a failed batch, while no messages wait, a probe writes a row: so the fault ends by itself.
   let answeredAt = performance.now()
   let failed: unknown
   let trying = false
