@@ -49,6 +49,8 @@ const citizen = citizenOf('h.topic')
  * $4, $5 at and topic of the last chat of the page before, or null
  * $6 chats at most
  */
+// The limits of 1 keep each look by all columns of its index: as plain joins, planned while the tables were small, they read a mission's
+// messages for each of its chats.
 export const channelList = selectMission({
   columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
@@ -71,9 +73,11 @@ export const channelList = selectMission({
       octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
       case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
       s.created_at, s.seq, s.key
-    from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest
+    from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest limit 1
   ) c on true
-  left join deck.reads r on r.mission_id = m.id and r.citizen = ${citizen} and r.sub = $3
+  left join lateral (
+    select x.seq from deck.reads x where x.mission_id = m.id and x.citizen = ${citizen} and x.sub = $3 limit 1
+  ) r on true
   cross join lateral (
     select count(*)::integer as unread from (
       select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)

@@ -231,8 +231,9 @@ await t.test('all outboxes together are bounded: the fuller, the less each may l
   t.end()
 })
 
-await t.test('a user sends 50 messages at once and 10 a second; citizens and admins as fast as they can', async (t) => {
-  const limits = { userMessagesPerSecond: 10, userMessagesBurst: 50 }
+await t.test('a user sends 50 messages at once; citizens and admins as fast as they can', async (t) => {
+  // So few a second that the burst is all, on a slow machine too.
+  const limits = { userMessagesPerSecond: 0.01, userMessagesBurst: 50 }
   const { instance } = await startDeck(t, { limits })
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
@@ -241,8 +242,8 @@ await t.test('a user sends 50 messages at once and 10 a second; citizens and adm
     client?.ask({ type: 'send', topic, message: `${n}`, key: `${n}` })
   const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => say(sockets[n % 2], n)))
   const refused = answers.filter((answer) => answer?.['code'] === 'rate_limited')
-  t.ok(refused.length >= 30 && refused.length <= 50, `${refused.length} of 100 were refused`)
-  for (const answer of refused) t.match(answer, { type: 'error', retry_after: 0.1 })
+  t.equal(refused.length, 50)
+  for (const answer of refused) t.match(answer, { type: 'error', retry_after: 100 })
   const posted = await instance.request('POST', `/api/${topic}`, alice, { message: 'x' })
   t.match(posted, { status: 429, json: { code: 'rate_limited' } }, 'over HTTP too')
   t.ok(Number(posted.headers.get('retry-after')) >= 1)
@@ -262,8 +263,11 @@ await t.test('a user sends 50 messages at once and 10 a second; citizens and adm
     )
   }
   t.equal((await instance.request('GET', '/api/limits', alice)).json['user_messages_burst'], 50)
+})
 
-  // The project's client waits, and gives nothing back.
+await t.test('the client of a user waits until it may send, and gives nothing back', async (t) => {
+  const { instance } = await startDeck(t, { limits: { userMessagesPerSecond: 10, userMessagesBurst: 50 } })
+  const { id } = await makeMission(instance)
   const deck = connect({ url: instance.url, token: alice })
   const sent = await Promise.all(Array.from({ length: 60 }, async (_, n) => deck.chat(id, 'emma').send(`${n}`)))
   t.strictSame(

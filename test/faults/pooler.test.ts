@@ -1,16 +1,21 @@
 // A transaction pooler between: one that keeps no prepared statements is known at the start and refused in one sentence, before a message
-// is lost by it; the doctor says so, too, and prints what the role has to be given.
+// is lost by it; the doctor says so, too, and prints what the role has to be given. Through one that keeps them, faults of the pooler
+// and of the database behind it lose nothing.
 // Runs where there is a pgbouncer; one before 1.21 is refused, a later one is used.
-import { execFile, spawn } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { makePlace } from '../clusters.ts'
-import { freshDatabase } from '../database.ts'
-import { alice, makeMission, startInstance, until } from '../helper.ts'
+import { missingSettings } from '../../src/log/database.ts'
+import { openCluster } from '../../src/log/cluster.ts'
+import { deck } from '../cli.ts'
+import { connectTo, makePlace, provide, settings, start } from '../clusters.ts'
+import { makeMission, realDeadlines, secret, startInstance, until } from '../helper.ts'
+import { judge, startClient, startSender } from './failover.ts'
+import { startProxy } from './proxy.ts'
 import pg from 'pg'
 
 const told = await promisify(execFile)('pgbouncer', ['--version']).catch(() => undefined)
@@ -18,8 +23,8 @@ const [, major = 0, minor = 0] = (/PgBouncer (\d+)\.(\d+)/.exec(told?.stdout ?? 
 const skip = told ? false : 'no pgbouncer on this machine'
 const keeps = major > 1 || minor >= 21
 
-/** A transaction pooler before a database; -> the URL through it. */
-const startPooler = async (t: Test, database: string, size: number): Promise<string> => {
+/** A transaction pooler before a database, started again by `restart`. */
+const startPooler = async (t: Test, database: string, size: number) => {
   const place = await makePlace(t)
   const probe = createServer().listen(0, '127.0.0.1')
   await once(probe, 'listening')
@@ -36,45 +41,100 @@ listen_addr = 127.0.0.1
 listen_port = ${port}
 unix_socket_dir =
 auth_type = any
+server_tls_sslmode = disable
+server_login_retry = 1
 pool_mode = transaction
 default_pool_size = ${size}
 ignore_startup_parameters = options,statement_timeout,lock_timeout,idle_in_transaction_session_timeout
 ${keeps ? 'max_prepared_statements = 200\n' : ''}`,
   )
   await chmod(file, 0o644)
-  // It refuses to run as root.
-  const child = spawn('pgbouncer', ['-q', ...(process.getuid?.() === 0 ? ['-u', 'nobody'] : []), file], {
-    stdio: 'ignore',
-  })
-  t.teardown(async () => {
+  const url = `postgres://any@127.0.0.1:${port}/deck?sslmode=disable`
+  let child: ChildProcess | undefined
+  const stop = async (): Promise<void> => {
+    if (!child) return
     child.kill('SIGKILL')
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
-  })
-  const url = `postgres://any@127.0.0.1:${port}/deck?sslmode=disable`
-  await until(async () => {
-    const client = new pg.Client({ connectionString: url })
-    client.on('error', () => {})
-    return client.connect().then(
-      () => client.end().then(() => true),
-      () => false,
-    )
-  }, 'the pooler')
-  return url
+  }
+  t.teardown(stop)
+  const restart = async (): Promise<void> => {
+    await stop()
+    // It refuses to run as root.
+    child = spawn('pgbouncer', ['-q', ...(process.getuid?.() === 0 ? ['-u', 'nobody'] : []), file], { stdio: 'ignore' })
+    await until(async () => {
+      const client = new pg.Client({ connectionString: url })
+      client.on('error', () => {})
+      return client.connect().then(
+        () => client.end().then(() => true),
+        () => false,
+      )
+    }, 'the pooler')
+  }
+  await restart()
+  return { url, restart }
 }
 
+/** A cluster of the test's own, by an address that stays the same, behind a pooler. */
+const begin = async (t: Test, size: number) => {
+  const place = await makePlace(t)
+  const postgres = await start(t, await openCluster(join(place, 'postgres'), settings))
+  await provide(postgres, 'deck')
+  const proxy = await startProxy(t)
+  const direct = proxy.url(postgres.url('deck', 'deck'))
+  return { postgres, proxy, direct, pooler: await startPooler(t, direct, size) }
+}
+
+void t.test('the doctor names the version, or what the role needs', { skip }, async (t) => {
+  const { direct, pooler } = await begin(t, 5)
+  const env = { DATABASE_URL: pooler.url, DATABASE_DIRECT_URL: direct, JWT_SECRET: secret }
+  const lines = async (): Promise<string[]> =>
+    (await deck(t, ['doctor'], env)).out.split('\n').map((line) => line.trim())
+  if (!keeps) {
+    t.match((await lines()).join('\n'), 'PgBouncer needs version 1.21')
+    return
+  }
+  const client = await connectTo(t, direct)
+  const told = (await lines()).filter((line) => line.startsWith('alter role'))
+  t.ok(told.length > 5, told.join('\n'))
+  for (const line of told) await client.query(line)
+  await pooler.restart()
+  const pool = new pg.Pool({ connectionString: pooler.url })
+  t.teardown(() => pool.end())
+  t.strictSame(await missingSettings(pool), [])
+  t.strictSame(
+    (await lines()).filter((line) => line.startsWith('alter role')),
+    [],
+  )
+})
+
 for (const size of [1, 5])
-  void t.test(`a start through a pooler of ${size} sessions`, { skip }, async (t) => {
-    const database = await freshDatabase(t, true)
-    const url = await startPooler(t, database.url, size)
-    const start = startInstance(t, url, { databaseDirectUrl: database.url })
-    if (!keeps) return t.rejects(start, /keeps no prepared statements: PgBouncer needs version 1.21/)
-    const instance = await start
+  void t.test(`a pooler of ${size} sessions, and its faults`, { skip }, async (t) => {
+    const { postgres, proxy, direct, pooler } = await begin(t, size)
+    const starting = startInstance(t, pooler.url, { databaseDirectUrl: direct, limits: realDeadlines })
+    if (!keeps) return t.rejects(starting, /keeps no prepared statements: PgBouncer needs version 1.21/)
+    const instance = await starting
     const { id } = await makeMission(instance)
-    const client = await instance.connect(alice)
-    const answers = await Promise.all(
-      Array.from({ length: 200 }, (_, n) =>
-        client.ask({ type: 'send', topic: `missions/${id}/chat/c${n % 20}`, message: `${n}`, key: `${n}` }),
-      ),
-    )
-    t.ok(answers.every(({ type }) => type === 'ok'))
+    const senders = [
+      ...Array.from({ length: 10 }, (_, n) => startSender(() => instance, `missions/${id}/chat/c${n}`)),
+      startClient(instance.url, `missions/${id}/chat/client`),
+    ]
+    const more = async (what: string): Promise<void> => {
+      const before = senders.map(({ acknowledged }) => acknowledged.size)
+      await until(
+        () => senders.every(({ acknowledged }, i) => acknowledged.size >= (before[i] ?? 0) + 20),
+        `20 more of each: ${what}`,
+        30_000,
+      )
+    }
+    await more('at the start')
+    await postgres.admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'deck'`)
+    await more('the sessions behind it ended')
+    await pooler.restart()
+    await more('the pooler killed and restarted')
+    await postgres.stop()
+    const again = await start(t, postgres)
+    proxy.port = again.port
+    await more('Postgres restarted')
+    // Only a socket whose mission was being read is closed; LISTEN goes past the pooler, and is opened again without closing any.
+    await judge(t, senders, again.url('deck', 'deck'))
   })
