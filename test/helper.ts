@@ -31,7 +31,7 @@ export type Answer = { status: number; headers: Headers; text: string; json: Jso
 export const until = async (
   condition: () => boolean | Promise<boolean>,
   what: string,
-  limit = 10_000,
+  limit = 30_000,
 ): Promise<void> => {
   const end = performance.now() + limit
   // A condition that asks a server or Postgres costs them a query each time: it is asked less and less often.

@@ -1,4 +1,5 @@
 // What a test file leaves open when it is over: sockets, servers, children, timers.
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 type Dispatcher = { close(): Promise<void>; constructor: new () => Dispatcher }
@@ -13,11 +14,23 @@ const closeFetch = async (): Promise<void> => {
   await used.close()
 }
 
+type Handle = Partial<Pick<Socket, 'localPort' | 'remotePort' | 'connecting' | 'readyState' | 'destroy'>>
+
+/** What is open, in words; closed where it can be, so that it is the fault of one file, and the shard ends. */
+const close = (): string[] =>
+  (process as unknown as { _getActiveHandles(): Handle[] })._getActiveHandles().map((handle) => {
+    const { localPort, remotePort, readyState, constructor } = handle as Handle & object
+    if (remotePort === undefined && readyState !== 'opening') return constructor.name
+    handle.destroy?.()
+    return `${constructor.name} ${localPort} to ${remotePort}, ${readyState}`
+  })
+
 /** Rejects if anything is still open that keeps the process alive. */
 export const nothingLeft = async (): Promise<void> => {
   await closeFetch()
   const own = ['TTYWrap', 'PipeWrap', 'FSReqPromise', 'CloseReq']
   const open = () => process.getActiveResourcesInfo().filter((name) => !own.includes(name))
-  for (let tries = 0; open().length > 0 && tries < 100; tries++) await sleep(20)
-  if (open().length > 0) throw new Error(`left over: ${open().join(', ')}`)
+  for (let tries = 0; open().length > 0 && tries < 250; tries++) await sleep(20)
+  const names = open()
+  if (names.length > 0) throw new Error(`left over: ${names.join(', ')}; handles: ${close().join('; ')}`)
 }
