@@ -227,6 +227,9 @@ const fixed = {
   tidyEvery: 10_000,
   /** ms until a draft that does not grow is given up */
   draftSilence: 60_000,
+  /** bytes of drafts that an instance holds, two for each UTF-16 code unit, and of them those that one sub writes: 200 of the longest */
+  draftBytes: 64 * mebibyte,
+  draftBytesPerSubject: 8 * mebibyte,
   /** ms after which the people of an instance that is not heard of are gone: 24 s with the look for them, 30 are promised */
   presenceLife: 22_000,
   /** seconds that a task stays with a socket that is gone, and ms between two renewals for those that are there */

@@ -10,6 +10,7 @@ import {
   startDeck,
   startInstance,
   textsOf,
+  token,
   until,
   type Client,
   type Instance,
@@ -333,5 +334,51 @@ void t.test('many at once, in small and large slices, end as they were written',
       const { message } = await writer.ask({ type: 'stream', topic, key, done: true })
       t.match(message, { message: text })
     }),
+  )
+})
+
+void t.test('drafts are bounded in bytes: of one sub, of an instance, and what is read for who joins', async (t) => {
+  const limits = { draftBytes: 60_000, draftBytesPerSubject: 36_000 }
+  const full = await startInstance(t, database.url, { limits: { ...limits, draftSilence: 400 } })
+  const { id } = await makeMission(one)
+  const names = ['rafael', 'sofia', 'emma']
+  const [first, again, second, third] = await Promise.all(
+    ['rafael', ...names].map(async (sub) => full.connect(await token({ sub, role: 'citizen' }))),
+  )
+  const watchers = await Promise.all(names.map((name) => watch(two, `missions/${id}/chat/${name}`)))
+  const write = (client: Client | undefined, n: number, key: string, units: number, more: Json = {}) =>
+    client?.ask({ type: 'stream', topic: `missions/${id}/chat/${names[n]}`, key, delta: 'x'.repeat(units), ...more })
+  t.match(await write(first, 0, 'a', 9000), { type: 'ok' })
+  t.match(await write(again, 0, 'b', 9000), { type: 'ok' })
+  t.match(await write(first, 0, 'a', 1), { code: 'rate_limited', retry_after: 1 }, 'all sockets of the sub together')
+  t.match(await write(again, 0, 'c', 1), { code: 'rate_limited' })
+  t.match(await write(second, 1, 'a', 9000), { type: 'ok' }, 'another may')
+  t.match(await write(third, 2, 'a', 4000), { code: 'unavailable' }, 'not more than the instance holds')
+  t.match(
+    await write(first, 0, 'a', 10, { done: true }),
+    { message: { message: /^x{9010}$/ } },
+    'to an end in any case',
+  )
+  t.match(await write(third, 2, 'a', 4000), { type: 'ok' }, 'as there is room again')
+  await until(
+    () => watchers[0]?.aborted('b') === 1 && watchers[1]?.aborted('a') === 1,
+    'the silent ones to be given up',
+  )
+  t.match(await write(again, 0, 'b', 1), { offset: 9001 }, 'goes on where it stood')
+  t.match(await write(second, 1, 'a', 1), { offset: 9001 })
+  await full.close()
+
+  const { topic } = await makeChat()
+  await database.query(
+    `insert into deck.drafts (mission_id, citizen, key, author, text, units, touched)
+     select $1, 'rafael', 'old ' || n, 'rafael', repeat('x', 20000), 20000, now() - n * interval '1 ms' from generate_series(1, 80) n`,
+    [topic.split('/')[1]],
+  )
+  const watcher = await watch(one, topic)
+  await until(() => watcher.frames.filter(({ type }) => type === 'delta').length >= 53, 'the latest')
+  t.strictSame(
+    watcher.frames.filter(({ type }) => type === 'delta').map(({ key }) => key),
+    Array.from({ length: 53 }, (_, i) => `old ${i + 1}`),
+    'the latest MiB',
   )
 })

@@ -57,7 +57,7 @@ export const makeStream = (
   }
 
   const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
-    const { id, key, offset, delta = '', done, abort, message, task } = frame
+    const { id, key, delta = '', done, abort, message, task } = frame
     if (frame.delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
     if (done && abort) throw deny('bad_request', 'done or abort')
     if (task !== undefined) {
@@ -102,6 +102,7 @@ export const makeStream = (
     }
 
     let draft = drafts.of(session, name)
+    const offset = frame.offset ?? (draft ? undefined : drafts.wokenAt(session, name))
     if (!draft && offset !== 0 && drafts.wasOvertaken(session, name)) {
       const there = await store.claimed(name, sub)
       if (there) return already(there)
@@ -121,6 +122,7 @@ export const makeStream = (
       // Before the claim, which takes it from its owner; how a draft goes on is known after it only.
       if (!offset) check('')
       await drafts.settle(name)
+      drafts.makeRoom(session, (offset ?? 0) + delta.length)
       const claim = await store.claim(name, sub, offset ?? 0)
       if ('message' in claim) return already(claim.message)
       if ('expected' in claim) throw stale(claim.expected)
@@ -129,7 +131,11 @@ export const makeStream = (
       remember(session, frame.topic, mission.id)
     }
     const entry = check(draft?.text ?? '')
-    if (draft && delta !== '') drafts.append(draft, delta)
+    if (draft && delta !== '') {
+      // What ends it at once is not held.
+      if (!done) drafts.makeRoom(session, delta.length)
+      drafts.append(draft, delta)
+    }
     // Who was overtaken ends nothing.
     if ((done || abort) && draft && !(await drafts.hold(draft))) throw await standsAt()
     if (entry) {

@@ -24,7 +24,7 @@ export const makeBeside = (options: {
   }
   drafts: Parameters<typeof makeDrafts>[0]['store']
   tasks: Parameters<typeof makeInboxes>[0]['store']
-  limits: { presenceLife: number; draftSilence: number; pollEvery: number; renewEvery: number }
+  limits: Parameters<typeof makeDrafts>[0]['limits'] & { presenceLife: number; pollEvery: number; renewEvery: number }
   onError: (error: unknown) => void
 }) => {
   const { channels, limits, onError } = options
@@ -32,7 +32,7 @@ export const makeBeside = (options: {
   const signals = makeSignals(options)
   const list = makeList({ read: options.assigned, onError })
   const presence = makePresence({ ...options, follow, unfollow, life: limits.presenceLife })
-  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, silence: limits.draftSilence })
+  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow })
   const inboxes = makeInboxes({
     store: options.tasks,
     hearAll: channels.followAll,

@@ -5,7 +5,8 @@ import { encodeFrame } from '../protocol/frames.ts'
 import type { Hub, Seat } from './hub.ts'
 import { every, longest, makeRelay } from './relay.ts'
 import type { Seal } from './seal.ts'
-import { makeDraft, makeShelf, nameOf, type Draft, type DraftWriter, type Stored } from './shelf.ts'
+import { deny } from '../protocol/errors.ts'
+import { makeDraft, makeShelf, nameOf, type Draft, type DraftBounds, type DraftWriter, type Stored } from './shelf.ts'
 import { makeSlices, type DraftName } from './slices.ts'
 
 type Delta = DraftName & { type: 'delta'; generation: number; offset: number; upto: number; delta?: string }
@@ -20,6 +21,8 @@ const mirrorLife = 90_000
 // ms between two looks for what was told and is not saved yet, and how many.
 const mendEvery = 100
 const mendTries = 40
+/** Silent drafts of a socket of which it is known where they stand: as many as it may write. */
+const mostRested = 1000
 /** Later than any generation: the draft is a message now, whoever writes it. */
 const forGood = Number.MAX_SAFE_INTEGER
 
@@ -39,16 +42,18 @@ export const makeDrafts = (options: {
   follow: (topic: string) => unknown
   unfollow: (topic: string) => void
   onError: (error: unknown) => void
-  /** ms until a silent draft is given up */
-  silence: number
+  limits: DraftBounds & { /** ms until a silent draft is given up */ draftSilence: number }
 }) => {
-  const { store, onError } = options
+  const { store, onError, limits } = options
   const slices = makeSlices(options.hub)
   const shelf = makeShelf({
     onWritten: ({ topic }, here) => void (here ? options.follow(topic) : options.unfollow(topic)),
     onGone: (draft) => dirty.delete(draft),
+    bounds: limits,
   })
   const { find, keep, lose, forget, overtake } = shelf
+  // Drafts that were silent, of sockets that may go on: where each stands. The text is in the database.
+  const rested = new WeakMap<DraftWriter, Map<string, number>>()
   const dirty = new Set<Draft>()
   let due: Signal[] = []
   let timer: NodeJS.Timeout | undefined
@@ -116,9 +121,12 @@ export const makeDrafts = (options: {
     if (known && (known.writer !== undefined || known.generation > stored.generation)) return
     if (known && known.generation === stored.generation && known.text.length >= stored.text.length) return
     const held = known?.text ?? ''
+    // Those who follow it see it once it is a message.
+    if (shelf.full(stored.text.length - held.length)) return
     const draft = known ?? makeDraft(stored)
-    Object.assign(draft, { text: stored.text, generation: stored.generation, touched: performance.now() })
+    draft.generation = stored.generation
     keep(draft)
+    shelf.write(draft, stored.text)
     tell(draft, stored.text.startsWith(held) ? held.length : 0)
   }
 
@@ -143,14 +151,16 @@ export const makeDrafts = (options: {
   const takeDelta = (told: Delta): void => {
     const { topic, key, generation, offset, delta } = told
     if (!slices.followed(topic)) return
+    if (shelf.full(told.upto - offset)) return
     const name = nameOf(told)
     const known = find(told)
     const held = known?.text ?? ''
     if (delta === undefined || offset > held.length || mending.has(name)) return void mend(told)
     const text = held.slice(0, offset) + delta
     const draft = known ?? makeDraft({ topic, key, generation, text })
-    Object.assign(draft, { text, generation, touched: performance.now() })
+    draft.generation = generation
     keep(draft)
+    shelf.write(draft, text)
     tell(draft, offset)
   }
 
@@ -206,12 +216,22 @@ export const makeDrafts = (options: {
   /** What its writer has not handed on (again) yet, comes with the next slice. */
   const begun = (topic: string): Draft[] => shelf.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
 
+  /** Its text is given up here; should its writer go on, it is read again. */
+  const rest = (draft: Draft): void => {
+    const { writer, text } = draft
+    forget(draft)
+    if (!writer) return
+    const own = rested.get(writer) ?? new Map<string, number>()
+    if (own.size >= mostRested) own.clear()
+    rested.set(writer, own.set(nameOf(draft), text.length))
+  }
+
   const expire = async (): Promise<void> => {
-    for (const gone of await store.expire(options.silence)) {
+    for (const gone of await store.expire(limits.draftSilence)) {
       const draft = find(gone)
-      // Its writer may go on: then everybody gets the text from the start.
-      if (draft?.writer) draft.sent = 0
-      else if (draft) forget(draft)
+      // Its writer goes on: then everybody gets the text from the start.
+      if (draft?.writer && (draft.generation !== gone.generation || draft.saved < draft.text.length)) draft.sent = 0
+      else if (draft) rest(draft)
       slices.aborted(gone)
       signal({ type: 'aborted', ...gone })
     }
@@ -227,6 +247,22 @@ export const makeDrafts = (options: {
     },
 
     wasOvertaken: shelf.wasOvertaken,
+
+    /** Where a socket's draft stands that was silent and is not held here any more; told once. */
+    wokenAt(writer: DraftWriter, name: DraftName): number | undefined {
+      const own = rested.get(writer)
+      const units = own?.get(nameOf(name))
+      own?.delete(nameOf(name))
+      return units
+    },
+
+    /** Throws if drafts may not take so many more UTF-16 code units: `rate_limited` for the writer's own, `unavailable` for all. */
+    makeRoom(writer: DraftWriter, units: number): void {
+      const full = shelf.full(units, writer)
+      if (full === 'subject')
+        throw deny('rate_limited', 'too much is being written by this sub at a time', { retry_after: 1 })
+      if (full) throw deny('unavailable', 'too much is being written here at a time', { retry_after: 1 })
+    },
 
     /** How many drafts a socket writes. */
     count: shelf.count,
@@ -253,8 +289,7 @@ export const makeDrafts = (options: {
     },
 
     append(draft: Draft, delta: string): void {
-      draft.text += delta
-      draft.touched = performance.now()
+      shelf.write(draft, draft.text + delta)
       soon(draft)
     },
 

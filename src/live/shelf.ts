@@ -1,9 +1,9 @@
-// The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only;
-// what is told and saved of them is drafts.ts's business.
+// The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only,
+// and within bounds; what is told and saved of them is drafts.ts's business.
 import type { DraftName } from './slices.ts'
 import type { Receiver } from './hub.ts'
 
-export type DraftWriter = { push(frame: string): boolean }
+export type DraftWriter = { push(frame: string): boolean; actor: { sub: string } }
 export type Stored = DraftName & { generation: number; text: string }
 
 export type Draft = Stored & {
@@ -16,7 +16,13 @@ export type Draft = Stored & {
   /** when it last grew (performance.now) */
   touched: number
   behind: Map<Receiver, number>
+  /** the bytes that count for it, and for whom: its writer, while it has one */
+  counted: { bytes: number; sub: string | undefined }
 }
+
+/** Bytes of text, two for each UTF-16 code unit: of all drafts that an instance holds, and of those that one sub writes. */
+export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
+const bytesOf = (units: number): number => 2 * units
 
 // What a socket lost and is not told yet: more than it may write at a time.
 const mostOvertaken = 1000
@@ -32,17 +38,34 @@ export const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
   savedAt: 0,
   touched: performance.now(),
   behind: new Map(),
+  counted: { bytes: 0, sub: undefined },
 })
 
 /** `onWritten`: a draft has a writer here from now on, or none any more; `onGone`: one is forgotten. */
 export const makeShelf = (options: {
   onWritten: (draft: Draft, here: boolean) => void
   onGone: (draft: Draft) => void
+  bounds: DraftBounds
 }) => {
+  const { draftBytes, draftBytesPerSubject } = options.bounds
   const chats = new Map<string, Map<string, Draft>>()
   const written = new Map<DraftWriter, Set<Draft>>()
   // Drafts that sockets lost to others, until they are told.
   const overtaken = new WeakMap<DraftWriter, Set<string>>()
+  let held = 0
+  const heldOf = new Map<string, number>()
+
+  /** Counts a draft as it is now; `units` 0: it is held no more. */
+  const count = (draft: Draft, units = draft.text.length): void => {
+    const { bytes: before, sub: owner } = draft.counted
+    const bytes = bytesOf(units)
+    const sub = draft.writer?.actor.sub
+    held += bytes - before
+    if (owner !== undefined) heldOf.set(owner, (heldOf.get(owner) ?? 0) - before)
+    if (sub !== undefined) heldOf.set(sub, (heldOf.get(sub) ?? 0) + bytes)
+    for (const one of [owner, sub]) if (one !== undefined && heldOf.get(one) === 0) heldOf.delete(one)
+    draft.counted = { bytes, sub }
+  }
 
   const find = ({ topic, key }: DraftName): Draft | undefined => chats.get(topic)?.get(key)
 
@@ -53,10 +76,12 @@ export const makeShelf = (options: {
     const own = written.get(writer)
     if (own?.delete(draft) && own.size === 0) written.delete(writer)
     draft.writer = undefined
+    count(draft)
     options.onWritten(draft, false)
   }
   const forget = (draft: Draft): void => {
     lose(draft)
+    count(draft, 0)
     options.onGone(draft)
     const chat = chats.get(draft.topic)
     if (chat?.get(draft.key) !== draft) return
@@ -70,12 +95,26 @@ export const makeShelf = (options: {
       const chat = chats.get(draft.topic)
       if (chat) chat.set(draft.key, draft)
       else chats.set(draft.topic, new Map([[draft.key, draft]]))
+      count(draft)
       const { writer } = draft
       if (!writer || written.get(writer)?.has(draft)) return
       overtaken.get(writer)?.delete(nameOf(draft))
       written.set(writer, (written.get(writer) ?? new Set()).add(draft))
       options.onWritten(draft, true)
     },
+    /** Its text is longer, or another one. */
+    write(draft: Draft, text: string): void {
+      draft.text = text
+      draft.touched = performance.now()
+      count(draft)
+    },
+    /** Which bound is in the way of so many more UTF-16 code units, of what `writer` writes if one is given. */
+    full(units: number, writer?: DraftWriter): 'subject' | 'process' | undefined {
+      const bytes = bytesOf(units)
+      if (writer && (heldOf.get(writer.actor.sub) ?? 0) + bytes > draftBytesPerSubject) return 'subject'
+      return held + bytes > draftBytes ? 'process' : undefined
+    },
+    bytes: (): number => held,
     lose,
     forget,
     /** Somebody else writes it from now on. */

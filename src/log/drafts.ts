@@ -15,6 +15,9 @@ const columns = (drafts: readonly DraftName[]) => {
   return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
 }
 
+/** Bytes of a chat's drafts that are read at a time. */
+const loadBytes = 1024 * 1024
+
 /** `prefix`: what hints of this instance's claims begin with (live/drafts hears them). */
 export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
   // A server that died between a reply's commit and the end of its draft leaves the draft behind.
@@ -140,21 +143,24 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       })
     },
 
-    /** The drafts of a chat that are being written; many askers share a statement. */
+    /** The drafts of a chat that are being written, the latest `loadBytes` of them; many askers share a statement. */
     load: makeBatched(
       async (topics: string[]): Promise<StoredDraft[][]> => {
         const [missions, citizens] = columns(topics.map((topic) => ({ topic, key: '' })))
         const { rows } = await main.query<{ n: number; key: string; generation: number; text: string }>({
           name: 'draft-load',
-          text: `select t.n, d.key, d.generation::float8 as generation, d.text
-                 from unnest($1::uuid[], $2::text[]) with ordinality as t (mission, citizen, n)
-                 join deck.drafts d on d.mission_id = t.mission and d.citizen = t.citizen
-                 where not d.aborted and d.text <> '' and not ${stored}`,
-          values: [missions, citizens],
+          text: `select x.n, x.key, x.generation::float8 as generation, x.text from (
+                   select t.n, d.key, d.generation, d.text, sum(octet_length(d.text)) over (
+                     partition by t.n order by d.touched desc, d.key rows between unbounded preceding and 1 preceding) as before
+                   from unnest($1::uuid[], $2::text[]) with ordinality as t (mission, citizen, n)
+                   join deck.drafts d on d.mission_id = t.mission and d.citizen = t.citizen
+                   where not d.aborted and d.text <> '' and not ${stored}) x
+                 where coalesce(x.before, 0) < $3`,
+          values: [missions, citizens, loadBytes],
         })
         return topics.map((topic, i) => rows.filter(({ n }) => n === i + 1).map((row) => ({ topic, ...row })))
       },
-      { max: 200, patience },
+      { max: 16, patience },
     ),
 
     /** Gives up drafts that were silent for so many ms, and forgets those of yesterday and those that are messages; -> the former. */
