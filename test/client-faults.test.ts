@@ -1,6 +1,7 @@
 // The client against a server that does what a test tells it: refusals, gaps, silence, goodbyes, and a citizen's inbox.
 import t, { type Test } from 'tap'
 import { connect, type Deck, type Reply } from '../src/client/index.ts'
+import { backoff, mostWhenAnswered } from '../src/client/tools.ts'
 import { makeLink } from '../src/client/link.ts'
 import { makeTopics, type Follower } from '../src/client/topics.ts'
 import { startFake, type Visit } from './fake-deck.ts'
@@ -398,4 +399,12 @@ void t.test('who may not answer is told', async (t) => {
   )
   deck.close()
   await one
+})
+
+void t.test('what a server answers for itself is tried again within seconds, one that is away ever more seldom', (t) => {
+  for (let n = 0; n < 40; n++) {
+    t.ok(backoff(n, mostWhenAnswered) <= 3000)
+    t.ok(backoff(n) <= Math.min(15_000, 300 * 2 ** n))
+  }
+  t.end()
 })

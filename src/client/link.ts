@@ -4,7 +4,7 @@
 import type { State, Happening } from './state.ts'
 import { leastWait, table, tokenRefused } from './state.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
-import { abortable, backoff, byteLength, defer, makeBell, sleep } from './tools.ts'
+import { abortable, backoff, byteLength, defer, makeBell, mostWhenAnswered, sleep } from './tools.ts'
 
 /** A class of WebSockets: the browser's, Node's or that of the package ws. */
 export type SocketMaker = new (...args: never[]) => { addEventListener(...args: never[]): unknown }
@@ -290,7 +290,7 @@ export const makeLink = (options: {
       } catch (error) {
         if (!isPassing(error)) throw error
         if (mine === session && state === 'open')
-          await sleep((error.retry_after ?? 0.2) * 1000 + backoff(n), signal, ending.signal)
+          await sleep((error.retry_after ?? 0.2) * 1000 + backoff(n, mostWhenAnswered), signal, ending.signal)
       }
     }
   }

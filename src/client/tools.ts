@@ -42,8 +42,11 @@ export const sleep = (ms: number, ...signals: (AbortSignal | undefined)[]): Prom
   return promise
 }
 
-/** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), 15 s at most. */
-export const backoff = (n: number): number => Math.random() * Math.min(15_000, 300 * 2 ** n)
+/** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), up to `most`. */
+export const backoff = (n: number, most = 15_000): number => Math.random() * Math.min(most, 300 * 2 ** n)
+
+/** The most where the server itself answers `unavailable`: it is there, and well again within seconds of its database. */
+export const mostWhenAnswered = 3000
 
 /** Calls a listener; what it throws is its owner's, and is thrown outside of the client. */
 export const call = <A extends unknown[]>(listener: (...args: A) => unknown, ...args: A): void => {

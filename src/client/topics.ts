@@ -5,7 +5,7 @@
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import type { Frame, Link } from './link.ts'
 import { makeDrafts, type Drafts } from './drafts.ts'
-import { backoff, makeBell, sleep } from './tools.ts'
+import { backoff, makeBell, mostWhenAnswered, sleep } from './tools.ts'
 
 export type Place = { seq: number; epoch: string }
 
@@ -147,7 +147,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
         if (isPassing(error)) {
           room.dirty = true
           if (link.state === 'open')
-            await sleep((error.retry_after ?? 0.2) * 1000 + backoff(n), link.ended).catch(() => {})
+            await sleep((error.retry_after ?? 0.2) * 1000 + backoff(n, mostWhenAnswered), link.ended).catch(() => {})
         } else if (error instanceof DeckError && error.code === 'conflict' && error.epoch !== undefined) {
           room.epoch = error.epoch
           for (const follower of [...room.followers.keys()]) reset(follower, error.seq ?? 0, error.epoch)
