@@ -401,10 +401,13 @@ void t.test('who may not answer is told', async (t) => {
   await one
 })
 
-void t.test('what a server answers for itself is tried again within seconds, one that is away ever more seldom', (t) => {
-  for (let n = 0; n < 40; n++) {
-    t.ok(backoff(n, mostWhenAnswered) <= 3000)
-    t.ok(backoff(n) <= Math.min(15_000, 300 * 2 ** n))
-  }
-  t.end()
-})
+void t.test(
+  'what a server answers for itself is tried again within seconds, one that is away ever more seldom',
+  (t) => {
+    for (let n = 0; n < 40; n++) {
+      t.ok(backoff(n, mostWhenAnswered) <= 3000)
+      t.ok(backoff(n) <= Math.min(15_000, 300 * 2 ** n))
+    }
+    t.end()
+  },
+)
