@@ -9,7 +9,7 @@ import { openDatabase } from '../src/log/database.ts'
 import { startEmbedded } from '../src/log/embedded.ts'
 import { makeFind } from '../src/log/find.ts'
 import { makeHistory } from '../src/log/history.ts'
-import { makeTurn } from '../src/log/turn.ts'
+import { makeTurns } from '../src/log/turn.ts'
 import { generate, generated, type Generated } from './generate.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { pidOfPostgres, startDeck, type Target } from './targets.ts'
@@ -66,8 +66,8 @@ const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
   await database.main
     .query(`load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_analyze = on; set auto_explain.log_buffers = on;
       set auto_explain.log_nested_statements = on; set auto_explain.log_parameter_max_length = 0; set client_min_messages = log`)
-  const how = { allow: () => {}, gone: () => false }
-  const looking = makeTurn()
+  const how = { sub: 'bench', allow: () => {}, gone: () => false }
+  const looking = makeTurns()
   const search = makeSearch(database.main, looking, 60_000)
   const find = makeFind(database.main, looking, 60_000)
   const history = makeHistory(database.main)

@@ -195,6 +195,11 @@ const fixed = {
   streamsPerSubject: 1_000,
   /** ms between two comments on an event stream: proxies cut what is idle for 30 s or 60 s */
   commentEvery: 20_000,
+  /** plain answers and searches of one sub that are made at a time, and that wait; bytes of its answers that may be left unread */
+  answersAtOnce: 2,
+  searchesAtOnce: 8,
+  answersWaiting: 256,
+  answersUnread: 16 * mebibyte,
   /** ms before its token's end that a socket is told */
   tokenWarning: 30_000,
   /** seconds that a ticket is good for: a page opens its socket at once */

@@ -5,7 +5,7 @@ import t from 'tap'
 import { openDatabase } from '../src/log/database.ts'
 import { makeFind } from '../src/log/find.ts'
 import { makeHistory } from '../src/log/history.ts'
-import { makeTurn } from '../src/log/turn.ts'
+import { makeTurns } from '../src/log/turn.ts'
 import { startDeck, type Json } from './helper.ts'
 import { fill, newChat } from './streams.ts'
 
@@ -37,8 +37,8 @@ void t.test(
     set auto_explain.log_nested_statements = on; set client_min_messages = log`)
     // One connection, so that its notices are ours.
     const one = { query: (asked: pg.QueryConfig) => client.query(asked) } as unknown as pg.Pool
-    const find = makeFind(one, makeTurn(), 10_000)
-    const how = { allow: () => {}, gone: () => false }
+    const find = makeFind(one, makeTurns(), 10_000)
+    const how = { sub: 'alice', allow: () => {}, gone: () => false }
     const asks = Object.entries({
       'the list of chats': () => makeHistory(one).channels({ id }, 'alice', { limit: 500 }),
       'a search': () => find({ id }, { q: 'n', limit: 5 }, how),

@@ -19,8 +19,9 @@ import type { Runs } from '../log/runs.ts'
 import { makeSearch } from '../log/search.ts'
 import type { Store } from '../log/store.ts'
 import { makeTimeline } from '../log/timeline.ts'
-import { makeTurn } from '../log/turn.ts'
+import { makeTurns } from '../log/turn.ts'
 import type { Writer } from '../log/writer.ts'
+import { boundAnswers } from './answers.ts'
 import { chatRoutes } from './chat.ts'
 import { diffRoute } from './diff.ts'
 import { dodRoutes } from './dod.ts'
@@ -62,16 +63,18 @@ export const installApi = async (
   const timeline = makeTimeline(main, limits.writeDeadline)
   const streams = makeStreams(http, { holds, patience: limits.silence })
   const pacing = makePacing({ timeline, store, limits, holds })
-  // Long searches of a chat and of a mission wait for the same turn.
-  const looking = makeTurn()
+  // Long searches of a chat and of a mission wait for the same turns.
+  const looking = makeTurns()
   const search = makeSearch(main, looking, limits.searchPatience)
   const past = makePast(main)
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
+    const answers = boundAnswers(api, ledger, limits)
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
     chatRoutes(api, {
+      answers,
       changes,
       missions,
       history: makeHistory(main, reading),
@@ -83,11 +86,11 @@ export const installApi = async (
       writer,
       rate: parts.rate,
     })
-    timelineRoute(api, { timeline, streams, pacing })
+    timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     testRoutes(api, runs, past)
     logRoutes(api, { runs, logs: makeLogs(main) })
-    searchRoute(api, makeFind(main, looking, limits.searchPatience))
+    searchRoute(api, answers, makeFind(main, looking, limits.searchPatience))
     diffRoute(api, makeDiff(main, search))
     done()
   })

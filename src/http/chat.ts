@@ -18,6 +18,7 @@ import { eventStream } from '../protocol/event-stream.ts'
 import { filterFields, isFiltered } from '../protocol/filters.ts'
 import { Message, NewMessage, type MissionRights } from '../protocol/rows.ts'
 import { MessageSnippet } from '../protocol/snippet.ts'
+import type { Answers } from './answers.ts'
 import { describe } from './docs.ts'
 import { tagOf } from './encoding.ts'
 import type { Following } from './follow.ts'
@@ -154,6 +155,7 @@ const page = (
 export const chatRoutes = (
   app: FastifyInstance,
   parts: {
+    answers: Answers
     changes: Changes
     missions: Missions
     history: History
@@ -166,7 +168,7 @@ export const chatRoutes = (
     rate: UserRate
   },
 ): void => {
-  const { changes, missions, history, past, search, replay, streams, following, writer, rate } = parts
+  const { answers, changes, missions, history, past, search, replay, streams, following, writer, rate } = parts
   const chat = '/api/missions/:mission/chat/:citizen'
 
   app.get<{ Querystring: Static<typeof ChannelsQuery> }>(
@@ -218,6 +220,7 @@ export const chatRoutes = (
       delete bounds.at
       const at = asOf(request)
       const form = preferred(request, lines, eventStream)
+      if (form !== 'application/json') answers.leave(request)
       if (form === eventStream) {
         const other = Object.keys(HistoryQuery.properties).find(
           (name) => name in request.query && !ofEvents.includes(name),
@@ -234,7 +237,7 @@ export const chatRoutes = (
         if (highlight ?? order) throw deny('bad_request', 'a stream goes along seq, without snippets')
         if (at !== undefined) throw deny('bad_request', 'at is of a page')
         return streams(request, reply, async () => {
-          const first = await replay.from(ref, citizen, bounds)
+          const first = await replay.from(ref, citizen, bounds, actorOf(request).sub)
           return { first: toLines(first), headers: { 'deck-last-seq': first.head, 'deck-epoch': first.epoch } }
         })
       }
@@ -254,7 +257,8 @@ export const chatRoutes = (
         last_seq: Math.min(found.last_seq, stood),
       })
       if (isFiltered(bounds)) {
-        const how = { allow: may, gone: () => reply.raw.destroyed }
+        await answers.search(request)
+        const how = { sub: actorOf(request).sub, allow: may, gone: () => reply.raw.destroyed }
         const manner = { byRank: order === 'rank', highlight: highlight === 'true' }
         const found = await search.page(ref, citizen, query, how, manner)
         return page(reply, { ...query, order }, asThen(found))

@@ -29,7 +29,7 @@ export const diffRoute = (app: FastifyInstance, diff: Diff): void => {
       const actor = actorOf(request)
       const { mission, a, b } = named(request)
       const may: (m: MissionRights | undefined) => asserts m is MissionRights = (m) => allow(actor, 'read', m)
-      return json(reply, await diff(mission, { a, b }, { allow: may, gone: () => reply.raw.destroyed }))
+      return json(reply, await diff(mission, { a, b }, { sub: actor.sub, allow: may, gone: () => reply.raw.destroyed }))
     },
   )
 }

@@ -143,7 +143,7 @@ export const makePacing = ({
         await flush()
         span = rest(span, page.items)
         if (!page.more || over) break
-        page = await timeline.part(ref, span, part.rows, part.bytes)
+        page = await timeline.part(ref, span, part.rows, part.bytes, actor.sub)
         allow(actor, 'read', page.mission)
         if (page.epoch !== epoch) throw deny('conflict', 'another epoch')
       }
@@ -176,7 +176,7 @@ export const makePacing = ({
       await pass(actor.sub, reply, async () => {
         const { raw } = reply
         const { span, horizon, see } = await begin()
-        const first = await timeline.part(ref, span, part.rows, part.bytes)
+        const first = await timeline.part(ref, span, part.rows, part.bytes, actor.sub)
         see(first)
         if (draining) throw deny('unavailable', 'the server is restarting')
         reply.hijack()

@@ -5,6 +5,7 @@ import { allow } from '../access/policy.ts'
 import { mostRanked, type Find } from '../log/find.ts'
 import { filterFields } from '../protocol/filters.ts'
 import { Hit, kinds } from '../protocol/hits.ts'
+import type { Answers } from './answers.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
@@ -35,7 +36,7 @@ const Hits = Type.Object({
   next: Type.Union([Type.String(), Type.Null()], { description: 'the cursor of what follows; null: nothing does' }),
 })
 
-export const searchRoute = (app: FastifyInstance, find: Find): void => {
+export const searchRoute = (app: FastifyInstance, answers: Answers, find: Find): void => {
   app.get<{ Querystring: Static<typeof Asked> }>(
     '/api/missions/:mission/search',
     {
@@ -52,10 +53,12 @@ export const searchRoute = (app: FastifyInstance, find: Find): void => {
     },
     async (request, reply) => {
       const { limit = 50, ...query } = request.query
+      const actor = actorOf(request)
+      await answers.search(request)
       const found = await find(
         named(request).mission,
         { limit, ...query },
-        { allow: (mission) => allow(actorOf(request), 'read', mission), gone: () => reply.raw.destroyed },
+        { sub: actor.sub, allow: (mission) => allow(actor, 'read', mission), gone: () => reply.raw.destroyed },
       )
       return json(reply, JSON.stringify(found))
     },

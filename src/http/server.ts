@@ -34,6 +34,8 @@ export const makeServer = (
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestTimeout,
     keepAliveTimeout: limits.keepAlive,
+    // An answer of which nothing is read for so long is cut off.
+    connectionTimeout: limits.silence,
     http: {
       maxHeaderSize: limits.headerBytes,
       headersTimeout: limits.headersTimeout,

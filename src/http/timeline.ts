@@ -8,6 +8,7 @@ import { eventStream } from '../protocol/event-stream.ts'
 import { toBound } from '../protocol/filters.ts'
 import { fromCursor, isBefore, TimelineItem, toCursor, type Place } from '../protocol/timeline.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import type { Answers } from './answers.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
@@ -82,9 +83,9 @@ const beginning = '0001-01-01T00:00:00'
 
 export const timelineRoute = (
   app: FastifyInstance,
-  parts: { timeline: Timeline; streams: Streams; pacing: Pacing },
+  parts: { answers: Answers; timeline: Timeline; streams: Streams; pacing: Pacing },
 ) => {
-  const { timeline, streams, pacing } = parts
+  const { answers, timeline, streams, pacing } = parts
 
   /** What a query asks for, up to the horizon. */
   const makeSpan = (query: Query, given: string | undefined, horizon: string) => {
@@ -149,6 +150,8 @@ export const timelineRoute = (
         return { horizon, span, see }
       }
 
+      const { sub } = actorOf(request)
+      if (form !== 'application/json') answers.leave(request)
       if (form === eventStream) {
         unfit('limit', 'order')
         const speed = within('speed', query.speed, 0.1, 1000)
@@ -162,7 +165,7 @@ export const timelineRoute = (
         unfit('limit')
         return streams(request, reply, async () => {
           const { horizon, span, see } = await begin(query.cursor)
-          const first = await timeline.part(ref, span, part.rows, part.bytes)
+          const first = await timeline.part(ref, span, part.rows, part.bytes, sub)
           see(first)
           const place = placeOf(span, { ...first, more: false, items: [] })
           const headers = {
@@ -170,7 +173,7 @@ export const timelineRoute = (
             'deck-horizon': horizon,
             'deck-cursor': toCursor(first.epoch, place),
           }
-          return { first: toLines(ref, span, first), headers }
+          return { first: toLines(ref, span, first, sub), headers }
         })
       }
       const { horizon, span, see } = await begin(query.cursor)
@@ -183,7 +186,7 @@ export const timelineRoute = (
     },
   )
 
-  const toLines = (ref: MissionRef, span: Span, { mission, epoch, items, more }: TimelinePage): Lines => {
+  const toLines = (ref: MissionRef, span: Span, { mission, epoch, items, more }: TimelinePage, sub: string): Lines => {
     const text = items.map((item) => `${item.text}\n`).join('')
     if (!more) return { mission, text }
     const left = rest(span, items)
@@ -191,9 +194,9 @@ export const timelineRoute = (
       mission,
       text,
       async next() {
-        const page = await timeline.part(ref, left, part.rows, part.bytes)
+        const page = await timeline.part(ref, left, part.rows, part.bytes, sub)
         if (page.mission && page.epoch !== epoch) throw deny('conflict', 'another epoch')
-        return toLines(ref, left, page)
+        return toLines(ref, left, page, sub)
       },
     }
   }

@@ -33,7 +33,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
   const said = async (
     mission: MissionRights,
     span: { since: string; until: string },
-    how: { allow(mission: MissionRights | undefined): void; gone(): boolean },
+    how: { sub: string; allow(mission: MissionRights | undefined): void; gone(): boolean },
   ) => {
     const { rows } = await main.query<{ citizen: string }>({
       name: 'diff-chats',
@@ -56,7 +56,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
   return async (
     ref: MissionRef,
     { a, b }: { a: string; b: string },
-    how: { allow(mission: MissionRights | undefined): asserts mission; gone(): boolean },
+    how: { sub: string; allow(mission: MissionRights | undefined): asserts mission; gone(): boolean },
   ): Promise<string> => {
     const { mission, rows } = await readMission<{ a_at: string | null; b_at: string | null }>(main, {
       ref,

@@ -9,7 +9,6 @@ import type { Collect, Query, Rights } from './find.ts'
 import * as sql from './find-chats.sql.ts'
 import { makeMatch } from './match.ts'
 import { readMission } from './read-mission.ts'
-import type { Turn } from './turn.ts'
 import { missionBlocks } from './words.ts'
 
 /** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
@@ -22,7 +21,7 @@ const blocks = 500
 /** Messages of a chat; `latest` as in a Place, null: any. */
 type Range = { citizen: string; first: number; last: number; latest: string | null }
 
-export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
+export const makeFindChats = (main: pg.Pool) => {
   const match = makeMatch(main)
 
   /** What no block tells of: newer messages and changed ones; blocks that don't know their code. */
@@ -148,7 +147,7 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
     for (;;) {
       check()
       if (queue.length === 0 && more) {
-        const found = await inTurn(() => newest(words, query, below))
+        const found = await query.inTurn(() => newest(words, query, below))
         more = found.length === blocks
         below = found.at(-1)
         queue.push(...found)
@@ -166,7 +165,7 @@ export const makeFindChats = (main: pg.Pool, inTurn: Turn) => {
       }
       let seen: Awaited<ReturnType<typeof looked>>
       try {
-        seen = await inTurn(() => looked(mission, ranges, query, collect))
+        seen = await query.inTurn(() => looked(mission, ranges, query, collect))
       } catch (error) {
         // Rows that are far larger than those before: fewer of them are no such work.
         if (sqlState(error) !== '57014' || size === look.least) throw error

@@ -6,7 +6,6 @@ import type { Collect, Query, Rights } from './find.ts'
 import * as sql from './find-rows.sql.ts'
 import { makeMatch } from './match.ts'
 import { readMission } from './read-mission.ts'
-import type { Turn } from './turn.ts'
 
 const strings = (value: unknown, into: string[]): string[] => {
   if (typeof value === 'string') into.push(value)
@@ -35,7 +34,7 @@ export const textsOfRun = (run: { status: string; summary: string | null; result
   ]
 }
 
-export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
+export const makeFindRows = (main: pg.Pool) => {
   const match = makeMatch(main)
 
   const someRuns = async (
@@ -75,7 +74,7 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
       let below = from && { at: from.at, seq: Number.MAX_SAFE_INTEGER }
       for (let more = true; more;) {
         check()
-        const seen = await inTurn(() => someRuns(mission, query, below, collect.worst))
+        const seen = await query.inTurn(() => someRuns(mission, query, below, collect.worst))
         check(seen.rights)
         const texts = seen.found.flatMap((run) => (run.fits ? textsOfRun(run).map((text) => ({ ...text, run })) : []))
         const ranks = await match(
@@ -110,7 +109,12 @@ export const makeFindRows = (main: pg.Pool, inTurn: Turn) => {
       }
     },
 
-    async items(mission: string, { words }: Query, collect: Collect, check: (rights?: Rights) => void): Promise<void> {
+    async items(
+      mission: string,
+      { words, inTurn }: Query,
+      collect: Collect,
+      check: (rights?: Rights) => void,
+    ): Promise<void> {
       check()
       type Row = { id: string | null; seq: number; at: string; rank: number }
       const { rows, ...rights } = await inTurn(() =>

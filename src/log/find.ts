@@ -14,7 +14,7 @@ import { makeFindRows, textsOfRun } from './find-rows.ts'
 import * as sql from './find.sql.ts'
 import { readMission, type MissionRead } from './read-mission.ts'
 import { makeSnippets } from './snippets.ts'
-import type { Turn } from './turn.ts'
+import type { Turn, Turns } from './turn.ts'
 import { lookUp, type Words } from './words.ts'
 
 /** Hits that are ranked: the newest so many. */
@@ -32,6 +32,8 @@ export type Query = {
   /** The newest place that is asked for. */
   from: Place | undefined
   byRank: boolean
+  /** Where each of its looks waits for its turn. */
+  inTurn: Turn
 }
 export type FindQuery = {
   q: string
@@ -75,9 +77,9 @@ const makeCollect = (most: number, { since, until }: Query, fits: (place: Place)
 export type Collect = ReturnType<typeof makeCollect>
 
 /** `main` is for reading; `patience`: ms that a page may be looked for. */
-export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
-  const findChats = makeFindChats(main, inTurn)
-  const findRows = makeFindRows(main, inTurn)
+export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
+  const findChats = makeFindChats(main)
+  const findRows = makeFindRows(main)
   const marks = makeSnippets(main)
 
   type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
@@ -122,11 +124,11 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
     })
   }
 
-  /** A page of hits; given up when `gone` or after `patience`. `allow` throws. */
+  /** A page of hits; given up when `gone` or after `patience`. `sub`: who asks; `allow` throws. */
   return async (
     ref: MissionRef,
     { q, kind, order, limit, cursor, ...bounds }: FindQuery,
-    how: { allow(mission: MissionRights | undefined): void; gone(): boolean },
+    how: { sub: string; allow(mission: MissionRights | undefined): void; gone(): boolean },
   ): Promise<{ hits: Hit[]; next: string | null }> => {
     const end = performance.now() + patience
     const byRank = order === 'rank'
@@ -147,7 +149,13 @@ export const makeFind = (main: pg.Pool, inTurn: Turn, patience: number) => {
     const is = (one: Kind): boolean => kind === undefined || kind === one
     const wanted = { message: is('message'), code: is('code'), test: is('test'), dod: is('dod') }
     const from = after?.ranked?.top ?? after
-    const query: Query = { words, wanted, since, until, from, byRank }
+    const turn = turns(how.sub)
+    const inTurn: Turn = (work) =>
+      turn(() => {
+        check()
+        return work()
+      })
+    const query: Query = { words, wanted, since, until, from, byRank, inTurn }
     // By rank the place of the newest belongs to what is ranked; else the cursor's own was given already.
     const fits = (place: Place): boolean => from === undefined || compare(from, place) < (byRank ? 1 : 0)
     const collect = makeCollect(byRank ? mostRanked : limit + 1, query, fits)

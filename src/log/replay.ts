@@ -11,7 +11,7 @@ import { readMission } from './read-mission.ts'
 import { replayPage } from './replay.sql.ts'
 import type { Reading } from './replica.ts'
 import type { Search } from './search.ts'
-import { makeTurn } from './turn.ts'
+import { makeTurns } from './turn.ts'
 
 /** Bytes of rows that a page holds, but for one row, and rows of the first page and of any: by `bench/history.ts`. */
 const pageBytes = 256 * 1024
@@ -32,7 +32,7 @@ export type ReplayPage = {
 
 /** All replays together read one page at a time, from the replica if there is one. `search` finds what fits filters. */
 export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick<Search, 'from'>) => {
-  const inTurn = makeTurn()
+  const turns = makeTurns()
 
   const readFrom = async (
     pool: pg.Pool,
@@ -68,8 +68,9 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
 
   return {
     /** The first page of a chat's messages between two seqs; it leads to the others. */
-    async from(ref: MissionRef, citizen: string, query: ReplayQuery): Promise<ReplayPage> {
-      if (isFiltered(query)) return search.from(ref, citizen, query)
+    async from(ref: MissionRef, citizen: string, query: ReplayQuery, sub: string): Promise<ReplayPage> {
+      if (isFiltered(query)) return search.from(ref, citizen, query, sub)
+      const inTurn = turns(sub)
       const { after = 0, before = Number.MAX_SAFE_INTEGER } = query
       const first = await read(ref, citizen, after, before, firstRows)
       const { epoch } = first

@@ -9,7 +9,7 @@ import type { MissionRef } from '../protocol/topics.ts'
 import { answerBytes } from './bounds.ts'
 import type { ReplayPage } from './replay.ts'
 import { makeSnippets } from './snippets.ts'
-import { makeTurn, type Turn } from './turn.ts'
+import { makeTurns, type Turn, type Turns } from './turn.ts'
 import { makeWalk, type Bounds, type Step } from './walk.ts'
 
 /** Messages that are ranked: the newest so many that fit. */
@@ -43,25 +43,31 @@ const makeBest = (limit: number) => {
   }
 }
 
-/** `main` is for reading; `inTurn`: that of all pages; `patience`: ms that a page may be looked for. */
-export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
-  const turns = { page: inTurn, stream: makeTurn() }
+/** `main` is for reading; `turns`: those of all pages; `patience`: ms that a page may be looked for. */
+export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
+  const streaming = makeTurns()
   const marks = makeSnippets(main)
 
   const begin = makeWalk(main)
 
   return {
-    /** A page as of log/history, of the messages that fit; given up when `gone` or after `patience`. `allow` throws. */
+    /** A page as of log/history, of the messages that fit; given up when `gone` or after `patience`. `sub`: who asks; `allow` throws. */
     async page(
       ref: MissionRef,
       citizen: string,
       query: Filters & Bounds & { limit: number },
-      how: { allow(mission: MissionRights | undefined): void; gone(): boolean },
+      how: { sub: string; allow(mission: MissionRights | undefined): void; gone(): boolean },
       { byRank = false, highlight = false }: Manner = {},
     ) {
       const end = performance.now() + patience
       const forward = query.after !== undefined && !byRank
-      const walk = await begin(ref, citizen, query, forward, turns.page, byRank)
+      const turn = turns(how.sub)
+      const inTurn: Turn = (work) =>
+        turn(() => {
+          check()
+          return work()
+        })
+      const walk = await begin(ref, citizen, query, forward, inTurn, byRank)
       const { words, head: last_seq, epoch } = walk
       let messages: Message[] = []
       how.allow(walk.mission)
@@ -99,7 +105,7 @@ export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
       } else if (!forward) messages.reverse()
       if (!highlight || !words) return { messages, last_seq, has_more, epoch }
       check()
-      const spans = await turns.page(() =>
+      const spans = await inTurn(() =>
         marks(
           words.marked,
           messages.map(({ message }) => message),
@@ -113,8 +119,8 @@ export const makeSearch = (main: pg.Pool, inTurn: Turn, patience: number) => {
     },
 
     /** All that fit between two seqs, as pages of log/replay; some are empty, so that rights are looked at all the while. */
-    async from(ref: MissionRef, citizen: string, query: Filters & Bounds): Promise<ReplayPage> {
-      const walk = await begin(ref, citizen, query, true, turns.stream)
+    async from(ref: MissionRef, citizen: string, query: Filters & Bounds, sub: string): Promise<ReplayPage> {
+      const walk = await begin(ref, citizen, query, true, streaming(sub))
       const { head, epoch } = walk
       const page = ({ mission, messages }: Step): ReplayPage =>
         mission && !walk.done()

@@ -11,7 +11,7 @@ import { makeBatched } from './batch.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
 import { readMission } from './read-mission.ts'
 import { timelinePage } from './timeline.sql.ts'
-import { makeTurn } from './turn.ts'
+import { makeTurns } from './turn.ts'
 
 /** What lies between two places; `logs`: also what runs print. */
 export type Span = { after: Place; before: Place; newestFirst: boolean; logs: boolean }
@@ -75,7 +75,7 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
     return { mission, epoch, items, more: (beyond ?? false) || (known ?? 0) > items.length }
   }
 
-  const inTurn = makeTurn()
+  const turns = makeTurns()
 
   return {
     /** The time below which all is settled; it goes back with the epoch only. */
@@ -103,9 +103,9 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
       }
     },
 
-    /** A part of a span for those who take all of it; they share a connection. */
-    part: (ref: MissionRef, span: Span, limit: number, bytes: number): Promise<TimelinePage> =>
-      inTurn(() => read(ref, span, limit, bytes)),
+    /** A part of a span for those who take all of it; they share a connection, in turns of each `sub`. */
+    part: (ref: MissionRef, span: Span, limit: number, bytes: number, sub: string): Promise<TimelinePage> =>
+      turns(sub)(() => read(ref, span, limit, bytes)),
   }
 }
 export type Timeline = ReturnType<typeof makeTimeline>

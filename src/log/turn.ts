@@ -1,13 +1,34 @@
-// One after the other: whoever looks through many rows takes one connection at a time, and leaves the others to those who
-// read a page. One that fails holds up nobody behind it.
+// One after the other, in turns of those who ask: who looks through many rows takes one connection at a time, and leaves the others to
+// those who read a page. However much one of them asks for, another one waits for one piece of work of each. A failure holds up nobody.
 
 export type Turn = <T>(work: () => Promise<T>) => Promise<T>
+/** -> the turns of one who asks, by name. */
+export type Turns = (who: string) => Turn
 
-export const makeTurn = (): Turn => {
-  let turn: Promise<unknown> = Promise.resolve()
-  return (work) => {
-    const mine = turn.then(work)
-    turn = mine.catch(() => {})
-    return mine
+export const makeTurns = (): Turns => {
+  // Who waits, the next first.
+  const lines = new Map<string, (() => Promise<void>)[]>()
+  let running = false
+  const run = async (): Promise<void> => {
+    if (running) return
+    running = true
+    for (;;) {
+      const [next] = lines
+      if (!next) break
+      const [who, line] = next
+      lines.delete(who)
+      const piece = line.shift()
+      if (line.length > 0) lines.set(who, line)
+      await piece?.()
+    }
+    running = false
   }
+  return (who) => (work) =>
+    new Promise((resolve, reject) => {
+      const piece = (): Promise<void> => work().then(resolve, reject)
+      const line = lines.get(who)
+      if (line) line.push(piece)
+      else lines.set(who, [piece])
+      void run()
+    })
 }
