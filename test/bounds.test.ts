@@ -43,6 +43,8 @@ void t.test('test runs of a megabyte each', async (t) => {
     runs.map(({ id }) => id),
     'and as it was',
   )
+  const events = await pages(`/api/missions/${id}/timeline`, 'events', byCursor)
+  t.equal(events.filter(({ event }) => event === 'test_run.created').length, 40, 'and on the timeline')
 })
 
 void t.test('a chat’s pages, also of what takes six bytes a character in JSON', async (t) => {
@@ -54,6 +56,11 @@ void t.test('a chat’s pages, also of what takes six bytes a character in JSON'
     [id],
   )
   const path = `/api/missions/${id}/chat/rafael`
+  t.equal(
+    (await pages(`/api/missions/${id}/timeline`, 'events', byCursor)).filter(({ event }) => event === 'message.created')
+      .length,
+    100,
+  )
   const seqs = (rows: Json[]): number[] => rows.map(({ seq }) => Number(seq))
   const wanted = Array.from({ length: 100 }, (_, i) => i + 1)
   let before: number | undefined
@@ -101,6 +108,35 @@ void t.test('a mission gets up to 1,000 chats by the API; SQL writers are not co
   )
   t.equal((await post('six')).status, 201)
   t.equal((await post('seven')).status, 409)
+})
+
+void t.test('a checklist that SQL wrote, now and then: the first that fit, and how many there are', async (t) => {
+  const { id } = await makeMission(instance)
+  await database.query(
+    `insert into dod_items (mission_id, text, category) select $1, n || repeat(chr(1), 3000), 'tests' from generate_series(1, 600) n`,
+    [id],
+  )
+  for (const query of ['', `?at=${new Date(Date.now() + 3_600_000).toISOString()}`]) {
+    const { status, json, text } = await request('GET', `/api/missions/${id}/dod${query}`, alice)
+    t.equal(status, 200)
+    t.ok(Buffer.byteLength(text) <= most && text.length > most / 2, `${text.length}`)
+    const items = json['items'] as Json[]
+    t.ok(items.every((item, n) => String(item['text']).startsWith(`${n + 1}\u0001`)))
+    t.strictSame(json['progress'], { completed: 0, total: 600 })
+  }
+})
+
+void t.test('a search finds code in every chat, though a look takes 2 MiB of it', async (t) => {
+  const { id } = await makeMission(instance)
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
+     select $1, 'c' || n % 40, 'user', 'm', jsonb_build_array(jsonb_build_object('language', null, 'code', 'needle ' || n || repeat(' words', 30000)))
+     from generate_series(1, 80) n`,
+    [id],
+  )
+  const hits = await pages(`/api/missions/${id}/search?q=needle&kind=code`, 'hits', byCursor)
+  t.equal(new Set(hits.map(({ id }) => id)).size, 80)
+  t.equal(hits.length, 80, 'each once')
 })
 
 void t.test('a mission gets up to 1,000 items and 1 MiB of their text', async (t) => {

@@ -2,7 +2,10 @@
 // unread counted.
 import { connect } from 'node:net'
 import { setImmediate as tick } from 'node:timers/promises'
+import fc from 'fast-check'
 import t from 'tap'
+import type { Pending } from '../src/log/entry.ts'
+import { makeQueue } from '../src/log/queue.ts'
 import { makeTurns } from '../src/log/turn.ts'
 import { alice, bob, makeMission, startDeck, until, type Answer } from './helper.ts'
 
@@ -24,6 +27,35 @@ void t.test('one piece of work of each who waits, in the order of each, whatever
   await t.rejects(failing, /of this one/)
   t.strictSame(await Promise.all([...many, next, late]), [0, 1, 2, 3, 4, 1, 0])
   t.strictSame(done, ['a0', 'a1', 'b0', 'a2', 'c0', 'b1', 'a3', 'a4'])
+})
+
+void t.test('a batch holds something of each author, in the order of each', (t) => {
+  const sent = fc.array(
+    fc.record({ author: fc.constantFrom('a', 'b', 'c'), bytes: fc.integer({ min: 200, max: 300_000 }) }),
+  )
+  fc.assert(
+    fc.property(sent, fc.integer({ min: 3, max: 20 }), fc.integer({ min: 1, max: 4 }), (given, most, mebibytes) => {
+      const queue = makeQueue()
+      const all = given.map(
+        ({ author, bytes }, n) => ({ entry: { author }, bytes, n }) as unknown as Pending & { n: number },
+      )
+      all.forEach(queue.push)
+      const taken: (Pending & { n: number })[] = []
+      while (queue.size > 0) {
+        const waiting = new Set(all.filter((one) => !taken.includes(one)).map(({ entry }) => entry.author))
+        const batch = queue.take(most, mebibytes * 1024 * 1024) as (Pending & { n: number })[]
+        taken.push(...batch)
+        const size = batch.reduce((sum, { bytes }) => sum + bytes, 0)
+        if (batch.length === 0 || batch.length > most || size > mebibytes * 1024 * 1024) return false
+        if (waiting.size !== new Set(batch.map(({ entry }) => entry.author)).size) return false
+      }
+      const order = (list: typeof taken, of: string) =>
+        list.filter(({ entry }) => entry.author === of).map(({ n }) => n)
+      return ['a', 'b', 'c'].every((of) => order(taken, of).join() === order(all, of).join())
+    }),
+  )
+  t.pass()
+  t.end()
 })
 
 void t.test('of one sub two answers are made at a time, and so many wait; others go on', async (t) => {

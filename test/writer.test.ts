@@ -280,8 +280,11 @@ await t.test('what one sends to a topic stays in its order across cut connection
 await t.test('with too much waiting, more is refused at once, and a mission’s backlog is answered', async (t) => {
   const { instance, database } = await startDeck(t, { limits: { queue: 50 } })
   const { id } = await makeMission(instance)
-  const outcomes = await Promise.all(numbers(200).map(() => outcome(instance.app.writer.append(entry(id)))))
+  const outcomes = await Promise.all(
+    numbers(200).map((n) => outcome(instance.app.writer.append(entry(id, { author: n < 150 ? 'alice' : 'bob' })))),
+  )
   t.equal(saved(outcomes).length, 50)
+  t.equal(saved(outcomes.slice(0, 150)).length, 25, 'of one author half at the most')
   t.match(outcomes[199], { code: 'unavailable', maybe: false })
   t.equal((await sound(t, database, id)).length, 50)
 })

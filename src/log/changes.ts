@@ -5,14 +5,17 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
-import { perMission } from './bounds.ts'
+import { answerBytes, perMission } from './bounds.ts'
 import { noEvidence, sqlState } from './postgres-errors.ts'
 import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
 
 const progress = `(select jsonb_build_object('completed', count(*) filter (where completed), 'total', count(*))
   from dod_items where mission_id = m.id)`
-const items = `(select coalesce(jsonb_agg(deck.dod_item_json(d) order by d.ordinal), '[]') from dod_items d where d.mission_id = m.id)`
+// The first that fit into an answer, at least one: SQL may have written more. The progress counts all.
+const items = `(select coalesce(jsonb_agg(x.json order by x.ordinal) filter (where x.upto <= ${answerBytes} or x.n = 1), '[]') from (
+    select d.ordinal, i.json, sum(octet_length(i.json::text) + 2) over w as upto, row_number() over w as n
+    from dod_items d cross join lateral deck.dod_item_json(d) i (json) where d.mission_id = m.id window w as (order by d.ordinal)) x)`
 
 const oneMission = selectMission({
   columns: 'deck.mission_json(t)::text as json',

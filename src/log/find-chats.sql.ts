@@ -2,9 +2,10 @@
 import { citizenOf } from './columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** Rows of a range and bytes of code that a look may return, except its last row. */
+/** Rows of a range, and bytes of code of a range and of a look, that a look may return, except the last row. */
 export const rowsFound = 100
 const bytesFound = 256 * 1024
+const bytesOfAll = 2 * 1024 * 1024
 
 /**
  * The ranges that no block covers: newer messages, changed messages, and blocks made before code was indexed.
@@ -51,6 +52,7 @@ export const newestBlocks =
 /**
  * The messages of some ranges that are hits, or may have code that is one; newest first in each range. `found` counts a range's rows
  * before the limit of bytes; `rank` is null if the message's text is no hit; `message` and `code_blocks` are null if its code is none.
+ * `cut`: nothing is told of the row, since those before it were large.
  *
  * $1 mission ID
  * $2 null
@@ -68,7 +70,11 @@ export const look = selectMission({
   columns: 'c.*',
   joins: `
   left join lateral (
-    select w.n, s.id, s.seq, s.created_at, s.found, s.rank, s.message, s.code_blocks
+    select o.n, o.id, o.seq, o.created_at, o.found, o.before >= ${bytesOfAll} as cut, case when o.before < ${bytesOfAll} then o.rank end as rank,
+      case when o.before < ${bytesOfAll} then o.message end as message, case when o.before < ${bytesOfAll} then o.code_blocks end as code_blocks
+    from (
+    select w.n, s.*, coalesce(sum(coalesce(octet_length(s.message), 0) + coalesce(octet_length(s.code_blocks), 0))
+      over (order by w.n, s.seq desc rows between unbounded preceding and 1 preceding), 0) as before
     from unnest($3::text[], $4::bigint[], $5::bigint[]) with ordinality as w (citizen, first, last, n)
     cross join lateral (
       select v.*, sum(octet_length(v.message) + coalesce(octet_length(v.code_blocks), 0))
@@ -106,6 +112,7 @@ export const look = selectMission({
         ) u
       ) v
     ) s where s.ahead is null or s.ahead < ${bytesFound}
+    ) o
   ) c on true
   order by c.n, c.seq desc`,
 })

@@ -12,7 +12,7 @@ import { readMission } from './read-mission.ts'
 import { missionBlocks } from './words.ts'
 
 /** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
-const look = { first: 1000, least: 20, most: 16_000, quick: 40, slow: 150 }
+const look = { first: 100, least: 20, most: 16_000, quick: 40, slow: 150 }
 /** Rows of a range that a look takes. */
 const part = 4000
 /** Blocks that are asked for at a time. */
@@ -70,6 +70,7 @@ export const makeFindChats = (main: pg.Pool) => {
       seq: number
       created_at: string
       found: number
+      cut: boolean
       rank: number | null
       message: string | null
       code_blocks: string | null
@@ -99,12 +100,18 @@ export const makeFindChats = (main: pg.Pool) => {
     })
     const left = ranges.map((range) => ({ ...range, last: range.first - 1 }))
     const given = ranges.map(() => 0)
+    const cut = new Set<number>()
     const codes: { row: (typeof rows)[number]; citizen: string; block: number; code: string }[] = []
     for (const row of rows) {
-      if (row.n === null) continue
+      if (row.n === null || cut.has(row.n)) continue
       const { citizen = '', first = 0 } = ranges[row.n - 1] ?? {}
       given[row.n - 1] = (given[row.n - 1] ?? 0) + 1
       const rest = left[row.n - 1]
+      if (row.cut) {
+        cut.add(row.n)
+        if (rest) rest.last = row.seq
+        continue
+      }
       if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === sql.rowsFound ? row.seq - 1 : first - 1
       const place = { at: toAt(row.created_at), part: `chat/${citizen}`, seq: row.seq }
       if (row.rank !== null) collect.add({ ...place, kind: 'message', id: row.id, rank: row.rank })

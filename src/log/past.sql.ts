@@ -5,6 +5,7 @@
 // $3 the time
 //
 // Rows have `existed` (whether there was such a mission then), `pruned` (the time up to which it was pruned, if that is later) and `json`.
+import { answerBytes } from './bounds.ts'
 import { selectMission } from './read-mission.ts'
 import { utc } from './transaction.ts'
 
@@ -44,23 +45,27 @@ export const mission = pastOf(
   `e.seq is not null or ${created}`,
 )
 
-/** Its checklist. */
+/** Its checklist; of the items the first that fit into an answer, at least one. */
 export const checklist = pastOf(
   'x.json',
   `
   cross join lateral (
     select jsonb_build_object(
-      'items', coalesce(jsonb_agg(e.data order by i.ordinal), '[]'),
+      'items', coalesce(jsonb_agg(y.data order by y.ordinal) filter (where y.upto <= ${answerBytes} or y.n = 1), '[]'),
       'progress', jsonb_build_object(
-        'completed', count(*) filter (where (e.data ->> 'completed')::boolean), 'total', count(*)))::text as json
+        'completed', count(*) filter (where (y.data ->> 'completed')::boolean), 'total', count(*)))::text as json
     from (
-      select d.id, d.ordinal from dod_items d where d.mission_id = m.id
-      union all
-      select r.id, r.ordinal from deck.removed r
-      where r.mission_id = m.id and r.ordinal is not null and not exists (select from dod_items d where d.id = r.id)
-    ) i
-    cross join lateral (${eventOf('dod', 'i.id')}) e
-    where e.event <> 'dod_item.deleted'
+      select e.data, i.ordinal, sum(octet_length(e.data::text) + 2) over w as upto, row_number() over w as n
+      from (
+        select d.id, d.ordinal from dod_items d where d.mission_id = m.id
+        union all
+        select r.id, r.ordinal from deck.removed r
+        where r.mission_id = m.id and r.ordinal is not null and not exists (select from dod_items d where d.id = r.id)
+      ) i
+      cross join lateral (${eventOf('dod', 'i.id')}) e
+      where e.event <> 'dod_item.deleted'
+      window w as (order by i.ordinal)
+    ) y
   ) x`,
 )
 

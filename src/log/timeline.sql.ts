@@ -14,7 +14,7 @@ const mostKeys = 5000
  * $6, $7, $8 the place that it ends before, likewise
  * $9 whether logs are included
  * $10 events at most
- * $11 bytes at most, except the last event
+ * $11 bytes of JSON at most (not as they are stored, which is compressed), except the last event
  */
 const pageOf = (newestFirst: boolean): string => {
   const down = newestFirst ? 'desc' : 'asc'
@@ -82,11 +82,11 @@ const pageOf = (newestFirst: boolean): string => {
       from known k
       cross join lateral (
         select null as event, null::jsonb as data, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.key,
-          octet_length(c.message) + coalesce(pg_column_size(c.code_blocks), 0) as size
+          octet_length(to_json(c.message)::text) + coalesce(octet_length(c.code_blocks::text), 0) as size
         from chat_messages c
         where k.citizen is not null and c.mission_id = m.id and c.citizen = k.citizen collate "default" and c.seq = k.seq
         union all
-        select e.event, e.data, null, null, null, null, null, null, null, pg_column_size(e.data)
+        select e.event, e.data, null, null, null, null, null, null, null, octet_length(e.data::text)
         from deck.events e where k.citizen is null and e.topic = k.name and e.seq = k.seq
       ) x
       where k.n <= $10::integer

@@ -8,6 +8,7 @@ import type { MissionRights } from '../protocol/rows.ts'
 import { encodeItem, isBefore, type Place } from '../protocol/timeline.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
+import { answerBytes } from './bounds.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
 import { readMission } from './read-mission.ts'
 import { timelinePage } from './timeline.sql.ts'
@@ -27,9 +28,6 @@ export type TimelinePage = {
   /** whether there may be more */
   more: boolean
 }
-
-/** Bytes of rows that a page holds, but for one row. */
-const pageBytes = 4 * 1024 * 1024
 
 /** What is left of a span behind these items. */
 export const rest = (span: Span, items: readonly Item[]): Span => {
@@ -91,15 +89,17 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
       let bytes = 0
       let epoch = ''
       for (;;) {
-        const found = await read(ref, rest(span, items), limit - items.length, pageBytes - bytes)
+        const found = await read(ref, rest(span, items), limit - items.length, answerBytes - bytes)
         see(found)
         if (items.length > 0 && found.epoch !== epoch) throw deny('unavailable', 'the database became another one')
         epoch = found.epoch
         for (const item of found.items) {
-          bytes += item.text.length
+          const size = Buffer.byteLength(item.text) + 1
+          if (items.length > 0 && bytes + size > answerBytes) return { ...found, more: true, items }
+          bytes += size
           items.push(item)
         }
-        if (!found.more || items.length >= limit || bytes >= pageBytes) return { ...found, items }
+        if (!found.more || items.length >= limit || bytes >= answerBytes) return { ...found, items }
       }
     },
 

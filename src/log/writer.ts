@@ -10,6 +10,7 @@ import { deny, overloaded, type Refusal } from '../protocol/errors.ts'
 import { topicParts } from '../protocol/topics.ts'
 import { makeAppend } from './append.ts'
 import { reasonOf } from './postgres-errors.ts'
+import { makeQueue, writerOf } from './queue.ts'
 import type { Entry, Pending, Written } from './entry.ts'
 
 export type WriterLimits = {
@@ -17,7 +18,7 @@ export type WriterLimits = {
   batch: number
   /** bytes of text a batch, roughly */
   batchBytes: number
-  /** entries and bytes that wait at the most; beyond: `unavailable` */
+  /** entries and bytes that wait at the most, half of them one writer's; beyond: `unavailable` */
   queue: number
   queueBytes: number
   /** ms from an entry's request until it ends as `unavailable`, should it not be answered */
@@ -57,7 +58,9 @@ export const makeWriter = (
     'origin' | 'onSaved' | 'onLost' | 'onFault' | 'audit' | 'saw' | 'observe'
   > & { tryWriting: () => Promise<unknown> },
 ): Writer => {
-  let queue: Pending[] = []
+  const queue = makeQueue()
+  // What each writer has waiting.
+  const shares = new Map<string, { messages: number; bytes: number }>()
   const lanes = new Map<string, Pending[]>()
   // All that wait, in a list: a Set's tables, once old, would keep what they held alive until the next full collection.
   let oldest: Pending | undefined
@@ -84,6 +87,13 @@ export const makeWriter = (
     pending.before = pending.after = undefined
     waiting--
     bytes -= pending.bytes
+    const writer = writerOf(pending.entry)
+    const share = shares.get(writer)
+    if (share) {
+      share.messages--
+      share.bytes -= pending.bytes
+      if (share.messages === 0) shares.delete(writer)
+    }
     if (waiting === 0) {
       clearInterval(sweeper)
       sweeper = undefined
@@ -174,16 +184,10 @@ export const makeWriter = (
   const pump = async (): Promise<void> => {
     if (batchRunning) return
     batchRunning = true
-    while (queue.length > 0) {
-      if (lanes.size > 0) {
-        const behind = queue.filter(({ entry }) => lanes.has(entry.topic))
-        if (behind.length > 0) {
-          queue = queue.filter(({ entry }) => !lanes.has(entry.topic))
-          behind.forEach(toLane)
-          continue
-        }
-      }
-      const busy = await attempt(take(queue), 0)
+    while (queue.size > 0) {
+      if (lanes.size > 0) queue.withdraw(({ entry }) => lanes.has(entry.topic)).forEach(toLane)
+      if (queue.size === 0) break
+      const busy = await attempt(queue.take(limits.batch, limits.batchBytes), 0)
       busy.forEach(toLane)
       if (lanes.size > 0) void runLanes()
     }
@@ -231,7 +235,7 @@ export const makeWriter = (
       if (looked.size + moved.size === 0) await nap(100)
     }
     laneRunning = false
-    if (queue.length > 0) void pump()
+    if (queue.size > 0) void pump()
   }
 
   const enqueue = (entry: Entry, since: number): Promise<Written> =>
@@ -240,6 +244,10 @@ export const makeWriter = (
       for (const { code, language } of entry.code_blocks ?? []) size += code.length * 2 + (language?.length ?? 0)
       if (waiting >= limits.queue || bytes + size > limits.queueBytes)
         return reject(overloaded('overloaded: too many messages are waiting'))
+      const writer = writerOf(entry)
+      const share = shares.get(writer) ?? { messages: 0, bytes: 0 }
+      if (share.messages >= limits.queue / 2 || share.bytes + size > limits.queueBytes / 2)
+        return reject(overloaded('overloaded: too many messages of this author are waiting'))
       const { mission, citizen } = topicParts(entry.topic)
       const pending: Pending = {
         before: newest,
@@ -261,6 +269,9 @@ export const makeWriter = (
       newest = pending
       waiting++
       bytes += size
+      share.messages++
+      share.bytes += size
+      shares.set(writer, share)
       queue.push(pending)
       sweeper ??= setInterval(sweep, 100)
       // After this tick, so that what one tick brings goes together.

@@ -1,0 +1,67 @@
+// Entries that wait to be written, in turns of those who wrote them: however much one has sent, the next batch holds something of each.
+// What one of them sent keeps its order.
+import type { Entry, Pending } from './entry.ts'
+
+/** Bytes that one writer's turn takes, but for one entry. */
+const turnBytes = 64 * 1024
+
+/** Who an entry counts for. */
+export const writerOf = ({ by, author }: Entry): string => by ?? author ?? ''
+
+export const makeQueue = () => {
+  // The next turn first.
+  const lines = new Map<string, Pending[]>()
+  let size = 0
+  return {
+    get size(): number {
+      return size
+    },
+
+    push(pending: Pending): void {
+      const writer = writerOf(pending.entry)
+      const line = lines.get(writer)
+      if (line) line.push(pending)
+      else lines.set(writer, [pending])
+      size++
+    },
+
+    /** Takes up to `most` entries of `bytes` in all, but for one entry. */
+    take(most: number, bytes: number): Pending[] {
+      const taken: Pending[] = []
+      let left = bytes
+      while (size > 0) {
+        const [next] = lines
+        if (!next) break
+        const [writer, line] = next
+        let turn = lines.size === 1 ? left : turnBytes
+        let n = 0
+        for (const pending of line) {
+          const full = taken.length === most || (taken.length > 0 && pending.bytes > left)
+          if (full || (n > 0 && pending.bytes > turn)) break
+          taken.push(pending)
+          turn -= pending.bytes
+          left -= pending.bytes
+          n++
+        }
+        if (n === 0) break
+        size -= n
+        lines.delete(writer)
+        if (n < line.length) lines.set(writer, line.slice(n))
+      }
+      return taken
+    },
+
+    /** Takes those out that `goes` tells, in the order of each writer. */
+    withdraw(goes: (pending: Pending) => boolean): Pending[] {
+      const gone: Pending[] = []
+      for (const [writer, line] of lines) {
+        const rest = line.filter((pending) => !goes(pending) || gone.push(pending) === 0)
+        if (rest.length === line.length) continue
+        if (rest.length > 0) lines.set(writer, rest)
+        else lines.delete(writer)
+      }
+      size -= gone.length
+      return gone
+    },
+  }
+}

@@ -1,0 +1,18 @@
+// `auth` with a padded token, each time another padding; then with good tokens that differ.
+import { token } from '../../helper.ts'
+import { attack, keepOn } from './attack.ts'
+
+attack(
+  'padded and ever new tokens',
+  () => Promise.resolve(),
+  async (stage) => {
+    const client = await stage.server.connect(stage.alice)
+    return keepOn(stage, 20, async (n) => {
+      const good = await token({ sub: 'alice', role: 'user', jti: `${n}` })
+      const given = n % 2 ? `${good}${' '.repeat(400_000 + n)}` : good
+      const open = client.closed ? await stage.server.connect(stage.alice) : client
+      const answer = await open.ask({ type: 'auth', token: given })
+      return answer['type'] === 'ok' ? 'ok' : answer['code']
+    })
+  },
+)
