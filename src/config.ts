@@ -196,7 +196,7 @@ const fixed = {
   /** ms between two comments on an event stream: proxies cut what is idle for 30 s or 60 s */
   commentEvery: 20_000,
   /** plain answers and searches of one sub that are made at a time, and that wait; bytes of its answers that may be left unread */
-  answersAtOnce: 2,
+  answersAtOnce: 1,
   searchesAtOnce: 8,
   answersWaiting: 256,
   answersUnread: 16 * mebibyte,

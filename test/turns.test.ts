@@ -25,6 +25,10 @@ void t.test('one piece of work of each who waits, in the order of each, whatever
   await tick()
   const late = piece('c', 0)
   await t.rejects(failing, /of this one/)
+  const atOnce = turns('d')(() => {
+    throw new Error('at once')
+  })
+  await t.rejects(atOnce, /at once/)
   t.strictSame(await Promise.all([...many, next, late]), [0, 1, 2, 3, 4, 1, 0])
   t.strictSame(done, ['a0', 'a1', 'b0', 'a2', 'c0', 'b1', 'a3', 'a4'])
 })
@@ -58,7 +62,7 @@ void t.test('a batch holds something of each author, in the order of each', (t) 
   t.end()
 })
 
-void t.test('of one sub two answers are made at a time, and so many wait; others go on', async (t) => {
+void t.test('of one sub one answer is made at a time, and so many wait; others go on', async (t) => {
   const { instance, database } = await startDeck(t, { poolMax: 12, limits: { answersWaiting: 3 } })
   const { id } = await makeMission(instance, { assigned_to: 'bob' })
   const mine = await makeMission(instance)
@@ -69,13 +73,13 @@ void t.test('of one sub two answers are made at a time, and so many wait; others
   await lock.query('begin; lock table chat_messages in access exclusive mode')
   const answers: Answer[] = []
   const asked = Array.from({ length: 8 }, async () => answers.push(await instance.request('GET', path, alice)))
-  await until(() => answers.length === 3, 'those for whom there is no room')
+  await until(() => answers.length === 4, 'those for whom there is no room')
   for (const answer of answers)
     t.match([answer.status, answer.json['code'], answer.headers.get('retry-after')], [429, 'rate_limited', '1'])
   t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another one reads')
   await lock.query('commit')
   await Promise.all(asked)
-  t.equal(answers.filter(({ status }) => status === 200).length, 5)
+  t.equal(answers.filter(({ status }) => status === 200).length, 4)
   t.equal((await instance.request('GET', path, alice)).status, 200)
 })
 
@@ -94,8 +98,8 @@ void t.test('a line lets go of who went away while it waited', async (t) => {
         await database.query(
           `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
         )
-      ).length >= 2,
-    'two to be read',
+      ).length >= 1,
+    'one to be read',
   )
   gone.abort()
   await Promise.allSettled(asked)

@@ -34,10 +34,11 @@ export const makeQueue = () => {
         if (!next) break
         const [writer, line] = next
         let turn = lines.size === 1 ? left : turnBytes
+        const mostOfTurn = Math.max(1, Math.floor(most / lines.size))
         let n = 0
         for (const pending of line) {
           const full = taken.length === most || (taken.length > 0 && pending.bytes > left)
-          if (full || (n > 0 && pending.bytes > turn)) break
+          if (full || n === mostOfTurn || (n > 0 && pending.bytes > turn)) break
           taken.push(pending)
           turn -= pending.bytes
           left -= pending.bytes

@@ -30,7 +30,7 @@ export type RunCursor = { at: string; id: string }
 export type RunRow = { id: string | null; created_at: string; json: string | null }
 
 // Each may have megabytes: what does not fit into an answer is not to be read by the hundred.
-const runsPerRead = 32
+const runsPerRead = { first: 4, most: 32 }
 
 /** A page that ends by `limit` or by bytes, read part by part; with what else the first part found. */
 export const pageOfRuns = async <Found extends { rows: RunRow[] }>(
@@ -41,8 +41,10 @@ export const pageOfRuns = async <Found extends { rows: RunRow[] }>(
   const page: string[] = []
   let bytes = 0
   let first: Found | undefined
+  let count: number = runsPerRead.first
   for (let cursor = before; ;) {
-    const asked = Math.min(limit - page.length, runsPerRead)
+    const asked = Math.min(limit - page.length, count)
+    count = Math.min(2 * count, runsPerRead.most)
     const part = await read(cursor, asked + 1)
     first ??= part
     const found = part.rows.filter(({ id }) => id !== null)

@@ -25,7 +25,13 @@ export const makeTurns = (): Turns => {
   }
   return (who) => (work) =>
     new Promise((resolve, reject) => {
-      const piece = (): Promise<void> => work().then(resolve, reject)
+      const piece = async (): Promise<void> => {
+        try {
+          resolve(await work())
+        } catch (error) {
+          reject(error)
+        }
+      }
       const line = lines.get(who)
       if (line) line.push(piece)
       else lines.set(who, [piece])

@@ -67,11 +67,15 @@ export const attack = (
   for (const [heap, flags] of Object.entries(heaps))
     void t.test(`${name}, ${heap}`, { timeout: 300_000 }, async (t) => {
       const database = await freshDatabase(t, true)
-      const { url, process: child } = await spawnServer(
-        t,
-        { DATABASE_URL: database.url, RATE_LIMITS: 'on', MAX_SOCKETS_PER_USER: '100' },
-        [process.execPath, ...flags, main],
-      )
+      const {
+        url,
+        process: child,
+        output,
+      } = await spawnServer(t, { DATABASE_URL: database.url, RATE_LIMITS: 'on', MAX_SOCKETS_PER_USER: '100' }, [
+        process.execPath,
+        ...flags,
+        main,
+      ])
       const pid = child.pid ?? 0
       const server = door(t, url)
       const { id } = await makeMission(server)
@@ -95,8 +99,15 @@ export const attack = (
       const [told, meanwhile] = await Promise.all([attack(stage), another(server, other, () => ended)])
       clearTimeout(end)
       clearInterval(watch)
+      if (child.exitCode !== null || child.signalCode !== null) t.comment(output())
       t.strictSame([child.exitCode, child.signalCode], [null, null], 'the instance lives')
-      t.equal((await server.request('GET', '/readyz')).status, 200)
+      t.equal(
+        await server.request('GET', '/readyz').then(
+          ({ status }) => status,
+          (error: Error) => `${error.message} ${child.exitCode} ${child.signalCode} ${output().slice(-3000)}`,
+        ),
+        200,
+      )
       await delay(5000)
       t.comment(`${before} MB before, ${most} at the most, ${await megabytes(pid)} 5 s after; attacker: ${told}`)
       t.comment(`another user before: ${quiet}`)
