@@ -195,7 +195,7 @@ const fixed = {
   streamsPerSubject: 1_000,
   /** ms between two comments on an event stream: proxies cut what is idle for 30 s or 60 s */
   commentEvery: 20_000,
-  /** plain answers and searches of one sub that are made at a time, and that wait; bytes of its answers that may be left unread */
+  /** for one subject: responses and searches prepared at a time, requests that may wait, and unread response bytes */
   answersAtOnce: 1,
   searchesAtOnce: 8,
   answersWaiting: 256,
@@ -232,7 +232,7 @@ const fixed = {
   tidyEvery: 10_000,
   /** ms until a draft that does not grow is given up */
   draftSilence: 60_000,
-  /** bytes of drafts that an instance holds, two for each UTF-16 code unit, and of them those that one sub writes: 200 of the longest */
+  /** bytes of drafts (two for each UTF-16 code unit) of an instance, and of one subject: 200 of the longest */
   draftBytes: 64 * mebibyte,
   draftBytesPerSubject: 8 * mebibyte,
   /** ms after which the people of an instance that is not heard of are gone: 24 s with the look for them, 30 are promised */

@@ -45,7 +45,7 @@ export const sleep = (ms: number, ...signals: (AbortSignal | undefined)[]): Prom
 /** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), up to `most`. */
 export const backoff = (n: number, most = 15_000): number => Math.random() * Math.min(most, 300 * 2 ** n)
 
-/** The most where the server itself answers `unavailable`: it is there, and well again within seconds of its database. */
+/** Used when the server itself returned `unavailable`: it recovers within seconds of its database. */
 export const mostWhenAnswered = 3000
 
 /** Calls a listener; what it throws is its owner's, and is thrown outside of the client. */

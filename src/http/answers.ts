@@ -1,26 +1,26 @@
-// Plain answers within bounds. A sub has so many made at a time; its others wait, the longest first, and those that wait are bounded,
-// too. What was made and not read yet counts for its sub and, like all that waits for sockets, in the ledger of the process.
-// Streams have gates of their own, and leave this one before they begin; a search, which may take long, waits in a line of its own.
+// Limits for responses that are no streams. The server prepares a fixed number of them at a time for each subject; further requests
+// queue, and the queue is bounded. Bytes that the client has not read yet count for the subject and in the ledger that all outboxes share.
+// Streams have gates of their own and leave this one before they start. Searches take long, so they have a queue of their own.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Ledger } from '../live/outbox.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
 import { actorOf } from './identity.ts'
 
 export type AnswerLimits = {
-  /** answers and searches of a sub that are made at a time, and that wait */
+  /** responses and searches that are prepared at a time for one subject, and requests that may wait */
   answersAtOnce: number
   searchesAtOnce: number
   answersWaiting: number
-  /** bytes of a sub's answers that may be left unread */
+  /** unread response bytes of one subject */
   answersUnread: number
 }
-/** What one sub, or one sub's searches, has inside, and those that wait for a place. */
+/** One subject's requests or searches: how many run, and which wait. */
 type Line = { inside: number; waiting: (() => void)[] }
 
 export type Answers = {
-  /** It becomes a stream: it is bounded elsewhere. */
+  /** Frees the request's place: it becomes a stream, which has limits of its own. */
   leave(request: FastifyRequest): void
-  /** It becomes a search: resolves when it has a place among them. */
+  /** Moves the request to the queue of searches. Resolves when it may start. */
   search(request: FastifyRequest): Promise<void>
 }
 
@@ -39,28 +39,28 @@ export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: Answe
     lines.set(name, line)
     if (line.inside >= atOnce) {
       if (line.waiting.length >= limits.answersWaiting)
-        throw deny('rate_limited', 'too many requests of this sub wait for an answer', { retry_after: 1 })
+        throw deny('rate_limited', 'too many requests of this subject are waiting: retry later', { retry_after: 1 })
       await new Promise<void>((resolve) => line.waiting.push(resolve))
     } else line.inside++
     places.set(request, () => {
       const next = line.waiting.shift()
-      // Its place goes to the next.
+      // The next request takes over the place.
       if (next) return next()
       line.inside--
       if (line.inside === 0) lines.delete(name)
     })
     if (!request.raw.destroyed) return
     leave(request)
-    throw deny('unavailable', 'nobody waits for it')
+    throw deny('unavailable', 'the client disconnected while its request waited')
   }
 
   api.addHook('preHandler', async (request, reply) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') return
     const { sub } = actorOf(request)
     if ((unread.get(sub) ?? 0) >= limits.answersUnread)
-      throw deny('rate_limited', 'too many answers to this sub are not read yet', { retry_after: 1 })
-    if (ledger.waiting >= ledger.max) throw overloaded('too many answers are not read yet')
-    // Also where the connection breaks before there is an answer.
+      throw deny('rate_limited', 'this subject has too many unread responses: read them first', { retry_after: 1 })
+    if (ledger.waiting >= ledger.max) throw overloaded('the server holds too many unread responses')
+    // Runs too if the connection breaks before a response.
     reply.raw.once('close', () => leave(request))
     await enter(request, `read ${sub}`, limits.answersAtOnce)
   })
@@ -73,7 +73,7 @@ export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: Answe
       : typeof payload === 'string'
         ? Buffer.byteLength(payload)
         : 0
-    // What is small leaves with its write.
+    // A small response fits into the kernel's buffer.
     if (bytes < 16 * 1024 || raw.destroyed || request.method === 'HEAD') return
     const { sub } = actorOf(request)
     const count = (n: number): void => {

@@ -34,7 +34,7 @@ export const makeServer = (
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestTimeout,
     keepAliveTimeout: limits.keepAlive,
-    // An answer of which nothing is read for so long is cut off.
+    // Closes a connection whose client stops reading a response.
     connectionTimeout: limits.silence,
     http: {
       maxHeaderSize: limits.headerBytes,

@@ -21,7 +21,7 @@ const mirrorLife = 90_000
 // ms between two looks for what was told and is not saved yet, and how many.
 const mendEvery = 100
 const mendTries = 40
-/** Silent drafts of a socket of which it is known where they stand: as many as it may write. */
+/** Silent drafts whose length is kept, for each socket: as many as it may write. */
 const mostRested = 1000
 /** Later than any generation: the draft is a message now, whoever writes it. */
 const forGood = Number.MAX_SAFE_INTEGER
@@ -52,7 +52,7 @@ export const makeDrafts = (options: {
     bounds: limits,
   })
   const { find, keep, lose, forget, overtake } = shelf
-  // Drafts that were silent, of sockets that may go on: where each stands. The text is in the database.
+  // Lengths of silent drafts whose sockets are open. Their text is in the database only.
   const rested = new WeakMap<DraftWriter, Map<string, number>>()
   const dirty = new Set<Draft>()
   let due: Signal[] = []
@@ -121,7 +121,7 @@ export const makeDrafts = (options: {
     if (known && (known.writer !== undefined || known.generation > stored.generation)) return
     if (known && known.generation === stored.generation && known.text.length >= stored.text.length) return
     const held = known?.text ?? ''
-    // Those who follow it see it once it is a message.
+    // Its followers see it when it is saved as a message.
     if (shelf.full(stored.text.length - held.length)) return
     const draft = known ?? makeDraft(stored)
     draft.generation = stored.generation
@@ -216,7 +216,7 @@ export const makeDrafts = (options: {
   /** What its writer has not handed on (again) yet, comes with the next slice. */
   const begun = (topic: string): Draft[] => shelf.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
 
-  /** Its text is given up here; should its writer go on, it is read again. */
+  /** Drops the text from memory. If the writer resumes, it is loaded from the database. */
   const rest = (draft: Draft): void => {
     const { writer, text } = draft
     forget(draft)
@@ -229,7 +229,7 @@ export const makeDrafts = (options: {
   const expire = async (): Promise<void> => {
     for (const gone of await store.expire(limits.draftSilence)) {
       const draft = find(gone)
-      // Its writer goes on: then everybody gets the text from the start.
+      // The writer resumed meanwhile: followers get the text from the start.
       if (draft?.writer && (draft.generation !== gone.generation || draft.saved < draft.text.length)) draft.sent = 0
       else if (draft) rest(draft)
       slices.aborted(gone)
@@ -248,7 +248,7 @@ export const makeDrafts = (options: {
 
     wasOvertaken: shelf.wasOvertaken,
 
-    /** Where a socket's draft stands that was silent and is not held here any more; told once. */
+    /** Returns, once, the length of a socket's silent draft whose text is no longer in memory. */
     wokenAt(writer: DraftWriter, name: DraftName): number | undefined {
       const own = rested.get(writer)
       const units = own?.get(nameOf(name))
@@ -256,12 +256,12 @@ export const makeDrafts = (options: {
       return units
     },
 
-    /** Throws if drafts may not take so many more UTF-16 code units: `rate_limited` for the writer's own, `unavailable` for all. */
+    /** Throws if `units` more UTF-16 code units exceed a limit: `rate_limited` for the subject's, `unavailable` for the instance's. */
     makeRoom(writer: DraftWriter, units: number): void {
       const full = shelf.full(units, writer)
       if (full === 'subject')
-        throw deny('rate_limited', 'too much is being written by this sub at a time', { retry_after: 1 })
-      if (full) throw deny('unavailable', 'too much is being written here at a time', { retry_after: 1 })
+        throw deny('rate_limited', 'this subject is writing too many drafts at a time', { retry_after: 1 })
+      if (full) throw deny('unavailable', 'this server holds too many drafts: retry later', { retry_after: 1 })
     },
 
     /** How many drafts a socket writes. */

@@ -1,5 +1,5 @@
 // The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only,
-// and within bounds; what is told and saved of them is drafts.ts's business.
+// and bounded; live/drafts.ts publishes and saves them.
 import type { DraftName } from './slices.ts'
 import type { Receiver } from './hub.ts'
 
@@ -16,11 +16,11 @@ export type Draft = Stored & {
   /** when it last grew (performance.now) */
   touched: number
   behind: Map<Receiver, number>
-  /** the bytes that count for it, and for whom: its writer, while it has one */
+  /** the bytes counted for it, and the subject they are counted for while it has a writer */
   counted: { bytes: number; sub: string | undefined }
 }
 
-/** Bytes of text, two for each UTF-16 code unit: of all drafts that an instance holds, and of those that one sub writes. */
+/** Bytes of text, two for each UTF-16 code unit: all drafts of an instance, and those that one subject writes. */
 export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
 const bytesOf = (units: number): number => 2 * units
 
@@ -55,7 +55,7 @@ export const makeShelf = (options: {
   let held = 0
   const heldOf = new Map<string, number>()
 
-  /** Counts a draft as it is now; `units` 0: it is held no more. */
+  /** Updates the totals for a draft; `units` 0: it is removed. */
   const count = (draft: Draft, units = draft.text.length): void => {
     const { bytes: before, sub: owner } = draft.counted
     const bytes = bytesOf(units)
@@ -102,13 +102,13 @@ export const makeShelf = (options: {
       written.set(writer, (written.get(writer) ?? new Set()).add(draft))
       options.onWritten(draft, true)
     },
-    /** Its text is longer, or another one. */
+    /** Replaces the text. */
     write(draft: Draft, text: string): void {
       draft.text = text
       draft.touched = performance.now()
       count(draft)
     },
-    /** Which bound is in the way of so many more UTF-16 code units, of what `writer` writes if one is given. */
+    /** Returns the limit that `units` more UTF-16 code units would exceed; `writer`: check its subject's limit too. */
     full(units: number, writer?: DraftWriter): 'subject' | 'process' | undefined {
       const bytes = bytesOf(units)
       if (writer && (heldOf.get(writer.actor.sub) ?? 0) + bytes > draftBytesPerSubject) return 'subject'

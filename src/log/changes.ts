@@ -12,7 +12,7 @@ import { assignments, plain, quoted, utc, type Allow, type Transactions } from '
 
 const progress = `(select jsonb_build_object('completed', count(*) filter (where completed), 'total', count(*))
   from dod_items where mission_id = m.id)`
-// The first that fit into an answer, at least one: SQL may have written more. The progress counts all.
+// Items until the response is full, at least one: SQL writers are not limited. The progress counts all items.
 const items = `(select coalesce(jsonb_agg(x.json order by x.ordinal) filter (where x.upto <= ${answerBytes} or x.n = 1), '[]') from (
     select d.ordinal, i.json, sum(octet_length(i.json::text) + 2) over w as upto, row_number() over w as n
     from dod_items d cross join lateral deck.dod_item_json(d) i (json) where d.mission_id = m.id window w as (order by d.ordinal)) x)`

@@ -32,7 +32,7 @@ export type Query = {
   /** The newest place that is asked for. */
   from: Place | undefined
   byRank: boolean
-  /** Where each of its looks waits for its turn. */
+  /** Runs a statement when it is this subject's turn. */
   inTurn: Turn
 }
 export type FindQuery = {
@@ -124,7 +124,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     })
   }
 
-  /** A page of hits; given up when `gone` or after `patience`. `sub`: who asks; `allow` throws. */
+  /** A page of hits; given up when `gone` or after `patience`. `sub`: the subject; `allow` throws. */
   return async (
     ref: MissionRef,
     { q, kind, order, limit, cursor, ...bounds }: FindQuery,
@@ -142,7 +142,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     const check = (rights?: Rights): void => {
       if (rights) how.allow(rights.mission)
       if (rights && rights.epoch !== begun.epoch) throw deny('unavailable', 'the database became another one')
-      if (how.gone()) throw deny('unavailable', 'nobody waits for it')
+      if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
       if (performance.now() > end)
         throw deny('unavailable', 'this takes too long: ask for less by kind, since or until')
     }

@@ -49,8 +49,8 @@ const citizen = citizenOf('h.topic')
  * $4, $5 at and topic of the last chat of the page before, or null
  * $6 chats at most
  */
-// The limits of 1 keep each look by all columns of its index: as plain joins, planned while the tables were small, they read a mission's
-// messages for each of its chats.
+// `limit 1` keeps each lookup on all columns of its index. A plain join that was planned while the tables were small reads all messages of
+// the mission for each chat.
 export const channelList = selectMission({
   columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,

@@ -45,7 +45,7 @@ export const mission = pastOf(
   `e.seq is not null or ${created}`,
 )
 
-/** Its checklist; of the items the first that fit into an answer, at least one. */
+/** Its checklist: items until the response is full, at least one. */
 export const checklist = pastOf(
   'x.json',
   `

@@ -1,15 +1,15 @@
-// Entries that wait to be written, in turns of those who wrote them: however much one has sent, the next batch holds something of each.
-// What one of them sent keeps its order.
+// Messages that wait to be written. Authors take turns, so that each author with waiting messages is in the next batch, whatever the
+// others have sent. Messages of one author keep their order.
 import type { Entry, Pending } from './entry.ts'
 
-/** Bytes that one writer's turn takes, but for one entry. */
+/** Bytes of one turn; a larger message is taken alone. */
 const turnBytes = 64 * 1024
 
-/** Who an entry counts for. */
+/** The subject that an entry counts for: an admin who writes as somebody else counts as the admin. */
 export const writerOf = ({ by, author }: Entry): string => by ?? author ?? ''
 
 export const makeQueue = () => {
-  // The next turn first.
+  // By author; the first entry is next.
   const lines = new Map<string, Pending[]>()
   let size = 0
   return {
@@ -25,7 +25,7 @@ export const makeQueue = () => {
       size++
     },
 
-    /** Takes up to `most` entries of `bytes` in all, but for one entry. */
+    /** Removes and returns up to `most` entries with up to `bytes` bytes; at least one entry. */
     take(most: number, bytes: number): Pending[] {
       const taken: Pending[] = []
       let left = bytes
@@ -52,7 +52,7 @@ export const makeQueue = () => {
       return taken
     },
 
-    /** Takes those out that `goes` tells, in the order of each writer. */
+    /** Removes and returns the entries for which `goes` returns true. */
     withdraw(goes: (pending: Pending) => boolean): Pending[] {
       const gone: Pending[] = []
       for (const [writer, line] of lines) {

@@ -29,7 +29,7 @@ const runPage = selectMission({
 export type RunCursor = { at: string; id: string }
 export type RunRow = { id: string | null; created_at: string; json: string | null }
 
-// Each may have megabytes: what does not fit into an answer is not to be read by the hundred.
+// A run can have megabytes: the first read is small, so that few rows are read that do not fit into the response.
 const runsPerRead = { first: 4, most: 32 }
 
 /** A page that ends by `limit` or by bytes, read part by part; with what else the first part found. */

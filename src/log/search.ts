@@ -51,7 +51,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
   const begin = makeWalk(main)
 
   return {
-    /** A page as of log/history, of the messages that fit; given up when `gone` or after `patience`. `sub`: who asks; `allow` throws. */
+    /** A page as of log/history, of the messages that fit; given up when `gone` or after `patience`. `sub`: the subject; `allow` throws. */
     async page(
       ref: MissionRef,
       citizen: string,
@@ -72,7 +72,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       let messages: Message[] = []
       how.allow(walk.mission)
       const check = (): void => {
-        if (how.gone()) throw deny('unavailable', 'nobody waits for it')
+        if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
         if (performance.now() > end)
           throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
       }

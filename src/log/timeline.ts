@@ -103,7 +103,7 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
       }
     },
 
-    /** A part of a span for those who take all of it; they share a connection, in turns of each `sub`. */
+    /** A part of a span, for streams. All streams share a connection; subjects take turns. */
     part: (ref: MissionRef, span: Span, limit: number, bytes: number, sub: string): Promise<TimelinePage> =>
       turns(sub)(() => read(ref, span, limit, bytes)),
   }

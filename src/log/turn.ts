@@ -1,12 +1,12 @@
-// One after the other, in turns of those who ask: who looks through many rows takes one connection at a time, and leaves the others to
-// those who read a page. However much one of them asks for, another one waits for one piece of work of each. A failure holds up nobody.
+// Runs long reads one statement at a time, so that they use one connection and leave the others to short reads. Subjects take turns:
+// a subject with many searches delays another subject by one statement a turn. A failed statement does not block the queue.
 
 export type Turn = <T>(work: () => Promise<T>) => Promise<T>
-/** -> the turns of one who asks, by name. */
+/** Returns the queue of one subject. */
 export type Turns = (who: string) => Turn
 
 export const makeTurns = (): Turns => {
-  // Who waits, the next first.
+  // By subject; the first entry is next.
   const lines = new Map<string, (() => Promise<void>)[]>()
   let running = false
   const run = async (): Promise<void> => {

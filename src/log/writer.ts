@@ -18,7 +18,7 @@ export type WriterLimits = {
   batch: number
   /** bytes of text a batch, roughly */
   batchBytes: number
-  /** entries and bytes that wait at the most, half of them one writer's; beyond: `unavailable` */
+  /** entries and bytes that may wait; one author may hold half. Beyond: `unavailable` */
   queue: number
   queueBytes: number
   /** ms from an entry's request until it ends as `unavailable`, should it not be answered */
