@@ -183,6 +183,8 @@ const fixed = {
   /** ms until a request's headers, and the whole of it, have to be there: 2 MiB over a slow line take half a minute */
   headersTimeout: 10_000,
   requestTimeout: 60_000,
+  /** ms without a byte in either direction until an HTTP connection with an open request is closed: longer than any response takes */
+  httpSilence: 60_000,
   /** ms that an idle HTTP connection is kept: longer than the 60 s for which proxies keep theirs */
   keepAlive: 72_000,
   /** frames in a row that are none, until the socket is closed */

@@ -109,7 +109,7 @@ void t.test('a line lets go of who went away while it waited', async (t) => {
 })
 
 void t.test('answers that are not read count for their sub, and are cut off', async (t) => {
-  const limits = { answersUnread: 8 * 1024 * 1024, silence: 2000 }
+  const limits = { answersUnread: 8 * 1024 * 1024, httpSilence: 2000 }
   const { instance, database } = await startDeck(t, { limits })
   const { id } = await makeMission(instance)
   await database.query(

@@ -35,7 +35,7 @@ export const makeServer = (
     requestTimeout: limits.requestTimeout,
     keepAliveTimeout: limits.keepAlive,
     // Closes a connection whose client stops reading a response.
-    connectionTimeout: limits.silence,
+    connectionTimeout: limits.httpSilence,
     http: {
       maxHeaderSize: limits.headerBytes,
       headersTimeout: limits.headersTimeout,
