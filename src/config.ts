@@ -259,6 +259,9 @@ const limitsOf = (env: Env) => {
     framesBurst: rate(env.FRAMES_BURST),
     subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
     subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
+    /** bytes that the sockets of one subject may send; beyond, they are read more slowly */
+    subjectBytesPerSecond: rate(4 * mebibyte),
+    subjectBytesBurst: 32 * mebibyte,
     userMessagesPerSecond: rate(env.USER_MESSAGES_PER_SECOND),
     userMessagesBurst: rate(env.USER_MESSAGES_BURST),
     requestsPerMinute: rate(env.REQUESTS_PER_MINUTE),

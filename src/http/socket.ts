@@ -9,6 +9,7 @@ import type { Actor } from '../access/actor.ts'
 import type { Tokens } from '../access/tokens.ts'
 import type { Config } from '../config.ts'
 import { makeBucket, type Bucket } from '../live/bucket.ts'
+import { makeInflow, type Inflow } from '../live/inflow.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { closeCodes, encodeFrame } from '../protocol/frames.ts'
@@ -50,7 +51,7 @@ export const installSockets = async (
   const { limits } = config
   const allowed = makeAllowed(config.allowedOrigins)
   const sessions = new Set<Session>()
-  const subjects = new Map<string, { sockets: number; allowance: Bucket }>()
+  const subjects = new Map<string, { sockets: number; allowance: Bucket; inflow: Inflow }>()
   const verdicts = new WeakMap<FastifyRequest, { verdict: Actor | Refusal; reply: FastifyReply }>()
   let draining = false
 
@@ -135,10 +136,11 @@ export const installSockets = async (
     const subject = subjects.get(sub) ?? {
       sockets: 0,
       allowance: makeBucket(subjectFramesPerSecond, subjectFramesBurst, performance.now()),
+      inflow: makeInflow(limits.subjectBytesPerSecond, limits.subjectBytesBurst),
     }
     const full =
       sessions.size >= limits.sockets ? 'overloaded' : subject.sockets >= mostSockets(verdict) && 'too many sockets'
-    const session = new Session(socket, request.socket, verdict, subject.allowance, options)
+    const session = new Session(socket, request.socket, verdict, subject.allowance, subject.inflow, options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
     subject.sockets++
     subjects.set(sub, subject)

@@ -20,6 +20,7 @@ import {
   type Text,
 } from '../protocol/frames.ts'
 import { makeBucket, type Bucket } from './bucket.ts'
+import type { Inflow } from './inflow.ts'
 import type { Receiver, Seat } from './hub.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
 import { count } from './tally.ts'
@@ -73,6 +74,8 @@ export class Session implements Receiver {
   private turn: Promise<void> = Promise.resolve()
   private turns = 0
   private pending = 0
+  // While it runs the socket is not read.
+  private held: NodeJS.Timeout | undefined
   private bad = 0
   private farewell = false
   private warned = false
@@ -89,6 +92,7 @@ export class Session implements Receiver {
     public actor: Actor,
     /** what all sockets of its subject may send together */
     private readonly allowance: Bucket,
+    private readonly inflow: Inflow,
     private readonly options: SessionOptions,
   ) {
     const { outboxBytes, framesPerSecond, framesBurst, pingEvery } = options.limits
@@ -108,6 +112,7 @@ export class Session implements Receiver {
     const { tally } = this.options.ledger
     tally.framesIn++
     tally.bytesIn += data.length
+    this.hold(this.inflow.take(data.length, performance.now()))
     if (isBinary) return this.close(closeCodes.protocol, 'text frames only')
     const now = performance.now()
     if (!this.bucket.take(now)) return this.close(closeCodes.rate, 'too many frames', 5)
@@ -128,6 +133,20 @@ export class Session implements Receiver {
     this.run(this.options.handlers[read.type] as Handler, read.frame, read.id)
   }
 
+  /** Does not read the socket for so many ms. */
+  private hold(ms: number): void {
+    if (ms < 1 || this.held) return
+    this.socket.pause()
+    this.held = setTimeout(() => {
+      this.held = undefined
+      this.readOn()
+    }, ms)
+  }
+
+  private readOn(): void {
+    if (!this.held && this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
+  }
+
   private run(handler: Handler, frame: unknown, id: FrameId): void {
     this.options.work.begin()
     const refused = (error: unknown): void => {
@@ -145,7 +164,8 @@ export class Session implements Receiver {
 
   private done(): void {
     this.options.work.end()
-    if (--this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
+    this.pending--
+    this.readOn()
   }
 
   /** Whether nothing that came before waits for its look-up. */
@@ -268,6 +288,9 @@ export class Session implements Receiver {
   private onClose(): void {
     if (this.closed) return
     this.closed = true
+    clearTimeout(this.held)
+    // The answer to the close is read.
+    if (this.held) this.socket.resume()
     this.options.gone(this)
     for (const topic of [...this.seats.keys()]) this.leave(topic)
   }

@@ -277,6 +277,26 @@ await t.test('the client of a user waits until it may send, and gives nothing ba
   deck.close()
 })
 
+await t.test('a subject that sends more bytes than its rate is read more slowly, and refused nothing', async (t) => {
+  const { instance } = await startDeck(t, { limits: { subjectBytesPerSecond: 500_000, subjectBytesBurst: 300_000 } })
+  const { id } = await makeMission(instance)
+  const [one, two] = await Promise.all([instance.connect(rafael), instance.connect(rafael)])
+  const other = await instance.connect(alice)
+  const code_blocks = [{ language: null, code: 'x'.repeat(100_000) }]
+  const begun = performance.now()
+  const topic = `missions/${id}/chat/rafael`
+  const sent = Array.from({ length: 16 }, (_, n) =>
+    (n % 2 ? one : two).ask({ type: 'send', topic, message: `${n}`, code_blocks }),
+  )
+  t.match(await other.ask({ type: 'send', topic, message: 'meanwhile' }), { type: 'ok' })
+  const before = performance.now() - begun
+  const answers = await Promise.all(sent)
+  t.ok(answers.every(({ type }) => type === 'ok'))
+  // 1.6 MB less the burst at 0.5 MB/s; a slow machine takes longer.
+  t.ok(performance.now() - begun > 2000, 'they took as long as their bytes')
+  t.ok(before < performance.now() - begun, 'another subject did not wait for them')
+})
+
 await t.test('a user has so many sockets, a citizen has more', async (t) => {
   const { instance } = await startDeck(t, { limits: { socketsPerUser: 3 } })
   const three = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))

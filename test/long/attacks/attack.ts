@@ -8,7 +8,8 @@ import { freshDatabase, type FreshDatabase } from '../../database.ts'
 import { alice, bob, door, makeMission, type Door } from '../../helper.ts'
 import { spawnServer } from '../../process.ts'
 
-const main = fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
+// ATTACK_MAIN: another version's, to compare with.
+const main = process.env['ATTACK_MAIN'] ?? fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
 const heaps = { 'default heap': [], '--max-old-space-size=400': ['--max-old-space-size=400'] }
 
 export type Stage = {

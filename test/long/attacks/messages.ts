@@ -9,7 +9,7 @@ attack(
     const rafael = await token({ sub: 'rafael', role: 'citizen' })
     const sockets = await Promise.all(Array.from({ length: 4 }, () => stage.server.connect(rafael)))
     const code_blocks = [{ language: null, code: 'x'.repeat(240_000) }]
-    return keepOn(stage, 60, async (n) => {
+    return keepOn(stage, 240, async (n) => {
       const topic = `missions/${stage.id}/chat/rafael`
       const answer = await sockets[n % 4]?.ask({ type: 'send', topic, message: `${n}`, code_blocks })
       return answer?.['type'] === 'ok' ? 'ok' : answer?.['code']
