@@ -242,7 +242,7 @@ const makeWriter = async (t: Test): Promise<pg.Client> => {
 }
 
 void t.test(
-  'the audit names the login of who writes SQL, whatever it sets',
+  'the audit names the login of the SQL writer, even if it sets deck.actor',
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {
     const writer = await makeWriter(t)

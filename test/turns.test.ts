@@ -76,7 +76,7 @@ void t.test('of one sub one answer is made at a time, and so many wait; others g
   await until(() => answers.length === 4, 'those for whom there is no room')
   for (const answer of answers)
     t.match([answer.status, answer.json['code'], answer.headers.get('retry-after')], [429, 'rate_limited', '1'])
-  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another one reads')
+  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject reads')
   await lock.query('commit')
   await Promise.all(asked)
   t.equal(answers.filter(({ status }) => status === 200).length, 4)
@@ -134,7 +134,7 @@ void t.test('answers that are not read count for their sub, and are cut off', as
     'what is unread to be too much',
   )
   const other = await instance.request('GET', '/api/missions', bob)
-  t.equal(other.status, 200, 'another one reads')
+  t.equal(other.status, 200, 'another subject reads')
   await until(
     async () => (await instance.request('GET', `/api/missions/${id}`, alice, undefined, plain)).status === 200,
     'those who do not read to be cut off',

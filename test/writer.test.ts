@@ -284,7 +284,7 @@ await t.test('with too much waiting, more is refused at once, and a mission’s 
     numbers(200).map((n) => outcome(instance.app.writer.append(entry(id, { author: n < 150 ? 'alice' : 'bob' })))),
   )
   t.equal(saved(outcomes).length, 50)
-  t.equal(saved(outcomes.slice(0, 150)).length, 25, 'of one author half at the most')
+  t.equal(saved(outcomes.slice(0, 150)).length, 25, 'one author may hold half of the queue')
   t.match(outcomes[199], { code: 'unavailable', maybe: false })
   t.equal((await sound(t, database, id)).length, 50)
 })

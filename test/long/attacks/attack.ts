@@ -110,7 +110,7 @@ export const attack = (
         200,
       )
       await delay(5000)
-      t.comment(`${before} MB before, ${most} at the most, ${await megabytes(pid)} 5 s after; attacker: ${told}`)
+      t.comment(`${before} MB before, ${most} at most, ${await megabytes(pid)} 5 s after; attacker: ${told}`)
       t.comment(`another user before: ${quiet}`)
       t.comment(`another user meanwhile: ${meanwhile}`)
     })
