@@ -49,7 +49,7 @@ export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: Answe
       line.inside--
       if (line.inside === 0) lines.delete(name)
     })
-    if (!request.raw.destroyed) return
+    if (!request.raw.socket.destroyed) return
     leave(request)
     throw deny('unavailable', 'the client disconnected while its request waited')
   }

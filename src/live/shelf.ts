@@ -114,7 +114,6 @@ export const makeShelf = (options: {
       if (writer && (heldOf.get(writer.actor.sub) ?? 0) + bytes > draftBytesPerSubject) return 'subject'
       return held + bytes > draftBytes ? 'process' : undefined
     },
-    bytes: (): number => held,
     lose,
     forget,
     /** Somebody else writes it from now on. */
