@@ -418,7 +418,7 @@ export const buildApp = async (
       indexer.close()
       tail.close()
       writer.close()
-      await Promise.race([beside.close(), bound(500)])
+      await Promise.race([beside.close(), bound(1500)])
       hints.close()
       await Promise.race([
         Promise.all([listener.close(), bus?.close(), database.close(), traces?.close()]),

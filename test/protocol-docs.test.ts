@@ -121,7 +121,7 @@ await t.test('a server says what the document says, line by line', async (t) => 
       }
       expected.add(`${who} ${String(frame['id'])}`)
       const near = (given: Json): boolean => given['type'] === frame['type'] && given['id'] === frame['id']
-      await until(() => frames.some(sameAs(frame)), text, 3000).catch(() => {})
+      await until(() => frames.some(sameAs(frame)), text).catch(() => {})
       t.ok(frames.some(sameAs(frame)), text, { received: frames.filter(near) })
       if (frame['type'] === 'task') tasks.set(frame['task'], frames.find(sameAs(frame))?.['task'])
     } else {

@@ -55,21 +55,24 @@ await t.test(
   },
 )
 
-await t.test('a connection that leads nowhere is noticed within 5 s, and what was missed comes within 7', async (t) => {
-  const slow = await startInstance(t, proxy.url(database.url), { limits: { pollEvery: 60_000 } })
-  const { topic, insert } = await follow()
-  const client = await slow.connect(alice)
-  await client.ask({ type: 'subscribe', topic, after: 0 })
-  proxy.blackHole('none')
-  await insert(3)
-  await Promise.all([
-    until(async () => (await slow.request('GET', '/readyz')).status === 503, 'it to notice', 5000),
-    until(() => seqs(client, topic).length === 3, 'what was missed', 7000),
-  ])
-  t.strictSame(seqs(client, topic), upTo(3))
-  proxy.heal()
-  await until(async () => (await slow.request('GET', '/readyz')).status === 200, 'ready', 20_000)
-})
+await t.test(
+  'a connection that leads nowhere is noticed, and what was missed comes, long before the next look',
+  async (t) => {
+    const slow = await startInstance(t, proxy.url(database.url), { limits: { pollEvery: 60_000 } })
+    const { topic, insert } = await follow()
+    const client = await slow.connect(alice)
+    await client.ask({ type: 'subscribe', topic, after: 0 })
+    proxy.blackHole('none')
+    await insert(3)
+    await Promise.all([
+      until(async () => (await slow.request('GET', '/readyz')).status === 503, 'it to notice'),
+      until(() => seqs(client, topic).length === 3, 'what was missed'),
+    ])
+    t.strictSame(seqs(client, topic), upTo(3))
+    proxy.heal()
+    await until(async () => (await slow.request('GET', '/readyz')).status === 200, 'ready', 20_000)
+  },
+)
 
 await t.test('a session that stopped listening, though it lives, is replaced', async (t) => {
   // UNLISTEN can't be sent for it: what it hears is dropped instead, while its queries are answered.
