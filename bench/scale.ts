@@ -249,7 +249,7 @@ const prune = async (postgres: Postgres): Promise<string> => {
         [target.topics.slice(20), count / 20],
       )
       await client.query(
-        `begin; set local deck.numbering = 'on'; update chat_messages set at = '2024-01-01' where citizen <> 'rafael'; commit`,
+        `begin; set local deck.numbering = '0'; update chat_messages set at = '2024-01-01' where citizen <> 'rafael'; commit`,
       )
       await client.query('vacuum analyze chat_messages')
     }

@@ -18,7 +18,7 @@ const makePast = async (count: number, chats: number): Promise<string> => {
        select $1, 'c' || n % $2, 'user', repeat('word ', 40) || n from generate_series($3::integer, $4::integer) n`,
       [id, chats, from, Math.min(count, from + 19_999)],
     )
-  await client.query(`begin; set local deck.numbering = 'on'`)
+  await client.query(`begin; set local deck.numbering = '0'`)
   await client.query(
     `update chat_messages c set at = timestamp '2026-01-01' + (seq * $2 + substr(citizen, 2)::integer) * interval '1 ms' where mission_id = $1`,
     [id, chats],

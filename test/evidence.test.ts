@@ -259,7 +259,7 @@ void t.test(
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {
     const writer = await makeWriter(t)
-    for (const setting of ['off', 'on']) {
+    for (const setting of ['off', '0']) {
       const { id, add, items } = await makePlace()
       await writer.query(`set "deck.weighing" = '${setting}'; set "deck.numbering" = '${setting}'`)
       const item = await add()

@@ -37,7 +37,7 @@ void t.test(
           rows[n % 4]?.id,
           n,
         ])
-      await writer.query(`begin; set local deck.numbering = 'on'`)
+      await writer.query(`begin; set local deck.numbering = '0'`)
       await writer.query(
         `update chat_messages set at = timestamp '2026-01-01' + seq * interval '1 ms' where mission_id = $1`,
         [id],

@@ -28,7 +28,7 @@ const cut = '2025-01-01T00:00:00Z'
 /** Makes messages and events of the mission as old as a year before the cut, up to these seqs of their topics. */
 const age = async (mission: string, upto: Record<string, number>): Promise<void> => {
   const client = await database.connect()
-  await client.query(`begin; set local deck.numbering = 'on'`)
+  await client.query(`begin; set local deck.numbering = '0'`)
   for (const [part, seq] of Object.entries(upto)) {
     const values = [mission, part, seq]
     await client.query(
@@ -184,7 +184,7 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
     [mission?.['id']],
   )
   const client = await db.connect()
-  await client.query(`begin; set local deck.numbering = 'on'; update chat_messages set at = '2024-01-01'; commit`)
+  await client.query(`begin; set local deck.numbering = '0'; update chat_messages set at = '2024-01-01'; commit`)
   const left = async (): Promise<number> =>
     Number((await db.query('select count(*)::int as n from chat_messages'))[0]?.['n'])
 

@@ -89,8 +89,10 @@ await t.test('schema: a fresh database equals one at 022_scale that is adopted',
   t.strictSame(Object.fromEntries(two), Object.fromEntries(one))
   t.strictSame([...before.keys()].filter((name) => !one.has(name)).sort(), dropped, 'what is dropped is meant')
   const kept = [...before].filter(([name]) => !name.startsWith('function ') && one.has(name))
+  // (007: numbering is known by its depth.)
+  const asBefore = (definition = '') => definition.replaceAll('(pg_trigger_depth())::text', "'on'::text")
   t.strictSame(
-    kept.filter(([name, definition]) => one.get(name) !== definition),
+    kept.filter(([name, definition]) => asBefore(one.get(name)) !== definition),
     [],
     'every table, index, constraint, trigger and view is as it was',
   )
@@ -103,7 +105,7 @@ await t.test(
     const adopted = await database022(t)
     const signatures = (): Promise<Row[]> =>
       adopted.query(
-        `select oid::regprocedure::text as name, prokind, proretset, prosecdef, provolatile, proconfig::text,
+        `select oid::regprocedure::text as name, prokind, proretset, prosecdef, provolatile, replace(proconfig::text, 'pg_catalog, public, pg_temp', 'pg_catalog, pg_temp') as proconfig,
               prorettype::regtype::text, proallargtypes::regtype[]::text,
               -- The names of result columns; an INOUT parameter's counts where it is all there is.
               case when proretset or prokind = 'p' or 'o' = any (proargmodes) then array(

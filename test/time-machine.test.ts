@@ -82,7 +82,7 @@ const makePast = async (seconds: number[]): Promise<string> => {
     [id, seconds.length],
   )
   // As no writer can: numbering alone gives a time.
-  await client.query(`begin; set local deck.numbering = 'on'`)
+  await client.query(`begin; set local deck.numbering = '0'`)
   await client.query(
     `update chat_messages set at = timestamp '2026-01-01 10:00:00' + s * interval '1 second'
      from unnest($2::double precision[]) with ordinality as x (s, n) where mission_id = $1 and message = n::text`,

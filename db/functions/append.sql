@@ -11,7 +11,11 @@
 --   gone      the mission does not exist, or is assigned to another person than p_assigned says
 --   full      the mission has as many chats as the API gives it, and this is not one of them
 --   fenced    another session holds the task that it would end (append_replies only)
+--   changed   saved, but not as sent: a trigger of the database's owner changed it. `saved` holds what is stored
 --   (none)    saved: its seq follows from `places`
+--
+-- A call fails if a trigger keeps a message from being stored in its place: its seq would be missing. (The writer then sends each message
+-- by itself.)
 --
 -- Plans are kept for a session: one made while a table was small must not read all of it once it is large. Tables are read by laterals with
 -- a limit, which are never turned into joins; what is joined comes in with the call. (Left to itself Postgres plans anew for each call, as
@@ -28,12 +32,12 @@ create or replace function deck.most_chats() returns integer language sql immuta
 -- p_origin:   the instance, for its notifications; none are sent where deck.hints is off.
 --
 -- places:     for each topic [head, at]: its saved entries have the seqs after head, in their order.
--- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved; n counts from 1.
+-- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved as sent; n counts from 1.
 create or replace function deck.save_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, out places json, out others json)
 language plpgsql
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 declare
   v_free   uuid[];                           -- missions whose key share is held
@@ -42,6 +46,8 @@ declare
   v_now    timestamp;
   v_known  integer[] := '{}';                -- entries that were saved before, or whose key was cleared
   v_before json;
+  v_sent   bigint;                           -- digests of the messages as sent and as stored
+  v_stored bigint;
   v_hints  integer;
 begin
   -- Locks: missions, then heads, each in order.
@@ -113,7 +119,7 @@ begin
   end if;
 
   -- Numbers and rows.
-  perform set_config('deck.numbering', 'on', true);
+  perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
       select t.n, t.topic, deck.topic_citizen(t.topic) as citizen, m.id as mission, m.assigned_to, m.id = any (v_free) as ours,
@@ -127,17 +133,21 @@ begin
         order by c.seq desc limit 1) c on h.topic is not null
       left join lateral (select e.seq, e.at from deck.events e where e.topic = h.topic order by e.seq desc limit 1) e on true
     ),
-    inserted as (
-      insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
-      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, p.at,
-             p.head + row_number() over (partition by e.chat order by e.n), p.at
+    entry as not materialized (
+      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key, p.at,
+        p.head + row_number() over (partition by e.chat order by e.n) as seq
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_assigned), unnest(p_messages),
           unnest(p_blocks), unnest(p_keys))
         with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, n)
       join place p on p.n = e.chat
       where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to) and e.n <> all (v_known)
-      returning i.mission_id, i.citizen, i.seq
+    ),
+    inserted as (
+      insert into public.chat_messages as i
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.at, e.seq, e.at from entry e
+      returning i.mission_id, i.citizen, i.seq, hash_record_extended(
+        row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.created_at, i.seq), 0) as digest
     )
   select
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
@@ -150,14 +160,22 @@ begin
      join place p on p.n = e.chat
      where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (v_known)),
     count(case when current_setting('deck.hints', true) is distinct from 'off' then
-      pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end)
-    into places, others, v_hints
+      pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end),
+    (select bit_xor(hash_record_extended(
+        row (e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.at, e.seq), 0)) from entry e),
+    bit_xor(x.digest)
+    into places, others, v_hints, v_sent, v_stored
   from (
-    select 'missions/' || i.mission_id || '/chat/' || i.citizen as topic, max(i.seq) as seq from inserted i group by i.mission_id, i.citizen
+    select 'missions/' || i.mission_id || '/chat/' || i.citizen as topic, max(i.seq) as seq, bit_xor(i.digest) as digest
+    from inserted i group by i.mission_id, i.citizen
   ) x;
   perform set_config('deck.numbering', 'off', true);
   if v_before is not null then
     others := case when others is null then v_before else (v_before::jsonb || others::jsonb)::json end;
+  end if;
+  -- (deck.note_stale() sets deck.touched.)
+  if v_sent is distinct from v_stored or current_setting('deck.touched', true) = 'on' then
+    others := (coalesce(others::jsonb, '[]') || deck.stored_messages(p_topics, p_chats, places, others))::json;
   end if;
 
   if p_bys is not null then
@@ -168,6 +186,32 @@ begin
     cross join lateral (select c.* from public.chat_messages c where c.id = e.id limit 1) m
     where e.by is not null and e.n <> all (v_known);
   end if;
+end $$;
+
+-- The messages of a batch as they are stored, where triggers may have changed them: for each one that is not among p_others, as `others`
+-- has it. Fails if one is not in its place.
+create or replace function deck.stored_messages(p_topics text[], p_chats integer[], p_places json, p_others json) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  v_missing boolean;
+  v_stored  jsonb;
+begin
+  select bool_or(c.id is null), jsonb_agg(jsonb_build_object(
+      'n', e.n, 'outcome', 'changed', 'seq', e.seq, 'created_at', deck.iso(c.created_at), 'saved', jsonb_build_object(
+        'id', c.id, 'sender', c.sender, 'author', c.author, 'message', c.message, 'code_blocks', c.code_blocks, 'key', c.key)))
+    into v_missing, v_stored
+  from (
+    select s.n, p_topics[s.chat] as topic,
+      (p_places -> (s.chat - 1) ->> 0)::bigint + row_number() over (partition by s.chat order by s.n) as seq
+    from unnest(p_chats) with ordinality as s (chat, n)
+    where s.n not in (select (o ->> 'n')::bigint from json_array_elements(p_others) o)) e
+  left join lateral (
+    select m.* from public.chat_messages m
+    where m.mission_id = deck.topic_mission(e.topic) and m.citizen = deck.topic_citizen(e.topic) and m.seq = e.seq limit 1) c on true;
+  if v_missing then
+    raise check_violation using message = 'a trigger of the database refused the message';
+  end if;
+  return v_stored;
 end $$;
 
 -- What a procedure below reads after its commit, so that no message is delivered under rights older than itself: rights
@@ -246,7 +290,8 @@ begin
   update deck.tasks t set ended = clock_timestamp(), lease_until = null
   from unnest(p_tasks) with ordinality as e (id, n)
   where t.id = e.id and t.id = any (v_held) and v_refused[e.n] is null
-    and not exists (select from json_array_elements(others) o where (o ->> 'n')::bigint = e.n);
+    and not exists (
+      select from json_array_elements(others) o where (o ->> 'n')::bigint = e.n and o ->> 'outcome' <> 'changed');
   commit;
   select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
 end $$;

@@ -3,7 +3,7 @@
 -- Deletes a chat's messages up to a seq and remembers their keys. Messages that another transaction has locked are waited for, or
 -- (p_skip) left.
 create or replace function deck.remove_messages(p_mission uuid, p_citizen text, p_upto bigint, p_skip boolean) returns void language plpgsql
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, public, pg_temp as $$
 declare
   v_ids uuid[];
 begin

@@ -236,12 +236,13 @@ begin
       select d.id from public.dod_items d where d.id = any (v_ids) order by d.id for no key update skip locked) x;
     delete from deck.unproven u where u.item = any (v_free);
     insert into deck.unproven (item) select i from unnest(v_ids) i where i <> all (coalesce(v_free, '{}'));
-    perform set_config('deck.weighing', 'on', true);
+    perform set_config('deck.weighing', pg_trigger_depth()::text, true);
     update public.dod_items d
     set evidence_run = x.run, evidence_status = x.status, evidence_at = x.at
     from unnest(v_ids, v_by_run, v_statuses, v_times) as x (id, run, status, at)
-    where d.id = x.id and d.id = any (v_free)
+    where d.id = x.id and d.id = any (v_free) and (select set_config('search_path', 'public, pg_temp', true)) is not null
       and (d.evidence_run, d.evidence_status, d.evidence_at) is distinct from (x.run, x.status, x.at);
+    perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     perform set_config('deck.weighing', 'off', true);
   end if;
 
@@ -264,7 +265,7 @@ end $$;
 -- Housekeeping, run by every instance now and then: items that were locked when they were weighed. (Some were deleted since, or name no
 -- test.)
 create or replace function deck.weigh_again() returns void language plpgsql
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, public, pg_temp as $$
 begin
   if not exists (select from deck.unproven) then
     return;

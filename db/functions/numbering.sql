@@ -9,6 +9,9 @@
 --
 -- Plans are kept for a session: one made while a table was small must not read all of it once it is large. With these settings only
 -- nested loops over indexes are left; work_mem keeps a COPY's rows from being sorted on disk.
+--
+-- Triggers of the database's owner on the four tables expect `public` in the search path. Functions that only our own role may call have it.
+-- Where any writer's commit gets here, a statement that writes to a table sets it once it is planned, and it is set back behind it.
 
 create or replace function deck.number() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -67,6 +70,7 @@ declare
   v_topics text[];
   v_seqs   bigint[];
   v_used   text;
+  v_missed boolean;
 begin
   update deck.heads h set floor = f.floor
   from (
@@ -98,11 +102,12 @@ begin
     end if;
   end if;
 
-  perform set_config('deck.numbering', 'on', true);
+  perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     change as materialized (
       select c.*, row_number() over (partition by c.topic order by c.stmt, c.ord) as nth
       from deck.noted c where c.event is distinct from 'floor'
+        and (select set_config('search_path', 'public, pg_temp', true)) is not null
     ),
     -- A topic's latest seq is looked up for the first of its changes, and handed to the others.
     x as materialized (
@@ -125,6 +130,7 @@ begin
     -- By its place in the table: no other transaction can see these rows, let alone move them.
     messages as (
       update public.chat_messages c set seq = x.seq, at = x.at from x where x.event is null and c.ctid = x.spot
+      returning 1
     ),
     latest as (
       select x.row_id, split_part(x.event, '.', 1) as kind, max(x.seq) as seq
@@ -137,9 +143,15 @@ begin
       insert into deck.events (topic, seq, event, data, at)
       select x.topic, x.seq, x.event, x.data || jsonb_build_object('seq', x.seq), x.at from x where x.event is not null
     )
-  select array_agg(y.topic), array_agg(y.seq) into v_topics, v_seqs
+  select array_agg(y.topic), array_agg(y.seq),
+      (select count(*) from messages) < (select count(*) from x where x.event is null)
+    into v_topics, v_seqs, v_missed
   from (select x.topic, max(x.seq) as seq from x group by x.topic) y;
+  perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   perform set_config('deck.numbering', 'off', true);
+  if v_missed then
+    raise check_violation using message = 'a trigger of the database kept a message from being numbered';
+  end if;
 
   delete from deck.pending p where p.xid = pg_current_xact_id();
   perform deck.hint(v_topics, v_seqs);

@@ -8,7 +8,7 @@
 create or replace function deck.prune_chat(
   p_mission uuid, p_citizen text, p_after bigint, p_upto bigint, p_most integer, out last bigint, out removed integer, out kept integer)
 language plpgsql
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_ids uuid[];
@@ -65,7 +65,7 @@ create or replace function deck.prune_runs(
   p_mission uuid, p_before timestamp, p_after timestamp, p_after_id uuid, p_most integer, p_size bigint,
   out after timestamp, out after_id uuid, out removed integer, out kept integer)
 language plpgsql
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_tests constant text := 'missions/' || p_mission || '/tests';

@@ -108,7 +108,7 @@ $$;
 -- Writes a run's log to test_runs.logs, unless it is over 16 MiB: the column then keeps what it had. An old row that violates a constraint
 -- is left unchanged: its log is in the events.
 create or replace function deck.fold_log(p_mission uuid, p_run uuid) returns void language plpgsql
-set search_path = pg_catalog, pg_temp as $$
+set search_path = pg_catalog, public, pg_temp as $$
 declare
   v_size bigint;
   v_here bigint;
@@ -117,7 +117,7 @@ begin
   if v_size > 16777216 then
     return;
   end if;
-  perform set_config('deck.numbering', 'on', true);
+  perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   update public.test_runs t set logs = deck.log_text(p_mission, p_run), logs_upto = v_here where t.id = p_run;
   perform set_config('deck.numbering', 'off', true);
 exception when check_violation then

@@ -2,10 +2,12 @@
 -- themselves are read and compared. Blocks are built behind the writers (src/log/indexer); newer messages, and those that were changed
 -- or removed since (deck.search_stale), are scanned, and the blocks of the latter are rebuilt.
 
--- Notes messages that were changed or removed after they were numbered.
+-- Notes messages that were changed or removed after they were numbered. (deck.touched: save_messages() reads again what its own
+-- insert may have led to.)
 create or replace function deck.note_stale() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
+  perform set_config('deck.touched', 'on', true);
   if tg_op = 'DELETE' then
     insert into deck.search_stale (mission_id, citizen, first, last)
     select o.mission_id, o.citizen, min(o.seq), max(o.seq) from old_rows o where o.seq is not null group by o.mission_id, o.citizen;

@@ -16,11 +16,12 @@ create or replace function deck.import_messages(
   p_times timestamp[], p_strict boolean, out others json)
 language plpgsql
 -- Plans are kept for a session: tables are read by laterals with a limit, which are never turned into joins.
-set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 declare
   v_now timestamp;
   v_bad record;
+  v_missing boolean;
 begin
   perform from (
     select from public.missions m
@@ -34,7 +35,7 @@ begin
   perform deck.mark();
   -- Later statements than the locks, so that they see what the former holders committed.
   v_now := clock_timestamp() at time zone 'utc';
-  perform set_config('deck.numbering', 'on', true);
+  perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
       select t.n, t.topic, deck.topic_citizen(t.topic) as citizen, m.id as mission, greatest(h.floor, c.seq, e.seq) as head,
@@ -86,8 +87,13 @@ begin
         select 'missions/' || i.mission_id || '/chat/' || i.citizen as topic, max(i.seq) as seq
         from inserted i group by i.mission_id, i.citizen) x
     )
-  select (select json_agg(json_build_object('n', e.n, 'why', e.why)) from entry e where e.why is not null) into others from told;
+  select (select json_agg(json_build_object('n', e.n, 'why', e.why)) from entry e where e.why is not null),
+    (select count(*) from inserted) < (select count(*) from entry e where e.why is null)
+  into others, v_missing from told;
   perform set_config('deck.numbering', 'off', true);
+  if v_missing then
+    raise check_violation using message = 'a trigger of the database refused a message';
+  end if;
   if p_strict and others is not null then
     select x.* into v_bad from json_to_recordset(others) as x (n integer, why text) where x.why <> 'seen' order by x.n limit 1;
     if found then
@@ -197,7 +203,7 @@ end $$;
 -- Its caller owns the tables; no other role may call it.
 create or replace function deck.restore(p_kind text, p_lines text[]) returns void language plpgsql
 -- (The lines are joined with the rows made of them: not by nested loops, which our sessions prefer.)
-set search_path = pg_catalog, pg_temp set enable_hashjoin = on set enable_nestloop = on as $$
+set search_path = pg_catalog, public, pg_temp set enable_hashjoin = on set enable_nestloop = on as $$
 declare
   v_kind    record;
   v_columns text;
@@ -206,7 +212,7 @@ declare
   v_altered bigint;
   v_row     record;
 begin
-  perform set_config('deck.numbering', 'on', true);
+  perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   if p_kind = 'folded_logs' then
     update public.test_runs t set logs = deck.folded_log(t.mission_id, t.id, (l::jsonb ->> 'upto')::bigint)
     from public.missions m, unnest(p_lines) l

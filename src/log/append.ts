@@ -15,7 +15,14 @@ import { encode, type Entry, type Pending, type Written } from './entry.ts'
 import type { Epochs } from './epoch.ts'
 
 type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
-type Other = { n: number; outcome: string; seq: number; created_at: string; saved: Saved | null }
+/** `key`: of a message that is stored otherwise than sent. */
+type Other = {
+  n: number
+  outcome: string
+  seq: number
+  created_at: string
+  saved: (Saved & { key?: string | null }) | null
+}
 /** places: [head, at]; rights: [mission, number, assigned_to] */
 type Outcome = {
   places: string
@@ -163,12 +170,14 @@ export const makeAppend = (
       const chat = (chats[i] ?? 0) - 1
       const other = others.get(i + 1)
       if (other?.outcome === 'busy') busy.push(pending)
-      else if (other) answerOther(pending, other)
+      else if (other && other.outcome !== 'changed') answerOther(pending, other)
       else {
-        const [head = 0, created_at = ''] = places[chat] ?? []
+        const [head = 0, at = ''] = places[chat] ?? []
         const events = pages[chat] ?? []
         const seq = head + events.length + 1
-        const message = encode(pending, pending.entry, created_at, seq)
+        const message = other?.saved
+          ? encodeStored(pending, other.saved, other.created_at, seq)
+          : encode(pending, pending.entry, at, seq)
         events.push({ seq, event: 'message.created', data: message })
         note(pending, seq)
         stats.entries++
@@ -206,9 +215,18 @@ export const makeAppend = (
     // An entry whose own first call had committed is not a repetition.
     const seen = saved.id !== entry.id
     if (!seen) note(pending, seq)
-    const code_blocks = blocksOf(saved.code_blocks === null ? null : JSON.stringify(saved.code_blocks), saved.message)
     stats.entries++
-    succeed(pending, { seq, message: encode(pending, { ...saved, code_blocks }, created_at, seq), seen })
+    succeed(pending, { seq, message: encodeStored(pending, saved, created_at, seq), seen })
+  }
+
+  const encodeStored = (
+    pending: Pending,
+    { key = pending.entry.key, ...saved }: NonNullable<Other['saved']>,
+    created_at: string,
+    seq: number,
+  ): string => {
+    const code_blocks = blocksOf(saved.code_blocks === null ? null : JSON.stringify(saved.code_blocks), saved.message)
+    return encode(pending, { ...saved, code_blocks, key }, created_at, seq)
   }
 
   /** A call, and what its failure means: -> the entries that have to wait. */

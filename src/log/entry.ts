@@ -49,8 +49,15 @@ export const newId = (): string => {
 
 /** The message's JSON text. */
 export const encode = (
-  { mission, citizen, entry: { key } }: Pending,
-  { id, sender, author, message, code_blocks }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks'>,
+  { mission, citizen }: Pick<Pending, 'mission' | 'citizen'>,
+  {
+    id,
+    sender,
+    author,
+    message,
+    code_blocks,
+    key,
+  }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks' | 'key'>,
   created_at: string,
   seq: number,
 ): string => {

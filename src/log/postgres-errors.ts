@@ -129,6 +129,8 @@ export const toRefusal = (error: unknown): Refusal | undefined => {
   if (state === '23505') return deny('conflict', constraint === 'missions_number' ? 'this number is taken' : undefined)
   if (state === '23503') return deny('not_found')
   if (state === noEvidence) return deny('conflict', (error as Error).message)
+  // A trigger's own exception: its text is for SQL writers.
+  if (state === 'P0001') return deny('bad_request', 'a trigger of the database refused the change')
   // Data that a column can't hold: encodings, times and numbers out of range, JSON nested too deep.
   if (state.startsWith('22') || state === '54001') return deny('bad_request', 'a value can not be stored')
   return undefined
