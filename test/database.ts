@@ -106,6 +106,7 @@ const makeTemplate = async (role: Owner): Promise<string> => {
   if (!embedded) return 'template0'
   const hash = createHash('sha256')
   const { migrations, functions } = await schemaFiles()
+  hash.update('publication')
   for (const file of [...migrations, ...functions]) hash.update(file.hash)
   const name = `deck_template_${hash.digest('hex').slice(0, 16)}`
   const client = await admin.connect()
@@ -119,6 +120,13 @@ const makeTemplate = async (role: Owner): Promise<string> => {
     await first.connect()
     await migrate(first, () => {})
     await first.end()
+    // All suites write as they must where somebody replicates every table.
+    if (role) {
+      const superuser = new pg.Client({ connectionString: addressOf(name, role).adminUrl, application_name })
+      await superuser.connect()
+      await superuser.query('create publication everything for all tables')
+      await superuser.end()
+    }
     await client.query(`alter database ${name} allow_connections false`)
     return name
   } finally {

@@ -289,3 +289,17 @@ await t.test('schema: parameters have a prefix, and only topic.sql splits topics
   const { functions } = await schemaFiles()
   t.ok(functions.length >= 15)
 })
+
+await t.test('schema: each table has a primary key, as tools that replicate or repack a table need it', async (t) => {
+  for (const database of [await freshDatabase(t), await database022(t)]) {
+    await migrate(await database.connect(), silent)
+    t.strictSame(
+      await database.query(
+        `select c.oid::regclass::text as tab from pg_class c
+         where c.relnamespace ${ours} and c.relkind in ('r', 'p')
+           and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)`,
+      ),
+      [],
+    )
+  }
+})
