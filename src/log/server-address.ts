@@ -8,6 +8,8 @@ export const sessionAttributes = ['any', 'read-write', 'read-only', 'primary', '
 type Wanted = (typeof sessionAttributes)[number]
 
 export type ServerAddress = {
+  /** what the URL, or PGOPTIONS, asks of each session (libpq's `options`); '': nothing */
+  options: string
   /** the URL of one server, as pg takes it; undefined while that has to be looked up */
   known(): string | undefined
   /** Looks it up. Throws what the servers answered. */
@@ -19,18 +21,21 @@ export type ServerAddress = {
 /** ms that one look may take. */
 const patience = 2000
 
+/** Parameters of a URL that say how to connect. All others would replace what our sessions ask for. */
+const ofConnection = /^(user|password|ssl\w*|uselibpqcompat|application_name)$/
+
 type Parts = {
   hosts: string[]
+  options: string
   wanted: Wanted
   urlOf: (host: string, tls: boolean | undefined) => string
   prefers: boolean
 }
 
+type Env = { sslmode?: string | undefined; rootCert?: string | undefined; options?: string | undefined }
+
 /** Takes a URL apart. Throws a TypeError, which does not contain the text, if it is not a URL. */
-export const parseServerUrl = (
-  text: string,
-  env: { sslmode?: string | undefined; rootCert?: string | undefined } = {},
-): Parts => {
+export const parseServerUrl = (text: string, env: Env = {}): Parts => {
   const found = /^(postgres(?:ql)?:\/\/)([^/?#]*@)?([^/?#@]*)([^?#]*)(\?[^#]*)?$/.exec(text)
   const invalid = (): TypeError => Object.assign(new TypeError('Invalid URL'), { code: 'ERR_INVALID_URL' })
   if (!found) throw invalid()
@@ -45,7 +50,8 @@ export const parseServerUrl = (
   })
   const mode = params.get('sslmode') ?? env.sslmode ?? 'prefer'
   if (env.rootCert && !params.has('sslrootcert') && mode !== 'disable') params.set('sslrootcert', env.rootCert)
-  for (const name of ['target_session_attrs', 'load_balance_hosts', 'host', 'port']) params.delete(name)
+  const options = params.get('options') ?? env.options ?? ''
+  for (const name of [...params.keys()]) if (!ofConnection.test(name)) params.delete(name)
   params.set('uselibpqcompat', 'true')
   const prefers = mode === 'prefer' || mode === 'allow'
   const urlOf = (host: string, tls: boolean | undefined): string => {
@@ -63,7 +69,7 @@ export const parseServerUrl = (
   if (!sessionAttributes.includes(wanted))
     throw new TypeError(`target_session_attrs is one of ${sessionAttributes.join(', ')}`)
   for (const host of hosts) urlOf(host, undefined)
-  return { hosts, wanted, urlOf, prefers }
+  return { hosts, options, wanted, urlOf, prefers }
 }
 
 const isUnencrypted = (error: unknown): boolean =>
@@ -71,8 +77,14 @@ const isUnencrypted = (error: unknown): boolean =>
 
 type Look = { url: string; standby: boolean; readOnly: boolean }
 
-const lookAt = async (url: string): Promise<Look> => {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: patience, query_timeout: patience })
+const lookAt = async (url: string, options: string): Promise<Look> => {
+  const client = new pg.Client({
+    connectionString: url,
+    // (query_timeout counts.)
+    options: `${options} -c statement_timeout=0`,
+    connectionTimeoutMillis: patience,
+    query_timeout: patience,
+  })
   client.on('error', () => {})
   try {
     await client.connect()
@@ -93,11 +105,8 @@ const fits = (wanted: Wanted, { standby, readOnly }: Look): boolean =>
   ((wanted === 'standby' || wanted === 'prefer-standby') && standby)
 
 /** `primary`: of several servers only one that is no standby will do, whatever the URL says. */
-export const makeServerAddress = (
-  text: string,
-  { primary, ...env }: { primary: boolean; sslmode?: string | undefined; rootCert?: string | undefined },
-): ServerAddress => {
-  const { hosts, wanted: given, urlOf, prefers } = parseServerUrl(text, env)
+export const makeServerAddress = (text: string, { primary, ...env }: Env & { primary: boolean }): ServerAddress => {
+  const { hosts, options, wanted: given, urlOf, prefers } = parseServerUrl(text, env)
   const wanted = primary && hosts.length > 1 && given !== 'read-write' ? 'primary' : given
   const fixed = hosts.length === 1 && !prefers ? urlOf(hosts[0] ?? '', undefined) : undefined
   let found = fixed
@@ -106,11 +115,11 @@ export const makeServerAddress = (
   /** A host as it is reached: with TLS if it has that. */
   const reach = async (host: string): Promise<Look> => {
     // Nobody listens in on a socket of this machine.
-    if (!prefers || host.startsWith('/')) return lookAt(urlOf(host, prefers ? false : undefined))
+    if (!prefers || host.startsWith('/')) return lookAt(urlOf(host, prefers ? false : undefined), options)
     try {
-      return await lookAt(urlOf(host, true))
+      return await lookAt(urlOf(host, true), options)
     } catch (error) {
-      if (isUnencrypted(error)) return lookAt(urlOf(host, false))
+      if (isUnencrypted(error)) return lookAt(urlOf(host, false), options)
       throw error
     }
   }
@@ -137,6 +146,7 @@ export const makeServerAddress = (
   }
 
   return {
+    options,
     known: () => found,
     locate: () =>
       (looking ??= look()

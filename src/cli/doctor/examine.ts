@@ -10,7 +10,7 @@ import { queue, transactions } from './others.ts'
 import { clock, hints, prepared, server, unreachable } from './reach.ts'
 import { nats, replica } from './optional.ts'
 import { migrations, seqs, triggers, violations } from './rows.ts'
-import { privileges, room, session, settings } from './settings.ts'
+import { privileges, roleSettings, room, session, settings } from './settings.ts'
 
 type Found = (findings: Finding[]) => void
 type Steps = [string, () => Promise<Finding | Finding[]>][]
@@ -45,6 +45,7 @@ const inspect = async (client: pg.Client, database: Database, config: Config, lo
     ['listen', () => hints(database, config.databaseDirectUrl !== config.databaseUrl)],
     ['connections', () => room(client, config.poolMax)],
     ['settings', () => settings(client)],
+    ['role settings', () => roleSettings(client)],
     ['prepared', () => prepared(database)],
     ['session', () => session(database.main)],
     ['privileges', () => privileges(client)],

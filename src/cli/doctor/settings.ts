@@ -1,6 +1,6 @@
 // Postgres's settings that matter to the server, and the rights of the role that it uses.
 import type pg from 'pg'
-import { missingSettings, settingsForRole } from '../../log/database.ts'
+import { foreignSettings, missingSettings, settingsForRole } from '../../log/database.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 type Room = { most: number; reserved: number; used: number; role: number; base: number }
@@ -82,6 +82,14 @@ export const session = async (pool: pg.Pool): Promise<Finding> => {
     few(missing, 4),
     `a pooler drops what sessions ask for; set it for the role:\n${settingsForRole(role, base).join('\n')}`,
   )
+}
+
+/** What the role or the database sets: our sessions keep what they ask for, other programs get what is set. */
+export const roleSettings = async (client: pg.Client): Promise<Finding> => {
+  const found = await foreignSettings(client)
+  const said = ({ name, value, of, ours }: (typeof found)[number]): string =>
+    `${name} = ${value} by ${of}${ours === undefined ? '' : ` (the server uses ${ours})`}`
+  return ok('role settings', found.length === 0 ? 'nothing that the server sets otherwise' : found.map(said).join(', '))
 }
 
 type Rights = { superuser: boolean; role: string; made: boolean; may: boolean; foreign: string[] | null }
