@@ -163,3 +163,44 @@ void t.test('a transaction that is numbered and open holds back what is newer, a
   await rogue.query('select pg_advisory_unlock_all()')
   t.equal((await whole(id)).length, Number(count?.['n']) + 2)
 })
+
+void t.test(
+  'a clock that is set back: nothing is placed below a horizon that was reported, and all of it is readable',
+  async (t) => {
+    const { id } = await makeMission(one)
+    const read: Json[] = []
+    let cursor = ''
+    const poll = async (from = one): Promise<void> => {
+      const { found, cursor: here, last } = await pages(id, 7, cursor, from)
+      read.push(...found.flatMap(({ events }) => events), ...last)
+      cursor = here
+    }
+    const say = (citizen: string, from = one): Promise<unknown> =>
+      from.request('POST', `/api/missions/${id}/chat/${citizen}`, admin, { message: 'hi' })
+    const has = (count: number) => until(async () => (await poll(), read.length >= count), `${String(count)} events`)
+
+    await Promise.all(citizens.map((citizen) => say(citizen)))
+    await has(3)
+    // As if the clock had been ahead when the horizon was read, by more than this test takes.
+    await database.query(
+      `select setval('deck.settled', ((extract(epoch from clock_timestamp() at time zone 'utc' - timestamp '2020-01-01') + 600) * 1000000)::bigint)`,
+    )
+    await poll()
+    await poll(two)
+    const sql = await database.connect()
+    for (let round = 1; round <= 5; round++) {
+      await Promise.all([
+        ...citizens.map((citizen) => say(citizen, round % 2 === 0 ? one : two)),
+        sql.query(
+          `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'emma', 'user', 'sql')`,
+          [id],
+        ),
+        sql.query(`insert into dod_items (mission_id, category, text) values ($1, 'tests', 'sql')`, [id]),
+        poll(),
+      ])
+      await has(3 + 5 * round)
+      await poll(two)
+    }
+    t.strictSame(read, await whole(id), 'what was polled is the whole timeline, in its order')
+  },
+)

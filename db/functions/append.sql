@@ -87,7 +87,7 @@ begin
   end if;
 
   -- Keys and ids that are stored. From here on later statements than the locks, so that they see what the former holders committed.
-  v_now := clock_timestamp() at time zone 'utc';
+  v_now := deck.now();
   if p_keys is not null or p_again is not null then
     select array_agg(x.n::integer), json_agg(json_build_object(
         'n', x.n, 'outcome', case when x.seq is null then 'cleared' else 'seen' end,

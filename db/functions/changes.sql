@@ -140,7 +140,7 @@ end $$;
 create or replace function deck.keep_removed() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+  v_now constant timestamp := deck.now();
 begin
   -- Not what is deleted with its mission.
   if not exists (select from public.missions m where m.id = old.mission_id) then

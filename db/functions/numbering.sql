@@ -66,7 +66,7 @@ create or replace function deck.give_seqs(p_keyed boolean) returns void language
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set work_mem = '32MB' as $$
 declare
-  v_now    constant timestamp := clock_timestamp() at time zone 'utc';
+  v_now    constant timestamp := deck.now();
   v_topics text[];
   v_seqs   bigint[];
   v_used   text;

@@ -85,15 +85,30 @@ end $$;
 create or replace function deck.mark() returns boolean language sql volatile
   return pg_try_advisory_xact_lock_shared(47470016, floor(date_part('epoch', clock_timestamp()) - 1577836800)::integer);
 
+-- The time of what is numbered now: the clock's, but not before a horizon that was reported, should the clock be set back. Read after
+-- deck.mark().
+create or replace function deck.now() returns timestamp language sql volatile
+  return greatest(clock_timestamp() at time zone 'utc', timestamp '2020-01-01' + (select s.last_value from deck.settled s) * interval '1 microsecond');
+
 -- Whatever was numbered before this time is committed, or rolled back, for every statement that begins later.
 -- A transaction that takes its lock after this check reads the clock after it; one that has released it has committed visibly. Locks of
 -- transactions that hold no head are ignored: anybody may take such a lock, but only numbering locks heads.
+-- It is made known before that check, so that a transaction which is not seen here reads it. While the clock is behind the horizon that was
+-- reported last, each horizon is a microsecond later than the one before: what was numbered meanwhile becomes readable.
 create or replace function deck.horizon() returns timestamp language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+  v_start constant timestamp := timestamp '2020-01-01';
+  v_now timestamp := clock_timestamp() at time zone 'utc';
   v_oldest bigint;
 begin
+  if current_setting('transaction_read_only') = 'off' then
+    -- One at a time, and nothing waits for the disk.
+    lock table deck.seal_key in share update exclusive mode;
+    perform set_config('synchronous_commit', 'off', true);
+    v_now := greatest(v_now, v_start + ((select s.last_value from deck.settled s) + 1) * interval '1 microsecond');
+    perform setval('deck.settled', (extract(epoch from v_now - v_start) * 1000000)::bigint);
+  end if;
   with held as materialized (
     select l.locktype, l.classid, l.objid, l.objsubid, l.relation, l.mode, l.virtualtransaction
     from pg_locks l
@@ -106,5 +121,5 @@ begin
       select from held h
       where h.virtualtransaction = m.virtualtransaction and h.locktype = 'relation'
         and h.relation = 'deck.heads'::regclass and h.mode in ('RowShareLock', 'RowExclusiveLock'));
-  return least(v_now, timestamp '2020-01-01' + v_oldest * interval '1 second');
+  return least(v_now, v_start + v_oldest * interval '1 second');
 end $$;

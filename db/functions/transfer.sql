@@ -34,7 +34,7 @@ begin
 
   perform deck.mark();
   -- Later statements than the locks, so that they see what the former holders committed.
-  v_now := clock_timestamp() at time zone 'utc';
+  v_now := deck.now();
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
