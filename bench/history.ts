@@ -116,11 +116,7 @@ export const history = async (): Promise<void> => {
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
   let target: Target | undefined
   try {
-    const probe = new pg.Client({ connectionString: embedded.adminUrl })
-    await probe.connect()
-    const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
-    await probe.end()
-    const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(found.rows[0]?.dir ?? dir) }
+    const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(dir) }
     target = await startDeck(postgres, 1, missions + 2)
     const admin = new pg.Client({ connectionString: target.database })
     await admin.connect()

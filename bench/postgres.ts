@@ -1,6 +1,5 @@
 // The Postgres that all targets share: the embedded one, as durable as it comes, in a folder of its own.
 import { fileURLToPath } from 'node:url'
-import pg from 'pg'
 import { startEmbedded } from '../src/log/embedded.ts'
 import { pidOfPostgres, type Postgres } from './targets.ts'
 
@@ -10,11 +9,7 @@ const dir = fileURLToPath(new URL('../../../.data/bench/postgres', import.meta.u
 export const withPostgres = async (work: (postgres: Postgres) => Promise<void>): Promise<void> => {
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100' } })
   try {
-    const admin = new pg.Client({ connectionString: embedded.adminUrl })
-    await admin.connect()
-    const { rows } = await admin.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
-    await admin.end()
-    await work({ adminUrl: embedded.adminUrl, pid: pidOfPostgres(rows[0]?.dir ?? dir) })
+    await work({ adminUrl: embedded.adminUrl, pid: pidOfPostgres(dir) })
   } finally {
     await embedded.stop()
   }

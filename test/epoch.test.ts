@@ -218,7 +218,7 @@ const makeCluster = async (bin: string, dir: string): Promise<Cluster> => {
   const entry = ['postgres', 'nobody'].map((user) => passwd.find(([name]) => name === user)).find(Boolean)
   const user = entry && { uid: Number(entry[2]), gid: Number(entry[3]) }
   const env = { PATH: process.env['PATH'], LC_ALL: 'C' }
-  const runner: Runner = { user, prefix: [], options: { env, ...user } }
+  const runner: Runner = { user, options: { env, ...user } }
   const password = randomBytes(24).toString('hex')
   const pwfile = `${dir}.password`
   await writeFile(pwfile, password, { mode: 0o600 })

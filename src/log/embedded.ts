@@ -49,8 +49,9 @@ const connect = async ({ passwords }: Cluster, server: Postmaster): Promise<Keep
   try {
     await client.connect()
     // after a crash the port may be another server's, and that one may let everybody in
-    const { rows } = await client.query<{ folder: string }>("select current_setting('data_directory') as folder")
-    if (rows[0]?.folder !== server.folder) throw new Error(`port ${server.port} belongs to another server`)
+    const { rows } = await client.query<{ lock: string }>("select pg_read_file('postmaster.pid') as lock")
+    if (Number(rows[0]?.lock.split('\n')[0]) !== server.pid)
+      throw new Error(`port ${server.port} belongs to another server`)
     return { client, socket }
   } catch (error) {
     socket.destroy()

@@ -9,14 +9,14 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
-/** `status` is 'starting', 'ready', 'stopping' or 'standby'; `folder` is the data folder as the server was given it. */
-export type Postmaster = { pid: number; folder: string; port: number; status: string }
+/** `status` is 'starting', 'ready', 'stopping' or 'standby'. */
+export type Postmaster = { pid: number; port: number; status: string }
 
 /** A server process that was just spawned; `ended` tells how it ended and what it logged, once it has. */
 export type Launched = { pid: number | undefined; ended(): Promise<{ code: number | null; log: string } | undefined> }
 export type User = { uid: number; gid: number }
-/** How to run a program: what to put before it, and the spawn options. */
-export type Runner = { user: User | undefined; prefix: string[]; options: { env: NodeJS.ProcessEnv } & Partial<User> }
+/** How to run a program: as whom, if not as this process's user, and the spawn options. */
+export type Runner = { user: User | undefined; options: { env: NodeJS.ProcessEnv } & Partial<User> }
 
 const run = promisify(execFile)
 const LOG = 'server.log'
@@ -50,8 +50,8 @@ export const isPostgres = async (pid: number): Promise<boolean> => {
 }
 
 const parse = (lock: string): Postmaster => {
-  const [pid, folder = '', , port, , , , status] = lock.split('\n')
-  return { pid: Number(pid), folder, port: Number(port), status: status?.trim() || 'starting' }
+  const [pid, , , port, , , , status] = lock.split('\n')
+  return { pid: Number(pid), port: Number(port), status: status?.trim() || 'starting' }
 }
 
 /** The server on this folder, if one is running. */
@@ -93,6 +93,13 @@ const freePort = () =>
     })
   })
 
+/**
+ * The data folder's name for a program that is spawned in it. Another user may be unable to pass the folders above it: the spawn enters it
+ * before it changes the user, and by this link it is reached without them.
+ */
+export const folderFor = ({ user }: Runner, dir: string) =>
+  user && process.platform === 'linux' ? '/proc/self/cwd' : dir
+
 /** Spawns a server on the folder, at a free port. */
 export const launchPostmaster = async (
   dir: string,
@@ -109,9 +116,9 @@ export const launchPostmaster = async (
     const port = String(await freePort())
     const all = { listen_addresses: '127.0.0.1', unix_socket_directories: '', timezone: 'UTC', ...settings }
     const options = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-    const [file = postgres, ...args] = [...runner.prefix, postgres, '-D', dir, '-p', port, ...options]
+    const args = ['-D', folderFor(runner, dir), '-p', port, ...options]
     const stdio = ['ignore' as const, log.fd, log.fd]
-    const child = spawn(file, args, { ...runner.options, cwd: dir, detached: true, windowsHide: true, stdio })
+    const child = spawn(postgres, args, { ...runner.options, cwd: dir, detached: true, windowsHide: true, stdio })
     let end: { code: number | null; reason: string } | undefined
     child.once('error', (error) => (end = { code: null, reason: error.message }))
     child.once('exit', (code) => (end ??= { code, reason: '' }))
