@@ -10,6 +10,7 @@ import { startRoute } from './state/route.ts'
 import { makePlace } from './state/place.ts'
 import { makeSession } from './state/session.ts'
 import { App } from './view/App.tsx'
+import { Asked } from './view/Asked.tsx'
 import { SignIn } from './view/SignIn.tsx'
 
 const session = makeSession()
@@ -22,7 +23,14 @@ const Deck = () => {
     const who = session.who.peek()
     return deck && who ? makePlace(deck, who) : undefined
   })
-  return place.value ? <App key={place.value} session={session} place={place.value} /> : <SignIn session={session} />
+  if (!place.value) return <SignIn session={session} />
+  const link = session.asked.value
+  return (
+    <>
+      <App key={place.value} session={session} place={place.value} />
+      {link && <Asked session={session} link={link} mine={place.value.who} />}
+    </>
+  )
 }
 
 const root = document.getElementById('deck')

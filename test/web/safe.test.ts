@@ -241,6 +241,9 @@ for (const [colorScheme, width, height] of [
     await clean('help')
     // Only an admin is asked for a reason.
     await page.goto(`${instance.url}/deck/missions/47/sofia/checklist#token=${admin}`)
+    await page.getByRole('dialog').waitFor()
+    await clean('another account')
+    await page.getByRole('button', { name: 'Switch' }).click()
     await page.getByLabel('A notification arrives').click()
     await page.getByRole('button', { name: /all the same/ }).click()
     await page.getByLabel(/Reason/).waitFor()

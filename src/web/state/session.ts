@@ -1,10 +1,13 @@
 // Who is here: a token from the printed link (/#token=…) or pasted, kept in this tab only; the deck that it opens; and how the
 // connection stands, told as it is. The token is taken out of the address before anything else happens, and is shown nowhere.
+// A link never replaces another subject's session by itself: `asked` holds it until the reader has decided.
 import { batch, computed, signal } from '@preact/signals'
 import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'
 import { tab } from './keep.ts'
 
 export type Who = { sub: string; role: 'user' | 'citizen' | 'admin'; ends: number }
+/** A link's token that waits for the reader's decision, and whom it signs in. */
+export type Asked = { token: string; theirs: Who }
 export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'; text: string }
 
 const kept = 'deck.token'
@@ -15,11 +18,18 @@ export const readToken = (token: string): Who | undefined => {
     const body = (token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/')
     const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0))
     const { sub, role, exp } = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>
-    if (typeof sub !== 'string' || typeof exp !== 'number') return undefined
+    // The server refuses longer subjects, too.
+    if (typeof sub !== 'string' || sub.length > 512 || typeof exp !== 'number') return undefined
     return { sub, role: role as Who['role'], ends: exp * 1000 }
   } catch {
     return undefined
   }
+}
+
+/** Whom a token signs in, unless it has ended. */
+const valid = (token: string | null | undefined): Who | undefined => {
+  const mine = token ? readToken(token) : undefined
+  return mine && mine.ends > Date.now() ? mine : undefined
 }
 
 const time = (ms: number): string => new Date(ms).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' })
@@ -27,11 +37,18 @@ const time = (ms: number): string => new Date(ms).toLocaleString([], { dateStyle
 export const makeSession = () => {
   const deck = signal<Deck | undefined>(undefined)
   const who = signal<Who | undefined>(undefined)
+  const asked = signal<Asked | undefined>(undefined)
   /** why one is signed out, for the reader */
   const reason = signal('')
   const state = signal<State>('closed')
   const behind = signal(0)
   const wasOpen = signal(false)
+  let own: string | null = null
+
+  const keep = (token: string | null): void => {
+    own = token
+    tab.set(kept, token)
+  }
 
   const light = computed<Light>(() => {
     if (state.value === 'closed') return { name: 'out', text: 'signed out' }
@@ -53,10 +70,12 @@ export const makeSession = () => {
   const close = (): void => {
     deck.peek()?.close()
     deck.value = undefined
+    asked.value = undefined
     state.value = 'closed'
   }
 
-  const signIn = (given: string): void => {
+  /** `former`: the token to return to if the server refuses the given one. */
+  const signIn = (given: string, former?: string | null): void => {
     const token = given.trim()
     const mine = readToken(token)
     close()
@@ -65,7 +84,7 @@ export const makeSession = () => {
       return
     }
     const made = connect({ url: location.origin, token })
-    tab.set(kept, token)
+    keep(token)
     batch(() => {
       reason.value = ''
       who.value = mine
@@ -77,13 +96,16 @@ export const makeSession = () => {
     made.on('behind', (n) => (behind.value = n))
     made.on('state', (now, error) => {
       if (deck.peek() !== made) return
+      if (now === 'open') former = null
+      if (now === 'closed' && former && error?.code === 'unauthorized') return signIn(former)
       batch(() => {
         state.value = now
         if (now === 'open') wasOpen.value = true
         if (now !== 'closed') return
-        tab.set(kept, null)
+        keep(null)
         reason.value = explain(error, mine)
         deck.value = undefined
+        asked.value = undefined
       })
     })
     // What ends without a caller is shown where it is followed.
@@ -92,19 +114,30 @@ export const makeSession = () => {
 
   const signOut = (): void => {
     close()
-    tab.set(kept, null)
+    keep(null)
     who.value = undefined
     reason.value = ''
   }
 
-  /** The link's token, or the tab's. */
-  const start = (): void => {
-    const given = /^#token=([^&]+)/.exec(location.hash)?.[1]
+  /** Takes a link's token out of the address and signs in with it; if another subject is signed in, the reader is asked. */
+  const takeLink = (): void => {
+    const token = /^#token=([^&]+)/.exec(location.hash)?.[1]
     if (location.hash.includes('token=')) history.replaceState(null, '', location.pathname)
-    const token = given ?? tab.get(kept)
-    if (token) signIn(token)
+    const mine = deck.peek() ? who.peek() : valid(own)
+    const theirs = valid(token)
+    if (token && (!mine || theirs?.sub === mine.sub)) return signIn(token, mine && own)
+    if (own && !deck.peek()) signIn(own)
+    // A link whose token has ended or can't be read changes nothing.
+    if (token && theirs) asked.value = { token, theirs }
   }
 
-  return { deck, who, reason, light, signIn, signOut, start }
+  /** The link's token, or the tab's. A link may also come while the page is open. */
+  const start = (): void => {
+    own = tab.get(kept)
+    takeLink()
+    addEventListener('hashchange', takeLink)
+  }
+
+  return { deck, who, asked, reason, light, signIn, signOut, start }
 }
 export type Session = ReturnType<typeof makeSession>
