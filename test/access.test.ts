@@ -86,6 +86,27 @@ await t.test('a token in an address is refused, also beside a good one', async (
   }
 })
 
+await t.test(
+  'jti: a token whose jti is too long for the list of revocations, or not storable, is refused',
+  async (t) => {
+    const ask = async (jti: string) =>
+      instance.request('GET', '/api/missions', await token({ sub: 'erin', role: 'user', jti }))
+    for (const jti of ['x'.repeat(1025), 'é'.repeat(513), '😀'.repeat(257), 'x\0', '\ud800', 'x'.repeat(8000)]) {
+      refused(t, await ask(jti), 401, 'unauthorized', `${Buffer.byteLength(jti)} bytes`)
+      const socket = await instance.connect(await token({ sub: 'erin', role: 'user', jti }))
+      t.equal(await closed(socket), 4401)
+    }
+    for (const jti of ['x'.repeat(1024), 'é'.repeat(512), '😀'.repeat(256)]) {
+      t.equal((await ask(jti)).status, 200)
+      await database.query('select deck.revoke($1)', [jti])
+      await until(async () => (await ask(jti)).status === 401, 'the longest jti to be revoked')
+      await database.query('select deck.unrevoke($1)', [jti])
+      await until(async () => (await ask(jti)).status === 200, 'it to be let in again')
+    }
+    await database.query('delete from deck.audit')
+  },
+)
+
 await t.test('who is revoked is closed and blocked at once, on every instance, for good', async (t) => {
   const [sub, jti] = [`sub ${randomUUID()}`, `jti ${randomUUID()}`]
   const bySub = await token({ sub, role: 'user', missions: '*' })

@@ -35,7 +35,8 @@ export const toActor = (claims: unknown): Actor => {
     throw deny('unauthorized', 'the token lacks a claim: sub, role (user, citizen or admin) and exp are required')
   const { sub, role, exp, missions, jti } = claims
   // What can't be revoked is not accepted: deck.revocations holds names of up to 1,024 bytes.
-  if (jti !== undefined && Buffer.byteLength(jti) > 1024) throw deny('unauthorized', 'the claim jti is too long')
+  if (jti !== undefined && (Buffer.byteLength(jti) > 1024 || !storable(jti)))
+    throw deny('unauthorized', 'the claim jti has over 1,024 bytes, or a character that Postgres can not hold')
   return {
     sub,
     role,

@@ -2,6 +2,7 @@
 // codes, never an address, a role or a statement: nobody is asked for a token here. A check that can't be made is left out.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../protocol/typebox.ts'
+import { makeBucket } from '../live/bucket.ts'
 import { sqlState } from '../log/postgres-errors.ts'
 import { deny } from '../protocol/errors.ts'
 import { ErrorBody } from './docs.ts'
@@ -26,6 +27,10 @@ const Check = Type.Object(
 )
 export type Check = Static<typeof Check>
 export type Readiness = () => Promise<Check[]>
+
+/** Looks at the database that /readyz and /metrics may cause: a probe always gets one of its own, a flood the last one's result. */
+const looksPerSecond = 10
+const looksAtOnce = 20
 
 const result = (check: Check['check'], why: string | undefined): Check =>
   why === undefined ? { check, ok: true } : { check, ok: false, why }
@@ -54,9 +59,15 @@ export const makeReadiness = (parts: {
   writing: () => string | undefined
   overloaded: () => boolean
 }): Readiness => {
-  // Nobody is asked for a token here: of any number of askers one look is under way at a time.
+  // Nobody is asked for a token here: one look is under way at a time, and a flood of requests shares ten a second.
+  const fresh = makeBucket(looksPerSecond, looksAtOnce, performance.now())
   let shared: Promise<Check[]> | undefined
-  const looked = (): Promise<Check[]> => (shared ??= look().finally(() => (shared = undefined)))
+  let running = false
+  const looked = (): Promise<Check[]> => {
+    if (shared && (running || !fresh.take(performance.now()))) return shared
+    running = true
+    return (shared = look().finally(() => (running = false)))
+  }
   const look = (): Promise<Check[]> =>
     parts.look().then(
       () => [result('database', undefined), result('schema', undefined)],

@@ -1,6 +1,7 @@
 // /readyz says what is wrong, and /metrics says the same: each check fails by its cause, alone, and is well again after it.
 // No reason names an address, a role or a statement.
 import t from 'tap'
+import { makeReadiness } from '../../src/http/health.ts'
 import { freshDatabase } from '../database.ts'
 import { startInstance, until, type Json } from '../helper.ts'
 import { startProxy } from './proxy.ts'
@@ -66,4 +67,30 @@ void t.test('a database that is away, and one that does not answer', async (t) =
   )
   proxy.heal()
   await failing()
+})
+
+void t.test('a flood of requests asks the database ten times a second, and a probe is told what is', async (t) => {
+  let looks = 0
+  let away = false
+  const readiness = makeReadiness({
+    draining: () => false,
+    look: () => (
+      looks++,
+      away ? Promise.reject(Object.assign(new Error(), { code: 'ECONNREFUSED' })) : Promise.resolve()
+    ),
+    patience: 2000,
+    listening: () => true,
+    writing: () => undefined,
+    overloaded: () => false,
+  })
+  const began = performance.now()
+  const failed = async (): Promise<boolean> => (await readiness()).some(({ ok }) => !ok)
+  for (let n = 0; n < 10_000; n++) await readiness()
+  await Promise.all(Array.from({ length: 10_000 }, readiness))
+  const seconds = (performance.now() - began) / 1000
+  t.ok(looks >= 20 && looks <= 21 + 10 * seconds, `${looks} looks in ${seconds.toFixed(2)} s`)
+  away = true
+  await until(failed, 'a failure that comes in a flood')
+  away = false
+  await until(async () => !(await failed()), 'its end')
 })
