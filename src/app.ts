@@ -193,11 +193,14 @@ export const buildApp = async (
   const tasks = makeTasks(database.changes, limits.writeDeadline, limits.lease)
   const seal = makeSeal(instance)
   // Another database has another key.
-  const readKey = async (): Promise<void> => seal.use(await store.sealKey())
+  const readKey = async (): Promise<void> => {
+    const { key, time, at } = await store.sealKey()
+    seal.use(key, time, at)
+  }
   const beside = makeBeside({
     origin: instance,
     seal,
-    assigned: store.assigned,
+    missions: { mark: store.mark, read: store.assigned },
     hub,
     notify: hints.signal,
     channels: hints,
@@ -220,6 +223,7 @@ export const buildApp = async (
   }
   // What was told before is not known.
   const onConnected = (): void => {
+    hints.connected()
     void readKey().catch(onError)
     tail.check()
     beside.check()
@@ -398,6 +402,8 @@ export const buildApp = async (
       timers.push(
         setInterval(() => void lookAtRights(), limits.rightsEvery),
         setInterval(checkRevocations, limits.pollEvery),
+        // Clocks drift.
+        setInterval(() => void readKey().catch(onError), 60_000),
         setInterval(() => void database.look().catch(onError), limits.lookEvery),
         setInterval(drafts.expire, Math.min(5000, limits.draftSilence / 4)),
         setInterval(() => void runs.tidy().catch(onError), limits.tidyEvery * (0.75 + Math.random() / 2)),

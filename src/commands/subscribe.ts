@@ -31,7 +31,7 @@ export const makeSubscribe = (
 
   /** The list of missions has no seq: changes are told from now on. */
   const subscribeToList = async (session: Session, { id, after = 0, epoch: known }: ClientFrame<'subscribe'>) => {
-    const epoch = await session.inTurn(store.epoch())
+    const [epoch] = await session.inTurn(Promise.all([store.epoch(), list.ready()]))
     if (after > 0 || (known !== undefined && known !== epoch)) throw another(0, epoch)
     if (session.closed) return
     session.ok(id, { topic: missionList, seq: 0, epoch })

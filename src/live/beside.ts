@@ -3,7 +3,7 @@
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from './hub.ts'
 import { makeInboxes, type Worker } from './inbox.ts'
-import { makeList, type Assigned } from './list.ts'
+import { makeList } from './list.ts'
 import { makePresence } from './presence.ts'
 import type { Session } from './session.ts'
 import type { Seal } from './seal.ts'
@@ -13,7 +13,7 @@ export const makeBeside = (options: {
   /** this instance's name: it does not hear itself */
   origin: string
   seal: Seal
-  assigned: (missions: string[]) => Promise<Assigned[]>
+  missions: Pick<Parameters<typeof makeList>[0], 'mark' | 'read'>
   hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   channels: {
@@ -21,6 +21,7 @@ export const makeBeside = (options: {
     unfollow: (topic: string) => void
     followAll: () => Promise<void>
     unfollowAll: () => void
+    heardSince: (topic: string) => number
   }
   drafts: Parameters<typeof makeDrafts>[0]['store']
   tasks: Parameters<typeof makeInboxes>[0]['store']
@@ -28,11 +29,11 @@ export const makeBeside = (options: {
   onError: (error: unknown) => void
 }) => {
   const { channels, limits, onError } = options
-  const { follow, unfollow } = channels
-  const signals = makeSignals(options)
-  const list = makeList({ read: options.assigned, onError })
-  const presence = makePresence({ ...options, follow, unfollow, life: limits.presenceLife })
-  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow })
+  const { follow, unfollow, heardSince } = channels
+  const signals = makeSignals({ ...options, heardSince })
+  const list = makeList({ ...options.missions, onError })
+  const presence = makePresence({ ...options, follow, unfollow, heardSince, life: limits.presenceLife })
+  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, heardSince })
   const inboxes = makeInboxes({
     store: options.tasks,
     hearAll: channels.followAll,

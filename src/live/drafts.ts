@@ -37,6 +37,7 @@ export const makeDrafts = (options: {
     load(topic: string): Promise<Stored[]>
     expire(silence: number): Promise<(DraftName & { generation: number })[]>
   }
+  heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   /** Hears the channel of a topic while one of its drafts is written here. */
   follow: (topic: string) => unknown

@@ -1,35 +1,51 @@
 // Who follows the list of missions, the topic `missions`: told which mission changed, came or went, if it may be seen now or could be
 // before. No seq and no replay: what changed is read over HTTP. A notification names a mission and nothing else, since anybody may send
-// one: who may see it is read.
+// one: who may see it is read, and whether it was changed at all.
 import { sees } from '../access/policy.ts'
 import { encodeFrame, toChunk } from '../protocol/frames.ts'
 import type { Receiver } from './hub.ts'
 
 export const missionList = 'missions'
 
-/** Whom a mission is, and was until a moment ago, assigned to. */
-export type Assigned = { id: string; number: number; assigned: string[] }
+/** Whom a mission is, and was until a moment ago, assigned to; the stamp is another one after each change. */
+export type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 
 /** ms in which missions are put together, and missions that are read at a time, and that wait. */
 const every = 20
 const most = 500
 const mostWaiting = 10_000
+/** Missions whose last change is known. */
+const mostTold = 10_000
 
 const named = /^missions ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/
 
 export const makeList = (options: {
-  read: (missions: string[]) => Promise<Assigned[]>
+  /** what later changes are told from */
+  mark: () => Promise<string>
+  /** those that were changed since a mark */
+  read: (missions: string[], since: string) => Promise<Assigned[]>
   onError: (error: unknown) => void
 }) => {
   const followers = new Set<Receiver>()
   const waiting = new Set<string>()
+  const stamps = new Map<string, string>()
+  let since = ''
   let timer: NodeJS.Timeout | undefined
+
+  /** Whether a change was not told yet. */
+  const isNews = ({ id, stamp }: Assigned): boolean => {
+    if (stamps.get(id) === stamp) return false
+    stamps.delete(id)
+    if (stamps.size >= mostTold) for (const oldest of stamps.keys()) if (stamps.delete(oldest)) break
+    stamps.set(id, stamp)
+    return true
+  }
 
   const flush = async (): Promise<void> => {
     const ids = [...waiting].slice(0, most)
     for (const id of ids) waiting.delete(id)
     try {
-      for (const { id, number, assigned } of await options.read(ids)) {
+      for (const { id, number, assigned } of (await options.read(ids, since)).filter(isNews)) {
         const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
         for (const receiver of followers)
           if (assigned.some((assigned_to) => sees(receiver.actor, { id, number, assigned_to }))) receiver.send(bytes, 1)
@@ -41,6 +57,14 @@ export const makeList = (options: {
   }
 
   return {
+    /** Before the first follower comes: what is changed from here on is told. */
+    async ready(): Promise<void> {
+      if (followers.size > 0) return
+      const mark = await options.mark()
+      if (followers.size > 0) return
+      since = mark
+      stamps.clear()
+    },
     join: (receiver: Receiver): void => void followers.add(receiver),
     leave: (receiver: Receiver): void => void followers.delete(receiver),
     /** Takes a notification, "missions <id>" (db/functions/changes.sql): true if it was one. */

@@ -42,6 +42,7 @@ export const makePresence = (options: {
   origin: string
   seal: Seal
   hub: Pick<Hub, 'receivers'>
+  heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   /** Hears the channel of a topic; resolves once LISTEN holds. */
   follow: (topic: string) => Promise<void>

@@ -1,21 +1,22 @@
 // Sealing: what instances tell one another beside the log is read, and believed, by instances only. Anybody who may connect to the
 // database can LISTEN and NOTIFY, and any client of NATS can publish there: so each message is encrypted and authenticated by a key
-// that only the server's role can read, and carries its sender, a number and a time: a copy is refused.
+// that only the server's role can read, for its kind (mark) only, and carries its sender, a number and a time: a copy is refused.
+// Times are the database's, so that the instances' clocks do not matter.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 
 export type Seal = {
-  /** Takes the key, 32 bytes; what comes before is neither sent nor heard. */
-  use(key: Buffer): void
+  /** Takes the key, 32 bytes, and the database's time (ms) at `at` (performance.now); what comes before is neither sent nor heard. */
+  use(key: Buffer, time: number, at: number): void
   /** undefined: there is no key yet */
-  seal(text: string): string | undefined
-  /** The text; undefined if it is forged, a copy, too old, or this instance's own. */
-  open(sealed: string): string | undefined
+  seal(mark: string, text: string): string | undefined
+  /** The text, and when it was sent (performance.now); undefined if it is forged, a copy, too old, or this instance's own. */
+  open(mark: string, sealed: string): { text: string; sentAt: number } | undefined
 }
 
 const algorithm = 'aes-256-gcm'
 const nonceBytes = 12
 const tagBytes = 16
-/** ms by which clocks of instances may differ, and for which a number is remembered. */
+/** ms for which a message counts: those of a sender that was forgotten are too old by then. */
 const fresh = 60_000
 /** Numbers before a sender's last that may still come: pools and networks change the order. */
 const window = 4096
@@ -29,6 +30,7 @@ export const makeSeal = (origin: string): Seal => {
   let key: Buffer | undefined
   const heard = new Map<string, Sender>()
   let number = 0
+  let offset = 0
 
   const isNew = (from: string, n: number): boolean => {
     let sender = heard.get(from)
@@ -45,18 +47,24 @@ export const makeSeal = (origin: string): Seal => {
   }
 
   return {
-    use: (given) => void (key = given),
-    seal(text) {
+    use(given, time, at) {
+      key = given
+      offset = time - at
+    },
+    seal(mark, text) {
       if (!key) return undefined
       const nonce = randomBytes(nonceBytes)
       const cipher = createCipheriv(algorithm, key, nonce)
-      const body = cipher.update(`${origin} ${++number} ${Date.now()} ${text}`, 'utf8')
+      cipher.setAAD(Buffer.from(mark))
+      const time = Math.round(performance.now() + offset)
+      const body = cipher.update(`${origin} ${++number} ${time} ${text}`, 'utf8')
       return Buffer.concat([nonce, body, cipher.final(), cipher.getAuthTag()]).toString('base64url')
     },
-    open(sealed) {
+    open(mark, sealed) {
       const bytes = Buffer.from(sealed, 'base64url')
       if (!key || bytes.length < nonceBytes + tagBytes) return undefined
       const decipher = createDecipheriv(algorithm, key, bytes.subarray(0, nonceBytes))
+      decipher.setAAD(Buffer.from(mark))
       decipher.setAuthTag(bytes.subarray(-tagBytes))
       let text: string
       try {
@@ -65,9 +73,9 @@ export const makeSeal = (origin: string): Seal => {
         return undefined
       }
       const [, from = '', n = '', at = '', told = ''] = /^(\S+) (\d+) (\d+) ([^]*)$/.exec(text) ?? []
-      const now = Date.now()
-      if (from === origin || Math.abs(now - Number(at)) > fresh || !isNew(from, Number(n))) return undefined
-      return told
+      const sentAt = Number(at) - offset
+      const old = Math.abs(performance.now() - sentAt) > fresh
+      return from === origin || old || !isNew(from, Number(n)) ? undefined : { text: told, sentAt }
     },
   }
 }

@@ -17,6 +17,7 @@ const most = 10_000
 export const makeSignals = (options: {
   seal: Seal
   hub: Pick<Hub, 'receivers'>
+  heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   onError: (error: unknown) => void
 }) => {

@@ -33,6 +33,10 @@ export const makeHints = (options: {
   // Missions by how many of their topics are followed, and how many want to hear of all.
   const missions = new Map<string, number>()
   let all = 0
+  // Since when (performance.now) topics are heard, and by how many.
+  const heard = new Map<string, { count: number; since: number }>()
+  let allSince = Infinity
+  let connectedAt = 0
 
   const flush = (): void => {
     timer = undefined
@@ -72,20 +76,32 @@ export const makeHints = (options: {
   return {
     /** One more topic is followed; resolves once its hints are heard. */
     async follow(topic: string): Promise<void> {
+      const state = heard.get(topic) ?? { count: 0, since: performance.now() }
+      heard.set(topic, state)
+      state.count++
       await Promise.all([channels.follow(topic), hear(topic)])
     },
     unfollow(topic: string): void {
+      const state = heard.get(topic)
+      if (state && --state.count === 0) heard.delete(topic)
       channels.unfollow(topic)
       leave(topic)
     },
     /** The hints of all topics are wanted; resolves once they are heard. */
     async followAll(): Promise<void> {
+      if (all === 0) allSince = performance.now()
       await Promise.all([channels.followAll(), hearAll()])
     },
     unfollowAll(): void {
       channels.unfollowAll()
       leaveAll()
+      if (all === 0) allSince = Infinity
     },
+    /** It hears again: what was sent meanwhile is gone. */
+    connected: (): void => void (connectedAt = performance.now()),
+    /** Since when a topic's notifications are heard without a break; Infinity if they are not. */
+    heardSince: (topic: string): number =>
+      Math.max(connectedAt, Math.min(heard.get(topic)?.since ?? Infinity, allSince)),
 
     /** A batch of this instance has taken a topic up to a seq. */
     saved(topic: string, seq: number): void {

@@ -13,6 +13,9 @@ import * as sql from './store.sql.ts'
 /** Where a topic stands; `exists` is false if its test run is not there. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
 
+/** A mission's stamp is another one after each change. */
+type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
+
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
   /** Where topics stand, and whether they are there; many askers share a statement. */
@@ -172,32 +175,50 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
         values: [topics, payloads],
       }),
 
-    /** Whom missions are, and were before their last changes, assigned to; of a deleted one its events tell. */
-    async assigned(missions: string[]): Promise<{ id: string; number: number; assigned: string[] }[]> {
-      const { rows } = await main.query<{ id: string; number: number; assigned: string[] }>({
+    /** A transaction before which all have ended, so that what later ones change can be known. */
+    async mark(): Promise<string> {
+      const { rows } = await main.query<{ mark: string }>({
+        name: 'mark',
+        text: 'select pg_snapshot_xmin(pg_current_snapshot())::xid::text as mark',
+      })
+      return rows[0]?.mark ?? ''
+    },
+
+    /**
+     * Of missions that were changed since a mark: whom they are, and were before their last changes, assigned to, and a stamp that each
+     * change alters; of a deleted one its events tell.
+     */
+    async assigned(missions: string[], since: string): Promise<Assigned[]> {
+      const { rows } = await main.query<Assigned>({
         name: 'assigned',
         text: `
-          select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned
+          select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned,
+            coalesce(m.xmin, b.xmins[1])::text as stamp
           from unnest($1::uuid[]) as t (id)
           left join missions m on m.id = t.id
           cross join lateral (
-            select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned
+            select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned,
+              array_agg(x.xmin order by x.seq desc) as xmins
             from (
-              select y.data from (
-                (select e.seq, e.data from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
-                union all (select 0, o.data from deck.beginnings o where o.mission_id = t.id)) y
+              select y.seq, y.data, y.xmin from (
+                (select e.seq, e.data, e.xmin from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
+                union all (select 0, o.data, o.xmin from deck.beginnings o where o.mission_id = t.id)) y
               order by y.seq desc limit 2) x) b
-          where coalesce(m.number, b.number) is not null`,
-        values: [missions],
+          where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`,
+        values: [missions, since],
       })
       return rows
     },
 
-    /** The key by which instances seal what they tell one another. */
-    async sealKey(): Promise<Buffer> {
-      const { rows } = await main.query<{ key: Buffer }>({ name: 'seal key', text: 'select key from deck.seal_key' })
+    /** The key by which instances seal what they tell one another, and the database's time (ms) at `at` (performance.now). */
+    async sealKey(): Promise<{ key: Buffer; time: number; at: number }> {
+      const asked = performance.now()
+      const { rows } = await main.query<{ key: Buffer; time: number }>({
+        name: 'seal key',
+        text: 'select key, extract(epoch from clock_timestamp())::float8 * 1000 as time from deck.seal_key',
+      })
       if (!rows[0]) throw new Error('deck.seal_key is empty')
-      return rows[0].key
+      return { ...rows[0], at: (asked + performance.now()) / 2 }
     },
 
     /** What rights depend on, for those of the missions that are there. */

@@ -1,18 +1,31 @@
-// What is heard is not believed: a login without any grant may LISTEN and NOTIFY on every channel. It ends no instance, reads no word of a
-// reply in the making, and nobody sees what it forges or plays again; what it hints at costs a read.
+// What is heard is not believed: a login without any grant may LISTEN and NOTIFY on every channel, and any client of NATS may subscribe and
+// publish there. It ends no instance, reads no word of a reply in the making, and nobody sees what it forges or plays again; what it hints at
+// costs a read.
 import { randomBytes } from 'node:crypto'
+import { connect } from '@nats-io/transport-node'
 import pg from 'pg'
-import t from 'tap'
-import { freshDatabase } from '../database.ts'
-import { admin, alice, makeMission, rafael, startInstance, until, type Client } from '../helper.ts'
+import t, { type Test } from 'tap'
+import { makeSeal } from '../../src/live/seal.ts'
+import { busOptions } from '../../src/log/bus.ts'
+import { channelOf } from '../../src/log/channels.ts'
+import { freshDatabase, type FreshDatabase } from '../database.ts'
+import { admin, alice, makeMission, rafael, startInstance, until, type Client, type Instance } from '../helper.ts'
+import { makeNats, noNats } from './nats-server.ts'
 
-const database = await freshDatabase(t)
-const [one, two] = [await startInstance(t, database.url), await startInstance(t, database.url)]
-const { id, number } = await makeMission(one)
-const topic = `missions/${id}/chat/rafael`
+const shards = Array.from({ length: 64 }, (_, n) => `deck_${n}`)
 
 /** Somebody who may connect, and nothing else. */
-const strange = async () => {
+type Stranger = {
+  /** everything there is to hear */
+  heard: { channel: string; payload: string }[]
+  /** where a topic's notifications go */
+  channel: (topic: string) => Promise<string>
+  /** all that instances may hear */
+  channels: () => Promise<string[]>
+  say: (channel: string, payloads: string[]) => Promise<unknown>
+}
+
+const byNotify = async (t: Test, database: FreshDatabase): Promise<Stranger & { client: pg.Client }> => {
   const url = new URL(database.adminUrl)
   const name = `stranger_${randomBytes(4).toString('hex')}`
   const owner = new pg.Client({ connectionString: database.adminUrl })
@@ -27,104 +40,287 @@ const strange = async () => {
   const client = new pg.Client({ connectionString: url.href })
   await client.connect()
   t.teardown(() => client.end())
-  const heard: { channel: string; payload: string }[] = []
+  const heard: Stranger['heard'] = []
   client.on('notification', ({ channel, payload = '' }) => heard.push({ channel, payload }))
-  await client.query(
-    ['deck', ...Array.from({ length: 64 }, (_, n) => `deck_${n}`)].map((name) => `listen ${name}`).join(';'),
-  )
-  return { client, heard }
-}
-const { client: stranger, heard } = await strange()
-const channels = ['deck', ...Array.from({ length: 64 }, (_, n) => `deck_${n}`)]
-const say = (payloads: string[]): Promise<unknown> =>
-  stranger.query(`select pg_notify(c, p) from unnest($1::text[]) c, unnest($2::text[]) p`, [channels, payloads])
-
-const follow = async (on: typeof one): Promise<Client> => {
-  const client = await on.connect(alice)
-  await client.ask({ type: 'subscribe', topic, after: 0, presence: true })
-  await client.ask({ type: 'subscribe', topic: 'missions' })
-  return client
-}
-const followers = [await follow(one), await follow(two)]
-const writer = await one.connect(rafael)
-const shown = (client: Client): string[] =>
-  client.frames
-    .filter(({ type }) => ['typing', 'delta', 'cancel', 'presence', 'missions.changed'].includes(String(type)))
-    .map((frame) => JSON.stringify(frame))
-
-void t.test('a reply in the making can not be read by a login that listens', async (t) => {
-  await writer.ask({ type: 'stream', topic, key: 'reply', delta: 'the secret of the tower ' })
-  for (const follower of followers)
-    await until(() => shown(follower).some((frame) => frame.includes('secret of the tower')), 'the delta')
-  writer.send({ type: 'typing', topic, on: true })
-  await until(() => shown(followers[1] as Client).some((frame) => frame.includes('"typing"')), 'typing')
-  await until(() => heard.some(({ payload }) => payload.startsWith('=')), 'the stranger to hear it')
-  t.notMatch(heard.map(({ payload }) => payload).join('\n'), /secret|tower|rafael"/)
-  await t.rejects(stranger.query('select key from deck.seal_key'), { code: '42501' }, 'nor the key')
-})
-
-void t.test('what is forged, or played again, is seen by nobody, and ends nothing', async (t) => {
-  await until(() => heard.length > 0, 'something to play again')
-  const before = followers.map((follower) => shown(follower).length)
-  const replayed = heard.map(({ payload }) => payload)
-  const instanceName = '12345678'
-  const forged = [
-    'missions {',
-    'missions {"id":null}',
-    'missions ',
-    `missions ${id} x`,
-    'missions 00000000-0000-4000-8000-000000000000',
-    'revocations',
-    'echo x',
-    'beat',
-    `- 1e300 ${topic}`,
-    `- -1 ${topic}`,
-    `- NaN ${topic}`,
-    `x 99999999999999999999 ${topic}`,
-    ...['~', '=', '#', '!'].flatMap((mark) => [
-      mark,
-      `${mark}{`,
-      `${mark}x {}`,
-      `${mark}x null`,
-      `${mark}${instanceName} {"type":"typing","topic":"${topic}","sub":"eve","role":"user","on":true}`,
-      `${mark}${instanceName} {"type":"delta","topic":"${topic}","key":"reply","generation":99,"offset":0,"upto":3,"delta":"eve"}`,
-      `${mark}${instanceName} {"type":"cancel","topic":"${topic}","key":"reply","by":"eve"}`,
-      `${mark}${instanceName} {"type":"here","topic":"${topic}","from":"eve","n":1,"subs":[{"sub":"eve","role":"user","sockets":1}]}`,
-      `${mark}${instanceName} ${topic} reply`,
-      mark + randomBytes(100).toString('base64url'),
-      mark + randomBytes(5000).toString('base64url'),
-    ]),
-  ]
-  for (let n = 0; n < 3; n++) await say([...forged, ...replayed.slice(0, 40)])
-  for (let n = 0; n < 20; n++)
-    await say(
-      Array.from(
-        { length: 5 },
-        (_, i) => '~=#!-m'.charAt(i) + randomBytes(1 + ((n * 997) % 3000)).toString('base64url'),
+  const channels = ['deck', ...shards]
+  await client.query(channels.map((channel) => `listen ${channel}`).join(';'))
+  return {
+    client,
+    heard,
+    channel: (topic) => Promise.resolve(channelOf(topic)),
+    channels: () => Promise.resolve(channels),
+    // One statement each, as Postgres sends a payload once a transaction.
+    say: (channel, payloads) =>
+      client.query(
+        payloads.map((payload) => `notify ${channel}, ${pg.escapeLiteral(payload.slice(0, 7999))}`).join(';'),
       ),
-    )
-  t.ok(channels.length * (3 * (forged.length + 40) + 100) > 10_000)
-  // Whoever writes the draft still does.
-  t.match(await writer.ask({ type: 'stream', topic, key: 'reply', delta: 'of London' }), { type: 'ok' })
-  for (const follower of followers)
-    await until(() => shown(follower).some((frame) => frame.includes('of London')), 'the delta')
-  t.match(await writer.ask({ type: 'stream', topic, key: 'reply', done: true }), {
-    message: { message: 'the secret of the tower of London' },
-  })
-  for (const [n, follower] of followers.entries()) {
-    t.match(await follower.ask({ type: 'ping' }), { type: 'ok' })
-    const news = shown(follower).slice(before[n])
-    t.notMatch(news.join('\n'), /eve/, 'nothing forged')
-    t.equal(
-      news.filter((frame) => frame.includes('"typing"') && frame.includes('true')).length,
-      0,
-      'nothing played again',
-    )
-    t.equal(follower.closed, undefined)
   }
-  for (const on of [one, two]) t.equal((await on.request('GET', '/healthz')).status, 200)
-  t.equal((await one.request('GET', `/api/${topic}?limit=1`, alice)).json['last_seq'], 1)
-})
+}
+
+const byNats = async (t: Test, url: string, missions: string[]): Promise<Stranger> => {
+  const connection = await connect(busOptions(url))
+  t.teardown(() => connection.close())
+  const heard: Stranger['heard'] = []
+  const subjects = new Set<string>()
+  connection.subscribe('>', {
+    callback: (_error, message) => {
+      subjects.add(message.subject)
+      heard.push({ channel: message.subject, payload: message.string() })
+    },
+  })
+  await connection.flush()
+  const prefix = async (): Promise<string> => {
+    await until(() => subjects.size > 0, 'something to hear')
+    return [...subjects][0]?.replace(/[^.]+$/, '') ?? ''
+  }
+  return {
+    heard,
+    channel: async (topic) => `${await prefix()}${topic.slice(9, 45)}`,
+    channels: async () => {
+      const space = await prefix()
+      return [...missions.map((id) => space + id), `${space}deck`, 'deck.doctor.x', 'deck']
+    },
+    async say(channel, payloads) {
+      for (const payload of payloads) connection.publish(channel, payload)
+      await connection.flush()
+    },
+  }
+}
+
+const topicOf = (id: string): string => `missions/${id}/chat/rafael`
+const secret = 'the secret of the tower'
+const marks = ['~', '=', '#', '!']
+
+/** Forged and replayed notifications, without end, from a seed. */
+const makeForger = (seed: number, sealed: string[], told: string[], ids: string[]) => {
+  const random = (n: number): number => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let x = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
+    return ((x ^ (x >>> 14)) >>> 0) % n
+  }
+  const pick = <T>(all: readonly T[]): T => all[random(all.length)] as T
+  const noise = (n: number): string =>
+    Buffer.from(Array.from({ length: 1 + random(n) }, () => random(256))).toString('base64url')
+  const body = (): string => {
+    const topic = topicOf(pick(ids))
+    return JSON.stringify(
+      pick([
+        { type: 'typing', topic, sub: 'eve', role: 'user', on: true },
+        { type: 'read', topic, sub: 'alice', seq: 7 },
+        { type: 'delta', topic, key: 'reply', generation: 99, offset: 0, upto: 3, delta: 'eve' },
+        { type: 'delta', topic, key: `eve ${random(50)}`, generation: 1, offset: 0, upto: 3, delta: 'eve' },
+        { type: 'aborted', topic, key: 'reply', generation: 99 },
+        { type: 'end', topic, key: 'reply', generation: Number.MAX_SAFE_INTEGER },
+        { type: 'cancel', topic, key: 'reply', by: 'eve' },
+        { type: 'who', topic, from: 'eve', whole: true },
+        { type: 'here', topic, from: 'eve', n: 1, subs: [{ sub: 'eve', role: 'user', sockets: 1 }] },
+        { type: 'change', topic, from: 'eve', n: 2, subs: [{ sub: 'alice', role: 'user', sockets: 0 }] },
+        null,
+        7,
+        { type: 'typing' },
+      ]),
+    )
+  }
+  const wrongKey = makeSeal('eve')
+  wrongKey.use(randomBytes(32), Date.now(), performance.now())
+  const flipped = (payload: string): string => {
+    const bytes = Buffer.from(payload.slice(1), 'base64url')
+    const at = random(bytes.length)
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << random(8))
+    return payload.charAt(0) + bytes.toString('base64url')
+  }
+  const kinds: (() => string)[] = [
+    () => pick(marks) + noise(300),
+    () => pick(marks) + noise(5000),
+    () => pick(marks) + body(),
+    () => `${pick(marks)}${pick(['12345678', 'eve'])} ${body()}`,
+    () => pick(marks) + (wrongKey.seal(pick(marks), body()) ?? ''),
+    () => pick(told),
+    () => pick(sealed),
+    () => pick(sealed).slice(0, 1 + random(100)),
+    () => flipped(pick(sealed)),
+    // Another kind's seal, and one put together of two.
+    () => pick(marks) + pick(sealed).slice(1),
+    () => pick(sealed).slice(0, 60) + pick(sealed).slice(60),
+    () => `!${pick(['eve', '12345678'])} ${topicOf(pick(ids))} reply`,
+    () =>
+      `${pick(['-', 'eve'])} ${pick(['1e300', '-1', 'NaN', '99999999999999999999', '9', ''])} ${topicOf(pick(ids))}`,
+    () =>
+      `missions ${pick([...ids, '{', '{"id":null}', '', '00000000-0000-4000-8000-000000000000', `${pick(ids)} x`])}`,
+    () => pick(['revocations', 'echo x', 'beat', '', ' ', '-', 'x y z', '\u{1f642}'.repeat(500)]),
+  ]
+  return (): string => pick(kinds)()
+}
+
+/** The levels of a log's lines. */
+const isError = (line: string): boolean => Number((JSON.parse(line) as { level?: unknown }).level) >= 50
+
+for (const way of ['NOTIFY', 'NATS'])
+  void t.test(`by ${way}`, { skip: way === 'NATS' && noNats }, async (t) => {
+    t.setTimeout(300_000)
+    const nats = way === 'NATS' ? await makeNats(t) : undefined
+    await nats?.start()
+    const database = await freshDatabase(t, true)
+    const errors: string[] = []
+    const start = async (): Promise<Instance> => {
+      const instance = await startInstance(t, database.url, nats ? { hintsUrl: nats.url } : {}, (line) => {
+        if (isError(line)) errors.push(line)
+      })
+      if (nats)
+        await until(
+          async () => (await instance.request('GET', '/metrics')).text.includes('\ndeck_bus_connected 1\n'),
+          'NATS to be there',
+        )
+      return instance
+    }
+    const [one, two] = [await start(), await start()]
+    const [mission, second] = [await makeMission(one), await makeMission(one)]
+    const ids = [mission.id, second.id]
+    const [topic, earlier] = [topicOf(mission.id), topicOf(second.id)]
+    const login = await byNotify(t, database)
+    const stranger: Stranger = nats ? await byNats(t, nats.url, ids) : login
+    const sealed = (): string[] =>
+      [...stranger.heard, ...login.heard].map(({ payload }) => payload).filter((payload) => /^[~=#]./.test(payload))
+
+    const follow = async (on: Instance, ...topics: string[]): Promise<Client> => {
+      const client = await on.connect(alice)
+      await client.ask({ type: 'subscribe', topic: 'missions' })
+      for (const topic of topics) await client.ask({ type: 'subscribe', topic, after: 0, presence: true })
+      return client
+    }
+    const followers = [await follow(one, topic, earlier), await follow(two, topic, earlier)]
+    const writer = await one.connect(rafael)
+    const of = (client: Client, type: string, about: string = topic) =>
+      client.frames.filter((frame) => frame['type'] === type && [about, undefined].includes(frame['topic'] as string))
+    /** A draft as a follower has it. */
+    const draft = (client: Client, about: string, key: string): string =>
+      of(client, 'delta', about)
+        .filter((frame) => frame['key'] === key)
+        .reduce(
+          (text, { offset, delta }) => text.slice(0, Number(offset)) + (typeof delta === 'string' ? delta : ''),
+          '',
+        )
+    const everywhere = (what: string, holds: (client: Client) => boolean): Promise<void> =>
+      until(() => followers.every(holds), what)
+
+    await t.test('a reply in the making can be read by nobody who listens', async (t) => {
+      const [, there] = followers as [Client, Client]
+      for (const about of [topic, earlier]) {
+        await writer.ask({ type: 'stream', topic: about, key: 'reply', delta: `${secret} ` })
+        await everywhere('the delta', (client) => draft(client, about, 'reply') === `${secret} `)
+        writer.send({ type: 'typing', topic: about, on: true })
+        await everywhere('typing', (client) => of(client, 'typing', about).length === 1)
+      }
+      // Of each kind one that can be played again; what the earlier topic's were about is over.
+      t.match(await there.ask({ type: 'cancel', topic: earlier, key: 'reply' }), { type: 'ok' })
+      await writer.frame(({ type }) => type === 'cancel', 'the request to stop')
+      await writer.ask({ type: 'stream', topic: earlier, key: 'reply', done: true })
+      writer.send({ type: 'typing', topic: earlier, on: false })
+      await there.ask({ type: 'read', topic: earlier, seq: 1 })
+      await everywhere('the end', (client) => of(client, 'typing', earlier).length === 2)
+      await until(() => new Set(sealed().map((payload) => payload.charAt(0))).size === 3, 'all kinds to be heard')
+      const payloads = [...stranger.heard, ...login.heard].map(({ payload }) => payload)
+      const decoded = payloads.map((payload) => Buffer.from(payload.slice(1), 'base64url').toString('latin1'))
+      t.notMatch([...payloads, ...decoded].join('\n'), /secret|tower|"rafael"|typing/)
+      await t.rejects(login.client.query('select key from deck.seal_key'), { code: '42501' }, 'nor the key')
+    })
+
+    await t.test(
+      'what is played again to an instance that did not hear it at first is seen by nobody there',
+      async (t) => {
+        const old = sealed()
+        const heardAt = performance.now()
+        const late = await start()
+        await until(() => performance.now() - heardAt > 6000, 'it to be older than what clocks may differ by')
+        const reader = await follow(late, earlier)
+        await reader.frame(({ type }) => type === 'presence', 'presence')
+        const before = [of(reader, 'typing', earlier), of(reader, 'delta', earlier), of(reader, 'read', earlier)].flat()
+        t.strictSame(before, [], 'nothing is going on')
+        for (const channel of await stranger.channels()) await stranger.say(channel, old)
+        writer.send({ type: 'typing', topic: earlier, on: true })
+        await until(() => of(reader, 'typing', earlier).length > 0, 'what is true')
+        t.equal(of(reader, 'typing', earlier).length, 1)
+        t.strictSame([...of(reader, 'delta', earlier), ...of(reader, 'read', earlier)], [], 'no reply that is over')
+        await everywhere('the same', (client) => of(client, 'typing', earlier).length === 3)
+        await late.close()
+      },
+    )
+
+    await t.test('10,000 that are forged or played again are seen by nobody, and end nothing', async (t) => {
+      const [here, there] = followers as [Client, Client]
+      const seed = Date.now() % 1_000_000
+      t.comment(`seed ${seed}`)
+      const told = login.heard.map(({ payload }) => payload)
+      const forge = makeForger(seed, sealed(), told, ids)
+      const own = await stranger.channel(topic)
+      const channels = await stranger.channels()
+      const seen = followers.map((client) => client.frames.length)
+      const cancels = writer.frames.filter(({ type }) => type === 'cancel').length
+      const known = followers.map((client) => of(client, 'missions.changed').length)
+      const [batches, each] = [40, 250]
+      let text = `${secret} `
+      let typed = 0
+      let patched = 0
+      for (let n = 0; n < batches; n++) {
+        const payloads = Array.from({ length: each }, forge)
+        // Most where the topic is heard, some where everything is, and some everywhere.
+        await stranger.say(own, payloads.slice(0, 150))
+        await login.say(n % 2 ? 'deck' : channelOf(topic), payloads.slice(150, 200))
+        for (let i = 200; i < each; i++)
+          await stranger.say(channels[(n + i) % channels.length] ?? own, payloads.slice(i, i + 1))
+        // What is real goes on.
+        t.match(await writer.ask({ type: 'stream', topic, key: 'reply', delta: `word ${n} ` }), { type: 'ok' })
+        text += `word ${n} `
+        t.match(await [here, there][n % 2]?.ask({ type: 'send', topic, message: `${n}` }), { type: 'ok', seq: n + 1 })
+        if (n % 10 === 9) {
+          writer.send({ type: 'typing', topic, on: typed++ % 2 === 1 })
+          await one.request('PATCH', `/api/missions/${mission.id}`, admin, { title: `title ${patched++}` })
+        }
+      }
+      await everywhere('the reply as it is written', (client) => draft(client, topic, 'reply') === text)
+      await everywhere('all messages', (client) => client.events(topic).length >= batches)
+      t.match(await writer.ask({ type: 'stream', topic, key: 'reply', done: true }), { message: { message: text } })
+      await everywhere('the reply', (client) => client.events(topic).length > batches)
+      for (const [n, client] of followers.entries()) {
+        t.match(await client.ask({ type: 'ping' }), { type: 'ok' })
+        t.equal(client.closed, undefined)
+        t.strictSame(
+          client.events(topic).map(({ seq }) => seq),
+          Array.from({ length: batches + 1 }, (_, i) => i + 1),
+        )
+        const news = client.frames.slice(seen[n])
+        t.notMatch(JSON.stringify(news), /eve"|eve /, 'nothing forged')
+        const count = (type: string): number => news.filter((frame) => frame['type'] === type).length
+        t.ok(count('typing') <= typed, `${count('typing')} of ${typed} times typing`)
+        t.equal(count('read') + count('cancel') + count('goodbye') + count('error'), 0)
+        const changed = of(client, 'missions.changed').length - (known[n] ?? 0)
+        t.ok(changed <= patched, `${changed} changes of missions were told, of ${patched}`)
+        t.equal(news.filter(({ type, key }) => type === 'delta' && key !== 'reply').length, 0, 'no other reply')
+        t.notOk(
+          news.some(({ type, aborted }) => type === 'delta' && aborted),
+          'nor was it given up',
+        )
+      }
+      t.equal(writer.frames.filter(({ type }) => type === 'cancel').length, cancels, 'it was not asked to stop')
+      t.equal(writer.closed, undefined)
+      for (const on of [one, two]) t.equal((await on.request('GET', '/readyz')).status, 200)
+      t.strictSame(errors, [], 'and the logs know of no error')
+    })
+  })
+
+const database = await freshDatabase(t, true)
+const [one, two] = [await startInstance(t, database.url), await startInstance(t, database.url)]
+const { id, number } = await makeMission(one)
+const followers = await Promise.all(
+  [one, two].map(async (on) => {
+    const client = await on.connect(alice)
+    await client.ask({ type: 'subscribe', topic: 'missions' })
+    return client
+  }),
+)
+const shown = (client: Client): string[] =>
+  client.frames.filter(({ type }) => type === 'missions.changed').map((frame) => JSON.stringify(frame))
 
 void t.test('the list of missions tells whoever may see one, or could until now, by what is read', async (t) => {
   const other = await makeMission(one)

@@ -104,14 +104,15 @@ test('a link without a good token takes no session away', async (t) => {
   await signedIn(page, 'alice')
   const claims = (more: object): string => Buffer.from(JSON.stringify({ sub: 'alice', ...more })).toString('base64url')
   const never = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'
-  for (const [name, bad] of [
+  const links: [name: string, token: string][] = [
     ['none', 'no-token'],
     ['empty', ''],
     ['ended', await token({ sub: 'alice', role: 'user' }, -60)],
     ["another subject's, ended", await token({ sub: 'mallory', role: 'admin' }, -60)],
     ['forged', alice.replace(/\.[^.]*$/, `.${never}`)],
     ['of an endless name', `${claims({}).slice(0, 8)}.${claims({ sub: 'm'.repeat(600), exp: 1e10 })}.${never}`],
-  ])
+  ]
+  for (const [name, bad] of links)
     for (const path of ['/deck/missions/47/rafael', '/deck/missions/48/emma']) {
       await page.goto(`${instance.url}${path}#token=${bad}`)
       await clean(t, page)
