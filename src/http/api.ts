@@ -88,7 +88,10 @@ export const installApi = async (
     })
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
-    testRoutes(api, runs, past)
+    api.register((scope, _options, done) => {
+      testRoutes(scope, runs, past)
+      done()
+    })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, looking, limits.searchPatience))
     diffRoute(api, makeDiff(main, search))

@@ -4,33 +4,46 @@ import Type, { type TSchema } from '../protocol/typebox.ts'
 import { makeCheck } from '../protocol/check.ts'
 import { deny } from '../protocol/errors.ts'
 import { toBound } from '../protocol/filters.ts'
-import { decode, parseJson, storable } from '../protocol/text.ts'
+import { decode, membersOf, parseJson, storable } from '../protocol/text.ts'
 import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
 
-/** JSON bodies only, exact: not UTF-8, not JSON, U+0000, lone surrogates are `bad_request`. */
-export const takeJson = (app: FastifyInstance): void => {
+/** Bodies of one content type only. */
+const takeBody = (app: FastifyInstance, type: string, parse: (body: Buffer) => unknown): void => {
   app.removeAllContentTypeParsers()
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
-    if (body.length === 0) return done(null, undefined)
+  app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    let value: unknown
     try {
-      done(null, parseJson(decode(body)))
+      value = parse(body)
     } catch (error) {
-      done(error as Error)
+      return done(error as Error)
     }
+    done(null, value)
   })
 }
 
-/** text/plain bodies only. */
-export const takeText = (app: FastifyInstance): void => {
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('text/plain', { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
-    try {
-      done(null, decode(body))
-    } catch (error) {
-      done(error as Error)
-    }
+/** JSON bodies only, exact: not UTF-8, not JSON, U+0000, lone surrogates are `bad_request`. */
+export const takeJson = (app: FastifyInstance): void =>
+  takeBody(app, 'application/json', (body) => (body.length === 0 ? undefined : parseJson(decode(body))))
+
+/** The JSON texts of the members of bodies that `takeExactJson` parsed. */
+const memberTexts = new WeakMap<object, ReadonlyMap<string, string>>()
+
+/** As takeJson, for free JSON that Postgres is to hold as it was sent: `textOf` returns the text of a body's member. */
+export const takeExactJson = (scope: FastifyInstance): void =>
+  takeBody(scope, 'application/json', (body) => {
+    if (body.length === 0) return undefined
+    const text = decode(body)
+    const value = parseJson(text, true)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) memberTexts.set(value, membersOf(text))
+    return value
   })
-}
+
+/** Returns the JSON of a body's member with its numbers as they were sent; null and undefined as they are. */
+export const textOf = <Body extends object>(body: Body, name: keyof Body & string): string | null | undefined =>
+  body[name] == null ? (body[name] as null | undefined) : memberTexts.get(body)?.get(name)
+
+/** text/plain bodies only. */
+export const takeText = (app: FastifyInstance): void => takeBody(app, 'text/plain', decode)
 
 /** Query strings are text: whole numbers are read as such where the schema wants one; nothing is clamped or coerced else. */
 const readNumbers = (

@@ -8,7 +8,7 @@ import { deny } from '../protocol/errors.ts'
 import { NewTestRun, TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
-import { asOf, AsOf, named } from './input.ts'
+import { asOf, AsOf, named, takeExactJson, textOf } from './input.ts'
 import { json, Limit } from './output.ts'
 
 const List = Type.Object({
@@ -26,9 +26,13 @@ const fromCursor = (cursor: string): { at: string; id: string } => {
   return { at, id }
 }
 
+/** The free JSON of a run, as it was sent. */
+const exactly = (body: TestRunPatch) => ({ summary: textOf(body, 'summary'), results: textOf(body, 'results') })
+
 export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void => {
   const runs = '/api/missions/:mission/tests'
   const one = `${runs}/:run`
+  takeExactJson(app)
 
   app.get<{ Querystring: Static<typeof List> }>(
     runs,
@@ -56,7 +60,11 @@ export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void =>
     },
     async (request, reply) => {
       const actor = actorOf(request)
-      const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.write', m), request.body)
+      const { body } = request
+      const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.write', m), {
+        ...body,
+        ...exactly(body),
+      })
       return json(reply.status(201), row)
     },
   )
@@ -111,7 +119,9 @@ export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void =>
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, run } = named(request)
-      return json(reply, await log.changeRun(mission, (m) => allow(actor, 'run.write', m), run, request.body))
+      const { body } = request
+      const patch = { ...body, ...exactly(body) }
+      return json(reply, await log.changeRun(mission, (m) => allow(actor, 'run.write', m), run, patch))
     },
   )
 }

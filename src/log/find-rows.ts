@@ -2,6 +2,7 @@
 // texts: names, statuses, errors) or by its status and summary, in the order of created_at; an item by its text, at its last change.
 import type pg from 'pg'
 import { toAt, type Place } from '../protocol/hits.ts'
+import { quoteNumbers } from '../protocol/text.ts'
 import type { Collect, Query, Rights } from './find.ts'
 import * as sql from './find-rows.sql.ts'
 import { makeMatch } from './match.ts'
@@ -24,7 +25,8 @@ const pairs = (value: unknown, path: string): string[] =>
 /** A run's texts, each of which is looked through for itself; columns as they come from the database. */
 export const textsOfRun = (run: { status: string; summary: string | null; results: string | null }) => {
   const results: unknown = run.results === null ? [] : JSON.parse(run.results)
-  const summary: unknown = run.summary === null ? {} : JSON.parse(run.summary)
+  // Its numbers are shown and found as they are stored.
+  const summary: unknown = run.summary === null ? {} : JSON.parse(quoteNumbers(run.summary))
   return [
     { result: null, text: [run.status, ...pairs(summary, '')].join('\n') },
     ...(Array.isArray(results) ? results : []).map((result: unknown, i) => ({

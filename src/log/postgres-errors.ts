@@ -131,7 +131,12 @@ export const toRefusal = (error: unknown): Refusal | undefined => {
   if (state === noEvidence) return deny('conflict', (error as Error).message)
   // A trigger's own exception: its text is for SQL writers.
   if (state === 'P0001') return deny('bad_request', 'a trigger of the database refused the change')
-  // Data that a column can't hold: encodings, times and numbers out of range, JSON nested too deep.
+  if (state === '22003')
+    return deny(
+      'bad_request',
+      'a number is out of range: up to 131072 digits before its decimal point and 16383 after it can be stored',
+    )
+  // Data that a column can't hold: encodings, times, JSON nested too deep.
   if (state.startsWith('22') || state === '54001') return deny('bad_request', 'a value can not be stored')
   return undefined
 }

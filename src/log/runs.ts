@@ -74,12 +74,16 @@ const oneRun = runOf('t.id = $3::uuid')
 /** The newest run; $3: null. */
 const latestRun = runOf('$3::uuid is null')
 
+/** A run as a client sends it; summary and results are JSON texts, so that Postgres holds their numbers as they were sent. */
+type RunPatch = Pick<TestRunPatch, 'status'> & {
+  summary?: string | null | undefined
+  results?: string | null | undefined
+}
+type NewRun = RunPatch & Pick<NewTestRun, 'logs'>
+
 export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: Transactions) => {
   const runRow = (id: string): string =>
     `select deck.test_run_json(t)::text as json from test_runs t where id = ${quoted(id)}`
-
-  const json = (value: unknown): string | null | undefined =>
-    value === undefined || value === null ? value : JSON.stringify(value)
 
   return {
     /** Ends by `limit` or by bytes; one run is always given. */
@@ -105,23 +109,23 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
       return { mission, json: rows[0]?.json ?? null }
     },
 
-    createRun: (ref: MissionRef, allow: Allow, { status, summary, results, logs }: NewTestRun): Promise<string> =>
+    createRun: (ref: MissionRef, allow: Allow, { status, summary, results, logs }: NewRun): Promise<string> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
         const { rows } = await client.query<{ id: string }>(
           'insert into test_runs (mission_id, status, summary, results, logs) values ($1, $2, $3, $4, $5) returning id',
-          [mission, status ?? 'running', json(summary), json(results), logs],
+          [mission, status ?? 'running', summary, results, logs],
         )
         return settle(client, runRow(rows[0]?.id ?? ''))
       }),
 
-    changeRun: (ref: MissionRef, allow: Allow, run: string, patch: TestRunPatch): Promise<string> =>
+    changeRun: (ref: MissionRef, allow: Allow, run: string, patch: RunPatch): Promise<string> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
         const { text, values } = assignments([
           ['status', plain, patch.status],
-          ['summary', plain, json(patch.summary)],
-          ['results', plain, json(patch.results)],
+          ['summary', plain, patch.summary],
+          ['results', plain, patch.results],
         ])
         const { rowCount } = await client.query(
           `update test_runs set ${text || 'status = status'} where id = $1 and mission_id = ${quoted(mission)}`,

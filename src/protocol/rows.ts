@@ -124,8 +124,9 @@ export type DodCompletion = Static<typeof DodCompletion>
 export const Progress = Type.Object({ completed: Type.Integer(), total: Type.Integer() })
 
 const runStatus = Type.Union([Type.Literal('running'), Type.Literal('passed'), Type.Literal('failed')])
-const object = Type.Unsafe<Record<string, unknown>>({ type: 'object' })
-const array = Type.Array(Type.Unknown())
+const digits = { description: 'up to 1 MiB; its numbers keep all their digits' }
+const object = Type.Unsafe<Record<string, unknown>>({ type: 'object', ...digits })
+const array = Type.Array(Type.Unknown(), digits)
 export const TestRun = Type.Object(
   { id, mission_id: id, status: runStatus, summary: nullable(object), results: nullable(array), created_at: time, seq },
   { title: 'TestRun' },

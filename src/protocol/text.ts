@@ -21,20 +21,21 @@ export const decode = (bytes: Uint8Array): string => {
 /** Levels of nesting that JSON may have: deeper than any test report, far from any stack's end. */
 export const jsonDepth = 64
 
-const check = (value: unknown, depth: number): void => {
+/** `exact`: numbers stay text, so that a double's range is no bound. */
+const check = (value: unknown, depth: number, exact: boolean): void => {
   if (typeof value === 'string') {
     if (!storable(value)) throw deny('bad_request', 'U+0000 and lone surrogates can not be stored')
   } else if (typeof value === 'number') {
     // 1e400 is read as Infinity, which JSON can't say again.
-    if (!Number.isFinite(value)) throw deny('bad_request', 'a number is out of range')
+    if (!exact && !Number.isFinite(value)) throw deny('bad_request', 'a number is out of range')
   } else if (typeof value === 'object' && value !== null) {
     if (depth === jsonDepth) throw deny('bad_request', 'the JSON is nested too deep')
     // Not by Object.entries: an array of a million numbers takes 5 ms so, and 500 ms with a pair made of each.
-    if (Array.isArray(value)) for (const inner of value) check(inner, depth + 1)
+    if (Array.isArray(value)) for (const inner of value) check(inner, depth + 1, exact)
     else
       for (const key in value) {
-        check(key, depth)
-        check((value as Record<string, unknown>)[key], depth + 1)
+        check(key, depth, exact)
+        check((value as Record<string, unknown>)[key], depth + 1, exact)
       }
   }
 }
@@ -60,8 +61,11 @@ export const isAbyss = (text: string): boolean => {
   return false
 }
 
-/** Parses JSON; what is none, holds text that can't be stored, or is nested over 64 deep is `bad_request`. */
-export const parseJson = (text: string): unknown => {
+/**
+ * Parses JSON. Throws `bad_request` if it is not JSON, holds text that can't be stored, or is nested over 64 deep, and for numbers
+ * beyond a double unless `exact`.
+ */
+export const parseJson = (text: string, exact = false): unknown => {
   if (isAbyss(text)) throw deny('bad_request', 'the JSON is nested too deep')
   let value: unknown
   try {
@@ -69,6 +73,56 @@ export const parseJson = (text: string): unknown => {
   } catch {
     throw deny('bad_request', 'not JSON')
   }
-  check(value, 0)
+  check(value, 0, exact)
   return value
 }
+
+/** The position of the quote that ends the string which begins at `start`. */
+const endOfString = (text: string, start: number): number => {
+  for (let end = start; ;) {
+    end = text.indexOf('"', end + 1)
+    let backslashes = 0
+    while (text[end - 1 - backslashes] === '\\') backslashes++
+    if (backslashes % 2 === 0) return end
+  }
+}
+
+// Postgres writes numbers without exponents, so that a few characters become many: `1e131071` has 131,072 digits.
+const mostZeros = 1024 * 1024
+
+/**
+ * Returns the JSON text of each member of an object, as it was sent: a double holds some 16 digits of a number. `json` is an object
+ * that JSON.parse accepts. Throws `bad_request` if the exponents in it stand for more than 1 MiB of digits.
+ */
+export const membersOf = (json: string): Map<string, string> => {
+  const members = new Map<string, string>()
+  let name: string | undefined
+  let start = 0
+  let depth = 0
+  let zeros = 0
+  for (let i = 0; i < json.length; i++) {
+    const char = json[i]
+    if (char === '"') i = endOfString(json, i)
+    else if (char === '{' || char === '[') {
+      if (++depth === 1) start = i + 1
+    } else if (char === 'e' || char === 'E') {
+      // `true` and `false` have an e, too; no digit follows it.
+      const [exponent] = /^[+-]?\d+/.exec(json.slice(i + 1, i + 24)) ?? []
+      if ((zeros += Math.abs(Number(exponent ?? 0))) > mostZeros) throw deny('bad_request', 'a number is out of range')
+    } else if (depth === 1 && char === ':') {
+      name = JSON.parse(json.slice(start, i)) as string
+      start = i + 1
+    } else if ((char === ',' || char === '}') && depth === 1) {
+      if (name !== undefined) members.set(name, json.slice(start, i).trim())
+      start = i + 1
+      if (char === '}') depth--
+    } else if (char === '}' || char === ']') depth--
+  }
+  return members
+}
+
+/** The JSON with each of its numbers as a string of the same characters. */
+export const quoteNumbers = (json: string): string =>
+  json.replace(/"[^"\\]*(?:\\.[^"\\]*)*"|(-?\d[\d.eE+-]*)/g, (token, number?: string) =>
+    number === undefined ? token : `"${number}"`,
+  )
