@@ -1,22 +1,70 @@
 // JUnit's XML, as pytest, jest-junit, Maven Surefire, go-junit-report, node:test and others write it: read as a stream, so that a file's
 // size is not memory's. Entities that a file declares are not looked up, and nothing is fetched: they are an error.
 // Names: `classname > name`; where suites are nested (node:test) the path of suites instead; without either the suite's name.
+// A test passes if its case says nothing else; so what a file counts beyond its cases, and a file without a case, are failed results.
 import { SaxesParser, type SaxesTagPlain } from 'saxes'
 import { deny } from '../../protocol/errors.ts'
-import { clean, makeUnique, milliseconds, mostOfError, nameOf, type Report, type Result } from './results.ts'
+import { decodedXml } from './decode.ts'
+import {
+  clean,
+  failuresOf,
+  makeUnique,
+  milliseconds,
+  mostOfError,
+  nameOf,
+  type Report,
+  type Result,
+} from './results.ts'
+import { isHarmless, makeRepair, makeSkip } from './xml.ts'
 
-type Suite = { name: string; file: string; ms: number | undefined; ownMs: number }
-type Case = { attributes: Record<string, string>; status: Result['status']; errors: string[] }
+type Attributes = Record<string, string>
+/** A <testsuites> or <testsuite> that is open, and what was seen in it so far, suites in it included. */
+type Level = {
+  tag: string
+  attributes: Attributes
+  ownMs: number
+  cases: number
+  failed: number
+  skipped: number
+  /** outcomes that some tools count as tests although they have no case of their own */
+  more: number
+}
+type Case = {
+  attributes: Attributes
+  status: Result['status']
+  /** the attribute by which it failed */
+  told: string
+  /** the texts of its elements */
+  failures: string[]
+  reruns: string[]
+  hasError: boolean
+  /** it may fail */
+  isTodo: boolean
+}
 
-/** Characters that XML forbids and tests print, such as those of colours. */
-const isHarmless = (message: string): boolean => /disallowed character|malformed character entity/.test(message)
+const mostDepth = 100
 
-/** The encoding that a file's first bytes tell. */
-const encodingOf = (start: Uint8Array): string => {
-  if (start[0] === 0xff && start[1] === 0xfe) return 'utf-16le'
-  if (start[0] === 0xfe && start[1] === 0xff) return 'utf-16be'
-  const head = Buffer.from(start.subarray(0, 200)).toString('latin1')
-  return /^[^<]*<\?xml[^>]*\bencoding\s*=\s*["']([\w.:-]+)["']/.exec(head)?.[1] ?? 'utf-8'
+/** What the attributes `status` and `result` of a case say, in the words of several tools; others are failures. */
+const words: Record<string, Result['status']> = Object.fromEntries([
+  ...'run ran pass passed ok success successful succeeded completed complete done executed finished fixed'
+    .split(' ')
+    .map((word) => [word, 'passed'] as const),
+  ...'notrun not_run skip skipped disabled ignored pending suppressed filtered inconclusive notexecuted untested todo xfail'
+    .split(' ')
+    .map((word) => [word, 'skipped'] as const),
+])
+
+/** A case as its attributes have it, before its elements are read. */
+const caseOf = (attributes: Attributes): Case => {
+  let status: Result['status'] = 'passed'
+  let told = ''
+  for (const name of ['status', 'result']) {
+    const value = attributes[name]?.trim()
+    const means = value ? (words[value.toLowerCase()] ?? 'failed') : 'passed'
+    if (means === 'failed') told ||= `${name}: ${value}`
+    if (status !== 'failed' && means !== 'passed') status = means
+  }
+  return { attributes, status, told, failures: [], reruns: [], hasError: false, isTodo: false }
 }
 
 /** Seconds, with the commas that some write, as milliseconds. */
@@ -25,35 +73,95 @@ const toMs = (time: string | undefined): number | undefined => {
   return Number.isFinite(seconds) && seconds >= 0 ? milliseconds(seconds * 1000) : undefined
 }
 
-/** Makes a reader of files, one after the other; `onLog` takes what tests printed. */
-export const makeJunit = (onLog: (text: string) => void) => {
+/** The sum of the counts that a suite gives under these names; undefined if it gives none, NaN for what is no number. */
+const counted = (attributes: Attributes, ...names: string[]): number | undefined => {
+  const given = names.flatMap((name) => attributes[name]?.trim() || []).map((text) => Number(text.replaceAll(',', '')))
+  return given.length === 0 ? undefined : given.reduce((sum, count) => sum + count, 0)
+}
+
+/**
+ * Compares a suite's counts with its cases, and counts as seen what is missing; -> what is missing, if anything is. Fewer counted than listed is no
+ * fault: node:test counts the direct members of a suite, Surefire those of the last run.
+ */
+const missing = (level: Level, comparesTests: boolean): string | undefined => {
+  const { attributes, cases, failed, skipped, more } = level
+  const bad = counted(attributes, 'failures', 'errors') ?? 0
+  const idle = Math.max(0, counted(attributes, 'skipped', 'skip', 'skips', 'ignored', 'disabled') || 0)
+  // Catch2 and doctest count assertions.
+  const countsTests = attributes['hostname'] !== 'tbd' && attributes['doctest_version'] === undefined
+  const tests = comparesTests && countsTests ? counted(attributes, 'tests') : undefined
+  // libtest counts skipped tests without a case.
+  const unlisted = Math.max(0, (tests ?? cases) - cases)
+  const explained = Math.max(0, idle - skipped) + more
+  level.cases = Math.max(cases, tests || 0)
+  level.failed = Math.max(failed, bad || 0)
+  level.skipped = Math.max(skipped, idle)
+  const faults = [
+    ...(unlisted > explained || Number.isNaN(tests) ? [`${attributes['tests']} tests but lists ${cases}`] : []),
+    ...(bad > failed || Number.isNaN(bad)
+      ? [`${attributes['failures'] ?? 0} failures and ${attributes['errors'] ?? 0} errors but lists ${failed}`]
+      : []),
+    ...(idle - skipped > unlisted ? [`${idle} skipped tests but lists ${skipped}`] : []),
+  ]
+  return faults.length > 0 ? `the report counts ${faults.join(', ')}` : undefined
+}
+
+/**
+ * Makes a reader of files, one after the other; `onLog` takes what tests printed. `comparesTests`: whether suites may count no more
+ * tests than they list.
+ */
+export const makeJunit = (onLog: (text: string) => void, comparesTests = true) => {
   const results: Result[] = []
   const unique = makeUnique()
   let duration = 0
+  const fail = (name: string, error: string): void =>
+    void results.push({ name: unique(clean(name)), status: 'failed', error: clean(error) })
 
   const read = async (name: string, source: AsyncIterable<Uint8Array>): Promise<void> => {
     const parser = new SaxesParser()
     const fault = (text: string): Error => deny('bad_request', `${name} is no JUnit XML: ${text}`)
-    const suites: Suite[] = []
+    const first = results.length
+    const levels: Level[] = []
     let depth = 0
     let one: Case | undefined
     /** What the open element says, and of it as much as is kept; undefined where nobody asks. */
     let text: string | undefined
-    let printing = false
+    let isPrinting = false
+    let endsLine = true
+    let hasDoctype = false
+    /** Whether the file says itself that it has no tests. */
+    let isEmpty = false
+    /** Failures that node:test counts in comments at the end. */
+    let noted = 0
 
-    const end = ({ attributes, status, errors }: Case): void => {
-      const nested = suites.filter(({ name }) => name !== '')
+    const path = (): string[] =>
+      levels.flatMap(({ tag, attributes }) => (tag === 'testsuite' && attributes['name']) || [])
+
+    const end = ({ attributes, status, told, failures, reruns, hasError, isTodo }: Case, isCase: boolean): void => {
       const { time } = attributes
       // node:test writes the same for all.
       const classname = attributes['classname'] === 'test' ? '' : (attributes['classname'] ?? '')
-      const suite = nested.length > 1 || classname === '' ? nested.map(({ name }) => name).join(' > ') : classname
+      const names = path()
+      const suite = names.length > 1 || classname === '' ? names.join(' > ') : classname
       const ms = toMs(time)
-      const file = attributes['file'] || suites.findLast(({ file }) => file !== '')?.file
-      const error = status === 'failed' ? errors.join('\n').trim() : ''
-      for (const suite of suites) suite.ownMs += ms ?? 0
+      const file = attributes['file'] || levels.findLast(({ attributes }) => attributes['file'])?.attributes['file']
+      // A rerun without a result that it led to is no pass.
+      const hasFailed = status === 'failed' || (status === 'passed' && reruns.length > 0)
+      const found = !hasFailed ? status : isTodo ? 'skipped' : 'failed'
+      const texts = failures.length > 0 ? failures : status === 'failed' ? [told] : reruns
+      const error = found === 'failed' ? texts.join('\n').trim() : ''
+      const level = levels.at(-1)
+      if (level) {
+        level.ownMs += ms ?? 0
+        level.cases += isCase ? 1 : 0
+        level.failed += Math.max(failures.length, found === 'failed' ? 1 : 0)
+        level.skipped += found === 'skipped' ? 1 : 0
+        // pytest counts a test that passed and the error after it as two, and each failed subtest.
+        level.more += isCase && !hasError && failures.length < 2 ? 0 : failures.length
+      }
       results.push({
         name: unique(clean(nameOf(suite, attributes['name'] ?? ''))),
-        status,
+        status: found,
         ...(ms === undefined ? {} : { duration_ms: ms }),
         ...(error === '' ? {} : { error: clean(error) }),
         ...(suite === '' ? {} : { suite: clean(suite) }),
@@ -61,83 +169,110 @@ export const makeJunit = (onLog: (text: string) => void) => {
       })
     }
     const open = ({ name: tag, attributes }: SaxesTagPlain): void => {
-      const { name = '', file = '', time, message } = attributes
-      if (depth++ === 0 && tag !== 'testsuites' && tag !== 'testsuite') throw fault(`it begins with <${tag}>`)
-      if (tag === 'testsuite') suites.push({ name, file, ms: toMs(time), ownMs: 0 })
-      else if (tag === 'testcase') {
-        const idle = ['notrun', 'disabled', 'skipped'].includes(attributes['status'] ?? '')
-        one = { attributes, status: idle ? 'skipped' : 'passed', errors: [] }
-      } else if (tag === 'failure' || tag === 'error') {
+      const { name = '', message = '' } = attributes
+      const isSuite = tag === 'testsuites' || tag === 'testsuite'
+      if (depth === 0 && !isSuite) throw fault(`it begins with <${tag}>`)
+      if (++depth > mostDepth) throw fault('it is nested too deep')
+      if (isSuite) {
+        levels.push({ tag, attributes, ownMs: 0, cases: 0, failed: 0, skipped: 0, more: 0 })
+        isEmpty ||= counted(attributes, 'tests') === 0
+      } else if (tag === 'testcase') one = caseOf(attributes)
+      else if (tag === 'failure' || tag === 'error') {
         // A suite that fails without a test, as when it can't be set up.
-        one ??= { attributes: { name: '', ...(suites.at(-1)?.name ? {} : { name }) }, status: 'failed', errors: [] }
+        one ??= caseOf({ name: '', ...(path().length > 0 ? {} : { name }) })
         one.status = 'failed'
-        if (message) one.errors.push(message)
+        one.hasError ||= tag === 'error'
+        one.failures.push(message)
         text = ''
-      } else if (tag === 'skipped') {
+      } else if (tag === 'rerunFailure' || tag === 'rerunError') one?.reruns.push(message)
+      else if (tag === 'skipped' || tag === 'ignored') {
         if (one?.status === 'passed') one.status = 'skipped'
+        // node:test: what fails although it is to do fails nothing.
+        if (one && attributes['type'] === 'todo') one.isTodo = true
       } else if (tag === 'system-out' || tag === 'system-err') {
-        printing = true
-        const where = one
-          ? nameOf(one.attributes['classname'] ?? '', one.attributes['name'] ?? '')
-          : suites.at(-1)?.name
+        isPrinting = true
+        const where = one ? nameOf(one.attributes['classname'] ?? '', one.attributes['name'] ?? '') : path().at(-1)
         onLog(`--- ${where || name || tag} (${tag === 'system-out' ? 'stdout' : 'stderr'})\n`)
       }
     }
-    let endsLine = true
     const close = ({ name: tag }: SaxesTagPlain): void => {
       depth--
       if ((tag === 'failure' || tag === 'error') && one) {
-        const said = text?.trim() ?? ''
-        const message = one.errors.at(-1)
+        const details = text?.trim() ?? ''
+        const message = one.failures.pop()?.trim() ?? ''
         // Most write the message again before the trace.
-        if (message !== undefined && said.startsWith(message.trim())) one.errors.pop()
-        if (said !== '') one.errors.push(said)
+        one.failures.push(details.startsWith(message) ? details : [message, details].filter(Boolean).join('\n'))
         text = undefined
-        if (depth === suites.length + (rooted ? 1 : 0)) {
-          end(one)
+        if (depth === levels.length) {
+          end(one, false)
           one = undefined
         }
       } else if (tag === 'testcase' && one) {
-        end(one)
+        end(one, true)
         one = undefined
-      } else if (tag === 'testsuite') {
-        const { ms, ownMs } = suites.pop() ?? { ms: 0, ownMs: 0 }
-        if (suites.length === 0) duration += ms ?? ownMs
+      } else if (tag === 'testsuite' || tag === 'testsuites') {
+        const level = levels.at(-1)
+        if (!level) return
+        const fault = missing(level, comparesTests)
+        if (fault) fail([...path(), 'JUnit'].join(' > '), fault)
+        levels.pop()
+        const ms = (tag === 'testsuite' ? toMs(level.attributes['time']) : undefined) ?? level.ownMs
+        const outer = levels.at(-1)
+        if (!outer) duration += ms
+        else {
+          outer.ownMs += ms
+          outer.cases += level.cases
+          outer.failed += level.failed
+          outer.skipped += level.skipped
+          outer.more += level.more
+        }
       } else if (tag === 'system-out' || tag === 'system-err') {
         if (!endsLine) onLog('\n')
-        printing = false
+        isPrinting = false
         endsLine = true
       }
     }
-    let rooted = false
-    const said = (more: string): void => {
-      if (printing && more !== '') {
+    const take = (more: string): void => {
+      if (isPrinting && more !== '') {
         onLog(more)
         endsLine = more.endsWith('\n')
       } else if (text !== undefined && text.length < mostOfError) text += more
     }
-    parser.on('opentag', (tag) => {
-      if (depth === 0) rooted = tag.name === 'testsuites'
-      open(tag)
-    })
+    parser.on('opentag', open)
     parser.on('closetag', close)
-    parser.on('text', said)
-    parser.on('cdata', said)
-    parser.on('error', ({ message }) => {
-      if (!isHarmless(message)) throw fault(message)
+    parser.on('text', take)
+    parser.on('cdata', take)
+    parser.on('doctype', () => (hasDoctype = true))
+    parser.on('comment', (comment) => {
+      if (depth === 1) noted += failuresOf(comment)
     })
-    let decoder: InstanceType<typeof TextDecoder> | undefined
-    const decode = (chunk?: Uint8Array): string => {
-      try {
-        decoder ??= new TextDecoder(encodingOf(chunk ?? new Uint8Array()), { fatal: true })
-        return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode()
-      } catch {
-        throw fault('its encoding is not what it says')
-      }
+    parser.on('error', ({ message }) => {
+      // An entity that could have been declared is not looked up; without a declaration it is text.
+      if (!isHarmless(message) && (hasDoctype || !message.endsWith('undefined entity.'))) throw fault(message)
+    })
+    const skip = makeSkip()
+    const repair = makeRepair()
+    let hasBegun = false
+    for await (const piece of decodedXml(source, fault)) {
+      const more = skip(piece)
+      if (more === undefined) break
+      if (more === '') continue
+      hasBegun = true
+      parser.write(repair(more))
     }
-    for await (const chunk of source) parser.write(decode(chunk))
-    parser.write(decode()).close()
+    if (!hasBegun) throw fault('it has no <testsuites> or <testsuite>')
+    parser.write(repair('', true)).close()
+    const found = results.slice(first)
+    if (noted > 0 && !found.some(({ status }) => status === 'failed'))
+      fail('JUnit', `${name} counts ${noted} failures but lists 0`)
+    if (found.length === 0 && !isEmpty) fail('JUnit', `${name} has no tests`)
   }
 
-  return { read, report: (): Report => ({ results, duration_ms: duration }) }
+  return {
+    read,
+    report(): Report {
+      if (results.length === 0) fail('JUnit', 'no tests are reported')
+      return { results, duration_ms: duration }
+    },
+  }
 }

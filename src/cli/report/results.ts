@@ -13,7 +13,8 @@ export type Result = {
 }
 export type Summary = { passed: number; failed: number; skipped: number; total: number; duration_ms: number }
 export type Report = { results: Result[]; duration_ms: number }
-export const hasFailed = ({ results }: Report): boolean => results.some(({ status }) => status === 'failed')
+export const hasFailed = ({ results }: Pick<Report, 'results'>): boolean =>
+  results.some(({ status }) => status === 'failed')
 
 /** Postgres's text has a space after each colon and comma; 1 MiB of it is what a run may have. */
 const mostBytes = 1024 * 1024
@@ -46,6 +47,10 @@ export const makeUnique = (): ((name: string) => string) => {
     }
   }
 }
+
+/** The failures that a line of node:test's or tape's totals counts, such as `fail 2`. */
+export const failuresOf = (comment: string): number =>
+  Number(/^\s*(?:fail|cancelled)\s+(\d+)\s*$/.exec(comment)?.[1] ?? 0)
 
 export const summaryOf = ({ results, duration_ms }: Report): Summary => {
   const count = (status: Result['status']): number => results.filter((result) => result.status === status).length

@@ -1,0 +1,84 @@
+// The bytes of a report as text. A byte order mark and the bytes themselves win over what an XML declaration says; bytes that are no
+// text become U+FFFD, so that one of them does not lose the report.
+
+const controls = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ'
+
+/** Makes a function that decodes bytes, piece by piece. */
+const makeDecoder = (encoding: string): ((chunk?: Uint8Array) => string) => {
+  const decoder = new TextDecoder(encoding)
+  // Some versions of Node 20 to 23 decode it as ISO-8859-1 (nodejs/node#56542).
+  if (decoder.encoding === 'windows-1252')
+    return (chunk = new Uint8Array()) =>
+      Buffer.from(chunk)
+        .toString('latin1')
+        .replace(/[\x80-\x9f]/g, (char) => controls[char.charCodeAt(0) - 0x80] ?? char)
+  return (chunk) => (chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode())
+}
+
+/** Yields the text of a file. `encodingOf` returns its encoding from its first bytes: `least` of them, or all if there are fewer. */
+const decoded = async function* (
+  source: AsyncIterable<Uint8Array>,
+  least: number,
+  encodingOf: (start: Uint8Array) => string,
+): AsyncGenerator<string> {
+  let start = Buffer.alloc(0)
+  let decode: ReturnType<typeof makeDecoder> | undefined
+  for await (const chunk of source) {
+    if (decode) yield decode(chunk)
+    else {
+      start = Buffer.concat([start, chunk])
+      if (start.length < least) continue
+      decode = makeDecoder(encodingOf(start))
+      yield decode(start)
+    }
+  }
+  if (!decode) {
+    decode = makeDecoder(encodingOf(start))
+    yield decode(start)
+  }
+  yield decode()
+}
+
+/** The encoding that a byte order mark names. */
+const marked = ([first, second]: Uint8Array): string | undefined =>
+  first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : undefined
+
+const isUtf8 = (start: Uint8Array): boolean => {
+  try {
+    new TextDecoder('utf-8', { fatal: true }).decode(start, { stream: true })
+    return true
+  } catch {
+    return false
+  }
+}
+
+const declaration = /^[^]*?(?:<testsuite|<\?xml\s[^>]*?\bencoding\s*=\s*["']([^"'>]*)["'])/
+
+/** The encoding of an XML file; `fault` makes the error of one that nobody knows. */
+const encodingOfXml = (start: Uint8Array, fault: (text: string) => Error): string => {
+  const mark = marked(start)
+  if (mark !== undefined) return mark
+  // ASCII in UTF-16: each second byte is 0.
+  if (start[0] === 0 && start[1] !== 0) return 'utf-16be'
+  if (start[1] === 0 && start[0] !== 0) return 'utf-16le'
+  const [, label = 'utf-8'] = declaration.exec(Buffer.from(start).toString('latin1')) ?? []
+  let named: string
+  try {
+    named = new TextDecoder(label).encoding
+  } catch {
+    throw fault(`its encoding ${label} is not supported: convert it to UTF-8`)
+  }
+  // Not UTF-16, as the bytes show. Other encodings hardly ever are valid UTF-8 beyond ASCII.
+  if (named.startsWith('utf-16') || (start.some((byte) => byte > 0x7f) && isUtf8(start))) return 'utf-8'
+  return named
+}
+
+// So much of an XML file is looked at for its encoding.
+const xmlStart = 64 * 1024
+
+export const decodedXml = (source: AsyncIterable<Uint8Array>, fault: (text: string) => Error): AsyncGenerator<string> =>
+  decoded(source, xmlStart, (start) => encodingOfXml(start, fault))
+
+/** UTF-8 or, with a byte order mark as PowerShell writes it, UTF-16; as it comes. */
+export const decodedText = (source: AsyncIterable<Uint8Array>): AsyncGenerator<string> =>
+  decoded(source, 2, (start) => marked(start) ?? 'utf-8')
