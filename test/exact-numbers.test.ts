@@ -145,3 +145,31 @@ void t.test('the texts of members are what JSON.parse reads, of any JSON', (t) =
   }
   t.end()
 })
+
+void t.test("a frame's id is answered digit by digit", async (t) => {
+  const { mission, topic } = await setUp()
+  const client = await instance.connect(alice)
+  const texts: string[] = []
+  client.socket.on('message', (data: Buffer) => texts.push(data.toString('utf8')))
+  const chat = `missions/${mission.id}/chat/rafael`
+  const ids = ['1234567890123456789', '-9007199254740993', '123456789012345678901234567890', '1e300', '0.5', '-0', '7']
+  const answered: Record<string, string> = { '1e300': '1e+300', '-0': '0' }
+  const frames = [
+    `"type":"ping"`,
+    `"type":"subscribe","topic":"${topic}"`,
+    `"type":"send","topic":"${chat}","message":"x"`,
+    `"type":"send","topic":"${chat}","message":""`,
+    `"type":"subscribe","topic":"missions/x"`,
+    `"type":"ping","x":"\\u0000"`,
+  ]
+  for (const id of ids) {
+    texts.length = 0
+    for (const frame of frames) client.socket.send(`{${frame},"id":${id}}`)
+    const own = `"id":${answered[id] ?? id}`
+    const answers = () => texts.filter((text) => /^.{0,20}"(ok|error)"/.test(text))
+    await until(() => answers().length === frames.length, `the answers to ${id}`)
+    for (const text of answers())
+      t.ok(text.includes(`${own},`) || text.includes(`${own}}`), `${id}: ${text.slice(0, 80)}`)
+    t.equal(answers().filter((text) => text.includes('"ok"')).length, 3)
+  }
+})

@@ -7,10 +7,12 @@ import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
 import type { ServerFrame, ServerFrameType } from './server-frames.ts'
-import { isAbyss, parseJson } from './text.ts'
+import { isAbyss, membersOf, parseJson } from './text.ts'
 import { uuidPattern } from './topics.ts'
 
-const id = Type.Optional(Type.Union([Type.Number(), Type.String({ maxLength: 256 })]))
+const id = Type.Optional(
+  Type.Unsafe<number | bigint | string>(Type.Union([Type.Number(), Type.String({ maxLength: 256 })])),
+)
 const topic = Type.String({ maxLength: 256 })
 const cursor = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const uuid = Type.String({ pattern: uuidPattern })
@@ -53,7 +55,8 @@ export const clientFrames = {
 }
 export type FrameType = keyof typeof clientFrames
 export type ClientFrame<T extends FrameType> = Static<(typeof clientFrames)[T]>
-export type FrameId = number | string | undefined
+/** A bigint is a whole number that a double can't hold; it is sent back digit by digit. */
+export type FrameId = number | bigint | string | undefined
 
 const checks: Record<string, Check> = Object.fromEntries(
   Object.entries(clientFrames).map(([type, schema]: [string, TSchema]) => [type, makeCheck(schema)]),
@@ -85,21 +88,32 @@ export const readFrame = (text: string): Read => {
       return bad('not JSON', undefined, true)
     }
     const given = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined
-    return bad((refusal as Refusal).detail, isId(given) ? given : undefined)
+    return bad((refusal as Refusal).detail, isId(given) ? exactId(given, text) : undefined)
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return bad('not a JSON object', undefined, true)
   const { type, id } = value as { type?: unknown; id?: unknown }
-  const known = isId(id) ? id : undefined
+  const known = isId(id) ? exactId(id, text) : undefined
   if (id !== undefined && known === undefined) return bad('id is a number or a string of up to 256 characters')
   if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('unknown type of frame', known)
   const check = checks[type]
   if (!check?.fits(value)) return bad(check?.why(value) ?? 'frame is not valid', known)
-  return { type, id: known, frame: value } as Read
+  return { type, id: known, frame: typeof known === 'bigint' ? { ...value, id: known } : value } as Read
 }
 
 const isId = (id: unknown): id is number | string =>
   (typeof id === 'number' && Number.isFinite(id)) || (typeof id === 'string' && id.length <= 256)
+
+/** An id with all its digits, from its frame's text. */
+const exactId = (id: number | string, text: string): FrameId => {
+  if (typeof id === 'string' || Number.isSafeInteger(id) || !Number.isInteger(id)) return id
+  try {
+    return BigInt(membersOf(text).get('id') ?? id)
+  } catch {
+    // With an exponent, as 1e300: it is the same number as a double's.
+    return id
+  }
+}
 
 /** Why the server closes a socket (besides ws's own 1007 and 1009). */
 export const closeCodes = {
@@ -115,20 +129,27 @@ export const closeCodes = {
 export const encodeFrame = <T extends Exclude<ServerFrameType, 'error'>>(type: T, members: ServerFrame<T>): string =>
   JSON.stringify({ type, ...members })
 
-export const encodeOk = (id: number | string, answer: Answer): string => JSON.stringify({ type: 'ok', id, ...answer })
+const idText = (id: Exclude<FrameId, undefined>): string => (typeof id === 'string' ? JSON.stringify(id) : String(id))
+
+const encodeAnswer = (type: 'ok' | 'error', id: FrameId, members: object): string => {
+  const rest = JSON.stringify(members)
+  return `{"type":"${type}"${id === undefined ? '' : `,"id":${idText(id)}`}${rest === '{}' ? '}' : `,${rest.slice(1)}`}`
+}
+
+export const encodeOk = (id: Exclude<FrameId, undefined>, answer: Answer): string => encodeAnswer('ok', id, answer)
 
 export const encodeError = (refusal: Refusal, { id, topic }: { id?: FrameId; topic?: string } = {}): string => {
   const { code, detail, extra } = refusal
   const members: ServerFrame<'error'> = { ...(topic === undefined ? {} : { topic }), code, detail, ...extra }
-  return JSON.stringify({ type: 'error', id, ...members })
+  return encodeAnswer('error', id, members)
 }
 
 /** A text, or its parts: what is long and the same in several texts is not copied into each. */
 export type Text = string | readonly string[]
 
 /** The answer to a `send`; `message` is its JSON text. */
-export const encodeSaved = (id: number | string, seq: number, message: string): Text => [
-  `{"type":"ok","id":${typeof id === 'number' ? id : JSON.stringify(id)},"seq":${seq},"message":`,
+export const encodeSaved = (id: Exclude<FrameId, undefined>, seq: number, message: string): Text => [
+  `{"type":"ok","id":${idText(id)},"seq":${seq},"message":`,
   message,
   '}',
 ]
