@@ -455,6 +455,7 @@ void t.test('a JUnit report without evidence of a pass has failed', async (t) =>
     ['disabled tests', `<testsuite tests="1" disabled="1">${one}</testsuite>`, /counts 1 skipped tests but lists 0/],
     ['a status', '<testsuite><testcase name="a" status="error"/></testsuite>', /a: status: error/],
     ['a status that nobody knows', '<testsuite><testcase name="a" status="exploded"/></testsuite>', /status: exploded/],
+    ['a status of an object', '<testsuite><testcase name="a" status="constructor"/></testsuite>', /status: constructor/],
     ['a nested suite', `<testsuite name="x"><testsuite name="y" errors="1">${one}</testsuite></testsuite>`, /x > y > JUnit/],
   ] // prettier-ignore
   for (const [what, text, error] of cases) {
@@ -481,6 +482,7 @@ void t.test(
     ['UTF-8 that says it is UTF-16', of('é 😀', declared('utf-16')), 'é 😀'],
     ['UTF-8 with a BOM that says it is Latin 1', `\ufeff${of('é', declared('ISO-8859-1'))}`, 'é'],
     ['UTF-8 that says it is Latin 1', of('é 😀', declared('ISO-8859-1')), 'é 😀'],
+    ['a BOM and a bad byte', Buffer.concat([Buffer.from('\ufeff'), latin(of('\xe9', declared('latin1')))]), '\ufffd'],
     ['Latin 1', latin(of('\xe9\xfc', declared('ISO-8859-1'))), 'éü'],
     ['Windows 1252', latin(of('\x80 \x93x\x94 \xe9', declared('windows-1252'))), '€ “x” é'],
     ['Windows 1251', latin(of('\xf2\xe5\xf1\xf2', declared('windows-1251'))), 'тест'],

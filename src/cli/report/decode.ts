@@ -40,8 +40,10 @@ const decoded = async function* (
 }
 
 /** The encoding that a byte order mark names. */
-const marked = ([first, second]: Uint8Array): string | undefined =>
-  first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : undefined
+const marked = (start: Uint8Array): string | undefined => {
+  const hex = Buffer.from(start.subarray(0, 3)).toString('hex')
+  return hex === 'efbbbf' ? 'utf-8' : { fffe: 'utf-16le', feff: 'utf-16be' }[hex.slice(0, 4)]
+}
 
 const isUtf8 = (start: Uint8Array): boolean => {
   try {

@@ -45,7 +45,7 @@ type Case = {
 const mostDepth = 100
 
 /** What the attributes `status` and `result` of a case say, in the words of several tools; others are failures. */
-const words: Record<string, Result['status']> = Object.fromEntries([
+const words = new Map<string, Result['status']>([
   ...'run ran pass passed ok success successful succeeded completed complete done executed finished fixed'
     .split(' ')
     .map((word) => [word, 'passed'] as const),
@@ -60,7 +60,7 @@ const caseOf = (attributes: Attributes): Case => {
   let told = ''
   for (const name of ['status', 'result']) {
     const value = attributes[name]?.trim()
-    const means = value ? (words[value.toLowerCase()] ?? 'failed') : 'passed'
+    const means = value ? (words.get(value.toLowerCase()) ?? 'failed') : 'passed'
     if (means === 'failed') told ||= `${name}: ${value}`
     if (status !== 'failed' && means !== 'passed') status = means
   }
@@ -80,8 +80,8 @@ const counted = (attributes: Attributes, ...names: string[]): number | undefined
 }
 
 /**
- * Compares a suite's counts with its cases, and counts as seen what is missing; -> what is missing, if anything is. Fewer counted than listed is no
- * fault: node:test counts the direct members of a suite, Surefire those of the last run.
+ * Returns what a suite counts and does not list, if there is such, and counts it as seen for the suite around it. Fewer counted than
+ * listed is no fault: node:test counts the direct members of a suite, Surefire those of the last run.
  */
 const missing = (level: Level, comparesTests: boolean): string | undefined => {
   const { attributes, cases, failed, skipped, more } = level
