@@ -125,6 +125,8 @@ void t.test('a number that Postgres can not hold is refused and changes nothing'
       400,
       'bad_request',
     )
+  const elsewhere = '{"summary":{"n":1e400},"other":[1e400]}'
+  refused(t, await request('POST', tests, rafael, elsewhere, json), 400, 'bad_request', 'another member')
   t.equal((await request('GET', tests, alice)).text, before)
 })
 

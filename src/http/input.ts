@@ -28,12 +28,12 @@ export const takeJson = (app: FastifyInstance): void =>
 /** The JSON texts of the members of bodies that `takeExactJson` parsed. */
 const memberTexts = new WeakMap<object, ReadonlyMap<string, string>>()
 
-/** As takeJson, for free JSON that Postgres is to hold as it was sent: `textOf` returns the text of a body's member. */
-export const takeExactJson = (scope: FastifyInstance): void =>
+/** As takeJson, with members that Postgres is to hold as they were sent: `textOf` returns their texts. */
+export const takeExactJson = (scope: FastifyInstance, members: readonly string[]): void =>
   takeBody(scope, 'application/json', (body) => {
     if (body.length === 0) return undefined
     const text = decode(body)
-    const value = parseJson(text, true)
+    const value = parseJson(text, members)
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) memberTexts.set(value, membersOf(text))
     return value
   })

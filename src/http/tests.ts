@@ -32,7 +32,7 @@ const exactly = (body: TestRunPatch) => ({ summary: textOf(body, 'summary'), res
 export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void => {
   const runs = '/api/missions/:mission/tests'
   const one = `${runs}/:run`
-  takeExactJson(app)
+  takeExactJson(app, ['summary', 'results'])
 
   app.get<{ Querystring: Static<typeof List> }>(
     runs,
