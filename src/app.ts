@@ -24,8 +24,10 @@ import { pageRoute } from './http/page.ts'
 import { makeServer, type LogTo } from './http/server.ts'
 import { installSockets, newInstanceName } from './http/socket.ts'
 import { makeBeside } from './live/beside.ts'
+import { bySubject } from './live/by-subject.ts'
 import { claimMark } from './live/drafts.ts'
 import { makeHub } from './live/hub.ts'
+import { makeInflow } from './live/inflow.ts'
 import { makeLedger } from './live/outbox.ts'
 import { makeRightsLook } from './live/rights.ts'
 import { makeSeal } from './live/seal.ts'
@@ -288,6 +290,7 @@ export const buildApp = async (
     if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
   })
   const rate = makeUserRate(limits.userMessagesPerSecond, limits.userMessagesBurst)
+  const inflowOf = bySubject(() => makeInflow(limits.subjectBytesPerSecond, limits.subjectBytesBurst))
   const ledger = makeLedger(limits.outboxTotalBytes, tally)
   const identify = makeIdentify(tokens, access.takeTicket, rates)
   const sockets = await installSockets(http, {
@@ -295,6 +298,7 @@ export const buildApp = async (
     tokens,
     config,
     instance,
+    inflowOf,
     session: {
       handlers: makeCommands({
         tokens,
@@ -336,6 +340,7 @@ export const buildApp = async (
     ledger,
     limits,
     rate,
+    inflowOf,
   })
   const ready = makeReadiness({
     draining: () => draining,

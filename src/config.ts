@@ -202,6 +202,12 @@ const fixed = {
   searchesAtOnce: 8,
   answersWaiting: 256,
   answersUnread: 16 * mebibyte,
+  /** request bodies that are read or handled at a time, in bytes: of one subject, and of all */
+  bodyBytesAtOnce: 16 * mebibyte,
+  bodyBytesOfAll: 64 * mebibyte,
+  /** for one subject: requests whose bodies may wait to be read, and bytes of them: 16 s at the rate below */
+  bodiesWaiting: 256,
+  bodyBytesWaiting: 64 * mebibyte,
   /** ms before its token's end that a socket is told */
   tokenWarning: 30_000,
   /** seconds that a ticket is good for: a page opens its socket at once */
@@ -259,7 +265,7 @@ const limitsOf = (env: Env) => {
     framesBurst: rate(env.FRAMES_BURST),
     subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
     subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
-    /** bytes that the sockets of one subject may send; beyond, they are read more slowly */
+    /** bytes that one subject may send, over its sockets and in request bodies; beyond, both are read more slowly */
     subjectBytesPerSecond: rate(4 * mebibyte),
     subjectBytesBurst: 32 * mebibyte,
     userMessagesPerSecond: rate(env.USER_MESSAGES_PER_SECOND),

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../access/tokens.ts'
 import type { Limits } from '../config.ts'
 import type { Hub } from '../live/hub.ts'
+import type { Inflow } from '../live/inflow.ts'
 import type { Ledger } from '../live/outbox.ts'
 import type { Access } from '../log/access.ts'
 import type { Changes } from '../log/changes.ts'
@@ -22,6 +23,7 @@ import { makeTimeline } from '../log/timeline.ts'
 import { makeTurns } from '../log/turn.ts'
 import type { Writer } from '../log/writer.ts'
 import { boundAnswers } from './answers.ts'
+import { boundBodies } from './bodies.ts'
 import { chatRoutes } from './chat.ts'
 import { diffRoute } from './diff.ts'
 import { dodRoutes } from './dod.ts'
@@ -56,6 +58,7 @@ export const installApi = async (
     ledger: Ledger
     limits: Limits
     rate: UserRate
+    inflowOf: (sub: string) => Inflow
   },
 ) => {
   const { main, store, reading, changes, runs, missions, writer, access, hub, ledger, limits, holds } = parts
@@ -67,8 +70,10 @@ export const installApi = async (
   const looking = makeTurns()
   const search = makeSearch(main, looking, limits.searchPatience)
   const past = makePast(main)
+  let bodies: ReturnType<typeof boundBodies> | undefined
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
+    bodies = boundBodies(api, limits, parts.inflowOf)
     const answers = boundAnswers(api, ledger, limits)
     ticketRoutes(api, access)
     limitsRoute(api, limits)
@@ -104,6 +109,7 @@ export const installApi = async (
       pacing.end(why)
     },
     drain(): void {
+      bodies?.drain()
       following.drain()
       pacing.drain()
     },

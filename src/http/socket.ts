@@ -8,8 +8,9 @@ import type { WebSocket } from 'ws'
 import type { Actor } from '../access/actor.ts'
 import type { Tokens } from '../access/tokens.ts'
 import type { Config } from '../config.ts'
-import { makeBucket, type Bucket } from '../live/bucket.ts'
-import { makeInflow, type Inflow } from '../live/inflow.ts'
+import { makeBucket } from '../live/bucket.ts'
+import { bySubject } from '../live/by-subject.ts'
+import type { Inflow } from '../live/inflow.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { closeCodes, encodeFrame } from '../protocol/frames.ts'
@@ -40,18 +41,22 @@ export const installSockets = async (
     config,
     session: options,
     instance,
+    inflowOf,
   }: {
     identify: Identify
     tokens: Pick<Tokens, 'holds'>
     config: Config
     session: SessionOptions & { explain: Explain }
     instance: string
+    inflowOf: (sub: string) => Inflow
   },
 ): Promise<Sockets> => {
   const { limits } = config
   const allowed = makeAllowed(config.allowedOrigins)
   const sessions = new Set<Session>()
-  const subjects = new Map<string, { sockets: number; allowance: Bucket; inflow: Inflow }>()
+  const { subjectFramesPerSecond, subjectFramesBurst } = limits
+  const socketsOf = new Map<string, number>()
+  const allowanceOf = bySubject(() => makeBucket(subjectFramesPerSecond, subjectFramesBurst, performance.now()))
   const verdicts = new WeakMap<FastifyRequest, { verdict: Actor | Refusal; reply: FastifyReply }>()
   let draining = false
 
@@ -132,18 +137,11 @@ export const installSockets = async (
         : socket.close(closeCodes.token, 'token missing, invalid, expired or revoked')
     }
     const { sub } = verdict
-    const { subjectFramesPerSecond, subjectFramesBurst } = limits
-    const subject = subjects.get(sub) ?? {
-      sockets: 0,
-      allowance: makeBucket(subjectFramesPerSecond, subjectFramesBurst, performance.now()),
-      inflow: makeInflow(limits.subjectBytesPerSecond, limits.subjectBytesBurst),
-    }
-    const full =
-      sessions.size >= limits.sockets ? 'overloaded' : subject.sockets >= mostSockets(verdict) && 'too many sockets'
-    const session = new Session(socket, request.socket, verdict, subject.allowance, subject.inflow, options)
+    const mine = socketsOf.get(sub) ?? 0
+    const full = sessions.size >= limits.sockets ? 'overloaded' : mine >= mostSockets(verdict) && 'too many sockets'
+    const session = new Session(socket, request.socket, verdict, allowanceOf(sub), inflowOf(sub), options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
-    subject.sockets++
-    subjects.set(sub, subject)
+    socketsOf.set(sub, mine + 1)
     // Before the first await, or frames are lost.
     socket.on('message', (data: Buffer, isBinary: boolean) => {
       if (draining) session.refuse(deny('unavailable', 'the server is restarting'), idOf(data))
@@ -154,7 +152,9 @@ export const installSockets = async (
     socket.on('close', (code) => {
       app.log.debug({ socket: session.id, code }, 'a socket closed')
       sessions.delete(session)
-      if (--subject.sockets === 0) subjects.delete(sub)
+      const left = (socketsOf.get(sub) ?? 0) - 1
+      if (left > 0) socketsOf.set(sub, left)
+      else socketsOf.delete(sub)
     })
     welcome(session)
     const { mission, citizen } = request.params as { mission?: string; citizen?: string }

@@ -1,8 +1,11 @@
-// How many bytes the sockets of one subject may send: beyond its rate a socket is not read for a while, so that TCP slows its sender down.
-// Nothing is refused. Parsing frames costs the instance as much as writing them.
+// How many bytes one subject may send, over its sockets and in the bodies of its requests: beyond its rate neither is read for a while,
+// so that TCP slows the sender down. Nothing is refused. Parsing costs the instance as much as writing.
 
 export type Inflow = {
-  /** Counts a frame. Returns the ms for which its socket must not be read; 0 while the subject is within its rate. */
+  /**
+   * Counts a frame or a body. Returns the ms for which nothing more must be read; 0 while the subject is within its rate.
+   * A negative number gives back what was counted too much.
+   */
   take(bytes: number, now: number): number
 }
 

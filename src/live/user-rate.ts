@@ -2,10 +2,8 @@
 // are machines, and reply as fast as they can.
 import type { Actor } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
-import { makeBucket, type Bucket } from './bucket.ts'
-
-/** Users kept in memory; the one that sent longest ago is dropped first. */
-const most = 10_000
+import { makeBucket } from './bucket.ts'
+import { bySubject } from './by-subject.ts'
 
 export type UserRate = {
   /** Counts a message of the actor's. Throws `rate_limited`, with the seconds after which one more may be sent. */
@@ -13,17 +11,11 @@ export type UserRate = {
 }
 
 export const makeUserRate = (perSecond: number, burst: number): UserRate => {
-  const buckets = new Map<string, Bucket>()
+  const bucketOf = bySubject(() => makeBucket(perSecond, burst, performance.now()))
   return {
     take({ role, sub }) {
       if (role !== 'user' || burst === Infinity) return
-      const now = performance.now()
-      const bucket = buckets.get(sub) ?? makeBucket(perSecond, burst, now)
-      // The last to have sent is the last in the map.
-      buckets.delete(sub)
-      if (buckets.size >= most) for (const oldest of buckets.keys()) if (buckets.delete(oldest)) break
-      buckets.set(sub, bucket)
-      if (!bucket.take(now))
+      if (!bucketOf(sub).take(performance.now()))
         throw deny('rate_limited', 'too many messages of this user', { retry_after: Math.ceil(10 / perSecond) / 10 })
     },
   }
