@@ -66,8 +66,8 @@ export const installApi = async (
   const timeline = makeTimeline(main, limits.writeDeadline)
   const streams = makeStreams(http, { holds, patience: limits.silence })
   const pacing = makePacing({ timeline, store, limits, holds })
-  // Long searches of a chat and of a mission wait for the same turns.
-  const looking = makeTurns()
+  // Long searches of a chat and of a mission wait for the same turns: of two subjects, neither waits for the other's statements.
+  const looking = makeTurns(2)
   const search = makeSearch(main, looking, limits.searchPatience)
   const past = makePast(main)
   let bodies: ReturnType<typeof boundBodies> | undefined

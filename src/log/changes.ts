@@ -5,7 +5,7 @@ import { deny } from '../protocol/errors.ts'
 import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
-import { answerBytes, perMission } from './bounds.ts'
+import { answerBytes, fittingTexts, perMission } from './bounds.ts'
 import { noEvidence, sqlState } from './postgres-errors.ts'
 import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
@@ -59,16 +59,22 @@ export const makeChanges = (
     ) {
       const { rows } = await pool.query<{ number: number; json: string }>({
         name: 'missions',
-        text: `select number, deck.mission_json(m)::text as json from missions m
-               where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
-                 and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
-               order by number limit $7`,
+        // Up to the first that does not fit into the response.
+        text: `select number, json from (
+                 select x.*, sum(octet_length(json) + 1) over (order by number rows between unbounded preceding and 1 preceding) as ahead
+                 from (
+                   select number, deck.mission_json(m)::text as json from missions m
+                   where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
+                     and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
+                   order by number limit $7
+                 ) x
+               ) y where ahead is null or ahead < ${answerBytes} order by number`,
         values: [filter.status, filter.assigned_to, filter.after ?? 0, see.all, see.sub, see.refs, filter.limit + 1],
       })
-      const page = rows.slice(0, filter.limit)
+      const page = fittingTexts(rows.slice(0, filter.limit), ({ json }) => json)
       return {
         rows: page.map((row) => row.json),
-        next: rows.length > filter.limit ? String(page.at(-1)?.number) : null,
+        next: rows.length > page.length ? String(page.at(-1)?.number) : null,
       }
     },
 

@@ -94,7 +94,9 @@ export const flips = `
   )
   select coalesce(jsonb_agg(jsonb_build_object('name', name, 'flips', flips, 'runs', runs) order by flips desc, name), '[]')::text as json
   from (
-    select name, count(*) filter (where flipped) as flips, count(*) as runs from turn
-    group by name having count(*) filter (where flipped) >= ${flaky.flips}
-    order by flips desc, name limit ${flaky.most}
-  ) x`
+    select y.*, sum(octet_length(to_json(name)::text)) over (order by flips desc, name) as upto from (
+      select name, count(*) filter (where flipped) as flips, count(*) as runs from turn
+      group by name having count(*) filter (where flipped) >= ${flaky.flips}
+      order by flips desc, name limit ${flaky.most}
+    ) y
+  ) x where upto <= ${flaky.bytes}`

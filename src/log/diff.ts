@@ -2,10 +2,11 @@
 // said between the two. Names, words and durations are taken out of the results in Postgres: no run's results come here, and the
 // twenty that flakiness is told by are read one after the other. Rights are looked at before anything is compared, and with it.
 import type pg from 'pg'
-import { between } from '../protocol/diff.ts'
+import { between, bytesCompared, type RunDiff } from '../protocol/diff.ts'
 import { deny } from '../protocol/errors.ts'
 import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { answerBytes } from './bounds.ts'
 import * as sql from './diff.sql.ts'
 import { readMission } from './read-mission.ts'
 import type { Search } from './search.ts'
@@ -20,11 +21,26 @@ type Sized = { message: Message; bytes: number }
 const sized = (message: Message): Sized => ({ message, bytes: Buffer.byteLength(JSON.stringify(message)) })
 
 /** How many of them, from the first on, are not too many. */
-const fitting = (found: Sized[]): number => {
+const fitting = (found: Sized[], most: number): number => {
   let bytes = 0
-  for (const [i, one] of found.entries())
-    if (i === between.messages || ((bytes += one.bytes) > between.bytes && i > 0)) return i
+  for (const [i, one] of found.entries()) if (i === between.messages || (bytes += one.bytes + 1) > most) return i
   return found.length
+}
+
+/** In this order they get their part of the response. */
+const lists = ['newly_failing', 'still_failing', 'fixed', 'added', 'removed', 'slower'] as const
+
+/** The comparison without the last elements of its lists, where it has more bytes; `cut` then. */
+const shorten = (json: string, most: number): string => {
+  if (Buffer.byteLength(json) <= most) return json
+  const told = JSON.parse(json) as Omit<RunDiff, 'flaky' | 'between'>
+  let left = most - 1024
+  for (const name of lists) {
+    const all: { name: string }[] = told[name]
+    const end = all.findIndex((one) => (left -= Buffer.byteLength(JSON.stringify(one)) + 1) < 0)
+    if (end >= 0) all.length = end
+  }
+  return JSON.stringify({ ...told, cut: true })
 }
 
 /** `main` is for reading. */
@@ -33,6 +49,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
   const said = async (
     mission: MissionRights,
     span: { since: string; until: string },
+    most: number,
     how: { sub: string; allow(mission: MissionRights | undefined): void; gone(): boolean },
   ) => {
     const { rows } = await main.query<{ citizen: string }>({
@@ -46,7 +63,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
     for (const { citizen } of rows) {
       const page = await search.page({ id: mission.id }, citizen, { ...span, limit: between.messages }, how)
       const found = [...newest, ...page.messages.map(sized)].sort(newestFirst)
-      newest = found.slice(0, fitting(found))
+      newest = found.slice(0, fitting(found, most))
       has_more ||= page.has_more || newest.length < found.length
     }
     return { ...span, messages: newest.reverse().map(({ message }) => message), has_more }
@@ -68,20 +85,20 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
     const { a_at, b_at } = rows[0] ?? {}
     if (!a_at || !b_at) throw deny('not_found', 'no such test run')
     const [since, until] = isBefore(a_at, b_at) ? [a_at, b_at] : [b_at, a_at]
-    const [told, shaky, messages] = [
-      await readMission<{ json: string | null }>(main, {
-        ref: { id: mission.id },
-        name: 'diff',
-        text: sql.compare,
-        values: [a, b],
-      }),
-      await main.query<{ json: string }>({ name: 'diff-flaky', text: sql.flips, values: [mission.id, b] }),
-      await said(mission, { since, until }, how),
-    ]
+    const told = await readMission<{ json: string | null }>(main, {
+      ref: { id: mission.id },
+      name: 'diff',
+      text: sql.compare,
+      values: [a, b],
+    })
     how.allow(told.mission)
-    const json = told.rows[0]?.json
+    const { json } = told.rows[0] ?? {}
     if (!json) throw deny('not_found', 'no such test run')
-    return `${json.slice(0, -1)},"flaky":${shaky.rows[0]?.json},"between":${JSON.stringify(messages)}}`
+    const compared = shorten(json, bytesCompared)
+    const flaky = await main.query<{ json: string }>({ name: 'diff-flaky', text: sql.flips, values: [mission.id, b] })
+    const shown = `${compared.slice(0, -1)},"flaky":${flaky.rows[0]?.json}`
+    const messages = await said(mission, { since, until }, answerBytes - Buffer.byteLength(shown), how)
+    return `${shown},"between":${JSON.stringify(messages)}}`
   }
 }
 export type Diff = ReturnType<typeof makeDiff>

@@ -2,8 +2,7 @@
 import { citizenOf } from './columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** Rows of a range, and bytes of code of a range and of a look, that a look may return, except the last row. */
-export const rowsFound = 100
+/** Bytes of code of a range and of a look that a look may return, except the last row. */
 const bytesFound = 256 * 1024
 const bytesOfAll = 2 * 1024 * 1024
 
@@ -64,6 +63,7 @@ export const newestBlocks =
  * $13, $14, $15 time, citizen and seq of the oldest hit that still counts; $13 null: any
  * $16 the newest time wanted, or null
  * $17 whether to rank
+ * $18 rows of a range at most
  */
 export const look = selectMission({
   once: epochColumn,
@@ -108,7 +108,7 @@ export const look = selectMission({
             order by c.seq desc offset 0
           ) x
           where x.words @@ $8::tsquery or x.coded
-          limit ${rowsFound}
+          limit $18
         ) u
       ) v
     ) s where s.ahead is null or s.ahead < ${bytesFound}

@@ -12,7 +12,9 @@ import { readMission } from './read-mission.ts'
 import { missionBlocks } from './words.ts'
 
 /** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
-const look = { first: 100, least: 20, most: 16_000, quick: 40, slow: 150 }
+const look = { first: 10, least: 2, most: 16_000, quick: 40, slow: 150 }
+/** Rows of a range that a look returns: at first and at most; fewer where they are large, since all are made into text before the first that are too many. */
+const returned = { first: 10, most: 100 }
 /** Rows of a range that a look takes. */
 const part = 4000
 /** Blocks that are asked for at a time. */
@@ -60,7 +62,7 @@ export const makeFindChats = (main: pg.Pool) => {
   }
 
   /** Looks through some ranges, of each from its newest on; -> how far it came in each. */
-  const looked = async (mission: string, ranges: Range[], query: Query, collect: Collect) => {
+  const looked = async (mission: string, ranges: Range[], most: number, query: Query, collect: Collect) => {
     const begun = performance.now()
     const { words, wanted, since, until, from } = query
     const { worst } = collect
@@ -96,6 +98,7 @@ export const makeFindChats = (main: pg.Pool) => {
         worst?.seq ?? 0,
         from?.at ?? null,
         query.byRank,
+        most,
       ],
     })
     const left = ranges.map((range) => ({ ...range, last: range.first - 1 }))
@@ -112,7 +115,7 @@ export const makeFindChats = (main: pg.Pool) => {
         if (rest) rest.last = row.seq
         continue
       }
-      if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === sql.rowsFound ? row.seq - 1 : first - 1
+      if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === most ? row.seq - 1 : first - 1
       const place = { at: toAt(row.created_at), part: `chat/${citizen}`, seq: row.seq }
       if (row.rank !== null) collect.add({ ...place, kind: 'message', id: row.id, rank: row.rank })
       if (row.message !== null)
@@ -136,7 +139,8 @@ export const makeFindChats = (main: pg.Pool) => {
         block,
       })
     }
-    return { rights, left: left.filter(({ first, last }) => first <= last), took: performance.now() - begun }
+    const large = rows.some(({ n, found, cut }) => n !== null && (cut || found > (given[n - 1] ?? 0)))
+    return { rights, left: left.filter(({ first, last }) => first <= last), took: performance.now() - begun, large }
   }
 
   /** Adds the mission's newest messages and code to what is collected; `check` before each look, and with its rights. */
@@ -148,6 +152,7 @@ export const makeFindChats = (main: pg.Pool) => {
     let below: Range | undefined
     let more = true
     let size = look.first
+    let most = returned.first
     /** Whether nothing of it can be newer than what is collected; nothing below it can, then. */
     const late = ({ latest, citizen, last }: Range): boolean =>
       latest !== null && collect.isLate({ at: latest, part: `chat/${citizen}`, seq: last, kind: 'message' })
@@ -172,7 +177,7 @@ export const makeFindChats = (main: pg.Pool) => {
       }
       let seen: Awaited<ReturnType<typeof looked>>
       try {
-        seen = await query.inTurn(() => looked(mission, ranges, query, collect))
+        seen = await query.inTurn(() => looked(mission, ranges, most, query, collect))
       } catch (error) {
         // Rows that are far larger than those before: fewer of them are no such work.
         if (sqlState(error) !== '57014' || size === look.least) throw error
@@ -180,8 +185,9 @@ export const makeFindChats = (main: pg.Pool) => {
         queue.unshift(...ranges)
         continue
       }
-      const { rights, left, took } = seen
+      const { rights, left, took, large } = seen
       check(rights)
+      most = large ? Math.max(1, most >> 1) : Math.min(returned.most, most * 2)
       if (took > look.slow) size = Math.max(look.least, size >> 1)
       else if (took < look.quick) size = Math.min(look.most, size * 2)
       queue.unshift(...left)

@@ -82,6 +82,7 @@ export const makeFindRows = (main: pg.Pool) => {
         const ranks = await match(
           query.words,
           texts.map(({ text }) => text),
+          query.inTurn,
         )
         // Of each run its best text, the first of equals.
         const hits = new Map<string, { i: number; rank: number }>()

@@ -12,13 +12,14 @@ export const rights = selectMission({ once: epochColumn })
  * $3 text[]: parts of topics (`chat/<citizen>`, `tests` or `dod`)
  * $4 bigint[]: seqs
  * $5 uuid[]: IDs
+ * $6 text[]: kinds of hits
  */
 export const hitRows = selectMission({
   once: epochColumn,
-  columns: `c.sender, c.author, c.message, c.code_blocks::text as code_blocks,
+  columns: `c.sender, c.author, c.message, case when w.kind = 'code' then c.code_blocks::text end as code_blocks,
     t.status, t.summary::text as summary, t.results::text as results, d.text as item, d.completed`,
   joins: `
-  cross join unnest($3::text[], $4::bigint[], $5::uuid[]) with ordinality as w (part, seq, id, n)
+  cross join unnest($3::text[], $4::bigint[], $5::uuid[], $6::text[]) with ordinality as w (part, seq, id, kind, n)
   left join chat_messages c
     on w.part like 'chat/%' and c.mission_id = m.id and c.citizen = split_part(w.part, '/', 2) and c.seq = w.seq
   left join test_runs t on w.part = 'tests' and t.id = w.id and t.mission_id = m.id

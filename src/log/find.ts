@@ -9,6 +9,7 @@ import { compare, fromCursor, toCursor, type Hit, type Kind, type Place } from '
 import type { MissionRights } from '../protocol/rows.ts'
 import { snippetOf } from '../protocol/snippet.ts'
 import type { MissionRef } from '../protocol/topics.ts'
+import { answerBytes } from './bounds.ts'
 import { makeFindChats } from './find-chats.ts'
 import { makeFindRows, textsOfRun } from './find-rows.ts'
 import * as sql from './find.sql.ts'
@@ -106,7 +107,12 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
       ref: { id: mission },
       name: 'find-rows',
       text: sql.hitRows,
-      values: [some.map(({ part }) => part), some.map(({ seq }) => seq), some.map(({ id }) => id)],
+      values: [
+        some.map(({ part }) => part),
+        some.map(({ seq }) => seq),
+        some.map(({ id }) => id),
+        some.map(({ kind }) => kind),
+      ],
     })
     check(rights)
     return rows.map((row, i): Text | undefined => {
@@ -172,29 +178,41 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
       if (after && ranked) found = found.filter((hit) => (hit.rank - ranked.rank || compare(after, hit)) < 0)
     }
     const page = found.slice(0, limit)
-    const last = page.at(-1)
     const place = ({ at, part, seq, kind }: Place): Place => ({ at, part, seq, kind })
-    const next =
-      found.length > limit && last && top
-        ? toCursor(byRank ? { ...place(last), ranked: { rank: last.rank, top: place(from ?? top) } } : place(last))
-        : null
     const hits: Hit[] = []
-    for (let i = 0; i < page.length; i += read) {
+    let bytes = 0
+    // A language can be as long as code.
+    let full = false
+    let last: Found | undefined
+    for (let i = 0; i < page.length && !full; i += read) {
       check()
       const some = page.slice(i, i + read)
       const texts = await inTurn(() => textsOf(mission, some, check))
-      const spans = await marks(
-        words.marked,
-        texts.map((text) => text?.text ?? ''),
+      const spans = await inTurn(() =>
+        marks(
+          words.marked,
+          texts.map((text) => text?.text ?? ''),
+        ),
       )
-      for (const [n, { at, part, seq, kind, id }] of some.entries()) {
+      for (const [n, one] of some.entries()) {
+        const { at, part, seq, kind, id } = one
         const given = texts[n]
-        if (!given) continue
-        const { text, ...more } = given
-        const snippet = snippetOf(text, spans[n] ?? [])
-        hits.push({ kind, topic: `missions/${mission}/${part}`, seq, at: toTime(at), id, snippet, ...more })
+        if (given) {
+          const { text, ...more } = given
+          const snippet = snippetOf(text, spans[n] ?? [])
+          const hit = { kind, topic: `missions/${mission}/${part}`, seq, at: toTime(at), id, snippet, ...more }
+          bytes += Buffer.byteLength(JSON.stringify(hit)) + 1
+          full = hits.length > 0 && bytes > answerBytes
+          if (full) break
+          hits.push(hit)
+        }
+        last = one
       }
     }
+    const next =
+      (full || found.length > limit) && last && top
+        ? toCursor(byRank ? { ...place(last), ranked: { rank: last.rank, top: place(from ?? top) } } : place(last))
+        : null
     return { hits, next }
   }
 }

@@ -1,7 +1,8 @@
 // What was said, read over HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come
 // from one statement (log/read-mission).
 import type pg from 'pg'
-import { answerBytes } from './bounds.ts'
+import { deny } from '../protocol/errors.ts'
+import { answerBytes, rowsToRead } from './bounds.ts'
 import type { Message } from '../protocol/rows.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
@@ -37,22 +38,42 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
     async page(ref: MissionRef, citizen: string, { after, before, limit }: HistoryQuery) {
       const forward = after !== undefined
       const direction = forward ? 'after' : 'before'
-      type Row = { head: number; found: number | null } & (MessageColumns | { seq: null })
+      type Row = { head: number; found: number | null } & ((MessageColumns & { size: number }) | { seq: null })
       const read = async (pool: pg.Pool) => {
-        const found = await readMission<Row>(pool, {
-          ref,
-          name: `history-${direction}`,
-          text: sql.historyPage[direction],
-          values: [citizen, after ?? 0, before ?? Number.MAX_SAFE_INTEGER, limit + 1, answerBytes],
-        })
-        return { ...found, head: found.rows[0]?.head ?? 0 }
+        const page: (MessageColumns & { size: number })[] = []
+        let bytes = 0
+        let low = after ?? 0
+        let high = before ?? Number.MAX_SAFE_INTEGER
+        let first: { epoch: string; head: number } | undefined
+        for (;;) {
+          const count = rowsToRead(limit + 1 - page.length, { rows: page.length, bytes })
+          const { mission, epoch, rows } = await readMission<Row>(pool, {
+            ref,
+            name: `history-${direction}`,
+            text: sql.historyPage[direction],
+            values: [citizen, low, high, count, Math.max(1, answerBytes - bytes)],
+          })
+          first ??= { epoch, head: rows[0]?.head ?? 0 }
+          if (mission && epoch !== first.epoch) throw deny('unavailable', 'the database became another one')
+          const read = rows.flatMap((row) => (row.seq === null ? [] : [row]))
+          const found = rows[0]?.found ?? 0
+          const full = bytes >= answerBytes && read.length > 0
+          if (!full) {
+            bytes += read.reduce((sum, { size }) => sum + size, 0)
+            if (forward) page.push(...read)
+            else page.unshift(...read)
+          }
+          const cut = full || found > read.length
+          if (cut || found < count || page.length > limit) return { ...first, mission, page, cut }
+          // All of the page is of the first statement's snapshot.
+          if (forward) [low, high] = [page.at(-1)?.seq ?? low, Math.min(high, first.head + 1)]
+          else high = page[0]?.seq ?? high
+        }
       }
       const { found, mission } = await readChat(ref, citizen, read, (page) => page)
-      const { rows, head, epoch } = found
-      const messages = rows.flatMap((row) =>
-        row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)],
-      )
-      const has_more = (rows[0]?.found ?? 0) > Math.min(messages.length, limit)
+      const { page, cut, head, epoch } = found
+      const messages = mission ? page.map((row) => toMessage(row, mission.id, citizen)) : []
+      const has_more = cut || messages.length > limit
       // One more than asked for was read: it is the newest of a page forward, the oldest of one backward.
       if (messages.length > limit) messages.splice(forward ? limit : 0, 1)
       return { mission, messages, last_seq: head, has_more, epoch }

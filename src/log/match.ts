@@ -1,14 +1,15 @@
 // Whether texts have the words of a search, and how well, by Postgres: for texts that no row has as they are (code, results).
 import type pg from 'pg'
+import type { Turn } from './turn.ts'
 import type { Words } from './words.ts'
 
 /** UTF-16 code units of texts that a statement takes, but for one text. */
 const most = 1024 * 1024
 
-/** `main` is for reading. -> of each text its rank, or null if it doesn't fit. */
+/** `main` is for reading; each statement is run by `inTurn`. -> of each text its rank, or null if it doesn't fit. */
 export const makeMatch =
   (main: pg.Pool) =>
-  async ({ exact }: Words, texts: string[]): Promise<(number | null)[]> => {
+  async ({ exact }: Words, texts: string[], inTurn: Turn = (work) => work()): Promise<(number | null)[]> => {
     const ranks: (number | null)[] = texts.map(() => null)
     for (let from = 0; from < texts.length;) {
       const part: string[] = []
@@ -17,14 +18,16 @@ export const makeMatch =
         part.push(text)
         size += text.length
       }
-      const { rows } = await main.query<{ n: number; rank: number }>({
-        name: 'match',
-        text: `select t.n, ts_rank_cd(w.words, $2::tsquery, 1) as rank
-               from unnest($1::text[]) with ordinality t (text, n)
-               cross join lateral (select deck.words(t.text) as words offset 0) w
-               where w.words @@ $2::tsquery`,
-        values: [part, exact],
-      })
+      const { rows } = await inTurn(() =>
+        main.query<{ n: number; rank: number }>({
+          name: 'match',
+          text: `select t.n, ts_rank_cd(w.words, $2::tsquery, 1) as rank
+                 from unnest($1::text[]) with ordinality t (text, n)
+                 cross join lateral (select deck.words(t.text) as words offset 0) w
+                 where w.words @@ $2::tsquery`,
+          values: [part, exact],
+        }),
+      )
       for (const { n, rank } of rows) ranks[from + n - 1] = rank
       from += part.length
     }

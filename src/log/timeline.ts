@@ -8,7 +8,7 @@ import type { MissionRights } from '../protocol/rows.ts'
 import { encodeItem, isBefore, type Place } from '../protocol/timeline.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { makeBatched } from './batch.ts'
-import { answerBytes } from './bounds.ts'
+import { answerBytes, rowsToRead } from './bounds.ts'
 import { toMessage, type MessageColumns } from './columns.ts'
 import { readMission } from './read-mission.ts'
 import { timelinePage } from './timeline.sql.ts'
@@ -89,7 +89,8 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
       let bytes = 0
       let epoch = ''
       for (;;) {
-        const found = await read(ref, rest(span, items), limit - items.length, answerBytes - bytes)
+        const count = rowsToRead(limit - items.length, { rows: items.length, bytes })
+        const found = await read(ref, rest(span, items), count, answerBytes - bytes)
         see(found)
         if (items.length > 0 && found.epoch !== epoch) throw deny('unavailable', 'the database became another one')
         epoch = found.epoch

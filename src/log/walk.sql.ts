@@ -2,8 +2,7 @@
 import { chatHead, messageColumns } from './columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** Rows and bytes that a window may return, except its last row. */
-export const rowsFound = 100
+/** Bytes that a window may return, except its last row. */
 const bytesFound = 256 * 1024
 
 /**
@@ -46,6 +45,7 @@ export const searchRanges = selectMission({
  * $9 tsquery as text, or null
  * $10 language in lower case, or null
  * $11, $12 text[]: LIKE patterns, all or any of which a message matches in lower case, or null
+ * $13 rows at most
  */
 const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   selectMission({
@@ -75,7 +75,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
             else exists (
               select from jsonb_array_elements(case when jsonb_typeof(code_blocks) = 'array' then code_blocks else '[]' end) b
               where lower((b ->> 'language') collate "C") = $10 or b ->> 'language' ~ '[^ -~]') end)
-        order by seq ${direction} limit ${rowsFound}
+        order by seq ${direction} limit $13
       ) u
     ) s where s.ahead is null or s.ahead < ${bytesFound}
   ) c on true

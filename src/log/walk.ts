@@ -15,6 +15,8 @@ import { blockQuery, lookUp, type Words } from './words.ts'
 
 /** Rows of a window: at first, at the least and at the most; it grows while a window takes under `quick` ms, and shrinks over `slow`. */
 const window = { first: 500, least: 50, most: 4000, quick: 40, slow: 150 }
+/** Rows that a window returns: at first and at most; fewer where they are large, since all are made into text before the first that are too many. */
+const found = { first: 25, most: 100 }
 export type Bounds = { after?: number; before?: number }
 type Range = { first: number; last: number }
 /** `ranks` by seq, where they are asked for. */
@@ -70,14 +72,14 @@ export const makeWalk = (main: pg.Pool) => {
       text: sql.searchRanges,
       values: [citizen, blockQuery({ words, language, sender }), since, until, after, before],
     })
-    const [found] = rows
-    const { head = 0, mark = 0 } = found ?? {}
+    const [where] = rows
+    const { head = 0, mark = 0 } = where ?? {}
     const ranges = unite(
       [
-        ...(found?.firsts ?? []).map((first, i) => ({ first: Number(first), last: Number(found?.lasts?.[i]) })),
+        ...(where?.firsts ?? []).map((first, i) => ({ first: Number(first), last: Number(where?.lasts?.[i]) })),
         { first: mark + 1, last: head },
       ],
-      Math.max(after + 1, found?.lowest ?? Infinity),
+      Math.max(after + 1, where?.lowest ?? Infinity),
       Math.min(before - 1, head),
     )
     if (forward) ranges.reverse()
@@ -85,18 +87,21 @@ export const makeWalk = (main: pg.Pool) => {
     const { exact = null, all = null, any = null } = words ?? {}
     const order = byRank ? 'rank' : forward ? 'asc' : 'desc'
     type Row = { found: number | null; rank: number } & (MessageColumns | { seq: null })
+    let most = found.first
     const look = async ({ first, last }: Range) => {
       const begun = performance.now()
       const seen = await readMission<Row>(main, {
         ref: mission ?? ref,
         name: `search-${order}`,
         text: sql.searchWindow[order],
-        values: [citizen, first, last, since, until, sender, exact, language, all, any],
+        values: [citizen, first, last, since, until, sender, exact, language, all, any, most],
       })
       const { mission: now, rows } = seen
       const messages = rows.flatMap((row) => (row.seq === null || !now ? [] : [toMessage(row, now.id, citizen)]))
       const ranks = new Map(byRank ? rows.flatMap(({ seq, rank }) => (seq === null ? [] : [[seq, rank] as const])) : [])
-      const cut = (rows[0]?.found ?? 0) > messages.length || messages.length === sql.rowsFound
+      const large = (rows[0]?.found ?? 0) > messages.length
+      const cut = large || messages.length === most
+      most = large ? Math.max(1, messages.length * 2) : Math.min(found.most, most * 2)
       return { mission: now, epoch: now ? seen.epoch : epoch, messages, ranks, cut, took: performance.now() - begun }
     }
 

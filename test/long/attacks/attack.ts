@@ -9,7 +9,7 @@ import { alice, bob, door, makeMission, type Door } from '../../helper.ts'
 import { spawnServer } from '../../process.ts'
 
 // ATTACK_MAIN: another version's, to compare with.
-const main = process.env['ATTACK_MAIN'] ?? fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
+export const main = process.env['ATTACK_MAIN'] ?? fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
 const heaps = { 'default heap': [], '--max-old-space-size=400': ['--max-old-space-size=400'] }
 
 export type Stage = {
@@ -31,7 +31,7 @@ const percentile = (times: number[], part: number): string =>
   (times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * part))] ?? NaN).toFixed(0)
 
 /** bob sends 10 messages a second, and reads his chat or searches his mission as often; -> "p50/p99" in ms of each, and what failed. */
-const another = async (server: Door, id: string, until: () => boolean): Promise<string> => {
+export const another = async (server: Door, id: string, until: () => boolean): Promise<string> => {
   const client = await server.connect(bob)
   const topic = `missions/${id}/chat/rafael`
   const [sends, reads]: [number[], number[]] = [[], []]

@@ -1,0 +1,91 @@
+// A mission filled to its bounds, and each GET route asked for its largest response. A route that is not in the table is found by its absence.
+import type { FreshDatabase } from './database.ts'
+
+/** The runs that are compared: each has many tests, none of them in both. */
+export type Filled = { mission: string; run: string; a: string; b: string }
+
+/** Fills a mission, and makes 500 more. Characters that JSON escapes take six bytes each. */
+export const fill = async (database: FreshDatabase, mission: string): Promise<Filled> => {
+  const run = async (text: string): Promise<string> => {
+    const [row] = await database.query(`${text} returning id`, [mission])
+    return String(row?.['id'])
+  }
+  await database.query(
+    `insert into missions (title, client, budget, deadline, status, assigned_to, github_url)
+     select repeat(chr(1), 1000), repeat(chr(1), 1000), 1, now(), 'active', 'alice', 'https://' || repeat(chr(1), 1990) from generate_series(1, 500)`,
+  )
+  await database.query(
+    `insert into dod_items (mission_id, text, category, test_name)
+     select $1, n || ' needle ' || repeat(chr(1), 1000), 'tests', n || repeat(chr(1), 990) from generate_series(1, 1000) n`,
+    [mission],
+  )
+  // Twenty runs in which long tests pass and fail in turn.
+  await database.query(
+    `insert into test_runs (mission_id, status, created_at, results)
+     select $1, 'failed', now() - r * interval '1 minute', jsonb_agg(jsonb_build_object('name', n || repeat('x', 9000), 'status',
+       case r % 2 when 0 then 'passed' else 'failed' end, 'error', 'needle'))
+     from generate_series(1, 20) r, generate_series(1, 110) n group by r`,
+    [mission],
+  )
+  const many = (name: string, age: string): Promise<string> =>
+    run(`insert into test_runs (mission_id, status, created_at, summary, results)
+         select $1, 'failed', now() - interval '${age}', jsonb_build_object('text', 'needle ' || repeat('x', 1040000)),
+           jsonb_agg(jsonb_build_object('name', '${name}' || n || repeat('x', 1025))) from generate_series(1, 1000) n`)
+  const [a, b] = [await many('a', '10 seconds'), await many('b', '0 seconds')]
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, author, key, message, code_blocks)
+     select $1, 'c' || n, 'user', repeat(chr(1), 256), repeat('"', 64), repeat(chr(1), 9000) || ' needle',
+       jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('x', 4050)))
+     from generate_series(1, 500) n`,
+    [mission],
+  )
+  // Between the two runs.
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, author, message, code_blocks, created_at)
+     select $1, 'rafael', 'user', repeat(chr(1), 256), repeat('needle ', 1000), jsonb_build_array(
+       jsonb_build_object('language', repeat(chr(1), 200000), 'code', 'needle')), now() at time zone 'utc' - interval '5 seconds'
+     from generate_series(1, 6) n`,
+    [mission],
+  )
+  return { mission, run: b, a, b }
+}
+
+/** By route, as the OpenAPI document names it: the requests that get its largest responses. Responses of a stream have no bound. */
+export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: string[]; stream?: true }> => {
+  const one = `/api/missions/${mission}`
+  const at = `at=${new Date(Date.now() + 3_600_000).toISOString()}`
+  return {
+    '/healthz': { ask: ['/healthz'] },
+    '/readyz': { ask: ['/readyz'] },
+    '/metrics': { ask: ['/metrics'] },
+    '/api/limits': { ask: ['/api/limits'] },
+    '/api/missions': { ask: ['/api/missions?limit=500'] },
+    '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },
+    '/api/missions/{mission}/chat': { ask: [`${one}/chat?limit=500`] },
+    '/api/missions/{mission}/chat/{citizen}': {
+      ask: [
+        `${one}/chat/rafael?limit=500`,
+        `${one}/chat/rafael?limit=500&after=0`,
+        `${one}/chat/rafael?limit=500&${at}`,
+        `${one}/chat/rafael?limit=500&q=needle&highlight=true`,
+        `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,
+      ],
+    },
+    '/api/missions/{mission}/dod': { ask: [`${one}/dod`, `${one}/dod?${at}`] },
+    '/api/missions/{mission}/search': {
+      ask: ['', '&kind=message', '&kind=code', '&kind=test', '&kind=dod', '&order=rank'].map(
+        (more) => `${one}/search?q=needle&limit=500${more}`,
+      ),
+    },
+    '/api/missions/{mission}/tests': { ask: [`${one}/tests?limit=500`, `${one}/tests?limit=500&${at}`] },
+    '/api/missions/{mission}/tests/latest': { ask: [`${one}/tests/latest`, `${one}/tests/latest?${at}`] },
+    '/api/missions/{mission}/tests/{run}': { ask: [`${one}/tests/${run}`, `${one}/tests/${run}?${at}`] },
+    '/api/missions/{mission}/tests/{a}/diff/{b}': {
+      ask: [`${one}/tests/${a}/diff/${b}`, `${one}/tests/${b}/diff/${a}`],
+    },
+    '/api/missions/{mission}/tests/{run}/logs': { ask: [`${one}/tests/${run}/logs`], stream: true },
+    '/api/missions/{mission}/timeline': {
+      ask: [`${one}/timeline?limit=500`, `${one}/timeline?limit=500&order=desc&logs=true`],
+    },
+  }
+}

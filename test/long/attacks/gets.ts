@@ -1,0 +1,36 @@
+// Each GET route at its largest, asked again and again for 3 s, and what another user's sends and reads take meanwhile: the second table
+// of docs/security.md. That no response has over 4 MiB is held by test/limits-answers.test.ts.
+import t from 'tap'
+import { fill, largest } from '../../largest.ts'
+import { freshDatabase } from '../../database.ts'
+import { alice, door, makeMission } from '../../helper.ts'
+import { spawnServer } from '../../process.ts'
+import { another, main } from './attack.ts'
+
+await t.test('each GET route at its largest', { timeout: 600_000 }, async (t) => {
+  const database = await freshDatabase(t, true)
+  const { url } = await spawnServer(t, { DATABASE_URL: database.url, RATE_LIMITS: 'on' }, [process.execPath, main])
+  const server = door(t, url)
+  const { id } = await makeMission(server)
+  const { id: other } = await makeMission(server, { assigned_to: 'bob' })
+  const table = largest(await fill(database, id))
+  for (const [route, { ask }] of Object.entries(table)) {
+    let over = false
+    let bytes = 0
+    const times: number[] = []
+    const statuses = new Set<number>()
+    const get = async (): Promise<void> => {
+      for (const path of ask) {
+        const begun = performance.now()
+        const { status, text } = await server.request('GET', path, alice, undefined, { 'accept-encoding': 'identity' })
+        times.push(performance.now() - begun)
+        statuses.add(status)
+        bytes = Math.max(bytes, Buffer.byteLength(text))
+      }
+      if (!over) await get()
+    }
+    const end = performance.now() + 3000
+    const [meanwhile] = await Promise.all([another(server, other, () => (over = performance.now() > end)), get()])
+    t.comment(`| ${route} | ${[...statuses].join()} | ${bytes} | ${Math.round(Math.max(...times))} | ${meanwhile} |`)
+  }
+})
