@@ -83,6 +83,53 @@ void t.test('of one sub one answer is made at a time, and so many wait; others g
   t.equal((await instance.request('GET', path, alice)).status, 200)
 })
 
+void t.test('a subject that reads and searches leaves a connection to others', async (t) => {
+  const { instance, database } = await startDeck(t, { poolMax: 6 })
+  const { id } = await makeMission(instance, { assigned_to: 'bob' })
+  const mine = await makeMission(instance)
+  const path = `/api/missions/${mine.id}/chat/rafael`
+  t.equal((await instance.request('POST', path, alice, { message: 'x' })).status, 201)
+  // Reads and searches of chats wait.
+  const lock = await database.connect()
+  await lock.query('begin; lock table chat_messages in access exclusive mode')
+  const asked = [path, `${path}?q=x`, `/api/missions/${mine.id}/search?q=x`].map((one) =>
+    instance.request('GET', one, alice),
+  )
+  await until(
+    async () =>
+      (
+        await database.query(
+          `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+        )
+      ).length >= 1,
+    'one to be read',
+  )
+  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject reads')
+  const waiting = await database.query(
+    `select query from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and query not like '%pg_stat_activity%'`,
+  )
+  t.ok(waiting.length <= 1, `${waiting.length} statements wait`)
+  await lock.query('commit')
+  for (const { status } of await Promise.all(asked)) t.equal(status, 200)
+})
+
+void t.test('two subjects search at a time, and each with one statement', async (t) => {
+  const turns = makeTurns(2)
+  const done: string[] = []
+  const release: (() => void)[] = []
+  const slow = turns('a')(async () => {
+    await new Promise<void>((resolve) => release.push(resolve))
+    done.push('a0')
+  })
+  const next = turns('a')(() => Promise.resolve(done.push('a1')))
+  await turns('b')(() => Promise.resolve(done.push('b0')))
+  await turns('b')(() => Promise.resolve(done.push('b1')))
+  t.strictSame(done, ['b0', 'b1'], 'b does not wait for a')
+  release[0]?.()
+  await Promise.all([slow, next])
+  t.strictSame(done, ['b0', 'b1', 'a0', 'a1'])
+})
+
 void t.test('a line lets go of who went away while it waited', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id } = await makeMission(instance)

@@ -3,6 +3,7 @@
 // Streams have gates of their own and leave this one before they start. Searches take long, so they have a queue of their own.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Ledger } from '../live/outbox.ts'
+import type { Lines } from '../log/lines-of-subjects.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
 import { actorOf } from './identity.ts'
 
@@ -14,9 +15,6 @@ export type AnswerLimits = {
   /** unread response bytes of one subject */
   answersUnread: number
 }
-/** One subject's requests or searches: how many run, and which wait. */
-type Line = { inside: number; waiting: (() => void)[] }
-
 export type Answers = {
   /** Frees the request's place: it becomes a stream, which has limits of its own. */
   leave(request: FastifyRequest): void
@@ -24,8 +22,8 @@ export type Answers = {
   search(request: FastifyRequest): Promise<void>
 }
 
-export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: AnswerLimits): Answers => {
-  const lines = new Map<string, Line>()
+/** `lines`: a subject's responses wait in `read SUB`, its searches in `search SUB`. */
+export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: AnswerLimits, lines: Lines): Answers => {
   const unread = new Map<string, number>()
   const places = new WeakMap<FastifyRequest, () => void>()
 
@@ -35,20 +33,10 @@ export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: Answe
   }
 
   const enter = async (request: FastifyRequest, name: string, atOnce: number): Promise<void> => {
-    const line = lines.get(name) ?? { inside: 0, waiting: [] }
-    lines.set(name, line)
-    if (line.inside >= atOnce) {
-      if (line.waiting.length >= limits.answersWaiting)
-        throw deny('rate_limited', 'too many requests of this subject are waiting: retry later', { retry_after: 1 })
-      await new Promise<void>((resolve) => line.waiting.push(resolve))
-    } else line.inside++
-    places.set(request, () => {
-      const next = line.waiting.shift()
-      // The next request takes over the place.
-      if (next) return next()
-      line.inside--
-      if (line.inside === 0) lines.delete(name)
-    })
+    const place = lines.enter(name, atOnce, limits.answersWaiting)
+    if (!place)
+      throw deny('rate_limited', 'too many requests of this subject are waiting: retry later', { retry_after: 1 })
+    places.set(request, await place)
     if (!request.raw.socket.destroyed) return
     leave(request)
     throw deny('unavailable', 'the client disconnected while its request waited')

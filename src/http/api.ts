@@ -20,7 +20,8 @@ import type { Runs } from '../log/runs.ts'
 import { makeSearch } from '../log/search.ts'
 import type { Store } from '../log/store.ts'
 import { makeTimeline } from '../log/timeline.ts'
-import { makeTurns } from '../log/turn.ts'
+import { makeLines } from '../log/lines-of-subjects.ts'
+import { makeTurns, type Turns } from '../log/turn.ts'
 import type { Writer } from '../log/writer.ts'
 import { boundAnswers } from './answers.ts'
 import { boundBodies } from './bodies.ts'
@@ -66,15 +67,25 @@ export const installApi = async (
   const timeline = makeTimeline(main, limits.writeDeadline)
   const streams = makeStreams(http, { holds, patience: limits.silence })
   const pacing = makePacing({ timeline, store, limits, holds })
-  // Long searches of a chat and of a mission wait for the same turns: of two subjects, neither waits for the other's statements.
-  const looking = makeTurns(2)
+  const subjects = makeLines()
+  // Long searches of a chat and of a mission wait for the same turns: of two subjects, neither waits for the other's statements. A statement
+  // has the place of the subject's responses meanwhile, so a subject reads by one connection at a time, and leaves others to other subjects.
+  const searching = makeTurns(2)
+  const looking: Turns = (sub) => async (work) => {
+    const leave = await subjects.enter(`read ${sub}`, limits.answersAtOnce)
+    try {
+      return await searching(sub)(work)
+    } finally {
+      leave?.()
+    }
+  }
   const search = makeSearch(main, looking, limits.searchPatience)
   const past = makePast(main)
   let bodies: ReturnType<typeof boundBodies> | undefined
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
     bodies = boundBodies(api, limits, parts.inflowOf)
-    const answers = boundAnswers(api, ledger, limits)
+    const answers = boundAnswers(api, ledger, limits, subjects)
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
@@ -99,7 +110,7 @@ export const installApi = async (
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, looking, limits.searchPatience))
-    diffRoute(api, makeDiff(main, search))
+    diffRoute(api, answers, makeDiff(main, search))
     done()
   })
   return {

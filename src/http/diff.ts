@@ -4,12 +4,13 @@ import { allow } from '../access/policy.ts'
 import type { Diff } from '../log/diff.ts'
 import { RunDiff } from '../protocol/diff.ts'
 import type { MissionRights } from '../protocol/rows.ts'
+import type { Answers } from './answers.ts'
 import { describe } from './docs.ts'
 import { actorOf } from './identity.ts'
 import { named } from './input.ts'
 import { json } from './output.ts'
 
-export const diffRoute = (app: FastifyInstance, diff: Diff): void => {
+export const diffRoute = (app: FastifyInstance, answers: Answers, diff: Diff): void => {
   app.get(
     '/api/missions/:mission/tests/:a/diff/:b',
     {
@@ -28,6 +29,8 @@ export const diffRoute = (app: FastifyInstance, diff: Diff): void => {
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, a, b } = named(request)
+      // It searches the chats.
+      await answers.search(request)
       const may: (m: MissionRights | undefined) => asserts m is MissionRights = (m) => allow(actor, 'read', m)
       return json(reply, await diff(mission, { a, b }, { sub: actor.sub, allow: may, gone: () => reply.raw.destroyed }))
     },

@@ -146,7 +146,7 @@ export const makeFindChats = (main: pg.Pool) => {
   /** Adds the mission's newest messages and code to what is collected; `check` before each look, and with its rights. */
   return async (mission: string, query: Query, collect: Collect, check: (rights?: Rights) => void): Promise<void> => {
     const words = missionBlocks(mission, query.words, { text: query.wanted.message, code: query.wanted.code })
-    const begun = await unknown(mission, query.wanted.code)
+    const begun = await query.inTurn(() => unknown(mission, query.wanted.code))
     check(begun.rights)
     const queue = begun.ranges
     let below: Range | undefined

@@ -61,6 +61,11 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
     ) {
       const end = performance.now() + patience
       const forward = query.after !== undefined && !byRank
+      const check = (): void => {
+        if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
+        if (performance.now() > end)
+          throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
+      }
       const turn = turns(how.sub)
       const inTurn: Turn = (work) =>
         turn(() => {
@@ -71,11 +76,6 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       const { words, head: last_seq, epoch } = walk
       let messages: Message[] = []
       how.allow(walk.mission)
-      const check = (): void => {
-        if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
-        if (performance.now() > end)
-          throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
-      }
       let has_more = false
       let bytes = 0
       let looked = 0

@@ -45,7 +45,7 @@ const unite = (ranges: Range[], from: number, to: number): Range[] => {
 
 /** `main` is for reading. */
 export const makeWalk = (main: pg.Pool) => {
-  /** Begins; each step is one look, `inTurn`. */
+  /** Begins; the statements are run by `inTurn`. */
   return async (
     ref: MissionRef,
     citizen: string,
@@ -66,12 +66,14 @@ export const makeWalk = (main: pg.Pool) => {
       firsts: string[] | null
       lasts: string[] | null
     }
-    const { mission, epoch, rows } = await readMission<Where>(main, {
-      ref,
-      name: 'search-where',
-      text: sql.searchRanges,
-      values: [citizen, blockQuery({ words, language, sender }), since, until, after, before],
-    })
+    const { mission, epoch, rows } = await inTurn(() =>
+      readMission<Where>(main, {
+        ref,
+        name: 'search-where',
+        text: sql.searchRanges,
+        values: [citizen, blockQuery({ words, language, sender }), since, until, after, before],
+      }),
+    )
     const [where] = rows
     const { head = 0, mark = 0 } = where ?? {}
     const ranges = unite(
