@@ -267,9 +267,12 @@ export const buildApp = async (
       // Also where nobody waits for the answer any more.
       reply.raw.once('close', work.end)
     }
-    if (!draining) return
-    reply.header('connection', 'close')
-    if (request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
+    if (draining && request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
+  })
+  // Also requests that came before: their connections are closed as soon as they are idle.
+  http.addHook('onSend', (_request, reply, _payload, done) => {
+    if (draining) reply.header('connection', 'close')
+    done()
   })
   await http.register(underPressure, {
     maxEventLoopDelay: limits.eventLoopDelay,

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { count } from '../live/tally.ts'
 import { toRefusal } from '../log/postgres-errors.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
@@ -37,6 +37,9 @@ const fromFastify = (error: unknown): Refusal | undefined => {
   return undefined
 }
 
+/** Whether Node has taken a request as an upgrade. */
+const isUpgrade = ({ raw }: FastifyRequest): boolean => 'upgrade' in raw && raw.upgrade === true
+
 /** Sends a refusal. */
 export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
   const { code, detail, status, extra } = refusal
@@ -44,8 +47,11 @@ export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
   if (retry_after !== undefined || code === 'unavailable')
     reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
   if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
-  // A connection that is closed while a body is still coming is reset, and the answer with it.
-  if (code === 'too_large') reply.removeHeader('connection')
+  // A refused upgrade ends its connection. (The parser has let go of it: nothing else would end it.)
+  if (isUpgrade(reply.request)) {
+    reply.header('connection', 'close')
+    reply.raw.once('finish', () => reply.request.socket.destroySoon())
+  }
   return reply
     .status(status)
     .type('application/json; charset=utf-8')

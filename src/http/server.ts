@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from '../config.ts'
+import { lingerSoon } from '../live/linger.ts'
 import { makeFaultLog, writeError } from './fault-log.ts'
 import { makeExplain, refuse, refuseConnection, type Explain } from './errors.ts'
 
@@ -56,6 +57,8 @@ export const makeServer = (
       request.log.debug({ req: request, status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
       done()
     })
+  // How Node's HTTP server ends a connection after its last response.
+  http.server.on('connection', (socket) => (socket.destroySoon = lingerSoon))
   // Besides the sockets and event streams, as many requests and sockets that are yet to be judged.
   http.server.maxConnections = 2 * limits.sockets + limits.streams
   return { http, explain, onFault }

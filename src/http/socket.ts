@@ -2,6 +2,8 @@
 // The token is verified before the upgrade and its verdict told after it, by 4401: browsers can't read an HTTP status.
 // A foreign origin is refused before the upgrade. One wheel ticks for all sessions: pings, silence, tokens that end.
 import { randomUUID } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
@@ -11,6 +13,7 @@ import type { Config } from '../config.ts'
 import { makeBucket } from '../live/bucket.ts'
 import { bySubject } from '../live/by-subject.ts'
 import type { Inflow } from '../live/inflow.ts'
+import { linger } from '../live/linger.ts'
 import { Session, type SessionOptions } from '../live/session.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import { closeCodes, encodeFrame } from '../protocol/frames.ts'
@@ -69,9 +72,16 @@ export const installSockets = async (
     preClose: (done) => done(),
   })
 
+  // An upgrade behind a request that is not answered yet is not handled: its connection ends with that response.
+  app.server.prependListener('upgrade', (_request, wire) => {
+    const { _httpMessage: before } = wire as Socket & { _httpMessage?: ServerResponse | null }
+    before?.once('close', () => (wire as Socket).destroySoon())
+  })
+
   app.addHook('onRequest', (request, _reply, done) => {
     const { config } = request.routeOptions as { config?: { socket?: true } }
-    done(request.ws && !config?.socket ? deny('bad_request', 'there is no socket here') : undefined)
+    // (A path without a route is not found, for an upgrade too.)
+    done(request.ws && !config?.socket && !request.is404 ? deny('bad_request', 'there is no socket here') : undefined)
   })
 
   const sameOrigin = (request: FastifyRequest): boolean => {
@@ -128,13 +138,14 @@ export const installSockets = async (
     // The socket lives for days: it is not to keep the request by which it came, 3 KB, as the plugin's listener would.
     reply?.raw.detachSocket(request.socket)
     socket.removeAllListeners('error')
-    socket.on('error', terminate)
+    socket.on('error', ignore)
     // Asked again without an await until it is among the sessions, or a revocation could miss it.
     if (!verdict || !('role' in verdict) || !tokens.holds(verdict)) {
       // Where it can't be told now whose token it is, the client is not to drop it.
-      return verdict && 'code' in verdict && verdict.code !== 'unauthorized'
-        ? socket.close(closeCodes.overloaded, 'tokens can not be verified right now')
-        : socket.close(closeCodes.token, 'token missing, invalid, expired or revoked')
+      if (verdict && 'code' in verdict && verdict.code !== 'unauthorized')
+        socket.close(closeCodes.overloaded, 'tokens can not be verified right now')
+      else socket.close(closeCodes.token, 'token missing, invalid, expired or revoked')
+      return linger(request.socket, socket)
     }
     const { sub } = verdict
     const mine = socketsOf.get(sub) ?? 0
@@ -208,10 +219,8 @@ export const installSockets = async (
   }
 }
 
-// A frame that is none (1007, 1009), or a reset: ws has closed the socket, and it is no fault of ours to be logged.
-const terminate = function (this: WebSocket): void {
-  this.terminate()
-}
+// ws closes the socket on a frame that is not valid: the client's fault, which is not logged.
+const ignore = (): void => {}
 
 /** The id of a frame that is not taken up any more. */
 const idOf = (data: Buffer): { id?: string | number } => {

@@ -22,6 +22,7 @@ import {
 import { makeBucket, type Bucket } from './bucket.ts'
 import type { Inflow } from './inflow.ts'
 import type { Receiver, Seat } from './hub.ts'
+import { linger } from './linger.ts'
 import { makeOutbox, type Ledger, type Outbox } from './outbox.ts'
 import { count } from './tally.ts'
 import type { Work } from './work.ts'
@@ -88,7 +89,7 @@ export class Session implements Receiver {
 
   constructor(
     private readonly socket: WebSocket,
-    wire: Socket,
+    private readonly wire: Socket,
     public actor: Actor,
     /** what all sockets of its subject may send together */
     private readonly allowance: Bucket,
@@ -100,6 +101,12 @@ export class Session implements Receiver {
     this.bucket = makeBucket(framesPerSecond, framesBurst, performance.now())
     this.lastPing = performance.now() - Math.random() * pingEvery
     socket.on('pong', () => (this.lastPong = performance.now()))
+    // A frame that is not valid (1002, 1007, 1008, 1009): ws has sent the close.
+    socket.on('error', () => {
+      if (this.closed) return
+      this.onClose()
+      linger(wire, socket)
+    })
     socket.on('close', (code) => {
       count(options.ledger.tally.closes, String(this.closeCode ?? code))
       this.onClose()
@@ -144,7 +151,8 @@ export class Session implements Receiver {
   }
 
   private readOn(): void {
-    if (!this.held && this.pending < this.options.limits.pending && this.socket.isPaused) this.socket.resume()
+    if (this.closed || this.held || this.pending >= this.options.limits.pending) return
+    if (this.socket.isPaused) this.socket.resume()
   }
 
   private run(handler: Handler, frame: unknown, id: FrameId): void {
@@ -279,18 +287,16 @@ export class Session implements Receiver {
     this.onClose()
     this.outbox.flush()
     this.socket.close(code, reason)
-    // A peer that reads nothing, or never answers the close, does not keep its buffers here.
-    const cut = setTimeout(() => this.socket.terminate(), code === closeCodes.slow ? 1000 : 5000)
-    cut.unref()
-    this.socket.once('close', () => clearTimeout(cut))
+    // A peer that is too slow does not keep its buffers here for long.
+    linger(this.wire, this.socket, code === closeCodes.slow ? 1000 : undefined)
   }
 
   private onClose(): void {
     if (this.closed) return
     this.closed = true
     clearTimeout(this.held)
-    // The answer to the close is read.
-    if (this.held) this.socket.resume()
+    // What still comes is read and discarded, up to the answer to the close.
+    if (this.socket.isPaused) this.socket.resume()
     this.options.gone(this)
     for (const topic of [...this.seats.keys()]) this.leave(topic)
   }
