@@ -1,7 +1,8 @@
 // A chat's history that goes on live, as a stream of events: in order, without a hole, from where the reader was; it ends with
 // its token, its rights or the server, and a reader that does not read costs nobody anything.
-import { get, type IncomingMessage } from 'node:http'
-import { connect as connectTcp } from 'node:net'
+import { createServer, get, request as ask, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createRequire } from 'node:module'
+import { connect as connectTcp, type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { refused } from './forms.ts'
 import { admin, alice, bob, makeMission, rafael, startDeck, startInstance, token, until, type Json } from './helper.ts'
@@ -101,13 +102,77 @@ void t.test('history, then live, in order and without a hole, whoever writes, on
   const { headers } = readers[0]?.response as IncomingMessage
   t.match(headers, {
     'content-type': /^text\/event-stream/,
-    'cache-control': 'no-store',
+    'cache-control': 'no-cache, no-transform',
     'x-accel-buffering': 'no',
     'deck-last-seq': '450',
     'deck-epoch': json['epoch'],
   })
   t.notOk(headers['content-encoding'])
   t.ok(headers['x-content-type-options'], 'with the headers of any answer')
+})
+
+type Middleware = (request: IncomingMessage, response: ServerResponse, next: () => void) => void
+const compression = createRequire(import.meta.url)('compression') as (options: {
+  threshold: number
+  filter: () => boolean
+}) => Middleware
+
+void t.test('streams pass a proxy with the compression middleware of Express as they are made', async (t) => {
+  // It compresses whatever it may.
+  const compress = compression({ threshold: 0, filter: () => true })
+  const proxy = createServer((request, response) => {
+    compress(request, response, () => {
+      const { method, url, headers } = request
+      const onward = ask(instance.url + url, { method, headers, agent: false }, (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(response)
+      })
+      request.pipe(onward.on('error', () => response.destroy()))
+      response.on('close', () => onward.destroy())
+    })
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    proxy.close()
+    proxy.closeAllConnections()
+  })
+  const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+  const read = async (path: string, wanted: Record<string, string>) => {
+    const headers = { authorization: `Bearer ${alice}`, ...wanted }
+    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+      get(url + path, { agent: false, headers }, resolve).on('error', reject)
+    })
+    t.teardown(() => answer.destroy())
+    let text = ''
+    answer
+      .on('error', () => {})
+      .setEncoding('utf8')
+      .on('data', (chunk: string) => (text += chunk))
+    return { headers: answer.headers, text: () => text }
+  }
+  const { id, chat } = await newChat(instance)
+  await request('POST', chat, alice, { message: 'the history' })
+  const packed = { 'accept-encoding': 'gzip' }
+  t.equal((await read('/api/missions', packed)).headers['content-encoding'], 'gzip', 'a page is compressed')
+
+  const events = await read(chat, { ...accept, ...packed })
+  await until(() => events.text().includes('the history'), 'the history')
+  await request('POST', chat, alice, { message: 'what comes live' })
+  await until(() => events.text().includes('what comes live'), 'an event')
+  // The last of its events is half an hour behind the first ones.
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, created_at)
+     select $1, 'rafael', 'user', 'much later', (now() at time zone 'utc') + interval '30 minutes'`,
+    [id],
+  )
+  const replay = await read(`/api/missions/${id}/timeline?speed=0.1&gap=3600`, { ...accept, ...packed })
+  await until(() => replay.text().includes('the history'), 'the first event of a replay')
+  const lines = await read(chat, { accept: 'application/x-ndjson' })
+  await until(() => lines.text().includes('what comes live'), 'the lines')
+  for (const { headers } of [events, replay, lines]) {
+    t.match(headers, { 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' })
+    t.notOk(headers['content-encoding'])
+  }
 })
 
 void t.test('it begins with the newest 50; Last-Event-ID resumes, and wins over after', async (t) => {

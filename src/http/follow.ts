@@ -12,6 +12,7 @@ import { eventStream } from '../protocol/event-stream.ts'
 import { formatTopic, type MissionRef } from '../protocol/topics.ts'
 import { makeGate } from './gate.ts'
 import { actorOf } from './identity.ts'
+import { streamed } from './output.ts'
 
 /** Messages that a stream begins with which names no place to begin at. */
 const newest = 50
@@ -83,9 +84,7 @@ export const makeFollowing = ({
     raw.writeHead(200, {
       ...(reply.getHeaders() as NodeJS.Dict<string>),
       'content-type': `${eventStream}; charset=utf-8`,
-      'cache-control': 'no-store',
-      // Proxies that would put by what comes are not to.
-      'x-accel-buffering': 'no',
+      ...streamed,
       'deck-last-seq': head,
       'deck-epoch': epoch,
       connection: 'close',

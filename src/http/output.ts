@@ -11,6 +11,9 @@ export const Limit = Type.Optional(Type.Integer({ minimum: 1, maximum: 500, defa
 /** One JSON object a line. */
 export const lines = 'application/x-ndjson'
 
+/** Headers of a response that is sent as it is made: no proxy reuses, compresses or buffers it. */
+export const streamed = { 'cache-control': 'no-cache, no-transform', 'x-accel-buffering': 'no' }
+
 /** What a header such as Accept lists, each with its weight. */
 export const weighed = (header: string): { name: string; weight: number }[] =>
   header.split(',').map((range) => {

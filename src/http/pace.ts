@@ -16,6 +16,7 @@ import type { MissionRef } from '../protocol/topics.ts'
 import { toCursor } from '../protocol/timeline.ts'
 import { makeGate } from './gate.ts'
 import { actorOf } from './identity.ts'
+import { streamed } from './output.ts'
 import { reset, write } from './replay.ts'
 
 /** Each holds a part of up to 64 KiB of rows, 400 KiB with their escapes: 100 MiB in all. */
@@ -183,9 +184,7 @@ export const makePacing = ({
         raw.writeHead(200, {
           ...(reply.getHeaders() as NodeJS.Dict<string>),
           'content-type': `${eventStream}; charset=utf-8`,
-          'cache-control': 'no-store',
-          // Proxies that would put by what comes are not to.
-          'x-accel-buffering': 'no',
+          ...streamed,
           'deck-epoch': first.epoch,
           'deck-horizon': horizon,
         })

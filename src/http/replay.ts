@@ -11,7 +11,7 @@ import { deny, overloaded } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
 import { actorOf } from './identity.ts'
 import { codingOf, flushOf, packer, varies, type Coding } from './encoding.ts'
-import { lines } from './output.ts'
+import { lines, streamed } from './output.ts'
 
 // A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
 export const most = 64
@@ -136,6 +136,7 @@ export const makeStreams = (
         ...(reply.getHeaders() as NodeJS.Dict<string>),
         ...(coding === undefined ? {} : { 'content-encoding': coding }),
         'content-type': `${lines}; charset=utf-8`,
+        ...streamed,
         ...headers,
       })
       if (request.method === 'HEAD') raw.end()
