@@ -1,5 +1,5 @@
 // A citizen that needs no network: says again what it was asked, with some code, a word at a time.
-//   DECK_TOKEN=… node examples/echo.js        (a token of the citizen: npx deck token rafael citizen)
+//   DECK_TOKEN=… node examples/echo.js        (a token of the citizen: npx mission-deck token rafael citizen)
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect } from 'mission-deck/client'
 

@@ -1,5 +1,5 @@
 // A test run of a mission from TAP: its log grows while the tests run, its results stand at the end.
-// (deck report --tap does the same, and more: docs/cli.md. This is how it works.)
+// (mission-deck report --tap does the same, and more: docs/cli.md. This is how it works.)
 //   npx tap --reporter=tap | DECK_TOKEN=… MISSION=47 node examples/tap-run.js        (a token of a citizen, or of an admin)
 import { connect } from 'mission-deck/client'
 import { Parser } from 'tap-parser'

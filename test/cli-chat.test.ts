@@ -151,7 +151,7 @@ void t.test(
     t.match(silent.code, 1)
     t.match(JSON.parse(silent.err), {
       code: 'unavailable',
-      detail: /no reply within 1 s; the question is stored: deck tail/,
+      detail: /no reply within 1 s; the question is stored: mission-deck tail/,
     })
     const left = start(t, ['ask', mission, 'rafael', 'Anybody?'], env)
     await until(() => left.err().includes('is stored'), 'the question')

@@ -37,7 +37,7 @@ void t.test('help and version are told on stdout, of each command too', async (t
       if (!['serve', 'token', 'tail', 'inbox', 'import'].includes(name)) return
       const own = await deck(t, [name, '--help'])
       t.match(own, { code: 0, err: '' })
-      t.match(own.out, new RegExp(`^Usage: deck ${name} [\\s\\S]*--json`))
+      t.match(own.out, new RegExp(`^Usage: mission-deck ${name} [\\s\\S]*--json`))
     }),
   )
 })
@@ -45,10 +45,10 @@ void t.test('help and version are told on stdout, of each command too', async (t
 void t.test('what is no command, option or argument ends with 2 and a hint', async (t) => {
   const asJson = ['tokn', 'seed']
   const mistakes: [string[], RegExp][] = [
-    [[], /^Usage: deck/],
-    [['tokn'], /^unknown command 'tokn'\n\(Did you mean token\?\)\n\(deck --help says more\)\n$|Did you mean/],
-    [['doctor', '--jsn'], /^unknown option '--jsn'[\s\S]*\(deck doctor --help says more\)\n$/],
-    [['token', 'rafael'], /^missing required argument 'role'\n\(deck token --help says more\)\n$/],
+    [[], /^Usage: mission-deck /],
+    [['tokn'], /^unknown command 'tokn'\n\(Did you mean token\?\)\n\(mission-deck --help says more\)\n$|Did you mean/],
+    [['doctor', '--jsn'], /^unknown option '--jsn'[\s\S]*\(mission-deck doctor --help says more\)\n$/],
+    [['token', 'rafael'], /^missing required argument 'role'\n\(mission-deck token --help says more\)\n$/],
     [['token', 'rafael', 'king'], /Allowed choices are user, citizen, admin/],
     [['token', 'rafael', 'citizen', '--seconds', '-1'], /whole number/],
     [['seed', 'more'], /^too many arguments/],
@@ -127,7 +127,7 @@ void t.test('migrate, seed, token and revoke say what they did, as a line and as
     t.strictSame({ code, err }, { code: 0, err: '' }, args.join(' '))
     return JSON.parse(out)
   }
-  t.match((await deck(t, ['revoked', '--json'], env)).err, /not migrated: run deck migrate/)
+  t.match((await deck(t, ['revoked', '--json'], env)).err, /not migrated: run mission-deck migrate/)
   t.match(await deck(t, ['migrate'], env), { code: 0, out: /^migrated: 000_base_schema\n[\s\S]*up to date\n$/ })
   t.strictSame(await json('migrate'), { up_to_date: true, done: [] })
   t.strictSame(await json('seed'), { missions: [47, 48] })

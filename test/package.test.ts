@@ -71,12 +71,52 @@ void t.test('mission-deck is deck, and without a command the server', async (t) 
       ({ code, stderr }: { code: number; stderr: string }) => ({ code, told: stderr }),
     )
   t.match(await call('--version'), { code: 0, told: /^\d+\.\d+\.\d+/ })
-  t.match(await call('--help'), { code: 0, told: /serve/ })
+  const { code, told } = await call('--help')
+  t.equal(code, 0)
+  t.match(told, /^Usage: mission-deck /)
+  // Every command of `deck`, by this name too.
+  const { stdout: short } = await run(process.execPath, [`${root}${manifest.bin['deck']}`, '--help'])
+  t.equal(told, short)
+  const names = [...told.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name ?? '')
+  t.ok(names.length > 15)
+  await Promise.all(
+    names
+      .filter((name) => name !== 'help')
+      .map(async (name) =>
+        t.match(await call(name, '--help'), { code: 0, told: new RegExp(`^Usage: mission-deck ${name} `) }),
+      ),
+  )
   t.match(await call('nonsense'), { code: 2 })
   // Production refuses to start without its settings: so it was the server that was called.
   for (const args of [[], ['--json']])
     t.match(await call(...args), { code: 1, told: /did not start: .*JWT_SECRET is required/ })
 })
+
+void t.test(
+  'documents, help and messages name the command mission-deck: deck is the package of somebody else',
+  async (t) => {
+    const { stdout } = await promisify(execFile)(
+      'git',
+      ['ls-files', 'README.md', 'CONTRIBUTING.md', 'docs', 'src', 'examples', 'ops', '.github', '.env.example'],
+      { cwd: root },
+    )
+    const { stdout: help } = await promisify(execFile)(process.execPath, [
+      `${root}${manifest.bin['mission-deck']}`,
+      '--help',
+    ])
+    const names = [...help.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name).join('|')
+    const other = new RegExp(`npx deck |(?<![-\\w./])deck (?:${names}) (?!=|:)`)
+    for (const file of stdout
+      .trim()
+      .split('\n')
+      .filter((each) => !/\.(png|svg)$/.test(each))) {
+      const found = readFileSync(`${root}${file}`, 'utf8')
+        .split('\n')
+        .filter((line) => other.test(line))
+      t.strictSame(found, [], file)
+    }
+  },
+)
 
 void t.test('without install scripts the embedded Postgres finds its libraries all the same', async (t) => {
   const folder = t.testdir({})

@@ -1,4 +1,4 @@
-// deck token | revoke | unrevoke | revoked: who is let in.
+// mission-deck token | revoke | unrevoke | revoked: who is let in.
 import { hostname, userInfo } from 'node:os'
 import { Argument, type Command } from 'commander'
 import type { Role } from '../access/actor.ts'

@@ -101,7 +101,7 @@ export const ask = async (mission: string, citizen: string, given: string, optio
     if (reason instanceof Refusal)
       throw deny(
         'unavailable',
-        `${reason.detail}; the question is stored: deck tail ${mission} ${citizen} --after ${question.seq}`,
+        `${reason.detail}; the question is stored: mission-deck tail ${mission} ${citizen} --after ${question.seq}`,
       )
   })
 }

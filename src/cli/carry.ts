@@ -1,4 +1,4 @@
-// deck export | import: missions out of a database as NDJSON and back in exactly, and messages of any program into chats.
+// mission-deck export | import: missions out of a database as NDJSON and back in exactly, and messages of any program into chats.
 // They work on the database itself: who exports or puts back a mission owns it.
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'

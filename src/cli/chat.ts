@@ -1,4 +1,4 @@
-// deck say | tail | ask: a citizen's chat from the command line.
+// mission-deck say | tail | ask: a citizen's chat from the command line.
 import type { Command } from 'commander'
 import { citizen, count, mission, whole } from './arguments.ts'
 import type { AskOptions } from './ask.ts'

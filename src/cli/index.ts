@@ -22,7 +22,7 @@ const args = process.argv.slice(2)
 const before = args.includes('--') ? args.slice(0, args.indexOf('--')) : args
 const json = before.includes('--json')
 
-const program = new Command('deck')
+const program = new Command('mission-deck')
   .description('Mission Deck: a realtime chat backend that runs on nothing but Postgres')
   .version(version, '-V, --version', 'the version')
   .helpOption('-h, --help', 'this')
@@ -48,10 +48,10 @@ const fail = (code: string, text: string, hint = ''): void => {
 }
 const hint = (): string => {
   const named = program.commands.find((command) => before.includes(command.name()))
-  return `(deck ${named ? `${named.name()} ` : ''}--help says more)\n`
+  return `(mission-deck ${named ? `${named.name()} ` : ''}--help says more)\n`
 }
 
-// Whoever reads us may have seen enough: deck tail … | head.
+// Whoever reads us may have seen enough: mission-deck tail … | head.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
   process.exit(0)

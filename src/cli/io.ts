@@ -67,9 +67,9 @@ export const messageOf = (error: unknown): string => {
 
 /** Postgres's own states that need a word more. */
 const states: Record<string, Fault> = {
-  '3F000': { code: 'unavailable', detail: 'the database is not migrated: run deck migrate' },
-  '42P01': { code: 'unavailable', detail: 'the database is not migrated: run deck migrate' },
-  '42883': { code: 'unavailable', detail: 'the database is not migrated: run deck migrate' },
+  '3F000': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
+  '42P01': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
+  '42883': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
 }
 
 /** The code and the one line of any error. */

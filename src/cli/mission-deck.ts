@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// mission-deck: the command that the package is named by, `npx mission-deck`. Without a command it is the server, as `deck serve`;
+// mission-deck: the command that the package is named by, `npx mission-deck`. Without a command it is the server, as `mission-deck serve`;
 // with one it is deck. What an installed server keeps is in the folder where it is started (DATA_DIR), never beside its code.
 
 const [first] = process.argv.slice(2)

@@ -54,7 +54,7 @@ const tokenOf = async (
   if (given) return given
   const sub = as ?? self.sub
   const own = await ownToken(url, { ...self, sub })
-  if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (deck token makes one)')
+  if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (mission-deck token makes one)')
   io.note(`as ${sub}, by the secret of this folder's server`)
   return own
 }

@@ -1,4 +1,4 @@
-// deck serve | migrate | seed: the server and its database.
+// mission-deck serve | migrate | seed: the server and its database.
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { makeIo, withJson } from './io.ts'

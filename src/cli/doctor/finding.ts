@@ -34,7 +34,7 @@ export const look = async (check: string, work: () => Promise<Finding | Finding[
     const message = messageOf(error)
     const denied = (error as { code?: string }).code === '42501'
     const advice = denied
-      ? 'run deck doctor as the role that the server uses'
+      ? 'run mission-deck doctor as the role that the server uses'
       : /startup parameter/.test(message)
         ? pooler
         : 'see the other findings first'

@@ -97,6 +97,6 @@ export const embedded = async ({ dataDir }: Config): Promise<{ findings: Finding
       ? ok(check, `${what} runs (process ${server.pid}, port ${server.port})`)
       : server
         ? warn(check, `${what} is ${server.status}`, 'wait, then look again')
-        : warn(check, `${what} does not run`, 'npm start runs it, and deck doctor looks into it then')
+        : warn(check, `${what} does not run`, 'npm start runs it, and mission-deck doctor looks into it then')
   return { findings: [state, ...findings], running: server?.status === 'ready' }
 }

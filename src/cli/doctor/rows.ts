@@ -6,7 +6,7 @@ import { fail, few, ok, warn, type Finding } from './finding.ts'
 /** Whether the schema is this version's; -> also whether there is one to look into. */
 export const migrations = async (client: pg.Client): Promise<{ finding: Finding; made: boolean }> => {
   const check = 'migrations'
-  const advice = 'deck migrate, or start the server: it migrates'
+  const advice = 'mission-deck migrate, or start the server: it migrates'
   const applied = await appliedFiles(client)
   if (applied.length === 0) return { finding: fail(check, 'the database is not migrated', advice), made: false }
   const known = (await schemaFiles()).migrations

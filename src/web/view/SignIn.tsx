@@ -35,7 +35,7 @@ export const SignIn = ({ session }: { session: Session }) => {
         </button>
       </form>
       <p class="muted">
-        Open the link that the server printed when it started, or paste a token: <code>npx deck token NAME user</code>{' '}
+        Open the link that the server printed when it started, or paste a token: <code>npx mission-deck token NAME user</code>{' '}
         makes one. It stays in this tab.
       </p>
       <p class="muted">
