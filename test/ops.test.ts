@@ -20,7 +20,7 @@ type Rule = {
   expr: string
   for?: string
   labels: { severity: string }
-  annotations: { summary: string; runbook: string }
+  annotations: { summary: string; runbook_url: string }
 }
 const read = (file: string): string => readFileSync(`${root}${file}`, 'utf8')
 const { groups } = parse(read('ops/prometheus/alerts.yml')) as { groups: { rules: Rule[] }[] }
@@ -74,7 +74,10 @@ void t.test('each alert says what it is, how bad it is, and where to read what t
   t.equal(new Set(rules.map(({ alert }) => alert)).size, rules.length)
   for (const { alert, labels, annotations } of rules) {
     t.match(labels.severity, /^(critical|warning)$/, alert)
-    t.equal(annotations.runbook, `docs/operations.md#${alert.toLowerCase()}`)
+    t.equal(
+      annotations.runbook_url,
+      `https://github.com/mission-deck/mission-deck/blob/main/docs/operations.md#${alert.toLowerCase()}`,
+    )
     t.ok(headings.has(alert.toLowerCase()), `${alert} has its paragraph`)
     t.match(annotations.summary, /\{\{ \$(value|labels)/, alert)
   }

@@ -34,8 +34,12 @@ void t.test('it holds what was built, the schema, the page and the documents, an
   for (const file of ['dist/web/index.html', 'LICENSE', 'README.md', '.env.example', 'docs/protocol.md'])
     t.ok(held.has(file), file)
   for (const file of Object.values(manifest.bin)) t.ok(held.has(file), `the command ${file}`)
+  // What a packed document shows.
+  for (const file of files.filter((each) => /^docs\/.+\.md$|^README\.md$/.test(each)))
+    for (const [, image = ''] of readFileSync(`${root}${file}`, 'utf8').matchAll(/!\[[^\]]*\]\(([^)]+)\)/g))
+      t.ok(held.has(join(file, '..', image)), `${file} shows ${image}`)
   const expected =
-    /^(dist\/.+\.(js|d\.ts|html|css|svg)|dist\/client\/page\/index\.js\.map|db\/.+\.sql|docs\/[\w-]+\.md|examples\/[\w-]+\.(js|html)|ops\/(grafana|prometheus)\/[\w-]+\.(json|yml)|(README|CHANGELOG)\.md|LICENSE|package\.json|\.env\.example)$/
+    /^(dist\/.+\.(js|d\.ts|html|css|svg)|dist\/client\/page\/index\.js\.map|db\/.+\.sql|docs\/[\w-]+\.(md|png)|bench\/scaling\.svg|examples\/[\w-]+\.(js|html)|ops\/(grafana|prometheus)\/[\w-]+\.(json|yml)|(README|CHANGELOG)\.md|LICENSE|package\.json|\.env\.example)$/
   t.strictSame(
     files.filter((file) => !expected.test(file)),
     [],
