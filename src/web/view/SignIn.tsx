@@ -35,8 +35,8 @@ export const SignIn = ({ session }: { session: Session }) => {
         </button>
       </form>
       <p class="muted">
-        Open the link that the server printed when it started, or paste a token: <code>npx mission-deck token NAME user</code>{' '}
-        makes one. It stays in this tab.
+        Open the link that the server printed when it started, or paste a token:{' '}
+        <code>npx mission-deck token NAME user</code> makes one. It stays in this tab.
       </p>
       <p class="muted">
         For programs: <a href="/docs">the HTTP API</a>, <a href="/openapi.json">OpenAPI</a>,{' '}
