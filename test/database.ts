@@ -136,8 +136,11 @@ const makeTemplate = async (role: Owner): Promise<string> => {
 }
 let template: Promise<string> | undefined
 
-/** A database of one's own, dropped at the end of the test (with force); empty, or `migrated`. */
-export const freshDatabase = async (t: Test, migrated = false): Promise<FreshDatabase> => {
+/**
+ * A database of one's own, dropped at the end of the test (with force); empty, or `migrated`. `locale`: what `create database` says of it,
+ * of an empty one.
+ */
+export const freshDatabase = async (t: Test, migrated = false, locale = ''): Promise<FreshDatabase> => {
   const role = await (owner ??= makeOwner())
   const name = `deck_test_${randomBytes(8).toString('hex')}`
   const { url, adminUrl } = addressOf(name, role)
@@ -146,7 +149,9 @@ export const freshDatabase = async (t: Test, migrated = false): Promise<FreshDat
   const from = migrated ? await (template ??= makeTemplate(role)) : 'template0'
   // copied as files, which costs the server three quarters of what it does page by page through its log
   const strategy = embedded ? 'strategy file_copy' : ''
-  await admin.query(`create database ${name} template ${from} ${strategy} ${role ? `owner ${role.username}` : ''}`)
+  await admin.query(
+    `create database ${name} template ${from} ${locale} ${strategy} ${role ? `owner ${role.username}` : ''}`,
+  )
   t.teardown(async () => {
     try {
       await released(name)

@@ -1,13 +1,15 @@
 // The statements of log/find-chats, about one mission (log/read-mission).
 import { citizenOf } from './columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
+import { fitsWords, mayFit } from './words.ts'
 
 /** Bytes of code of a range and of a look that a look may return, except the last row. */
 const bytesFound = 256 * 1024
 const bytesOfAll = 2 * 1024 * 1024
 
 /**
- * The ranges that no block covers: newer messages, changed messages, and blocks made before code was indexed.
+ * The ranges that no block covers: newer messages, changed messages, and blocks made before code was indexed, or with words of another
+ * version of the word rule.
  *
  * $1 mission ID
  * $2 null
@@ -33,6 +35,7 @@ export const uncoveredRanges = selectMission({
     where g.topic > 'missions/' || m.id || '/chat/' and g.topic < 'missions/' || m.id || '/chat0' and n.seq > coalesce(b.last, 0)
     union all select s.citizen, s.first, s.last from deck.search_stale s where s.mission_id = m.id
     union all select s.citizen, s.first, s.last from deck.search_blocks s where s.mission_id = m.id and not s.code and $3
+    union all select s.citizen, s.first, s.last from deck.search_outdated(m.id, null) s
   ) r on true`,
 })
 
@@ -58,12 +61,13 @@ export const newestBlocks =
  * $3 text[], $4, $5 bigint[]: the ranges' citizens, first and last seqs
  * $6, $7 whether texts and code are searched
  * $8 tsquery as text
- * $9, $10 text[]: LIKE patterns, all or any of which a text matches in lower case, or null
- * $11, $12 timestamps: since and until, or null
- * $13, $14, $15 time, citizen and seq of the oldest hit that still counts; $13 null: any
- * $16 the newest time wanted, or null
- * $17 whether to rank
- * $18 rows of a range at most
+ * $9, $10 text[], $11: all, any and odd of Letters, or null
+ * $12, $13 timestamps: since and until, or null
+ * $14, $15, $16 time, citizen and seq of the oldest hit that still counts; $14 null: any
+ * $17 the newest time wanted, or null
+ * $18 whether to rank
+ * $19, $20 text[]: all and none of Words
+ * $21 rows of a range at most
  */
 export const look = selectMission({
   once: epochColumn,
@@ -81,34 +85,28 @@ export const look = selectMission({
           over (order by v.seq desc rows between unbounded preceding and 1 preceding) as ahead
       from (
         select u.id, u.seq, u.created_at, (count(*) over ())::integer as found,
-          case when u.said then case when $17 then ts_rank_cd(u.words, $8::tsquery, 1) else 0 end end as rank,
+          case when u.said then case when $18 then ts_rank_cd(deck.words(u.message), $8::tsquery, 1) else 0 end end as rank,
           case when u.coded then u.message end as message, case when u.coded then u.code_blocks::text end as code_blocks
         from (
-          select x.*, coalesce(x.words @@ $8::tsquery, false) as said from (
+          select x.* from (
             select c.id, c.seq, c.created_at, c.message, c.code_blocks,
-              -- Two letters outside ASCII have an ASCII letter as their lower case.
-              case
-                when not $6 or not (($9::text[] is null or lower(c.message collate "C") like all ($9))
-                  and ($10::text[] is null or lower(c.message collate "C") like any ($10))
-                  or position('\u212a' in c.message) > 0 or position('\u0130' in c.message) > 0) then null
-                else deck.words(c.message) end as words,
+              $6 and ${mayFit('c.message', '$9', '$10', '$11')}
+                and (select ${fitsWords('p.plain', '$19', '$20')} from (select deck.plain(c.message) as plain offset 0) p) as said,
               -- Whether it may have such code; its JSON form decides.
               $7 and case
                 when c.code_blocks is null and c.message not like '%\`\`\`%' and c.message not like '%~~~%' then false
-                else (select ($9::text[] is null or lower(k.code collate "C") like all ($9))
-                    and ($10::text[] is null or lower(k.code collate "C") like any ($10))
-                    or position('\u212a' in k.code) > 0 or position('\u0130' in k.code) > 0
+                else (select ${mayFit('k.code', '$9', '$10', '$11')}
                   from (select coalesce(c.code_blocks::text, c.message) as code offset 0) k) end as coded
             from chat_messages c
             where c.mission_id = m.id and c.citizen = w.citizen and c.seq >= w.first and c.seq <= w.last
-              and ($11::timestamp is null or c.created_at >= $11) and ($12::timestamp is null or c.created_at < $12)
-              and ($13::timestamp is null or c.created_at > $13
-                or c.created_at = $13 and (w.citizen collate "C", c.seq) >= ($14::text collate "C", $15::bigint))
-              and ($16::timestamp is null or c.created_at <= $16)
+              and ($12::timestamp is null or c.created_at >= $12) and ($13::timestamp is null or c.created_at < $13)
+              and ($14::timestamp is null or c.created_at > $14
+                or c.created_at = $14 and (w.citizen collate "C", c.seq) >= ($15::text collate "C", $16::bigint))
+              and ($17::timestamp is null or c.created_at <= $17)
             order by c.seq desc offset 0
           ) x
-          where x.words @@ $8::tsquery or x.coded
-          limit $18
+          where x.said or x.coded
+          limit $21
         ) u
       ) v
     ) s where s.ahead is null or s.ahead < ${bytesFound}

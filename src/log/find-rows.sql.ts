@@ -1,5 +1,6 @@
 // The statements of log/find-rows, about one mission (log/read-mission).
 import { epochColumn, selectMission } from './read-mission.ts'
+import { fitsWords, mayFit } from './words.ts'
 
 /** Runs that a look reads. */
 export const runs = 200
@@ -13,7 +14,7 @@ const runBytes = 1024 * 1024
  * $2 null
  * $3, $4 time and seq of the run that all are older than, or null
  * $5, $6 timestamps: since and until, or null
- * $7, $8 text[]: LIKE patterns, all or any of which a run matches in lower case, or null
+ * $7, $8 text[], $9: each, any and odd of Letters, or null
  */
 export const findRuns = selectMission({
   once: epochColumn,
@@ -35,9 +36,8 @@ export const findRuns = selectMission({
       ) u
       -- Whether it may have such a text; its JSON form decides.
       cross join lateral (
-        select ($7::text[] is null or k.text like all ($7)) and ($8::text[] is null or k.text like any ($8))
-          or position('\u212a' in k.text) > 0 or position('\u0130' in k.text) > 0 as fits
-        from (select lower((u.status || ' ' || u.summary || u.results) collate "C") as text offset 0) k offset 0
+        select ${mayFit('k.text', '$7', '$8', '$9')} as fits
+        from (select u.status || ' ' || u.summary || u.results as text offset 0) k offset 0
       ) k
     ) v
   ) s on s.ahead is null or s.ahead < ${runBytes}
@@ -49,17 +49,18 @@ export const findRuns = selectMission({
  *
  * $1 mission ID
  * $2 null
- * $3 tsquery as text
+ * $3, $4 text[]: all and none of Words
+ * $5 tsquery as text
  */
 export const findItems = selectMission({
   once: epochColumn,
   columns: 'i.*',
   joins: `
   left join lateral (
-    select d.id, d.seq, coalesce(e.at, m.created_at) as at, ts_rank_cd(w.words, $3::tsquery, 1) as rank
+    select d.id, d.seq, coalesce(e.at, m.created_at) as at, ts_rank_cd(deck.words(d.text), $5::tsquery, 1) as rank
     from dod_items d
-    cross join lateral (select deck.words(d.text) as words offset 0) w
+    cross join lateral (select deck.plain(d.text) as plain offset 0) p
     left join deck.events e on e.topic = 'missions/' || m.id || '/dod' and e.seq = d.seq
-    where d.mission_id = m.id and w.words @@ $3::tsquery
+    where d.mission_id = m.id and ${fitsWords('p.plain', '$3', '$4')}
   ) i on true`,
 })

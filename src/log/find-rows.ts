@@ -60,7 +60,15 @@ export const makeFindRows = (main: pg.Pool) => {
       ref: { id: mission },
       name: 'find-runs',
       text: sql.findRuns,
-      values: [below?.at ?? null, below?.seq ?? null, from, until, words.each, words.any],
+      values: [
+        below?.at ?? null,
+        below?.seq ?? null,
+        from,
+        until,
+        words.letters.each,
+        words.letters.any,
+        words.letters.odd,
+      ],
     })
     const found = rows.flatMap(({ id, summary, results, ...row }) =>
       id === null ? [] : [{ ...row, id, at: toAt(row.created_at), summary: summary || null, results: results || null }],
@@ -125,7 +133,7 @@ export const makeFindRows = (main: pg.Pool) => {
           ref: { id: mission },
           name: 'find-items',
           text: sql.findItems,
-          values: [words.exact],
+          values: [words.all, words.none, words.rank],
         }),
       )
       check(rights)

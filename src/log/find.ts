@@ -14,7 +14,7 @@ import { makeFindChats } from './find-chats.ts'
 import { makeFindRows, textsOfRun } from './find-rows.ts'
 import * as sql from './find.sql.ts'
 import { readMission, type MissionRead } from './read-mission.ts'
-import { makeSnippets } from './snippets.ts'
+import { spansOfAll } from './spans.ts'
 import type { Turn, Turns } from './turn.ts'
 import { lookUp, type Words } from './words.ts'
 
@@ -81,7 +81,6 @@ export type Collect = ReturnType<typeof makeCollect>
 export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
   const findChats = makeFindChats(main)
   const findRows = makeFindRows(main)
-  const marks = makeSnippets(main)
 
   type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
     text: string
@@ -188,11 +187,9 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
       check()
       const some = page.slice(i, i + read)
       const texts = await inTurn(() => textsOf(mission, some, check))
-      const spans = await inTurn(() =>
-        marks(
-          words.marked,
-          texts.map((text) => text?.text ?? ''),
-        ),
+      const spans = await spansOfAll(
+        words.marked,
+        texts.map((text) => text?.text ?? ''),
       )
       for (const [n, one] of some.entries()) {
         const { at, part, seq, kind, id } = one

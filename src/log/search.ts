@@ -8,7 +8,7 @@ import { mostMatches, snippetOf } from '../protocol/snippet.ts'
 import type { MissionRef } from '../protocol/topics.ts'
 import { answerBytes } from './bounds.ts'
 import type { ReplayPage } from './replay.ts'
-import { makeSnippets } from './snippets.ts'
+import { spansOfAll } from './spans.ts'
 import { makeTurns, type Turn, type Turns } from './turn.ts'
 import { makeWalk, type Bounds, type Step } from './walk.ts'
 
@@ -46,7 +46,6 @@ const makeBest = (limit: number) => {
 /** `main` is for reading; `turns`: those of all pages; `patience`: ms that a page may be looked for. */
 export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
   const streaming = makeTurns()
-  const marks = makeSnippets(main)
 
   const begin = makeWalk(main)
 
@@ -106,7 +105,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       if (!highlight || !words) return { messages, last_seq, has_more, epoch }
       check()
       const spans = await inTurn(() =>
-        marks(
+        spansOfAll(
           words.marked,
           messages.map(({ message }) => message),
         ),

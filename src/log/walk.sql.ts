@@ -1,12 +1,14 @@
 // The statements of log/walk, about one mission (log/read-mission).
 import { chatHead, messageColumns } from './columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
+import { fitsWords, mayFit } from './words.ts'
 
 /** Bytes that a window may return, except its last row. */
 const bytesFound = 256 * 1024
 
 /**
- * Where a chat may have messages that fit the filters: the ranges of its blocks that they don't rule out, and of changed messages.
+ * Where a chat may have messages that fit the filters: the ranges of its blocks that they don't rule out, of changed messages, and of
+ * blocks of another version of the word rule.
  * Besides: its head, its lowest seq, and the last seq that blocks cover (`mark`).
  *
  * $1 mission ID, or null
@@ -29,6 +31,8 @@ export const searchRanges = selectMission({
       from deck.search_candidates(('''' || E'\\x01' || m.id || $3 || '''' || $4)::tsquery, $5, $6, $7, $8) b
       union all
       select first, last from deck.search_stale where mission_id = m.id and citizen = $3
+      union all
+      select first, last from deck.search_outdated(m.id, $3)
     ) r
   ) c`,
 })
@@ -42,10 +46,11 @@ export const searchRanges = selectMission({
  * $4, $5 the window's first and last seq
  * $6, $7 timestamps: since and until, or null
  * $8 sender, or null
- * $9 tsquery as text, or null
- * $10 language in lower case, or null
- * $11, $12 text[]: LIKE patterns, all or any of which a message matches in lower case, or null
- * $13 rows at most
+ * $9, $10 text[]: all and none of Words, or null
+ * $11 language in lower case, or null
+ * $12, $13 text[], $14: all, any and odd of Letters, or null
+ * $15 rows at most
+ * $16 tsquery as text, if it is ranked
  */
 const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   selectMission({
@@ -55,27 +60,24 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   left join lateral (
     select s.* from (
       select u.*, (count(*) over ())::integer as found,
-        ${ranked ? 'ts_rank_cd(u.words, $9::tsquery, 1)' : '0'} as rank,
+        ${ranked ? 'ts_rank_cd(deck.words(u.message), $16::tsquery, 1)' : '0'} as rank,
         sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
           over (order by u.seq ${direction} rows between unbounded preceding and 1 preceding) as ahead
       from (
-        select ${messageColumns}${ranked ? ', words' : ''}
-        from chat_messages ${ranked ? 'cross join lateral (select deck.words(message) as words offset 0) w' : ''}
+        select ${messageColumns}
+        from chat_messages
         where mission_id = m.id and citizen = $3 and seq >= $4 and seq <= $5
           and ($6::timestamp is null or created_at >= $6) and ($7::timestamp is null or created_at < $7)
           and ($8::text is null or sender = $8)
-          -- Two letters outside ASCII have an ASCII letter as their lower case.
-          and (($11::text[] is null or lower(message collate "C") like all ($11))
-            and ($12::text[] is null or lower(message collate "C") like any ($12))
-            or position('\u212a' in message) > 0 or position('\u0130' in message) > 0)
-          and ($9::text is null or ${ranked ? 'words' : 'deck.words(message)'} @@ $9::tsquery)
+          and ${mayFit('message', '$12', '$13', '$14')}
+          and ($9::text[] is null or (select ${fitsWords('p.plain', '$9', '$10')} from (select deck.plain(message) as plain offset 0) p))
           -- Whether it may have such a block; its JSON form decides.
-          and ($10::text is null or case
+          and ($11::text is null or case
             when code_blocks is null then message like '%\`\`\`%' or message like '%~~~%'
             else exists (
               select from jsonb_array_elements(case when jsonb_typeof(code_blocks) = 'array' then code_blocks else '[]' end) b
-              where lower((b ->> 'language') collate "C") = $10 or b ->> 'language' ~ '[^ -~]') end)
-        order by seq ${direction} limit $13
+              where lower((b ->> 'language') collate "C") = $11 or b ->> 'language' ~ '[^ -~]') end)
+        order by seq ${direction} limit $15
       ) u
     ) s where s.ahead is null or s.ahead < ${bytesFound}
   ) c on true

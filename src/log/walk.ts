@@ -86,7 +86,6 @@ export const makeWalk = (main: pg.Pool) => {
     )
     if (forward) ranges.reverse()
 
-    const { exact = null, all = null, any = null } = words ?? {}
     const order = byRank ? 'rank' : forward ? 'asc' : 'desc'
     type Row = { found: number | null; rank: number } & (MessageColumns | { seq: null })
     let most = found.first
@@ -96,7 +95,11 @@ export const makeWalk = (main: pg.Pool) => {
         ref: mission ?? ref,
         name: `search-${order}`,
         text: sql.searchWindow[order],
-        values: [citizen, first, last, since, until, sender, exact, language, all, any, most],
+        values: [
+          ...[citizen, first, last, since, until, sender, words?.all ?? null, words?.none ?? null, language],
+          ...[words?.letters.all ?? null, words?.letters.any ?? null, words?.letters.odd ?? null],
+          ...[most, ...(byRank ? [words?.rank] : [])],
+        ],
       })
       const { mission: now, rows } = seen
       const messages = rows.flatMap((row) => (row.seq === null || !now ? [] : [toMessage(row, now.id, citizen)]))
