@@ -269,6 +269,19 @@ void t.test('a mission is searched by the same words, and what is marked is what
   t.strictSame(await marked('自由 or 権利'), ['1 権利', '8 自由', '8 権利', '9 自由'])
 })
 
+void t.test("a result's status is read alike in every locale, in capitals too", async (t) => {
+  await onEach(t, async (t, database) => {
+    await migrate(await database.connect(), () => {})
+    const rows = await database.query(
+      `select deck.test_word(jsonb_build_object('status', s)) as word from unnest(array['SKIPPED', 'PENDING', 'Passed', 'FAILED', 'DISABLED']) as s`,
+    )
+    t.strictSame(
+      rows.map(({ word }) => word),
+      ['skipped', 'skipped', 'passed', 'failed', 'skipped'],
+    )
+  })
+})
+
 /** All characters of the planes that have letters. */
 const characters = Array.from({ length: 0x33500 }, (_, i) => i + 1).filter((code) => code < 0xd800 || code > 0xdfff)
 

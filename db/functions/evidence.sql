@@ -14,8 +14,8 @@
 -- What an element of results says: 'passed' by its own word only. An unknown status is no pass.
 create or replace function deck.test_word(p_element jsonb) returns text language sql immutable parallel safe
   return case
-    when lower(p_element ->> 'status') in ('passed', 'pass', 'ok', 'success') then 'passed'
-    when lower(p_element ->> 'status') in ('skipped', 'skip', 'todo', 'pending', 'disabled') then 'skipped'
+    when lower((p_element ->> 'status') collate "C") in ('passed', 'pass', 'ok', 'success') then 'passed'
+    when lower((p_element ->> 'status') collate "C") in ('skipped', 'skip', 'todo', 'pending', 'disabled') then 'skipped'
     else 'failed' end;
 
 -- Of several elements with one name the worst counts. Returns null for an empty array.
