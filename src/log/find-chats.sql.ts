@@ -67,7 +67,8 @@ export const newestBlocks =
  * $17 the newest time wanted, or null
  * $18 whether to rank
  * $19, $20 text[]: all and none of Words
- * $21 rows of a range at most
+ * $21 cased of Letters, or null
+ * $22 rows of a range at most
  */
 export const look = selectMission({
   once: epochColumn,
@@ -90,12 +91,12 @@ export const look = selectMission({
         from (
           select x.* from (
             select c.id, c.seq, c.created_at, c.message, c.code_blocks,
-              $6 and ${mayFit('c.message', '$9', '$10', '$11')}
+              $6 and ${mayFit('c.message', '$9', '$10', '$11', '$21')}
                 and (select ${fitsWords('p.plain', '$19', '$20')} from (select deck.plain(c.message) as plain offset 0) p) as said,
               -- Whether it may have such code; its JSON form decides.
               $7 and case
                 when c.code_blocks is null and c.message not like '%\`\`\`%' and c.message not like '%~~~%' then false
-                else (select ${mayFit('k.code', '$9', '$10', '$11')}
+                else (select ${mayFit('k.code', '$9', '$10', '$11', '$21')}
                   from (select coalesce(c.code_blocks::text, c.message) as code offset 0) k) end as coded
             from chat_messages c
             where c.mission_id = m.id and c.citizen = w.citizen and c.seq >= w.first and c.seq <= w.last
@@ -106,7 +107,7 @@ export const look = selectMission({
             order by c.seq desc offset 0
           ) x
           where x.said or x.coded
-          limit $21
+          limit $22
         ) u
       ) v
     ) s where s.ahead is null or s.ahead < ${bytesFound}

@@ -101,6 +101,7 @@ export const makeFindChats = (main: pg.Pool) => {
         query.byRank,
         words.all,
         words.none,
+        words.letters.cased,
         most,
       ],
     })

@@ -14,7 +14,7 @@ const runBytes = 1024 * 1024
  * $2 null
  * $3, $4 time and seq of the run that all are older than, or null
  * $5, $6 timestamps: since and until, or null
- * $7, $8 text[], $9: each, any and odd of Letters, or null
+ * $7, $8 text[], $9, $10: each, any, odd and cased of Letters, or null
  */
 export const findRuns = selectMission({
   once: epochColumn,
@@ -36,7 +36,7 @@ export const findRuns = selectMission({
       ) u
       -- Whether it may have such a text; its JSON form decides.
       cross join lateral (
-        select ${mayFit('k.text', '$7', '$8', '$9')} as fits
+        select ${mayFit('k.text', '$7', '$8', '$9', '$10')} as fits
         from (select u.status || ' ' || u.summary || u.results as text offset 0) k offset 0
       ) k
     ) v

@@ -68,6 +68,7 @@ export const makeFindRows = (main: pg.Pool) => {
         words.letters.each,
         words.letters.any,
         words.letters.odd,
+        words.letters.cased,
       ],
     })
     const found = rows.flatMap(({ id, summary, results, ...row }) =>

@@ -10,6 +10,11 @@ const hasUnspaced = new RegExp(`[${unspaced}]`, 'u')
 const ascii = /^[^\u0080-\uffff]*$/
 const folded = new Map(Object.entries(JSON.parse(folds) as Record<string, string>))
 
+/** Letters outside ASCII that others are folded to, each with those others, but for what is folded to several. */
+export const capitals = new Map<string, string>()
+for (const [letter, fold] of folded) if (fold > '\x7f') capitals.set(fold, (capitals.get(fold) ?? '') + letter)
+for (const fold of folded.values()) if (Array.from(fold).length > 1) for (const one of fold) capitals.delete(one)
+
 /** Characters whose fold has ASCII letters, and what it is: a text may have such a word without having its letters. */
 export const foldedToAscii = [...folded].filter(([, fold]) => /[a-z]/.test(fold))
 

@@ -48,9 +48,9 @@ export const searchRanges = selectMission({
  * $8 sender, or null
  * $9, $10 text[]: all and none of Words, or null
  * $11 language in lower case, or null
- * $12, $13 text[], $14: all, any and odd of Letters, or null
- * $15 rows at most
- * $16 tsquery as text, if it is ranked
+ * $12, $13 text[], $14, $15: all, any, odd and cased of Letters, or null
+ * $16 rows at most
+ * $17 tsquery as text, if it is ranked
  */
 const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   selectMission({
@@ -60,7 +60,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   left join lateral (
     select s.* from (
       select u.*, (count(*) over ())::integer as found,
-        ${ranked ? 'ts_rank_cd(deck.words(u.message), $16::tsquery, 1)' : '0'} as rank,
+        ${ranked ? 'ts_rank_cd(deck.words(u.message), $17::tsquery, 1)' : '0'} as rank,
         sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
           over (order by u.seq ${direction} rows between unbounded preceding and 1 preceding) as ahead
       from (
@@ -69,7 +69,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
         where mission_id = m.id and citizen = $3 and seq >= $4 and seq <= $5
           and ($6::timestamp is null or created_at >= $6) and ($7::timestamp is null or created_at < $7)
           and ($8::text is null or sender = $8)
-          and ${mayFit('message', '$12', '$13', '$14')}
+          and ${mayFit('message', '$12', '$13', '$14', '$15')}
           and ($9::text[] is null or (select ${fitsWords('p.plain', '$9', '$10')} from (select deck.plain(message) as plain offset 0) p))
           -- Whether it may have such a block; its JSON form decides.
           and ($11::text is null or case
@@ -77,7 +77,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
             else exists (
               select from jsonb_array_elements(case when jsonb_typeof(code_blocks) = 'array' then code_blocks else '[]' end) b
               where lower((b ->> 'language') collate "C") = $11 or b ->> 'language' ~ '[^ -~]') end)
-        order by seq ${direction} limit $15
+        order by seq ${direction} limit $16
       ) u
     ) s where s.ahead is null or s.ahead < ${bytesFound}
   ) c on true

@@ -97,7 +97,12 @@ export const makeWalk = (main: pg.Pool) => {
         text: sql.searchWindow[order],
         values: [
           ...[citizen, first, last, since, until, sender, words?.all ?? null, words?.none ?? null, language],
-          ...[words?.letters.all ?? null, words?.letters.any ?? null, words?.letters.odd ?? null],
+          ...[
+            words?.letters.all ?? null,
+            words?.letters.any ?? null,
+            words?.letters.odd ?? null,
+            words?.letters.cased ?? null,
+          ],
           ...[most, ...(byRank ? [words?.rank] : [])],
         ],
       })

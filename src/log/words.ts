@@ -3,7 +3,7 @@
 // different messages, in any order, and those that are not wanted too. Which words a text has is for Postgres to say.
 import type pg from 'pg'
 import { deny } from '../protocol/errors.ts'
-import { foldedToAscii, isUnspaced, type Marked } from './spans.ts'
+import { capitals, foldedToAscii, isUnspaced, type Marked } from './spans.ts'
 
 /** Any of alternatives: each has phrases that a text must have, and some that it must not. */
 type Alternative = { all: string[][]; none: string[][] }
@@ -29,6 +29,8 @@ export type Letters = {
   each: string[] | null
   /** Regular expression of characters with which a text may fit that has not those letters; null if there is none. */
   odd: string | null
+  /** Regular expression of letters outside ASCII in either case, which a text has that fits; null if there is none. */
+  cased: string | null
 }
 
 /**
@@ -38,10 +40,11 @@ export const fitsWords = (plain: string, all: string, none: string): string =>
   `exists (select from generate_subscripts(${all}::text[], 1) i
     where ${plain} like all ((${all}::text[])[i:i]) and not ${plain} like any ((${none}::text[])[i:i]))`
 
-/** SQL: whether a text has letters with which it may fit; `all` (or `each`), `any` and `odd` are parameters, those of Letters. */
-export const mayFit = (text: string, all: string, any: string, odd: string): string =>
+/** SQL: whether a text has letters with which it may fit; `all` (or `each`), `any`, `odd` and `cased` are parameters, those of Letters. */
+export const mayFit = (text: string, all: string, any: string, odd: string, cased: string): string =>
   `((${all}::text[] is null or lower(${text} collate "C") like all (${all}))
     and (${any}::text[] is null or lower(${text} collate "C") like any (${any}))
+    and (${cased}::text is null or ${text} collate "C" ~ ${cased})
     or coalesce(${text} collate "C" ~ ${odd}::text, false))`
 
 /** What joins the parts of an address, a path or a name: such a part is a phrase, whatever else is in it. */
@@ -88,19 +91,32 @@ const lettersOf = (word: string): string[] =>
     .split(' ')
     .filter(Boolean)
 
+/** A regular expression of a word's letters that have capitals, without those that NFC may make of several; '' if there is none. */
+const casedOf = (word: string): string => {
+  const parts = Array.from(word, (letter) => {
+    const others = letter.normalize('NFD') === letter ? capitals.get(letter) : undefined
+    return others === undefined ? ' ' : `[${letter}${others}]`
+  })
+  return parts.join('').trim().replace(/ +/g, '.*')
+}
+const longestOf = (words: string[]): string => words.toSorted((a, b) => b.length - a.length)[0] ?? ''
+
 const lettersOfAll = (alternatives: Alternative[]): Letters => {
   const pattern = (words: string[]): string => `%${words.flatMap(lettersOf).join('%')}%`
   const letters = new Set(alternatives.flatMap(({ all }) => all.flat(2).flatMap(lettersOf).join('').split('')))
   const odd = foldedToAscii.filter(([, fold]) => (fold.match(/[a-z]/g) ?? []).every((letter) => letters.has(letter)))
   const [first, ...others] = alternatives
-  const some = { odd: odd.length === 0 ? null : `[${odd.map(([letter]) => letter).join('')}]` }
+  // Of each alternative its longest word.
+  const cased = alternatives.map(({ all }) => longestOf(all.flat().map(casedOf)))
+  const some = {
+    odd: odd.length === 0 ? null : `[${odd.map(([letter]) => letter).join('')}]`,
+    cased: cased.includes('') ? null : cased.join('|'),
+  }
   if (first && others.length === 0)
     return first.all.length === 0
       ? { ...some, all: null, any: null, each: null }
       : { ...some, all: first.all.map(pattern), any: null, each: first.all.flat().map((word) => pattern([word])) }
-  // Of each alternative its longest word.
-  const longest = alternatives.map(({ all }) => all.flat().toSorted((a, b) => b.length - a.length)[0])
-  const any = longest.flatMap((word) => (word === undefined ? [] : [pattern([word])]))
+  const any = alternatives.flatMap(({ all }) => (all.length === 0 ? [] : [pattern([longestOf(all.flat())])]))
   return { ...some, all: null, any: any.length < alternatives.length ? null : any, each: null }
 }
 
