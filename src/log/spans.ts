@@ -42,7 +42,7 @@ export function* wordsOf(text: string): Generator<Word> {
   }
 }
 
-/** What is to be marked: words wherever they are, and unspaced letters (権利) only one after the other. */
+/** What to mark: words wherever they are, and unspaced letters (権利) only one after the other. */
 export type Marked = { words: Set<string>; runs: string[][] }
 
 export const spansOf = (text: string, { words, runs }: Marked): Span[] => {

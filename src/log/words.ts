@@ -27,9 +27,9 @@ export type Letters = {
   any: string[] | null
   /** the same as `all` for words in any order: of a phrase, each of its words */
   each: string[] | null
-  /** Regular expression of characters with which a text may fit that has not those letters; null if there is none. */
+  /** Regular expression of characters with which a text without those letters may fit; null without such a character. */
   odd: string | null
-  /** Regular expression of letters outside ASCII in either case, which a text has that fits; null if there is none. */
+  /** Regular expression of letters outside ASCII, in either case, of a text that fits; null without such a letter. */
   cased: string | null
 }
 
@@ -91,7 +91,7 @@ const lettersOf = (word: string): string[] =>
     .split(' ')
     .filter(Boolean)
 
-/** A regular expression of a word's letters that have capitals, without those that NFC may make of several; '' if there is none. */
+/** A regular expression of a word's letters that have capitals, without those that NFC may make of several; '' without any. */
 const casedOf = (word: string): string => {
   const parts = Array.from(word, (letter) => {
     const others = letter.normalize('NFD') === letter ? capitals.get(letter) : undefined
