@@ -1,56 +1,44 @@
-// Markdown as a tree of tokens, and what may come of it: no HTML is ever made or taken over, so that there is nothing to sanitise.
+// Markdown as a tree of blocks, and what may come of it: no HTML is ever made or taken over, so that there is nothing to sanitise.
 // HTML in a message is shown as the text that it is; a link leads to http, https or mailto, or is no link; an image is a link.
-import { Marked, type Token } from 'marked'
+import { codeElements, codeLines, readBlocks, type Node, type Top } from './markdown/blocks.ts'
+import { decode, type Inline, type References } from './markdown/inlines.ts'
 
-const marked = new Marked({ gfm: true, breaks: true })
+export { codeElements, codeLines, decode }
+export type { Inline, Node, Top }
 
-/** The message's blocks; a text that the parser can't take, as one too deep for it, is one paragraph. */
-export const parse = (text: string): Token[] => {
-  try {
-    return marked.lexer(text)
-  } catch {
-    return [{ type: 'text', raw: text, text }]
+const normal = (text: string): string => (text.includes('\r') ? text.replace(/\r\n?/g, '\n') : text)
+
+/** The text's blocks. */
+export const parse = (text: string): Node[] => readBlocks(normal(text)).tops.map(({ node }) => node)
+
+/** Reads a text that grows: of a longer one only what follows the blocks that can't change any more. `read` counts characters. */
+export const makeReader = () => {
+  let text = ''
+  let kept: Top[] = []
+  let rest = 0
+  let references: References = new Map()
+  let tops: Top[] = []
+  const reader = {
+    read: 0,
+    tops(given: string): readonly Top[] {
+      const now = normal(given)
+      if (now === text) return tops
+      if (!now.startsWith(text)) {
+        kept = []
+        rest = 0
+        references = new Map()
+      }
+      text = now
+      reader.read += now.length - rest
+      const found = readBlocks(now, rest, references)
+      tops = [...kept, ...found.tops]
+      kept = tops.slice(0, kept.length + found.done)
+      ;({ rest, references } = found)
+      return tops
+    },
   }
+  return reader
 }
-
-const names: Record<string, string> = {
-  amp: '&',
-  lt: '<',
-  gt: '>',
-  quot: '"',
-  apos: "'",
-  nbsp: '\u00a0',
-  copy: '©',
-  reg: '®',
-  trade: '™',
-  hellip: '…',
-  mdash: '—',
-  ndash: '–',
-  laquo: '«',
-  raquo: '»',
-  ldquo: '“',
-  rdquo: '”',
-  lsquo: '‘',
-  rsquo: '’',
-  bull: '•',
-  middot: '·',
-  times: '×',
-  deg: '°',
-  euro: '€',
-  larr: '←',
-  rarr: '→',
-  uarr: '↑',
-  darr: '↓',
-  check: '✓',
-}
-
-/** Character references as characters; a name that is rare stays as it was written. */
-export const decode = (text: string): string =>
-  text.replace(/&(?:#(\d{1,7})|#[xX]([\da-fA-F]{1,6})|([a-zA-Z]{2,8}));/g, (whole, decimal, hex, name: string) => {
-    if (name) return names[name] ?? whole
-    const code = decimal ? Number(decimal) : parseInt(hex as string, 16)
-    return code > 0 && code <= 0x10ffff && !(code >= 0xd800 && code < 0xe000) ? String.fromCodePoint(code) : '\ufffd'
-  })
 
 /** Where a link may lead, or nowhere. */
 export const safeHref = (href: string): string | undefined => {
@@ -65,21 +53,17 @@ export const safeHref = (href: string): string | undefined => {
 export type Block = { language: string | null; code: string }
 
 /** The fenced blocks of a text, as far as they show in it. */
-export const blocksOf = (tokens: Token[]): Block[] =>
-  tokens.flatMap((token): Block[] => {
-    if (token.type === 'code') {
-      const language = (token['lang'] as string | undefined)?.split(/\s/)[0]
-      return token['codeBlockStyle'] === 'indented'
-        ? []
-        : [{ language: language || null, code: `${String(token['text'])}\n` }]
-    }
-    const { tokens = [], items = [] } = token as { tokens?: Token[]; items?: Token[] }
-    return blocksOf([...tokens, ...items])
+export const blocksOf = (nodes: readonly Node[]): Block[] =>
+  nodes.flatMap((node): Block[] => {
+    if (node.type === 'code') return node.fenced ? [{ language: node.language, code: node.text }] : []
+    if (node.type === 'list') return node.items.flatMap(({ blocks }) => blocksOf(blocks))
+    return node.type === 'quote' ? blocksOf(node.blocks) : []
   })
 
 /** A fence that a code does not contain. */
 export const fence = (code: string, language: string | null): string => {
-  const longest = Math.max(2, ...[...code.matchAll(/^ {0,3}(`+)/gm)].map(([, ticks = '']) => ticks.length))
+  let longest = 2
+  for (const [, ticks = ''] of code.matchAll(/^ {0,3}(`+)/gm)) longest = Math.max(longest, ticks.length)
   const ticks = '`'.repeat(longest + 1)
   return `${ticks}${language ?? ''}\n${code.replace(/\n?$/, '\n')}${ticks}\n`
 }

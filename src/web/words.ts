@@ -42,3 +42,15 @@ export const capital = (word: string): string => word.charAt(0).toUpperCase() + 
 export const percent = (part: number, all: number): string => (all === 0 ? '' : `${Math.round((100 * part) / all)}%`)
 export const count = (n: number): string => (n >= 1000 ? '999+' : String(n))
 export const statuses = { active: 'Active', qa: 'In QA', complete: 'Complete' } as const
+
+/** A text whose characters that turn its direction round (U+202A to U+202E, U+2066 to U+2069) are seen, and do nothing. */
+export const visible = (text: string): string =>
+  text.replace(/[\u202a-\u202e\u2066-\u2069]/g, (char) => `[U+${char.charCodeAt(0).toString(16).toUpperCase()}]`)
+
+/** Whether a text's first letter is one that is written from the right; undefined: it has no letter. */
+export const isRightToLeft = (text: string): boolean | undefined => {
+  const letter = /\p{L}/u.exec(text)?.[0]
+  return letter === undefined
+    ? undefined
+    : /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u.test(letter)
+}
