@@ -9,6 +9,7 @@ import type { Session } from '../state/session.ts'
 import { budget, capital, count, due, fullTime, statuses, timeOf } from '../words.ts'
 import { Chat } from './Chat.tsx'
 import { Crew } from './Crew.tsx'
+import { closeDrawer, drawerOpen, openDrawer, useDrawer } from './drawer.ts'
 import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
 import { Missions, openMission, shownMissions } from './Missions.tsx'
@@ -120,7 +121,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       'previous citizen': () => citizen(-1),
       citizen: () => citizen(Number(key) - 1 - names.indexOf(now.citizen ?? '')),
       filter() {
-        document.body.classList.add('drawer')
+        openDrawer('#filter')
         focus('filter')
       },
       search: () => focus('search'),
@@ -142,8 +143,8 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       },
       help: () => (help.value = true),
       leave() {
-        document.body.classList.remove('drawer')
-        if (filter.value) filter.value = ''
+        if (drawerOpen.peek()) closeDrawer()
+        else if (filter.value) filter.value = ''
         else if (now.at !== undefined) tell('deck-live')
       },
     }
@@ -151,17 +152,20 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   }
   useEffect(() => startKeys(act), [place])
 
-  const drawer = (on: boolean): void => void document.body.classList.toggle('drawer', on)
+  const drawer = useDrawer(`${here.value.mission}/${here.value.citizen}`)
   const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
   return (
-    <div class="app">
-      <a class="skip" href={here.value.at === undefined ? '#composer' : '#time'}>
+    <div class={drawer ? 'app drawer' : 'app'}>
+      <a class="skip" inert={drawer} href={here.value.at === undefined ? '#composer' : '#time'}>
         {here.value.at === undefined ? 'To the message field' : 'To the slider'}
       </a>
-      <aside class="side" aria-label="Deck">
+      <aside class="side" id="side" aria-label="Deck" tabIndex={-1}>
         <div class="brand">
           <b>Mission Deck</b>
           <Light session={session} />
+          <button type="button" class="quiet shut" aria-label="Close the missions" onClick={closeDrawer}>
+            <Icon name="close" />
+          </button>
         </div>
         <Missions place={place} filter={filter} />
         <div class="me">
@@ -175,14 +179,17 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
           </button>
         </div>
       </aside>
-      <div class="veil" onClick={() => drawer(false)} />
-      <main class={here.value.at === undefined ? '' : 'past-here'}>
+      <div class="veil" onClick={closeDrawer} />
+      <main inert={drawer} class={here.value.at === undefined ? '' : 'past-here'}>
         <div class="bar">
           <button
             type="button"
+            id="menu"
             class="quiet"
+            aria-expanded={drawer}
+            aria-controls="side"
             aria-label={`Missions${place.missions.total.value > 0 ? `, ${count(place.missions.total.value)} unread` : ''}`}
-            onClick={() => drawer(!document.body.classList.contains('drawer'))}
+            onClick={() => openDrawer()}
           >
             <Icon name="menu" />
             {place.missions.total.value > 0 && <span class="badge">{count(place.missions.total.value)}</span>}

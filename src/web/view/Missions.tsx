@@ -5,6 +5,7 @@ import type { Mission } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { budget, count, due, statuses } from '../words.ts'
+import { closeDrawer } from './drawer.ts'
 
 const fits = ({ number, title, client, status }: Mission, words: string): boolean =>
   words
@@ -42,7 +43,7 @@ const Item = ({ mission, place, here }: { mission: Mission; place: Place; here: 
           if (event.metaKey || event.ctrlKey || event.shiftKey) return
           event.preventDefault()
           openMission(mission, place)
-          document.body.classList.remove('drawer')
+          closeDrawer()
         }}
       >
         <span class="number">#{mission.number}</span>
@@ -84,6 +85,7 @@ export const Missions = ({ place, filter }: { place: Place; filter: { value: str
           if (event.key !== 'Enter' || !first) return
           openMission(first, place)
           event.currentTarget.blur()
+          closeDrawer()
         }}
       />
       {place.missions.failure.value && <p class="failure">{place.missions.failure.value}</p>}

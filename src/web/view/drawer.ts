@@ -1,0 +1,39 @@
+// The missions where the page is narrow: a drawer over the rest, which can't be reached while it is open. The focus goes into it, and back
+// to where it was when it closes: by a choice, Escape, its button, or a window that has become wide.
+import { signal } from '@preact/signals'
+import { useEffect } from 'preact/hooks'
+
+const narrow = matchMedia('(max-width: 819px)')
+let before: Element | null = null
+let first = ''
+
+export const drawerOpen = signal(false)
+
+/** Opens it, if the page is narrow. `focus`: a selector of what gets the focus, without it the mission on show. */
+export const openDrawer = (focus = '.mission.here'): void => {
+  if (drawerOpen.peek() || !narrow.matches) return
+  before = document.activeElement
+  first = focus
+  drawerOpen.value = true
+}
+export const closeDrawer = (): void => void (drawerOpen.value = false)
+
+/** Moves the focus; `place`: a choice of another one closes the drawer. */
+export const useDrawer = (place: string): boolean => {
+  const open = drawerOpen.value
+  useEffect(() => closeDrawer, [place])
+  useEffect(() => {
+    narrow.addEventListener('change', closeDrawer)
+    return () => narrow.removeEventListener('change', closeDrawer)
+  }, [])
+  useEffect(() => {
+    if (!open) return
+    const side = document.getElementById('side')
+    ;(side?.querySelector<HTMLElement>(first) ?? side)?.focus()
+    return () => {
+      if (before instanceof HTMLElement && before !== document.body && before.isConnected) before.focus()
+      else document.getElementById('menu')?.focus()
+    }
+  }, [open])
+  return open
+}

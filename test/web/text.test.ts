@@ -1,0 +1,331 @@
+// What is hard to show, in a real Chromium: texts that a parser or the layout could choke on, long code, a draft that grows, text that is
+// read from the right, tables; and what is hard to show it in: forced colours, low windows, a phone's drawer. Work is counted, not timed.
+import t, { type Test } from 'tap'
+import type { Page } from 'playwright-core'
+import { connect } from '../../src/client/index.ts'
+import { openPage, startBrowser, without } from './browser.ts'
+import { csv, draft, heavy } from './hostile.ts'
+import { admin, alice, makeMission, rafael, startDeck, until } from '../helper.ts'
+
+t.setTimeout(900_000)
+const { instance } = await startDeck(t)
+const browser = without ? undefined : await startBrowser(t)
+const test = (name: string, work: (t: Test) => Promise<void>): void =>
+  void t.test(name, { skip: without, timeout: 300_000 }, work)
+const open = async (t: Test, path: string, options = {}, script = ''): Promise<Page> => {
+  if (!browser) throw new Error('no browser')
+  const page = await openPage(t, browser, 'about:blank', options)
+  page.setDefaultTimeout(60_000)
+  if (script) await page.addInitScript(script)
+  await page.goto(`${instance.url}/deck/missions/${path}#token=${alice}`)
+  return page
+}
+const say = async (t: Test, mission: number, message: string, code_blocks?: object[]): Promise<void> => {
+  const { status } = await instance.request('POST', `/api/missions/${mission}/chat/rafael`, admin, {
+    message,
+    ...(code_blocks ? { code_blocks } : {}),
+  })
+  t.equal(status, 201)
+}
+/** What a function of the first element that fits returns; the function is text, since it runs in the page. */
+const of = <T>(page: Page, selector: string, work: string): Promise<T> =>
+  page.evaluate<T>(`(${work})(document.querySelector(${JSON.stringify(selector)}))`)
+/** Nothing of the messages has changed for some frames. */
+const still = (page: Page): Promise<unknown> =>
+  page.evaluate(`new Promise((done) => {
+    let quiet = 0
+    new MutationObserver(() => (quiet = 0)).observe(document.querySelector('.list'), { childList: true, subtree: true, characterData: true })
+    const frame = () => (quiet++ > 8 ? done() : requestAnimationFrame(frame))
+    frame()
+  })`)
+
+/** Elements that a frame adds to messages. */
+const perFrame = `
+  frames = []; let added = 0
+  new MutationObserver((list) => {
+    for (const { target, addedNodes } of list) for (const node of addedNodes) if (node.nodeType === 1)
+      added += target.closest?.('.markdown') ? 1 + node.querySelectorAll('*').length : node.querySelectorAll('.markdown *').length
+  }).observe(document, { childList: true, subtree: true })
+  const frame = () => { frames.push(added); added = 0; requestAnimationFrame(frame) }
+  frame()`
+
+test('hostile messages: each frame adds few elements, and the chat of all of them has few', async (t) => {
+  const { number } = await makeMission(instance)
+  for (const message of Object.values(heavy)) await say(t, number, message.trim())
+  const page = await open(t, `${number}/rafael`, {}, perFrame)
+  await page.locator('.track .row').first().waitFor()
+  await still(page)
+  const frames = await page.evaluate<number[]>('frames')
+  t.ok(Math.max(...frames) <= 600, `${Math.max(...frames)} elements in one frame`)
+  for (const [n, [name, text]] of Object.entries(heavy).entries()) {
+    const message = page.locator(`[data-seq="${n + 1}"] .markdown`)
+    const elements = await message.locator('*').count()
+    t.ok(elements <= 1500, `${name}: ${elements} elements`)
+    t.ok(
+      (await message.innerText()).trim().length > 0 && (await message.locator('.source').count()) === 0,
+      `${name}: is shown`,
+    )
+    if (elements < 3)
+      t.equal((await message.innerText()).length >= Math.min(text.length, 9000), true, `${name}: all of it`)
+  }
+  // What never closes is its own text; what has too many parts says so, and is all there for who copies it.
+  t.equal(await page.locator('[data-seq="1"] .markdown').innerText(), heavy['delimiters that open'])
+  await page.locator('.row', { hasText: 'Shown as it was written' }).first().waitFor()
+  t.equal(await page.locator('[data-seq="1"] .note').count(), 0)
+  await t.resolves(page.locator('#composer').fill('The page still works'))
+})
+
+test('a file of 40,000 lines: only the lines near the window are elements, all of it is copied', async (t) => {
+  const { number } = await makeMission(instance)
+  const page = await open(t, `${number}/rafael`, { permissions: ['clipboard-read', 'clipboard-write'] })
+  const data = await page.evaluateHandle(
+    `((text) => { const data = new DataTransfer(); data.items.add(new File([text], 'a.csv')); return data })(${JSON.stringify(csv)})`,
+  )
+  await page.locator('.composer').dispatchEvent('drop', { dataTransfer: data })
+  await page.locator('.attached', { hasText: 'a.csv' }).waitFor()
+  await page.locator('#composer').focus()
+  await page.keyboard.press('Enter')
+  const code = page.locator('.track .row .code')
+  await code.locator('.line').first().waitFor()
+  t.ok((await code.locator('*').count()) < 200, `${await code.locator('*').count()} elements`)
+  t.equal(await code.locator('.line').first().innerText(), '1,2\n')
+  // To its end, where the last line has its number.
+  await of(page, '.track .code pre', '(pre) => { pre.scrollTop = pre.scrollHeight }')
+  await code.locator('.line[data-line="40000"]').waitFor()
+  t.ok((await code.locator('*').count()) < 200)
+  const inside = await of<boolean>(
+    page,
+    '.line[data-line="40000"]',
+    '(line) => { const box = line.closest("pre").getBoundingClientRect(); const { top, bottom } = line.getBoundingClientRect(); return top >= box.top && bottom <= box.bottom }',
+  )
+  t.ok(inside, 'the last line is in the window')
+  await code.getByRole('button', { name: 'Copy csv code' }).click()
+  await code.getByText('Copied').waitFor()
+  t.equal(await page.evaluate<string>('navigator.clipboard.readText()'), csv)
+  // A line that is too long goes on in the next rows, under one number.
+  await say(t, number, 'one line', [{ language: 'js', code: 'x'.repeat(100_000) }])
+  const long = page.locator('[data-seq="2"] .code')
+  await long.locator('.line').first().waitFor()
+  t.ok((await long.locator('*').count()) < 200)
+  t.equal(await long.locator('.line[data-line]').count(), 1)
+})
+
+test('a growing draft: what is complete stays, and each frame adds few elements', async (t) => {
+  const { number } = await makeMission(instance)
+  const page = await open(t, `${number}/rafael`, {}, perFrame)
+  await page.locator('.list').waitFor()
+  const citizen = connect({ url: instance.url, token: rafael })
+  t.teardown(() => citizen.close())
+  const reply = citizen.chat(number, 'rafael').stream()
+  const message = page.locator('[data-draft] .markdown')
+  for (let at = 0; at < draft.length; at += 400) {
+    reply.write(draft.slice(at, at + 400))
+    if (at === 0) {
+      await message.locator('.heading').first().waitFor()
+      await of(page, '[data-draft] .markdown', '(element) => { element.firstElementChild.first = true }')
+    }
+    await page.evaluate('new Promise((done) => requestAnimationFrame(done))')
+  }
+  await until(async () => (await message.innerText()).includes('Step 39'), 'the last step')
+  await still(page)
+  t.ok(
+    await of<boolean>(page, '[data-draft] .markdown', '(element) => element.firstElementChild.first'),
+    'the first block is the same',
+  )
+  t.equal(await message.locator('.heading').count(), 40)
+  const frames = await page.evaluate<number[]>('frames')
+  t.ok(Math.max(...frames) <= 600, `${Math.max(...frames)} elements in one frame`)
+  const all = await message.locator('*').count()
+  const made = frames.reduce((sum, one) => sum + one, 0)
+  t.ok(made < 2 * all, `${made} elements made for ${all}`)
+})
+
+test('characters that turn the direction are seen in text and in code, and turn nothing', async (t) => {
+  const { number } = await makeMission(instance)
+  await say(
+    t,
+    number,
+    'if \u202eadmin\u202c and \u2066x\u2069 `a\u202eb`\n\n> - \u202bquoted\n\n```js\nconst a = "\u202e// x\u2066"\n```',
+  )
+  const page = await open(t, `${number}/rafael`)
+  const message = page.locator('[data-seq="1"]')
+  await message.locator('.line').waitFor()
+  const text = await message.innerText()
+  t.notMatch(text, /[\u202a-\u202e\u2066-\u2069]/)
+  for (const seen of [
+    'if [U+202E]admin[U+202C] and [U+2066]x[U+2069] a[U+202E]b',
+    '[U+202B]quoted',
+    '"[U+202E]// x[U+2066]"',
+  ])
+    t.ok(text.includes(seen), seen)
+})
+
+test('a message that is read from the right: its blocks begin there, its code does not', async (t) => {
+  const { number } = await makeMission(instance)
+  await say(
+    t,
+    number,
+    'مرحبا بالعالم، هذا `npm run build` نص\n\nAnd English.\n\n- عنصر\n- آخر\n\n> اقتباس\n\n```js\nconst a = "שלום" // b\n```\n\n| اسم | قيمة |\n| - | - |\n| أ | ب |\n',
+  )
+  const page = await open(t, `${number}/rafael`)
+  const message = page.locator('[data-seq="1"] .markdown')
+  await message.locator('.line').waitFor()
+  const direction = (selector: string): Promise<string> =>
+    of<string>(page, `[data-seq="1"] .markdown ${selector}`, '(element) => getComputedStyle(element).direction')
+  t.same(
+    await Promise.all(
+      ['p', 'p:nth-of-type(2)', 'ul', 'blockquote', '.table', 'td', '.code', '.line', 'p code'].map(direction),
+    ),
+    ['rtl', 'ltr', 'rtl', 'rtl', 'rtl', 'rtl', 'ltr', 'ltr', 'ltr'],
+  )
+  const { copy, name, box, line } = await of<Record<string, number>>(
+    page,
+    '[data-seq="1"] .markdown',
+    `(element) => {
+    const left = (selector) => element.querySelector(selector).getBoundingClientRect().left
+    const range = document.createRange()
+    range.selectNodeContents(element.querySelector('.line'))
+    return { copy: left('figcaption button'), name: left('figcaption span'), box: left('pre'), line: range.getBoundingClientRect().left } }`,
+  )
+  t.ok((name ?? 0) < (copy ?? 0), 'the language is left of the button')
+  t.ok((line ?? 0) - (box ?? 0) < 80, 'a line begins at the left')
+  const bullet = await of<string>(
+    page,
+    '[data-seq="1"] .markdown',
+    `(element) => {
+    const { paddingLeft, paddingRight } = getComputedStyle(element.querySelector('ul'))
+    return parseFloat(paddingRight) > parseFloat(paddingLeft) ? 'right' : 'left' }`,
+  )
+  t.equal(bullet, 'right')
+})
+
+test('a table keeps its words whole and scrolls sideways', async (t) => {
+  const { number } = await makeMission(instance)
+  const words = ['internationalization', 'responsibilities', 'acknowledgements', 'characteristically']
+  await say(t, number, `| ${words.join(' | ')} |\n|${' - |'.repeat(4)}\n| ${words.join(' | ')} |\n`)
+  await say(t, number, `| a |\n| - |\n| ${'w'.repeat(3000)} |\n\n${'w'.repeat(3000)}`)
+  const page = await open(t, `${number}/rafael`, { viewport: { width: 360, height: 740 } })
+  await page.locator('td').first().waitFor()
+  for (const [n, word] of words.entries()) {
+    const lines = await of<number>(
+      page,
+      `[data-seq="1"] td:nth-child(${n + 1})`,
+      `(cell) => {
+      const range = document.createRange()
+      range.selectNodeContents(cell)
+      return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size }`,
+    )
+    t.equal(lines, 1, word)
+  }
+  const { inner, outer } = await of<Record<string, number>>(
+    page,
+    '[data-seq="1"] .table',
+    '({ scrollWidth, clientWidth }) => ({ inner: scrollWidth, outer: clientWidth })',
+  )
+  t.ok((inner ?? 0) > (outer ?? 0), 'it scrolls')
+  t.equal(await of<boolean>(page, '.scroll', '({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth'), true)
+  t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= 360'), true)
+  const wide = await of<number>(page, '[data-seq="2"] .table', '({ scrollWidth }) => scrollWidth')
+  t.ok(wide < 700, `${wide} px for a word of 3,000 letters`)
+})
+
+test('in forced colours the view, the mission and the citizen on show have an edge that the others lack', async (t) => {
+  const { number } = await makeMission(instance)
+  await makeMission(instance)
+  const page = await open(t, `${number}/rafael`, { forcedColors: 'active' })
+  await page.locator('.mission').nth(1).waitFor()
+  await page.locator('.tabs a').first().waitFor()
+  const edge = (selector: string): Promise<string> =>
+    of<string>(
+      page,
+      selector,
+      '(element) => { const { outlineStyle, outlineWidth } = getComputedStyle(element); return outlineStyle + " " + outlineWidth }',
+    )
+  for (const kind of ['.tabs a', '.mission', '.crewman']) {
+    t.match(await edge(`${kind}[aria-current]`), /^solid [1-9]/, kind)
+    t.match(await edge(`${kind}:not([aria-current])`), /^none/, kind)
+  }
+  t.match(await of<string>(page, '.dot', '(dot) => getComputedStyle(dot).borderTopStyle'), /solid|double/)
+})
+
+test('low windows keep room for messages and for the composer', async (t) => {
+  const { number } = await makeMission(instance, {
+    title: 'A title that is long enough to need more than one line of a phone',
+  })
+  for (let n = 0; n < 30; n++) await say(t, number, `message ${n}`)
+  const page = await open(t, `${number}/rafael`)
+  await page.locator('.row').first().waitFor()
+  for (const [width, height] of [
+    [844, 200],
+    [360, 225],
+    [667, 250],
+    [1280, 320],
+    [360, 400],
+  ] as const) {
+    await page.setViewportSize({ width, height })
+    await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
+    const { list, composer, field } = await page.evaluate<Record<string, number>>(`(() => {
+      const field = document.querySelector('#composer').getBoundingClientRect()
+      return { list: document.querySelector('.scroll').clientHeight, composer: field.bottom, field: field.height } })()`)
+    t.ok((list ?? 0) >= 60, `${width} x ${height}: ${list} px of messages`)
+    t.ok((composer ?? Infinity) <= height && (field ?? 0) >= 24, `${width} x ${height}: the composer is in it`)
+    t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= innerWidth'), true)
+    await page.locator('.row', { hasText: 'message 29' }).waitFor()
+  }
+  // The missions and the sign-in, too.
+  await page.setViewportSize({ width: 844, height: 200 })
+  t.ok((await of<number>(page, '.missions ul', '({ clientHeight }) => clientHeight')) >= 40)
+})
+
+test('the phone’s drawer: the focus goes in, what is behind can’t be reached, a choice or Escape closes it', async (t) => {
+  const first = await makeMission(instance)
+  const other = await makeMission(instance)
+  const page = await open(t, `${first.number}/rafael`, { viewport: { width: 360, height: 740 } })
+  const menu = page.getByRole('button', { name: /^Missions/ })
+  const side = page.locator('.side')
+  const inSide = (): Promise<boolean> =>
+    page.evaluate<boolean>(`document.querySelector('.side').contains(document.activeElement)`)
+  await page.locator('.list').waitFor()
+  await menu.click()
+  await side.waitFor()
+  await until(inSide, 'the focus in the drawer')
+  t.equal(await menu.getAttribute('aria-expanded'), 'true')
+  t.equal(await of<boolean>(page, 'main', '(main) => main.inert'), true)
+  // Around once by Tab: it never comes to what is behind.
+  for (let n = 0; n < 12; n++) {
+    await page.keyboard.press('Tab')
+    t.equal(await page.evaluate<boolean>(`document.querySelector('main').contains(document.activeElement)`), false)
+  }
+  await page.keyboard.press('Escape')
+  await side.waitFor({ state: 'hidden' })
+  await until(() => of<boolean>(page, '#menu', '(menu) => menu === document.activeElement'), 'the focus back')
+  t.equal(await of<boolean>(page, 'main', '(main) => main.inert'), false)
+
+  // A choice by touch, and one by the filter.
+  await menu.click()
+  await page.locator(`.mission[href$="/${other.number}"]`).click()
+  await side.waitFor({ state: 'hidden' })
+  await page.waitForURL(`**/${other.number}/rafael`)
+  await until(() => of<boolean>(page, '#menu', '(menu) => menu === document.activeElement'), 'the focus back')
+  await menu.click()
+  await page.locator('#filter').fill(`#${first.number}`)
+  await page.keyboard.press('Enter')
+  await side.waitFor({ state: 'hidden' })
+  await page.waitForURL(`**/${first.number}/rafael`)
+  t.equal(await inSide(), false)
+  // The one that is on show, the button, and beside it.
+  for (const close of [
+    () => page.locator('.mission.here').click(),
+    () => page.getByRole('button', { name: 'Close the missions' }).click(),
+    () => page.locator('.veil').click({ position: { x: 350, y: 400 } }),
+  ]) {
+    await menu.click()
+    await until(inSide, 'the focus in the drawer')
+    await close()
+    await side.waitFor({ state: 'hidden' })
+  }
+  // A window that becomes wide has no drawer.
+  await menu.click()
+  await page.setViewportSize({ width: 1280, height: 740 })
+  await until(() => of<boolean>(page, 'main', '(main) => !main.inert'), 'the page to be usable')
+})
