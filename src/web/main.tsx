@@ -12,7 +12,9 @@ import { makeSession } from './state/session.ts'
 import { App } from './view/App.tsx'
 import { Asked } from './view/Asked.tsx'
 import { SignIn } from './view/SignIn.tsx'
+import { showDirections } from './view/visible.ts'
 
+showDirections()
 const session = makeSession()
 session.start()
 startRoute()

@@ -110,13 +110,17 @@ test('a file of 40,000 lines: only the lines near the window are elements, all o
   t.equal(await long.locator('.line[data-line]').count(), 1)
 })
 
-test('a growing draft: what is complete stays, and each frame adds few elements', async (t) => {
+test('a growing draft: what is complete is not read again, and each frame adds few elements', async (t) => {
   const { number } = await makeMission(instance)
-  const page = await open(t, `${number}/rafael`, {}, perFrame)
+  // What a reader of text does most: matches of patterns.
+  const count = `matches = 0; const exec = RegExp.prototype.exec
+    RegExp.prototype.exec = function (text) { matches++; return exec.call(this, text) }`
+  const page = await open(t, `${number}/rafael`, {}, `${perFrame}\n${count}`)
   await page.locator('.list').waitFor()
   const citizen = connect({ url: instance.url, token: rafael })
   t.teardown(() => citizen.close())
   const reply = citizen.chat(number, 'rafael').stream()
+  await page.evaluate('matches = 0')
   const message = page.locator('[data-draft] .markdown')
   for (let at = 0; at < draft.length; at += 400) {
     reply.write(draft.slice(at, at + 400))
@@ -138,6 +142,8 @@ test('a growing draft: what is complete stays, and each frame adds few elements'
   const all = await message.locator('*').count()
   const made = frames.reduce((sum, one) => sum + one, 0)
   t.ok(made < 2 * all, `${made} elements made for ${all}`)
+  const matches = await page.evaluate<number>('matches')
+  t.ok(matches < 1_000_000, `${matches} matches of patterns`)
 })
 
 test('characters that turn the direction are seen in text and in code, and turn nothing', async (t) => {
@@ -158,6 +164,61 @@ test('characters that turn the direction are seen in text and in code, and turn 
     '"[U+202E]// x[U+2066]"',
   ])
     t.ok(text.includes(seen), seen)
+})
+
+test('and so they are in names, titles, checklist, runs, code, timeline and search', async (t) => {
+  const turned = '\u202eturned\u2066'
+  const { number } = await makeMission(instance, { title: `Title ${turned}`, client: `Client ${turned}` })
+  const at = `/api/missions/${number}`
+  await instance.request('POST', `${at}/chat/rafael`, admin, {
+    message: `zebra ${turned}\n\n\`\`\`js\nzebra ${turned}\n\`\`\``,
+    author: turned,
+  })
+  await instance.request('POST', `${at}/dod`, admin, { text: `zebra ${turned}`, category: 'tests', test_name: turned })
+  await instance.request('POST', `${at}/tests`, admin, {
+    status: 'failed',
+    results: [{ name: turned, status: 'failed', error: `zebra ${turned}` }],
+    logs: `${turned}\n`,
+  })
+  const page = await open(t, `${number}/rafael`)
+  for (const [view, shows] of [
+    ['chat', '.track .line'],
+    ['checklist', '.checklist label'],
+    ['tests', '.results-list li'],
+    ['code', '.codes .line'],
+    ['timeline', '.event'],
+    ['search', '#find'],
+  ] as const) {
+    if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${number}/rafael/${view}`)
+    await page.locator(shows).first().waitFor()
+    if (view === 'search') {
+      await page.locator('#find').fill('zebra')
+      await page.locator('.hit').first().waitFor()
+    }
+    if (view === 'tests') await page.locator('.log', { hasText: 'turned' }).waitFor()
+    const text = await page.evaluate<string>('document.title + document.body.textContent')
+    t.notMatch(text, /[\u202a-\u202e\u2066-\u2069]/, view)
+    t.match(text, /\[U\+202E\]turned\[U\+2066\]/)
+  }
+})
+
+test('a long title and a run of thousands of results leave the page usable', async (t) => {
+  const { number } = await makeMission(instance, { title: 'w'.repeat(1000), client: 'c'.repeat(200) })
+  await say(t, number, 'a message')
+  await instance.request('POST', `/api/missions/${number}/tests`, admin, {
+    status: 'failed',
+    results: Array.from({ length: 10_000 }, (_, n) => ({ name: `test ${n}`, status: n % 2 ? 'passed' : 'failed' })),
+  })
+  const page = await open(t, `${number}/rafael/tests`, { viewport: { width: 1280, height: 700 } })
+  await page.locator('.results-list li').first().waitFor()
+  t.equal(await page.locator('.results-list li').count(), 200)
+  await page.getByRole('button', { name: '9800 more results' }).click()
+  await until(async () => (await page.locator('.results-list li').count()) === 400, 'more of them')
+  await page.setViewportSize({ width: 360, height: 700 })
+  await page.goto(`${instance.url}/deck/missions/${number}/rafael`)
+  await page.locator('.row').first().waitFor()
+  t.ok((await of<number>(page, '.scroll', '({ clientHeight }) => clientHeight')) > 250)
+  t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= innerWidth'), true)
 })
 
 test('a message that is read from the right: its blocks begin there, its code does not', async (t) => {

@@ -6,7 +6,7 @@ import { startKeys, type Action } from '../keys.ts'
 import type { Place } from '../state/place.ts'
 import { go, route as here } from '../state/route.ts'
 import type { Session } from '../state/session.ts'
-import { budget, capital, count, due, fullTime, statuses, timeOf } from '../words.ts'
+import { budget, capital, count, due, fullTime, statuses, timeOf, visible } from '../words.ts'
 import { Chat } from './Chat.tsx'
 import { Crew } from './Crew.tsx'
 import { closeDrawer, drawerOpen, openDrawer, useDrawer } from './drawer.ts'
@@ -30,7 +30,7 @@ const Head = ({ mission }: { mission: Mission }) => {
   const open = mission.status !== 'complete'
   return (
     <header class="head">
-      <h1>
+      <h1 title={mission.title}>
         <span class="number">#{mission.number}</span> {mission.title}
       </h1>
       <p class="facts">
@@ -97,7 +97,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
     const where = mission.value
       ? `#${mission.value.number} ${mission.value.title} · ${capital(here.value.citizen ?? '')}`
       : 'Mission Deck'
-    document.title = `${unread > 0 ? `(${unread}) ` : ''}${where}`
+    document.title = visible(`${unread > 0 ? `(${unread}) ` : ''}${where}`)
   })
 
   const act = (action: Action, key: string): boolean => {

@@ -2,13 +2,14 @@
 // only the lines near the window are elements; a line that is too long goes on in the next row.
 import { useSignal } from '@preact/signals'
 import { useMemo } from 'preact/hooks'
-import { codeLines } from '../markdown.ts'
-import { visible } from '../words.ts'
+import { codeElements, codeLines } from '../markdown.ts'
 import { makeColours } from './colours.ts'
 import { Icon } from './Icon.tsx'
 import { memo } from './memo.tsx'
 import { useTurn } from './turns.ts'
 
+/** Blocks of code of one message that are shown. */
+export const mostBlocks = 50
 /** px of a row (.line) */
 const rowHeight = 20
 /** Rows above and below the window that are ready, and by how many rows it moves. */
@@ -59,10 +60,8 @@ const Lines = memo(({ code, language, from: wanted }: { code: string; language: 
     return (
       <span key={from + n} class="line" data-line={number || undefined}>
         {tokens && left >= 0
-          ? tokens.map(({ type, value }) =>
-              type === '' ? visible(value) : <span class={`t-${type}`}>{visible(value)}</span>,
-            )
-          : visible(row)}
+          ? tokens.map(({ type, value }) => (type === '' ? value : <span class={`t-${type}`}>{value}</span>))
+          : row}
         {numbers?.[from + n + 1] === 0 ? '' : '\n'}
       </span>
     )
@@ -88,7 +87,7 @@ export const Code = memo(({ code, language }: { code: string; language: string |
     told.value = done ? 'Copied' : 'Not allowed here'
     setTimeout(() => (told.value = ''), 1500)
   }
-  const name = visible((language ?? 'text').slice(0, 40))
+  const name = (language ?? 'text').slice(0, 40)
   return (
     <figure class="code" dir="ltr">
       <figcaption>
@@ -109,4 +108,11 @@ export const Code = memo(({ code, language }: { code: string; language: string |
       </pre>
     </figure>
   )
+})
+
+/** One that is not part of a text: it waits for its turn. */
+export const CodeInTurn = memo(({ code, language }: { code: string; language: string | null }) => {
+  const turn = useTurn()
+  const need = codeElements(code)
+  return turn(need) < need ? <p class="source">…</p> : <Code code={code} language={language} />
 })

@@ -5,7 +5,7 @@ import type { Mission } from '../../client/index.ts'
 import { makeCode } from '../state/code.ts'
 import type { Place } from '../state/place.ts'
 import { shortDay, timeOf } from '../words.ts'
-import { Code } from './Code.tsx'
+import { CodeInTurn, mostBlocks } from './Code.tsx'
 import { Icon } from './Icon.tsx'
 import { authorOf } from './Row.tsx'
 
@@ -63,8 +63,9 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
           </h2>
           {(message.code_blocks ?? [])
             .filter((block) => !language.value || block.language?.toLowerCase() === language.value)
+            .slice(0, mostBlocks)
             .map((block, n) => (
-              <Code key={n} code={block.code} language={block.language} />
+              <CodeInTurn key={n} code={block.code} language={block.language} />
             ))}
         </section>
       ))}

@@ -13,8 +13,8 @@ import {
   type Node,
   type Top,
 } from '../markdown.ts'
-import { isRightToLeft, visible } from '../words.ts'
-import { Code } from './Code.tsx'
+import { isRightToLeft } from '../words.ts'
+import { Code, CodeInTurn, mostBlocks } from './Code.tsx'
 import { memo } from './memo.tsx'
 import { useFramed, useTurn } from './turns.ts'
 
@@ -26,8 +26,6 @@ const [fewElements, fewChars] = [12, 400]
 const charsPerElement = 40
 /** Characters of a text that are shown before its turn comes. */
 const preview = 800
-/** Blocks of code that come along with a message and are shown. */
-const mostBlocks = 50
 
 /** elements that may still be made */
 type Made = { left: number }
@@ -73,7 +71,7 @@ const Link = ({ href, children }: { href: string; children: ComponentChildren })
 const lines = (text: string, made: Made): string => {
   let end = text.indexOf('\n')
   for (; end >= 0 && made.left-- > 0; end = text.indexOf('\n', end + 1));
-  return visible(end < 0 ? text : text.slice(0, end))
+  return end < 0 ? text : text.slice(0, end)
 }
 
 const words = (inner: readonly Inline[], made: Made): ComponentChildren =>
@@ -82,7 +80,7 @@ const words = (inner: readonly Inline[], made: Made): ComponentChildren =>
     if (made.left-- <= 0) return null
     switch (one.type) {
       case 'code':
-        return <code dir="ltr">{visible(one.text)}</code>
+        return <code dir="ltr">{one.text}</code>
       case 'strong':
         return <strong>{words(one.inner, made)}</strong>
       case 'em':
@@ -90,7 +88,7 @@ const words = (inner: readonly Inline[], made: Made): ComponentChildren =>
       case 'del':
         return <del>{words(one.inner, made)}</del>
       case 'link':
-        return <Link href={one.href}>{one.inner.length > 0 ? words(one.inner, made) : visible(decode(one.href))}</Link>
+        return <Link href={one.href}>{one.inner.length > 0 ? words(one.inner, made) : decode(one.href)}</Link>
     }
   })
 
@@ -156,17 +154,12 @@ const block = (node: Node, made: Made): VNode | null => {
 /** The beginning of a text whose turn has not come. */
 const Source = ({ text }: { text: string }) => (
   <p class="source" dir="auto">
-    {visible(text.slice(0, preview).split('\n', 8).join('\n'))}
+    {text.slice(0, preview).split('\n', 8).join('\n')}
   </p>
 )
 
 /** A block of its own, as far as it may be shown. */
 const Part = memo(({ top, left }: { top: Top; left: number }) => block(top.node, { left }))
-
-const Other = memo(({ code, language }: Block) => {
-  const turn = useTurn()
-  return turn(codeElements(code)) === 0 ? <Source text="…" /> : <Code code={code} language={language} />
-})
 
 type Props = { text: string; blocks?: readonly Block[] | null }
 
@@ -198,14 +191,14 @@ export const Markdown = memo(({ text: given, blocks }: Props) => {
       {whole ? (
         <>
           <p class="note">Shown as it was written: its formatting has too many parts.</p>
-          <Other code={text} language={null} />
+          <CodeInTurn code={text} language={null} />
         </>
       ) : (
         parts
       )}
       {!whole && (!held.tops || next >= 0) && <Source text={held.tops ? text.slice(tops[next]?.from) : text} />}
       {others.slice(0, mostBlocks).map(({ language, code }, n) => (
-        <Other key={`block ${n}`} code={code} language={language} />
+        <CodeInTurn key={`block ${n}`} code={code} language={language} />
       ))}
       {others.length > mostBlocks && (
         <p class="note">{others.length - mostBlocks} more blocks of code are not shown.</p>

@@ -13,6 +13,9 @@ import { later } from './later.tsx'
 
 const Diff = later(() => import('./Diff.tsx').then((part) => part.Diff))
 
+/** Results that are shown at first, and with each *More*; characters of an error. */
+const [mostResults, mostError] = [200, 20_000]
+
 const names = { running: 'Running', passed: 'Passed', failed: 'Failed' } as const
 
 const Log = ({ runs, id }: { runs: Runs; id: string }) => {
@@ -98,6 +101,8 @@ export const Tests = ({ place, mission, wide }: Props) => {
   }
 
   const results = useMemo(() => (run ? resultsOf(run) : []), [run])
+  const shown = useSignal(mostResults)
+  useEffect(() => void (shown.value = mostResults), [run?.id])
   const failed = results.filter(({ ok }) => !ok)
   return (
     <div class="tests">
@@ -205,7 +210,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
           )}
           {results.length > 0 && (
             <ul class="results-list">
-              {results.map((result, n) => (
+              {results.slice(0, shown.value).map((result, n) => (
                 <li key={n} class={result.ok ? 'ok' : 'bad'}>
                   <span class="mark">
                     <Icon name={result.ok ? 'check' : 'close'} />
@@ -216,13 +221,18 @@ export const Tests = ({ place, mission, wide }: Props) => {
                     {result.figures.length > 0 && <span class="muted">{result.figures.join(' · ')}</span>}
                     {result.error && (
                       <pre tabIndex={0} role="group" aria-label={`Error of ${result.name}`}>
-                        {result.error}
+                        {result.error.slice(0, mostError)}
                       </pre>
                     )}
                   </span>
                 </li>
               ))}
             </ul>
+          )}
+          {results.length > shown.value && (
+            <button type="button" onClick={() => (shown.value += mostResults)}>
+              {results.length - shown.value} more results
+            </button>
           )}
           <Log key={run.id} runs={runs} id={run.id} />
         </>
