@@ -75,6 +75,30 @@ test('hostile messages: each frame adds few elements, and the chat of all of the
   await t.resolves(page.locator('#composer').fill('The page still works'))
 })
 
+test('a chat of long messages opens at the first unread one, and only what was seen counts as read', async (t) => {
+  const { number } = await makeMission(instance)
+  await say(t, number, 'read before')
+  const reader = connect({ url: instance.url, token: alice })
+  t.teardown(() => reader.close())
+  await reader.chat(number, 'rafael').read(1)
+  for (let n = 0; n < 12; n++) await say(t, number, '- a line of a **list**\n'.repeat(300))
+  const page = await open(t, `${number}/rafael`)
+  await page.locator('.track .row').first().waitFor()
+  await still(page)
+  const top = await page.evaluate<number>(
+    `document.querySelector('[data-seq="2"]').getBoundingClientRect().top - document.querySelector('.scroll').getBoundingClientRect().top`,
+  )
+  t.ok(top >= 0 && top < 200, `the first one is ${top} px below the top`)
+  const { json } = await instance.request('GET', `/api/missions/${number}/chat`, alice)
+  t.match(json['channels'], [{ citizen: 'rafael', unread: 12 }])
+  // Its whole was not in the window yet; at the end everything was.
+  await page.keyboard.press('n')
+  await until(async () => {
+    const { json } = await instance.request('GET', `/api/missions/${number}/chat`, alice)
+    return (json['channels'] as { unread: number }[])[0]?.unread === 0
+  }, 'all of them to be read')
+})
+
 test('a file of 40,000 lines: only the lines near the window are elements, all of it is copied', async (t) => {
   const { number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`, { permissions: ['clipboard-read', 'clipboard-write'] })

@@ -2,6 +2,7 @@
 // (a page that was estimated, older ones that come, a block of code that is opened), what one reads stays where it is; at the bottom
 // one stays at the bottom. Speaks to the DOM, since heights must be set in the frame in which they are measured.
 import type { Room } from '../state/room.ts'
+import { allShown, whenAllShown } from './turns.ts'
 
 /** px above and below the window that are kept ready. */
 const margin = 900
@@ -66,7 +67,8 @@ export const makeScroller = (
 
   /** The last message that is seen whole. */
   const seen = (): void => {
-    if (document.visibilityState !== 'visible' || !document.hasFocus()) return
+    // What is not all there yet is lower than it will be.
+    if (document.visibilityState !== 'visible' || !document.hasFocus() || !allShown()) return
     const bottom = box.scrollTop + box.clientHeight
     if (stuck) return onSeen(pages.head)
     const rows = elements().flatMap((element) =>
@@ -91,7 +93,7 @@ export const makeScroller = (
     if (target !== undefined) {
       const top = find(target)
       box.scrollTop = top === undefined ? pages.top(pages.pageOf(target)) : top - Math.min(120, box.clientHeight / 4)
-      if (top !== undefined) target = undefined
+      if (top !== undefined && allShown()) target = undefined
     } else if (stuck) box.scrollTop = box.scrollHeight
     else if (anchor) {
       const top = find(anchor.seq)
@@ -110,11 +112,13 @@ export const makeScroller = (
   }
   box.addEventListener('scroll', onScroll, { passive: true })
   // Who takes the wheel goes where the wheel leads.
-  const onWheel = (): void => void (target = undefined)
-  box.addEventListener('wheel', onWheel, { passive: true })
+  const takes = ['wheel', 'touchmove', 'pointerdown', 'keydown']
+  const onTake = (): void => void (target = undefined)
+  for (const name of takes) box.addEventListener(name, onTake, { passive: true })
   addEventListener('focus', seen)
   const observer = new ResizeObserver(layout)
   observer.observe(box)
+  const forget = whenAllShown(layout)
   const watched = new Set<Element>()
 
   return {
@@ -145,7 +149,8 @@ export const makeScroller = (
     close(): void {
       observer.disconnect()
       box.removeEventListener('scroll', onScroll)
-      box.removeEventListener('wheel', onWheel)
+      for (const name of takes) box.removeEventListener(name, onTake)
+      forget()
       removeEventListener('focus', seen)
     },
   }

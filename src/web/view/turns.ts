@@ -8,6 +8,7 @@ export const perFrame = 160
 
 type Turn = { need: number; given: number; again: () => void }
 const waiting = new Set<Turn>()
+const onShown = new Set<() => void>()
 let left = perFrame
 let frame = 0
 
@@ -20,6 +21,7 @@ const give = (turn: Turn): void => {
 const next = (): void => {
   frame = 0
   left = perFrame
+  if (waiting.size === 0) for (const tell of onShown) tell()
   for (const turn of [...waiting].reverse()) {
     if (left === 0) break
     give(turn)
@@ -29,20 +31,27 @@ const next = (): void => {
   if (waiting.size > 0) frame ||= requestAnimationFrame(next)
 }
 
+/** Whether all that is to be shown is there: heights and places hold from then on. */
+export const allShown = (): boolean => waiting.size === 0
+/** Calls back when it has become so; returns what ends that. */
+export const whenAllShown = (tell: () => void): (() => void) => {
+  onShown.add(tell)
+  return () => void onShown.delete(tell)
+}
+
 /** Asks for elements while a component renders; returns how many it may have by now. It renders again when there are more. */
 export const useTurn = (): ((need: number) => number) => {
   const renders = useSignal(0)
   void renders.value
   const turn = useRef<Turn>({ need: 0, given: 0, again: () => void (renders.value = renders.peek() + 1) }).current
-  useEffect(() => {
-    if (turn.given >= turn.need) return
-    waiting.add(turn)
-    frame ||= requestAnimationFrame(next)
-  })
   useEffect(() => () => void waiting.delete(turn), [])
   return (need) => {
     turn.need = need
     if (turn.given < need) give(turn)
+    if (turn.given < need) {
+      waiting.add(turn)
+      frame ||= requestAnimationFrame(next)
+    } else waiting.delete(turn)
     return Math.min(turn.given, need)
   }
 }
