@@ -4,7 +4,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 
 /** Elements that one frame adds (measured by test/long/text.ts). */
-export const perFrame = 160
+export const perFrame = 120
 
 type Turn = { need: number; given: number; again: () => void }
 const waiting = new Set<Turn>()
