@@ -6,6 +6,7 @@ import t from 'tap'
 import { makeReader, parse, type Inline, type Node } from '../../src/web/markdown.ts'
 import { inlines } from '../../src/web/markdown/inlines.ts'
 import { makeColours } from '../../src/web/view/colours.ts'
+import { makePieces } from '../../src/web/pieces.ts'
 import { draft, filled, heavy } from './hostile.ts'
 
 type Tree = string | { [name: string]: Tree | Tree[] | number | null | undefined }
@@ -255,5 +256,41 @@ void t.test('code is coloured in short pieces; what spans lines keeps its colour
   colours.set(['x'.repeat(3000), '"a"'.repeat(300), 'let a'])
   while (colours.done < 3) colours.next()
   t.same([types(0), types(1), types(2)], [[], [], ['keyword', '']])
+  t.end()
+})
+
+void t.test('a log that grows and loses its beginning keeps the pieces in between', (t) => {
+  const step = fc.record({
+    more: fc.string({ unit: fc.constantFrom('a', 'b', '\n'), maxLength: 40 }),
+    lost: fc.nat(30),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 20 }), (steps) => {
+      const pieces = makePieces()
+      let text = ''
+      for (const { more, lost } of steps) {
+        text = (text + more).slice(lost)
+        if (
+          pieces(text)
+            .map((piece) => piece.text)
+            .join('') !== text
+        )
+          throw new Error(text)
+      }
+    }),
+  )
+  const pieces = makePieces()
+  const line = (n: number): string => `line ${n} of a log that is long enough\n`
+  let text = Array.from({ length: 2000 }, (_, n) => line(n)).join('')
+  const before = pieces(text)
+  t.ok(before.length > 8 && before.every((piece) => piece.text.length <= 8000))
+  text = text.slice(9000) + line(2000)
+  const after = pieces(text)
+  t.equal(after.map((piece) => piece.text).join(''), text)
+  t.same(after.filter((piece) => !before.includes(piece)).length, 2, 'the first and the last')
+  t.same(
+    pieces('another').map((piece) => piece.text),
+    ['another'],
+  )
   t.end()
 })

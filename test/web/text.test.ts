@@ -226,6 +226,36 @@ test('and so they are in names, titles, checklist, runs, code, timeline and sear
   }
 })
 
+test('a log of 250 KB that grows: a line more changes only the end of it', async (t) => {
+  const { number } = await makeMission(instance)
+  const whole = 'a line of a log\n'.repeat(15_000)
+  const { json } = await instance.request('POST', `/api/missions/${number}/tests`, rafael, {
+    status: 'running',
+    logs: whole,
+  })
+  const page = await open(t, `${number}/sofia/tests`)
+  const log = page.locator('.log')
+  await until(async () => (await log.textContent())?.length === whole.length, 'the log')
+  await page.evaluate(`changed = 0; new MutationObserver((list) => {
+    for (const { target, addedNodes } of list) changed += [target, ...addedNodes].reduce((sum, node) => sum + (node.nodeType === 3 ? node.data.length : 0), 0)
+  }).observe(document.querySelector('.log'), { childList: true, subtree: true, characterData: true })`)
+  for (let n = 0; n < 5; n++)
+    await instance.request('POST', `/api/missions/${number}/tests/${String(json['id'])}/logs`, rafael, `more ${n}\n`, {
+      'content-type': 'text/plain',
+    })
+  await log.filter({ hasText: 'more 4' }).waitFor()
+  t.equal(await log.textContent(), `${whole}more 0\nmore 1\nmore 2\nmore 3\nmore 4\n`)
+  const changed = await page.evaluate<number>('changed')
+  t.ok(changed < 100_000, `${changed} characters were laid out again`)
+  t.ok((await log.locator('*').count()) < 100)
+  const end = await of<number>(
+    page,
+    '.log',
+    '({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight',
+  )
+  t.ok(end < 24, 'its end is in sight')
+})
+
 test('a long title and a run of thousands of results leave the page usable', async (t) => {
   const { number } = await makeMission(instance, { title: 'w'.repeat(1000), client: 'c'.repeat(200) })
   await say(t, number, 'a message')

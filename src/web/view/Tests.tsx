@@ -3,6 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import type { TestRun } from '../../client/index.ts'
 import { fence } from '../markdown.ts'
+import { makePieces } from '../pieces.ts'
 import { figuresOf, resultsOf, sumsOf, type Result } from '../results.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
@@ -10,6 +11,7 @@ import type { Runs } from '../state/runs.ts'
 import { fullTime, percent, shortDay, timeOf } from '../words.ts'
 import { Icon } from './Icon.tsx'
 import { later } from './later.tsx'
+import { useFramed } from './turns.ts'
 
 const Diff = later(() => import('./Diff.tsx').then((part) => part.Diff))
 
@@ -23,7 +25,8 @@ const Log = ({ runs, id }: { runs: Runs; id: string }) => {
   const box = useRef<HTMLPreElement>(null)
   const following = useSignal(true)
   useEffect(() => log.close, [log])
-  const text = log.text.value
+  const pieces = useMemo(makePieces, [log])
+  const text = useFramed(log.text.value)
   useLayoutEffect(() => {
     if (box.current && following.value) box.current.scrollTop = box.current.scrollHeight
   }, [text, following.value])
@@ -52,7 +55,7 @@ const Log = ({ runs, id }: { runs: Runs; id: string }) => {
           following.value = scrollHeight - scrollTop - clientHeight < 24
         }}
       >
-        {text || 'Nothing was logged.'}
+        {text === '' ? 'Nothing was logged.' : pieces(text).map((piece) => <span key={piece.id}>{piece.text}</span>)}
       </pre>
     </section>
   )
