@@ -69,6 +69,26 @@ void t.test('pages hold what was put and what came, each once, and ask again for
   t.end()
 })
 
+void t.test('a page without messages is known, and what comes first is known with it', (t) => {
+  for (const [floor, next] of [
+    [0, 1],
+    [25, 26],
+    [30, 31],
+  ] as const) {
+    const pages = makePages()
+    pages.clear(floor, floor)
+    t.same(pages.get(pages.last()), { messages: [], known: true }, `cleared at ${floor}`)
+    pages.add(message(next))
+    t.same(pages.get(pages.last()), { messages: [message(next)], known: true }, `the first after ${floor}`)
+  }
+  const pages = makePages()
+  pages.clear(0, 60)
+  t.equal(pages.get(1).known, false, 'one that has messages is asked for')
+  pages.moveFloor(60)
+  t.equal(pages.get(pages.last()).known, true, 'all of it is gone')
+  t.end()
+})
+
 void t.test('the blocks that show are those that the server takes from the Markdown', (t) => {
   for (const text of [
     'a\n```js\nlet a\n```\nb\n~~~ py x\n1\n~~~',

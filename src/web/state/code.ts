@@ -27,10 +27,10 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
           signal: ended,
         })
         before = page.messages[0]?.seq
-        more.value = page.has_more
+        // An empty page has no seq to go on from: read again without one, it would be the newest page.
+        more.value = page.has_more && before !== undefined
         add(page.messages)
-        if (!page.has_more) break
-      } while (messages.value.length < until)
+      } while (more.value && messages.value.length < until)
     } catch (error) {
       if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
     }
@@ -48,7 +48,12 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
     void feed.ready.then(load).catch(() => {})
     for await (const event of feed) {
       if (event.event === 'message.created') add([event.data])
-      else messages.value = []
+      else {
+        messages.value = []
+        before = undefined
+        more.value = false
+        if (event.event === 'reset') await load()
+      }
     }
   }
   follow().catch(() => {})

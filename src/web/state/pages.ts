@@ -8,7 +8,8 @@ export const pageSize = 25
 const most = 60
 
 export type Page = { messages: readonly Message[]; known: boolean }
-const nothing: Page = { messages: [], known: false }
+const unknown: Page = { messages: [], known: false }
+const empty: Page = { messages: [], known: true }
 
 /** `rowHeight`: of a message that was never shown, in px */
 export const makePages = (rowHeight = 76) => {
@@ -62,7 +63,8 @@ export const makePages = (rowHeight = 76) => {
       }
       return first() + Math.max(0, low)
     },
-    get: (page: number): Page => pages.get(page) ?? nothing,
+    /** A page without seqs (of a chat without messages, or of a cleared one) is known: the server has nothing to add. */
+    get: (page: number): Page => (end(page) <= start(page) ? empty : (pages.get(page) ?? unknown)),
     /** The message with a seq, or the one before or after it, as far as it is held. */
     find(seq: number): Message | undefined {
       return pages.get(pageOf(seq))?.messages.find((message) => message.seq === seq)
@@ -89,7 +91,7 @@ export const makePages = (rowHeight = 76) => {
     add(message: Message): void {
       const page = pageOf(message.seq)
       const held = pages.get(page)
-      const begins = message.seq === page * pageSize + 1 || head <= page * pageSize
+      const begins = message.seq === page * pageSize + 1 || head <= start(page)
       head = Math.max(head, message.seq)
       if (held?.known && !held.messages.some(({ seq }) => seq === message.seq))
         pages.set(page, { messages: [...held.messages, message], known: true })
@@ -111,7 +113,7 @@ export const makePages = (rowHeight = 76) => {
       for (const page of [...pages.keys()]) if (page < first()) pages.delete(page)
       for (const page of [...heights.keys()]) if (page < first()) heights.delete(page)
       // The first page may have lost its beginning.
-      const { messages, known } = pages.get(first()) ?? nothing
+      const { messages, known } = pages.get(first()) ?? unknown
       if (messages.length > 0) pages.set(first(), { messages: messages.filter((one) => one.seq > floor), known })
       tops = undefined
     },

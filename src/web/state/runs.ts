@@ -73,6 +73,8 @@ export const makeRuns = (deck: Deck, mission: string) => {
     log(id: string) {
       const text = signal('')
       const cut = signal(false)
+      /** it was read, and nothing is in it */
+      const empty = signal(false)
       const leaving = new AbortController()
       const signal_ = AbortSignal.any([ended, leaving.signal])
       const set = (whole: string): void => {
@@ -81,7 +83,12 @@ export const makeRuns = (deck: Deck, mission: string) => {
         text.value = from > 0 ? whole.slice(from) : whole
       }
       const read = async (): Promise<void> => {
-        for await (const event of tests.logs(id).follow({ after: 0, signal: signal_ })) {
+        const feed = tests.logs(id).follow({ after: 0, signal: signal_ })
+        feed.ready.then(
+          ({ seq }) => (empty.value = seq === 0),
+          () => {},
+        )
+        for await (const event of feed) {
           if (event.event === 'log.appended') set(text.peek() + event.data.chunk)
           else {
             cut.value = false
@@ -90,7 +97,7 @@ export const makeRuns = (deck: Deck, mission: string) => {
         }
       }
       read().catch(fail)
-      return { text, cut, close: (): void => leaving.abort() }
+      return { text, cut, empty, close: (): void => leaving.abort() }
     },
     close: (): void => ending.abort(),
   }

@@ -55,7 +55,11 @@ const Log = ({ runs, id }: { runs: Runs; id: string }) => {
           following.value = scrollHeight - scrollTop - clientHeight < 24
         }}
       >
-        {text === '' ? 'Nothing was logged.' : pieces(text).map((piece) => <span key={piece.id}>{piece.text}</span>)}
+        {text === ''
+          ? log.empty.value
+            ? 'Nothing was logged.'
+            : 'Reading the log …'
+          : pieces(text).map((piece) => <span key={piece.id}>{piece.text}</span>)}
       </pre>
     </section>
   )
