@@ -5,6 +5,7 @@ import t from 'tap'
 import { openDatabase } from '../src/log/database.ts'
 import { makeFind } from '../src/log/find.ts'
 import { makeHistory } from '../src/log/history.ts'
+import { missionPageWithChats } from '../src/log/mission-list.sql.ts'
 import { makeTurns } from '../src/log/turn.ts'
 import { startDeck, type Json } from './helper.ts'
 import { fill, newChat } from './streams.ts'
@@ -41,6 +42,12 @@ void t.test(
     const how = { sub: 'alice', allow: () => {}, gone: () => false }
     const asks = Object.entries({
       'the list of chats': () => makeHistory(one).channels({ id }, 'alice', { limit: 500 }),
+      'the list of missions with their chats': () =>
+        client.query({
+          name: 'missions-chats',
+          text: missionPageWithChats,
+          values: [null, null, 0, true, null, [], 50, 'alice'],
+        }),
       'a search': () => find({ id }, { q: 'n', limit: 5 }, how),
       'a search by rank': () => find({ id }, { q: 'n', order: 'rank', limit: 5 }, how),
       'the chats that are due': () => client.query('select * from deck.search_due()'),

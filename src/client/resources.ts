@@ -30,6 +30,15 @@ export type Channel = {
   read_seq: number
   unread: number
 }
+/** A chat in the list of missions. */
+export type MissionChat = {
+  citizen: string
+  last_seq: number
+  read_seq: number
+  /** messages after `read_seq` that others wrote, up to 1,000, and the seq of the first */
+  unread: number
+  first_unread: number | null
+}
 export type SearchOptions = Options & {
   kind?: Hit['kind']
   order?: 'newest' | 'rank'
@@ -43,9 +52,12 @@ type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
 
 export const makeMissions = (http: Http, topicOf: TopicOf) => ({
   ...topicOf<MissionsEvent>('missions'),
-  /** Those that one may see, by number; `cursor` is `next` of the page before. */
-  list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string } = {}) =>
-    http<{ missions: Mission[]; next: string | null }>('GET', 'missions', { query: options, signal: options.signal }),
+  /** Those that one may see, by number; `cursor` is `next` of the page before. `chats`: with what is unread of each. */
+  list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string; chats?: boolean } = {}) =>
+    http<{ missions: (Mission & { chats?: MissionChat[] })[]; next: string | null }>('GET', 'missions', {
+      query: options,
+      signal: options.signal,
+    }),
   create: (body: NewMission, { signal }: Options = {}) => http<Mission>('POST', 'missions', { body, signal }),
 })
 

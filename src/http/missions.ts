@@ -3,6 +3,8 @@ import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../protocol/typebox.ts'
 import { allow, refusal } from '../access/policy.ts'
 import type { Changes } from '../log/changes.ts'
+import { mostUnread } from '../log/history.sql.ts'
+import { countedChats, listedChats } from '../log/mission-list.sql.ts'
 import type { Past } from '../log/past.ts'
 import { deny } from '../protocol/errors.ts'
 import { Mission, MissionPatch, MissionStatus, NewMission } from '../protocol/rows.ts'
@@ -16,8 +18,28 @@ const List = Type.Object({
   assigned_to: Type.Optional(Type.String()),
   limit: Limit,
   cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: 'next of the page before' })),
+  chats: Type.Optional(
+    Type.Union([Type.Literal('true'), Type.Literal('false')], {
+      description: 'true: each mission has `chats`, with what the asking subject has not read of them',
+    }),
+  ),
 })
-const Page = Type.Object({ missions: Type.Array(Mission), next: Type.Union([Type.String(), Type.Null()]) })
+const Chats = Type.Array(
+  Type.Object({
+    citizen: Type.String(),
+    last_seq: Type.Integer(),
+    read_seq: Type.Integer({ description: 'how far the asking subject has read, by `read` on the socket' }),
+    unread: Type.Integer({ description: `messages after it that others wrote, counted up to ${mostUnread}` }),
+    first_unread: Type.Union([Type.Integer(), Type.Null()], { description: 'the seq of the first of them' }),
+  }),
+  {
+    description: `with chats=true: by name, up to ${listedChats} of the first ${countedChats} chats; unread ones come before the others`,
+  },
+)
+const Page = Type.Object({
+  missions: Type.Array(Type.Object({ ...Mission.properties, chats: Type.Optional(Chats) })),
+  next: Type.Union([Type.String(), Type.Null()]),
+})
 
 export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past): void => {
   const one = '/api/missions/:mission'
@@ -27,7 +49,7 @@ export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past
     { schema: describe('missions', 'The missions one may see, by number', [], { 200: Page }, { querystring: List }) },
     async (request, reply) => {
       const actor = actorOf(request)
-      const { status, assigned_to, limit = 50, cursor } = request.query
+      const { status, assigned_to, limit = 50, cursor, chats } = request.query
       if (cursor !== undefined && Number(cursor) > 2_147_483_647) throw deny('bad_request', 'cursor is not one of ours')
       const all = actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions)
       const refs = actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : []
@@ -40,6 +62,7 @@ export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past
         },
         // A citizen sees by its claim only, a user also what is assigned to it.
         { all, sub: actor.role === 'user' ? actor.sub : null, refs },
+        chats === 'true' ? { sub: actor.sub } : undefined,
       )
       return json(reply, `{"missions":[${rows.join(',')}],"next":${JSON.stringify(next)}}`)
     },

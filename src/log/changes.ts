@@ -6,6 +6,7 @@ import type { DodPatch, MissionPatch, NewDodItem, NewMission } from '../protocol
 import type { MissionRef } from '../protocol/topics.ts'
 import type { Audited } from './access.ts'
 import { answerBytes, fittingTexts, perMission } from './bounds.ts'
+import { missionPage, missionPageWithChats } from './mission-list.sql.ts'
 import { noEvidence, sqlState } from './postgres-errors.ts'
 import { readMission, selectMission } from './read-mission.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from './transaction.ts'
@@ -53,28 +54,33 @@ export const makeChanges = (
   return {
     // Missions
 
+    /** `chats`: each mission with its chats, and how much of them this subject has not read. */
     async listMissions(
       filter: { status?: string; assigned_to?: string; after?: number; limit: number },
       see: { all: boolean; sub: string | null; refs: string[] },
+      chats?: { sub: string },
     ) {
-      const { rows } = await pool.query<{ number: number; json: string }>({
-        name: 'missions',
-        // Up to the first that does not fit into the response.
-        text: `select number, json from (
-                 select x.*, sum(octet_length(json) + 1) over (order by number rows between unbounded preceding and 1 preceding) as ahead
-                 from (
-                   select number, deck.mission_json(m)::text as json from missions m
-                   where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
-                     and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
-                   order by number limit $7
-                 ) x
-               ) y where ahead is null or ahead < ${answerBytes} order by number`,
-        values: [filter.status, filter.assigned_to, filter.after ?? 0, see.all, see.sub, see.refs, filter.limit + 1],
+      const { rows } = await pool.query<{ number: number; json: string; chats?: string }>({
+        name: chats ? 'missions-chats' : 'missions',
+        text: chats ? missionPageWithChats : missionPage,
+        values: [
+          filter.status,
+          filter.assigned_to,
+          filter.after ?? 0,
+          see.all,
+          see.sub,
+          see.refs,
+          filter.limit + 1,
+          ...(chats ? [chats.sub] : []),
+        ],
       })
-      const page = fittingTexts(rows.slice(0, filter.limit), ({ json }) => json)
+      const texts = rows
+        .slice(0, filter.limit)
+        .map(({ json, chats }) => (chats === undefined ? json : `${json.slice(0, -1)},"chats":${chats}}`))
+      const page = fittingTexts(texts, (text) => text)
       return {
-        rows: page.map((row) => row.json),
-        next: rows.length > page.length ? String(page.at(-1)?.number) : null,
+        rows: page,
+        next: rows.length > page.length ? String(rows[page.length - 1]?.number) : null,
       }
     },
 
