@@ -14,7 +14,7 @@ const listed = async (bearer: string, query = ''): Promise<Map<string, Chat[]>> 
     const { status, json, text } = await request('GET', `/api/missions?chats=true&limit=25${query}${cursor}`, bearer)
     if (status !== 200) throw new Error(text)
     for (const { id, chats } of json['missions'] as Json[]) found.set(String(id), chats as Chat[])
-    cursor = json['next'] === null ? '' : `&cursor=${String(json['next'])}`
+    cursor = json['next'] === null ? '' : `&cursor=${json['next'] as string}`
   } while (cursor)
   return found
 }

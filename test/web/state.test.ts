@@ -2,9 +2,9 @@
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, makeMission, startDeck } from '../helper.ts'
+import { admin, alice, makeMission, startDeck, token, until } from '../helper.ts'
 
-const { instance } = await startDeck(t)
+const { instance, database } = await startDeck(t)
 const { request } = instance
 const browser = without ? undefined : await startBrowser(t)
 const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
@@ -28,28 +28,188 @@ test('an idle chat without messages asks for nothing: one never written to, a cl
   for (let n = 0; n < 30; n++)
     await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: `will be cleared ${n}` })
   await request('DELETE', `/api/missions/${id}/chat/inna`, admin)
+  const page = await open(t, `${number}/maya`)
+  const asked = requestsOf(page)
   for (const path of [
     'emma',
     'inna',
     'sofia/checklist',
     'sofia/tests',
     'sofia/code',
-    'sofia/timeline',
     'sofia/search',
+    'sofia/timeline',
   ]) {
-    const page = await open(t, `${number}/${path}`)
+    await page.goto(`${instance.url}/deck/missions/${number}/${path}`)
     await page.getByText(/^Nothing was said to/).waitFor()
     await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor()
-    // The timeline asks until its horizon is past the moment at which all topics were joined.
-    await page.waitForLoadState('networkidle')
-    const asked = requestsOf(page)
-    await frames(page, 120)
-    t.ok(asked.length <= 1, `${path}: ${asked.length} requests: ${asked.slice(0, 3).join(' ')}`)
-    if (!path.includes('/')) {
-      await request('POST', `/api/missions/${id}/chat/${path}`, admin, { message: 'the first message' })
-      await page.locator('.track .row', { hasText: 'the first message' }).waitFor()
-      t.ok(asked.length <= 1, `${path}: the first message comes by itself, with ${asked.length} requests`)
+    let before = -1
+    const settled = async (): Promise<boolean> => {
+      before = asked.length
+      await frames(page, 60)
+      return asked.length === before
     }
-    await page.context().close()
+    // The timeline asks until its horizon is past the moment at which all topics were joined.
+    await until(settled, `${path} to ask for nothing`)
+    await frames(page, 60)
+    t.ok(asked.length - before <= 1, `${path}: ${asked.length - before} requests`)
+    if (path.includes('/')) continue
+    await request('POST', `/api/missions/${id}/chat/${path}`, admin, { message: 'the first message' })
+    await page.locator('.track .row', { hasText: 'the first message' }).waitFor()
+    t.ok(asked.length - before <= 1, `${path}: its first message comes by itself`)
   }
+})
+
+/** Messages with a text and their number, from 1 on, by SQL; once they are numbered. */
+const say = async (mission: string, citizen: string, author: string, count: number): Promise<void> => {
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, author, message)
+     select $1, $2, 'user', $3, 'message ' || n || repeat(' and so on', n % 9) from generate_series(1, $4::int) n`,
+    [mission, citizen, author, count],
+  )
+}
+/** What the missions' badges say: by number, without those that have none. */
+const badges = async (page: Page): Promise<Record<string, string>> =>
+  page.evaluate<Record<string, string>>(
+    `Object.fromEntries([...document.querySelectorAll('.mission:has(.badge)')].map((item) =>
+      [item.querySelector('.number').textContent.slice(1), item.querySelector('.badge').textContent]))`,
+  )
+/** The same by SQL: messages of others that follow what was read. */
+const unreadOf = async (sub: string): Promise<Record<string, string>> => {
+  const rows = await database.query(
+    `select m.number, sum(c.unread) as unread from missions m
+     join lateral (
+       select least(1000, count(*)) as unread from chat_messages x
+       where x.mission_id = m.id and x.author is distinct from $1 and x.seq > coalesce((
+         select r.seq from deck.reads r where r.mission_id = m.id and r.citizen = x.citizen and r.sub = $1), 0)
+       group by x.citizen) c on true
+     where m.assigned_to = $1 group by m.number`,
+    [sub],
+  )
+  return Object.fromEntries(
+    rows.map((row): [string, string] => [
+      String(row['number']),
+      Number(row['unread']) < 1000 ? String(row['unread']) : '999+',
+    ]),
+  )
+}
+const same = async (page: Page, sub: string, what: string): Promise<void> => {
+  const expected = await unreadOf(sub)
+  await until(async () => JSON.stringify(await badges(page)) === JSON.stringify(expected), what)
+}
+
+test('with 60 missions each badge is what SQL counts, live too, and the first message waits for none of them', async (t) => {
+  const sub = 'many'
+  const bearer = await token({ sub, role: 'user' })
+  const missions: { id: string; number: number }[] = []
+  for (let n = 0; n < 60; n++) missions.push(await makeMission(instance, { assigned_to: sub, title: `Mission ${n}` }))
+  const [first, second, third] = missions as [(typeof missions)[0], (typeof missions)[0], (typeof missions)[0]]
+  for (const [n, { id }] of missions.entries()) {
+    if (n % 4 === 3) continue
+    await say(id, 'rafael', 'root', n + 1)
+    await say(id, 'zoe', sub, 3)
+    if (n % 5 === 0) await say(id, 'emma', 'root', 2)
+  }
+  await say(second.id, 'emma', 'root', 1200)
+  const last = missions.at(-1) as (typeof missions)[0]
+  const socket = await instance.connect(bearer)
+  await socket.ask({ type: 'read', topic: `missions/${first.id}/chat/rafael`, seq: 1 })
+  await socket.ask({ type: 'read', topic: `missions/${missions[20]?.id}/chat/rafael`, seq: 7 })
+  if (!browser) return
+
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
+  t.teardown(() => context.close())
+  const page = await context.newPage()
+  await page.goto(`${instance.url}/`)
+  const asked = requestsOf(page)
+  await page.goto(`${instance.url}/deck/missions/${last.number}/emma#token=${bearer}`)
+  await page.reload()
+  await page.getByText(/^Nothing was said to Emma/).waitFor()
+  t.ok(asked.length <= 3, `${asked.length} requests: ${asked.join(' ')}`)
+  await same(page, sub, 'the badges')
+
+  // What comes counts, also in the oldest missions; what one wrote elsewhere does not.
+  await request('POST', `/api/missions/${third.id}/chat/sofia`, admin, { message: 'a new one' })
+  await request('POST', `/api/missions/${first.id}/chat/rafael`, admin, { message: 'a new one' })
+  await same(page, sub, 'the badges after new messages')
+  await request('POST', `/api/missions/${first.id}/chat/rafael`, bearer, { message: 'my own, from elsewhere' })
+  await request('POST', `/api/missions/${third.id}/chat/sofia`, admin, { message: 'another' })
+  await same(page, sub, 'the badges after a message of one’s own')
+
+  // Read elsewhere, in part and all of it.
+  await socket.ask({ type: 'read', topic: `missions/${second.id}/chat/emma`, seq: 700 })
+  await same(page, sub, 'the badges after a part was read elsewhere')
+  await socket.ask({ type: 'read', topic: `missions/${second.id}/chat/emma`, seq: 1200 })
+  await same(page, sub, 'the badges after the rest was')
+
+  // Opened here, a badge goes and stays away.
+  const mission = (number: number) => page.locator(`.mission:has(.number:text-is("#${number}"))`)
+  await mission(third.number).click()
+  await page.locator('.track .row', { hasText: 'message 3' }).waitFor()
+  await page.locator('.crewman', { hasText: 'Sofia' }).click()
+  await page.locator('.track .row', { hasText: 'another' }).waitFor()
+  await page.locator('.crewman', { hasText: 'Rafael' }).click()
+  await mission(first.number).click()
+  await page.locator('.track .row', { hasText: 'my own, from elsewhere' }).waitFor()
+  await same(page, sub, 'the badges after three chats were read')
+  t.notOk(String(third.number) in (await badges(page)))
+})
+
+test('a chat opens at the first message that was not read, under a line: never read, 1,200 behind, and one’s own not counted', async (t) => {
+  const { id, number } = await makeMission(instance)
+  await say(id, 'rafael', 'root', 1200)
+  await say(id, 'inna', 'root', 300)
+  await say(id, 'emma', 'alice', 40)
+  await say(id, 'emma', 'root', 40)
+  const socket = await instance.connect(alice)
+  const read = async (citizen: string): Promise<number> => {
+    const [row] = await database.query(
+      'select seq from deck.reads where mission_id = $1 and citizen = $2 and sub = $3',
+      [id, citizen, 'alice'],
+    )
+    return Number(row?.['seq'] ?? 0)
+  }
+  await socket.ask({ type: 'read', topic: `missions/${id}/chat/inna`, seq: 100 })
+  /** The seq under the line, and whether it is in the window. */
+  const line = async (page: Page, seq: number): Promise<void> => {
+    await until(
+      () =>
+        page.evaluate<boolean>(
+          `(() => { const box = document.querySelector(".scroll")?.getBoundingClientRect(); if (!box) return false
+            const rows = [...document.querySelectorAll('.row:has(.new)')]
+            const at = rows[0]?.getBoundingClientRect()
+            return rows.length === 1 && Number(rows[0].dataset.seq) === ${seq} && at.top >= box.top - 1 && at.top < box.bottom })()`,
+        ),
+      `the line above ${seq}`,
+    )
+  }
+  const page = await open(t, `${number}/rafael`)
+  await line(page, 1)
+  await until(async () => (await read('rafael')) > 0, 'what is seen to be read')
+  t.ok((await read('rafael')) < 60, `${await read('rafael')} is read`)
+  for (const [citizen, seq] of [
+    ['inna', 101],
+    ['emma', 41],
+  ] as const) {
+    await page.locator('.crewman', { hasText: new RegExp(citizen, 'i') }).click()
+    await line(page, seq)
+    await until(async () => (await read(citizen)) >= seq, 'what is seen to be read')
+    t.ok((await read(citizen)) < seq + 60, `${await read(citizen)} is read`)
+  }
+  // To the end: nothing is left; who comes back is at the end, and what came meanwhile has a line.
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('n')
+  await page.locator('.track .row[data-seq="80"]').waitFor()
+  await until(async () => (await read('emma')) === 80, 'all to be read')
+  await page.locator('.crewman', { hasText: 'Maya' }).click()
+  await page.getByText(/^Nothing was said to Maya/).waitFor()
+  await request('POST', `/api/missions/${id}/chat/emma`, alice, { message: 'my own' })
+  await request('POST', `/api/missions/${id}/chat/emma`, admin, { message: 'it went on' })
+  await page.locator('.crewman', { hasText: 'Emma' }).locator('.badge', { hasText: '1' }).waitFor()
+  await page.locator('.crewman', { hasText: 'Emma' }).click()
+  await line(page, 82)
+  await page.locator('.crewman', { hasText: 'Emma' }).locator('.badge').waitFor({ state: 'detached' })
+  await page.locator('.crewman', { hasText: 'Maya' }).click()
+  await page.locator('.crewman', { hasText: 'Emma' }).click()
+  await page.locator('.track .row', { hasText: 'it went on' }).waitFor()
+  t.equal(await page.locator('.new').count(), 0, 'all is read: no line')
 })

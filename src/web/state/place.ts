@@ -27,7 +27,7 @@ const makeShelf = <T extends { close(): void }>(most: number) => {
 export type Target = { mission: string; citizen: string; seq: number }
 
 export const makePlace = (deck: Deck, who: Who) => {
-  const missions = makeMissions(deck)
+  const missions = makeMissions(deck, who.sub)
   const rooms = makeShelf<Room>(4)
   const checklists = makeShelf<Checklist>(2)
   const runs = makeShelf<Runs>(2)
@@ -41,7 +41,7 @@ export const makePlace = (deck: Deck, who: Who) => {
           sub: who.sub,
           mission,
           citizen,
-          onRead: (seq) => missions.read(mission, citizen, seq),
+          missions,
         }),
       ),
     checklist: (mission: string) => checklists(mission, () => makeChecklist(deck, mission)),

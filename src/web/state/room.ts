@@ -11,6 +11,7 @@ import {
   type Message,
   type Present,
 } from '../../client/index.ts'
+import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
 import { makePages, pageSize } from './pages.ts'
 
@@ -21,7 +22,7 @@ const newKey = (): string =>
 
 export const makeRoom = (
   deck: Deck,
-  { sub, mission, citizen, onRead }: { sub: string; mission: string; citizen: string; onRead: (seq: number) => void },
+  { sub, mission, citizen, missions }: { sub: string; mission: string; citizen: string; missions: Missions },
 ) => {
   const chat: Chat = deck.chat(mission, citizen)
   const ending = new AbortController()
@@ -35,11 +36,12 @@ export const makeRoom = (
   const drafts = signal<Draft[]>([])
   const typing = signal<string[]>([])
   const present = signal<Present[]>([])
-  /** what had been read when the chat was opened: the first message after it is marked as new; 0: none is */
-  const newAfter = signal(0)
-  let opened = false
+  /** the first message that was not read when the chat was opened, which is marked as new; 0: there is none */
+  const firstNew = signal(0)
   const arrived = signal<Message | undefined>(undefined)
-  let readUpTo = 0
+  let readUpTo = missions.chat(mission, citizen)?.read ?? 0
+  /** the first message of others that was not read; 0: there is none */
+  let unread = 0
   const changed = (): void => void version.value++
 
   // Pages on their way; a page is asked for once at a time.
@@ -90,9 +92,15 @@ export const makeRoom = (
         drop(event.data.key)
         stopTyping(event.data.author)
         arrived.value = event.data
+        if (unread === 0 && isUnread(event.data)) {
+          unread = event.seq
+          // Who is elsewhere finds a line where it went on.
+          if (!document.hasFocus()) firstNew.value = unread
+        }
         return changed()
       }
       case 'chat.cleared':
+        unread = firstNew.value = 0
         pages.clear(event.seq, event.seq)
         return changed()
       case 'reset':
@@ -112,14 +120,22 @@ export const makeRoom = (
         else if (!event.on) stopTyping(event.sub)
         return
       case 'read':
-        readUpTo = Math.max(readUpTo, event.seq)
-        return
+        return moveRead(event.seq)
       case 'presence': {
         const gone = new Set([...event.left, ...event.joined].map((one) => `${one.role} ${one.sub}`))
         const others = present.peek().filter((one) => !gone.has(`${one.role} ${one.sub}`))
         present.value = event.subs ?? [...others, ...event.joined]
       }
     }
+  }
+  const isUnread = ({ seq, author }: Message): boolean => seq > readUpTo && author !== sub
+  const moveRead = (seq: number): void => {
+    if (seq <= readUpTo) return
+    readUpTo = seq
+    if (unread > seq) return
+    const page = pages.pageOf(seq + 1)
+    const next = [page, page + 1].flatMap((n) => pages.get(n).messages).find(isUnread)
+    unread = unread === 0 || seq >= pages.head ? 0 : (next?.seq ?? seq + 1)
   }
   const drop = (key: string | null): void => {
     if (drafts.peek().some((draft) => draft.key === key))
@@ -138,11 +154,14 @@ export const makeRoom = (
     broken = false
     const signal = AbortSignal.any([ended, following.signal])
     try {
-      const [{ messages, last_seq, epoch, has_more }, channels] = await Promise.all([
+      // A chat that is not among those that are listed.
+      const marks = async () =>
+        (await deck.mission(mission).channels({ signal })).find((one) => one.citizen === citizen)
+      const [{ messages, last_seq, epoch, has_more }, mark] = await Promise.all([
         chat.history({ limit: 2 * pageSize, signal }),
-        opened ? [] : deck.mission(mission).channels({ signal }),
+        missions.chat(mission, citizen) ? undefined : marks(),
       ])
-      const channel = channels.find((one) => one.citizen === citizen)
+      const known = missions.chat(mission, citizen)
       batch(() => {
         pages.clear(0, last_seq)
         const from = messages[0]?.seq ?? last_seq + 1
@@ -150,14 +169,20 @@ export const makeRoom = (
         const whole = has_more ? Math.ceil((from - 1) / pageSize) * pageSize : from - 1
         if (!has_more) pages.moveFloor(whole)
         if (last_seq > whole) pages.put(whole, last_seq, messages, last_seq)
-        if (channel) readUpTo = channel.read_seq
-        if (channel && channel.unread > 0 && channel.unread < 1000) newAfter.value = channel.read_seq
-        opened = true
+        readUpTo = Math.max(readUpTo, known?.read ?? mark?.read_seq ?? 0)
+        // What came since it was counted is here, or begins behind it.
+        const counted = Math.max(readUpTo, known?.head ?? 0)
+        const since =
+          from <= counted + 1 || !has_more
+            ? messages.find((one) => one.seq > counted && isUnread(one))?.seq
+            : counted + 1
+        unread = known && known.first > readUpTo ? known.first : (since ?? 0)
         drafts.value = []
         typing.value = []
         status.value = 'ready'
         changed()
       })
+      missions.shown()
       const feed = chat.follow({ after: last_seq, epoch, signals: true, presence: true, signal })
       for await (const event of feed) batch(() => take(event))
     } catch (error) {
@@ -200,16 +225,21 @@ export const makeRoom = (
     drafts,
     typing,
     present,
-    newAfter,
+    firstNew,
     arrived,
     outgoing,
     ensure,
+    /** It is shown: from where on it is new. */
+    open: (): number => (firstNew.value = unread),
     /** Tells that everything up to a seq was seen. */
     read(seq: number): void {
       if (seq <= readUpTo) return
-      readUpTo = seq
-      onRead(seq)
-      chat.read(seq, { signal: ended }).catch(() => {})
+      moveRead(seq)
+      missions.read(mission, citizen, seq)
+      chat.read(seq, { signal: ended }).then(
+        () => void (unread > 0 && missions.recount()),
+        () => {},
+      )
     },
     send(text: string, code_blocks?: CodeBlock[]): void {
       const entry = { key: newKey(), text, at: new Date().toISOString(), ...(code_blocks ? { code_blocks } : {}) }

@@ -85,7 +85,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
     const all = place.missions.list.value
     if (here.value.mission !== undefined || !all?.[0]) return
     const waiting = all.find((one) => place.missions.unread(one.id) > 0)
-    go({ mission: String((waiting ?? all[0]).number), citizen: 'rafael' }, { replace: true })
+    openMission(waiting ?? all[0], place, true)
   })
   useSignalEffect(() => {
     if (mission.value && here.value.citizen === undefined) go({ ...here.value, citizen: 'rafael' }, { replace: true })

@@ -13,10 +13,10 @@ import { memo } from './memo.tsx'
 import { makeScroller, type Range, type Scroller } from './list.ts'
 import { Row } from './Row.tsx'
 
-type PageProps = { page: Page; before: Message | undefined; newAfter: number; found: number; sub: string }
+type PageProps = { page: Page; before: Message | undefined; firstNew: number; found: number; sub: string }
 
 /** A page's rows; made anew only if the page is another one. */
-const Rows = memo(({ page, before, newAfter, found, sub }: PageProps) => (
+const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
   <>
     {page.messages.map((message, n) => {
       const last = n > 0 ? page.messages[n - 1] : before
@@ -25,7 +25,7 @@ const Rows = memo(({ page, before, newAfter, found, sub }: PageProps) => (
           key={message.seq}
           message={message}
           before={last}
-          isNew={newAfter > 0 && message.seq > newAfter && last !== undefined && last.seq <= newAfter}
+          isNew={firstNew > 0 && (last ? last.seq < firstNew && message.seq >= firstNew : message.seq === firstNew)}
           found={message.seq === found}
           mine={message.author === sub}
         />
@@ -61,10 +61,11 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
     })
     scroller.current = made
     const bottom = (): void => made.toBottom()
-    const unread = (): void => void (room.newAfter.value > 0 && made.to(room.newAfter.value + 1))
+    const unread = (): void => void (room.firstNew.value > 0 && made.to(room.firstNew.value))
     const keys: Record<string, () => void> = { 'deck-newest': bottom, 'deck-unread': unread }
     for (const [name, work] of Object.entries(keys)) addEventListener(name, work)
-    if (room.newAfter.peek() > 0) made.to(room.newAfter.peek() + 1)
+    const first = room.open()
+    if (first > 0) made.to(first)
     return () => {
       for (const [name, work] of Object.entries(keys)) removeEventListener(name, work)
       made.close()
@@ -86,7 +87,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
     shown.push(page)
   const newBelow = atBottom.value ? 0 : pages.head - leftAt.value
   const firstShown = shown[0] ?? 0
-  const unreadAbove = room.newAfter.value > 0 && pages.pageOf(room.newAfter.value + 1) < firstShown
+  const unreadAbove = room.firstNew.value > 0 && pages.pageOf(room.firstNew.value) < firstShown
 
   return (
     <div class="list">
@@ -99,7 +100,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
                 <Rows
                   page={page}
                   before={pages.get(n - 1).messages.at(-1)}
-                  newAfter={room.newAfter.value}
+                  firstNew={room.firstNew.value}
                   found={found.value}
                   sub={place.who.sub}
                 />
@@ -113,7 +114,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
       </div>
       <div class="jumps">
         {unreadAbove && (
-          <button type="button" class="jump" onClick={() => scroller.current?.to(room.newAfter.value + 1)}>
+          <button type="button" class="jump" onClick={() => scroller.current?.to(room.firstNew.value)}>
             <Icon name="up" /> First unread
           </button>
         )}

@@ -17,13 +17,13 @@ const fits = ({ number, title, client, status }: Mission, words: string): boolea
 export const shownMissions = (place: Place, words: string): Mission[] =>
   (place.missions.list.value ?? []).filter((mission) => fits(mission, words))
 
-export const openMission = ({ number, id }: Mission, place: Place): void => {
-  const { citizen, mission } = route.peek()
+export const openMission = ({ number, id }: Mission, place: Place, replace = false): void => {
+  const { citizen = 'rafael', mission } = route.peek()
   if (mission === String(number)) return
   const waiting = place.missions.channels(id).filter(({ unread }) => unread > 0)
   // Where somebody waits, or else to whom one was talking.
   const to = waiting.find((one) => one.citizen === citizen) ?? waiting[0]
-  go({ mission: String(number), citizen: to?.citizen ?? citizen ?? 'rafael' })
+  go({ mission: String(number), citizen: to?.citizen ?? citizen }, { replace })
 }
 
 const Item = ({ mission, place, here }: { mission: Mission; place: Place; here: boolean }) => {

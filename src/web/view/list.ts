@@ -84,6 +84,8 @@ export const makeScroller = (
     if (at !== stuck) onBottom((stuck = at))
   }
 
+  const isAtBottom = (): boolean => box.scrollHeight - box.scrollTop - box.clientHeight < near
+
   /** Measures what is shown, puts it to its place, and what one reads back to where it was. */
   const layout = (): void => {
     for (const element of elements())
@@ -93,7 +95,10 @@ export const makeScroller = (
     if (target !== undefined) {
       const top = find(target)
       box.scrollTop = top === undefined ? pages.top(pages.pageOf(target)) : top - Math.min(120, box.clientHeight / 4)
-      if (top !== undefined && allShown()) target = undefined
+      if (top !== undefined && allShown()) {
+        target = undefined
+        stick(isAtBottom())
+      }
     } else if (stuck) box.scrollTop = box.scrollHeight
     else if (anchor) {
       const top = find(anchor.seq)
@@ -105,7 +110,7 @@ export const makeScroller = (
   }
 
   const onScroll = (): void => {
-    if (target === undefined) stick(box.scrollHeight - box.scrollTop - box.clientHeight < near)
+    if (target === undefined) stick(isAtBottom())
     remember()
     look()
     seen()
