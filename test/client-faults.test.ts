@@ -214,6 +214,35 @@ void t.test('a connection on which nothing comes any more is given up', async (t
   link.end()
 })
 
+void t.test(
+  'with a patience, what is asked and not answered ends the connection, unless anything else comes',
+  async (t) => {
+    const fake = await startFake(t, {
+      answer: (frame) => (frame['type'] === 'ping' ? undefined : { seq: 0, epoch: 'e' }),
+    })
+    let ended = 0
+    const link = makeLink({
+      url: fake.url,
+      token: rafael,
+      patience: 200,
+      onFault: (error) => t.fail(error.message),
+      onFrame: () => {},
+    })
+    t.teardown(() => link.end())
+    link.onState((state) => void (state === 'waiting' && ended++))
+    link.start()
+    const first = await fake.visit(0)
+    await until(() => link.state === 'open', 'the welcome')
+    // Answered: no sign of life is asked for.
+    await link.ask({ type: 'subscribe' })
+    t.equal(first.frames.filter(({ type }) => type === 'ping').length, 0)
+    await t.rejects(link.ask({ type: 'ping' }), { code: 'unavailable' })
+    await fake.visit(1)
+    await until(() => link.state === 'open', 'another connection')
+    t.equal(ended, 1)
+  },
+)
+
 void t.test('drafts: what was saved is none; what ended while nobody was told is given up', async (t) => {
   const fake = await startFake(t, { answer: () => ({ topic, seq: 0, epoch: 'e' }) })
   const seen: object[] = []

@@ -14,8 +14,8 @@ export type Request = {
 }
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 
-/** ms that a request may take in all */
-const patience = 60_000
+/** ms that a request may take in all, and after which the connection is asked for a sign of life */
+const [patience, doubtful] = [60_000, 2000]
 const tries = 5
 
 /** The error of an answer; a proxy between here and there does not speak as the server does. */
@@ -58,6 +58,7 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
 
   const once = async (method: string, path: string, { signal, ...request }: Request, renew: boolean) => {
     const bearer = await link.bearer(renew)
+    const doubt = setTimeout(() => link.check(), doubtful)
     const signals = [signal, link.ended, AbortSignal.timeout(patience)].filter((given) => given !== undefined)
     try {
       const response = await ask(method, path, { ...request, signal: AbortSignal.any(signals) }, bearer)
@@ -68,6 +69,8 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
       if (error instanceof DeckError) throw error
       // Why is not told: by the runtime's word alone nobody could decide.
       throw new DeckError('unavailable', 'the server can not be reached')
+    } finally {
+      clearTimeout(doubt)
     }
   }
 

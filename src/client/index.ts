@@ -51,6 +51,8 @@ export type ConnectOptions = {
   url: string
   /** a JSON Web Token, or a function that gives one: it is asked before each connect, and before the token ends */
   token: Token
+  /** ms that the server may take to answer anything, until the connection is lost and opened again; 60 s if left out */
+  patience?: number
   /** closes the deck */
   signal?: AbortSignal
   /** messages and bytes that may wait to be sent; 1,000 and 8 MiB if left out */
@@ -75,6 +77,7 @@ export const connect = (options: ConnectOptions) => {
   const link = makeLink({
     url,
     token: options.token,
+    patience: options.patience,
     WebSocket: options.WebSocket,
     onFault,
     onFrame(frame, size) {

@@ -55,6 +55,8 @@ export type Link = {
   end(error?: DeckError): void
   /** aborted when the deck is closed, with a DeckError */
   readonly ended: AbortSignal
+  /** Where `patience` is given: asks the server for a sign of life; without one the connection is lost, and opened again. */
+  check(): unknown
   /** The token for a request; `again`: another than the one that was refused, if there may be one. */
   bearer(again?: boolean): Promise<string>
   readonly state: State
@@ -73,8 +75,10 @@ export const makeLink = (options: {
   onFault: (error: DeckError) => void
   /** ms without any frame after which a connection is dead; half of it, and the server is asked for one */
   silence?: number
+  /** ms that the server may take for any frame after it was asked something; as long as `silence` if left out */
+  patience?: number | undefined
 }): Link => {
-  const { silence = 60_000 } = options
+  const { silence = 60_000, patience: answering } = options
   const ending = new AbortController()
   const states = makeBell<[State, DeckError | undefined]>()
   const asked = new Map<number, { resolve: (frame: unknown) => void; reject: (error: unknown) => void }>()
@@ -92,8 +96,9 @@ export const makeLink = (options: {
   let openSince = 0
   let deadline = 0
   let pinged = false
+  let heard = 0
   let reason: DeckError | undefined
-  const timers: Partial<Record<'wait' | 'late' | 'pulse' | 'refresh', ReturnType<typeof setTimeout>>> = {}
+  const timers: Partial<Record<'wait' | 'late' | 'pulse' | 'refresh' | 'doubt', ReturnType<typeof setTimeout>>> = {}
   const wind = (name: keyof typeof timers, ms: number, work: () => void): void => {
     clearTimeout(timers[name])
     // What is longer does not fit into a timer.
@@ -145,7 +150,7 @@ export const makeLink = (options: {
   const drop = (): void => {
     const gone = socket
     socket = undefined
-    for (const name of ['late', 'pulse', 'refresh'] as const) clearTimeout(timers[name])
+    for (const name of ['late', 'pulse', 'refresh', 'doubt'] as const) clearTimeout(timers[name])
     // Where it leads nowhere a farewell would wait for an answer for long.
     if (gone?.terminate && state !== 'closed') gone.terminate()
     else gone?.close()
@@ -177,7 +182,7 @@ export const makeLink = (options: {
     reason = error
     drop()
     for (const timer of Object.values(timers)) clearTimeout(timer)
-    for (const [target, name] of windows) target?.removeEventListener?.(name, probe)
+    for (const [target, name, work] of windows) target?.removeEventListener?.(name, work)
     const closed = new DeckError('closed', 'the deck was closed')
     gate.reject(error ?? closed)
     ending.abort(error ?? closed)
@@ -186,6 +191,7 @@ export const makeLink = (options: {
   const receive = (text: string): void => {
     deadline = Date.now() + silence
     pinged = false
+    heard++
     let frame: Frame
     try {
       frame = JSON.parse(text) as Frame
@@ -225,20 +231,48 @@ export const makeLink = (options: {
     }
   }
 
+  const check = (ms = answering ?? patience): void => {
+    if (state !== 'open') return
+    const [before, due] = [heard, Date.now() + ms]
+    ask({ type: 'ping' }, undefined, false).catch(() => {})
+    wind('doubt', ms, () => {
+      if (heard > before) return
+      // A page that stood still itself has not listened: it does so now.
+      if (Date.now() - due > ms / 2) check(ms)
+      else lose(0)
+    })
+  }
+  /** Whatever is asked, a connection that leads nowhere is noticed in time: the server is asked for a sign of life halfway. */
+  let doubting = false
+  const doubt = (): void => {
+    if (answering === undefined || doubting) return
+    doubting = true
+    const [before, mine] = [heard, session]
+    setTimeout(() => {
+      doubting = false
+      if (mine !== session || asked.size === 0) return
+      if (heard === before) check(answering / 2)
+      else doubt()
+    }, answering / 2)
+  }
+
   /** The network is back, or the page is looked at again. */
   const probe = (): void => {
     if (state === 'waiting' && Date.now() >= notBefore) step('due')
-    if (state !== 'open') return
-    ask({ type: 'ping' }).catch(() => {})
-    deadline = Math.min(deadline, Date.now() + patience)
+    else check()
+  }
+  /** What is still connected comes back at once; what is not is told at once. */
+  const offline = (): void => {
+    if (state === 'open') lose(0)
   }
   type Window = { [name in 'addEventListener' | 'removeEventListener']?: (type: string, listener: () => void) => void }
   const page = globalThis as unknown as Window & { document?: Window }
   const windows = [
-    [page, 'online'],
-    [page.document, 'visibilitychange'],
+    [page, 'online', probe],
+    [page, 'offline', offline],
+    [page.document, 'visibilitychange', probe],
   ] as const
-  for (const [target, name] of windows) target?.addEventListener?.(name, probe)
+  for (const [target, name, work] of windows) target?.addEventListener?.(name, work)
 
   const planRefresh = (expiresAt: string): void => {
     const left = Date.parse(expiresAt) - Date.now()
@@ -264,7 +298,7 @@ export const makeLink = (options: {
     else retryAfter = Number(retry_after) || 0
   }
 
-  const ask = <T>(frame: Frame, take?: (answer: T) => void): Promise<T> => {
+  const ask = <T>(frame: Frame, take?: (answer: T) => void, doubted = true): Promise<T> => {
     if (state !== 'open' || !socket) return Promise.reject(lost())
     const id = ++ids
     const text = JSON.stringify({ ...frame, id })
@@ -278,6 +312,7 @@ export const makeLink = (options: {
     }
     asked.set(id, { resolve, reject: answer.reject })
     socket.send(text)
+    if (doubted) doubt()
     return answer.promise
   }
 
@@ -301,6 +336,7 @@ export const makeLink = (options: {
     insist,
     onState: states.on,
     end: (error) => step('end', error),
+    check: () => answering !== undefined && check(answering / 2),
     ended: ending.signal,
     async bearer(again = false) {
       if (again && typeof options.token === 'string')

@@ -1,4 +1,5 @@
 // What the page knows, and when: empty chats, what is unread, a connection that is away, and what is kept while one looks elsewhere.
+import { connect, createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
@@ -212,4 +213,96 @@ test('a chat opens at the first message that was not read, under a line: never r
   await page.locator('.crewman', { hasText: 'Emma' }).click()
   await page.locator('.track .row', { hasText: 'it went on' }).waitFor()
   t.equal(await page.locator('.new').count(), 0, 'all is read: no line')
+})
+
+/** A way to the server that can be cut: nothing passes any more, and nobody is told. */
+const startWire = async (t: Test) => {
+  const sockets = new Set<Socket>()
+  let dead = false
+  const { port } = new URL(instance.url)
+  const server = createServer((near) => {
+    const far = connect(Number(port), '127.0.0.1')
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(one)
+      one.on('data', (data) => void (dead || other.write(data)))
+      one.on('error', () => {})
+      one.on('close', () => {
+        sockets.delete(one)
+        if (!dead) other.destroy()
+      })
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return {
+    url: `http://127.0.0.1:${(server.address() as { port: number }).port}`,
+    cut: (on: boolean): void => void (dead = on),
+  }
+}
+const light = (page: Page, text: string) => page.locator('.side .light', { hasText: text })
+
+test('offline is told, and what is opened meanwhile says so and comes by itself, parts that were not loaded yet included', async (t) => {
+  const { id, number } = await makeMission(instance)
+  await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: 'said to Inna' })
+  await request('POST', `/api/missions/${id}/dod`, admin, { text: 'An item', category: 'tests' })
+  await request('POST', `/api/missions/${id}/tests`, admin, { status: 'passed', summary: { passed: 1 }, logs: 'a log' })
+  const views = {
+    inna: ['.talk', '.track .row', 'said to Inna'],
+    'rafael/checklist': ['.panel', '.checklist li', 'An item'],
+    'rafael/tests': ['.panel', '.log', 'a log'],
+    'rafael/code': ['.panel', '.codes', 'No code was said here yet'],
+    'rafael/timeline': ['.panel', '.event', 'An item'],
+    'rafael/search': ['.panel', '.find', 'Words, "a phrase"'],
+  }
+  for (const [path, [part = '', shows = '', text = '']] of Object.entries(views)) {
+    const page = await open(t, `${number}/emma`)
+    await page.getByText(/^Nothing was said to/).waitFor()
+    await light(page, 'live').waitFor()
+    await page.context().setOffline(true)
+    await light(page, 'offline').waitFor()
+    const [citizen = '', view] = path.split('/')
+    await page.locator('.crewman', { hasText: new RegExp(citizen, 'i') }).click()
+    if (view) await page.locator('.tabs a', { hasText: new RegExp(`^${view}$`, 'i') }).click()
+    await page
+      .locator(part)
+      .getByText(/^Offline: .* will be here once the connection is back/)
+      .waitFor()
+    await page.context().setOffline(false)
+    await page.locator(shows, { hasText: text }).first().waitFor()
+    await light(page, 'live').waitFor()
+    t.equal(await page.getByText(/^Offline: /).count(), 0, path)
+    t.equal(await page.locator('.failure').count(), 0, `${path}: no error is left`)
+    await page.context().close()
+  }
+})
+
+test('a network that swallows everything is noticed once something is asked, and what was asked comes', async (t) => {
+  if (!browser) return
+  const { id, number } = await makeMission(instance)
+  await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: 'said to Inna' })
+  const wire = await startWire(t)
+  const page = await openPage(t, browser, `${wire.url}/deck/missions/${number}/emma#token=${alice}`)
+  await light(page, 'live').waitFor()
+  await page.getByText(/^Nothing was said to/).waitFor()
+  wire.cut(true)
+  await page.locator('.crewman', { hasText: 'Inna' }).click()
+  const asked = Date.now()
+  await light(page, 'offline').waitFor()
+  t.comment(`offline is told after ${Date.now() - asked} ms`)
+  await page
+    .locator('.talk')
+    .getByText(/^Offline: /)
+    .waitFor()
+  await page.locator('#composer').fill('written meanwhile')
+  await page.keyboard.press('Enter')
+  wire.cut(false)
+  await page.locator('.track .row', { hasText: 'said to Inna' }).waitFor({ timeout: 30_000 })
+  await page.locator('.track .row', { hasText: 'written meanwhile' }).waitFor({ timeout: 30_000 })
+  await light(page, 'live').waitFor()
 })

@@ -2,6 +2,7 @@
 // does where an item's test does not prove it.
 import { computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type DodItem } from '../../client/index.ts'
+import { makeFailure, persist } from './online.ts'
 
 export const categories = ['functional', 'non-functional', 'tests'] as const
 
@@ -10,7 +11,7 @@ export const makeChecklist = (deck: Deck, mission: string) => {
   const { signal: ended } = ending
   const dod = deck.dod(mission)
   const items = signal<DodItem[] | undefined>(undefined)
-  const failure = signal('')
+  const failure = makeFailure(deck, ended)
   /** what was not ticked for want of evidence: an item's id, or `all` */
   const refused = signal('')
   const removed = new Set<string>()
@@ -28,8 +29,8 @@ export const makeChecklist = (deck: Deck, mission: string) => {
   const run = async (): Promise<void> => {
     const feed = dod.follow({ signal: ended })
     // What came after the topic was joined is told; what was before it is read.
-    const load = async (): Promise<void> => take((await dod.list({ signal: ended })).items)
-    void feed.ready.then(load).catch(fail)
+    const load = async (): Promise<void> => take((await persist(deck, ended, (signal) => dod.list({ signal }))).items)
+    void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {
       if (event.event === 'reset') {
         items.value = undefined
@@ -41,25 +42,22 @@ export const makeChecklist = (deck: Deck, mission: string) => {
       } else take([event.data])
     }
   }
-  const fail = (error: unknown): void => {
-    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
-  }
-  run().catch(fail)
+  run().catch(failure.set)
 
   const attempt = async (what: string, work: () => Promise<DodItem[]>): Promise<void> => {
-    failure.value = ''
+    failure.clear()
     refused.value = ''
     try {
       take(await work())
     } catch (error) {
       if (error instanceof DeckError && error.code === 'conflict') refused.value = what
-      else fail(error)
+      else failure.set(error)
     }
   }
 
   return {
     items,
-    failure,
+    failure: failure.text,
     progress: computed(() => {
       const all = items.value ?? []
       return { completed: all.filter(({ completed }) => completed).length, total: all.length }

@@ -1,6 +1,7 @@
 // The code blocks of a chat, newest first: read back page by page until there are enough, and from then on live.
 import { signal } from '@preact/signals'
-import { DeckError, type Deck, type Message } from '../../client/index.ts'
+import type { Deck, Message } from '../../client/index.ts'
+import { makeFailure, persist } from './online.ts'
 
 const enough = 20
 const perRequest = 200
@@ -12,7 +13,7 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
   const messages = signal<Message[]>([])
   const more = signal(false)
   const busy = signal(true)
-  const failure = signal('')
+  const failure = makeFailure(deck, ended)
   let before: number | undefined
 
   const load = async (): Promise<void> => {
@@ -20,19 +21,15 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
     try {
       const until = messages.value.length + enough
       do {
-        const page = await chat.history({
-          limit: perRequest,
-          ...(before === undefined ? {} : { before }),
-          ...(language ? { language } : {}),
-          signal: ended,
-        })
+        const where = { ...(before === undefined ? {} : { before }), ...(language ? { language } : {}) }
+        const page = await persist(deck, ended, (signal) => chat.history({ limit: perRequest, ...where, signal }))
         before = page.messages[0]?.seq
         // An empty page has no seq to go on from: read again without one, it would be the newest page.
         more.value = page.has_more && before !== undefined
         add(page.messages)
       } while (more.value && messages.value.length < until)
     } catch (error) {
-      if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
+      failure.set(error)
     }
     busy.value = false
   }
@@ -57,6 +54,6 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
     }
   }
   follow().catch(() => {})
-  return { messages, more, busy, failure, load, close: (): void => ending.abort() }
+  return { messages, more, busy, failure: failure.text, load, close: (): void => ending.abort() }
 }
 export type Code = ReturnType<typeof makeCode>

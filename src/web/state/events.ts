@@ -3,6 +3,7 @@
 import { batch, signal } from '@preact/signals'
 import { DeckError, type Deck, type TimelineEvent } from '../../client/index.ts'
 import { justAfter, toMs } from '../moments.ts'
+import { makeFailure, persist } from './online.ts'
 
 const perPage = 60
 const most = 1000
@@ -23,19 +24,17 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
   const busy = signal(false)
   /** what was below was let go of */
   const cut = signal(false)
-  const failure = signal('')
+  const failure = makeFailure(deck, ended)
   let cursor: string | undefined
   let turn = new AbortController()
   let live: AbortController | undefined
 
-  const fail = (error: unknown): void => {
-    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
-  }
-  const page = async (query: { cursor?: string; from?: string; to?: string; order?: 'desc' }, signal: AbortSignal) => {
-    const { value } = await deck.timeline(mission, { limit: perPage, ...query, signal }).next()
-    if (!value) throw new DeckError('unavailable', 'the timeline ended')
-    return value
-  }
+  const page = (query: { cursor?: string; from?: string; to?: string; order?: 'desc' }, until: AbortSignal) =>
+    persist(deck, until, async (signal) => {
+      const { value } = await deck.timeline(mission, { limit: perPage, ...query, signal }).next()
+      if (!value) throw new DeckError('unavailable', 'the timeline ended')
+      return value
+    })
 
   /** Adds to the end what is not there yet. */
   const add = (events: TimelineEvent[]): void => {
@@ -72,12 +71,12 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
         cursor = found.next ?? undefined
         older.value = found.next !== null
         cut.value = false
-        failure.value = ''
+        failure.clear()
         status.value = 'ready'
       })
       if (upTo === undefined) follow(found.horizon)
     } catch (error) {
-      if (!signal.aborted) fail(error)
+      if (!signal.aborted) failure.set(error)
     }
   }
 
@@ -106,7 +105,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
         }
         awaited.clear()
       } catch (error) {
-        if (!signal.aborted) fail(error)
+        if (!signal.aborted) failure.set(error)
       }
       reading = false
     }
@@ -133,7 +132,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     older,
     busy,
     cut,
-    failure,
+    failure: failure.text,
     load,
     add,
     async up(): Promise<void> {
@@ -154,7 +153,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
           older.value = found.next !== null
         })
       } catch (error) {
-        if (!signal.aborted) fail(error)
+        if (!signal.aborted) failure.set(error)
       }
       busy.value = false
     },

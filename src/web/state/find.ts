@@ -1,6 +1,7 @@
 // A search of a mission: its chats, code, test runs and checklist, page by page; the last question counts.
 import { batch, signal } from '@preact/signals'
-import { DeckError, type Deck, type Hit, type SearchOptions } from '../../client/index.ts'
+import type { Deck, Hit, SearchOptions } from '../../client/index.ts'
+import { persist, wordsOf } from './online.ts'
 
 const perPage = 40
 export type Filters = Pick<SearchOptions, 'kind' | 'order' | 'since' | 'until'>
@@ -26,7 +27,9 @@ export const makeFind = (deck: Deck, mission: string) => {
     busy.value = true
     try {
       const where = cursor === undefined ? {} : { cursor }
-      const page = await deck.mission(mission).search(words, { limit: perPage, ...filters, ...where, signal })
+      const page = await persist(deck, signal, (signal) =>
+        deck.mission(mission).search(words, { limit: perPage, ...filters, ...where, signal }),
+      )
       batch(() => {
         hits.value = cursor === undefined ? page.hits : [...(hits.peek() ?? []), ...page.hits]
         next = page.next
@@ -37,7 +40,7 @@ export const makeFind = (deck: Deck, mission: string) => {
     } catch (error) {
       if (signal.aborted) return
       batch(() => {
-        failure.value = error instanceof DeckError ? error.detail : String(error)
+        failure.value = wordsOf(error)
         busy.value = false
       })
     }

@@ -5,6 +5,7 @@ import { DeckError, type TimelineEvent } from '../../client/index.ts'
 import { fromMs, isBefore, justAfter, toMs } from '../moments.ts'
 import { apply, whyNot, type Then } from '../then.ts'
 import { makeEvents, rest } from './events.ts'
+import { persist } from './online.ts'
 import type { Place } from './place.ts'
 
 export const speeds = [1, 2, 5, 10, 30, 60] as const
@@ -35,10 +36,9 @@ export const makeMachine = (place: Place, mission: string) => {
 
   /** The time of the mission, as far as it is told of: a little before its first event, up to now. */
   const measure = async (): Promise<void> => {
-    const [{ created_at }, first] = await Promise.all([
-      deck.mission(mission).get({ signal: ended }),
-      deck.timeline(mission, { limit: 1, signal: ended }).next(),
-    ])
+    const [{ created_at }, first] = await persist(deck, ended, (signal) =>
+      Promise.all([deck.mission(mission).get({ signal }), deck.timeline(mission, { limit: 1, signal }).next()]),
+    )
     if (!first.value) return
     const to = toMs(first.value.horizon)
     const begin = first.value.events[0] ? toMs(first.value.events[0].at) : toMs(created_at)
@@ -54,14 +54,16 @@ export const makeMachine = (place: Place, mission: string) => {
     if (!(error instanceof DeckError) || error.code !== 'not_found') throw error
   }
   const read = async (time: string, signal: AbortSignal): Promise<void> => {
-    const options = { at: time, signal }
-    const [found, { items }, run, said] = await Promise.all([
-      deck.mission(mission).get(options),
-      deck.dod(mission).list(options),
-      deck.tests(mission).latest(options).catch(none),
-      deck.chat(mission, citizen).history({ ...options, limit: perPage }),
-      events.load(time),
-    ])
+    const there = persist(deck, signal, (signal) => {
+      const options = { at: time, signal }
+      return Promise.all([
+        deck.mission(mission).get(options),
+        deck.dod(mission).list(options),
+        deck.tests(mission).latest(options).catch(none),
+        deck.chat(mission, citizen).history({ ...options, limit: perPage }),
+      ])
+    })
+    const [[found, { items }, run, said]] = await Promise.all([there, events.load(time)])
     signal.throwIfAborted()
     batch(() => {
       failure.value = ''
@@ -188,7 +190,9 @@ export const makeMachine = (place: Place, mission: string) => {
       const bound = now === undefined ? {} : forward ? { from: justAfter(now) } : { to: now }
       try {
         const order = forward ? ('asc' as const) : ('desc' as const)
-        const { value } = await deck.timeline(mission, { ...bound, order, limit: 1, signal: ended }).next()
+        const { value } = await persist(deck, ended, (signal) =>
+          deck.timeline(mission, { ...bound, order, limit: 1, signal }).next(),
+        )
         const event = value?.events[0]
         if (!event) return false
         if (at.peek() !== now) return true
@@ -213,9 +217,11 @@ export const makeMachine = (place: Place, mission: string) => {
       const shown = then.peek()
       const first = shown?.messages[0]
       if (!shown || !first) return
-      const found = await deck
-        .chat(mission, shown.citizen)
-        .history({ before: first.seq, limit: perPage, signal: ended })
+      const options = { before: first.seq, limit: perPage }
+      const found = await persist(deck, ended, (signal) =>
+        deck.chat(mission, shown.citizen).history({ ...options, signal }),
+      ).catch((error: unknown) => void (failure.value = explain(error)))
+      if (!found) return
       const now = then.peek()
       if (now?.messages[0]?.seq !== first.seq) return
       then.value = {

@@ -2,6 +2,7 @@
 // their chats keeps it true. A count that can't be kept so (a chat that was read in part, or elsewhere) is asked for again.
 import { batch, computed, signal, type Signal } from '@preact/signals'
 import { DeckError, type Deck, type Mission, type MissionChat, type Present } from '../../client/index.ts'
+import { makeFailure, persist } from './online.ts'
 
 export const team = [
   { name: 'emma', role: 'Scope' },
@@ -49,7 +50,7 @@ export const makeMissions = (deck: Deck, sub: string) => {
   const { signal: ended } = ending
   const list = signal<Mission[] | undefined>(undefined)
   const watches = signal(new Map<string, Watch>())
-  const failure = signal('')
+  const failure = makeFailure(deck, ended)
   let clock = 0
   let timer: ReturnType<typeof setTimeout> | undefined
   const shared: Shared = {
@@ -59,7 +60,7 @@ export const makeMissions = (deck: Deck, sub: string) => {
     tick: () => ++clock,
     recount() {
       clearTimeout(timer)
-      timer = setTimeout(() => void load().catch(fail), rest)
+      timer = setTimeout(() => void load().catch(failure.set), rest)
     },
   }
   ended.addEventListener('abort', () => clearTimeout(timer))
@@ -70,12 +71,14 @@ export const makeMissions = (deck: Deck, sub: string) => {
     let cursor: string | undefined
     do {
       const where = cursor === undefined ? {} : { cursor }
-      const page = await deck.missions.list({ limit: perPage, chats: true, ...where, signal: ended })
+      const page = await persist(deck, ended, (signal) =>
+        deck.missions.list({ limit: perPage, chats: true, ...where, signal }),
+      )
       found.push(...page.missions)
       cursor = page.next ?? undefined
     } while (cursor !== undefined && found.length < 2000)
     batch(() => {
-      failure.value = ''
+      failure.clear()
       set(found)
       let stale = false
       for (const { id, chats = [] } of found) stale = watches.peek().get(id)?.put(chats, asked) || stale
@@ -125,10 +128,9 @@ export const makeMissions = (deck: Deck, sub: string) => {
     reading = true
     for (const id of changed) {
       changed.delete(id)
-      const mission = await deck
-        .mission(id)
-        .get({ signal: ended })
-        .catch((error: unknown) => (error instanceof DeckError && error.code === 'not_found' ? null : undefined))
+      const mission = await persist(deck, ended, (signal) => deck.mission(id).get({ signal })).catch(
+        (error: unknown) => (error instanceof DeckError && error.code === 'not_found' ? null : undefined),
+      )
       if (mission === undefined) continue
       const others = (list.peek() ?? []).filter((mission) => mission.id !== id)
       // One that was not seen before may have chats.
@@ -140,25 +142,22 @@ export const makeMissions = (deck: Deck, sub: string) => {
 
   const run = async (): Promise<void> => {
     const feed = deck.missions.follow({ signal: ended })
-    void feed.ready.then(load).catch(fail)
+    void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {
-      if (event.event === 'reset') await load().catch(fail)
+      if (event.event === 'reset') await load().catch(failure.set)
       else {
         changed.add(event.mission)
         void readChanged()
       }
     }
   }
-  const fail = (error: unknown): void => {
-    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
-  }
-  run().catch(fail)
+  run().catch(failure.set)
 
   const channels = (id: string): Channel[] => watches.value.get(id)?.channels.value ?? []
   const unread = (id: string): number => channels(id).reduce((sum, { unread }) => sum + unread, 0)
   return {
     list,
-    failure,
+    failure: failure.text,
     unread,
     channels,
     /** A chat is on show: what is less urgent may begin. */

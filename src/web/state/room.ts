@@ -13,6 +13,7 @@ import {
 } from '../../client/index.ts'
 import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
+import { persist } from './online.ts'
 import { makePages, pageSize } from './pages.ts'
 
 export type Draft = { key: string; citizen: string; text: string }
@@ -52,10 +53,11 @@ export const makeRoom = (
     const before = pages.end(to) + 1
     for (let page = from; page <= to; page++) loading.add(page)
     try {
-      const found = await chat.history({ after, before, limit: (to - from + 1) * pageSize, signal: ended })
+      const limit = (to - from + 1) * pageSize
+      const found = await persist(deck, ended, (signal) => chat.history({ after, before, limit, signal }))
       if (found.messages.length === 0 && after > pages.floor) {
         // A hole, or the beginning: what is older is asked for, not waded through.
-        const older = await chat.history({ before: after + 1, limit: 1, signal: ended })
+        const older = await persist(deck, ended, (signal) => chat.history({ before: after + 1, limit: 1, signal }))
         const next = older.messages[0]?.seq
         if (next === undefined) pages.moveFloor(before - 1)
         else pages.put((pages.pageOf(next) + 1) * pageSize, before - 1, [], found.last_seq)
@@ -156,9 +158,11 @@ export const makeRoom = (
     try {
       // A chat that is not among those that are listed.
       const marks = async () =>
-        (await deck.mission(mission).channels({ signal })).find((one) => one.citizen === citizen)
+        (await persist(deck, signal, (signal) => deck.mission(mission).channels({ signal }))).find(
+          (one) => one.citizen === citizen,
+        )
       const [{ messages, last_seq, epoch, has_more }, mark] = await Promise.all([
-        chat.history({ limit: 2 * pageSize, signal }),
+        persist(deck, signal, (signal) => chat.history({ limit: 2 * pageSize, signal })),
         missions.chat(mission, citizen) ? undefined : marks(),
       ])
       const known = missions.chat(mission, citizen)

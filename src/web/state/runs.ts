@@ -1,6 +1,7 @@
 // A mission's test runs, live, and the log of the one on show: followed from its beginning, of which the last 256 KiB are kept.
 import { signal } from '@preact/signals'
-import { DeckError, type Deck, type TestRun } from '../../client/index.ts'
+import type { Deck, TestRun } from '../../client/index.ts'
+import { makeFailure, persist } from './online.ts'
 
 const mostLog = 256 * 1024
 
@@ -9,7 +10,7 @@ export const makeRuns = (deck: Deck, mission: string) => {
   const { signal: ended } = ending
   const tests = deck.tests(mission)
   const runs = signal<TestRun[] | undefined>(undefined)
-  const failure = signal('')
+  const failure = makeFailure(deck, ended)
   /** the one on show; none: the newest */
   const chosen = signal('')
   let next: string | null = null
@@ -21,17 +22,15 @@ export const makeRuns = (deck: Deck, mission: string) => {
     runs.value = [...held.values()].sort((a, b) => b.created_at.localeCompare(a.created_at))
   }
   const load = async (): Promise<void> => {
-    const page = await tests.list({ limit: 20, ...(next ? { cursor: next } : {}), signal: ended })
+    const where = next ? { cursor: next } : {}
+    const page = await persist(deck, ended, (signal) => tests.list({ limit: 20, ...where, signal }))
     next = page.next
     more.value = next !== null
     take(page.test_runs)
   }
-  const fail = (error: unknown): void => {
-    if (!ended.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
-  }
   const run = async (): Promise<void> => {
     const feed = tests.follow({ signal: ended })
-    void feed.ready.then(load).catch(fail)
+    void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {
       if (event.event !== 'reset') take([event.data])
       else {
@@ -41,31 +40,31 @@ export const makeRuns = (deck: Deck, mission: string) => {
       }
     }
   }
-  run().catch(fail)
+  run().catch(failure.set)
 
   return {
     runs,
     chosen,
-    failure,
+    failure: failure.text,
     more,
-    load: () => load().catch(fail),
+    load: () => load().catch(failure.set),
     /** One that is not among those that were read. */
     read: async (id: string): Promise<void> => {
       try {
-        take([await tests.get(id, { signal: ended })])
+        take([await persist(deck, ended, (signal) => tests.get(id, { signal }))])
       } catch (error) {
         chosen.value = ''
-        fail(error)
+        failure.set(error)
       }
     },
     async ask(): Promise<string | undefined> {
-      failure.value = ''
+      failure.clear()
       try {
         const asked = await tests.run({ signal: ended })
         take([asked])
         return asked.id
       } catch (error) {
-        fail(error)
+        failure.set(error)
         return undefined
       }
     },
@@ -96,7 +95,7 @@ export const makeRuns = (deck: Deck, mission: string) => {
           }
         }
       }
-      read().catch(fail)
+      read().catch(failure.set)
       return { text, cut, empty, close: (): void => leaving.abort() }
     },
     close: (): void => ending.abort(),

@@ -4,6 +4,7 @@
 import { batch, computed, signal } from '@preact/signals'
 import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'
 import { tab } from './keep.ts'
+import { watch } from './online.ts'
 
 export type Who = { sub: string; role: 'user' | 'citizen' | 'admin'; ends: number }
 /** A link's token that waits for the reader's decision, and whom it signs in. */
@@ -11,6 +12,8 @@ export type Asked = { token: string; theirs: Who }
 export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'; text: string }
 
 const kept = 'deck.token'
+/** ms without an answer after which one is told to be offline */
+const patience = 4000
 
 /** What a token says of itself; the server alone judges it. */
 export const readToken = (token: string): Who | undefined => {
@@ -83,7 +86,7 @@ export const makeSession = () => {
       reason.value = 'This is no token: one has three parts with dots between them, eyJ….….…'
       return
     }
-    const made = connect({ url: location.origin, token })
+    const made = connect({ url: location.origin, token, patience })
     keep(token)
     batch(() => {
       reason.value = ''
@@ -93,6 +96,7 @@ export const makeSession = () => {
       behind.value = 0
       state.value = made.state
     })
+    watch(made)
     made.on('behind', (n) => (behind.value = n))
     made.on('state', (now, error) => {
       if (deck.peek() !== made) return

@@ -8,6 +8,7 @@ import { capital } from '../words.ts'
 import { Composer } from './Composer.tsx'
 import { List } from './List.tsx'
 import { panelOf, panels } from './panels.tsx'
+import { Reading } from './Reading.tsx'
 import { authorOf } from './Row.tsx'
 import { Search } from './Search.tsx'
 import { later } from './later.tsx'
@@ -96,9 +97,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
         ) : gone ? (
           <p class="muted empty">This chat is not yours to see any more.</p>
         ) : room.status.value === 'loading' ? (
-          <p class="muted empty" role="status">
-            {'\u00a0'}
-          </p>
+          <Reading what="this chat" quiet />
         ) : (
           <>
             {room.pages.total() === 0 && room.outgoing.list.value.length + room.drafts.value.length === 0 && (

@@ -5,6 +5,7 @@ import { categories, type Checklist as State } from '../state/checklist.ts'
 import type { Place } from '../state/place.ts'
 import { capital, fullTime, percent, shortDay } from '../words.ts'
 import { Evidence, Refused } from './Evidence.tsx'
+import { Reading } from './Reading.tsx'
 import { Sure } from './Sure.tsx'
 
 const Progress = ({ completed, total }: { completed: number; total: number }) => (
@@ -59,7 +60,14 @@ export const Checklist = ({ place, mission }: { place: Place; mission: string })
   const named = [...categories, ...new Set(items?.map(({ category }) => category))]
   // What was found is shown once.
   useEffect(() => () => void (place.item.value = ''), [place])
-  if (!items) return <p class="muted">{list.failure.value || 'Reading the checklist …'}</p>
+  if (!items)
+    return list.failure.value ? (
+      <p class="failure" role="alert">
+        {list.failure.value}
+      </p>
+    ) : (
+      <Reading what="the checklist" />
+    )
   if (items.length === 0)
     return <p class="muted empty">This mission has no checklist yet. Citizens and admins add its items.</p>
   return (

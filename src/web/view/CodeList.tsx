@@ -7,6 +7,7 @@ import type { Place } from '../state/place.ts'
 import { shortDay, timeOf } from '../words.ts'
 import { CodeInTurn, mostBlocks } from './Code.tsx'
 import { Icon } from './Icon.tsx'
+import { Reading } from './Reading.tsx'
 import { authorOf } from './Row.tsx'
 
 export const CodeList = ({ place, mission, citizen }: { place: Place; mission: Mission; citizen: string }) => {
@@ -70,8 +71,10 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
         </section>
       ))}
       {code.failure.value && <p class="failure">{code.failure.value}</p>}
-      {code.busy.value && <p class="muted">Reading …</p>}
-      {!code.busy.value && messages.length === 0 && <p class="muted empty">No code was said here yet.</p>}
+      {code.busy.value && <Reading what="the code" />}
+      {!code.busy.value && !code.failure.value && messages.length === 0 && (
+        <p class="muted empty">No code was said here yet.</p>
+      )}
       {code.more.value && !code.busy.value && (
         <button type="button" onClick={() => void code.load()}>
           Older code

@@ -3,10 +3,12 @@
 import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect } from 'preact/hooks'
-import { DeckError, type Message, type RunDiff } from '../../client/index.ts'
+import type { Message, RunDiff } from '../../client/index.ts'
+import { persist, wordsOf } from '../state/online.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { capital, shortDay, timeOf } from '../words.ts'
+import { Reading } from './Reading.tsx'
 import { authorOf } from './Row.tsx'
 import '../style/diff.css'
 
@@ -61,18 +63,15 @@ export const Diff = ({ place, mission, from, to, wide, stamp }: Props) => {
   const failure = useSignal('')
   useEffect(() => {
     const asked = new AbortController()
-    place.deck
-      .tests(mission)
-      .diff(from, to, { signal: asked.signal })
-      .then(
-        (found) => {
-          diff.value = found
-          failure.value = ''
-        },
-        (error: unknown) => {
-          if (!asked.signal.aborted) failure.value = error instanceof DeckError ? error.detail : String(error)
-        },
-      )
+    persist(place.deck, asked.signal, (signal) => place.deck.tests(mission).diff(from, to, { signal })).then(
+      (found) => {
+        diff.value = found
+        failure.value = ''
+      },
+      (error: unknown) => {
+        if (!asked.signal.aborted) failure.value = wordsOf(error)
+      },
+    )
     return () => asked.abort()
   }, [mission, from, to, stamp])
   const open = ({ citizen, seq }: Message): void => {
@@ -85,7 +84,7 @@ export const Diff = ({ place, mission, from, to, wide, stamp }: Props) => {
         {failure.value}
       </p>
     )
-  if (!diff.value) return <p class="muted">Comparing …</p>
+  if (!diff.value) return <Reading what="both runs" />
   const { newly_failing, fixed, still_failing, added, removed, slower, flaky, between } = diff.value
   const changes = [newly_failing, fixed, still_failing, added, removed, slower, flaky]
   return (

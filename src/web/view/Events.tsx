@@ -5,9 +5,11 @@ import type { Mission, TimelineEvent } from '../../client/index.ts'
 import { tellAll } from '../happenings.ts'
 import { idOf } from '../state/events.ts'
 import type { Machine } from '../state/machine.ts'
+import { away } from '../state/online.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { dayOf, fullTime, sameDay, secondsOf } from '../words.ts'
+import { Reading } from './Reading.tsx'
 import { Icon } from './Icon.tsx'
 import { memo } from './memo.tsx'
 
@@ -138,6 +140,7 @@ export const Events = ({ machine, place, mission }: { machine: Machine; place: P
           Earlier events
         </button>
       )}
+      {events.status.value === 'loading' && !events.failure.value && away.value && <Reading what="the timeline" />}
       {events.status.value === 'ready' && list.length === 0 && (
         <p class="muted empty">{past === undefined ? 'Nothing happened here yet.' : 'Nothing had happened by then.'}</p>
       )}

@@ -4,6 +4,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import type { Hit, Mission } from '../../client/index.ts'
 import { makeFind, type Filters } from '../state/find.ts'
+import { away } from '../state/online.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { capital, fullTime, shortDay, timeOf } from '../words.ts'
@@ -127,7 +128,11 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
       <p class={find.failure.value ? 'failure' : 'muted'} role="status">
         {find.failure.value ||
           (hits ? (hits.length > 0 ? `${hits.length}${find.more.value ? '+' : ''} found` : 'Nothing found') : '') ||
-          (find.busy.value ? 'Looking …' : 'Words, "a phrase", or, -without. What runs log is not searched.')}
+          (find.busy.value
+            ? away.value
+              ? 'Offline: it is looked for once the connection is back.'
+              : 'Looking …'
+            : 'Words, "a phrase", or, -without. What runs log is not searched.')}
       </p>
       <ul class="hits">
         {hits?.map((hit) => (

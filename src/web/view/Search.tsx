@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { DeckError, type History } from '../../client/index.ts'
+import { persist } from '../state/online.ts'
 import type { Place } from '../state/place.ts'
 import type { Room } from '../state/room.ts'
 import { go, route } from '../state/route.ts'
@@ -29,7 +30,9 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
     if (q.trim() === '') return void (found.value = undefined)
     try {
       const bounds = before === undefined ? {} : { before }
-      const page = await room.chat.history({ q, limit: perPage, highlight: true, ...bounds, signal })
+      const page = await persist(place.deck, signal, (signal) =>
+        room.chat.history({ q, limit: perPage, highlight: true, ...bounds, signal }),
+      )
       const older = page.messages.toReversed()
       found.value = before === undefined ? older : [...(found.value ?? []), ...older]
       more.value = page.has_more

@@ -10,6 +10,7 @@ import { go, route } from '../state/route.ts'
 import type { Runs } from '../state/runs.ts'
 import { fullTime, percent, shortDay, timeOf } from '../words.ts'
 import { Icon } from './Icon.tsx'
+import { Reading } from './Reading.tsx'
 import { later } from './later.tsx'
 import { useFramed } from './turns.ts'
 
@@ -161,7 +162,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
           {runs.failure.value}
         </p>
       )}
-      {!run && <p class="muted empty">{all ? 'There was no test run yet.' : 'Reading the runs …'}</p>}
+      {!run && (all && !wanted ? <p class="muted empty">There was no test run yet.</p> : <Reading what="the runs" />)}
       {run && compared && (
         <section class="compared">
           <h2>

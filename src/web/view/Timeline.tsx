@@ -10,6 +10,7 @@ import { capital, percent, statuses } from '../words.ts'
 import { Controls } from './Controls.tsx'
 import { Events } from './Events.tsx'
 import { Icon } from './Icon.tsx'
+import { Reading } from './Reading.tsx'
 import { Said, Verdict } from './Then.tsx'
 import '../style/timeline.css'
 
@@ -26,7 +27,7 @@ const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
       </p>
     )
   if (machine.at.value === undefined) return null
-  if (!then) return <p class="muted state">{'\u00a0'}</p>
+  if (!then) return <Reading what="this time" quiet kind="state" />
   const { mission, items, run } = then
   const done = items.filter(({ completed }) => completed).length
   return (
