@@ -127,7 +127,11 @@ export const dodRoutes = (app: FastifyInstance, changes: Changes, past: Past): v
 
   app.post(
     `${list}/reset`,
-    { schema: describe('dod', 'Untick all items (user, admin)', ['mission'], { 200: Checklist }) },
+    {
+      schema: describe('dod', 'Untick all items; a mission in qa becomes active (user, admin)', ['mission'], {
+        200: Checklist,
+      }),
+    },
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission } = named(request)

@@ -221,7 +221,7 @@ export const makeChanges = (
     },
 
     /**
-     * Ticks all items and sets the mission to 'qa', or unticks all; -> { items, progress }. With an override, in the name of
+     * Ticks all items and sets the mission to 'qa', or unticks all and takes it out of 'qa'; -> { items, progress }. With an override, in the name of
      * `by`, also the items that lack evidence; without it there must be none.
      */
     async changeAllItems(
@@ -241,8 +241,13 @@ export const makeChanges = (
            where mission_id = $1 and completed is distinct from $2`,
           [mission, completed, override],
         )
-        if (completed)
-          await client.query(`update missions set status = 'qa' where id = $1 and status <> 'qa'`, [mission])
+        // What is taken back is no longer in QA; a complete mission stays complete.
+        await client.query(
+          completed
+            ? `update missions set status = 'qa' where id = $1 and status <> 'qa'`
+            : `update missions set status = 'active' where id = $1 and status = 'qa'`,
+          [mission],
+        )
         return settle(
           client,
           `select jsonb_build_object('items', ${items}, 'progress', ${progress})::text as json from missions m where id = ${quoted(mission)}`,

@@ -35,5 +35,9 @@ const Deck = () => {
   )
 }
 
+// A dropped file never takes the place of the page.
+for (const name of ['dragover', 'drop'] as const)
+  addEventListener(name, (event) => event.dataTransfer?.types.includes('Files') && event.preventDefault())
+
 const root = document.getElementById('deck')
 if (root) render(<Deck />, root)

@@ -3,7 +3,7 @@
 import type { TestRun } from '../client/index.ts'
 
 export type Sum = { name: string; passed: number; total: number }
-export type Result = { name: string; ok: boolean; status: string; error: string; figures: string[] }
+export type Result = { name: string; ok: boolean; skipped: boolean; status: string; error: string; figures: string[] }
 
 const number = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isFinite(value) ? value : undefined
@@ -33,13 +33,14 @@ export const figuresOf = (summary: TestRun['summary']): [string, string][] =>
     .filter(([key]) => !/(^|_)(passed|failed|total)$/.test(key))
     .map(([key, value]) => figure(key, value))
 
-const good = new Set(['passed', 'pass', 'ok', 'success', 'skipped', 'skip', 'todo'])
+const skipped = new Set(['skipped', 'skip', 'todo', 'pending', 'disabled'])
+const good = new Set(['passed', 'pass', 'ok', 'success', ...skipped])
 const text = (value: unknown): string =>
   typeof value === 'string' ? value : value == null ? '' : JSON.stringify(value, null, 2)
 
 const resultOf = (given: unknown, n: number): Result => {
   if (typeof given !== 'object' || given === null)
-    return { name: text(given), ok: true, status: '', error: '', figures: [] }
+    return { name: text(given), ok: true, skipped: false, status: '', error: '', figures: [] }
   const { name, test, title, status, passed, ok, error, message, expected, actual, ...more } = given as Record<
     string,
     unknown
@@ -50,6 +51,7 @@ const resultOf = (given: unknown, n: number): Result => {
     expected !== undefined || actual !== undefined ? `expected ${text(expected)}\nactual   ${text(actual)}` : ''
   return {
     name: text(name) || text(test) || text(title) || `test ${n + 1}`,
+    skipped: skipped.has(told.toLowerCase()),
     ok: told === '' ? error == null : good.has(told.toLowerCase()),
     status: told,
     error: [text(error), text(message), differs].filter(Boolean).join('\n'),

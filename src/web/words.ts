@@ -13,14 +13,14 @@ const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD
 export const timeOf = (at: string): string => clock.format(new Date(at))
 /** With seconds. */
 export const secondsOf = (at: string): string => exact.format(new Date(at))
-/** With its day, too; the year where it is not this one. */
-export const stampOf = (at: string): string => {
+/** A day, with its year where it is not this one. */
+export const shortDay = (at: string): string => {
   const date = new Date(at)
-  const day = date.getFullYear() === new Date().getFullYear() ? short : dated
-  return `${day.format(date)}, ${exact.format(date)}`
+  return (date.getFullYear() === new Date().getFullYear() ? short : dated).format(date)
 }
+/** With its day, too. */
+export const stampOf = (at: string): string => `${shortDay(at)}, ${secondsOf(at)}`
 export const fullTime = (at: string): string => whole.format(new Date(at))
-export const shortDay = (at: string): string => short.format(new Date(at))
 export const budget = (dollars: number): string => money.format(dollars)
 
 const midnight = (at: number): number => new Date(at).setHours(0, 0, 0, 0)

@@ -24,6 +24,10 @@ export const makeChecklist = (deck: Deck, mission: string) => {
       if (!removed.has(item.id) && (!known || item.seq >= known.seq)) held.set(item.id, item)
     }
     items.value = [...held.values()]
+    // What may be ticked now, or is, is no longer refused.
+    const about = refused.peek() === 'all' ? items.value : items.value.filter(({ id }) => id === refused.peek())
+    if (about.every(({ completed, evidence }) => completed || !evidence || evidence.status === 'passed'))
+      refused.value = ''
   }
 
   const run = async (): Promise<void> => {

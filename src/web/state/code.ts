@@ -18,6 +18,7 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
 
   const load = async (): Promise<void> => {
     busy.value = true
+    failure.clear()
     try {
       const until = messages.value.length + enough
       do {

@@ -22,6 +22,7 @@ export type Channel = {
   online: boolean
   working: boolean
 }
+export const nobody: Omit<Channel, 'citizen'> = { unread: 0, first: 0, head: 0, read: 0, online: false, working: false }
 type Watch = {
   channels: Signal<Channel[]>
   /** Takes what the server counted; what changed here since `asked` stays. -> whether anything did */
@@ -192,15 +193,7 @@ const makeWatch = ({ deck, sub, ended, tick, recount }: Shared, mission: string)
   const ending = new AbortController()
   const until = AbortSignal.any([ended, ending.signal])
   const names = team.map(({ name }) => name as string)
-  const blank = (citizen: string): Channel => ({
-    citizen,
-    unread: 0,
-    first: 0,
-    head: 0,
-    read: 0,
-    online: false,
-    working: false,
-  })
+  const blank = (citizen: string): Channel => ({ ...nobody, citizen })
   const channels = signal<Channel[]>(names.map(blank))
   /** when each chat last changed here */
   const touched = new Map<string, number>()

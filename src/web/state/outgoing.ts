@@ -14,9 +14,12 @@ export type Outgoing = {
   why?: string
 }
 
-const read = (name: string): Outgoing[] => {
+/** A file that goes along with what is being written. */
+export type Attached = { name: string; language: string | null; code: string }
+
+const read = <T>(name: string): T[] => {
   try {
-    return JSON.parse(tab.get(name) ?? '[]') as Outgoing[]
+    return JSON.parse(tab.get(name) ?? '[]') as T[]
   } catch {
     return []
   }
@@ -25,7 +28,9 @@ const read = (name: string): Outgoing[] => {
 export const makeOutgoing = (sub: string, chat: string) => {
   const sends = `deck.sends ${sub} ${chat}`
   const draft = `deck.draft ${sub} ${chat}`
+  const attached = `deck.files ${sub} ${chat}`
   const list: Signal<Outgoing[]> = signal(read(sends))
+  const files: Signal<Attached[]> = signal(read(attached))
   const set = (next: Outgoing[]): void => {
     list.value = next
     const open = next.filter(({ state }) => state !== 'stored')
@@ -39,6 +44,11 @@ export const makeOutgoing = (sub: string, chat: string) => {
       set(list.peek().map((entry) => (entry.key === key ? { ...entry, ...more } : entry))),
     remove(key: string | null): void {
       if (list.peek().some((entry) => entry.key === key)) set(list.peek().filter((entry) => entry.key !== key))
+    },
+    files,
+    attach(next: Attached[]): void {
+      files.value = next
+      tab.set(attached, next.length > 0 ? JSON.stringify(next) : null)
     },
     text,
     write(value: string): void {

@@ -13,7 +13,7 @@ import {
 } from '../../client/index.ts'
 import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
-import { persist } from './online.ts'
+import { makeFailure, persist } from './online.ts'
 import { makePages, pageSize } from './pages.ts'
 
 export type Draft = { key: string; citizen: string; text: string }
@@ -34,6 +34,7 @@ export const makeRoom = (
   /** changes with the pages */
   const version = signal(0)
   const status = signal<'loading' | 'ready' | 'gone'>('loading')
+  const failure = makeFailure(deck, ended)
   const drafts = signal<Draft[]>([])
   const typing = signal<string[]>([])
   const present = signal<Present[]>([])
@@ -84,6 +85,7 @@ export const makeRoom = (
 
   const fail = (error: unknown): void => {
     if (error instanceof DeckError && (error.code === 'not_found' || error.code === 'forbidden')) status.value = 'gone'
+    else failure.set(error)
   }
 
   const take = (event: ChatEvent | ChatSignal): void => {
@@ -154,6 +156,7 @@ export const makeRoom = (
     following.abort()
     following = new AbortController()
     broken = false
+    failure.clear()
     const signal = AbortSignal.any([ended, following.signal])
     try {
       // A chat that is not among those that are listed.
@@ -226,6 +229,8 @@ export const makeRoom = (
     pages,
     version,
     status,
+    failure: failure.text,
+    again: (): void => void restart(),
     drafts,
     typing,
     present,

@@ -47,6 +47,10 @@ export const makeRuns = (deck: Deck, mission: string) => {
     chosen,
     failure: failure.text,
     more,
+    choose(id: string): void {
+      failure.clear()
+      chosen.value = id
+    },
     load: () => load().catch(failure.set),
     /** One that is not among those that were read. */
     read: async (id: string): Promise<void> => {

@@ -8,7 +8,7 @@ import { go, route as here } from '../state/route.ts'
 import type { Session } from '../state/session.ts'
 import { budget, capital, count, due, fullTime, statuses, timeOf, visible } from '../words.ts'
 import { Chat } from './Chat.tsx'
-import { Crew } from './Crew.tsx'
+import { Crew, isCitizen } from './Crew.tsx'
 import { closeDrawer, drawerOpen, openDrawer, useDrawer } from './drawer.ts'
 import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
@@ -201,7 +201,13 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
           <>
             <Head mission={mission.value} />
             <Crew channels={channels} route={here.value} />
-            <Chat place={place} mission={mission.value} route={here.value} wide={wide.value} />
+            {isCitizen(here.value.citizen ?? 'rafael') ? (
+              <Chat place={place} mission={mission.value} route={here.value} wide={wide.value} />
+            ) : (
+              <p class="muted empty" role="status">
+                There is no citizen “{here.value.citizen}”: choose one above.
+              </p>
+            )}
           </>
         )}
         {missing && <p class="muted empty">There is no mission #{here.value.mission}, or it is not yours to see.</p>}

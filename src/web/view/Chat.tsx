@@ -91,11 +91,18 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
           })}
         </nav>
       </div>
-      <section class="talk" aria-label={`Chat with ${capital(citizen)}${past ? ' in the past' : ''}`}>
+      <section class="talk" tabIndex={-1} aria-label={`Chat with ${capital(citizen)}${past ? ' in the past' : ''}`}>
         {past ? (
           <Then key={mission.id} place={place} mission={mission} />
         ) : gone ? (
           <p class="muted empty">This chat is not yours to see any more.</p>
+        ) : room.failure.value ? (
+          <p class="failure empty" role="alert">
+            This chat can’t be shown: {room.failure.value}.{' '}
+            <button type="button" class="small" onClick={room.again}>
+              Try again
+            </button>
+          </p>
         ) : room.status.value === 'loading' ? (
           <Reading what="this chat" quiet />
         ) : (
@@ -110,7 +117,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
         {!gone && !past && <Composer room={room} place={place} />}
       </section>
       {panel && (
-        <section class={`panel of-${panel.id}`} aria-label={panel.title}>
+        <section class={`panel of-${panel.id}`} tabIndex={-1} aria-label={panel.title}>
           <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} wide={wide} />
         </section>
       )}

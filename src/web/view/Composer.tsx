@@ -8,7 +8,6 @@ import type { Room } from '../state/room.ts'
 import { capital } from '../words.ts'
 import { Icon } from './Icon.tsx'
 
-type Attached = { name: string; language: string | null; code: string }
 /** characters of a message, and bytes of its blocks, where the server has told no others yet */
 const [mostChars, mostBytes] = [10_000, 256 * 1024]
 /** ms after which one who types says so again, and after which one no longer does */
@@ -19,7 +18,7 @@ const length = (text: string): number => [...text].length
 
 export const Composer = ({ room, place }: { room: Room; place: Place }) => {
   const area = useRef<HTMLTextAreaElement>(null)
-  const attached = useSignal<Attached[]>([])
+  const { files: attached, attach } = room.outgoing
   const over = useSignal(false)
   const told = useSignal('')
   const typing = useRef({ at: 0, timer: 0 })
@@ -35,7 +34,6 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     typing.current.at = 0
   }
   useEffect(() => {
-    attached.value = []
     told.value = ''
     return stopTyping
   }, [room])
@@ -69,7 +67,7 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     const blocks = files.map(({ language, code }) => ({ language, code }))
     room.send(message, files.length > 0 ? [...blocksOf(parse(message)), ...blocks] : undefined)
     room.outgoing.write('')
-    attached.value = []
+    attach([])
     stopTyping()
     dispatchEvent(new Event('deck-newest'))
   }
@@ -86,17 +84,27 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     const before = room.outgoing.text.peek()
     const added = `${before && !before.endsWith('\n') ? `${before}\n` : before}${fence(code, language)}`
     if (length(added) <= most && code.split('\n').length <= 200) write(added)
-    else attached.value = [...attached.peek(), { name: file.name, language, code }]
+    else attach([...attached.peek(), { name: file.name, language, code }])
     area.current?.focus()
   }
 
-  const onDrop = (event: DragEvent): void => {
-    event.preventDefault()
-    over.value = false
-    void (async () => {
-      for (const file of event.dataTransfer?.files ?? []) await takeFile(file)
-    })()
-  }
+  // A file may be dropped anywhere: a browser would open what misses its aim in the place of the page.
+  useEffect(() => {
+    if (silent) return
+    const drop = (event: DragEvent): void => {
+      over.value = false
+      void (async () => {
+        for (const file of event.dataTransfer?.files ?? []) await takeFile(file)
+      })()
+    }
+    const drag = (event: DragEvent): void => void (over.value = event.dataTransfer?.types.includes('Files') ?? false)
+    const leave = (event: DragEvent): void => void (event.relatedTarget || (over.value = false))
+    const works = { drop, dragover: drag, dragleave: leave }
+    for (const [name, work] of Object.entries(works)) addEventListener(name as 'drop', work)
+    return () => {
+      for (const [name, work] of Object.entries(works)) removeEventListener(name as 'drop', work)
+    }
+  }, [room])
 
   if (silent)
     return (
@@ -112,12 +120,6 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
         event.preventDefault()
         send()
       }}
-      onDragOver={(event) => {
-        event.preventDefault()
-        over.value = true
-      }}
-      onDragLeave={() => (over.value = false)}
-      onDrop={onDrop}
     >
       {attached.value.length > 0 && (
         <ul class="attached">
@@ -128,7 +130,7 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
                 type="button"
                 class="quiet"
                 aria-label={`Leave out ${name}`}
-                onClick={() => (attached.value = attached.value.filter((one) => one.name !== name))}
+                onClick={() => attach(attached.value.filter((one) => one.name !== name))}
               >
                 <Icon name="close" />
               </button>

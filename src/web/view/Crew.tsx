@@ -1,15 +1,25 @@
 // The citizens of a mission, in the order in which work passes through them; who else has a chat here follows.
 import { Fragment } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { team, type Channel } from '../state/missions.ts'
+import { nobody, team, type Channel } from '../state/missions.ts'
 import { go, format, type Route } from '../state/route.ts'
 import { capital, count } from '../words.ts'
 
-const states = { working: 'is writing', online: 'is here', away: 'is away' } as const
-export const stateOf = ({ online, working }: Channel): keyof typeof states =>
-  working ? 'working' : online ? 'online' : 'away'
+/** The names that a citizen may have. */
+export const isCitizen = (name: string): boolean => /^[a-z][a-z0-9_-]{0,31}$/.test(name)
+
+// Who follows the chat is here. Of who does not nothing is known: an agent may work all the same.
+const states = { working: ', is writing', online: ', is here', unknown: '' } as const
+const stateOf = ({ online, working }: Channel): keyof typeof states =>
+  working ? 'working' : online ? 'online' : 'unknown'
 
 export const Crew = ({ channels, route }: { channels: Channel[]; route: Route }) => {
+  const { citizen: current = '' } = route
+  // Whose chat is on show stands here, whether anything was said in it or not.
+  const all =
+    isCitizen(current) && !channels.some(({ citizen }) => citizen === current)
+      ? [...channels, { ...nobody, citizen: current }]
+      : channels
   const strip = useRef<HTMLUListElement>(null)
   // Where they do not all fit, the one on show does.
   useEffect(() => {
@@ -18,7 +28,7 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
   return (
     <nav class="crew" aria-label="Citizens">
       <ul ref={strip}>
-        {channels.map((channel, n) => {
+        {all.map((channel, n) => {
           const { citizen, unread } = channel
           const known = team.find(({ name }) => name === citizen)
           const state = stateOf(channel)
@@ -47,7 +57,7 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
                   <span class={`dot ${state}`} />
                   <span class="name">{capital(citizen)}</span>
                   <span class="role">{known?.role ?? 'Citizen'}</span>
-                  <span class="unseen">, {states[state]}</span>
+                  <span class="unseen">{states[state]}</span>
                   {unread > 0 && (
                     <span class="badge" aria-label={`${count(unread)} unread`}>
                       {count(unread)}

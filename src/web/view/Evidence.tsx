@@ -4,6 +4,7 @@ import type { DodItem } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { fullTime, shortDay, timeOf } from '../words.ts'
+import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
 
 const on = (at: string): string => `${shortDay(at)}, ${timeOf(at)}`
@@ -38,6 +39,7 @@ export const Evidence = ({ item, place }: { item: DodItem; place: Place }) => {
               onClick={() => {
                 place.runs(item.mission_id).chosen.value = run
                 go({ ...route.peek(), view: 'tests' })
+                keepFocus('.panel')
               }}
             >
               <Icon name="go" />

@@ -8,6 +8,7 @@ import { away } from '../state/online.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { capital, fullTime, shortDay, timeOf } from '../words.ts'
+import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
 import { Snippet } from './Snippet.tsx'
 import '../style/find.css'
@@ -55,6 +56,7 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
 
   const open = (hit: Hit): void => {
     const here = route.peek()
+    keepFocus(hit.kind === 'test' || hit.kind === 'dod' ? '.panel' : '.talk')
     if (hit.kind === 'test') {
       place.runs(mission.id).chosen.value = hit.id
       return go({ ...here, view: 'tests' })

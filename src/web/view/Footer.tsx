@@ -1,35 +1,46 @@
 // What stands below the last message: replies as they are written, with a stop button; one's own messages until they are stored, with
 // what became of them; who types.
 import { useSignal } from '@preact/signals'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { DeckError } from '../../client/index.ts'
 import type { Outgoing } from '../state/outgoing.ts'
 import type { Draft, Room } from '../state/room.ts'
 import { capital, timeOf } from '../words.ts'
+import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
 import { Markdown } from './Markdown.tsx'
 import { Avatar } from './Row.tsx'
 
+const failed = 'could not be asked'
+
 const Writing = ({ draft, room }: { draft: Draft; room: Room }) => {
   const stopping = useSignal('')
   const name = capital(draft.citizen)
+  const row = useRef<HTMLElement>(null)
+  // A reply that ends takes its button along.
+  useLayoutEffect(() => {
+    const { current } = row
+    return () => void (current?.contains(document.activeElement) && keepFocus('#composer'))
+  }, [])
+  const asked = stopping.value !== '' && stopping.value !== failed
   const stop = async (): Promise<void> => {
+    if (asked) return
     stopping.value = 'asked to stop'
     try {
       await room.cancel(draft.key)
     } catch (error) {
-      stopping.value =
-        error instanceof DeckError && error.code === 'not_found' ? 'nobody writes it now' : 'could not be asked'
+      stopping.value = error instanceof DeckError && error.code === 'not_found' ? 'nobody writes it now' : failed
     }
   }
   return (
-    <article class="row" data-draft={draft.key} aria-label={`${name} is writing`} aria-busy="true">
+    <article class="row" ref={row} data-draft={draft.key} aria-label={`${name} is writing`} aria-busy="true">
       <div class="message">
         <Avatar name={name} citizen />
         <div class="said">
           <header>
             <b>{name}</b>
             <span class="muted">{stopping.value || 'is writing'}</span>
-            <button type="button" class="small" onClick={() => void stop()} disabled={stopping.value !== ''}>
+            <button type="button" class="small" onClick={() => void stop()} aria-disabled={asked}>
               <Icon name="stop" /> Stop
             </button>
           </header>

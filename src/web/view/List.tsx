@@ -91,7 +91,20 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
 
   return (
     <div class="list">
-      <div class="scroll" ref={box} tabIndex={0} role="region" aria-label={`Messages with ${room.citizen}`}>
+      <div
+        class="scroll"
+        ref={box}
+        tabIndex={0}
+        role="region"
+        aria-label={`Messages with ${room.citizen}`}
+        onKeyDown={(event) => {
+          // The browser's own way ends where it was estimated to lead: what is read meanwhile has other heights.
+          if (event.key === 'End') scroller.current?.toBottom()
+          else if (event.key === 'Home') scroller.current?.to(pages.floor + 1)
+          else return
+          event.preventDefault()
+        }}
+      >
         <div class="track" ref={track}>
           {shown.map((n) => {
             const page = pages.get(n)

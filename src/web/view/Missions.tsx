@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
+import { keepFocus } from './focus.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
 import { budget, count, due, statuses } from '../words.ts'
@@ -86,6 +87,7 @@ export const Missions = ({ place, filter }: { place: Place; filter: { value: str
           openMission(first, place)
           event.currentTarget.blur()
           closeDrawer()
+          keepFocus('.talk')
         }}
       />
       {place.missions.failure.value && <p class="failure">{place.missions.failure.value}</p>}

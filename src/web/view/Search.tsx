@@ -7,6 +7,7 @@ import type { Place } from '../state/place.ts'
 import type { Room } from '../state/room.ts'
 import { go, route } from '../state/route.ts'
 import { capital, shortDay, timeOf } from '../words.ts'
+import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
 import { authorOf } from './Row.tsx'
 import { Snippet } from './Snippet.tsx'
@@ -54,6 +55,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
   const goTo = (seq: number): void => {
     place.target.value = { mission: room.mission, citizen: room.citizen, seq }
     close()
+    keepFocus('.talk')
   }
 
   const findAll = (): void => {

@@ -3,9 +3,23 @@ import { useSignal } from '@preact/signals'
 
 export const Sure = ({ label, question, onYes }: { label: string; question: string; onYes: () => void }) => {
   const asked = useSignal(false)
+  /** what was asked was answered: the focus comes back */
+  const answered = useSignal(false)
+  const answer = (yes: boolean): void => {
+    answered.value = true
+    asked.value = false
+    if (yes) onYes()
+  }
   if (!asked.value)
     return (
-      <button type="button" onClick={() => (asked.value = true)}>
+      <button
+        type="button"
+        ref={(button) => {
+          if (answered.peek()) button?.focus()
+          answered.value = false
+        }}
+        onClick={() => (asked.value = true)}
+      >
         {label}
       </button>
     )
@@ -17,22 +31,14 @@ export const Sure = ({ label, question, onYes }: { label: string; question: stri
       onKeyDown={(event) => {
         if (event.key !== 'Escape') return
         event.stopPropagation()
-        asked.value = false
+        answer(false)
       }}
     >
       <span>{question}</span>
-      <button
-        type="button"
-        class="primary"
-        ref={(button) => button?.focus()}
-        onClick={() => {
-          asked.value = false
-          onYes()
-        }}
-      >
+      <button type="button" class="primary" ref={(button) => button?.focus()} onClick={() => answer(true)}>
         Yes
       </button>
-      <button type="button" onClick={() => (asked.value = false)}>
+      <button type="button" onClick={() => answer(false)}>
         No
       </button>
     </span>

@@ -87,7 +87,12 @@ export const Tests = ({ place, mission, wide }: Props) => {
   const other = useSignal('')
   const all = runs.runs.value
   const wanted = chosen.value
-  const run = all?.find(({ id }) => id === wanted) ?? (wanted ? undefined : all?.[0])
+  /** the one that was shown first: it stays when another begins */
+  const reading = useSignal('')
+  const newest = all?.[0]
+  const shown = wanted || reading.value
+  const run = all?.find(({ id }) => id === shown) ?? (wanted ? undefined : newest)
+  useEffect(() => void (reading.value = run?.id ?? ''), [run?.id])
   // One that is not among the newest is read.
   useEffect(() => {
     if (all && wanted && !all.some(({ id }) => id === wanted)) void runs.read(wanted)
@@ -121,7 +126,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
             value={run?.id ?? ''}
             onChange={(event) => {
               if (event.currentTarget.value === 'more') void runs.load()
-              else chosen.value = event.currentTarget.value
+              else runs.choose(event.currentTarget.value)
             }}
           >
             {all.map((one) => (
@@ -157,6 +162,14 @@ export const Tests = ({ place, mission, wide }: Props) => {
           </select>
         )}
       </div>
+      {run && newest && newest.id !== run.id && newest.created_at > run.created_at && (
+        <p class="muted" role="status">
+          A newer run: {labelOf(newest)}{' '}
+          <button type="button" class="small" onClick={() => runs.choose(newest.id)}>
+            Show it
+          </button>
+        </p>
+      )}
       {runs.failure.value && (
         <p class="failure" role="alert">
           {runs.failure.value}
@@ -219,13 +232,14 @@ export const Tests = ({ place, mission, wide }: Props) => {
           {results.length > 0 && (
             <ul class="results-list">
               {results.slice(0, shown.value).map((result, n) => (
-                <li key={n} class={result.ok ? 'ok' : 'bad'}>
+                <li key={n} class={result.skipped ? '' : result.ok ? 'ok' : 'bad'}>
                   <span class="mark">
-                    <Icon name={result.ok ? 'check' : 'close'} />
-                    <span class="unseen">{result.ok ? 'passed' : 'failed'}</span>
+                    <Icon name={result.skipped ? 'open' : result.ok ? 'check' : 'close'} />
+                    <span class="unseen">{result.skipped ? 'skipped' : result.ok ? 'passed' : 'failed'}</span>
                   </span>
                   <span class="what">
                     <code>{result.name}</code>
+                    {result.skipped && <span class="muted">skipped</span>}
                     {result.figures.length > 0 && <span class="muted">{result.figures.join(' · ')}</span>}
                     {result.error && (
                       <pre tabIndex={0} role="group" aria-label={`Error of ${result.name}`}>

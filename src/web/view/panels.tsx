@@ -3,7 +3,6 @@ import type { ComponentType } from 'preact'
 import type { Mission } from '../../client/index.ts'
 import type { Place } from '../state/place.ts'
 import { Checklist } from './Checklist.tsx'
-import { CodeList } from './CodeList.tsx'
 import { later } from './later.tsx'
 import { Tests } from './Tests.tsx'
 
@@ -21,7 +20,11 @@ export const panels: Panel[] = [
     title: 'Tests',
     View: ({ place, mission, wide }) => <Tests place={place} mission={mission.id} wide={wide} />,
   },
-  { id: 'code', title: 'Code', View: CodeList },
+  {
+    id: 'code',
+    title: 'Code',
+    View: later<Props>(() => import('./CodeList.tsx').then((part) => part.CodeList)),
+  },
   {
     id: 'timeline',
     title: 'Timeline',
