@@ -90,8 +90,8 @@ export const Tests = ({ place, mission, wide }: Props) => {
   /** the one that was shown first: it stays when another begins */
   const reading = useSignal('')
   const newest = all?.[0]
-  const shown = wanted || reading.value
-  const run = all?.find(({ id }) => id === shown) ?? (wanted ? undefined : newest)
+  const onShow = wanted || reading.value
+  const run = all?.find(({ id }) => id === onShow) ?? (wanted ? undefined : newest)
   useEffect(() => void (reading.value = run?.id ?? ''), [run?.id])
   // One that is not among the newest is read.
   useEffect(() => {
