@@ -163,7 +163,11 @@ void t.test('a checklist counts its progress; all can be ticked and unticked', a
   t.equal(reset.status, 200)
   const untouched = [first, third].map((item, n) => ({ ...item, seq: 9 + n }))
   t.strictSame(reset.json, { items: untouched, progress: { completed: 0, total: 2 } })
-  t.equal((await request('GET', `/api/missions/${id}`, alice)).json['status'], 'qa', 'a reset leaves the mission')
+  t.equal(
+    (await request('GET', `/api/missions/${id}`, alice)).json['status'],
+    'active',
+    'a reset takes the mission out of qa',
+  )
 })
 
 void t.test('an empty checklist can be completed', async (t) => {

@@ -95,6 +95,8 @@ void t.test('jest-junit', async (t) => {
     text,
     [
       [failure, ''],
+      ['tests="4" failures="1"', 'tests="4" failures="0"'],
+      ['errors="0" failures="1"', 'errors="0" failures="0"'],
       [
         'classname="format escapes &lt;b&gt; 😀" name="format escapes &lt;b&gt; 😀"',
         'classname="format escapes &lt;i&gt; 😀" name="format escapes &lt;i&gt; 😀"',
