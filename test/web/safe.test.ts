@@ -126,7 +126,11 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
   for (const view of ['chat', 'checklist', 'tests', 'code', 'timeline', `timeline/${then}`, 'search']) {
     if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${mission.number}/emma/${view}`)
     await page.locator('.track .row, .said-then .row').first().waitFor()
-    // Upwards through all of it.
+    // From its end upwards through all of it.
+    if (view === 'chat') {
+      await page.keyboard.press('n')
+      await page.locator(`.track .row[data-seq="${hostile.length}"]`).waitFor()
+    }
     for (let top = Infinity; top > 0 && view === 'chat';) {
       for (const text of await page.locator('.track .row .markdown').allInnerTexts()) seen.add(text)
       top = await page.evaluate<number>(
