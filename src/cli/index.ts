@@ -51,7 +51,7 @@ const hint = (): string => {
   return `(mission-deck ${named ? `${named.name()} ` : ''}--help says more)\n`
 }
 
-// Whoever reads us may have seen enough: mission-deck tail … | head.
+// The reader may close the pipe early: mission-deck tail … | head.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
   process.exit(0)

@@ -261,7 +261,7 @@ export const makeLink = (options: {
     if (state === 'waiting' && Date.now() >= notBefore) step('due')
     else check()
   }
-  /** What is still connected comes back at once; what is not is told at once. */
+  /** If the network is still there, the socket reconnects at once; if not, the state says so at once. */
   const offline = (): void => {
     if (state === 'open') lose(0)
   }

@@ -120,7 +120,7 @@ export const boundBodies = (
       counted = read
       keep(left)
     }
-    // Whoever parses it resumes.
+    // The body's parser resumes it.
     raw.pause()
     raw.on('data', (chunk: Buffer) => (read += chunk.length))
     raw.once('end', () => settle(read))

@@ -7,7 +7,7 @@ import type { Receiver } from './hub.ts'
 
 export const missionList = 'missions'
 
-/** Whom a mission is, and was until a moment ago, assigned to; the stamp is another one after each change. */
+/** The present and the former assignees of a mission; the stamp differs after each change. */
 export type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 
 /** ms in which missions are put together, and missions that are read at a time, and that wait. */
@@ -20,7 +20,7 @@ const mostTold = 10_000
 const named = /^missions ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/
 
 export const makeList = (options: {
-  /** what later changes are told from */
+  /** Returns a mark: changes after it can be found. */
   mark: () => Promise<string>
   /** those that were changed since a mark */
   read: (missions: string[], since: string) => Promise<Assigned[]>
@@ -57,7 +57,7 @@ export const makeList = (options: {
   }
 
   return {
-    /** Before the first follower comes: what is changed from here on is told. */
+    /** Prepares for the first follower: changes from here on are sent. */
     async ready(): Promise<void> {
       if (followers.size > 0) return
       const mark = await options.mark()

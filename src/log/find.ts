@@ -146,7 +146,8 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     const mission = begun.mission?.id ?? ''
     const check = (rights?: Rights): void => {
       if (rights) how.allow(rights.mission)
-      if (rights && rights.epoch !== begun.epoch) throw deny('unavailable', 'the database became another one')
+      if (rights && rights.epoch !== begun.epoch)
+        throw deny('unavailable', 'the database was restored or replaced while reading: start again')
       if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
       if (performance.now() > end)
         throw deny('unavailable', 'this takes too long: ask for less by kind, since or until')

@@ -54,7 +54,8 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
             values: [citizen, low, high, count, Math.max(1, answerBytes - bytes)],
           })
           first ??= { epoch, head: rows[0]?.head ?? 0 }
-          if (mission && epoch !== first.epoch) throw deny('unavailable', 'the database became another one')
+          if (mission && epoch !== first.epoch)
+            throw deny('unavailable', 'the database was restored or replaced while reading: start again')
           const read = rows.flatMap((row) => (row.seq === null ? [] : [row]))
           const found = rows[0]?.found ?? 0
           const full = bytes >= answerBytes && read.length > 0

@@ -13,7 +13,7 @@ import * as sql from './store.sql.ts'
 /** Where a topic stands; `exists` is false if its test run is not there. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
 
-/** A mission's stamp is another one after each change. */
+/** The stamp differs after each change of the mission. */
 type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */

@@ -92,7 +92,8 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
         const count = rowsToRead(limit - items.length, { rows: items.length, bytes })
         const found = await read(ref, rest(span, items), count, answerBytes - bytes)
         see(found)
-        if (items.length > 0 && found.epoch !== epoch) throw deny('unavailable', 'the database became another one')
+        if (items.length > 0 && found.epoch !== epoch)
+          throw deny('unavailable', 'the database was restored or replaced while reading: start again')
         epoch = found.epoch
         for (const item of found.items) {
           const size = Buffer.byteLength(item.text) + 1

@@ -123,7 +123,8 @@ export const makeWalk = (main: pg.Pool) => {
         ? { first: range.first, last: Math.min(range.last, range.first + size - 1) }
         : { first: Math.max(range.first, range.last - size + 1), last: range.last }
       const seen = await inTurn(() => look(part))
-      if (seen.epoch !== epoch) throw deny('unavailable', 'the database became another one')
+      if (seen.epoch !== epoch)
+        throw deny('unavailable', 'the database was restored or replaced while reading: start again')
       if (seen.took > window.slow) size = Math.max(window.least, size >> 1)
       else if (seen.took < window.quick) size = Math.min(window.most, size * 2)
       const reached = seen.cut ? seen.messages.at(-1)?.seq : undefined

@@ -163,7 +163,7 @@ const trimmed = (written: string): string => {
   return written.slice(0, end)
 }
 
-/** A bare address as a link's; undefined if it is none. */
+/** The link for a bare address; undefined if the text is not an address. */
 const hrefOf = (written: string): string | undefined => {
   if (/^https?:\/\/./i.test(written)) return written
   if (/^www\.[^.]+\../i.test(written)) return `http://${written}`

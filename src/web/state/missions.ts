@@ -14,7 +14,7 @@ export const team = [
 
 export type Channel = {
   citizen: string
-  /** messages of others that were not read, and the seq of the first (0: there is none) */
+  /** unread messages of others, and the seq of the first (0: no unread message) */
   unread: number
   first: number
   head: number

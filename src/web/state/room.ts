@@ -38,11 +38,11 @@ export const makeRoom = (
   const drafts = signal<Draft[]>([])
   const typing = signal<string[]>([])
   const present = signal<Present[]>([])
-  /** the first message that was not read when the chat was opened, which is marked as new; 0: there is none */
+  /** the first unread message when the chat was opened, which is marked as new; 0: no unread message */
   const firstNew = signal(0)
   const arrived = signal<Message | undefined>(undefined)
   let readUpTo = missions.chat(mission, citizen)?.read ?? 0
-  /** the first message of others that was not read; 0: there is none */
+  /** the first unread message of others; 0: no unread message */
   let unread = 0
   const changed = (): void => void version.value++
 
