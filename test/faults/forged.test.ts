@@ -189,6 +189,12 @@ for (const way of ['NOTIFY', 'NATS'])
       for (const topic of topics) await client.ask({ type: 'subscribe', topic, after: 0, presence: true })
       return client
     }
+    // Changes count from the oldest transaction of the whole cluster on, other tests' among them: the missions' making is to be before it.
+    const settled = `select count(*)::integer as n from missions where age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)`
+    await until(
+      async () => (await database.query(settled))[0]?.['n'] === 0,
+      'the missions to be before every transaction',
+    )
     const followers = [await follow(one, topic, earlier), await follow(two, topic, earlier)]
     const writer = await one.connect(rafael)
     const of = (client: Client, type: string, about: string = topic) =>
