@@ -133,7 +133,8 @@ begin
         order by c.seq desc limit 1) c on h.topic is not null
       left join lateral (select e.seq, e.at from deck.events e where e.topic = h.topic order by e.seq desc limit 1) e on true
     ),
-    entry as not materialized (
+    -- (Materialized: what is sent twice, to the table and to the digest, is joined and numbered once.)
+    entry as materialized (
       select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key, p.at,
         p.head + row_number() over (partition by e.chat order by e.n) as seq
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_assigned), unnest(p_messages),

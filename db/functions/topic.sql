@@ -88,7 +88,8 @@ create or replace function deck.mark() returns boolean language sql volatile
 -- The time of what is numbered now: the clock's, but not before a horizon that was reported, should the clock be set back. Read after
 -- deck.mark().
 create or replace function deck.now() returns timestamp language sql volatile
-  return greatest(clock_timestamp() at time zone 'utc', timestamp '2020-01-01' + (select s.last_value from deck.settled s) * interval '1 microsecond');
+  return greatest(clock_timestamp() at time zone 'utc',
+    timestamp '2020-01-01' + pg_sequence_last_value('deck.settled'::regclass) * interval '1 microsecond');
 
 -- Whatever was numbered before this time is committed, or rolled back, for every statement that begins later.
 -- A transaction that takes its lock after this check reads the clock after it; one that has released it has committed visibly. Locks of
