@@ -139,6 +139,8 @@ export const buildApp = async (
       onSaved(topic, from, page) {
         tail.saved(topic, from, page)
         hints.saved(topic, page.covered)
+        // NATS does not give back what one sends.
+        if (bus) beside.hear(`${instance} ${page.covered} ${topic}`)
       },
       onLost: () => tail.check(),
       tryWriting: () => database.writer.query('select deck.try_writing()'),
@@ -202,7 +204,7 @@ export const buildApp = async (
   const beside = makeBeside({
     origin: instance,
     seal,
-    missions: { mark: store.mark, read: store.assigned },
+    missions: { mark: store.mark, read: store.assigned, chats: store.newChats },
     hub,
     notify: hints.signal,
     channels: hints,

@@ -124,3 +124,42 @@ void t.test('counts end at 1,000, and a mission lists 40 chats, unread ones befo
     { citizen: 'emma', last_seq: 3, read_seq: 0, unread: 0, first_unread: null },
   ])
 })
+
+void t.test(
+  'with chats: true who follows the list of missions hears of new chats, by API and SQL, on missions that it sees and follows',
+  async (t) => {
+    const { id } = await makeMission(instance)
+    const other = await makeMission(instance, { assigned_to: 'carol' })
+    const [wants, plain, stranger] = [
+      await instance.connect(alice),
+      await instance.connect(alice),
+      await instance.connect(bob),
+    ]
+    for (const [client, chats] of [
+      [wants, true],
+      [plain, false],
+      [stranger, true],
+    ] as const)
+      t.match(await client.ask({ type: 'subscribe', topic: 'missions', chats }), { type: 'ok', topic: 'missions' })
+    await wants.ask({ type: 'subscribe', topic: `missions/${id}/chat/rafael` })
+    const heard = (client: typeof wants): string[] =>
+      client.frames.filter(({ type }) => type === 'missions.changed').map(({ mission }) => mission as string)
+    await request('POST', `/api/missions/${other.id}/chat/zoe`, admin, { message: 'not to be seen' })
+    await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'the first' })
+    await until(() => heard(wants).length === 1, 'the first message by the API')
+    await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'the second' })
+    await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'yan', 'user', 'x')`,
+      [id],
+    )
+    await until(() => heard(wants).length === 2, 'the first message by SQL')
+    // A change of the mission is one for all: what was to be heard before it was.
+    await request('PATCH', `/api/missions/${id}`, admin, { title: 'Changed' })
+    await until(() => heard(plain).length === 1 && heard(wants).length === 3, 'the change')
+    t.strictSame([new Set(heard(wants)), heard(stranger)], [new Set([id]), []])
+    t.match(await wants.ask({ type: 'subscribe', topic: 'missions', chats: 'yes' }), {
+      type: 'error',
+      code: 'bad_request',
+    })
+  },
+)

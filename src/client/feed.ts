@@ -19,6 +19,8 @@ export type FeedOptions = FollowOptions & {
   signals?: boolean | undefined
   /** who follows the chat, by signals `presence` */
   presence?: boolean | undefined
+  /** of the list of missions: that a mission has a new chat is a change, too */
+  chats?: boolean | undefined
 }
 
 export type Feed<E> = AsyncIterableIterator<E> & {
@@ -47,7 +49,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
   onFault: (error: DeckError) => void,
 ): Topic<E, S> => {
   const start = (
-    options: FollowOptions & { presence?: boolean | undefined },
+    options: FollowOptions & Pick<FeedOptions, 'presence' | 'chats'>,
     take: Pick<Follower, 'give' | 'end' | 'joined'>,
   ) => {
     const follower: Follower = {
@@ -55,6 +57,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
       epoch: options.after === undefined ? undefined : options.epoch,
       replay: options.after !== undefined,
       presence: options.presence ?? false,
+      chats: options.chats ?? false,
       ...take,
     }
     topics.join(name, follower)
@@ -62,7 +65,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
   }
 
   const follow = (options: FeedOptions = {}): Feed<E | S> => {
-    const { buffer = 1000, signals = false, presence, signal } = options
+    const { buffer = 1000, signals = false, signal } = options
     const waiting: { event: E | S; size: number }[] = []
     const readers: ReturnType<typeof defer<IteratorResult<E | S>>>[] = []
     const ready = defer<Place>()
@@ -90,25 +93,22 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
     }
     // The listener of the signal is set last: it may be called at once.
     let forget = (): void => {}
-    const place = start(
-      { ...options, presence },
-      {
-        joined: ready.resolve,
-        // Whoever closes the deck knows.
-        end: (error) => finish(error.code === 'closed' ? undefined : error),
-        give(given, size, stored) {
-          if (!stored && !signals) return
-          const event = given as E | S
-          const reader = readers.shift()
-          if (reader) return reader.resolve({ done: false, value: event })
-          waiting.push({ event, size })
-          bytes += size
-          if (waiting.length < buffer && bytes < mostBytes) return
-          away = true
-          place.leave()
-        },
+    const place = start(options, {
+      joined: ready.resolve,
+      // Whoever closes the deck knows.
+      end: (error) => finish(error.code === 'closed' ? undefined : error),
+      give(given, size, stored) {
+        if (!stored && !signals) return
+        const event = given as E | S
+        const reader = readers.shift()
+        if (reader) return reader.resolve({ done: false, value: event })
+        waiting.push({ event, size })
+        bytes += size
+        if (waiting.length < buffer && bytes < mostBytes) return
+        away = true
+        place.leave()
       },
-    )
+    })
     forget = onAbort([signal], stop)
     if (over) forget()
 

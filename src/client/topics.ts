@@ -16,6 +16,7 @@ export type Follower = {
   /** whether it wants what was before it came, and so, after a reset, the topic from its start */
   replay: boolean
   presence: boolean
+  chats?: boolean
   /** `stored`: an event of the topic, and no signal */
   give(event: object, size: number, stored: boolean): void
   /** It follows: from now on, or again. */
@@ -138,6 +139,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
           ...(after === undefined ? {} : { after }),
           ...(after === undefined || room.epoch === undefined ? {} : { epoch: room.epoch }),
           ...(joining.some(({ presence }) => presence) ? { presence: true } : {}),
+          ...(joining.some(({ chats }) => chats) ? { chats: true } : {}),
         }
         room.asking = true
         await link.ask<Place & { topic: string }>(frame, (place) => enter(room, asked, after, place))

@@ -1,5 +1,5 @@
-// subscribe { id, topic, after?, epoch?, presence? }: a seat in a topic, from after `after` on, or live only; with `presence` it is
-// told who follows the topic.
+// subscribe { id, topic, after?, epoch?, presence?, chats? }: a seat in a topic, from after `after` on, or live only; with `presence` it
+// is told who follows the topic, with `chats` (of the list of missions) of missions' new chats.
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
@@ -30,12 +30,15 @@ export const makeSubscribe = (
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
   /** The list of missions has no seq: changes are told from now on. */
-  const subscribeToList = async (session: Session, { id, after = 0, epoch: known }: ClientFrame<'subscribe'>) => {
+  const subscribeToList = async (
+    session: Session,
+    { id, after = 0, epoch: known, chats = false }: ClientFrame<'subscribe'>,
+  ) => {
     const [epoch] = await session.inTurn(Promise.all([store.epoch(), list.ready()]))
     if (after > 0 || (known !== undefined && known !== epoch)) throw another(0, epoch)
     if (session.closed) return
     session.ok(id, { topic: missionList, seq: 0, epoch })
-    if (!session.closed) list.join(session)
+    if (!session.closed) list.join(session, chats)
   }
 
   const subscribe = async (session: Session, frame: ClientFrame<'subscribe'>): Promise<void> => {

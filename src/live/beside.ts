@@ -13,7 +13,7 @@ export const makeBeside = (options: {
   /** this instance's name: it does not hear itself */
   origin: string
   seal: Seal
-  missions: Pick<Parameters<typeof makeList>[0], 'mark' | 'read'>
+  missions: Pick<Parameters<typeof makeList>[0], 'mark' | 'read' | 'chats'>
   hub: Pick<Hub, 'receivers'>
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   channels: {

@@ -15,6 +15,7 @@ export type Place = { mission: MissionRights | undefined; exists: boolean; head:
 
 /** The stamp differs after each change of the mission. */
 type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
+type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
 
 /** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
@@ -206,6 +207,20 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
               order by y.seq desc limit 2) x) b
           where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`,
         values: [missions, since],
+      })
+      return rows
+    },
+
+    /** Of these chats those that exist: their missions, and whether they were made since a mark. */
+    async newChats(topics: string[], since: string): Promise<NewChat[]> {
+      const { rows } = await main.query<NewChat>({
+        name: 'new-chats',
+        text: `
+          select h.topic, m.id, m.number, m.assigned_to, age(h.xmin) <= age($2::text::xid) as fresh
+          from unnest($1::text[]) as t (topic)
+          join deck.heads h on h.topic = t.topic
+          join missions m on m.id = deck.topic_mission(t.topic)`,
+        values: [topics, since],
       })
       return rows
     },

@@ -29,6 +29,7 @@ export const clientFrames = {
     after: Type.Optional(cursor),
     epoch: Type.Optional(Type.String()),
     presence: Type.Optional(Type.Boolean()),
+    chats: Type.Optional(Type.Boolean()),
   }),
   unsubscribe: Type.Object({ id, topic }),
   send: Type.Object({ id, topic, ...messageFields, task: Type.Optional(uuid) }),

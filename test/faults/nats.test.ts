@@ -156,6 +156,20 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     t.equal(await heardBy(quiet), before + 1)
   })
 
+  await t.test('what an instance saves itself reaches its own citizens and readers of the list at once', async () => {
+    const { id: own } = await makeMission(one, { assigned_to: 'alice' })
+    const mine = `missions/${own}/chat/rafael`
+    const reader = await one.connect(alice)
+    await reader.ask({ type: 'subscribe', topic: 'missions', chats: true })
+    const worker = await one.connect(rafael)
+    await worker.ask({ type: 'work', credit: 10 })
+    await one.request('POST', `/api/${mine}`, alice, { message: 'a question' })
+    await worker.frame(({ type, topic }) => type === 'task' && topic === mine, 'the task')
+    await reader.frame(({ type, mission }) => type === 'missions.changed' && mission === own, 'the new chat')
+    worker.close()
+    await until(() => worker.closed !== undefined, 'the close')
+  })
+
   await t.test('killed and back, again and again, nothing is lost, and nobody waits for the poll', async (t) => {
     const topic = newTopic()
     const reader = await follow(two, topic)

@@ -136,6 +136,19 @@ test('an address with no such citizen says so, and one that nobody spoke to yet 
   await page.locator('.track .row', { hasText: 'Hello Zoe' }).waitFor()
 })
 
+test('a citizen that appears is there without a reload, with what is unread', async (t) => {
+  const { id, number } = await makeMission(instance)
+  const page = await open(t, `${number}/rafael`)
+  await page.getByText(/^Nothing was said to/).waitFor()
+  await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor()
+  await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'I am new' })
+  await page.locator('.crewman', { hasText: 'Zoe' }).locator('.badge', { hasText: '1' }).waitFor()
+  await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'and go on' })
+  await page.locator('.crewman', { hasText: 'Zoe' }).locator('.badge', { hasText: '2' }).waitFor()
+  await page.locator('.crewman', { hasText: 'Zoe' }).click()
+  await page.locator('.track .row', { hasText: 'and go on' }).waitFor()
+})
+
 test('a refusal goes when its reason does', async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`

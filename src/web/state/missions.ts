@@ -42,6 +42,9 @@ type Shared = { deck: Deck; sub: string; ended: AbortSignal; tick(): number; rec
 const [perPage, mostTopics, reserve] = [200, 1000, 100]
 /** ms after which counts are asked for again */
 const rest = 1000
+/** Whether a mission is as it was. */
+const isSame = (now: Mission, old: Mission): boolean =>
+  (Object.keys(now) as (keyof Mission)[]).every((name) => JSON.stringify(now[name]) === JSON.stringify(old[name]))
 /** Lets the page do what is more urgent. */
 const idle = (): Promise<unknown> =>
   new Promise((done) => ('requestIdleCallback' in globalThis ? requestIdleCallback(done) : setTimeout(done, 50)))
@@ -133,16 +136,18 @@ export const makeMissions = (deck: Deck, sub: string) => {
         (error: unknown) => (error instanceof DeckError && error.code === 'not_found' ? null : undefined),
       )
       if (mission === undefined) continue
-      const others = (list.peek() ?? []).filter((mission) => mission.id !== id)
-      // One that was not seen before may have chats.
-      if (mission && !watches.peek().has(id)) shared.recount()
+      const known = list.peek() ?? []
+      const others = known.filter((mission) => mission.id !== id)
+      // One that was not seen before may have chats; one that is as it was has a new one.
+      const old = known.find((mission) => mission.id === id)
+      if (mission && (!old || isSame(mission, old))) shared.recount()
       set(mission ? [...others, mission] : others)
     }
     reading = false
   }
 
   const run = async (): Promise<void> => {
-    const feed = deck.missions.follow({ signal: ended })
+    const feed = deck.missions.follow({ chats: true, signal: ended })
     void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {
       if (event.event === 'reset') await load().catch(failure.set)
