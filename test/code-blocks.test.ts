@@ -166,6 +166,8 @@ void t.test('blocks hold 256 KiB of UTF-8 in all and not a byte more', async (t)
   refused(t, over, 400, 'bad_request', 'one byte more')
   const many = Array.from({ length: 20_000 }, () => ({ language: null, code: '' }))
   t.strictSame(await blocksOf('x', { code_blocks: many }), many)
+  const tooMany = await request('POST', chat, alice, { message: 'x', code_blocks: Array(32_769).fill({ code: '' }) })
+  refused(t, tooMany, 400, 'bad_request', 'empty ones count, too')
 })
 
 void t.test('what is no list of blocks is refused', async (t) => {

@@ -8,6 +8,8 @@ import { storable } from './text.ts'
 const parser = Object.assign(new Parser(), { processInlines: () => undefined })
 /** Bytes of UTF-8 that a message's code blocks may hold, languages and code together. */
 export const codeBlocksBytes = 256 * 1024
+/** Code blocks that a sender may give: more than the longest Markdown has. */
+export const mostCodeBlocks = 32_768
 
 /** The fenced code blocks of a Markdown text; null if there are none. */
 export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
@@ -25,8 +27,9 @@ export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
   return blocks.length > 0 ? blocks : null
 }
 
-/** The blocks as given, in canonical form; over 256 KiB of UTF-8 in all, or not storable: `bad_request`. */
+/** The blocks as given, in canonical form; over 256 KiB of UTF-8 in all, too many, or not storable: `bad_request`. */
 export const givenBlocks = (given: { language?: string | null; code: string }[]): CodeBlock[] => {
+  if (given.length > mostCodeBlocks) throw deny('bad_request', 'over 32,768 code_blocks')
   const blocks = given.map(({ language, code }) => ({ language: language ?? null, code }))
   let bytes = 0
   for (const { language, code } of blocks) {
