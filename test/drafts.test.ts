@@ -328,7 +328,7 @@ void t.test('many at once, in small and large slices, end as they were written',
         const delta = i % 10 === 9 ? 'ä🎛'.repeat(1000) : `${n}.${i} `
         if (text.length + delta.length > 9_000) break
         text += delta
-        await writer.ask({ type: 'stream', topic, key, delta })
+        t.match(await writer.ask({ type: 'stream', topic, key, delta }), { type: 'ok' }, 'a slice')
       }
       await sees(watchers, key, text)
       const { message } = await writer.ask({ type: 'stream', topic, key, done: true })
