@@ -1,5 +1,5 @@
 // How the Deck page is built: src/web into dist/web, files named by their content. No polyfill and nothing inline: the page's policy
-// (src/http/page.ts) allows neither.
+// (src/http/routes/web-app.ts) allows neither.
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
 

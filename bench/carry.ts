@@ -8,7 +8,7 @@ import { createReadStream, createWriteStream } from 'node:fs'
 import { mkdir, rm, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { startEmbedded } from '../src/log/embedded.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
 import { memoryOf } from './system.ts'
 
 const messages = Number(process.env['CARRY_MESSAGES'] ?? 500_000)

@@ -1,6 +1,6 @@
 // The Postgres that all targets share: the embedded one, as durable as it comes, in a folder of its own.
 import { fileURLToPath } from 'node:url'
-import { startEmbedded } from '../src/log/embedded.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
 import { pidOfPostgres, type Postgres } from './targets.ts'
 
 const dir = fileURLToPath(new URL('../../../.data/bench/postgres', import.meta.url))

@@ -3,9 +3,9 @@
 import { rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { readConfig } from '../src/config.ts'
-import { startEmbedded } from '../src/log/embedded.ts'
-import { readPostmaster } from '../src/log/postmaster.ts'
+import { readConfig } from '../src/config/index.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
+import { readPostmaster } from '../src/database/embedded/postmaster.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 

@@ -11,9 +11,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { createServer } from 'vite'
-import { readConfig } from '../src/config.ts'
-import { makePretty } from '../src/http/pretty.ts'
-import { startEmbedded } from '../src/log/embedded.ts'
+import { readConfig } from '../src/config/index.ts'
+import { makePretty } from '../src/http/observability/pretty-log.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
 import { proxiedPattern } from './proxied.ts'
 
 type Greeting = { url: string; link?: string; tokens?: { admin: string; user: string } }

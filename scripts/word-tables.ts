@@ -1,4 +1,4 @@
-// Makes the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres and src/log/unicode.ts for Node, from the
+// Makes the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres and src/database/search/unicode.ts for Node, from the
 // Unicode data of the Node that runs it. All databases and all Nodes use these tables, and never their own idea of a letter.
 // node --import ./test/typescript.js scripts/word-tables.ts
 // A change of the tables changes words: raise deck.word_rule() with it.
@@ -88,7 +88,7 @@ const tsOf = (name: string, text: string, comment: string): string =>
   `/** ${comment} */\nexport const ${name} = joined(String.raw\`\n  ${lines(text).join('\n  ')}\`)\n`
 const inJs = (ranges: Range[]): string => classOf(ranges).replace(/\\U0*([0-9a-f]+)/g, '\\u{$1}')
 await writeFile(
-  new URL('../src/log/unicode.ts', import.meta.url),
+  new URL('../src/database/search/unicode.ts', import.meta.url),
   [
     `// ${made}\n// db/functions/unicode.sql has the same for Postgres.\nconst joined = (text: string): string => text.replace(/\\s/g, '')\n`,
     tsOf('letters', inJs(letters), 'Letters and digits.'),

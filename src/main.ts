@@ -4,10 +4,10 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
-import { buildApp, type App } from './app.ts'
-import { readConfig, type Config } from './config.ts'
-import { makePretty } from './http/pretty.ts'
-import { startEmbedded, type Embedded } from './log/embedded.ts'
+import { buildApp, type App } from './app/index.ts'
+import { readConfig, type Config } from './config/index.ts'
+import { makePretty } from './http/observability/pretty-log.ts'
+import { startEmbedded, type Embedded } from './database/embedded/index.ts'
 
 /** One line of JSON instead of a greeting; the log's lines are JSON anyway. */
 const json = process.argv.includes('--json')

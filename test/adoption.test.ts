@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
-import { migrate, schemaFiles, seedFile } from '../src/log/migrate.ts'
+import { migrate, schemaFiles, seedFile } from '../src/database/postgres/migrate.ts'
 import { append } from './append.ts'
 import { freshDatabase, type FreshDatabase, type Row } from './database.ts'
 

@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
 import t from 'tap'
-import { clientMessages, serverMessages } from '../src/protocol/language.ts'
+import { clientMessages, serverMessages } from '../src/protocol/catalog.ts'
 import { startDeck, type Json } from './helper.ts'
 
 const { instance } = await startDeck(t)

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { seedFile } from '../src/log/migrate.ts'
+import { seedFile } from '../src/database/postgres/migrate.ts'
 import { deck, migrated } from './cli.ts'
 import { freshDatabase } from './database.ts'
 import { secret } from './helper.ts'

@@ -1,7 +1,7 @@
 // The client against a server that does what a test tells it: refusals, gaps, silence, goodbyes, and a citizen's inbox.
 import t, { type Test } from 'tap'
 import { connect, type Deck, type Reply } from '../src/client/index.ts'
-import { backoff, mostWhenAnswered } from '../src/client/tools.ts'
+import { backoff, mostWhenAnswered } from '../src/client/async.ts'
 import { makeLink } from '../src/client/link.ts'
 import { makeTopics, type Follower } from '../src/client/topics.ts'
 import { startFake, type Visit } from './fake-deck.ts'

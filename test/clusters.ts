@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join, relative, sep } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { openCluster, type Cluster } from '../src/log/cluster.ts'
+import { openCluster, type Cluster } from '../src/database/embedded/cluster.ts'
 import { until } from './helper.ts'
 
 const isRoot = process.getuid?.() === 0

@@ -1,7 +1,7 @@
 // The environment: .env.example says what config.ts reads; mistakes are told in one sentence; production is strict.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { Environment, readConfig } from '../src/config.ts'
+import { Environment, readConfig } from '../src/config/index.ts'
 
 type Property = { description: string; default: unknown }
 

@@ -8,8 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startEmbedded } from '../src/log/embedded.ts'
-import { migrate, schemaFiles } from '../src/log/migrate.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
+import { migrate, schemaFiles } from '../src/database/postgres/migrate.ts'
 import { nothingLeft } from './leftovers.ts'
 
 export type Row = Record<string, unknown>

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
-import { flaky, slower, type RunDiff } from '../src/protocol/diff.ts'
+import { flaky, slower, type RunDiff } from '../src/protocol/run-diff.ts'
 import { refused } from './forms.ts'
 import { admin, alice, bob, makeMission, rafael, startDeck, token, type Json } from './helper.ts'
 

@@ -1,8 +1,8 @@
 // What the doctor finds in databases that are well, empty, damaged, or not to be reached; it changes nothing and tells no secret.
 import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
-import { node } from '../src/cli/doctor/here.ts'
-import { migrate, seedFile } from '../src/log/migrate.ts'
+import { node } from '../src/cli/doctor/environment.ts'
+import { migrate, seedFile } from '../src/database/postgres/migrate.ts'
 import { deck, migrated } from './cli.ts'
 import { freshDatabase, insertMission } from './database.ts'
 import { secret } from './helper.ts'

@@ -1,4 +1,4 @@
-// What src/log/embedded.ts promises, on clusters in temporary folders of its own.
+// What src/database/embedded/index.ts promises, on clusters in temporary folders of its own.
 // Servers that get killed are processes of their own; the others are several starts within this one: what they share is
 // only in the folder. Doesn't use the shared cluster of the other tests.
 import { execFileSync, spawn } from 'node:child_process'
@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { startEmbedded } from '../src/log/embedded.ts'
+import { startEmbedded } from '../src/database/embedded/index.ts'
 
 const settings = { fsync: 'off' }
 const isRoot = process.getuid?.() === 0
@@ -62,7 +62,7 @@ const makePlace = async (t: Test) => {
 /** A process that starts the cluster and then just lives; in a process group of its own, as from a terminal. */
 const spawnServer = (t: Test, dir: string, checkout = new URL('..', import.meta.url)) => {
   const script = `
-    const { startEmbedded } = await import('${new URL('src/log/embedded.ts', checkout).href}')
+    const { startEmbedded } = await import('${new URL('src/database/embedded/index.ts', checkout).href}')
     const { url, adminUrl, joined } = await startEmbedded({ dir: process.argv[1], settings: ${JSON.stringify(settings)} })
     process.send({ url, adminUrl, joined })
     setInterval(() => undefined, 60_000)`

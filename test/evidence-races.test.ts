@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import pg from 'pg'
 import t from 'tap'
 import type { Test } from 'tap'
-import { migrate } from '../src/log/migrate.ts'
+import { migrate } from '../src/database/postgres/migrate.ts'
 import { freshDatabase, insertMission, type Row } from './database.ts'
 
 const db = await freshDatabase(t)

@@ -2,7 +2,7 @@
 // signals itself, and nothing goes into it but what it names; what it copies is there, and let through to the builder.
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
-import { Environment } from '../src/config.ts'
+import { Environment } from '../src/config/index.ts'
 import { root } from './process.ts'
 
 type Step = { name: string; rest: string }

@@ -1,7 +1,7 @@
 // SQL in every string: each string of every documented body, query and path, and of every frame, is found by its schema and
 // filled with texts that would break out of a statement. They are data: refused as such, or kept to the letter.
 import t from 'tap'
-import { clientFrames } from '../src/protocol/frames.ts'
+import { clientFrames } from '../src/protocol/client-frames.ts'
 import { admin, makeMission, startDeck, token, until, type Json } from './helper.ts'
 
 const { database, instance } = await startDeck(t)

@@ -1,4 +1,4 @@
-// Imports point one way: protocol <- config, access <- { log, live: never each other } <- commands <- http <- app <- main <- cli.
+// Imports point one way: protocol <- config, access <- { database, sync, live: never each other } <- commands <- http <- app <- main <- cli.
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,15 +10,16 @@ const may: Record<string, string[]> = {
   protocol: [],
   config: ['protocol'],
   access: ['protocol', 'config'],
-  log: below,
+  database: below,
+  sync: below,
   live: below,
-  commands: [...below, 'log', 'live'],
-  http: [...below, 'log', 'live', 'commands'],
+  commands: [...below, 'database', 'live'],
+  http: [...below, 'database', 'live', 'commands'],
   client: ['protocol'],
   web: ['client'],
-  app: [...below, 'log', 'live', 'commands', 'http'],
-  cli: [...below, 'log', 'live', 'commands', 'http', 'app', 'main', 'client'],
-  main: [...below, 'log', 'live', 'commands', 'http', 'app'],
+  app: [...below, 'database', 'sync', 'live', 'commands', 'http'],
+  cli: [...below, 'database', 'sync', 'live', 'commands', 'http', 'app', 'main', 'client'],
+  main: [...below, 'database', 'live', 'commands', 'http', 'app'],
 }
 const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.tsx?$/, '')
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => /\.tsx?$/.test(file))
@@ -47,7 +48,13 @@ void t.test('the client takes types from the protocol, and nothing that runs; no
 })
 
 void t.test('only main, the command line and the embedded Postgres look at the process', (t) => {
-  const allowed = ['main.ts', 'log/cluster.ts', 'log/embedded.ts', 'log/postmaster.ts', 'log/database.ts']
+  const allowed = [
+    'main.ts',
+    'database/embedded/cluster.ts',
+    'database/embedded/index.ts',
+    'database/embedded/postmaster.ts',
+    'database/postgres/pools.ts',
+  ]
   for (const file of files.filter((file) => !allowed.includes(file) && layerOf(file) !== 'cli')) {
     const code = readFileSync(join(root, file), 'utf8').replace(/^\s*\/\/.*$/gm, '')
     t.notMatch(code, /\bprocess\./, file)

@@ -1,9 +1,9 @@
 // What is read of a long history is as much as of a short one: statements are explained, and their looks at blocks counted. Sessions
 // are the server's own, whose plans rest on no statistics.
 import t from 'tap'
-import { openDatabase } from '../src/log/database.ts'
-import { channelList } from '../src/log/history.sql.ts'
-import { timelinePage } from '../src/log/timeline.sql.ts'
+import { openDatabase } from '../src/database/postgres/pools.ts'
+import { channelList } from '../src/database/read/chat-history.sql.ts'
+import { timelinePage } from '../src/database/read/timeline.sql.ts'
 import { makeMission, startDeck } from './helper.ts'
 
 const { instance, database } = await startDeck(t)

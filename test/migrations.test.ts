@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
-import { migrate, schemaFiles } from '../src/log/migrate.ts'
+import { migrate, schemaFiles } from '../src/database/postgres/migrate.ts'
 import { loadDatabase022 } from './adopted.ts'
 import { freshDatabase } from './database.ts'
 

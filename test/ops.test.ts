@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { parse } from 'yaml'
-import { Environment } from '../src/config.ts'
+import { Environment } from '../src/config/index.ts'
 import { startDeck } from './helper.ts'
 import { root } from './process.ts'
 

@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { linkLibraries } from '../src/log/links.ts'
+import { linkLibraries } from '../src/database/embedded/library-symlinks.ts'
 import { root } from './process.ts'
 
 type Manifest = {

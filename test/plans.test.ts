@@ -2,11 +2,11 @@
 // as Postgres tells them (auto_explain). A plan that walks through a mission for each of its chats is a fault.
 import type pg from 'pg'
 import t from 'tap'
-import { openDatabase } from '../src/log/database.ts'
-import { makeFind } from '../src/log/find.ts'
-import { makeHistory } from '../src/log/history.ts'
-import { missionPageWithChats } from '../src/log/mission-list.sql.ts'
-import { makeTurns } from '../src/log/turn.ts'
+import { openDatabase } from '../src/database/postgres/pools.ts'
+import { makeFind } from '../src/database/search/mission-search.ts'
+import { makeHistory } from '../src/database/read/chat-history.ts'
+import { missionPageWithChats } from '../src/database/read/mission-list.sql.ts'
+import { makeTurns } from '../src/database/postgres/mutex.ts'
 import { startDeck, type Json } from './helper.ts'
 import { fill, newChat } from './streams.ts'
 

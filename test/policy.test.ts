@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import t from 'tap'
 import type { Role } from '../src/access/actor.ts'
-import { clientFrames, type FrameType } from '../src/protocol/frames.ts'
+import { clientFrames, type FrameType } from '../src/protocol/client-frames.ts'
 import { refused } from './forms.ts'
 import { admin, alice, bob, makeMission, rafael, secret, startDeck, token, type Answer, type Json } from './helper.ts'
 

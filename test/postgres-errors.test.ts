@@ -12,7 +12,7 @@ import {
   toRefusal,
   Unconfirmed,
   WrongServer,
-} from '../src/log/postgres-errors.ts'
+} from '../src/database/postgres/errors.ts'
 import { admin, alice, makeMission, startDeck } from './helper.ts'
 
 const told = {

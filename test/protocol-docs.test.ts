@@ -2,9 +2,9 @@
 // the document says, and what servers send in it is what a server sends, but for times and the like.
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
-import { readConfig } from '../src/config.ts'
-import { clientMessages, serverMessages } from '../src/protocol/language.ts'
-import { seedFile } from '../src/log/migrate.ts'
+import { readConfig } from '../src/config/index.ts'
+import { clientMessages, serverMessages } from '../src/protocol/catalog.ts'
+import { seedFile } from '../src/database/postgres/migrate.ts'
 import { events } from '../src/protocol/server-frames.ts'
 import { admin, rafael, secret, startDeck, token, until, type Client, type Json } from './helper.ts'
 import { faultOf, faultOfFrame, nameOfFrame } from './shapes.ts'

@@ -2,7 +2,7 @@
 // is given twice, and nothing points to what is gone.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { prune, type Pruned } from '../src/log/prune.ts'
+import { prune, type Pruned } from '../src/database/retention.ts'
 import { exported, restored, withDirect } from './carry.ts'
 import { deck, migrated, start } from './cli.ts'
 import type { FreshDatabase } from './database.ts'

@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { makeHttp } from '../src/client/http.ts'
-import { parseEvents, readEvents, readLines, type ServerEvent } from '../src/client/reading.ts'
+import { parseEvents, readEvents, readLines, type ServerEvent } from '../src/client/http-streams.ts'
 import { startWire } from './faults/wire.ts'
 import { alice, makeMission, startDeck, token, until } from './helper.ts'
 

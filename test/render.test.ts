@@ -7,7 +7,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import t from 'tap'
 import Type from '../src/protocol/typebox.ts'
 import { parse } from 'yaml'
-import { Environment, readConfig } from '../src/config.ts'
+import { Environment, readConfig } from '../src/config/index.ts'
 import { root } from './process.ts'
 import { makeFault } from './shapes.ts'
 

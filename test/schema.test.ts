@@ -3,7 +3,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
-import { migrate, schemaFiles } from '../src/log/migrate.ts'
+import { migrate, schemaFiles } from '../src/database/postgres/migrate.ts'
 import { loadDatabase022 } from './adopted.ts'
 import { freshDatabase, type FreshDatabase, type Row } from './database.ts'
 

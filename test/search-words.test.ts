@@ -7,9 +7,9 @@ import { promisify } from 'node:util'
 import fc from 'fast-check'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { migrate } from '../src/log/migrate.ts'
-import { wordsOf } from '../src/log/spans.ts'
-import { lookUp } from '../src/log/words.ts'
+import { migrate } from '../src/database/postgres/migrate.ts'
+import { wordsOf } from '../src/database/search/highlight.ts'
+import { lookUp } from '../src/database/search/tsquery.ts'
 import { freshDatabase, type FreshDatabase } from './database.ts'
 import { alice, startInstance, until, type Door, type Instance, type Json } from './helper.ts'
 import { fill, lines, newChat } from './streams.ts'
@@ -52,7 +52,7 @@ const texts = [
   '모든 인간은 태어날 때부터 자유로우며',
   'ภาษาไทยไม่มีช่องว่าง ok',
   'chat_id sendMessage(bot.chat_id) vector<int> std::map #tag @alice',
-  'src/log/words.ts C:\\Temp\\a.txt ~/x-y.z https://example.org/a?b=c&d=100%',
+  'src/database/search/tsquery.ts C:\\Temp\\a.txt ~/x-y.z https://example.org/a?b=c&d=100%',
   'ПРИВЕТ, Мир! ΟΔΟΣ οδός İstanbul ışık ſtop \u212aelvin ﬁne',
   '2024-01-15 v1.2.3 -5 1e5 0x1F ½ x² Ⅷ ３',
   "don’t o’neill it's l’été",

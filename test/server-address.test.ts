@@ -1,7 +1,7 @@
 // Where Postgres is: URLs of one host and of several, as libpq takes them; TLS where the server has it; the primary among several.
 import { createServer } from 'node:net'
 import t from 'tap'
-import { parseServerUrl, makeServerAddress } from '../src/log/server-address.ts'
+import { parseServerUrl, makeServerAddress } from '../src/database/postgres/server-address.ts'
 import { serverUrl } from './database.ts'
 import { startInstance } from './helper.ts'
 import { freshDatabase } from './database.ts'

@@ -1,6 +1,6 @@
 // What a session of ours asks for counts, whatever the URL, PGOPTIONS, the role or the database ask: the same rows, the same JSON.
 import t, { type Test } from 'tap'
-import { makeServerAddress } from '../src/log/server-address.ts'
+import { makeServerAddress } from '../src/database/postgres/server-address.ts'
 import { deck } from './cli.ts'
 import { freshDatabase, type FreshDatabase } from './database.ts'
 import { admin, alice, makeMission, rafael, secret, startInstance, until, type Json } from './helper.ts'

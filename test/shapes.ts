@@ -1,7 +1,7 @@
 // What tests receive, held to what the docs say: every frame to the schema of its type (and of the frame that it answers), every
 // HTTP answer to the OpenAPI document. A member that the docs do not name is a fault, though clients are to pass over such.
 // Schemas are compiled when first needed.
-import { clientMessages, serverMessages } from '../src/protocol/language.ts'
+import { clientMessages, serverMessages } from '../src/protocol/catalog.ts'
 import { Compile, type TSchema } from '../src/protocol/typebox.ts'
 import type { Json } from './helper.ts'
 

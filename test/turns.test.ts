@@ -4,9 +4,9 @@ import { connect } from 'node:net'
 import { setImmediate as tick } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
-import type { Pending } from '../src/log/entry.ts'
-import { makeQueue } from '../src/log/queue.ts'
-import { makeTurns } from '../src/log/turn.ts'
+import type { Pending } from '../src/database/write/pending-message.ts'
+import { makeQueue } from '../src/database/write/fair-queue.ts'
+import { makeTurns } from '../src/database/postgres/mutex.ts'
 import { alice, bob, makeMission, startDeck, until, type Answer } from './helper.ts'
 
 void t.test('one piece of work of each who waits, in the order of each, whatever fails', async (t) => {

@@ -2,7 +2,7 @@
 // holds, a mission that goes, a connection that breaks), every entry is answered once, truly, and the others go on.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import type { Entry, Written } from '../src/log/entry.ts'
+import type { Entry, Written } from '../src/database/write/pending-message.ts'
 import { Refusal } from '../src/protocol/errors.ts'
 import type { FreshDatabase } from './database.ts'
 import { admin, alice, makeMission, startDeck, until, type Instance, type Json } from './helper.ts'

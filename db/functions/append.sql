@@ -21,7 +21,7 @@
 -- a limit, which are never turned into joins; what is joined comes in with the call. (Left to itself Postgres plans anew for each call, as
 -- a plan for two rows looks cheaper than one for any number: 0.5 ms.)
 
--- Chats that a mission gets by the API (src/log/bounds says the same); SQL writers are not counted.
+-- Chats that a mission gets by the API (src/database/bounds says the same); SQL writers are not counted.
 create or replace function deck.most_chats() returns integer language sql immutable return 1000;
 
 -- p_topics:   the chats, sorted and distinct. p_chats: for each entry the position of its chat among them, from 1.
@@ -216,7 +216,7 @@ begin
 end $$;
 
 -- What a procedure below reads after its commit, so that no message is delivered under rights older than itself: rights
--- [[mission, number, assigned_to]] of the topics' missions, and the stamp that every page of rows has (src/log/epoch). (Postgres inlines it.)
+-- [[mission, number, assigned_to]] of the topics' missions, and the stamp that every page of rows has (src/database/postgres/epoch). (Postgres inlines it.)
 create or replace function deck.rights_of(p_topics text[]) returns table (rights json, stamp text) language sql stable as $$
   select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (
       select s.salt || 'deck.heads'::regclass::oid || case

@@ -120,7 +120,7 @@ end $$;
 -- Other instances and the past ------------------------------------------------------------------------------------
 
 -- Sends to every instance which mission was changed, created or deleted, for the lists of missions. Only that: anybody may notify, so who
--- may see it is read (src/log/store, assigned).
+-- may see it is read (src/database/read/topics, assigned).
 create or replace function deck.tell_mission() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,5 +1,5 @@
 -- Search blocks: for every 500 messages of a chat one row of deck.search_blocks. It says where to look, never what is found: the messages
--- themselves are read and compared. Blocks are built behind the writers (src/log/indexer); newer messages, those that were changed
+-- themselves are read and compared. Blocks are built behind the writers (src/database/search/indexer); newer messages, those that were changed
 -- or removed since (deck.search_stale), and blocks of another version of the word rule (words.sql) are scanned, and the blocks of the
 -- latter two are rebuilt.
 

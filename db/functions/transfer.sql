@@ -118,7 +118,7 @@ set search_path = pg_catalog, pg_temp as $$
     (3, 'test_runs', 'public.test_runs', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.created_at, r.id'),
     (4, 'dod_items', 'public.dod_items', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.ordinal, r.id'),
     (5, 'heads', 'deck.heads', 'deck.topic_mission(r.topic)', 'r.topic >= ''missions/'' || %1$L and r.topic < ''missions/'' || %1$L || ''0''', 'r.topic'),
-    -- Chat by chat: see src/log/export.
+    -- Chat by chat: see src/database/transfer/export.
     (6, 'chat_messages', 'public.chat_messages', 'r.mission_id', 'r.mission_id = %L', 'r.seq, r.id'),
     (7, 'events', 'deck.events', 'deck.topic_mission(r.topic)', 'r.topic >= ''missions/'' || %1$L and r.topic < ''missions/'' || %1$L || ''0''', 'r.topic, r.seq'),
     (8, 'open_logs', 'deck.open_logs', '(select t.mission_id from public.test_runs t where t.id = r.run_id)',

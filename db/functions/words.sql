@@ -1,7 +1,7 @@
 -- The word rule (docs/search.md), the same in every database of encoding UTF-8: whatever its locale, its locale provider and the version
 -- of Postgres. So classes of characters are those of unicode.sql, compared under the collation "C", and never the locale's; case folding
 -- is by table; only NFC is Postgres's own, of characters for which all versions have the same.
--- src/log/spans.ts has the rule once more, for what is highlighted.
+-- src/database/search/highlight.ts has the rule once more, for what is highlighted.
 
 -- The version of the rule. Raise it when a text gets other words than before: blocks of search of another version are scanned until
 -- they are rebuilt.

@@ -4,7 +4,7 @@ import { Argument, type Command } from 'commander'
 import type { Role } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 import { count } from './arguments.ts'
-import { makeIo, withJson } from './io.ts'
+import { makeIo, withJson } from './output.ts'
 import { ownSecret } from './secret.ts'
 
 const roles: readonly Role[] = ['user', 'citizen', 'admin']

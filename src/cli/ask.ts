@@ -4,11 +4,11 @@
 import type { ChatEvent, ChatSignal } from '../client/events.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { Message } from '../protocol/rows.ts'
-import { plain, type Io } from './io.ts'
-import { withDeck, type RemoteOptions } from './remote.ts'
-import { makeReplyView } from './reply.ts'
+import { plain, type Io } from './output.ts'
+import { withDeck, type RemoteOptions } from './server-connection.ts'
+import { makeReplyView } from './reply-printer.ts'
 import { textOf } from './say.ts'
-import { writeMessage } from './scribe.ts'
+import { writeMessage } from './markdown-printer.ts'
 
 export type AskOptions = RemoteOptions & { timeout: number; key?: string }
 

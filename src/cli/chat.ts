@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { citizen, count, mission, whole } from './arguments.ts'
 import type { AskOptions } from './ask.ts'
-import { withServer } from './remote.ts'
+import { withServer } from './server-connection.ts'
 import type { SayOptions } from './say.ts'
 import type { TailOptions } from './tail.ts'
 

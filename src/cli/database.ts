@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type pg from 'pg'
-import { readConfig, type Config } from '../config.ts'
-import { openDatabase, openSession } from '../log/database.ts'
+import { readConfig, type Config } from '../config/index.ts'
+import { openDatabase, openSession } from '../database/postgres/pools.ts'
 import { deny } from '../protocol/errors.ts'
 
 const names = ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_POOL_MAX', 'DATA_DIR'] as const

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { whole } from './arguments.ts'
 import type { Finding, Status } from './doctor/finding.ts'
-import { makeIo, withJson, type Io } from './io.ts'
+import { makeIo, withJson, type Io } from './output.ts'
 
 type Options = { json?: boolean; long: number }
 

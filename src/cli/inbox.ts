@@ -1,7 +1,7 @@
 // deck inbox: the tasks of citizens, as the database has them: open, held, set aside; and those that were set aside given out again.
 import type { Command } from 'commander'
 import { deny } from '../protocol/errors.ts'
-import { makeIo, plain, Usage, withJson } from './io.ts'
+import { makeIo, plain, Usage, withJson } from './output.ts'
 
 type Options = { json?: boolean; dead?: boolean; retry?: string }
 type Task = {

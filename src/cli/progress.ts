@@ -1,6 +1,6 @@
 // How far a long command is, on stderr: a bar where somebody looks, else a line now and then. Never on stdout; with --json nothing.
 import { SingleBar } from 'cli-progress'
-import type { Io } from './io.ts'
+import type { Io } from './output.ts'
 
 /** ms between two lines where there is no terminal. */
 const every = 5000

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import { parseMission } from '../protocol/topics.ts'
 import { mission, time } from './arguments.ts'
-import { makeIo, withJson } from './io.ts'
+import { makeIo, withJson } from './output.ts'
 
 type Options = { json?: boolean; before: string; mission?: string; dryRun?: boolean }
 
@@ -17,7 +17,7 @@ export const pruneCommand = (program: Command): void => {
       const io = makeIo({ ...(json === undefined ? {} : { json }) })
       const [{ direct, withClient }, { prune }, { makeProgress }] = await Promise.all([
         import('./database.ts'),
-        import('../log/prune.ts'),
+        import('../database/retention.ts'),
         import('./progress.ts'),
       ])
       const stop = new AbortController()

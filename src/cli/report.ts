@@ -4,8 +4,8 @@ import { createReadStream } from 'node:fs'
 import type { Command } from 'commander'
 import type { TestRun, TestRunPatch } from '../protocol/rows.ts'
 import { mission, run } from './arguments.ts'
-import { plain, Usage } from './io.ts'
-import { withDeck, withServer, type RemoteOptions } from './remote.ts'
+import { plain, Usage } from './output.ts'
+import { withDeck, withServer, type RemoteOptions } from './server-connection.ts'
 import type { Report } from './report/results.ts'
 
 type Options = RemoteOptions & { junit?: string[]; tap?: string | true; run?: string; fail?: boolean; counts: boolean }

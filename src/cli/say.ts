@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises'
 import type { Message } from '../protocol/rows.ts'
 import { deny } from '../protocol/errors.ts'
-import { withDeck, type RemoteOptions } from './remote.ts'
-import { Usage } from './io.ts'
+import { withDeck, type RemoteOptions } from './server-connection.ts'
+import { Usage } from './output.ts'
 
 export type SayOptions = RemoteOptions & { key?: string; code: string[] }
 

@@ -1,7 +1,7 @@
 // mission-deck serve | migrate | seed: the server and its database.
 import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { makeIo, withJson } from './io.ts'
+import { makeIo, withJson } from './output.ts'
 
 type Options = { json?: boolean }
 
@@ -22,7 +22,7 @@ export const serverCommands = (program: Command): void => {
         if (!io.json) io.write(`${line}\n`)
       }
       const [{ prepareDatabase }, { direct }] = await Promise.all([
-        import('../log/prepare.ts'),
+        import('../database/postgres/prepare.ts'),
         import('./database.ts'),
       ])
       await prepareDatabase(direct, { seed: false, log })
@@ -34,7 +34,7 @@ export const serverCommands = (program: Command): void => {
     .action(async (options: Options) => {
       const io = makeIo(options)
       const { direct, withClient } = await import('./database.ts')
-      const { seedFile } = await import('../log/migrate.ts')
+      const { seedFile } = await import('../database/postgres/migrate.ts')
       await withClient(await direct(), async (client) => client.query(await readFile(seedFile, 'utf8')))
       io.tell('the example missions 47 and 48 are there', { missions: [47, 48] })
     })

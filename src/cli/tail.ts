@@ -1,9 +1,9 @@
 // deck tail: a chat from some message on, then live, until interrupted. Goes on by itself after any reconnect.
 import type { ChatEvent, ChatSignal } from '../client/events.ts'
-import { withDeck, type RemoteOptions } from './remote.ts'
-import { makeReplyView } from './reply.ts'
-import { writeMessage } from './scribe.ts'
-import type { Io } from './io.ts'
+import { withDeck, type RemoteOptions } from './server-connection.ts'
+import { makeReplyView } from './reply-printer.ts'
+import { writeMessage } from './markdown-printer.ts'
+import type { Io } from './output.ts'
 
 export type TailOptions = RemoteOptions & { after?: number; lines: number }
 

@@ -5,9 +5,9 @@ import type { ChatEvent, ChatSignal } from './events.ts'
 import type { Topic } from './feed.ts'
 import type { Http } from './http.ts'
 import type { Link } from './link.ts'
-import type { Outbox, SendOptions } from './outbox.ts'
-import { eventsOf, messagesOf, type EventsOptions, type PastOptions } from './past.ts'
-import type { Writer, Writers } from './writer.ts'
+import type { Outbox, SendOptions } from './send-queue.ts'
+import { eventsOf, messagesOf, type EventsOptions, type PastOptions } from './chat-over-http.ts'
+import type { Writer, Writers } from './reply-writer.ts'
 export type { CodeBlock, EventsOptions, PastOptions }
 
 export type HistoryOptions = PastOptions & {

@@ -2,7 +2,7 @@
 // A reader that is too slow costs no memory: its topic is left, and followed on from the last event once it has read what waits.
 import { DeckError } from './errors.ts'
 import type { Place, Follower, Topics } from './topics.ts'
-import { call, defer, onAbort } from './tools.ts'
+import { call, defer, onAbort } from './async.ts'
 
 export type FollowOptions = {
   /** all events after this seq; without it, those from now on */

@@ -2,7 +2,7 @@
 // most five times; what makes something new without a key is not, but after `rate_limited`, which refuses ahead.
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import type { Link } from './link.ts'
-import { backoff, sleep } from './tools.ts'
+import { backoff, sleep } from './async.ts'
 
 export type Request = {
   query?: object | undefined

@@ -4,8 +4,8 @@
 import type { Message } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Frame, Link } from './link.ts'
-import { defer, onAbort } from './tools.ts'
-import type { Writer, Writers, Writing } from './writer.ts'
+import { defer, onAbort } from './async.ts'
+import type { Writer, Writers, Writing } from './reply-writer.ts'
 
 /** `signal` is aborted when somebody cancels the reply, when another may have the task by now, and when the answering ends. */
 export type Reply = Writer & {

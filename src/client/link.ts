@@ -4,7 +4,7 @@
 import type { State, Happening } from './state.ts'
 import { leastWait, table, tokenRefused } from './state.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
-import { abortable, backoff, byteLength, defer, makeBell, mostWhenAnswered, sleep } from './tools.ts'
+import { abortable, backoff, byteLength, defer, makeBell, mostWhenAnswered, sleep } from './async.ts'
 
 /** A class of WebSockets: the browser's, Node's or that of the package ws. */
 export type SocketMaker = new (...args: never[]) => { addEventListener(...args: never[]): unknown }

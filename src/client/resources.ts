@@ -1,5 +1,5 @@
 // What is not chat: missions, their definition of done, their test runs; read and changed over HTTP, followed over the socket.
-import type { RunDiff } from '../protocol/diff.ts'
+import type { RunDiff } from '../protocol/run-diff.ts'
 import type {
   DodItem,
   DodPatch,
@@ -12,7 +12,7 @@ import type {
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
-import type { Hit } from '../protocol/hits.ts'
+import type { Hit } from '../protocol/search-hits.ts'
 import type { DodEvent, LogEvent, MissionEvent, MissionsEvent, TestEvent } from './events.ts'
 import type { Topic } from './feed.ts'
 import { pathOf, type Http } from './http.ts'

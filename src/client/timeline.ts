@@ -2,7 +2,7 @@
 // load, and say by a cursor where to go on.
 import type { TimelineEvent } from './events.ts'
 import type { Http } from './http.ts'
-import { readEvents } from './reading.ts'
+import { readEvents } from './http-streams.ts'
 
 type Bounds = {
   /** RFC 3339: what happened then or later, and before then */

@@ -5,7 +5,7 @@
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import type { Frame, Link } from './link.ts'
 import { makeDrafts, type Drafts } from './drafts.ts'
-import { backoff, makeBell, mostWhenAnswered, sleep } from './tools.ts'
+import { backoff, makeBell, mostWhenAnswered, sleep } from './async.ts'
 
 export type Place = { seq: number; epoch: string }
 

@@ -1,8 +1,8 @@
 // auth { id, token }: a fresh token for the same sub. Its rights count at once: what the former one gave ends with it.
 import { keepsRights } from '../access/policy.ts'
 import type { Tokens } from '../access/tokens.ts'
-import type { Hub } from '../live/hub.ts'
-import type { Handlers, Session } from '../live/session.ts'
+import type { Hub } from '../live/hub/hub.ts'
+import type { Handlers, Session } from '../live/connections/session.ts'
 import { deny } from '../protocol/errors.ts'
 
 /** `narrowed` is called when a session's fresh token gives less than the former one. */

@@ -1,5 +1,5 @@
 // ping { id }: proves that the server answers.
-import type { Handlers } from '../live/session.ts'
+import type { Handlers } from '../live/connections/session.ts'
 
 export const ping: Handlers['ping'] = (session, { id }) => {
   session.ok(id)

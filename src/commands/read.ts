@@ -1,10 +1,10 @@
 // read { id, topic, seq }: how far this sub has read a chat; the greatest counts. ok { topic, seq }: where it stands now. Its
 // other sockets that follow the chat get read { topic, seq }.
 import { allow, refusal } from '../access/policy.ts'
-import type { Handlers } from '../live/session.ts'
-import type { Signals } from '../live/signals.ts'
-import type { Marks } from '../log/marks.ts'
-import type { Missions } from '../log/missions.ts'
+import type { Handlers } from '../live/connections/session.ts'
+import type { Signals } from '../live/ephemeral/signals.ts'
+import type { Marks } from '../database/read/read-markers.ts'
+import type { Missions } from '../database/read/mission-cache.ts'
 import { deny, noMission } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 

@@ -3,14 +3,14 @@
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
-import type { Drafts } from '../live/drafts.ts'
-import { missionList, type List } from '../live/list.ts'
-import type { Hub } from '../live/hub.ts'
-import type { Presence } from '../live/presence.ts'
-import type { Handlers, Session } from '../live/session.ts'
-import type { Place, Store } from '../log/store.ts'
+import type { Drafts } from '../live/ephemeral/drafts.ts'
+import { missionList, type List } from '../live/ephemeral/mission-list.ts'
+import type { Hub } from '../live/hub/hub.ts'
+import type { Presence } from '../live/ephemeral/presence.ts'
+import type { Handlers, Session } from '../live/connections/session.ts'
+import type { Place, Store } from '../database/read/topics.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
-import type { ClientFrame } from '../protocol/frames.ts'
+import type { ClientFrame } from '../protocol/client-frames.ts'
 import { formatTopic, parseTopic, type TopicRef } from '../protocol/topics.ts'
 
 const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missions/'.length)

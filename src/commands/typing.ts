@@ -1,9 +1,9 @@
 // typing { id, topic, on }: tells those who follow a chat that somebody writes in it, or no longer does; also when the
 // socket ends meanwhile. Nothing of it is stored.
 import { allow, refusal } from '../access/policy.ts'
-import type { Handlers, Session } from '../live/session.ts'
-import type { Signals } from '../live/signals.ts'
-import type { Missions } from '../log/missions.ts'
+import type { Handlers, Session } from '../live/connections/session.ts'
+import type { Signals } from '../live/ephemeral/signals.ts'
+import type { Missions } from '../database/read/mission-cache.ts'
 import { deny } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 

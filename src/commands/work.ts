@@ -3,12 +3,12 @@
 // done { id, task }: ends a task without a reply. release { id, task, after? }: gives it back, for `after` seconds or later.
 import type { Actor } from '../access/actor.ts'
 import type { Inboxes } from '../live/inbox.ts'
-import type { Handlers, Session } from '../live/session.ts'
-import type { Entry, Written } from '../log/entry.ts'
-import type { Tasks } from '../log/tasks.ts'
-import type { Writer } from '../log/writer.ts'
+import type { Handlers, Session } from '../live/connections/session.ts'
+import type { Entry, Written } from '../database/write/pending-message.ts'
+import type { Tasks } from '../database/inbox.ts'
+import type { Writer } from '../database/write/writer.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
-import type { FrameId } from '../protocol/frames.ts'
+import type { FrameId } from '../protocol/client-frames.ts'
 
 /** Throws if it is no citizen's: nobody else has an inbox. */
 export const allowWork = ({ role }: Actor): void => {

@@ -1,10 +1,10 @@
 // The HTTP server itself: its bounds on headers, bodies and connections, its log, and how it answers what reaches no route.
 import { randomUUID } from 'node:crypto'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
-import type { Config } from '../config.ts'
-import { lingerSoon } from '../live/linger.ts'
-import { makeFaultLog, writeError } from './fault-log.ts'
-import { makeExplain, refuse, refuseConnection, type Explain } from './errors.ts'
+import type { Config } from '../config/index.ts'
+import { lingerSoon } from '../live/connections/linger.ts'
+import { makeFaultLog, writeError } from './observability/fault-log.ts'
+import { makeExplain, refuse, refuseConnection, type Explain } from './plugins/errors.ts'
 
 /** Takes the log's lines. */
 export type LogTo = { write(line: string): void }

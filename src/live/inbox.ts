@@ -2,7 +2,7 @@
 // may be news; what is found there is leased to the sockets in turn, so many as each has credit for. The leases of a socket are
 // renewed while it lives; when it is gone they run out, and whoever works for the citizen, here or elsewhere, gets its tasks.
 import type { Actor } from '../access/actor.ts'
-import { encodeFrame } from '../protocol/frames.ts'
+import { encodeFrame } from '../protocol/client-frames.ts'
 import type { Message } from '../protocol/rows.ts'
 import { formatTopic, topicParts } from '../protocol/topics.ts'
 

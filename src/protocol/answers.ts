@@ -2,7 +2,7 @@
 // a frame of frames.ts without a row here does not compile. The AsyncAPI document and the tests are made from it; at run time
 // nothing that the server sends is checked.
 import Type, { type Static, type TProperties, type TSchema } from './typebox.ts'
-import type { ClientFrame, FrameType } from './frames.ts'
+import type { ClientFrame, FrameType } from './client-frames.ts'
 import { Message } from './rows.ts'
 
 export const seq = Type.Integer({ minimum: 0, description: 'a position in the topic' })

@@ -1,4 +1,4 @@
-// Errors are born named, from this one table, and rendered once: for frames (live/session) and for HTTP (http/errors).
+// Errors are born named, from this one table, and rendered once: for frames (live/connections/session) and for HTTP (http/plugins/errors).
 // A detail is for the reader; clients decide by the code.
 
 const table = {

@@ -1,5 +1,5 @@
 // Filters of a chat's history, as they come in a query: what they may be, and what they mean for a message's time and languages.
-// Words are Postgres's to compare (log/search).
+// Words are Postgres's to compare (database/search/chat-search).
 import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import type { Message } from './rows.ts'

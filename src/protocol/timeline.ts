@@ -2,7 +2,7 @@
 // when it was numbered. A place in it is told to clients as a cursor, which is opaque and says of which epoch it is.
 import Type, { type TObject } from './typebox.ts'
 import { deny } from './errors.ts'
-import { eventMessages } from './language.ts'
+import { eventMessages } from './catalog.ts'
 
 /** Between two events: after all that is at or below it. `topic` is named without its mission; null: none at this time is below. */
 export type Place = { at: string; topic: string | null; seq: number }

@@ -10,7 +10,7 @@ import { startRoute } from './state/route.ts'
 import { makePlace } from './state/place.ts'
 import { makeSession } from './state/session.ts'
 import { App } from './view/App.tsx'
-import { Asked } from './view/Asked.tsx'
+import { Asked } from './view/chat/Asked.tsx'
 import { SignIn } from './view/SignIn.tsx'
 import { showDirections } from './view/visible.ts'
 

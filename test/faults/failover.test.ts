@@ -3,7 +3,7 @@
 // once. With the old primary killed, and with it alive beside the new one.
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { openCluster } from '../../src/log/cluster.ts'
+import { openCluster } from '../../src/database/embedded/cluster.ts'
 import { makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
 import { alice, makeMission, realDeadlines, startInstance, until } from '../helper.ts'
 import { judge, startSender } from './failover.ts'

@@ -2,7 +2,7 @@
 // notify nobody, SQL writers still do; what is not a hint goes the same way.
 import t, { type Test } from 'tap'
 import { connect } from '@nats-io/transport-node'
-import { busOptions } from '../../src/log/bus.ts'
+import { busOptions } from '../../src/sync/nats.ts'
 import { deck } from '../cli.ts'
 import { freshDatabase } from '../database.ts'
 import { alice, bob, makeMission, rafael, secret, startInstance, until, type Client, type Instance } from '../helper.ts'

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { openCluster } from '../../src/log/cluster.ts'
+import { openCluster } from '../../src/database/embedded/cluster.ts'
 import { until } from '../helper.ts'
 
 export type OwnPostgres = {

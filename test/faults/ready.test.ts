@@ -1,7 +1,7 @@
 // /readyz says what is wrong, and /metrics says the same: each check fails by its cause, alone, and is well again after it.
 // No reason names an address, a role or a statement.
 import t from 'tap'
-import { makeReadiness } from '../../src/http/health.ts'
+import { makeReadiness } from '../../src/http/observability/health.ts'
 import { freshDatabase } from '../database.ts'
 import { startInstance, until, type Json } from '../helper.ts'
 import { startProxy } from './proxy.ts'

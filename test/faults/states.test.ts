@@ -4,7 +4,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { openCluster } from '../../src/log/cluster.ts'
+import { openCluster } from '../../src/database/embedded/cluster.ts'
 import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
 import { admin, alice, makeMission, realDeadlines, startInstance, until, type Instance, type Json } from '../helper.ts'
 import { startProxy } from './proxy.ts'

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import { makeReader, parse, type Inline, type Node } from '../../src/web/markdown.ts'
 import { inlines } from '../../src/web/markdown/inlines.ts'
-import { makeColours } from '../../src/web/view/colours.ts'
+import { makeColours } from '../../src/web/view/chat/colours.ts'
 import { makePieces } from '../../src/web/pieces.ts'
 import { draft, filled, heavy } from './hostile.ts'
 

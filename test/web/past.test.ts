@@ -3,7 +3,7 @@
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
-import { apply, type Then } from '../../src/web/then.ts'
+import { apply, type Then } from '../../src/web/mission-at.ts'
 import { openPage, startBrowser, without } from './browser.ts'
 import { retell } from './story.ts'
 import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../helper.ts'

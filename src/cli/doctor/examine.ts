@@ -1,15 +1,15 @@
 // The doctor's round: what to look at, in what order, and where to stop when the rest can't be looked at.
 // Never changes anything: its transactions are read-only; what it notifies goes to a channel of its own.
 import pg from 'pg'
-import type { Config } from '../../config.ts'
-import { openDatabase, type Database } from '../../log/database.ts'
+import type { Config } from '../../config/index.ts'
+import { openDatabase, type Database } from '../../database/postgres/pools.ts'
 import { embeddedUrl } from '../database.ts'
 import { look, type Finding } from './finding.ts'
-import * as here from './here.ts'
-import { queue, transactions } from './others.ts'
-import { clock, hints, prepared, server, unreachable } from './reach.ts'
+import * as here from './environment.ts'
+import { queue, transactions } from './activity.ts'
+import { clock, hints, prepared, server, unreachable } from './connection.ts'
 import { nats, replica } from './optional.ts'
-import { migrations, seqs, triggers, violations } from './rows.ts'
+import { migrations, seqs, triggers, violations } from './contents.ts'
 import { privileges, roleSettings, room, session, settings } from './settings.ts'
 
 type Found = (findings: Finding[]) => void

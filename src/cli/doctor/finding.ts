@@ -1,6 +1,6 @@
 // What the doctor finds: one line a check, and what to do about it. A check looks and never changes anything; one that can't
 // look says so.
-import { messageOf } from '../io.ts'
+import { messageOf } from '../output.ts'
 
 export type Status = 'ok' | 'warn' | 'fail'
 export type Finding = { check: string; status: Status; detail: string; advice?: string }

@@ -1,8 +1,8 @@
 // What the server does without while it is away, so that nothing here fails: the replica for history, NATS for hints.
 import type pg from 'pg'
-import type { Database } from '../../log/database.ts'
-import { tryBus } from '../../log/bus.ts'
-import { messageOf } from '../io.ts'
+import type { Database } from '../../database/postgres/pools.ts'
+import { tryBus } from '../../sync/nats.ts'
+import { messageOf } from '../output.ts'
 import { ok, warn, type Finding } from './finding.ts'
 
 /** Whether the replica is a standby of this very database, and how far behind. */

@@ -2,7 +2,7 @@
 // time. At most 1,000 events are held: what is farthest from where one reads is let go of, and read again.
 import { batch, signal } from '@preact/signals'
 import { DeckError, type Deck, type TimelineEvent } from '../../client/index.ts'
-import { justAfter, toMs } from '../moments.ts'
+import { justAfter, toMs } from '../timestamps.ts'
 import { makeFailure, persist } from './online.ts'
 
 const perPage = 60

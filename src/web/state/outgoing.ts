@@ -2,7 +2,7 @@
 // keeps its key until it is stored: sent again, it is still stored once. Belongs to one sub: another's messages are not sent.
 import { signal, type Signal } from '@preact/signals'
 import type { CodeBlock } from '../../client/index.ts'
-import { tab } from './keep.ts'
+import { tab } from './storage.ts'
 
 export type Outgoing = {
   key: string

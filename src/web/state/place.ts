@@ -4,7 +4,7 @@ import { signal } from '@preact/signals'
 import type { Deck } from '../../client/index.ts'
 import { makeChecklist, type Checklist } from './checklist.ts'
 import { makeMissions } from './missions.ts'
-import { makeRoom, type Room } from './room.ts'
+import { makeRoom, type Room } from './chat.ts'
 import { makeRuns, type Runs } from './runs.ts'
 import type { Who } from './session.ts'
 

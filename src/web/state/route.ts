@@ -2,7 +2,7 @@
 // remembered for who comes without one.
 import { signal } from '@preact/signals'
 import { format, parse, type Route } from '../address.ts'
-import { browser } from './keep.ts'
+import { browser } from './storage.ts'
 
 export { format, type Route }
 

@@ -3,7 +3,7 @@
 // A link never replaces another subject's session by itself: `asked` holds it until the reader has decided.
 import { batch, computed, signal } from '@preact/signals'
 import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'
-import { tab } from './keep.ts'
+import { tab } from './storage.ts'
 import { watch } from './online.ts'
 
 export type Who = { sub: string; role: 'user' | 'citizen' | 'admin'; ends: number }

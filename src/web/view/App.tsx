@@ -6,14 +6,14 @@ import { startKeys, type Action } from '../keys.ts'
 import type { Place } from '../state/place.ts'
 import { go, route as here } from '../state/route.ts'
 import type { Session } from '../state/session.ts'
-import { budget, capital, count, due, fullTime, statuses, timeOf, visible } from '../words.ts'
-import { Chat } from './Chat.tsx'
+import { budget, capital, count, due, fullTime, statuses, timeOf, visible } from '../format.ts'
+import { Chat } from './chat/Chat.tsx'
 import { Crew, isCitizen } from './Crew.tsx'
 import { closeDrawer, drawerOpen, openDrawer, useDrawer } from './drawer.ts'
 import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
 import { Missions, openMission, shownMissions } from './Missions.tsx'
-import { panelOf, panels } from './panels.tsx'
+import { panelOf, panels } from './panels/panels.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
 /** ms before the token's end from which on it is told */

@@ -3,7 +3,7 @@ import { Fragment } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { nobody, team, type Channel } from '../state/missions.ts'
 import { go, format, type Route } from '../state/route.ts'
-import { capital, count } from '../words.ts'
+import { capital, count } from '../format.ts'
 
 /** The names that a citizen may have. */
 export const isCitizen = (name: string): boolean => /^[a-z][a-z0-9_-]{0,31}$/.test(name)

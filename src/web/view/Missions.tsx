@@ -5,7 +5,7 @@ import type { Mission } from '../../client/index.ts'
 import { keepFocus } from './focus.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
-import { budget, count, due, statuses } from '../words.ts'
+import { budget, count, due, statuses } from '../format.ts'
 import { closeDrawer } from './drawer.ts'
 
 const fits = ({ number, title, client, status }: Mission, words: string): boolean =>

@@ -4,7 +4,7 @@ import { useSignal } from '@preact/signals'
 import type { ComponentType } from 'preact'
 import { useEffect } from 'preact/hooks'
 import { away } from '../state/online.ts'
-import { Reading } from './Reading.tsx'
+import { Reading } from './chat/Reading.tsx'
 
 export const later = <P extends object>(load: () => Promise<ComponentType<P>>, waiting = 'panel-waits') => {
   let loaded: ComponentType<P> | undefined

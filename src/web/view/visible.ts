@@ -1,7 +1,7 @@
 // Whatever text the page shows: characters that turn its direction round are marks in it. Set once for all elements, so that no name, title
 // or result can be forgotten.
 import { Fragment, options, type ComponentChildren, type VNode } from 'preact'
-import { visible } from '../words.ts'
+import { visible } from '../format.ts'
 
 const shown = (children: ComponentChildren): ComponentChildren => {
   if (typeof children === 'string') return visible(children)

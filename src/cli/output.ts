@@ -1,0 +1,90 @@
+// How a command speaks: what it found on stdout, as lines or (with --json) as JSON; what it has to say besides, and what went
+// wrong, on stderr. Colours only where somebody looks. What others wrote is shown without its control characters: a
+// message must not steer the terminal.
+import type { Command } from 'commander'
+import { Refusal } from '../protocol/errors.ts'
+
+export type Colour = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'blue' | 'magenta' | 'cyan'
+const codes: Record<Colour, [number, number]> = {
+  bold: [1, 22],
+  dim: [2, 22],
+  red: [31, 39],
+  green: [32, 39],
+  yellow: [33, 39],
+  blue: [34, 39],
+  magenta: [35, 39],
+  cyan: [36, 39],
+}
+
+export type Paint = (colour: Colour, text: string) => string
+
+export type Io = {
+  readonly json: boolean
+  /** Whether somebody looks at stdout, who can be shown what changes in place. */
+  readonly live: boolean
+  paint: Paint
+  /** What the command found: a line, or its JSON. */
+  tell(line: string, value: unknown): void
+  /** Text to stdout as it is. */
+  write(text: string): void
+  /** Something besides, to stderr; with --json nothing. */
+  note(line: string): void
+}
+
+export const makeIo = ({ json = false }: { json?: boolean }): Io => {
+  const { stdout, stderr } = process
+  const live = stdout.isTTY && !json && process.env['TERM'] !== 'dumb'
+  const coloured = live && !process.env['NO_COLOR']
+  return {
+    json,
+    live,
+    paint: (colour, text) => (coloured ? `\x1b[${codes[colour][0]}m${text}\x1b[${codes[colour][1]}m` : text),
+    tell: (line, value) => void stdout.write(`${json ? JSON.stringify(value) : line}\n`),
+    write: (text) => void stdout.write(text),
+    note: (line) => void (json || stderr.write(`${line}\n`)),
+  }
+}
+
+/** Every command has it. */
+export const withJson = (command: Command): Command => command.option('--json', 'JSON instead of lines')
+
+/** Text of others, fit for a terminal: no control characters but line feeds and tabs. */
+export const plain = (text: string): string =>
+  // eslint-disable-next-line no-control-regex
+  text.replace(/\r\n/g, '\n').replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, '\ufffd')
+
+/** A mistake in what was typed: exit 2. */
+export class Usage extends Error {}
+
+export type Fault = { code: string; detail: string }
+
+/** What a connection or Postgres says, in a line; of several addresses tried, the first one's. */
+export const messageOf = (error: unknown): string => {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0])
+  const { message, code } = error as { message?: string; code?: string }
+  return (message || code || String(error)).trim()
+}
+
+/** Postgres's own states that need a word more. */
+const states: Record<string, Fault> = {
+  '3F000': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
+  '42P01': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
+  '42883': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
+}
+
+/** The code and the one line of any error. */
+export const toFault = async (error: unknown): Promise<Fault> => {
+  if (error instanceof Usage) return { code: 'bad_request', detail: error.message }
+  if (error instanceof Refusal) return { code: error.code, detail: error.detail }
+  const { code = '', name, syscall } = error as { code?: string; name?: string; syscall?: string }
+  if (name === 'DeckError') return { code, detail: messageOf(error) }
+  if (syscall === 'open' || syscall === 'stat') return { code: 'not_found', detail: messageOf(error) }
+  const known = states[code]
+  if (known) return known
+  const detail = messageOf(error)
+  if (/^28/.test(code)) return { code: 'unauthorized', detail }
+  if (code === '42501') return { code: 'forbidden', detail }
+  const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
+  const { toRefusal } = await import('../database/postgres/errors.ts')
+  return { code: toRefusal(first)?.code ?? 'internal', detail }
+}

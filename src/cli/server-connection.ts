@@ -1,0 +1,108 @@
+// The server that a command speaks to, and as whom. A token comes from the environment or a file, never from an argument, where
+// every process could read it. Where none is given and the server is this machine's, one is signed with the secret kept by
+// the server of this folder.
+import { readFile } from 'node:fs/promises'
+import { Option, type Command } from 'commander'
+import type { Role } from '../access/actor.ts'
+import type { Deck } from '../client/index.ts'
+import { deny } from '../protocol/errors.ts'
+import { makeIo, Usage, withJson, type Io } from './output.ts'
+import { ownSecret } from './secret.ts'
+
+export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; as?: string }
+
+/** As whom, where nobody says so. */
+type Actor = { sub: string; role: Role }
+
+const somebody = 'person1@scopelock.ai'
+const home = 'http://127.0.0.1:3000'
+
+export const withServer = (command: Command, self = somebody): Command =>
+  withJson(command)
+    .addOption(new Option('--url <url>', 'the server').env('DECK_URL').default(home))
+    .option('--token-file <file>', 'a file that holds the token; else DECK_TOKEN has it')
+    .option('--as <sub>', `as whom, with a server of this folder and no token (default: "${self}")`)
+
+const toUrl = (text: string): URL => {
+  if (!URL.canParse(text)) throw new Usage('--url has to be an address such as https://deck.example')
+  const url = new URL(text)
+  if (!/^https?:$/.test(url.protocol)) throw new Usage('--url has to begin with http:// or https://')
+  if (url.username || url.password || url.search)
+    throw new Usage('--url is an address only; a token belongs in DECK_TOKEN')
+  return url
+}
+const isLoopback = ({ hostname }: URL): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
+
+/** Signs as the server of this folder would: minutes only, and asked again when it ends. */
+const ownToken = async (url: URL, actor: Actor): Promise<(() => Promise<string>) | undefined> => {
+  if (!isLoopback(url)) return undefined
+  const secret = await ownSecret()
+  if (!secret) return undefined
+  const { makeTokens } = await import('../access/tokens.ts')
+  const tokens = makeTokens({ secret })
+  return () => tokens.sign(actor, 300)
+}
+
+const tokenOf = async (
+  io: Io,
+  url: URL,
+  { tokenFile, as }: RemoteOptions,
+  self: Actor,
+): Promise<string | (() => Promise<string>)> => {
+  const given = tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : process.env['DECK_TOKEN']?.trim()
+  if (given && as !== undefined) throw new Usage('--as is for a server of this folder; here a token says who it is')
+  if (given) return given
+  const sub = as ?? self.sub
+  const own = await ownToken(url, { ...self, sub })
+  if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (mission-deck token makes one)')
+  io.note(`as ${sub}, by the secret of this folder's server`)
+  return own
+}
+
+/** Ctrl-C ends the work, not the process: what is under way is closed, and the exit is 130. */
+const interruptible = (): { signal: AbortSignal; forget: () => void } => {
+  const stop = new AbortController()
+  const interrupt = (): void => {
+    process.exitCode = 130
+    stop.abort()
+  }
+  process.once('SIGINT', interrupt)
+  return { signal: stop.signal, forget: () => void process.off('SIGINT', interrupt) }
+}
+
+export type Work = (parts: { deck: Deck; io: Io; signal: AbortSignal }) => Promise<void>
+
+/** Connects, works, and closes. A server that is not there at first is a failure; one that goes away later is waited for. */
+export const withDeck = async (
+  options: RemoteOptions,
+  work: Work,
+  self: Actor = { sub: somebody, role: 'user' },
+): Promise<void> => {
+  const io = makeIo(options)
+  const url = toUrl(options.url)
+  const token = await tokenOf(io, url, options, self)
+  if (url.protocol === 'http:' && !isLoopback(url)) io.note('the token goes to another machine without TLS')
+  const { connect } = await import('../client/index.ts')
+  const deck = connect({ url: url.href.replace(/\/$/, ''), token })
+  const { signal, forget } = interruptible()
+  let was = false
+  const failed = new Promise<never>((_resolve, reject) => {
+    deck.on('state', (state, error) => {
+      if (state === 'open') was = true
+      else if (state === 'waiting' && was) io.note('the connection was lost; it is opened again')
+      else if (state === 'waiting') reject(deny('unavailable', `no server answers at ${url.origin}`))
+      else if (state === 'closed' && error) reject(error)
+    })
+    deck.on('error', reject)
+  })
+  const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+  try {
+    await Promise.race([work({ deck, io, signal }), failed, aborted])
+    if (signal.aborted && io.live) io.write('\n')
+  } catch (error) {
+    if (!signal.aborted) throw error
+  } finally {
+    forget()
+    deck.close()
+  }
+}

@@ -1,0 +1,189 @@
+// mission-deck export | import: missions out of a database as NDJSON and back in exactly, and messages of any program into chats.
+// They work on the database itself: who exports or puts back a mission owns it.
+import { createReadStream } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { userInfo } from 'node:os'
+import { basename } from 'node:path'
+import { once } from 'node:events'
+import { Option, type Command } from 'commander'
+import type { Defaults } from '../protocol/transfer.ts'
+import { parseMission } from '../protocol/topics.ts'
+import type { Bad } from '../database/transfer/import-batches.ts'
+import type { Lines } from '../database/transfer/line-reader.ts'
+import { citizen, mission } from './arguments.ts'
+import { makeIo, Usage, withJson, type Io } from './output.ts'
+import type { Progress } from './progress.ts'
+
+type ExportOptions = { json?: boolean; all?: boolean }
+type ImportOptions = {
+  json?: boolean
+  mission?: string
+  citizen?: string
+  sender?: 'user' | 'citizen'
+  skipBad?: boolean
+  as?: string
+}
+/** Bad lines that are named one by one. */
+const named = 100
+
+const here = '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.'
+
+/** Ctrl-C ends the reading; what is on its way is waited for, and the exit is 130. */
+const interruptible = (): { signal: AbortSignal; forget: () => void } => {
+  const stop = new AbortController()
+  const interrupt = (): void => {
+    process.exitCode = 130
+    stop.abort()
+  }
+  process.once('SIGINT', interrupt)
+  return { signal: stop.signal, forget: () => void process.off('SIGINT', interrupt) }
+}
+
+type Job = { io: Io; options: ImportOptions; name: string; lines: Lines; progress: Progress; signal: AbortSignal }
+
+const putBack = async ({ io, options, lines, progress, signal }: Job): Promise<void> => {
+  if (options.mission ?? options.citizen ?? options.sender)
+    throw new Usage('an export goes back where it was: --mission, --citizen and --sender are for messages')
+  const [{ direct, withClient }, { restore }] = await Promise.all([
+    import('./database.ts'),
+    import('../database/transfer/restore.ts'),
+  ])
+  let read = 0
+  const by = `${userInfo().username}@${process.env['HOSTNAME'] ?? 'deck'}`
+  const { missions, rows } = await withClient(await direct(true), (client) =>
+    restore(client, lines, {
+      by,
+      signal,
+      onProgress: (bytes) => progress.show((read += bytes), `${(read / 1e6).toFixed(0)} MB`),
+    }),
+  )
+  progress.stop()
+  const messages = rows['chat_messages'] ?? 0
+  io.tell(
+    `${missions.length} ${missions.length === 1 ? 'mission is' : 'missions are'} back, with ${messages} messages`,
+    {
+      missions,
+      rows,
+    },
+  )
+}
+
+const takeMessages = async ({ io, options, name, lines, progress, signal }: Job): Promise<void> => {
+  const [{ direct, withClient }, { takeIn }] = await Promise.all([
+    import('./database.ts'),
+    import('../database/transfer/import-reader.ts'),
+  ])
+  const given: Defaults = {
+    ...(options.mission === undefined ? {} : { mission: parseMission(options.mission) }),
+    ...(options.citizen === undefined ? {} : { citizen: options.citizen }),
+    ...(options.sender === undefined ? {} : { sender: options.sender }),
+  }
+  const config = await direct(true)
+  const tally = { saved: 0, seen: 0, bad: 0 }
+  const bad: Bad[] = []
+  const onBad = (one: Bad): void => {
+    if (tally.bad > named) return tally.bad === named + 1 ? io.note('… and more') : undefined
+    bad.push(one)
+    io.note(`line ${one.line}: ${one.why}`)
+  }
+  const since = performance.now()
+  const said = (): string =>
+    `${tally.saved} saved, ${tally.seen} there already${tally.bad > 0 ? `, ${tally.bad} bad` : ''} ` +
+    `(${Math.round(((tally.saved + tally.seen) / (performance.now() - since)) * 1000)}/s)`
+  let read = 0
+  const onProgress = (bytes: number): void => progress.show((read += bytes), said())
+  const skip = options.skipBad ?? false
+  try {
+    await withClient(config, (first) =>
+      withClient(config, (second) => {
+        const clients = [first, second]
+        return takeIn({ clients, lines, given, name: options.as ?? name, skip, onBad, onProgress, signal, tally })
+      }),
+    )
+  } catch (error) {
+    progress.stop()
+    io.note(`${said()}; run it again to go on`)
+    throw error
+  }
+  progress.stop()
+  const end = signal.aborted ? '; interrupted: run it again to go on' : ''
+  io.tell(`${said()}${end}`, { ...tally, ...(bad.length > 0 ? { lines: bad } : {}) })
+}
+
+/** The lines again, and the first of them. */
+const peek = async (lines: Lines): Promise<{ first: string; lines: Lines }> => {
+  const rest = lines[Symbol.asyncIterator]()
+  const held: { lines: (Buffer | undefined)[]; bytes: number }[] = []
+  let first: Buffer | undefined
+  for (let next = await rest.next(); !next.done; next = await rest.next()) {
+    held.push(next.value)
+    first = next.value.lines[0]
+    if (next.value.lines.length > 0) break
+  }
+  return {
+    first: first?.toString('utf8', 0, 100) ?? '',
+    lines: (async function* () {
+      yield* held
+      for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value
+    })(),
+  }
+}
+
+export const carryCommands = (program: Command): void => {
+  withJson(program.command('export'))
+    .description('a mission, or all of them, as NDJSON on stdout')
+    .argument('[mission]', 'its number or UUID', mission)
+    .option('--all', 'every mission')
+    .addHelpText('after', here)
+    .action(async (ref: string | undefined, options: ExportOptions) => {
+      if ((ref === undefined) !== (options.all === true)) throw new Usage('export takes a mission, or --all')
+      const [{ direct, withClient }, { exportMissions }] = await Promise.all([
+        import('./database.ts'),
+        import('../database/transfer/export.ts'),
+      ])
+      const { stdout } = process
+      await withClient(await direct(true), (client) =>
+        exportMissions(client, ref === undefined ? 'all' : parseMission(ref), async (bytes) => {
+          if (!stdout.write(bytes)) await once(stdout, 'drain')
+        }),
+      )
+    })
+
+  withJson(program.command('import'))
+    .description('an export back in as it was, or messages of any program into chats')
+    .argument('<file>', 'NDJSON; - for stdin')
+    .option('--mission <mission>', 'messages: into this mission, whatever a line says', mission)
+    .option('--citizen <citizen>', "messages: into this citizen's chat, whatever a line says", citizen)
+    .addOption(new Option('--sender <sender>', 'messages: of lines that have none').choices(['user', 'citizen']))
+    .option('--skip-bad', 'messages: names bad lines and passes over them; without it the first one ends it')
+    .option('--as <name>', "messages: whose lines these are, to know them again (default: the file's name)")
+    .addHelpText('after', here)
+    .action(async (file: string, options: ImportOptions) => {
+      const io = makeIo(options)
+      const total = file === '-' ? undefined : (await stat(file)).size
+      const source = file === '-' ? process.stdin : createReadStream(file, { highWaterMark: 256 * 1024 })
+      const [{ readLines }, { lineBytes }, { isExport }, { makeProgress }] = await Promise.all([
+        import('../database/transfer/line-reader.ts'),
+        import('../database/transfer/import-reader.ts'),
+        import('../protocol/transfer.ts'),
+        import('./progress.ts'),
+      ])
+      const { signal, forget } = interruptible()
+      // What is an export is told by its beginning: its lines are as long as its rows.
+      let most = lineBytes
+      const known = await peek(readLines(source as AsyncIterable<Buffer>, () => most))
+      const exported = isExport(known.first)
+      if (exported) most = Infinity
+      const job = { io, options, name: basename(file), progress: makeProgress(io, total), signal }
+      try {
+        await (exported ? putBack : takeMessages)({ ...job, lines: known.lines })
+      } catch (error) {
+        if (!signal.aborted) throw error
+        io.note('interrupted; nothing was changed')
+      } finally {
+        job.progress.stop()
+        forget()
+        source.destroy()
+      }
+    })
+}

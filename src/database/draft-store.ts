@@ -1,0 +1,179 @@
+// Drafts as they are stored: claims, checkpoints, the look of who joins late. An unlogged table; the generation fences writers.
+import pg from 'pg'
+import type { Message } from '../protocol/rows.ts'
+import { topicParts } from '../protocol/topics.ts'
+import { makeBatched } from './postgres/batcher.ts'
+import { toMessage, type MessageColumns } from './postgres/columns.ts'
+
+export type DraftName = { topic: string; key: string }
+export type StoredDraft = DraftName & { generation: number; text: string }
+/** A claim is had, or the key is a message already, or the draft stands elsewhere (0: there is none). */
+export type Claim = { generation: number; text: string } | { message: Message } | { expected: number }
+
+const columns = (drafts: readonly DraftName[]) => {
+  const parts = drafts.map(({ topic }) => topicParts(topic))
+  return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
+}
+
+/** Bytes of a chat's drafts that are read at a time. */
+const loadBytes = 1024 * 1024
+
+/** `prefix`: what hints of this instance's claims begin with (live/ephemeral/drafts hears them). */
+export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
+  // A server that died between a reply's commit and the end of its draft leaves the draft behind.
+  const stored = `exists (
+    select from chat_messages s
+    where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(d.mission_id, d.citizen, d.author, d.key)
+      and s.key is not null and s.seq is not null)`
+  // Told as the claim commits: the former owner's next delta, on any instance, is to be refused. A mere hint: who hears it reads.
+  const told = (topic: string): string => `generation::float8 as generation, text,
+    pg_notify(deck.hint_channel(${topic}), ${pg.escapeLiteral(prefix)} || ${topic} || ' ' || key)`
+  const silent = 'd.touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)'
+  const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
+
+  return {
+    /** Opens a draft (offset 0), or continues what is stored if it is as long as `offset`. */
+    async claim({ topic, key }: DraftName, author: string, offset: number): Promise<Claim> {
+      const { mission, citizen } = topicParts(topic)
+      const message = await this.claimed({ topic, key }, author)
+      if (message) return { message }
+      const { rows } = await main.query<{ generation: number; text: string }>(
+        offset === 0
+          ? {
+              name: 'draft-open',
+              text: `insert into deck.drafts as d (mission_id, citizen, key, author) values ($1, $2, $3, $4)
+                     on conflict (mission_id, citizen, key) do update
+                       set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp()
+                       where d.author = excluded.author
+                     returning ${told('$5::text')}`,
+              values: [mission, citizen, key, author, topic],
+            }
+          : {
+              name: 'draft-continue',
+              text: `update deck.drafts set generation = generation + 1, aborted = false, touched = clock_timestamp()
+                     where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and units = $5
+                       and touched > clock_timestamp() - interval '24 hours'
+                     returning ${told('$6::text')}`,
+              values: [mission, citizen, key, author, offset, topic],
+            },
+      )
+      return rows[0] ?? { expected: await this.expected({ topic, key }) }
+    },
+
+    /** The message that has this key already. */
+    async claimed({ topic, key }: DraftName, author: string): Promise<Message | undefined> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows: messages } = await main.query<MessageColumns>({
+        name: 'draft-message',
+        text: `select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
+               from chat_messages
+               where deck.key_name(mission_id, citizen, author, key) = deck.key_name($1::uuid, $2::text, $3::text, $4::text)
+                 and key is not null and seq is not null`,
+        values: [mission, citizen, author, key],
+      })
+      return messages[0] && toMessage(messages[0], mission, citizen ?? '')
+    },
+
+    /** Whether it is being written. */
+    async exists({ topic, key }: DraftName): Promise<boolean> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows } = await main.query({
+        name: 'draft-exists',
+        text: 'select from deck.drafts where mission_id = $1 and citizen = $2 and key = $3 and not aborted',
+        values: [mission, citizen, key],
+      })
+      return rows.length > 0
+    },
+
+    /** Returns the stored draft's generation, 0 if it does not exist; concurrent calls share a statement. */
+    generation: makeBatched(
+      async (names: DraftName[]): Promise<number[]> => {
+        const { rows } = await main.query<{ n: number; generation: number }>({
+          name: 'draft-generation',
+          text: `select t.n, d.generation::float8 as generation
+                 from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality as t (mission, citizen, key, n)
+                 join deck.drafts d on ${named}`,
+          values: columns(names),
+        })
+        const found = new Map(rows.map(({ n, generation }) => [n, generation]))
+        return names.map((_, i) => found.get(i + 1) ?? 0)
+      },
+      { max: 200, patience },
+    ),
+
+    /** How long the stored draft is; 0 if there is none. */
+    async expected({ topic, key }: DraftName): Promise<number> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows } = await main.query<{ units: number }>({
+        name: 'draft-units',
+        text: 'select units from deck.drafts where mission_id = $1 and citizen = $2 and key = $3',
+        values: [mission, citizen, key],
+      })
+      return rows[0]?.units ?? 0
+    },
+
+    /** Saves drafts, in one statement; -> whether each was still of its generation. */
+    async save(drafts: readonly StoredDraft[]): Promise<boolean[]> {
+      const { rows } = await main.query<{ n: number }>({
+        name: 'draft-save',
+        text: `update deck.drafts d set text = t.text, units = t.units, aborted = false, touched = clock_timestamp()
+               from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::integer[])
+                 with ordinality as t (mission, citizen, key, generation, text, units, n)
+               where ${named} and d.generation = t.generation
+               returning t.n`,
+        values: [
+          ...columns(drafts),
+          drafts.map(({ generation }) => generation),
+          drafts.map(({ text }) => text),
+          drafts.map(({ text }) => text.length),
+        ],
+      })
+      const saved = new Set(rows.map(({ n }) => n))
+      return drafts.map((_, i) => saved.has(i + 1))
+    },
+
+    /** Removes an author's draft, if it is (still) of this generation. */
+    async drop({ topic, key }: DraftName, author: string, generation?: number): Promise<void> {
+      const { mission, citizen } = topicParts(topic)
+      await main.query({
+        name: 'draft-drop',
+        text: `delete from deck.drafts
+               where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and generation = coalesce($5::bigint, generation)`,
+        values: [mission, citizen, key, author, generation ?? null],
+      })
+    },
+
+    /** The drafts of a chat that are being written, the latest `loadBytes` of them; many askers share a statement. */
+    load: makeBatched(
+      async (topics: string[]): Promise<StoredDraft[][]> => {
+        const [missions, citizens] = columns(topics.map((topic) => ({ topic, key: '' })))
+        const { rows } = await main.query<{ n: number; key: string; generation: number; text: string }>({
+          name: 'draft-load',
+          text: `select x.n, x.key, x.generation::float8 as generation, x.text from (
+                   select t.n, d.key, d.generation, d.text, sum(octet_length(d.text)) over (
+                     partition by t.n order by d.touched desc, d.key rows between unbounded preceding and 1 preceding) as before
+                   from unnest($1::uuid[], $2::text[]) with ordinality as t (mission, citizen, n)
+                   join deck.drafts d on d.mission_id = t.mission and d.citizen = t.citizen
+                   where not d.aborted and d.text <> '' and not ${stored}) x
+                 where coalesce(x.before, 0) < $3`,
+          values: [missions, citizens, loadBytes],
+        })
+        return topics.map((topic, i) => rows.filter(({ n }) => n === i + 1).map((row) => ({ topic, ...row })))
+      },
+      { max: 16, patience },
+    ),
+
+    /** Gives up drafts that were silent for so many ms, and forgets those of yesterday and those that are messages; -> the former. */
+    async expire(silence: number): Promise<(DraftName & { generation: number })[]> {
+      await main.query(`delete from deck.drafts where touched < clock_timestamp() - interval '24 hours'`)
+      await main.query(`delete from deck.drafts d where not d.aborted and ${silent} and ${stored}`, [silence])
+      const { rows } = await main.query<DraftName & { generation: number }>(
+        `update deck.drafts d set aborted = true where not d.aborted and ${silent}
+         returning 'missions/' || mission_id || '/chat/' || citizen as topic, key, generation::float8 as generation`,
+        [silence],
+      )
+      return rows
+    },
+  }
+}
+export type DraftStore = ReturnType<typeof makeDraftStore>

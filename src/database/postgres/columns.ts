@@ -1,0 +1,57 @@
+// What several statements read in the same form, as SQL and as types: a mission's rights, a message, a topic's head.
+// Runs nothing itself.
+import { blocksOf } from '../../protocol/blocks.ts'
+import type { Message, MissionRights } from '../../protocol/rows.ts'
+
+export type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
+/** SQL of MissionColumns, from a mission `m`. */
+export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to'
+
+/** Returns what rights depend on; undefined if the mission does not exist. */
+export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
+  row?.mission_id == null
+    ? undefined
+    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '' }
+
+export type MessageColumns = {
+  id: string
+  sender: Message['sender']
+  author: string | null
+  message: string
+  code_blocks: string | null
+  created_at: string
+  seq: number
+  key: string | null
+}
+/** SQL of MessageColumns, from chat_messages. */
+export const messageColumns = 'id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key'
+
+/** Returns a row's message in its JSON form. */
+export const toMessage = (row: MessageColumns, mission_id: string, citizen: string): Message => ({
+  id: row.id,
+  mission_id,
+  citizen,
+  sender: row.sender,
+  author: row.author,
+  message: row.message,
+  code_blocks: blocksOf(row.code_blocks, row.message),
+  created_at: row.created_at,
+  seq: row.seq,
+  key: row.key,
+})
+
+/** SQL of a topic's head: the greatest seq in its log, or given to rows that were deleted. The arguments are SQL. */
+export const headOf = (topic: string, mission: string, citizen: string): string => `greatest(0,
+  (select floor from deck.heads where topic = ${topic}),
+  (select seq from chat_messages
+   where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
+  (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
+
+/** SQL of the head of a chat of mission `m`; $3 is its citizen. */
+export const chatHead = headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')
+
+/**
+ * SQL of the citizen of a chat's topic in deck.heads, in the collation of the citizens' columns. In the topics' own collation no
+ * index of theirs fits: all of a mission was read for each of its chats (21 s instead of 0.04 for 200 chats of 10 million messages).
+ */
+export const citizenOf = (topic: string): string => `deck.topic_citizen(${topic}) collate "default"`

@@ -1,0 +1,87 @@
+// The statements of database/read/chat-history, about one mission (database/read/read-mission).
+import { chatHead, citizenOf, headOf, messageColumns } from '../postgres/columns.ts'
+import { epochColumn, selectMission } from './read-mission.ts'
+
+/** Unread messages are counted up to here. */
+export const mostUnread = 1000
+
+/**
+ * A page of a chat in ascending order, from its newest or its oldest message on. `found` counts the rows before the limit of bytes.
+ *
+ * $1, $2 the mission
+ * $3 citizen
+ * $4 the seq that all messages are above
+ * $5 the seq that all messages are below
+ * $6 messages at most
+ * $7 bytes at most, except the last message read
+ */
+const pageOf = (direction: 'asc' | 'desc'): string =>
+  selectMission({
+    once: `${epochColumn}, ${chatHead} as head`,
+    columns: 'c.*',
+    joins: `
+  left join lateral (
+    select s.* from (
+      select u.*, (count(*) over ())::integer as found, v.size,
+        sum(v.size) over (order by u.seq ${direction} rows unbounded preceding) as through
+      from (
+        select ${messageColumns}
+        from chat_messages
+        where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
+        order by seq ${direction} limit $6
+      ) u, lateral (select octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0) as size) v
+    ) s where s.through - s.size < $7
+  ) c on true
+  order by c.seq`,
+  })
+export const historyPage = { after: pageOf('asc'), before: pageOf('desc') }
+
+/** Characters of a chat's newest message, and bytes of its blocks, that the list of chats shows. */
+export const shown = { characters: 300, blockBytes: 4096 }
+
+const citizen = citizenOf('h.topic')
+/**
+ * A page of a mission's chats, those with the newest message first, each with its head, how far a subject has read, and its newest
+ * message: of a long one the beginning, unless its blocks are to be read from it.
+ *
+ * $1, $2 the mission
+ * $3 the subject
+ * $4, $5 at and topic of the last chat of the page before, or null
+ * $6 chats at most
+ */
+// `limit 1` keeps each lookup on all columns of its index. A plain join that was planned while the tables were small reads all messages of
+// the mission for each chat.
+export const channelList = selectMission({
+  columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
+    ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
+  joins: `
+  left join lateral (
+    select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.seq as newest
+    from deck.heads x
+    left join lateral (
+      select s.seq, s.at from chat_messages s
+      where s.mission_id = m.id and s.citizen = ${citizenOf('x.topic')} and s.seq is not null
+      order by s.seq desc limit 1
+    ) n on true
+    where x.topic > 'missions/' || m.id || '/chat/' and x.topic < 'missions/' || m.id || '/chat0'
+      and ($4::timestamp is null or (coalesce(n.at, timestamp '0001-01-01'), x.topic) < ($4::timestamp, $5::text))
+    order by 2 desc, 1 desc limit $6
+  ) h on true
+  left join lateral (
+    select s.id, s.sender, s.author,
+      case when s.code_blocks is null then s.message else left(s.message, ${shown.characters + 1}) end as message,
+      octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
+      case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
+      s.created_at, s.seq, s.key
+    from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest limit 1
+  ) c on true
+  left join lateral (
+    select x.seq from deck.reads x where x.mission_id = m.id and x.citizen = ${citizen} and x.sub = $3 limit 1
+  ) r on true
+  cross join lateral (
+    select count(*)::integer as unread from (
+      select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)
+      limit ${mostUnread}) x
+  ) u
+  order by h.last desc, h.topic desc`,
+})

@@ -1,0 +1,35 @@
+// The statement of database/read/chat-stream.
+import { chatHead, messageColumns, missionColumns } from '../postgres/columns.ts'
+import { epochColumn, missionByRef } from './read-mission.ts'
+
+/**
+ * A page of a chat in ascending order. Rights, epoch and head are in its first row only, unlike in selectMission's form: the 500
+ * rows of a page don't each carry them.
+ *
+ * $1, $2 the mission
+ * $3 citizen
+ * $4 the seq that all messages are above
+ * $5 the seq that all messages are below
+ * $6 messages at most
+ * $7 bytes at most, except the last message
+ */
+export const replayPage = `
+  select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key
+  from ${missionByRef} m
+  left join lateral (
+    select s.* from (
+      select u.*, sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
+        over (order by u.seq rows between unbounded preceding and 1 preceding) as ahead
+      from (
+        select ${messageColumns}
+        from chat_messages
+        where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
+        order by seq limit $6
+      ) u
+    ) s where s.ahead is null or s.ahead < $7
+  ) c on true
+  left join lateral (
+    select ${missionColumns}, ${epochColumn}, ${chatHead} as head
+    where c.ahead is null offset 0
+  ) h on true
+  order by c.seq`

@@ -1,0 +1,60 @@
+// The missions that an actor sees, a page by number; if asked for, each with its chats and how much of them is unread.
+import { answerBytes } from '../bounds.ts'
+import { citizenOf, headOf } from '../postgres/columns.ts'
+import { mostUnread } from './chat-history.sql.ts'
+
+/** Chats of a mission that are counted, and of them those that are listed: the unread ones before the others. */
+export const countedChats = 200
+export const listedChats = 40
+
+const citizen = citizenOf('h.topic')
+/**
+ * $1 status, $2 assigned_to, or null
+ * $3 the number that all missions are above
+ * $4, $5, $6 all missions are seen; those assigned to this subject are; those with these IDs or numbers are
+ * $7 missions at most
+ */
+// Up to the first that does not fit into the response.
+const page = `
+  select y.id, y.number, y.json from (
+    select x.*, sum(octet_length(x.json) + 1) over (order by x.number rows between unbounded preceding and 1 preceding) as ahead
+    from (
+      select m.id, m.number, deck.mission_json(m)::text as json from missions m
+      where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
+        and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
+      order by number limit $7
+    ) x
+  ) y where y.ahead is null or y.ahead < ${answerBytes} order by y.number`
+export const missionPage = page
+
+/**
+ * The same, each with its chats by name. Not counted as unread: what the subject itself wrote.
+ *
+ * $8 the subject
+ */
+// `limit 1` keeps each lookup on all columns of its index, whatever was known of the tables when it was planned.
+export const missionPageWithChats = `
+  select p.number, p.json, c.chats from (${page}) p
+  cross join lateral (
+    select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
+      'first_unread', y.first_unread) order by y.citizen), '[]')::text as chats
+    from (
+      select ${citizen} as citizen, ${headOf('h.topic', 'p.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.*
+      from (
+        select x.topic from deck.heads x
+        where x.topic > 'missions/' || p.id || '/chat/' and x.topic < 'missions/' || p.id || '/chat0'
+        order by x.topic limit ${countedChats}
+      ) h
+      left join lateral (
+        select x.seq from deck.reads x where x.mission_id = p.id and x.citizen = ${citizen} and x.sub = $8 limit 1
+      ) r on true
+      cross join lateral (
+        select count(*)::integer as unread, min(z.seq) as first_unread from (
+          select s.seq from chat_messages s
+          where s.mission_id = p.id and s.citizen = ${citizen} and s.seq > coalesce(r.seq, 0) and s.author is distinct from $8
+          order by s.seq limit ${mostUnread}) z
+      ) u
+      order by u.unread = 0, h.topic limit ${listedChats}
+    ) y
+  ) c
+  order by p.number`

@@ -1,0 +1,113 @@
+// All that happened on a mission, in the one order of (at, topic, seq), up to the horizon below which nothing comes any more: what was
+// told once is told the same way for ever, but for what was removed since. A page costs what it holds and some looks a topic, however
+// long the history is: the place of a time is searched in each topic's index, and the topics are merged from there on.
+// Rows, epoch and the mission's assignee come from one statement (database/read/read-mission).
+import type pg from 'pg'
+import { deny } from '../../protocol/errors.ts'
+import type { MissionRights } from '../../protocol/rows.ts'
+import { encodeItem, isBefore, type Place } from '../../protocol/timeline.ts'
+import type { MissionRef } from '../../protocol/topics.ts'
+import { makeBatched } from '../postgres/batcher.ts'
+import { answerBytes, rowsToRead } from '../bounds.ts'
+import { toMessage, type MessageColumns } from '../postgres/columns.ts'
+import { readMission } from './read-mission.ts'
+import { timelinePage } from './timeline.sql.ts'
+import { makeTurns } from '../postgres/mutex.ts'
+
+/** What lies between two places; `logs`: also what runs print. */
+export type Span = { after: Place; before: Place; newestFirst: boolean; logs: boolean }
+
+/** An event: its place, its name, and its frame's text. */
+export type Item = { place: Place; event: string; text: string }
+
+export type TimelinePage = {
+  /** undefined: there is no such mission, or not any more */
+  mission: MissionRights | undefined
+  epoch: string
+  items: Item[]
+  /** whether there may be more */
+  more: boolean
+}
+
+/** What is left of a span behind these items. */
+export const rest = (span: Span, items: readonly Item[]): Span => {
+  const place = items.at(-1)?.place
+  return place ? { ...span, [span.newestFirst ? 'before' : 'after']: place } : span
+}
+
+/** `main` is for reading; `patience`: ms until a look at the horizon that is not answered is `unavailable`. */
+export const makeTimeline = (main: pg.Pool, patience: number) => {
+  let settled = { epoch: '', at: '' }
+  const look = makeBatched(
+    async (asked: null[]) => {
+      const { rows } = await main.query<{ at: string; epoch: string }>({
+        name: 'horizon',
+        text: `select to_char(deck.horizon(), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at, deck.epoch() as epoch`,
+      })
+      return asked.map(() => rows[0] as { at: string; epoch: string })
+    },
+    { max: 10_000, patience },
+  )
+
+  /** One statement's worth of a span: up to `limit` events, fewer where they are large or topics are many. */
+  const read = async (ref: MissionRef, span: Span, limit: number, bytes: number): Promise<TimelinePage> => {
+    const { newestFirst, logs } = span
+    const [start, end] = newestFirst ? [span.before, span.after] : [span.after, span.before]
+    const direction = newestFirst ? 'desc' : 'asc'
+    type Columns = MessageColumns & { at: string; topic: string; event: string | null; data: string | null }
+    type Row = { beyond: boolean | null; known: number | null } & (Columns | { seq: null })
+    const { mission, epoch, rows } = await readMission<Row>(main, {
+      ref,
+      name: `timeline-${direction}`,
+      text: timelinePage[direction],
+      values: [start.at, start.topic, start.seq, end.at, end.topic, end.seq, logs, limit, bytes],
+    })
+    const items = rows.flatMap((row): Item[] => {
+      if (row.seq === null || !mission) return []
+      const { at, topic, seq } = row
+      const event = row.event ?? 'message.created'
+      const data = row.data ?? JSON.stringify(toMessage(row, mission.id, topic.slice(51)))
+      return [{ place: { at, topic: topic.slice(45), seq }, event, text: encodeItem(topic, seq, event, data, at) }]
+    })
+    const { beyond, known } = rows[0] ?? {}
+    return { mission, epoch, items, more: (beyond ?? false) || (known ?? 0) > items.length }
+  }
+
+  const turns = makeTurns()
+
+  return {
+    /** The time below which all is settled; it goes back with the epoch only. */
+    async horizon(): Promise<string> {
+      const found = await look(null)
+      if (found.epoch !== settled.epoch || isBefore(settled.at, found.at)) settled = found
+      return settled.at
+    },
+
+    /** A page of `limit` events, or as many as fit into its bytes; `see` is called with what each statement found, and may throw. */
+    async page(ref: MissionRef, span: Span, limit: number, see: (found: TimelinePage) => void): Promise<TimelinePage> {
+      const items: Item[] = []
+      let bytes = 0
+      let epoch = ''
+      for (;;) {
+        const count = rowsToRead(limit - items.length, { rows: items.length, bytes })
+        const found = await read(ref, rest(span, items), count, answerBytes - bytes)
+        see(found)
+        if (items.length > 0 && found.epoch !== epoch)
+          throw deny('unavailable', 'the database was restored or replaced while reading: start again')
+        epoch = found.epoch
+        for (const item of found.items) {
+          const size = Buffer.byteLength(item.text) + 1
+          if (items.length > 0 && bytes + size > answerBytes) return { ...found, more: true, items }
+          bytes += size
+          items.push(item)
+        }
+        if (!found.more || items.length >= limit || bytes >= answerBytes) return { ...found, items }
+      }
+    },
+
+    /** A part of a span, for streams. All streams share a connection; subjects take turns. */
+    part: (ref: MissionRef, span: Span, limit: number, bytes: number, sub: string): Promise<TimelinePage> =>
+      turns(sub)(() => read(ref, span, limit, bytes)),
+  }
+}
+export type Timeline = ReturnType<typeof makeTimeline>

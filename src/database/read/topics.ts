@@ -1,0 +1,251 @@
+// Every statement that runs on behalf of readers and the hub, named and typed. Rows and head of a topic, and the mission's
+// assignee, come from one statement and so from one snapshot: no row goes out under rights older than itself.
+// (What defines lives in db/, the writer's call in database/write/writer, changes of missions, checklists and runs in database/write/changes.)
+import type pg from 'pg'
+import type { MissionRights, Page } from '../../protocol/rows.ts'
+import { topicParts, type MissionRef } from '../../protocol/topics.ts'
+import { makeBatched } from '../postgres/batcher.ts'
+import { headOf, toMessage, toRights, type MessageColumns, type MissionColumns } from '../postgres/columns.ts'
+import type { Epochs } from '../postgres/epoch.ts'
+import { refValues } from './read-mission.ts'
+import * as sql from './topics.sql.ts'
+
+/** Where a topic stands; `exists` is false if its test run is not there. */
+export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
+
+/** The stamp differs after each change of the mission. */
+type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
+type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
+
+/** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
+export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
+  /** Where topics stand, and whether they are there; many askers share a statement. */
+  const place = makeBatched(
+    async (asked: { mission: MissionRef; suffix: string; run: string | null }[]): Promise<Place[]> => {
+      const refs = asked.map(({ mission }) => refValues(mission))
+      const asOf = performance.now()
+      const { rows } = await main.query<MissionColumns & { head: number; exists: boolean; epoch: string }>({
+        name: 'place',
+        text: sql.place,
+        values: [
+          refs.map(([id]) => id),
+          refs.map(([, number]) => number),
+          asked.map((a) => a.suffix),
+          asked.map((a) => a.run),
+          asked.map((a) => (a.suffix.startsWith('/chat/') ? a.suffix.slice(6) : null)),
+        ],
+      })
+      if (rows[0]) saw('epoch', rows[0].epoch, asOf)
+      return rows.map((row) => ({ mission: toRights(row), exists: row.exists, head: row.head, epoch: row.epoch, asOf }))
+    },
+    { max: 200, patience },
+  )
+
+  // Up to `limit` rows of each, and no more than reach `bytes`, its last row aside: a page of full-size rows is not to be held
+  // by everybody who catches up.
+  const pages = async (
+    connection: pg.Pool | pg.PoolClient,
+    asked: { topic: string; after: number }[],
+    limit: number,
+    bytes: number,
+  ): Promise<Page[]> => {
+    const parts = asked.map(({ topic }) => topicParts(topic))
+    const asOf = performance.now()
+    const { rows } = await connection.query<
+      MissionColumns & {
+        n: number
+        head: number
+        event: string | null
+        data: string | null
+        through: number
+        stamp: string
+      } & (MessageColumns | { seq: null })
+    >({
+      name: 'pages',
+      text: sql.pages,
+      values: [
+        asked.map((a) => a.topic),
+        asked.map((a) => a.after),
+        parts.map((p) => p.mission),
+        parts.map((p) => p.citizen),
+        limit,
+        bytes,
+      ],
+    })
+    if (rows[0]) saw('stamp', rows[0].stamp, asOf)
+    const size = asked.map(() => 0)
+    const found: Page[] = asked.map(({ after }) => ({ events: [], covered: after, head: 0, mission: undefined, asOf }))
+    for (const row of rows) {
+      const i = row.n - 1
+      const page = found[i]
+      const part = parts[i]
+      if (!page || !part) continue
+      page.head = row.head
+      page.mission = toRights(row)
+      if (row.seq === null) continue
+      size[i] = row.through
+      const { event, data } = row
+      page.events.push(
+        event !== null && data !== null
+          ? { seq: row.seq, event, data }
+          : {
+              seq: row.seq,
+              event: 'message.created',
+              data: JSON.stringify(toMessage(row, part.mission, part.citizen ?? '')),
+            },
+      )
+    }
+    for (const [i, page] of found.entries()) {
+      const { covered, head, events } = page
+      const whole = events.length < limit && (size[i] ?? 0) < bytes
+      page.covered = Math.max(covered, whole ? head : (events.at(-1)?.seq ?? head))
+    }
+    return found
+  }
+
+  return {
+    place,
+
+    /** The next pages of topics for the tail: one statement, on a connection of its own. */
+    tailPages: (asked: { topic: string; after: number }[], limit: number, bytes: number) =>
+      pages(tail, asked, limit, bytes),
+
+    /** The next page of one topic for a seat that catches up; `begun` is called once there is a connection for it. */
+    async page(topic: string, after: number, limit: number, bytes: number, begun: () => void): Promise<Page> {
+      const client = await main.connect()
+      let failed = true
+      try {
+        begun()
+        const [page] = await pages(client, [{ topic, after }], limit, bytes)
+        failed = false
+        return page as Page
+      } finally {
+        client.release(failed)
+      }
+    },
+
+    /** Heads of topics, in their order; 0 for a topic without any. */
+    async heads(topics: string[]): Promise<number[]> {
+      const asOf = performance.now()
+      const parts = topics.map(topicParts)
+      const { rows } = await tail.query<{ seq: number; epoch: string }>({
+        name: 'heads',
+        text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq, e.epoch
+               from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
+               cross join (select deck.epoch() as epoch offset 0) e
+               order by t.n`,
+        values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
+      })
+      if (rows[0]) saw('epoch', rows[0].epoch, asOf)
+      return rows.map(({ seq }) => seq)
+    },
+
+    /** The seq before the newest `count` messages of a chat up to `head`; `head` where there are none. */
+    async newest(mission: string, citizen: string, head: number, count: number): Promise<number> {
+      const { rows } = await main.query<{ seq: number }>({
+        name: 'newest',
+        text: `select coalesce(min(seq) - 1, $3::bigint) as seq from (
+                 select seq from chat_messages where mission_id = $1 and citizen = $2 and seq <= $3::bigint
+                 order by seq desc limit $4) x`,
+        values: [mission, citizen, head, count],
+      })
+      return rows[0]?.seq ?? head
+    },
+
+    /** The epoch of now. */
+    async epoch(): Promise<string> {
+      const { rows } = await main.query<{ epoch: string }>({ name: 'epoch', text: 'select deck.epoch() as epoch' })
+      return rows[0]?.epoch ?? ''
+    },
+
+    /** A name for this database, which a failover keeps and a restored dump does not. */
+    async space(): Promise<string> {
+      const { rows } = await main.query<{ space: string }>({
+        name: 'space',
+        text: `select to_hex(c.system_identifier) || '_' || d.oid as space
+               from pg_control_system() c, pg_database d where d.datname = current_database()`,
+      })
+      return rows[0]?.space ?? ''
+    },
+
+    /** Sends what is no hint to the instances that follow the topics. */
+    signal: (topics: string[], payloads: string[]) =>
+      main.query({
+        name: 'signal',
+        text: `select pg_notify(deck.hint_channel(topic), payload) from unnest($1::text[], $2::text[]) as t (topic, payload)`,
+        values: [topics, payloads],
+      }),
+
+    /** A transaction before which all have ended, so that what later ones change can be known. */
+    async mark(): Promise<string> {
+      const { rows } = await main.query<{ mark: string }>({
+        name: 'mark',
+        text: 'select pg_snapshot_xmin(pg_current_snapshot())::xid::text as mark',
+      })
+      return rows[0]?.mark ?? ''
+    },
+
+    /**
+     * Of missions that were changed since a mark: whom they are, and were before their last changes, assigned to, and a stamp that each
+     * change alters; of a deleted one its events tell.
+     */
+    async assigned(missions: string[], since: string): Promise<Assigned[]> {
+      const { rows } = await main.query<Assigned>({
+        name: 'assigned',
+        text: `
+          select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned,
+            coalesce(m.xmin, b.xmins[1])::text as stamp
+          from unnest($1::uuid[]) as t (id)
+          left join missions m on m.id = t.id
+          cross join lateral (
+            select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned,
+              array_agg(x.xmin order by x.seq desc) as xmins
+            from (
+              select y.seq, y.data, y.xmin from (
+                (select e.seq, e.data, e.xmin from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
+                union all (select 0, o.data, o.xmin from deck.beginnings o where o.mission_id = t.id)) y
+              order by y.seq desc limit 2) x) b
+          where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`,
+        values: [missions, since],
+      })
+      return rows
+    },
+
+    /** Of these chats those that exist: their missions, and whether they were made since a mark. */
+    async newChats(topics: string[], since: string): Promise<NewChat[]> {
+      const { rows } = await main.query<NewChat>({
+        name: 'new-chats',
+        text: `
+          select h.topic, m.id, m.number, m.assigned_to, age(h.xmin) <= age($2::text::xid) as fresh
+          from unnest($1::text[]) as t (topic)
+          join deck.heads h on h.topic = t.topic
+          join missions m on m.id = deck.topic_mission(t.topic)`,
+        values: [topics, since],
+      })
+      return rows
+    },
+
+    /** The key by which instances seal what they tell one another, and the database's time (ms) at `at` (performance.now). */
+    async sealKey(): Promise<{ key: Buffer; time: number; at: number }> {
+      const asked = performance.now()
+      const { rows } = await main.query<{ key: Buffer; time: number }>({
+        name: 'seal key',
+        text: 'select key, extract(epoch from clock_timestamp())::float8 * 1000 as time from deck.seal_key',
+      })
+      if (!rows[0]) throw new Error('deck.seal_key is empty')
+      return { ...rows[0], at: (asked + performance.now()) / 2 }
+    },
+
+    /** What rights depend on, for those of the missions that are there. */
+    async rights(missions: string[]): Promise<{ found: MissionRights[]; asOf: number }> {
+      const asOf = performance.now()
+      const { rows } = await main.query<MissionRights>({
+        name: 'rights',
+        text: 'select id, number, assigned_to from missions where id = any ($1)',
+        values: [missions],
+      })
+      return { found: rows, asOf }
+    },
+  }
+}
+export type Store = ReturnType<typeof makeStore>

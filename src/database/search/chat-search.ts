@@ -1,0 +1,132 @@
+// A chat's messages that fit filters: a page of them along seq, the best of the newest, or all as a stream; found by database/search/chat-scan. Pages
+// share one turn at a connection, and so do streams.
+import type pg from 'pg'
+import { deny } from '../../protocol/errors.ts'
+import type { Filters } from '../../protocol/filters.ts'
+import type { Message, MissionRights } from '../../protocol/rows.ts'
+import { mostMatches, snippetOf } from '../../protocol/snippet.ts'
+import type { MissionRef } from '../../protocol/topics.ts'
+import { answerBytes } from '../bounds.ts'
+import type { ReplayPage } from '../read/chat-stream.ts'
+import { spansOfAll } from './highlight.ts'
+import { makeTurns, type Turn, type Turns } from '../postgres/mutex.ts'
+import { makeWalk, type Bounds, type Step } from './chat-scan.ts'
+
+/** Messages that are ranked: the newest so many that fit. */
+export const mostRanked = 1000
+
+type Ranked = { message: Message; rank: number }
+/** How a page is given: its best messages first, not in the order of seq; each with its snippet. */
+export type Manner = { byRank?: boolean; highlight?: boolean }
+
+const sizeOf = ({ message, code_blocks }: Message): number =>
+  message.length + (code_blocks?.reduce((sum, { code }) => sum + code.length, 0) ?? 0)
+
+/** Keeps the best of what is added: up to `limit`, and no more than a page holds. */
+const makeBest = (limit: number) => {
+  const best: Ranked[] = []
+  // The best of what was left out: what is no better comes after it.
+  let out = -1
+  return {
+    best,
+    add(message: Message, rank: number): void {
+      if (rank <= out) return
+      // (They come the newest first.)
+      const at = best.findIndex((other) => other.rank < rank)
+      best.splice(at < 0 ? best.length : at, 0, { message, rank })
+      let bytes = 0
+      const end = best.findIndex((one, i) => i === limit || ((bytes += sizeOf(one.message)) > answerBytes && i > 0))
+      if (end < 0) return
+      out = best[end]?.rank ?? out
+      best.length = end
+    },
+  }
+}
+
+/** `main` is for reading; `turns`: those of all pages; `patience`: ms that a page may be looked for. */
+export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
+  const streaming = makeTurns()
+
+  const begin = makeWalk(main)
+
+  return {
+    /** A page as of database/read/chat-history, of the messages that fit; given up when `gone` or after `patience`. `sub`: the subject; `allow` throws. */
+    async page(
+      ref: MissionRef,
+      citizen: string,
+      query: Filters & Bounds & { limit: number },
+      how: { sub: string; allow(mission: MissionRights | undefined): void; gone(): boolean },
+      { byRank = false, highlight = false }: Manner = {},
+    ) {
+      const end = performance.now() + patience
+      const forward = query.after !== undefined && !byRank
+      const check = (): void => {
+        if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
+        if (performance.now() > end)
+          throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
+      }
+      const turn = turns(how.sub)
+      const inTurn: Turn = (work) =>
+        turn(() => {
+          check()
+          return work()
+        })
+      const walk = await begin(ref, citizen, query, forward, inTurn, byRank)
+      const { words, head: last_seq, epoch } = walk
+      let messages: Message[] = []
+      how.allow(walk.mission)
+      let has_more = false
+      let bytes = 0
+      let looked = 0
+      const { best, add } = makeBest(query.limit)
+      while (!has_more && !walk.done()) {
+        check()
+        const found = await walk.step()
+        how.allow(found.mission)
+        for (const message of found.messages) {
+          if (byRank) {
+            has_more = looked === mostRanked
+            if (has_more) break
+            looked++
+            add(message, found.ranks.get(message.seq) ?? 0)
+            continue
+          }
+          const size = sizeOf(message)
+          has_more = messages.length === query.limit || (messages.length > 0 && bytes + size > answerBytes)
+          if (has_more) break
+          bytes += size
+          messages.push(message)
+        }
+      }
+      if (byRank) {
+        messages = best.map(({ message }) => message)
+        has_more ||= best.length < looked
+      } else if (!forward) messages.reverse()
+      if (!highlight || !words) return { messages, last_seq, has_more, epoch }
+      check()
+      const spans = await inTurn(() =>
+        spansOfAll(
+          words.marked,
+          messages.map(({ message }) => message),
+        ),
+      )
+      const shown = messages.map((message, i) => {
+        const hits = spans[i] ?? []
+        return { ...message, snippet: { ...snippetOf(message.message, hits), matches: hits.slice(0, mostMatches) } }
+      })
+      return { messages: shown, last_seq, has_more, epoch }
+    },
+
+    /** All that fit between two seqs, as pages of database/read/chat-stream; some are empty, so that rights are looked at all the while. */
+    async from(ref: MissionRef, citizen: string, query: Filters & Bounds, sub: string): Promise<ReplayPage> {
+      const walk = await begin(ref, citizen, query, true, streaming(sub))
+      const { head, epoch } = walk
+      const page = ({ mission, messages }: Step): ReplayPage =>
+        mission && !walk.done()
+          ? { mission, messages, head, epoch, next: async () => page(await walk.step()) }
+          : { mission, messages, head, epoch }
+      return page({ mission: walk.mission, messages: [], ranks: new Map() })
+    },
+  }
+}
+export type Search = ReturnType<typeof makeSearch>

@@ -1,0 +1,200 @@
+// A search of a mission, its chats: messages and code, newest first. What may have such a message (blocks of db/functions/search.sql,
+// what is newer than they are, what was changed) is looked through in the order of its newest message, and only so far as it can hold
+// what is newer than what was found. Each look is a statement of its own, of some milliseconds, with rights and epoch in its snapshot.
+import type pg from 'pg'
+import { blocksOf } from '../../protocol/blocks.ts'
+import { toAt } from '../../protocol/search-hits.ts'
+import { sqlState } from '../postgres/errors.ts'
+import type { Collect, Query, Rights } from './mission-search.ts'
+import * as sql from './mission-chats.sql.ts'
+import { makeMatch } from './text-match.ts'
+import { readMission } from '../read/read-mission.ts'
+import { missionBlocks } from './tsquery.ts'
+
+/** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
+const look = { first: 10, least: 2, most: 16_000, quick: 40, slow: 150 }
+/** Rows of a range that a look returns: at first and at most; fewer where they are large, since all are made into text before the first that are too many. */
+const returned = { first: 10, most: 100 }
+/** Rows of a range that a look takes. */
+const part = 4000
+/** Blocks that are asked for at a time. */
+const blocks = 500
+
+/** Messages of a chat; `latest` as in a Place, null: any. */
+type Range = { citizen: string; first: number; last: number; latest: string | null }
+
+export const makeFindChats = (main: pg.Pool) => {
+  const match = makeMatch(main)
+
+  /** What no block tells of: newer messages and changed ones; blocks that don't know their code. */
+  const unknown = async (mission: string, code: boolean): Promise<{ rights: Rights; ranges: Range[] }> => {
+    type Row = { citizen: string | null; first: number; last: number }
+    const { rows, ...rights } = await readMission<Row>(main, {
+      ref: { id: mission },
+      name: 'find-where',
+      text: sql.uncoveredRanges,
+      values: [code],
+    })
+    return {
+      rights,
+      ranges: rows.flatMap(({ citizen, first, last }) =>
+        citizen === null ? [] : [{ citizen, first, last, latest: null }],
+      ),
+    }
+  }
+
+  const newest = async (words: string, { since, until, from }: Query, below: Range | undefined): Promise<Range[]> => {
+    const { rows } = await main.query<{ citizen: string; first: number; last: number; latest: string }>({
+      name: 'find-blocks',
+      text: sql.newestBlocks,
+      values: [
+        words,
+        since,
+        until,
+        from?.at ?? null,
+        below?.latest ?? null,
+        below?.citizen ?? null,
+        below?.last ?? null,
+        blocks,
+      ],
+    })
+    return rows.map((row) => ({ ...row, latest: toAt(row.latest) }))
+  }
+
+  /** Looks through some ranges, of each from its newest on; -> how far it came in each. */
+  const looked = async (mission: string, ranges: Range[], most: number, query: Query, collect: Collect) => {
+    const begun = performance.now()
+    const { words, wanted, since, until, from } = query
+    const { worst } = collect
+    type Row = {
+      n: number | null
+      id: string
+      seq: number
+      created_at: string
+      found: number
+      cut: boolean
+      rank: number | null
+      message: string | null
+      code_blocks: string | null
+    }
+    const { rows, ...rights } = await readMission<Row>(main, {
+      ref: { id: mission },
+      name: 'find-look',
+      text: sql.look,
+      values: [
+        ranges.map(({ citizen }) => citizen),
+        ranges.map(({ first }) => first),
+        ranges.map(({ last }) => last),
+        wanted.message,
+        wanted.code,
+        words.rank,
+        words.letters.all,
+        words.letters.any,
+        words.letters.odd,
+        since,
+        until,
+        worst?.at ?? null,
+        // (Other topics stand above all chats.)
+        worst?.part.startsWith('chat/') ? worst.part.slice(5) : '\x7f',
+        worst?.seq ?? 0,
+        from?.at ?? null,
+        query.byRank,
+        words.all,
+        words.none,
+        words.letters.cased,
+        most,
+      ],
+    })
+    const left = ranges.map((range) => ({ ...range, last: range.first - 1 }))
+    const given = ranges.map(() => 0)
+    const cut = new Set<number>()
+    const codes: { row: (typeof rows)[number]; citizen: string; block: number; code: string }[] = []
+    for (const row of rows) {
+      if (row.n === null || cut.has(row.n)) continue
+      const { citizen = '', first = 0 } = ranges[row.n - 1] ?? {}
+      given[row.n - 1] = (given[row.n - 1] ?? 0) + 1
+      const rest = left[row.n - 1]
+      if (row.cut) {
+        cut.add(row.n)
+        if (rest) rest.last = row.seq
+        continue
+      }
+      if (rest) rest.last = row.found > (given[row.n - 1] ?? 0) || row.found === most ? row.seq - 1 : first - 1
+      const place = { at: toAt(row.created_at), part: `chat/${citizen}`, seq: row.seq }
+      if (row.rank !== null) collect.add({ ...place, kind: 'message', id: row.id, rank: row.rank })
+      if (row.message !== null)
+        for (const [block, { code }] of (blocksOf(row.code_blocks, row.message) ?? []).entries())
+          codes.push({ row, citizen, block, code })
+    }
+    const ranks = await match(
+      words,
+      codes.map(({ code }) => code),
+    )
+    for (const [i, { row, citizen, block }] of codes.entries()) {
+      const rank = ranks[i] ?? null
+      if (rank === null) continue
+      collect.add({
+        at: toAt(row.created_at),
+        part: `chat/${citizen}`,
+        seq: row.seq,
+        kind: 'code',
+        id: row.id,
+        rank,
+        block,
+      })
+    }
+    const large = rows.some(({ n, found, cut }) => n !== null && (cut || found > (given[n - 1] ?? 0)))
+    return { rights, left: left.filter(({ first, last }) => first <= last), took: performance.now() - begun, large }
+  }
+
+  /** Adds the mission's newest messages and code to what is collected; `check` before each look, and with its rights. */
+  return async (mission: string, query: Query, collect: Collect, check: (rights?: Rights) => void): Promise<void> => {
+    const words = missionBlocks(mission, query.words, { text: query.wanted.message, code: query.wanted.code })
+    const begun = await query.inTurn(() => unknown(mission, query.wanted.code))
+    check(begun.rights)
+    const queue = begun.ranges
+    let below: Range | undefined
+    let more = true
+    let size = look.first
+    let most = returned.first
+    /** Whether nothing of it can be newer than what is collected; nothing below it can, then. */
+    const late = ({ latest, citizen, last }: Range): boolean =>
+      latest !== null && collect.isLate({ at: latest, part: `chat/${citizen}`, seq: last, kind: 'message' })
+    for (;;) {
+      check()
+      if (queue.length === 0 && more) {
+        const found = await query.inTurn(() => newest(words, query, below))
+        more = found.length === blocks
+        below = found.at(-1)
+        queue.push(...found)
+      }
+      const [next] = queue
+      if (!next || late(next)) return
+      const ranges: Range[] = []
+      for (let rows = 0; rows < size;) {
+        const range = queue.shift()
+        if (!range || late(range)) break
+        const first = Math.max(range.first, range.last - Math.min(part, size - rows) + 1)
+        if (range.first < first) queue.unshift({ ...range, last: first - 1 })
+        ranges.push({ ...range, first })
+        rows += range.last - first + 1
+      }
+      let seen: Awaited<ReturnType<typeof looked>>
+      try {
+        seen = await query.inTurn(() => looked(mission, ranges, most, query, collect))
+      } catch (error) {
+        // Rows that are far larger than those before: fewer of them are no such work.
+        if (sqlState(error) !== '57014' || size === look.least) throw error
+        size = Math.max(look.least, size >> 3)
+        queue.unshift(...ranges)
+        continue
+      }
+      const { rights, left, took, large } = seen
+      check(rights)
+      most = large ? Math.max(1, most >> 1) : Math.min(returned.most, most * 2)
+      if (took > look.slow) size = Math.max(look.least, size >> 1)
+      else if (took < look.quick) size = Math.min(look.most, size * 2)
+      queue.unshift(...left)
+    }
+  }
+}

@@ -1,0 +1,239 @@
+// Messages of any program into chats, by batches that are numbered under the heads and live on the sockets like any other's.
+// A chat's lines are saved in their order, by one of two connections at a time. Each line has an id that is always the same: what
+// has been saved before is seen again and not saved twice, so an import that was cut off anywhere, or is run again, goes on by itself.
+// Nothing of a batch is saved if a line of it is bad (or, with `skip`, all but the bad lines). Doesn't parse lines: protocol/transfer does.
+import * as crypto from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import type pg from 'pg'
+import type { Imported } from '../../protocol/transfer.ts'
+import { Refusal } from '../../protocol/errors.ts'
+import { integers, texts, timestamps, uuids } from '../postgres/binary-arrays.ts'
+import { isRetryable, sqlState } from '../postgres/errors.ts'
+
+/** Rows and bytes of a batch: as long as it holds a chat's head, some 40 ms, whoever writes there waits. */
+const most = { rows: 2000, bytes: 2 * 1024 * 1024 }
+
+export type Bad = { line: number; why: string }
+export type Tally = { saved: number; seen: number; bad: number }
+/** A bad line that ends the import. */
+export class BadLine extends Refusal {
+  constructor({ line, why }: Bad) {
+    super('bad_request', `line ${line}: ${why}`)
+  }
+}
+type Row = Omit<Imported, 'mission' | 'own' | 'id'> & { line: number; topic: string; id: string }
+type Lane = {
+  client: pg.ClientBase
+  rows: Row[]
+  bytes: number
+  known: Set<string>
+  running: Promise<void> | undefined
+}
+type Other = { n: number; why: 'seen' | 'cleared' | 'taken' | 'gone' }
+
+const reasons: Record<Other['why'], string> = {
+  seen: 'it is there already',
+  cleared: 'its key was used before the chat was cleared',
+  taken: 'its id is that of a message in another chat',
+  gone: 'no such mission',
+}
+
+/**
+ * An id that is always the same for the same name: a UUID of version 8, which begins with the line's time or, without one, its
+ * number, so that ids of an import follow one another and the index of ids grows at its end.
+ */
+export const stableId = (name: string, bytes: Buffer, order: number): string => {
+  const named = Buffer.allocUnsafe(bytes.length + 3 * name.length)
+  const end = named.write(name)
+  const hex = digest(named.subarray(0, end + bytes.copy(named, end)))
+  const time = order.toString(16).padStart(12, '0')
+  const variant = ((Number.parseInt(hex.slice(3, 4), 16) & 3) | 8).toString(16)
+  return `${time.slice(0, 8)}-${time.slice(8)}-8${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${hex.slice(7, 19)}`
+}
+/** SHA-256 in hex; in one step, which is three times as fast, where Node has it (20.12). */
+const digest: (bytes: Buffer) => string =
+  'hash' in crypto
+    ? (bytes) => crypto.hash('sha256', bytes)
+    : (bytes) => crypto.createHash('sha256').update(bytes).digest('hex')
+
+const since1970 = 946_684_800_000n
+
+export const makeImport = (
+  clients: pg.ClientBase[],
+  { name, skip, onBad }: { name: string; skip: boolean; onBad: (bad: Bad) => void },
+  tally: Tally,
+) => {
+  const lanes = clients.map((client): Lane => ({ client, rows: [], bytes: 0, known: new Set(), running: undefined }))
+  const laneOf = new Map<string, Lane>()
+  const missions = new Map<string, string | undefined>()
+
+  const nameOf = (ref: Imported['mission']): string => ('id' in ref ? ref.id : String(ref.number))
+  /** Looks up the missions that a line names, once each. */
+  const learn = async (refs: (Imported['mission'] | undefined)[]): Promise<void> => {
+    const [lane] = lanes
+    // Not while a batch is on its way there.
+    await lane?.running
+    for (const ref of refs) {
+      if (!ref || missions.has(nameOf(ref))) continue
+      const found = await lane?.client.query<{ id: string }>(
+        `select id from missions where ${'id' in ref ? 'id' : 'number'} = $1`,
+        [nameOf(ref)],
+      )
+      missions.set(nameOf(ref), found?.rows[0]?.id)
+    }
+  }
+  const missionOf = (ref: Imported['mission'] | undefined): string | undefined => ref && missions.get(nameOf(ref))
+
+  const refuse = (line: number, why: string): void => {
+    if (!skip) throw new BadLine({ line, why })
+    tally.bad++
+    onBad({ line, why })
+  }
+
+  const idOf = (from: Imported, topic: string, mission: string, line: number, text: Buffer): string => {
+    const ms = from.time === null ? -1 : Number(from.time / 1000n + since1970)
+    const order = ms >= 0 ? ms : line
+    if (from.id === undefined) return stableId(`${name}\0${topic}\0${line}\0`, text, order)
+    // A line keeps its id in the chat that it names; put elsewhere, it is another message.
+    return missionOf(from.own.mission) === mission && from.own.citizen === from.citizen
+      ? from.id
+      : stableId(`${topic}\0`, Buffer.from(from.id), order)
+  }
+
+  /** One call, a transaction of its own. */
+  const call = async ({ client }: Lane, rows: Row[], strict: boolean): Promise<Other[]> => {
+    const topics = [...new Set(rows.map(({ topic }) => topic))].sort()
+    const place = new Map(topics.map((topic, i) => [topic, i + 1]))
+    const values = [
+      texts(topics),
+      integers(rows.map(({ topic }) => place.get(topic) ?? 0)),
+      uuids(rows.map(({ id }) => id)),
+      texts(rows.map(({ sender }) => sender)),
+      texts(rows.map(({ author }) => author)),
+      texts(rows.map(({ message }) => message)),
+      texts(rows.map(({ code_blocks }) => code_blocks)),
+      texts(rows.map(({ key }) => key)),
+      timestamps(rows.map(({ time }) => time)),
+      strict,
+    ]
+    const { rows: found } = await client.query<{ others: string | null }>({
+      name: 'import',
+      text: `select others from deck.import_messages($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[],
+        $7::text[], $8::text[], $9::timestamp[], $10)`,
+      values,
+    })
+    return JSON.parse(found[0]?.others ?? '[]') as Other[]
+  }
+
+  /** Saves rows, all or none of them. Who holds a head for long is waited for. */
+  const attempt = async (lane: Lane, rows: Row[]): Promise<Other[]> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await call(lane, rows, !skip)
+      } catch (error) {
+        // Another's id or key that was not to be seen a moment ago is to be seen now.
+        const again = isRetryable(error) || ['55P03', '23505'].includes(sqlState(error) ?? '')
+        if (!again || tries >= 10) throw error
+        await delay(Math.random() * 100 * tries)
+      }
+    }
+  }
+
+  /** The first of these rows that Postgres refuses, found by halves; nothing is saved. */
+  const findBad = async (lane: Lane, rows: Row[]): Promise<Row | undefined> => {
+    const fails = async (some: Row[]): Promise<boolean> => {
+      await lane.client.query('begin')
+      try {
+        await call(lane, some, false)
+        return false
+      } catch (error) {
+        if (sqlState(error) === undefined) throw error
+        return true
+      } finally {
+        await lane.client.query('rollback')
+      }
+    }
+    let some = rows
+    while (some.length > 1) {
+      const half = some.slice(0, some.length >> 1)
+      some = (await fails(half)) ? half : some.slice(half.length)
+    }
+    return some[0]
+  }
+
+  const save = async (lane: Lane, rows: Row[]): Promise<void> => {
+    while (rows.length > 0) {
+      try {
+        const others = await attempt(lane, rows)
+        const seen = others.filter(({ why }) => why === 'seen').length
+        tally.seen += seen
+        tally.saved += rows.length - others.length
+        for (const { n, why } of others) if (why !== 'seen') refuse(rows[n - 1]?.line ?? 0, reasons[why])
+        return
+      } catch (error) {
+        const state = sqlState(error) ?? ''
+        const { message, detail } = error as pg.DatabaseError
+        if (state === 'DK103') return refuse(rows[Number(detail) - 1]?.line ?? 0, reasons[message as Other['why']])
+        if (error instanceof Refusal || !/^2[23]/.test(state)) throw error
+        const bad = await findBad(lane, rows)
+        if (!bad) throw error
+        refuse(bad.line, message)
+        rows = rows.filter((row) => row !== bad)
+      }
+    }
+  }
+
+  /** Sends what the lane holds, once its batch before is done. */
+  const flush = async (lane: Lane): Promise<void> => {
+    await lane.running
+    if (lane.rows.length === 0) return
+    const { rows } = lane
+    Object.assign(lane, { rows: [], bytes: 0, known: new Set() })
+    lane.running = save(lane, rows)
+    // Who waits for it next hears of it.
+    lane.running.catch(() => {})
+  }
+
+  /** Puts a message into its lane; a promise if the lane is full and has to be waited for. */
+  const put = (from: Imported, line: number, text: Buffer): Promise<void> | void => {
+    const mission = missionOf(from.mission)
+    if (mission === undefined) return refuse(line, reasons.gone)
+    const topic = `missions/${mission}/chat/${from.citizen}`
+    let lane = laneOf.get(topic)
+    if (!lane) {
+      lane = lanes[laneOf.size % lanes.length]
+      if (!lane) return
+      laneOf.set(topic, lane)
+    }
+    const id = idOf(from, topic, mission, line, text)
+    const { sender, author, message, code_blocks, key, time, citizen } = from
+    // Twice in a batch: the first one counts.
+    const keyed = key === null ? undefined : `${topic}\n${key}\n${author ?? ''}`
+    if (lane.known.has(id) || (keyed !== undefined && lane.known.has(keyed))) return void tally.seen++
+    lane.known.add(id)
+    if (keyed !== undefined) lane.known.add(keyed)
+    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, time })
+    lane.bytes += text.length
+    if (lane.rows.length >= most.rows || lane.bytes >= most.bytes) return flush(lane)
+  }
+
+  return {
+    /** A line that can't be a message. */
+    refuse,
+    /** Takes a message; a promise if there is too much on its way, or something to be looked up. */
+    add(from: Imported, line: number, text: Buffer): Promise<void> | void {
+      const { mission, own } = from
+      const known = [mission, own.mission].every((ref) => !ref || missions.has(nameOf(ref)))
+      return known ? put(from, line, text) : learn([mission, own.mission]).then(() => put(from, line, text))
+    },
+    /** Saves what is left. */
+    async end(): Promise<void> {
+      for (const lane of lanes) await flush(lane)
+      for (const lane of lanes) await lane.running
+    },
+    /** Waits for what is on its way, however it ends. */
+    async settle(): Promise<void> {
+      await Promise.allSettled(lanes.map(async ({ running }) => running))
+    },
+  }
+}

@@ -1,0 +1,262 @@
+// Calls of deck.append_messages: entries go in together, each is answered with what became of it, and what was saved is handed on
+// as pages of its topics, without being read back. What is busy, and what can't be known because the connection broke, comes
+// back to the writer; the latter marked `again`, so that the next call looks up its id under the head's lock before it
+// writes. An entry that can't be stored fails alone, never its batch.
+import type pg from 'pg'
+import { deny, noMission, type Refusal } from '../../protocol/errors.ts'
+import { blocksOf } from '../../protocol/blocks.ts'
+import type { Event, Message, Page } from '../../protocol/rows.ts'
+import { topicParts } from '../../protocol/topics.ts'
+import type { Audited } from '../auth-store.ts'
+import { perMission } from '../bounds.ts'
+import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
+import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from '../postgres/errors.ts'
+import { encode, type Entry, type Pending, type Written } from './pending-message.ts'
+import type { Epochs } from '../postgres/epoch.ts'
+
+type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
+/** `key`: of a message that is stored otherwise than sent. */
+type Other = {
+  n: number
+  outcome: string
+  seq: number
+  created_at: string
+  saved: (Saved & { key?: string | null }) | null
+}
+/** places: [head, at]; rights: [mission, number, assigned_to] */
+type Outcome = {
+  places: string
+  others: string | null
+  rights: string | null
+  stamp: string
+}
+
+/** `more`: the procedure's parameters behind those that both have. */
+const callOf = (procedure: string, more = ''): string => `call deck.${procedure}(
+  $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
+  $11::text[], $12, $13${more})`
+const append = callOf('append_messages')
+const appendReplies = callOf('append_replies', ', $14::uuid[], $15::uuid[]')
+
+export const makeAppend = (
+  pool: pg.Pool,
+  {
+    origin,
+    succeed,
+    fail,
+    onSaved,
+    onLost,
+    onFault,
+    onAnswered,
+    onFailed,
+    audit,
+    saw,
+    observe,
+    stats,
+  }: {
+    /** this instance's name in hints */
+    origin: string
+    succeed: (pending: Pending, written: Written) => void
+    fail: (pending: Pending, refusal: Refusal) => void
+    /** a topic's new rows, that follow `from` */
+    onSaved: (topic: string, from: number, page: Page) => void
+    /** an answer was lost: nobody is told what it may have saved */
+    onLost: () => void
+    onFault: (error: unknown) => void
+    /** Postgres took a batch, whatever became of its entries */
+    onAnswered: () => void
+    /** it did not, and its entries wait */
+    onFailed: (error: unknown) => void
+    audit: (line: Audited) => void
+    saw: Epochs['saw']
+    /** for metrics: the messages of a batch; seconds from a request to its commit */
+    observe: {
+      batch: (size: number) => void
+      commit: (seconds: number) => void
+      /** for traces: what was in a batch, and when it was sent and answered (performance.now) */
+      committed?: ((entries: readonly Pending[], since: number, until: number) => void) | undefined
+    }
+    stats: { batches: number; entries: number }
+  },
+) => {
+  /** What a call is given. */
+  const encodeBatch = (live: Pending[], wait: number) => {
+    const topics = [...new Set(live.map(({ entry }) => entry.topic))].sort()
+    const place = new Map(topics.map((topic, i) => [topic, i]))
+    const chats = live.map(({ entry }) => (place.get(entry.topic) ?? 0) + 1)
+    const column = (of: (entry: Entry) => string | null | undefined): Buffer | null =>
+      texts(live.map(({ entry }) => of(entry)))
+    const values = [
+      texts(topics),
+      integers(chats),
+      uuids(live.map(({ entry }) => entry.id)),
+      column(({ sender }) => sender),
+      column(({ author }) => author),
+      column(({ assigned }) => assigned),
+      column(({ message }) => message),
+      column(({ code_blocks }) => code_blocks && JSON.stringify(code_blocks)),
+      column(({ key }) => key),
+      booleans(live.map(({ again }) => again)),
+      column(({ by }) => by),
+      wait,
+      origin,
+    ]
+    // Only a batch with replies that end tasks looks at tasks.
+    const replies = live.some(({ entry }) => entry.task !== undefined)
+    if (replies)
+      values.push(
+        nullableUuids(live.map(({ entry }) => entry.task?.id)),
+        nullableUuids(live.map(({ entry }) => entry.task?.holder)),
+      )
+    return { topics, chats, values, replies }
+  }
+
+  /** One call: what is known of each entry is answered, the busy ones come back. */
+  const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
+    // Nothing has been sent where this fails, and nothing is unknown.
+    const client = await pool.connect()
+    const live = batch.filter(({ settled }) => !settled)
+    if (live.length === 0) {
+      client.release()
+      return []
+    }
+    let given: ReturnType<typeof encodeBatch>
+    try {
+      given = encodeBatch(live, wait)
+    } catch (error) {
+      client.release()
+      onFault(error)
+      throw Object.assign(deny('internal'), { cause: error })
+    }
+    const { topics, chats, values, replies } = given
+    for (const pending of live) pending.inFlight = true
+    const asOf = performance.now()
+    let found: Outcome | undefined
+    try {
+      ;({
+        rows: [found],
+      } = await client.query<Outcome>(
+        replies ? { name: 'append-replies', text: appendReplies, values } : { name: 'append', text: append, values },
+      ))
+      client.release()
+    } catch (error) {
+      client.release(isSpent(error))
+      // A statement that was cancelled may have been so after its commit.
+      if (isAmbiguous(error) || sqlState(error) === '57014') {
+        for (const pending of live) pending.again = true
+        onLost()
+      }
+      throw error
+    } finally {
+      for (const pending of live) pending.inFlight = false
+    }
+    onAnswered()
+    stats.batches++
+    observe.batch(live.length)
+    const answeredAt = performance.now()
+    const busy = found ? answer(live, topics, chats, found, asOf) : []
+    observe.committed?.(live, asOf, answeredAt)
+    return busy
+  }
+
+  const answer = (live: Pending[], topics: string[], chats: number[], found: Outcome, asOf: number): Pending[] => {
+    saw('stamp', found.stamp, asOf)
+    const now = performance.now()
+    const others = new Map(((JSON.parse(found.others ?? '[]') ?? []) as Other[]).map((other) => [other.n, other]))
+    const places = JSON.parse(found.places) as [number, string][]
+    const pages = topics.map((): Event[] => [])
+    const busy: Pending[] = []
+    for (const [i, pending] of live.entries()) {
+      const chat = (chats[i] ?? 0) - 1
+      const other = others.get(i + 1)
+      if (other?.outcome === 'busy') busy.push(pending)
+      else if (other && other.outcome !== 'changed') answerOther(pending, other)
+      else {
+        const [head = 0, at = ''] = places[chat] ?? []
+        const events = pages[chat] ?? []
+        const seq = head + events.length + 1
+        const message = other?.saved
+          ? encodeStored(pending, other.saved, other.created_at, seq)
+          : encode(pending, pending.entry, at, seq)
+        events.push({ seq, event: 'message.created', data: message })
+        note(pending, seq)
+        stats.entries++
+        observe.commit((now - pending.since) / 1000)
+        succeed(pending, { seq, message, seen: false })
+      }
+    }
+    const missions = new Map(
+      ((JSON.parse(found.rights ?? '[]') ?? []) as [string, number, string][]).map(([id, number, assigned_to]) => [
+        id,
+        { id, number, assigned_to },
+      ]),
+    )
+    for (const [chat, topic] of topics.entries()) {
+      const events = pages[chat] ?? []
+      const covered = events.at(-1)?.seq
+      if (covered === undefined) continue
+      const mission = missions.get(topicParts(topic).mission)
+      onSaved(topic, covered - events.length, { events, covered, head: covered, mission, asOf })
+    }
+    return busy
+  }
+
+  const note = ({ entry: { by, sender, author }, mission, citizen }: Pending, seq: number): void => {
+    if (by !== undefined) audit({ action: 'message.as', actor: by, mission, detail: { citizen, seq, sender, author } })
+  }
+
+  const answerOther = (pending: Pending, { outcome, seq, created_at, saved }: Other): void => {
+    const { entry } = pending
+    if (outcome === 'gone') return fail(pending, noMission())
+    if (outcome === 'full') return fail(pending, deny('conflict', `a mission has up to ${perMission.chats} chats`))
+    if (outcome === 'fenced') return fail(pending, deny('conflict', 'this socket does not hold the task'))
+    if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
+    if (!saved) return
+    // An entry whose own first call had committed is not a repetition.
+    const seen = saved.id !== entry.id
+    if (!seen) note(pending, seq)
+    stats.entries++
+    succeed(pending, { seq, message: encodeStored(pending, saved, created_at, seq), seen })
+  }
+
+  const encodeStored = (
+    pending: Pending,
+    { key = pending.entry.key, ...saved }: NonNullable<Other['saved']>,
+    created_at: string,
+    seq: number,
+  ): string => {
+    const code_blocks = blocksOf(saved.code_blocks === null ? null : JSON.stringify(saved.code_blocks), saved.message)
+    return encode(pending, { ...saved, code_blocks, key }, created_at, seq)
+  }
+
+  /** A call, and what its failure means: -> the entries that have to wait. */
+  const attempt = async (batch: Pending[], wait: number): Promise<Pending[]> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await call(batch, wait)
+      } catch (error) {
+        if (isRetryable(error) && tries < 5) continue
+        const unanswered = batch.filter(({ settled }) => !settled)
+        if (isSpent(error) || meaningOf(error) === 'wait') {
+          // Somebody's lock is no failure.
+          if (sqlState(error) !== '55P03') onFailed(error)
+          return unanswered
+        }
+        if (unanswered.length === 1) {
+          const refusal = toRefusal(error)
+          if (!refusal) onFault(error)
+          for (const pending of unanswered) fail(pending, refusal ?? Object.assign(deny('internal'), { cause: error }))
+          return []
+        }
+        // One bad entry fails alone: the batch is tried entry by entry.
+        const busy: Pending[] = []
+        for (const pending of unanswered)
+          // Not before an earlier one of its topic.
+          if (busy.some(({ entry }) => entry.topic === pending.entry.topic)) busy.push(pending)
+          else busy.push(...(await attempt([pending], wait)))
+        return busy
+      }
+    }
+  }
+  return attempt
+}

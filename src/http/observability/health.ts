@@ -1,0 +1,125 @@
+// /healthz: the process is up. /readyz: whether it can do its work, check by check, each that fails with its reason. Reasons name states and
+// codes, never an address, a role or a statement: nobody is asked for a token here. A check that can't be made is left out.
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from '../../protocol/typebox.ts'
+import { makeBucket } from '../../live/connections/token-bucket.ts'
+import { sqlState } from '../../database/postgres/errors.ts'
+import { deny } from '../../protocol/errors.ts'
+import { ErrorBody } from '../routes/openapi.ts'
+
+/** Each check, and the word by which its failure is told. */
+const words = {
+  serving: 'draining',
+  database: 'database',
+  schema: 'schema',
+  listener: 'listener',
+  writer: 'writer',
+  capacity: 'overloaded',
+} as const
+
+const Check = Type.Object(
+  {
+    check: Type.Enum(Object.keys(words) as (keyof typeof words)[]),
+    ok: Type.Boolean(),
+    why: Type.Optional(Type.String({ description: 'for the reader, of one that failed' })),
+  },
+  { title: 'Check' },
+)
+export type Check = Static<typeof Check>
+export type Readiness = () => Promise<Check[]>
+
+/** Looks at the database that /readyz and /metrics may cause: a probe always gets one of its own, a flood the last one's result. */
+const looksPerSecond = 10
+const looksAtOnce = 20
+
+const result = (check: Check['check'], why: string | undefined): Check =>
+  why === undefined ? { check, ok: true } : { check, ok: false, why }
+
+/** What a failed look at the schema says of it; undefined if it says something of the database. */
+const faultOfSchema = (error: unknown): string | undefined => {
+  const state = sqlState(error)
+  if (state === '42P01' || state === '3F000') return `the migrations are not applied (${state})`
+  if (state === '42501') return `the role may not read it (${state})`
+  return undefined
+}
+
+const faultOfDatabase = (error: unknown): string => {
+  const { code } = error as { code?: unknown }
+  return typeof code === 'string' && /^[A-Z0-9_]+$/.test(code) ? `it does not answer (${code})` : 'it does not answer'
+}
+
+export const makeReadiness = (parts: {
+  draining: () => boolean
+  /** reads of a table of ours; rejects if that fails */
+  look: () => Promise<unknown>
+  /** ms that it may take */
+  patience: number
+  listening: () => boolean
+  /** why nothing can be written; undefined if it can */
+  writing: () => string | undefined
+  overloaded: () => boolean
+}): Readiness => {
+  // Nobody is asked for a token here: one look is under way at a time, and a flood of requests shares ten a second.
+  const fresh = makeBucket(looksPerSecond, looksAtOnce, performance.now())
+  let shared: Promise<Check[]> | undefined
+  let running = false
+  const looked = (): Promise<Check[]> => {
+    if (shared && (running || !fresh.take(performance.now()))) return shared
+    running = true
+    return (shared = look().finally(() => (running = false)))
+  }
+  const look = (): Promise<Check[]> =>
+    parts.look().then(
+      () => [result('database', undefined), result('schema', undefined)],
+      (error: unknown) => {
+        const schema = faultOfSchema(error)
+        return schema
+          ? [result('database', undefined), result('schema', schema)]
+          : [result('database', faultOfDatabase(error))]
+      },
+    )
+  const late = (): Promise<Check[]> =>
+    new Promise((resolve) => {
+      const why = `no answer within ${parts.patience / 1000} s`
+      setTimeout(() => resolve([result('database', why)]), parts.patience).unref()
+    })
+  return async () => {
+    // Told at once, whatever else hangs.
+    if (parts.draining())
+      return [result('serving', 'it is stopping: what was taken up is answered, nothing new is taken')]
+    return [
+      result('serving', undefined),
+      ...(await Promise.race([looked(), late()])),
+      result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
+      result('writer', parts.writing()),
+      result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
+    ]
+  }
+}
+
+const Ok = Type.Object({ status: Type.Literal('ok') })
+const Checks = Type.Array(Check, { description: 'in this order; more may come' })
+const Ready = Type.Object({ ...Ok.properties, checks: Checks })
+const NotReady = Type.Object({ ...ErrorBody.properties, checks: Checks }, { title: 'Not ready' })
+
+export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void => {
+  const answers = (summary: string, ok: typeof Ok | typeof Ready, failed: typeof ErrorBody | typeof NotReady) => ({
+    tags: ['health'],
+    summary,
+    response: { 200: ok, '5xx': failed },
+  })
+  app.get('/healthz', { schema: answers('The process is up', Ok, ErrorBody) }, () => ({ status: 'ok' }))
+
+  const schema = answers(
+    'It can do its work: database, schema, listener and writer are ready, it is not stopping',
+    Ready,
+    NotReady,
+  )
+  app.get('/readyz', { schema }, async (_request, reply) => {
+    const checks = await readiness()
+    const failed = checks.filter(({ ok }) => !ok).map(({ check }) => words[check])
+    if (failed.length === 0) return { status: 'ok', checks }
+    const { code, detail, status } = deny('unavailable', `not ready: ${failed.join(', ')}`)
+    return reply.status(status).header('retry-after', '1').send({ detail, code, checks })
+  })
+}

@@ -1,0 +1,218 @@
+// GET /metrics, for Prometheus. The parts count by themselves, in plain numbers that are read when somebody asks; only what
+// has a distribution is observed as it happens. Labels are codes and the names of pools: of bounded number, and nobody's name.
+import type { FastifyInstance } from 'fastify'
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import Type from '../../protocol/typebox.ts'
+import type { Limits } from '../../config/index.ts'
+import type { Tally } from '../../live/connections/counters.ts'
+import { errorCodes } from '../../protocol/errors.ts'
+import { closeCodes } from '../../protocol/client-frames.ts'
+import type { Readiness } from './health.ts'
+import { most as mostLines } from '../streams/ndjson.ts'
+
+/** What the parts say of themselves. */
+export type Readings = {
+  sockets: number
+  streams: number
+  lines: number
+  seats: number
+  catching: number
+  topics: number
+  tasksHeld: number
+  outboxBytes: number
+  tally: Tally
+  httpErrors: Map<string, number>
+  /** errors of the database that were logged */
+  faults: number
+  writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
+  tail: { reads: number; pages: number; hints: number; found: number }
+  /** since: performance.now of the LISTEN session, undefined if there is none */
+  listener: { since: number | undefined; sessions: number }
+  /** undefined: hints go by NOTIFY */
+  bus: { connected: boolean; sent: number; heard: number } | undefined
+  /** reads of history: of the replica; of the primary, as the replica was behind, or failed */
+  reads: { replica: number; behind: number; failed: number }
+  pools: Record<string, { totalCount: number; idleCount: number; waitingCount: number }>
+}
+
+export type Meters = {
+  registry: Registry
+  /** seconds from a message's request to its commit */
+  commit: (seconds: number) => void
+  /** A page was handed to its seats: what is delivered in a turn of the event loop is written at its end. */
+  delivered: () => void
+  /** messages of a batch */
+  batch: (size: number) => void
+}
+
+const isStream = /^(text\/event-stream|application\/x-ndjson)/
+const seconds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5]
+
+export const makeMeters = (): Meters => {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const histogram = (name: string, help: string, buckets: number[]): ((value: number) => void) => {
+    const made = new Histogram({ name, help, buckets, registers: [registry] })
+    return (value) => made.observe(value)
+  }
+  const write = histogram('deck_commit_to_write_seconds', 'from a known commit to the write to its sockets', seconds)
+  let deliveredAt: number | undefined
+  return {
+    registry,
+    delivered() {
+      if (deliveredAt !== undefined) return
+      const begun = (deliveredAt = performance.now())
+      setImmediate(() => {
+        write((performance.now() - begun) / 1000)
+        deliveredAt = undefined
+      })
+    },
+    commit: histogram('deck_send_to_commit_seconds', 'from a message’s request to its commit', seconds),
+    batch: histogram('deck_batch_size', 'messages of a batch', [1, 2, 5, 10, 20, 50, 100, 200, 500]),
+  }
+}
+
+/** Bounds that what is counted may reach, by the name of what they bound. */
+const boundsOf = (limits: Bounds): [string, number][] => [
+  ['sockets', limits.sockets],
+  ['event_streams', limits.streams],
+  ['line_streams', mostLines],
+  ['outbox_bytes', limits.outboxTotalBytes],
+  ['queue_messages', limits.queue],
+  ['queue_bytes', limits.queueBytes],
+]
+type Bounds = Pick<Limits, 'sockets' | 'streams' | 'outboxTotalBytes' | 'queue' | 'queueBytes'>
+
+/** Closes by the codes that mean something here, from 0 on; a client may close with any of 4,000 others. */
+const known = [1000, 1001, 1005, 1006, 1007, 1009, ...Object.values(closeCodes)].map(String)
+const closesOf = (closes: Map<string, number>): [string, number][] => {
+  const others = [...closes].filter(([code]) => !known.includes(code))
+  return [
+    ...known.map((code): [string, number] => [code, closes.get(code) ?? 0]),
+    ['other', others.reduce((sum, [, count]) => sum + count, 0)],
+  ]
+}
+
+/** Requests of the API as they are answered; what goes on as a stream has no end worth a time. */
+const countRequests = (app: FastifyInstance, registry: Registry): void => {
+  const answered = new Counter({
+    name: 'deck_http_requests_total',
+    help: 'requests of the API answered, by status',
+    labelNames: ['status'],
+    registers: [registry],
+  })
+  const took = new Histogram({
+    name: 'deck_http_request_seconds',
+    help: 'time that requests of the API took, by method; streams left out',
+    labelNames: ['method'],
+    buckets: seconds,
+    registers: [registry],
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    // A path that is no route's is anybody's to invent, a method is not.
+    if (request.url.startsWith('/api/')) {
+      answered.inc({ status: reply.statusCode })
+      const { url = '' } = request.routeOptions
+      if (url !== '' && !isStream.test(String(reply.raw.getHeader('content-type'))))
+        took.observe({ method: request.method }, reply.elapsedTime / 1000)
+    }
+    done()
+  })
+}
+
+export const metricsRoute = (
+  app: FastifyInstance,
+  { registry }: Meters,
+  { version, ready, limits }: { version: string; ready: Readiness; limits: Bounds },
+  read: () => Readings,
+): void => {
+  type Value = number | Iterable<[string, number]>
+  const meter = (
+    Kind: typeof Gauge | typeof Counter,
+    name: string,
+    help: string,
+    of: (now: Readings) => Value | Promise<Value>,
+    label?: string,
+  ) => {
+    const made: Gauge | Counter = new Kind({
+      name: `deck_${name}`,
+      help,
+      registers: [registry],
+      ...(label ? { labelNames: [label] } : {}),
+      async collect() {
+        const value = await of(read())
+        made.reset()
+        if (typeof value === 'number') made.inc(value)
+        else for (const [name, each] of value) made.inc({ [label ?? 'name']: name }, each)
+      },
+    })
+  }
+  const gauge = meter.bind(undefined, Gauge)
+  const counter = meter.bind(undefined, Counter)
+  countRequests(app, registry)
+  new Gauge({ name: 'deck_build_info', help: 'always 1', labelNames: ['version'], registers: [registry] }).set(
+    { version },
+    1,
+  )
+  const checks = async (): Promise<[string, number][]> => (await ready()).map(({ check, ok }) => [check, Number(ok)])
+  gauge('ready', '1 for what is ready, as /readyz tells it', checks, 'check')
+  gauge('limit', 'bounds, by the name of what they bound', () => boundsOf(limits), 'of')
+  gauge('sockets', 'open sockets', (now) => now.sockets)
+  gauge('event_streams', 'open event streams', (now) => now.streams)
+  gauge('line_streams', 'histories and timelines that are being streamed as lines', (now) => now.lines)
+  gauge('seats', 'subscriptions', (now) => now.seats)
+  gauge('seats_catching', 'subscriptions that catch up', (now) => now.catching)
+  gauge('topics', 'topics that are followed', (now) => now.topics)
+  gauge('tasks_held', 'tasks that sockets here hold', (now) => now.tasksHeld)
+  gauge('outbox_bytes', 'bytes that wait for sockets', (now) => now.outboxBytes)
+  counter('frames_in_total', 'frames taken from sockets', ({ tally }) => tally.framesIn)
+  counter('frames_out_total', 'frames given to sockets', ({ tally }) => tally.framesOut)
+  counter('bytes_in_total', 'bytes of frames taken from sockets', ({ tally }) => tally.bytesIn)
+  counter('bytes_out_total', 'bytes of frames given to sockets', ({ tally }) => tally.bytesOut)
+  const errors = (told: Map<string, number>) => errorCodes.map((code): [string, number] => [code, told.get(code) ?? 0])
+  counter('socket_errors_total', 'errors told to sockets', ({ tally }) => errors(tally.errors), 'code')
+  counter('socket_closes_total', 'sockets closed', ({ tally }) => closesOf(tally.closes), 'code')
+  counter('http_errors_total', 'errors told over HTTP', (now) => errors(now.httpErrors), 'code')
+  counter('database_errors_total', 'errors of the database that were logged', (now) => now.faults)
+  counter('batches_total', 'batches of messages committed', ({ writer }) => writer.batches)
+  counter('messages_total', 'messages committed by this instance', ({ writer }) => writer.entries)
+  gauge('queue_messages', 'messages that wait to be written', ({ writer }) => writer.waiting)
+  gauge('queue_bytes', 'bytes of text that wait to be written', ({ writer }) => writer.bytes)
+  gauge('waiting_lane_topics', 'topics whose messages wait for somebody’s lock', ({ writer }) => writer.lane)
+  gauge('held_topics', 'of them, those that somebody holds for longer than a batch takes', ({ writer }) => writer.held)
+  counter('tail_reads_total', 'reads of what others wrote', ({ tail }) => tail.reads)
+  counter('tail_pages_total', 'pages handed to seats', ({ tail }) => tail.pages)
+  counter('hints_total', 'hints heard of other writers', ({ tail }) => tail.hints)
+  counter(
+    'poll_finds_total',
+    'topics that a look at the heads found further on than any hint had told',
+    ({ tail }) => tail.found,
+  )
+  gauge('listen_age_seconds', 'age of the LISTEN session, 0 if there is none', ({ listener: { since } }) =>
+    since === undefined ? 0 : (performance.now() - since) / 1000,
+  )
+  counter('listen_sessions_total', 'LISTEN sessions opened', ({ listener }) => listener.sessions)
+  gauge('bus_connected', '1 while hints go by NATS, 0 while they go by NOTIFY', ({ bus }) => (bus?.connected ? 1 : 0))
+  counter('bus_sent_total', 'hints and signals given to NATS', ({ bus }) => bus?.sent ?? 0)
+  counter('bus_heard_total', 'hints and signals heard by NATS', ({ bus }) => bus?.heard ?? 0)
+  counter(
+    'replica_reads_total',
+    'reads of history by what came of asking the replica',
+    ({ reads }) => Object.entries(reads),
+    'outcome',
+  )
+  const pools = (count: 'totalCount' | 'idleCount' | 'waitingCount') => (now: Readings) =>
+    Object.entries(now.pools).map(([name, pool]): [string, number] => [name, pool[count]])
+  gauge('pool_connections', 'connections to Postgres', pools('totalCount'), 'pool')
+  gauge('pool_idle', 'of them idle', pools('idleCount'), 'pool')
+  gauge('pool_waiting', 'queries that wait for a connection', pools('waitingCount'), 'pool')
+
+  const schema = {
+    tags: ['health'],
+    summary: 'Metrics for Prometheus',
+    response: { 200: { description: 'its text format', content: { 'text/plain': { schema: Type.String() } } } },
+  }
+  app.get('/metrics', { schema }, async (_request, reply) =>
+    reply.type(registry.contentType).send(await registry.metrics()),
+  )
+}

@@ -1,0 +1,152 @@
+// Traces by OpenTelemetry, for those who set an endpoint; otherwise this file is not even loaded. A message's trace has the message's id,
+// so that each instance finds it by itself: nothing is stored or told for it. deck.send is from the frame or request to its answer,
+// deck.commit the batch that took it, deck.deliver an instance's handing it to its sockets. deck.batch is a trace of its own.
+// Sampling goes by the id: all instances agree. What can't be exported in time is dropped.
+import { ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace, type Context, type Link } from '@opentelemetry/api'
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
+import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
+import {
+  BasicTracerProvider,
+  BatchSpanProcessor,
+  RandomIdGenerator,
+  SamplingDecision,
+  TraceIdRatioBasedSampler,
+  type SpanExporter,
+} from '@opentelemetry/sdk-trace-base'
+import type { Config } from '../../config/index.ts'
+import type { Pending } from '../../database/write/pending-message.ts'
+import type { Writer } from '../../database/write/writer.ts'
+import { Refusal } from '../../protocol/errors.ts'
+import type { Page } from '../../protocol/rows.ts'
+
+/** A span takes so many links; the trace of a larger batch has them of its first messages. */
+const mostLinks = 128
+
+export type Traces = {
+  /** The writer, as `by` is to have it: what it is given is traced. */
+  watch(writer: Writer, by: 'socket' | 'http'): Writer
+  /** A batch was answered; what of it was busy comes again (since, until: performance.now). */
+  committed(entries: readonly Pending[], since: number, until: number): void
+  /** A page was handed to its seats, in this turn of the event loop. */
+  delivered(topic: string, page: Page): void
+  close(): Promise<void>
+}
+
+/** The ids that a message's trace and its first span have. Bits that say the UUID's variant keep the latter from being 0. */
+const idsOf = (message: string) => {
+  const traceId = message.replaceAll('-', '').toLowerCase()
+  return { traceId, spanId: traceId.slice(16) }
+}
+const idOf = (data: string): string | undefined => /^\{"id" ?: ?"([0-9a-f-]{36})"/.exec(data)?.[1]
+
+/** Tells of exports that fail: the SDK itself is silent. */
+const telling = (exporter: SpanExporter, onError: (error: unknown) => void): SpanExporter => ({
+  export: (spans, done) =>
+    exporter.export(spans, (result) => {
+      if (result.error) onError(result.error)
+      done(result)
+    }),
+  shutdown: () => exporter.shutdown(),
+})
+
+export const makeTraces = (
+  { url, service, ratio }: NonNullable<Config['traces']>,
+  { instance, version, onError }: { instance: string; version: string; onError: (error: unknown) => void },
+): Traces => {
+  const byId = new TraceIdRatioBasedSampler(ratio)
+  const sampled = (traceId: string): boolean =>
+    byId.shouldSample(ROOT_CONTEXT, traceId).decision === SamplingDecision.RECORD_AND_SAMPLED
+  const random = new RandomIdGenerator()
+  // What the next span is to be called; the generator is asked while the span is being made.
+  let named: { traceId: string; spanId: string } | undefined
+  const own = resourceFromAttributes({
+    'service.name': service,
+    'service.version': version,
+    'service.instance.id': instance,
+  })
+  const provider = new BasicTracerProvider({
+    resource: detectResources({ detectors: [envDetector] }).merge(own),
+    sampler: {
+      shouldSample: (context, traceId, name) =>
+        name === 'deck.batch' ? { decision: SamplingDecision.RECORD_AND_SAMPLED } : byId.shouldSample(context, traceId),
+      toString: () => `by the message's id, ${ratio}`,
+    },
+    idGenerator: {
+      generateTraceId: () => named?.traceId ?? random.generateTraceId(),
+      generateSpanId: () => named?.spanId ?? random.generateSpanId(),
+    },
+    spanLimits: { linkCountLimit: mostLinks },
+    spanProcessors: [new BatchSpanProcessor(telling(new OTLPTraceExporter({ url }), onError))],
+  })
+  const tracer = provider.getTracer('mission-deck', version)
+  const contextOf = (message: string) => ({ ...idsOf(message), traceFlags: TraceFlags.SAMPLED })
+  const within = (message: string): Context =>
+    trace.setSpanContext(ROOT_CONTEXT, { ...contextOf(message), isRemote: true })
+
+  const append = (writer: Writer, by: string): Writer['append'] => {
+    return (entry, since = performance.now()) => {
+      const written = writer.append(entry, since)
+      named = idsOf(entry.id)
+      if (!sampled(named.traceId)) {
+        named = undefined
+        return written
+      }
+      const attributes = { 'deck.topic': entry.topic, 'deck.by': by }
+      const span = tracer.startSpan('deck.send', { kind: SpanKind.SERVER, startTime: since, attributes, root: true })
+      named = undefined
+      written.then(
+        ({ seq, seen, message }) => {
+          span.setAttributes({ 'deck.seq': seq, 'deck.seen': seen })
+          // The message is another one: that which its key had saved.
+          const first = seen ? idOf(message) : undefined
+          if (first !== undefined) span.addLink({ context: contextOf(first) })
+          span.end()
+        },
+        (error: unknown) => {
+          const code = error instanceof Refusal ? error.code : 'internal'
+          span.setStatus({ code: SpanStatusCode.ERROR, message: code }).end()
+        },
+      )
+      return written
+    }
+  }
+
+  return {
+    watch: (writer, by) => ({ ...writer, append: append(writer, by) }),
+    committed(entries, since, until) {
+      const done = entries.filter(({ settled, entry }) => settled && sampled(idsOf(entry.id).traceId))
+      const ids = done.map(({ entry }) => entry.id)
+      if (ids.length === 0) return
+      const attributes = { 'deck.messages': entries.length }
+      const links = ids.slice(0, mostLinks).map((id): Link => ({ context: contextOf(id) }))
+      const batch = tracer.startSpan('deck.batch', {
+        kind: SpanKind.CLIENT,
+        startTime: since,
+        attributes,
+        links,
+        root: true,
+      })
+      batch.end(until)
+      for (const id of ids)
+        tracer
+          .startSpan(
+            'deck.commit',
+            { startTime: since, attributes, links: [{ context: batch.spanContext() }] },
+            within(id),
+          )
+          .end(until)
+    },
+    delivered(topic, { events, asOf }) {
+      const spans = events.flatMap(({ seq, event, data }) => {
+        const id = event === 'message.created' ? idOf(data) : undefined
+        if (id === undefined || !sampled(idsOf(id).traceId)) return []
+        const attributes = { 'deck.topic': topic, 'deck.seq': seq }
+        return [tracer.startSpan('deck.deliver', { kind: SpanKind.PRODUCER, startTime: asOf, attributes }, within(id))]
+      })
+      // What a turn of the event loop brings is written at its end.
+      if (spans.length > 0) setImmediate(() => spans.forEach((span) => span.end()))
+    },
+    // What can't be exported is lost, and has been told of.
+    close: () => provider.shutdown().catch(() => {}),
+  }
+}

@@ -1,0 +1,112 @@
+// What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, paths parsed by hand.
+import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
+import Type, { type TSchema } from '../../protocol/typebox.ts'
+import { makeCheck } from '../../protocol/check.ts'
+import { deny } from '../../protocol/errors.ts'
+import { toBound } from '../../protocol/filters.ts'
+import { decode, membersOf, parseJson, storable } from '../../protocol/text.ts'
+import { parseCitizen, parseId, parseMission } from '../../protocol/topics.ts'
+
+/** Bodies of one content type only. */
+const takeBody = (app: FastifyInstance, type: string, parse: (body: Buffer) => unknown): void => {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
+    let value: unknown
+    try {
+      value = parse(body)
+    } catch (error) {
+      return done(error as Error)
+    }
+    done(null, value)
+  })
+}
+
+/** JSON bodies only, exact: not UTF-8, not JSON, U+0000, lone surrogates are `bad_request`. */
+export const takeJson = (app: FastifyInstance): void =>
+  takeBody(app, 'application/json', (body) => (body.length === 0 ? undefined : parseJson(decode(body))))
+
+/** The JSON texts of the members of bodies that `takeExactJson` parsed. */
+const memberTexts = new WeakMap<object, ReadonlyMap<string, string>>()
+
+/** As takeJson, with members that Postgres is to hold as they were sent: `textOf` returns their texts. */
+export const takeExactJson = (scope: FastifyInstance, members: readonly string[]): void =>
+  takeBody(scope, 'application/json', (body) => {
+    if (body.length === 0) return undefined
+    const text = decode(body)
+    const value = parseJson(text, members)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) memberTexts.set(value, membersOf(text))
+    return value
+  })
+
+/** Returns the JSON of a body's member with its numbers as they were sent; null and undefined as they are. */
+export const textOf = <Body extends object>(body: Body, name: keyof Body & string): string | null | undefined =>
+  body[name] == null ? (body[name] as null | undefined) : memberTexts.get(body)?.get(name)
+
+/** text/plain bodies only. */
+export const takeText = (app: FastifyInstance): void => takeBody(app, 'text/plain', decode)
+
+/** Query strings are text: whole numbers are read as such where the schema wants one; nothing is clamped or coerced else. */
+const readNumbers = (
+  schema: TSchema & { properties?: Record<string, { type?: string }> },
+  query: Record<string, unknown>,
+) =>
+  Object.fromEntries(
+    Object.entries(query).map(([name, value]) => [
+      name,
+      schema.properties?.[name]?.type === 'integer' && typeof value === 'string' && /^-?\d{1,16}$/.test(value)
+        ? Number(value)
+        : value,
+    ]),
+  )
+
+export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
+  const check = makeCheck(schema)
+  return (data: unknown) => {
+    const value = httpPart === 'querystring' ? readNumbers(schema, data as Record<string, unknown>) : data
+    if (
+      httpPart === 'querystring' &&
+      !Object.values(value as object).every((v) => typeof v !== 'string' || storable(v))
+    )
+      return { error: deny('bad_request', 'U+0000 can not be asked for') }
+    return check.fits(value) ? { value } : { error: deny('bad_request', check.why(value, httpPart)) }
+  }
+}
+
+/** A query that may ask for the state as of a time. */
+export const AsOf = {
+  at: Type.Optional(
+    Type.String({
+      maxLength: 40,
+      description: 'as it was at this time: RFC 3339 with a zone (a + is written %2B); one to come is answered as now',
+    }),
+  ),
+}
+
+/** The time that a query names, as Postgres reads it. */
+export const asOf = ({ query }: FastifyRequest): string | undefined => {
+  const { at } = query as { at?: string }
+  return at === undefined ? undefined : toBound('at', at, Math.floor)
+}
+
+/** What a path names: `bad_request` where it is no name at all. */
+export const named = (request: FastifyRequest) => {
+  const params = request.params as Record<string, string>
+  return {
+    mission: parseMission(params['mission'] ?? ''),
+    get citizen() {
+      return parseCitizen(params['citizen'] ?? '')
+    },
+    get item() {
+      return parseId(params['item'] ?? '', 'an item')
+    },
+    get run() {
+      return parseId(params['run'] ?? '', 'a test run')
+    },
+    get a() {
+      return parseId(params['a'] ?? '', 'a test run')
+    },
+    get b() {
+      return parseId(params['b'] ?? '', 'a test run')
+    },
+  }
+}

@@ -1,0 +1,22 @@
+// The client for pages: GET /client/index.js, one file that `npm run build` and `npm start` put into dist/client/page. A page of this
+// server imports it with no build of its own; pages of the allowed origins may, too. Where it was not built, it is not found.
+import type { FastifyInstance } from 'fastify'
+import { deny } from '../../protocol/errors.ts'
+import { makeFiles } from './static-files.ts'
+
+const types: Record<string, string> = { 'index.js': 'text/javascript', 'index.js.map': 'application/json' }
+
+export const clientRoute = (app: FastifyInstance): void => {
+  // The same place from src/http and from dist/http.
+  const files = makeFiles(new URL('../../../dist/client/page/', import.meta.url))
+  app.get<{ Params: { file: string } }>('/client/:file', { schema: { hide: true } }, async (request, reply) => {
+    const { file: name } = request.params
+    const type = Object.hasOwn(types, name) && types[name]
+    if (!type) throw deny('not_found')
+    const file = await files.get(name)
+    if (!file) throw deny('not_found', 'the client is not built: npm run build')
+    // Asked for each time, and sent when it is another one: a page never runs with a client of another server.
+    reply.header('cache-control', 'no-cache')
+    return files.send(request, reply, file, `${type}; charset=utf-8`)
+  })
+}

@@ -1,0 +1,131 @@
+// All that is served under /api: the readers of log/ that only HTTP asks for, and a file of routes for each resource.
+import type { FastifyInstance } from 'fastify'
+import type { Tokens } from '../../access/tokens.ts'
+import type { Limits } from '../../config/index.ts'
+import type { Hub } from '../../live/hub/hub.ts'
+import type { Inflow } from '../../live/connections/byte-rate.ts'
+import type { Ledger } from '../../live/connections/send-buffer.ts'
+import type { Access } from '../../database/auth-store.ts'
+import type { Changes } from '../../database/write/changes.ts'
+import type { Database } from '../../database/postgres/pools.ts'
+import { makeDiff } from '../../database/read/run-diff.ts'
+import { makeFind } from '../../database/search/mission-search.ts'
+import { makeHistory } from '../../database/read/chat-history.ts'
+import { makeLogs } from '../../database/read/run-logs.ts'
+import type { Missions } from '../../database/read/mission-cache.ts'
+import { makePast } from '../../database/read/state-at.ts'
+import { makeReplay } from '../../database/read/chat-stream.ts'
+import type { Reading } from '../../database/read/replica.ts'
+import type { Runs } from '../../database/write/test-runs.ts'
+import { makeSearch } from '../../database/search/chat-search.ts'
+import type { Store } from '../../database/read/topics.ts'
+import { makeTimeline } from '../../database/read/timeline.ts'
+import { makeLines } from '../../database/search/subject-queue.ts'
+import { makeTurns, type Turns } from '../../database/postgres/mutex.ts'
+import type { Writer } from '../../database/write/writer.ts'
+import { boundAnswers } from '../plugins/response-limits.ts'
+import { boundBodies } from '../plugins/body-limits.ts'
+import { chatRoutes } from './chat.ts'
+import { diffRoute } from './run-diff.ts'
+import { dodRoutes } from './checklist.ts'
+import { makeFollowing } from '../streams/chat-events.ts'
+import { askForToken, type Identify } from '../plugins/authenticate.ts'
+import { logRoutes } from './run-logs.ts'
+import { missionRoutes } from './missions.ts'
+import { makePacing } from '../streams/timeline-replay.ts'
+import { makeStreams } from '../streams/ndjson.ts'
+import { searchRoute } from './mission-search.ts'
+import { testRoutes } from './test-runs.ts'
+import { ticketRoutes } from './tickets.ts'
+import { limitsRoute } from './limits.ts'
+import type { UserRate } from '../../live/connections/user-rate.ts'
+import { timelineRoute } from './timeline.ts'
+
+/** The routes, and what is open by them for as long as its reader stays: event streams, paced and plain replays. */
+export const installApi = async (
+  http: FastifyInstance,
+  parts: {
+    main: Database['main']
+    store: Store
+    reading: Reading
+    changes: Changes
+    runs: Runs
+    missions: Missions
+    writer: Writer
+    access: Access
+    identify: Identify
+    holds: Tokens['holds']
+    hub: Hub
+    ledger: Ledger
+    limits: Limits
+    rate: UserRate
+    inflowOf: (sub: string) => Inflow
+  },
+) => {
+  const { main, store, reading, changes, runs, missions, writer, access, hub, ledger, limits, holds } = parts
+  const following = makeFollowing({ store, hub, limits, ledger, holds })
+  const timeline = makeTimeline(main, limits.writeDeadline)
+  const streams = makeStreams(http, { holds, patience: limits.silence })
+  const pacing = makePacing({ timeline, store, limits, holds })
+  const subjects = makeLines()
+  // Long searches of a chat and of a mission wait for the same turns: of two subjects, neither waits for the other's statements. A statement
+  // has the place of the subject's responses meanwhile, so a subject reads by one connection at a time, and leaves others to other subjects.
+  const searching = makeTurns(2)
+  const looking: Turns = (sub) => async (work) => {
+    const leave = await subjects.enter(`read ${sub}`, limits.answersAtOnce)
+    try {
+      return await searching(sub)(work)
+    } finally {
+      leave?.()
+    }
+  }
+  const search = makeSearch(main, looking, limits.searchPatience)
+  const past = makePast(main)
+  let bodies: ReturnType<typeof boundBodies> | undefined
+  await http.register((api, _options, done) => {
+    askForToken(api, parts.identify)
+    bodies = boundBodies(api, limits, parts.inflowOf)
+    const answers = boundAnswers(api, ledger, limits, subjects)
+    ticketRoutes(api, access)
+    limitsRoute(api, limits)
+    missionRoutes(api, changes, past)
+    chatRoutes(api, {
+      answers,
+      changes,
+      missions,
+      history: makeHistory(main, reading),
+      past,
+      search,
+      replay: makeReplay(reading, search),
+      streams,
+      following,
+      writer,
+      rate: parts.rate,
+    })
+    timelineRoute(api, { answers, timeline, streams, pacing })
+    dodRoutes(api, changes, past)
+    api.register((scope, _options, done) => {
+      testRoutes(scope, runs, past)
+      done()
+    })
+    logRoutes(api, { runs, logs: makeLogs(main) })
+    searchRoute(api, answers, makeFind(main, looking, limits.searchPatience))
+    diffRoute(api, answers, makeDiff(main, search))
+    done()
+  })
+  return {
+    /** Ends what follows and plays, for that reason. */
+    end(why: string): void {
+      following.end(why)
+      pacing.end(why)
+    },
+    drain(): void {
+      bodies?.drain()
+      following.drain()
+      pacing.drain()
+    },
+    close: following.close,
+    /** How many event streams are followed or played, how many replays are on their way. */
+    counts: () => ({ streams: following.count() + pacing.count(), lines: streams.count() }),
+  }
+}

@@ -1,0 +1,66 @@
+// A search of all that was said, coded, tested and promised on a mission.
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from '../../protocol/typebox.ts'
+import { allow } from '../../access/policy.ts'
+import { mostRanked, type Find } from '../../database/search/mission-search.ts'
+import { filterFields } from '../../protocol/filters.ts'
+import { Hit, kinds } from '../../protocol/search-hits.ts'
+import type { Answers } from '../plugins/response-limits.ts'
+import { describe } from './openapi.ts'
+import { actorOf } from '../plugins/authenticate.ts'
+import { named } from '../plugins/validation.ts'
+import { json, Limit } from '../plugins/negotiation.ts'
+
+const { q, since, until } = filterFields
+const Asked = Type.Object({
+  q: Type.String({
+    ...q,
+    description: 'all these words; "a phrase", or, -without; words count as they are written, but for case',
+  }),
+  kind: Type.Optional(
+    Type.Enum([...kinds], {
+      description:
+        "message: a message's text; code: one of its code blocks; test: a result or the summary of a run; dod: an item's text",
+    }),
+  ),
+  order: Type.Optional(
+    Type.Enum(['newest', 'rank'], { description: `newest, or the best first of the newest ${mostRanked} hits` }),
+  ),
+  limit: Limit,
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'next of the page before, of the same question' })),
+  since,
+  until,
+})
+const Hits = Type.Object({
+  hits: Type.Array(Hit),
+  next: Type.Union([Type.String(), Type.Null()], { description: 'the cursor of what follows; null: nothing does' }),
+})
+
+export const searchRoute = (app: FastifyInstance, answers: Answers, find: Find): void => {
+  app.get<{ Querystring: Static<typeof Asked> }>(
+    '/api/missions/:mission/search',
+    {
+      schema: describe(
+        'missions',
+        "Search a mission's chats, code, test runs and checklist",
+        ['mission'],
+        { 200: Hits },
+        {
+          querystring: Asked,
+          description: 'What is not found within 30 s is unavailable: ask for less by kind, since or until.',
+        },
+      ),
+    },
+    async (request, reply) => {
+      const { limit = 50, ...query } = request.query
+      const actor = actorOf(request)
+      await answers.search(request)
+      const found = await find(
+        named(request).mission,
+        { limit, ...query },
+        { sub: actor.sub, allow: (mission) => allow(actor, 'read', mission), gone: () => reply.raw.destroyed },
+      )
+      return json(reply, JSON.stringify(found))
+    },
+  )
+}

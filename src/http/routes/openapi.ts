@@ -1,0 +1,101 @@
+// What the server says of itself: the shared parts of the OpenAPI document, its route and the socket's AsyncAPI document, and the
+// reference at /docs.
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifySchema } from 'fastify'
+import Type, { type TSchema } from '../../protocol/typebox.ts'
+import { errorCodes } from '../../protocol/errors.ts'
+import { citizenPattern } from '../../protocol/topics.ts'
+import { makeAsyncApi } from './asyncapi.ts'
+import { json } from '../plugins/negotiation.ts'
+
+export const ErrorBody = Type.Object(
+  {
+    detail: Type.String({ description: 'for the reader' }),
+    code: Type.Enum(errorCodes, { description: 'for the program' }),
+    error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+    seq: Type.Optional(Type.Integer({ description: 'of a conflict of cursors: where the topic stands' })),
+    epoch: Type.Optional(Type.String({ description: 'of a conflict of cursors: the epoch of now' })),
+    maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
+  },
+  { title: 'Error' },
+)
+
+const paths: Record<string, TSchema> = {
+  mission: Type.String({ description: "the mission's UUID or number" }),
+  citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  item: Type.String({ description: "the item's UUID" }),
+  run: Type.String({ description: "the run's UUID" }),
+  a: Type.String({ description: "the one run's UUID" }),
+  b: Type.String({ description: "the other run's UUID" }),
+}
+
+/** An answer that comes in several forms, by media type. */
+export type Forms = {
+  description: string
+  headers?: Record<string, TSchema>
+  content: Record<string, { schema: TSchema }>
+}
+
+/** A route's schema; `answers` are its successful answers by status, every error has the one form. */
+export const describe = (
+  tag: string,
+  summary: string,
+  path: (keyof typeof paths)[],
+  answers: Record<number, TSchema | Forms>,
+  more: Pick<FastifySchema, 'body' | 'querystring' | 'headers'> & { description?: string } = {},
+): FastifySchema => ({
+  tags: [tag],
+  summary,
+  security: [{ token: [] }],
+  // Paths are parsed by hand, for the error's sake: this is what they look like.
+  ...(path.length > 0
+    ? { params: Type.Object(Object.fromEntries(path.map((name) => [name, paths[name] as TSchema]))) }
+    : {}),
+  response: { ...answers, '4xx': ErrorBody, '5xx': ErrorBody },
+  ...more,
+})
+
+const unchanged = Type.Null({ description: 'as it was when it had the tag of If-None-Match' })
+
+// What the reference needs, and no more: it speaks to this server only, over HTTP too.
+const docsPolicy =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; " +
+  "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+export const installDocs = async (app: FastifyInstance, version: string): Promise<void> => {
+  await app.register(swagger, {
+    // Whatever is read has a tag (http/plugins/compression).
+    transform: ({ schema, url, route }) => {
+      const response = schema?.response as Record<string, unknown> | undefined
+      return [route.method].flat().includes('GET') && response
+        ? { schema: { ...schema, response: { ...response, 304: unchanged } }, url }
+        : { schema, url }
+    },
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Mission Deck',
+        version,
+        description:
+          'A realtime chat backend that runs on nothing but Postgres. What can be read here under /api/ can be followed ' +
+          'live over the WebSocket at /api/ws (subprotocol deck.v1) under the same name; /asyncapi.json describes the socket.',
+        license: { name: 'MIT', identifier: 'MIT' },
+      },
+      components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      tags: ['missions', 'chat', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
+    },
+  })
+  await app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: docsPolicy,
+    uiConfig: { tryItOutEnabled: true, validatorUrl: null },
+  })
+}
+
+/** After all routes. */
+export const serveDocuments = (app: FastifyInstance, version: string): void => {
+  app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
+  const socket = JSON.stringify(makeAsyncApi(version))
+  app.get('/asyncapi.json', { schema: { hide: true } }, (_request, reply) => json(reply, socket))
+}

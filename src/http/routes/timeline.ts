@@ -1,0 +1,203 @@
+// A mission's timeline: pages, all of it as a stream of lines, or played again at a pace.
+import type { FastifyInstance } from 'fastify'
+import Type, { type Static } from '../../protocol/typebox.ts'
+import { allow } from '../../access/policy.ts'
+import { rest, type Span, type Timeline, type TimelinePage } from '../../database/read/timeline.ts'
+import { deny } from '../../protocol/errors.ts'
+import { eventStream } from '../../protocol/event-stream.ts'
+import { toBound } from '../../protocol/filters.ts'
+import { fromCursor, isBefore, TimelineItem, toCursor, type Place } from '../../protocol/timeline.ts'
+import type { MissionRef } from '../../protocol/topics.ts'
+import type { Answers } from '../plugins/response-limits.ts'
+import { describe } from './openapi.ts'
+import { actorOf } from '../plugins/authenticate.ts'
+import { named } from '../plugins/validation.ts'
+import { json, Limit, lines, preferred } from '../plugins/negotiation.ts'
+import type { Pacing } from '../streams/timeline-replay.ts'
+import type { Lines, Streams } from '../streams/ndjson.ts'
+
+const time = (description: string) =>
+  Type.Optional(
+    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (a + is written %2B)` }),
+  )
+const decimal = (description: string) =>
+  Type.Optional(Type.String({ pattern: '^\\d{1,4}(\\.\\d{1,3})?$', description }))
+
+const Query = Type.Object({
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'what a page, an event or the end gave' })),
+  limit: Limit,
+  from: time('what happened then or later'),
+  to: time('what happened before then'),
+  order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'desc: newest first', default: 'asc' })),
+  logs: Type.Optional(Type.Enum(['true', 'false'], { description: 'also what runs print', default: 'false' })),
+  speed: decimal('of a replay: seconds of then in one of now, 0.1 to 1000; without it as fast as it is read'),
+  gap: decimal('of a replay: seconds of now between two events, at the most: 0 to 3600, 2 if left out'),
+})
+type Query = Static<typeof Query>
+const LastEventId = Type.Object({
+  'last-event-id': Type.Optional(
+    Type.String({ description: 'of a replay: the id of the last event that came; counts before `cursor`' }),
+  ),
+})
+const cursor = Type.String({ description: 'to come back with: what follows, at the end too' })
+const Page = Type.Object({
+  events: Type.Array(TimelineItem, { description: 'fewer than asked for where they would hold over 4 MiB' }),
+  next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page; null: there is none now' }),
+  cursor,
+  horizon: Type.String({ format: 'date-time', description: 'the time below which nothing comes any more' }),
+  epoch: Type.String({ description: 'another one: drop what you hold' }),
+})
+const Timelines = {
+  description:
+    'a page; with Accept: application/x-ndjson all events up to the horizon, one a line; with Accept: text/event-stream a replay',
+  headers: {
+    'Deck-Horizon': Type.String({ description: 'of a stream: horizon when it began, up to which it goes' }),
+    'Deck-Epoch': Type.String({ description: 'of a stream: epoch' }),
+    'Deck-Cursor': Type.String({ description: 'of a stream of lines: where its end is' }),
+  },
+  content: {
+    'application/json': { schema: Page },
+    [lines]: { schema: TimelineItem },
+    [eventStream]: {
+      schema: Type.String({ description: 'events: the id is a cursor, the name that of the event, `end` the last' }),
+    },
+  },
+}
+
+/** Rows and bytes of a part of a stream of lines, as of a history's. */
+const part = { rows: 500, bytes: 256 * 1024 }
+
+const within = (name: string, text: string | undefined, least: number, most: number): number | undefined => {
+  const value = text === undefined ? undefined : Number(text)
+  if (value !== undefined && (value < least || value > most))
+    throw deny('bad_request', `${name} is from ${least} to ${most}`)
+  return value
+}
+const at = (name: string, text: string | undefined, otherwise: string): Place => ({
+  at: text === undefined ? otherwise : toBound(name, text),
+  topic: null,
+  seq: 0,
+})
+/** Before all that there is. */
+const beginning = '0001-01-01T00:00:00'
+
+export const timelineRoute = (
+  app: FastifyInstance,
+  parts: { answers: Answers; timeline: Timeline; streams: Streams; pacing: Pacing },
+) => {
+  const { answers, timeline, streams, pacing } = parts
+
+  /** What a query asks for, up to the horizon. */
+  const makeSpan = (query: Query, given: string | undefined, horizon: string) => {
+    const known = given === undefined ? undefined : fromCursor(given)
+    const newestFirst = query.order === 'desc'
+    let after = at('from', query.from, beginning)
+    let before = at('to', query.to, horizon)
+    if (isBefore(horizon, before.at)) before = at('horizon', undefined, horizon)
+    if (known && !newestFirst) after = known.place
+    if (known && newestFirst && isBefore(known.place.at, before.at)) before = known.place
+    const span: Span = { after, before, newestFirst, logs: query.logs === 'true' }
+    return { span, epoch: known?.epoch }
+  }
+
+  /** Where to come back: behind the last event, and where there are no more, at the end of what was looked at. */
+  const placeOf = ({ after, before, newestFirst }: Span, { items, more }: TimelinePage): Place => {
+    const last = items.at(-1)?.place
+    if (more && last) return last
+    if (newestFirst) return after
+    // A cursor from beyond it stays.
+    return isBefore(after.at, before.at) ? before : after
+  }
+
+  app.get<{ Querystring: Query }>(
+    '/api/missions/:mission/timeline',
+    {
+      schema: describe(
+        'missions',
+        'All that happened on a mission, in one order: a page, a stream, or a replay',
+        ['mission'],
+        { 200: Timelines },
+        {
+          querystring: Query,
+          headers: LastEventId,
+          description:
+            'Chats, checklist, test runs and the mission itself, each event as a socket gets it. With `Accept: application/x-ndjson` ' +
+            'all of it; `limit` is refused. With `Accept: text/event-stream` it is replayed: with `speed` at the pace at which it came, ' +
+            'that many times as fast.',
+        },
+      ),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission: ref } = named(request)
+      const { query } = request
+      const form = preferred(request, lines, eventStream)
+      const unfit = (...names: (keyof Query)[]): void => {
+        const name = names.find((name) => query[name] !== undefined)
+        if (name !== undefined) throw deny('bad_request', `${form} takes no ${name}`)
+      }
+      const begin = async (given: string | undefined) => {
+        if (given !== undefined) fromCursor(given)
+        const horizon = await timeline.horizon()
+        const { span, epoch } = makeSpan(query, given, horizon)
+        const see = (page: TimelinePage): void => {
+          allow(actor, 'read', page.mission)
+          if (epoch !== undefined && epoch !== page.epoch)
+            throw deny('conflict', 'this cursor is of another time: drop what you hold and read again', {
+              epoch: page.epoch,
+            })
+        }
+        return { horizon, span, see }
+      }
+
+      const { sub } = actorOf(request)
+      if (form !== 'application/json') answers.leave(request)
+      if (form === eventStream) {
+        unfit('limit', 'order')
+        const speed = within('speed', query.speed, 0.1, 1000)
+        const gap = within('gap', query.gap, 0, 3600) ?? 2
+        const last = request.headers['last-event-id']
+        if (typeof last === 'object') throw deny('bad_request', 'one Last-Event-ID')
+        return pacing.open(request, reply, ref, { speed, gap: gap * 1000 }, () => begin(last ?? query.cursor))
+      }
+      unfit('speed', 'gap')
+      if (form === lines) {
+        unfit('limit')
+        return streams(request, reply, async () => {
+          const { horizon, span, see } = await begin(query.cursor)
+          const first = await timeline.part(ref, span, part.rows, part.bytes, sub)
+          see(first)
+          const place = placeOf(span, { ...first, more: false, items: [] })
+          const headers = {
+            'deck-epoch': first.epoch,
+            'deck-horizon': horizon,
+            'deck-cursor': toCursor(first.epoch, place),
+          }
+          return { first: toLines(ref, span, first, sub), headers }
+        })
+      }
+      const { horizon, span, see } = await begin(query.cursor)
+      const page = await timeline.page(ref, span, query.limit ?? 50, see)
+      const here = toCursor(page.epoch, placeOf(span, page))
+      const { epoch, items, more } = page
+      const next = more ? here : null
+      const events = items.map(({ text }) => text).join(',')
+      return json(reply, `{"events":[${events}],${JSON.stringify({ next, cursor: here, horizon, epoch }).slice(1)}`)
+    },
+  )
+
+  const toLines = (ref: MissionRef, span: Span, { mission, epoch, items, more }: TimelinePage, sub: string): Lines => {
+    const text = items.map((item) => `${item.text}\n`).join('')
+    if (!more) return { mission, text }
+    const left = rest(span, items)
+    return {
+      mission,
+      text,
+      async next() {
+        const page = await timeline.part(ref, left, part.rows, part.bytes, sub)
+        if (page.mission && page.epoch !== epoch) throw deny('conflict', 'another epoch')
+        return toLines(ref, left, page, sub)
+      },
+    }
+  }
+}

@@ -1,0 +1,136 @@
+// A chat's history that goes on live: GET …/chat/{citizen} with Accept: text/event-stream.
+// Where it begins is decided from the database; what is refused is refused before the first byte. After it a follower
+// (live/connections/event-stream-session) has a seat of the hub's, and ends when its token or its rights do, or when the server stops.
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { allow } from '../../access/policy.ts'
+import { another } from '../../commands/subscribe.ts'
+import { Follower, type FollowerOptions } from '../../live/connections/event-stream-session.ts'
+import type { Hub } from '../../live/hub/hub.ts'
+import type { Store } from '../../database/read/topics.ts'
+import { deny } from '../../protocol/errors.ts'
+import { eventStream } from '../../protocol/event-stream.ts'
+import { formatTopic, type MissionRef } from '../../protocol/topics.ts'
+import { makeGate } from './stream-limit.ts'
+import { actorOf } from '../plugins/authenticate.ts'
+import { streamed } from '../plugins/negotiation.ts'
+
+/** Messages that a stream begins with which names no place to begin at. */
+const newest = 50
+
+/** The seq after which a client wants to go on: that of the last event that it had counts before the one in the address. */
+const placeOf = ({ headers }: FastifyRequest, after: number | undefined): number | undefined => {
+  const last = headers['last-event-id']
+  if (last === undefined) return after
+  if (typeof last === 'string' && /^\d{1,16}$/.test(last) && Number.isSafeInteger(Number(last))) return Number(last)
+  throw deny('bad_request', 'Last-Event-ID is a seq')
+}
+
+export const makeFollowing = ({
+  store,
+  hub,
+  limits,
+  ledger,
+  holds,
+}: Pick<FollowerOptions, 'ledger' | 'holds'> & {
+  store: Pick<Store, 'place' | 'newest'>
+  hub: Pick<Hub, 'join' | 'leave'>
+  limits: FollowerOptions['limits'] & { streams: number; streamsPerSubject: number }
+}) => {
+  const followers = new Set<Follower>()
+  const pass = makeGate(limits.streams, limits.streamsPerSubject, 'too many chats are followed by event streams')
+  let closings = 0
+  let draining = false
+
+  const options: Omit<FollowerOptions, 'cut'> = {
+    limits,
+    ledger,
+    holds,
+    leave: hub.leave,
+  }
+
+  const wheel = setInterval(
+    () => {
+      const now = performance.now()
+      for (const follower of followers) follower.tick(now)
+    },
+    Math.min(1000, limits.commentEvery),
+  )
+  wheel.unref()
+
+  const open = async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    ref: MissionRef,
+    citizen: string,
+    { after, epoch: known }: { after?: number; epoch?: string },
+  ): Promise<void> => {
+    const actor = actorOf(request)
+    const { raw } = reply
+    const wanted = placeOf(request, after)
+    const before = closings
+    const { mission, head, epoch, asOf } = await store.place({ mission: ref, suffix: `/chat/${citizen}`, run: null })
+    allow(actor, 'read', mission)
+    const from = wanted ?? (await store.newest(mission.id, citizen, head, newest))
+    if ((known !== undefined && known !== epoch) || from > head) throw another(head, epoch)
+    // Asked again without an await until it is among the followers, or their end could miss it.
+    if (draining || closings !== before) throw deny('unavailable', 'the server is restarting')
+    if (!holds(actor)) throw deny('unauthorized')
+    const { socket } = raw
+    if (raw.destroyed || !socket) throw deny('bad_request', 'a stream of events needs a connection of its own')
+
+    reply.hijack()
+    // It ends with its connection, over HTTP/1.0 and 1.1 alike.
+    raw.useChunkedEncodingByDefault = false
+    raw.writeHead(200, {
+      ...(reply.getHeaders() as NodeJS.Dict<string>),
+      'content-type': `${eventStream}; charset=utf-8`,
+      ...streamed,
+      'deck-last-seq': head,
+      'deck-epoch': epoch,
+      connection: 'close',
+    })
+    if (request.method === 'HEAD') return void raw.end()
+    raw.flushHeaders()
+    // (Of the request only its log: it is not to live as long as the stream.)
+    const { log } = request
+    const cut = (why: string): void => log.info({ why }, 'an event stream was cut')
+    const follower = new Follower(raw, socket, actor, { ...options, cut })
+    followers.add(follower)
+    raw.once('close', () => followers.delete(follower))
+    const seat = hub.join(
+      follower,
+      formatTopic({ kind: 'chat', mission: ref, citizen }, mission.id),
+      {
+        rights: mission,
+        asOf,
+        head,
+      },
+      from,
+    )
+    if (follower.closed) hub.leave(seat)
+    else follower.seat = seat
+  }
+
+  const end = (why: string, least: number, most: number): void => {
+    closings++
+    // All that are sent home at once are not to come back at once.
+    for (const follower of [...followers]) follower.end(why, least + Math.random() * (most - least))
+  }
+
+  return {
+    async open(...[request, reply, ...where]: Parameters<typeof open>): Promise<FastifyReply> {
+      await pass(actorOf(request).sub, reply, () => open(request, reply, ...where))
+      return reply
+    },
+    /** Ends all; they come back, spread over some seconds. */
+    end: (why: string): void => end(why, 0, 2000),
+    /** Takes no new ones, and ends all. */
+    drain(): void {
+      draining = true
+      end('restart', 1000, 5000)
+    },
+    close: (): void => clearInterval(wheel),
+    count: (): number => followers.size,
+  }
+}
+export type Following = ReturnType<typeof makeFollowing>

@@ -1,0 +1,159 @@
+// Streams of lines, with Accept: application/x-ndjson: a chat's history, a mission's timeline.
+// Each promises all that there was at its start, or a reset: half an answer never passes for a whole one. Rights are
+// checked with every page, in the snapshot that it was read in. A page is read once the one before has left this process, so
+// that a slow reader costs a page of memory and no connection.
+import type { ServerResponse } from 'node:http'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Tokens } from '../../access/tokens.ts'
+import { allow } from '../../access/policy.ts'
+import type { ReplayPage } from '../../database/read/chat-stream.ts'
+import { deny, overloaded } from '../../protocol/errors.ts'
+import type { MissionRights } from '../../protocol/rows.ts'
+import { actorOf } from '../plugins/authenticate.ts'
+import { codingOf, flushOf, packer, varies, type Coding } from '../plugins/compression.ts'
+import { lines, streamed } from '../plugins/negotiation.ts'
+
+// A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
+export const most = 64
+const mostOfOne = 16
+
+/** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
+export const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
+
+/** Gives a text on, by `give`, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+const handOver = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
+  new Promise((resolve, reject) => {
+    let given = false
+    const done = (error?: Error) => (): void => {
+      clearTimeout(timer)
+      raw.off('drain', look).off('close', closed)
+      if (error) reject(error)
+      else resolve()
+    }
+    const look = (): void => {
+      if (given && !raw.writableNeedDrain) done()()
+    }
+    const closed = done(new Error('the reader went away'))
+    const timer = setTimeout(done(new Error('the reader has stalled')), patience)
+    raw.on('drain', look).on('close', closed)
+    if (raw.destroyed) return closed()
+    give(() => {
+      given = true
+      look()
+    })
+  })
+
+/** How a page goes out, and the end. */
+type Way = { give(text: string, given: () => void): void; end(): void }
+
+const asItIs = (raw: ServerResponse): Way => ({
+  give(text, given) {
+    if (text !== '') raw.write(text)
+    given()
+  },
+  end: () => void raw.end(),
+})
+
+/** Each page can be read to its end once it has come: what the packer holds back is flushed. */
+const packed = (raw: ServerResponse, coding: Coding): Way => {
+  const stream = packer(coding)
+  // A packer that fails leaves half an answer.
+  stream.on('error', () => reset(raw))
+  raw.once('close', () => stream.destroy())
+  stream.pipe(raw)
+  return {
+    give(text, given) {
+      if (text === '') return given()
+      stream.write(text)
+      stream.flush(flushOf(coding), given)
+    },
+    end: () => void stream.end(),
+  }
+}
+
+/** Hands a text to the connection as it is, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+export const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
+  handOver(raw, patience, (given) => asItIs(raw).give(text, given))
+
+/** A page as it goes out, and how the next one is read; `mission` is undefined if there is none, or not any more. */
+export type Lines = { mission: MissionRights | undefined; text: string; next?: () => Promise<Lines> }
+
+/** The lines of a chat's messages. */
+export const toLines = ({ mission, messages, next }: ReplayPage): Lines => ({
+  mission,
+  text: messages.map((message) => `${JSON.stringify(message)}\n`).join(''),
+  ...(next ? { next: async () => toLines(await next()) } : {}),
+})
+
+/** `holds`: whether a token still counts; `patience`: ms that a reader may take over a page. */
+export const makeStreams = (
+  app: FastifyInstance,
+  { holds, patience }: { holds: Tokens['holds']; patience: number },
+) => {
+  const open = new Map<ServerResponse, string>()
+  // A stop has waited for them as long as for any request.
+  app.addHook('preClose', (done) => {
+    for (const raw of open.keys()) reset(raw)
+    done()
+  })
+
+  const stream = async (
+    raw: ServerResponse,
+    coding: Coding | undefined,
+    first: Lines,
+    check: (page: Lines) => void,
+  ): Promise<void> => {
+    const { give, end } = coding === undefined ? asItIs(raw) : packed(raw, coding)
+    const send = ({ text }: Lines): Promise<void> => handOver(raw, patience, (given) => give(text, given))
+    await send(first)
+    for (let { next } = first; next;) {
+      const page = await next()
+      check(page)
+      await send(page)
+      next = page.next
+    }
+    end()
+  }
+
+  /** `begin` reads the first page; what it throws is refused before anything is streamed. */
+  const answer = async (
+    request: FastifyRequest,
+    reply: FastifyReply,
+    begin: () => Promise<{ first: Lines; headers: Record<string, string | number> }>,
+  ): Promise<FastifyReply> => {
+    const actor = actorOf(request)
+    const { raw } = reply
+    const mine = [...open.values()].filter((sub) => sub === actor.sub).length
+    if (open.size >= most || mine >= mostOfOne) throw overloaded('too many histories are being streamed')
+    open.set(raw, actor.sub)
+    try {
+      const { first, headers } = await begin()
+      allow(actor, 'read', first.mission)
+      const coding = codingOf(request)
+      varies(reply)
+      reply.hijack()
+      raw.writeHead(200, {
+        ...(reply.getHeaders() as NodeJS.Dict<string>),
+        ...(coding === undefined ? {} : { 'content-encoding': coding }),
+        'content-type': `${lines}; charset=utf-8`,
+        ...streamed,
+        ...headers,
+      })
+      if (request.method === 'HEAD') raw.end()
+      else
+        await stream(raw, coding, first, ({ mission }) => {
+          allow(actor, 'read', mission)
+          if (!holds(actor)) throw deny('unauthorized')
+        })
+    } catch (error) {
+      if (!raw.headersSent) throw error
+      if (!raw.destroyed) request.log.info({ err: error }, 'a stream was cut')
+      reset(raw)
+    } finally {
+      open.delete(raw)
+    }
+    return reply
+  }
+  return Object.assign(answer, { count: () => open.size })
+}
+export type Streams = ReturnType<typeof makeStreams>

@@ -1,0 +1,33 @@
+// A gate: so many may be inside at a time, and of them so many of one sub. Those that are being let in count.
+// It holds nobody up: who finds it full is told `unavailable`.
+import type { FastifyReply } from 'fastify'
+import { overloaded } from '../../protocol/errors.ts'
+
+export const makeGate = (most: number, mostOfOne: number, full: string) => {
+  const subjects = new Map<string, number>()
+  let count = 0
+  const enter = (sub: string): (() => void) => {
+    const mine = subjects.get(sub) ?? 0
+    if (count >= most || mine >= mostOfOne) throw overloaded(full)
+    count++
+    subjects.set(sub, mine + 1)
+    return () => {
+      count--
+      const left = (subjects.get(sub) ?? 0) - 1
+      if (left > 0) subjects.set(sub, left)
+      else subjects.delete(sub)
+    }
+  }
+  /** Runs `open` inside; its sub is inside until the answer that it leaves open is closed. */
+  return async (sub: string, { raw }: FastifyReply, open: () => Promise<void>): Promise<void> => {
+    const leave = enter(sub)
+    try {
+      await open()
+    } catch (error) {
+      leave()
+      throw error
+    }
+    if (raw.destroyed || raw.closed) leave()
+    else raw.once('close', leave)
+  }
+}

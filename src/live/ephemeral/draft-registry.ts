@@ -1,0 +1,137 @@
+// The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only,
+// and bounded; live/ephemeral/drafts.ts publishes and saves them.
+import type { DraftName } from './draft-fanout.ts'
+import type { Receiver } from '../hub/hub.ts'
+
+export type DraftWriter = { push(frame: string): boolean; actor: { sub: string } }
+export type Stored = DraftName & { generation: number; text: string }
+
+export type Draft = Stored & {
+  /** the socket that writes it, if it is one of this instance's and none has taken it over */
+  writer: DraftWriter | undefined
+  /** up to where it was handed on, and saved, by its writer's instance */
+  sent: number
+  saved: number
+  savedAt: number
+  /** when it last grew (performance.now) */
+  touched: number
+  behind: Map<Receiver, number>
+  /** the bytes counted for it, and the subject they are counted for while it has a writer */
+  counted: { bytes: number; sub: string | undefined }
+}
+
+/** Bytes of text, two for each UTF-16 code unit: all drafts of an instance, and those that one subject writes. */
+export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
+const bytesOf = (units: number): number => 2 * units
+
+// What a socket lost and is not told yet: more than it may write at a time.
+const mostOvertaken = 1000
+
+export const nameOf = ({ topic, key }: DraftName): string => `${topic}\n${key}`
+
+export const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
+  ...stored,
+  writer,
+  sent: stored.text.length,
+  saved: stored.text.length,
+  // Saved with its first slice: until then nobody else knows where it stands.
+  savedAt: 0,
+  touched: performance.now(),
+  behind: new Map(),
+  counted: { bytes: 0, sub: undefined },
+})
+
+/** `onWritten`: a draft has a writer here from now on, or none any more; `onGone`: one is forgotten. */
+export const makeShelf = (options: {
+  onWritten: (draft: Draft, here: boolean) => void
+  onGone: (draft: Draft) => void
+  bounds: DraftBounds
+}) => {
+  const { draftBytes, draftBytesPerSubject } = options.bounds
+  const chats = new Map<string, Map<string, Draft>>()
+  const written = new Map<DraftWriter, Set<Draft>>()
+  // Drafts that sockets lost to others, until they are told.
+  const overtaken = new WeakMap<DraftWriter, Set<string>>()
+  let held = 0
+  const heldOf = new Map<string, number>()
+
+  /** Updates the totals for a draft; `units` 0: it is removed. */
+  const count = (draft: Draft, units = draft.text.length): void => {
+    const { bytes: before, sub: owner } = draft.counted
+    const bytes = bytesOf(units)
+    const sub = draft.writer?.actor.sub
+    held += bytes - before
+    if (owner !== undefined) heldOf.set(owner, (heldOf.get(owner) ?? 0) - before)
+    if (sub !== undefined) heldOf.set(sub, (heldOf.get(sub) ?? 0) + bytes)
+    for (const one of [owner, sub]) if (one !== undefined && heldOf.get(one) === 0) heldOf.delete(one)
+    draft.counted = { bytes, sub }
+  }
+
+  const find = ({ topic, key }: DraftName): Draft | undefined => chats.get(topic)?.get(key)
+
+  /** Nobody here writes it any more. */
+  const lose = (draft: Draft): void => {
+    const { writer } = draft
+    if (!writer) return
+    const own = written.get(writer)
+    if (own?.delete(draft) && own.size === 0) written.delete(writer)
+    draft.writer = undefined
+    count(draft)
+    options.onWritten(draft, false)
+  }
+  const forget = (draft: Draft): void => {
+    lose(draft)
+    count(draft, 0)
+    options.onGone(draft)
+    const chat = chats.get(draft.topic)
+    if (chat?.get(draft.key) !== draft) return
+    chat.delete(draft.key)
+    if (chat.size === 0) chats.delete(draft.topic)
+  }
+
+  return {
+    find,
+    keep(draft: Draft): void {
+      const chat = chats.get(draft.topic)
+      if (chat) chat.set(draft.key, draft)
+      else chats.set(draft.topic, new Map([[draft.key, draft]]))
+      count(draft)
+      const { writer } = draft
+      if (!writer || written.get(writer)?.has(draft)) return
+      overtaken.get(writer)?.delete(nameOf(draft))
+      written.set(writer, (written.get(writer) ?? new Set()).add(draft))
+      options.onWritten(draft, true)
+    },
+    /** Replaces the text. */
+    write(draft: Draft, text: string): void {
+      draft.text = text
+      draft.touched = performance.now()
+      count(draft)
+    },
+    /** Returns the limit that `units` more UTF-16 code units would exceed; `writer`: check its subject's limit too. */
+    full(units: number, writer?: DraftWriter): 'subject' | 'process' | undefined {
+      const bytes = bytesOf(units)
+      if (writer && (heldOf.get(writer.actor.sub) ?? 0) + bytes > draftBytesPerSubject) return 'subject'
+      return held + bytes > draftBytes ? 'process' : undefined
+    },
+    lose,
+    forget,
+    /** Somebody else writes it from now on. */
+    overtake(draft: Draft): void {
+      const { writer } = draft
+      forget(draft)
+      if (!writer) return
+      const names = overtaken.get(writer) ?? new Set()
+      if (names.size >= mostOvertaken) names.clear()
+      overtaken.set(writer, names.add(nameOf(draft)))
+    },
+    /** Whether a socket's draft was taken over by another, of which it is told once. */
+    wasOvertaken: (writer: DraftWriter, name: DraftName): boolean =>
+      overtaken.get(writer)?.delete(nameOf(name)) === true,
+    of: (topic: string): Draft[] => [...(chats.get(topic)?.values() ?? [])],
+    all: (): Draft[] => [...chats.values()].flatMap((chat) => [...chat.values()]),
+    by: (writer: DraftWriter): Draft[] => [...(written.get(writer) ?? [])],
+    count: (writer: DraftWriter): number => written.get(writer)?.size ?? 0,
+    written: (): Draft[] => [...written.values()].flatMap((own) => [...own]),
+  }
+}

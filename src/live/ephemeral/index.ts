@@ -1,0 +1,81 @@
+// What is told beside the log, joined: signals, presence, the list of missions, replies as they are written, and citizens' inboxes. Each
+// hears the notifications that are its own; none of it is a part of a topic's history.
+import { makeDrafts } from './drafts.ts'
+import type { Hub } from '../hub/hub.ts'
+import { makeInboxes, type Worker } from '../inbox.ts'
+import { makeList } from './mission-list.ts'
+import { makePresence } from './presence.ts'
+import type { Session } from '../connections/session.ts'
+import type { Seal } from './seal.ts'
+import { makeSignals } from './signals.ts'
+
+export const makeBeside = (options: {
+  /** this instance's name: it does not hear itself */
+  origin: string
+  seal: Seal
+  missions: Pick<Parameters<typeof makeList>[0], 'mark' | 'read' | 'chats'>
+  hub: Pick<Hub, 'receivers'>
+  notify: (topics: string[], payloads: string[]) => Promise<unknown>
+  channels: {
+    follow: (topic: string) => Promise<void>
+    unfollow: (topic: string) => void
+    followAll: () => Promise<void>
+    unfollowAll: () => void
+    heardSince: (topic: string) => number
+  }
+  drafts: Parameters<typeof makeDrafts>[0]['store']
+  tasks: Parameters<typeof makeInboxes>[0]['store']
+  limits: Parameters<typeof makeDrafts>[0]['limits'] & { presenceLife: number; pollEvery: number; renewEvery: number }
+  onError: (error: unknown) => void
+}) => {
+  const { channels, limits, onError } = options
+  const { follow, unfollow, heardSince } = channels
+  const signals = makeSignals({ ...options, heardSince })
+  const list = makeList({ ...options.missions, onError })
+  const presence = makePresence({ ...options, follow, unfollow, heardSince, life: limits.presenceLife })
+  const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, heardSince })
+  const inboxes = makeInboxes({
+    store: options.tasks,
+    hearAll: channels.followAll,
+    hearNone: channels.unfollowAll,
+    onError,
+    pollEvery: limits.pollEvery,
+    renewEvery: limits.renewEvery,
+  })
+  return {
+    signals,
+    list,
+    presence,
+    drafts,
+    inboxes,
+    /** Takes a notification: true if it was one of these, and no hint. */
+    hear(payload: string): boolean {
+      if (signals.hear(payload) || list.hear(payload) || drafts.hear(payload) || presence.hear(payload)) return true
+      inboxes.hint(payload)
+      return false
+    },
+    /** LISTEN holds again: what was told meanwhile is not known. */
+    check(): void {
+      inboxes.check()
+      presence.check()
+    },
+    /** A socket's fresh token gives less than the former one. Its drafts are saved, so that another writer can continue them. */
+    narrowed(session: Session & Worker): void {
+      drafts.gone(session)
+      inboxes.narrowed(session)
+      for (const topic of session.seats.keys()) presence.changed(topic)
+    },
+    /** A socket is gone. */
+    gone(session: Session & Worker): void {
+      list.leave(session)
+      drafts.gone(session)
+      inboxes.gone(session)
+    },
+    async close(): Promise<void> {
+      signals.close()
+      list.close()
+      inboxes.close()
+      await Promise.all([drafts.close(), presence.close()])
+    },
+  }
+}

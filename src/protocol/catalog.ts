@@ -1,0 +1,78 @@
+// The whole language as a list of messages: every frame with its `type`, its schema and examples, as the docs show them and the
+// tests check them. Made from frames.ts, answers.ts and server-frames.ts; nothing is said here that is not said there.
+import Type, { type TObject, type TSchema } from './typebox.ts'
+import { answers, exampleMission } from './answers.ts'
+import { clientFrames, type FrameType } from './client-frames.ts'
+import { events, serverFrames } from './server-frames.ts'
+
+/** A kind of frame, by who sends it: `client.send`, `ok.send` (its answer), `event.message.created`, `server.typing`. */
+export type Message = { name: string; type: string; summary: string; schema: TSchema; examples: object[] }
+
+type Described = TSchema & { description?: string; examples?: object[] }
+const examplesOf = (schema: Described): object[] =>
+  schema.examples ??
+  (Type.IsUnion(schema) ? schema.anyOf.flatMap((part: TSchema) => examplesOf(part as Described)) : [])
+
+/** The schema of a frame as it is sent: with its `type`, and with an `id` if it has one. */
+const frame = (type: string, schema: TSchema, id: Record<string, TSchema> = {}): TSchema =>
+  Type.IsUnion(schema)
+    ? Type.Union(schema.anyOf.map((part: TSchema) => frame(type, part, id)))
+    : Type.Object({ type: Type.Literal(type), ...id, ...(schema as TObject).properties })
+
+const id = { id: Type.Union([Type.Number(), Type.String()], { description: 'of the frame that is answered' }) }
+const names = Object.keys(answers) as FrameType[]
+
+/** What clients send. */
+export const clientMessages: Message[] = names.map((type) => ({
+  name: `client.${type}`,
+  type,
+  summary: answers[type].summary,
+  schema: frame(type, clientFrames[type]),
+  examples: answers[type].examples.map((example) => ({ type, ...example })),
+}))
+
+/** What their answers are; or else it is an `error`. */
+export const okMessages: Message[] = names.map((type) => {
+  const { examples, ok } = answers[type]
+  const shown = examplesOf(ok)
+  return {
+    name: `ok.${type}`,
+    type: 'ok',
+    summary: `The answer to ${type}`,
+    schema: frame('ok', ok, id),
+    examples: (shown.length > 0 ? shown : [{}]).map((members, i) => ({
+      type: 'ok',
+      id: examples[i]?.id ?? 1,
+      ...members,
+    })),
+  }
+})
+
+export const eventMessages: Message[] = Object.entries(events).map(([event, { data, example, of }]) => ({
+  name: `event.${event}`,
+  type: 'event',
+  summary: `An event of missions/{mission}${of && `/${of.replace('rafael', '{citizen}').replace(/[0-9a-f-]{36}/, '{run}')}`}`,
+  schema: frame(
+    'event',
+    Type.Object({
+      topic: Type.String(),
+      seq: Type.Integer({ minimum: 1 }),
+      event: Type.Literal(event),
+      data,
+    }),
+  ),
+  examples: [
+    { type: 'event', topic: `missions/${exampleMission}${of && `/${of}`}`, seq: example.seq, event, data: example },
+  ],
+}))
+
+/** What the server says besides. */
+export const toldMessages: Message[] = Object.entries(serverFrames).map(([type, schema]) => ({
+  name: `server.${type}`,
+  type,
+  summary: (schema as Described).description ?? '',
+  schema: frame(type, schema),
+  examples: examplesOf(schema as Described).map((example) => ({ type, ...example })),
+}))
+
+export const serverMessages: Message[] = [...okMessages, ...eventMessages, ...toldMessages]

@@ -1,0 +1,61 @@
+// What two test runs tell when they are compared: the schema of the answer, and the numbers that define its words.
+// How it is found is database/read/run-diff's.
+import Type, { type Static } from './typebox.ts'
+import { Message, TestRun } from './rows.ts'
+
+/** A test is slower if it takes this many times as long, and this many ms more: below that a busy machine makes the difference. */
+export const slower = { times: 1.5, more: 50 }
+/** A test is flaky if it went from passed to failed or back this often in so many finished runs: once is a change, twice is a habit. */
+export const flaky = { flips: 2, runs: 20, most: 500, bytes: 512 * 1024 }
+/** Bytes of what is compared, in a response of 4 MiB with flaky tests and messages. */
+export const bytesCompared = 3 * 1024 * 1024
+/** Messages between two runs, the newest of them; what the rest of the response leaves room for. */
+export const between = { messages: 200 }
+
+const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+const name = Type.String({ description: "the element's name in results" })
+const word = Type.Union([Type.Literal('passed'), Type.Literal('failed'), Type.Literal('skipped')])
+const list = <T extends Type.TProperties>(description: string, members: T) =>
+  Type.Array(Type.Object({ name, ...members }), { description })
+const error = nullable(Type.String({ description: "the element's error, if it is a text" }))
+
+const { id, status, created_at } = TestRun.properties
+const run = Type.Object({ id, status, created_at })
+
+export const RunDiff = Type.Object(
+  {
+    a: run,
+    b: run,
+    newly_failing: list('failed in b, and not in a; a test that a lacks stands in added, too', { error }),
+    fixed: list('failed in a, passed in b', {}),
+    still_failing: list('failed in both', { error }),
+    added: list('in b only', { status: word }),
+    removed: list('in a only', { status: word }),
+    slower: list(
+      `passed in both, ${slower.times} times as long in b and at least ${slower.more} ms more; by duration_ms`,
+      { a_ms: Type.Number(), b_ms: Type.Number() },
+    ),
+    cut: Type.Optional(Type.Literal(true, { description: 'the lists above were shortened to 3 MiB' })),
+    flaky: list(
+      `flipped between passed and failed at least ${flaky.flips} times in the last ${flaky.runs} finished runs up to b; at ` +
+        `most ${flaky.most} with 512 KiB of names, those that flipped most`,
+      {
+        flips: Type.Integer(),
+        runs: Type.Integer({ description: 'of these, those that have it and did not skip it' }),
+      },
+    ),
+    between: Type.Object(
+      {
+        since: created_at,
+        until: created_at,
+        messages: Type.Array(Message, { description: 'of all chats, by created_at' }),
+        has_more: Type.Boolean({ description: 'whether there are older ones' }),
+      },
+      {
+        description: `messages created between the earlier and the later run: the newest ${between.messages}, or as many as fit into 4 MiB, oldest first`,
+      },
+    ),
+  },
+  { title: 'RunDiff' },
+)
+export type RunDiff = Static<typeof RunDiff>

@@ -1,0 +1,126 @@
+// A chat and what stands beside it: one next to the other where there is room, one at a time where there is not.
+import { useEffect, useRef } from 'preact/hooks'
+import { useSignal } from '@preact/signals'
+import type { Mission } from '../../../client/index.ts'
+import type { Place } from '../../state/place.ts'
+import { format, go, type Route } from '../../state/route.ts'
+import { capital } from '../../format.ts'
+import { Composer } from './Composer.tsx'
+import { List } from './List.tsx'
+import { panelOf, panels } from '../panels/panels.tsx'
+import { Reading } from './Reading.tsx'
+import { authorOf } from './Row.tsx'
+import { Search } from '../search/Search.tsx'
+import { later } from '../later.tsx'
+import type { Room } from '../../state/chat.ts'
+
+/** ms in which messages are told together to who listens */
+const together = 1500
+
+/** New messages for who does not see them: one is read out, several are counted, one's own and drafts are not. */
+const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
+  const said = useSignal('')
+  useEffect(() => {
+    let waiting: string[] = []
+    let timer = 0
+    const tell = (): void => {
+      said.value = waiting.length > 1 ? `${waiting.length} new messages` : (waiting[0] ?? '')
+      waiting = []
+      timer = 0
+    }
+    const forget = room.arrived.subscribe((message) => {
+      if (!message || message.author === sub) return
+      waiting.push(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
+      timer ||= window.setTimeout(tell, together)
+    })
+    return () => {
+      forget()
+      clearTimeout(timer)
+    }
+  }, [room])
+  return (
+    <p class="unseen" aria-live="polite">
+      {said.value}
+    </p>
+  )
+}
+
+const Then = later(() => import('../panels/Then.tsx').then((part) => part.Then))
+const Marked = later(() => import('../panels/Then.tsx').then((part) => part.Marked), 'past-mark')
+
+type Props = { place: Place; mission: Mission; route: Route; wide: boolean }
+
+export const Chat = ({ place, mission, route, wide }: Props) => {
+  const citizen = route.citizen ?? 'rafael'
+  const room = place.room(mission.id, citizen)
+  const panel = panelOf(route.view, citizen, wide)
+  const to = (view: string): Route => ({ mission: route.mission, citizen, view })
+  const gone = room.status.value === 'gone'
+  const past = route.at !== undefined
+  // Where there is no room for both, a message to go to is a way back to the chat.
+  const target = place.target.value
+  useEffect(() => {
+    if (target?.citizen === citizen && !wide && panel) go(to('chat'))
+  }, [target])
+  const tabs = useRef<HTMLElement>(null)
+  // Where they do not all fit, the one on show does.
+  useEffect(() => {
+    tabs.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+  }, [panel])
+  return (
+    <div class={`chat ${panel ? 'split' : ''} ${past ? 'past' : ''}`}>
+      <div class="toolbar">
+        {past ? <Marked place={place} mission={mission} /> : <Search key={room.citizen} room={room} place={place} />}
+        <nav class="tabs" aria-label="Views" ref={tabs}>
+          {[{ id: 'chat', title: 'Chat' }, ...panels].map(({ id, title }) => {
+            const here = (panel?.id ?? 'chat') === id
+            return (
+              <a
+                key={id}
+                href={format(to(id))}
+                aria-current={here ? 'page' : undefined}
+                onClick={(event) => {
+                  if (event.metaKey || event.ctrlKey || event.shiftKey) return
+                  event.preventDefault()
+                  go(to(id))
+                }}
+              >
+                {title}
+              </a>
+            )
+          })}
+        </nav>
+      </div>
+      <section class="talk" tabIndex={-1} aria-label={`Chat with ${capital(citizen)}${past ? ' in the past' : ''}`}>
+        {past ? (
+          <Then key={mission.id} place={place} mission={mission} />
+        ) : gone ? (
+          <p class="muted empty">This chat is not yours to see any more.</p>
+        ) : room.failure.value ? (
+          <p class="failure empty" role="alert">
+            This chat can’t be shown: {room.failure.value}.{' '}
+            <button type="button" class="small" onClick={room.again}>
+              Try again
+            </button>
+          </p>
+        ) : room.status.value === 'loading' ? (
+          <Reading what="this chat" quiet />
+        ) : (
+          <>
+            {room.pages.total() === 0 && room.outgoing.list.value.length + room.drafts.value.length === 0 && (
+              <p class="muted empty first">Nothing was said to {capital(citizen)} yet.</p>
+            )}
+            <List key={`${room.mission}/${room.citizen}`} room={room} place={place} />
+          </>
+        )}
+        {!past && <Announcer room={room} sub={place.who.sub} />}
+        {!gone && !past && <Composer room={room} place={place} />}
+      </section>
+      {panel && (
+        <section class={`panel of-${panel.id}`} tabIndex={-1} aria-label={panel.title}>
+          <panel.View key={mission.id} place={place} mission={mission} citizen={citizen} wide={wide} />
+        </section>
+      )}
+    </div>
+  )
+}

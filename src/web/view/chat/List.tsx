@@ -1,0 +1,142 @@
+// The messages of a chat: only the pages near the window are there, the rest is height. What is written now, and what is on its way
+// from here, stands below them.
+import { useSignal } from '@preact/signals'
+import { useLayoutEffect, useRef } from 'preact/hooks'
+import type { Message } from '../../../client/index.ts'
+import type { Page } from '../../state/pages.ts'
+import type { Place } from '../../state/place.ts'
+import type { Room } from '../../state/chat.ts'
+import { count } from '../../format.ts'
+import { Footer } from '../Footer.tsx'
+import { Icon } from '../Icon.tsx'
+import { memo } from '../memo.tsx'
+import { makeScroller, type Range, type Scroller } from './rows.ts'
+import { Row } from './Row.tsx'
+
+type PageProps = { page: Page; before: Message | undefined; firstNew: number; found: number; sub: string }
+
+/** A page's rows; made anew only if the page is another one. */
+const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
+  <>
+    {page.messages.map((message, n) => {
+      const last = n > 0 ? page.messages[n - 1] : before
+      return (
+        <Row
+          key={message.seq}
+          message={message}
+          before={last}
+          isNew={firstNew > 0 && (last ? last.seq < firstNew && message.seq >= firstNew : message.seq === firstNew)}
+          found={message.seq === found}
+          mine={message.author === sub}
+        />
+      )
+    })}
+  </>
+))
+
+export const List = ({ room, place }: { room: Room; place: Place }) => {
+  const box = useRef<HTMLDivElement>(null)
+  const track = useRef<HTMLDivElement>(null)
+  const footer = useRef<HTMLDivElement>(null)
+  const scroller = useRef<Scroller | undefined>(undefined)
+  const range = useSignal<Range>({ from: room.pages.last(), to: room.pages.last() })
+  const atBottom = useSignal(true)
+  const found = useSignal(0)
+  /** where the chat stood when its bottom was left */
+  const leftAt = useSignal(0)
+  const { pages } = room
+  void room.version.value
+
+  useLayoutEffect(() => {
+    if (!box.current || !track.current) return
+    const made = makeScroller(room, {
+      box: box.current,
+      track: track.current,
+      onRange: (next) => (range.value = next),
+      onBottom(at) {
+        atBottom.value = at
+        leftAt.value = pages.head
+      },
+      onSeen: room.read,
+    })
+    scroller.current = made
+    const bottom = (): void => made.toBottom()
+    const unread = (): void => void (room.firstNew.value > 0 && made.to(room.firstNew.value))
+    const keys: Record<string, () => void> = { 'deck-newest': bottom, 'deck-unread': unread }
+    for (const [name, work] of Object.entries(keys)) addEventListener(name, work)
+    const first = room.open()
+    if (first > 0) made.to(first)
+    return () => {
+      for (const [name, work] of Object.entries(keys)) removeEventListener(name, work)
+      made.close()
+    }
+  }, [room])
+
+  useLayoutEffect(() => scroller.current?.rendered(footer.current))
+
+  const target = place.target.value
+  useLayoutEffect(() => {
+    if (target?.mission !== room.mission || target.citizen !== room.citizen) return
+    place.target.value = undefined
+    found.value = target.seq
+    scroller.current?.to(target.seq)
+  }, [target])
+
+  const shown: number[] = []
+  for (let page = Math.max(range.value.from, pages.first()); page <= Math.min(range.value.to, pages.last()); page++)
+    shown.push(page)
+  const newBelow = atBottom.value ? 0 : pages.head - leftAt.value
+  const firstShown = shown[0] ?? 0
+  const unreadAbove = room.firstNew.value > 0 && pages.pageOf(room.firstNew.value) < firstShown
+
+  return (
+    <div class="list">
+      <div
+        class="scroll"
+        ref={box}
+        tabIndex={0}
+        role="region"
+        aria-label={`Messages with ${room.citizen}`}
+        onKeyDown={(event) => {
+          // The browser's own way ends where it was estimated to lead: what is read meanwhile has other heights.
+          if (event.key === 'End') scroller.current?.toBottom()
+          else if (event.key === 'Home') scroller.current?.to(pages.floor + 1)
+          else return
+          event.preventDefault()
+        }}
+      >
+        <div class="track" ref={track}>
+          {shown.map((n) => {
+            const page = pages.get(n)
+            return (
+              <div key={n} class="page" data-page={n} data-ready={page.messages.length > 0 ? '' : undefined}>
+                <Rows
+                  page={page}
+                  before={pages.get(n - 1).messages.at(-1)}
+                  firstNew={room.firstNew.value}
+                  found={found.value}
+                  sub={place.who.sub}
+                />
+              </div>
+            )
+          })}
+        </div>
+        <div ref={footer}>
+          <Footer room={room} sub={place.who.sub} />
+        </div>
+      </div>
+      <div class="jumps">
+        {unreadAbove && (
+          <button type="button" class="jump" onClick={() => scroller.current?.to(room.firstNew.value)}>
+            <Icon name="up" /> First unread
+          </button>
+        )}
+        {!atBottom.value && (
+          <button type="button" class="jump" onClick={() => scroller.current?.toBottom()}>
+            <Icon name="down" /> {newBelow > 0 ? `${count(newBelow)} new` : 'Newest'}
+          </button>
+        )}
+      </div>
+    </div>
+  )
+}

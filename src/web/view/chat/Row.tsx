@@ -1,0 +1,74 @@
+// One message as a row; those of one author that follow each other within five minutes stand under one name.
+import type { Message } from '../../../client/index.ts'
+import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
+import { Markdown } from './Markdown.tsx'
+import { memo } from '../memo.tsx'
+
+const together = 5 * 60_000
+
+export const authorOf = ({ sender, author, citizen }: Pick<Message, 'sender' | 'author' | 'citizen'>): string =>
+  sender === 'citizen' ? capital(citizen) : (author ?? 'User')
+
+export const Avatar = ({ name, citizen }: { name: string; citizen: boolean }) => (
+  <span class={`avatar ${citizen ? 'citizen' : ''}`} aria-hidden="true">
+    {[...name][0]?.toUpperCase()}
+  </span>
+)
+
+type Props = {
+  message: Message
+  before: Message | undefined
+  /** it is the first that was not read when the chat was opened */
+  isNew: boolean
+  /** somebody came here for it */
+  found: boolean
+  mine: boolean
+}
+
+export const Row = memo(({ message, before, isNew, found, mine }: Props) => {
+  const newDay = !before || !sameDay(before.created_at, message.created_at)
+  const follows =
+    !newDay &&
+    !isNew &&
+    before.sender === message.sender &&
+    before.author === message.author &&
+    Date.parse(message.created_at) - Date.parse(before.created_at) < together
+  const name = authorOf(message)
+  return (
+    <article
+      data-seq={message.seq}
+      class={`row ${follows ? 'follows' : ''} ${found ? 'found' : ''}`}
+      aria-label={`${name}, ${timeOf(message.created_at)}`}
+    >
+      {newDay && (
+        <div class="day">
+          <span>{dayOf(message.created_at)}</span>
+        </div>
+      )}
+      {isNew && (
+        <div class="new">
+          <span>New</span>
+        </div>
+      )}
+      <div class={`message ${mine ? 'mine' : ''}`}>
+        {!follows && <Avatar name={name} citizen={message.sender === 'citizen'} />}
+        <div class="said">
+          {!follows && (
+            <header>
+              <b>{name}</b>
+              <time dateTime={message.created_at} title={fullTime(message.created_at)}>
+                {timeOf(message.created_at)}
+              </time>
+            </header>
+          )}
+          {follows && (
+            <time class="beside" dateTime={message.created_at} title={fullTime(message.created_at)}>
+              {timeOf(message.created_at)}
+            </time>
+          )}
+          <Markdown text={message.message} blocks={message.code_blocks} />
+        </div>
+      </div>
+    </article>
+  )
+})

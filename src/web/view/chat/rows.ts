@@ -1,0 +1,163 @@
+// How a chat scrolls: pages of messages at their places in a track as high as the whole chat. Whatever changes above what one reads
+// (a page that was estimated, older ones that come, a block of code that is opened), what one reads stays where it is; at the bottom
+// one stays at the bottom. Speaks to the DOM, since heights must be set in the frame in which they are measured.
+import type { Room } from '../../state/chat.ts'
+import { allShown, whenAllShown } from './turns.ts'
+
+/** px above and below the window that are kept ready. */
+const margin = 900
+/** px from the bottom at which one is still at the bottom. */
+const near = 48
+
+export type Range = { from: number; to: number }
+type Anchor = { page: number; seq: number; dy: number }
+
+export const makeScroller = (
+  room: Room,
+  {
+    box,
+    track,
+    onRange,
+    onBottom,
+    onSeen,
+  }: {
+    box: HTMLElement
+    track: HTMLElement
+    onRange: (range: Range) => void
+    onBottom: (atBottom: boolean) => void
+    onSeen: (seq: number) => void
+  },
+) => {
+  const { pages } = room
+  let stuck = true
+  let anchor: Anchor | undefined
+  let range: Range = { from: -1, to: -1 }
+  let target: number | undefined
+
+  const elements = (): HTMLElement[] => [...track.children] as HTMLElement[]
+  const pageOf = (element: HTMLElement): number => Number(element.dataset['page'])
+  const rowsOf = (element: HTMLElement): HTMLElement[] => [...element.querySelectorAll<HTMLElement>('[data-seq]')]
+
+  /** Remembers which row is at the top, and how far from it. */
+  const remember = (): void => {
+    anchor = undefined
+    const top = box.scrollTop
+    for (const element of elements()) {
+      const page = pageOf(element)
+      const begin = pages.top(page)
+      if (begin + element.offsetHeight <= top) continue
+      const row = rowsOf(element).find((one) => begin + one.offsetTop + one.offsetHeight > top)
+      if (row) anchor = { page, seq: Number(row.dataset['seq']), dy: begin + row.offsetTop - top }
+      return
+    }
+  }
+
+  const find = (seq: number): number | undefined => {
+    const element = elements().find((one) => pageOf(one) === pages.pageOf(seq))
+    const row = element && rowsOf(element).find((one) => Number(one.dataset['seq']) >= seq)
+    return element && row ? pages.top(pageOf(element)) + row.offsetTop : undefined
+  }
+
+  const look = (): void => {
+    const top = box.scrollTop - margin
+    const next = { from: pages.at(top), to: pages.at(box.scrollTop + box.clientHeight + margin) }
+    if (next.from !== range.from || next.to !== range.to) onRange((range = next))
+    room.ensure(next.from - 1, next.to + 1)
+  }
+
+  /** The last message that is seen whole. */
+  const seen = (): void => {
+    // What is not all there yet is lower than it will be.
+    if (document.visibilityState !== 'visible' || !document.hasFocus() || !allShown()) return
+    const bottom = box.scrollTop + box.clientHeight
+    if (stuck) return onSeen(pages.head)
+    const rows = elements().flatMap((element) =>
+      rowsOf(element).map(
+        (row) => [Number(row.dataset['seq']), pages.top(pageOf(element)) + row.offsetTop + row.offsetHeight] as const,
+      ),
+    )
+    const last = rows.findLast(([, end]) => end <= bottom)
+    if (last) onSeen(last[0])
+  }
+
+  const stick = (at: boolean): void => {
+    if (at !== stuck) onBottom((stuck = at))
+  }
+
+  const isAtBottom = (): boolean => box.scrollHeight - box.scrollTop - box.clientHeight < near
+
+  /** Measures what is shown, puts it to its place, and what one reads back to where it was. */
+  const layout = (): void => {
+    for (const element of elements())
+      if (element.dataset['ready'] !== undefined) pages.measure(pageOf(element), element.offsetHeight)
+    for (const element of elements()) element.style.top = `${pages.top(pageOf(element))}px`
+    track.style.height = `${pages.total()}px`
+    if (target !== undefined) {
+      const top = find(target)
+      box.scrollTop = top === undefined ? pages.top(pages.pageOf(target)) : top - Math.min(120, box.clientHeight / 4)
+      if (top !== undefined && allShown()) {
+        target = undefined
+        stick(isAtBottom())
+      }
+    } else if (stuck) box.scrollTop = box.scrollHeight
+    else if (anchor) {
+      const top = find(anchor.seq)
+      if (top !== undefined && Math.abs(top - anchor.dy - box.scrollTop) >= 1) box.scrollTop = top - anchor.dy
+    }
+    remember()
+    look()
+    seen()
+  }
+
+  const onScroll = (): void => {
+    if (target === undefined) stick(isAtBottom())
+    remember()
+    look()
+    seen()
+  }
+  box.addEventListener('scroll', onScroll, { passive: true })
+  // Who takes the wheel goes where the wheel leads.
+  const takes = ['wheel', 'touchmove', 'pointerdown', 'keydown']
+  const onTake = (): void => void (target = undefined)
+  for (const name of takes) box.addEventListener(name, onTake, { passive: true })
+  addEventListener('focus', seen)
+  const observer = new ResizeObserver(layout)
+  observer.observe(box)
+  const forget = whenAllShown(layout)
+  const watched = new Set<Element>()
+
+  return {
+    /** After each render. */
+    rendered(footer: HTMLElement | null): void {
+      const now = new Set<Element>([...elements(), ...(footer ? [footer] : [])])
+      for (const element of watched) if (!now.has(element)) observer.unobserve(element)
+      for (const element of now) if (!watched.has(element)) observer.observe(element)
+      watched.clear()
+      for (const element of now) watched.add(element)
+      layout()
+    },
+    toBottom(): void {
+      target = undefined
+      stick(true)
+      layout()
+    },
+    /** Shows a message, a little below the top. */
+    to(seq: number): void {
+      target = Math.min(Math.max(seq, pages.floor + 1), Math.max(1, pages.head))
+      stick(false)
+      layout()
+    },
+    by(px: number): void {
+      target = undefined
+      box.scrollBy({ top: px })
+    },
+    close(): void {
+      observer.disconnect()
+      box.removeEventListener('scroll', onScroll)
+      for (const name of takes) box.removeEventListener(name, onTake)
+      forget()
+      removeEventListener('focus', seen)
+    },
+  }
+}
+export type Scroller = ReturnType<typeof makeScroller>
