@@ -1,4 +1,5 @@
-// Imports point one way: protocol <- config, access <- { database, sync, live: never each other } <- commands <- http <- app <- main <- cli.
+// Imports point one way: protocol <- config, access <- { database, sync, live: never each other } <- commands <- { http, integrations: never
+// each other } <- app <- main <- cli. No file imports itself by way of others, types included, and no room is crowded.
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,25 +16,53 @@ const may: Record<string, string[]> = {
   live: below,
   commands: [...below, 'database', 'live'],
   http: [...below, 'database', 'live', 'commands'],
+  integrations: [...below, 'database', 'commands'],
   client: ['protocol'],
   web: ['client'],
-  app: [...below, 'database', 'sync', 'live', 'commands', 'http'],
+  app: [...below, 'database', 'sync', 'live', 'commands', 'http', 'integrations'],
   cli: [...below, 'database', 'sync', 'live', 'commands', 'http', 'app', 'main', 'client'],
   main: [...below, 'database', 'live', 'commands', 'http', 'app'],
 }
 const layerOf = (file: string): string => (file.split('/')[0] ?? '').replace(/\.tsx?$/, '')
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => /\.tsx?$/.test(file))
 
+/** The files that each file imports, types included. */
+const imports = new Map(
+  files.map((file) => {
+    const text = readFileSync(join(root, file), 'utf8')
+    const names = [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map(([, name = '']) => name)
+    return [file, names.map((name) => relative(root, join(root, dirname(file), name)))] as const
+  }),
+)
+
 void t.test('imports point one way', (t) => {
   t.ok(files.length > 20)
-  for (const file of files) {
+  for (const [layer, floors] of Object.entries(may)) t.comment(`${layer} -> ${floors.join(', ') || 'nothing'}`)
+  for (const [file, targets] of imports) {
     const layer = layerOf(file)
-    const text = readFileSync(join(root, file), 'utf8')
-    for (const [, name = ''] of text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)) {
-      const target = layerOf(relative(root, join(root, dirname(file), name)))
-      t.ok(target === layer || may[layer]?.includes(target), `${file} may import ${name}`)
-    }
+    for (const target of targets)
+      t.ok(layerOf(target) === layer || may[layer]?.includes(layerOf(target)), `${file} may import ${target}`)
   }
+  t.end()
+})
+
+void t.test('no imports form a circle, types included', (t) => {
+  const done = new Set<string>()
+  const walk = (file: string, path: string[]): void => {
+    if (path.includes(file)) return void t.fail([...path.slice(path.indexOf(file)), file].join(' -> '))
+    if (done.has(file)) return
+    for (const target of imports.get(file) ?? []) walk(target, [...path, file])
+    done.add(file)
+  }
+  for (const file of files) walk(file, [])
+  t.equal(done.size, files.length)
+  t.end()
+})
+
+void t.test('no room has more than 32 files', (t) => {
+  const rooms = new Map<string, number>()
+  for (const file of files) rooms.set(dirname(file), (rooms.get(dirname(file)) ?? 0) + 1)
+  for (const [room, count] of rooms) t.ok(count <= 32, `${room}: ${count}`)
   t.end()
 })
 
