@@ -23,7 +23,7 @@ const maxBytes = 512 * 1024
 
 export const makeKeys = (url: string, limits: KeysLimits, onError: (error: Error) => void): Keys => {
   let known: { text: string; at: number } | undefined
-  // Not after each failure at once: whoever sends tokens is not to decide how often the provider is asked.
+  // Failures are rate-limited, so that token senders can't decide how often the provider is asked.
   let failedAt = -Infinity
 
   const load = async (...[at, init]: Parameters<typeof fetch>): Promise<string> => {

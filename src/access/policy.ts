@@ -59,7 +59,7 @@ export const keepsRights = (before: Actor, now: Actor): boolean => {
   return named(before).every((mission) => kept.has(mission))
 }
 
-/** Why the actor may not do this to the mission (undefined: there is none such); null if it may. */
+/** Why the actor may not do this to the mission (undefined: the mission does not exist); null if it may. */
 export const refusal = (
   actor: Actor,
   action: Action,

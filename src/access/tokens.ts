@@ -21,7 +21,7 @@ export type Tokens = {
 }
 
 export type TokenOptions = {
-  /** of HS256; empty if there is none */
+  /** the HS256 secret; empty if not configured */
   secret?: string
   keys?: Keys
   issuer?: string

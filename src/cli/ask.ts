@@ -12,7 +12,7 @@ import { writeMessage } from './markdown-printer.ts'
 
 export type AskOptions = RemoteOptions & { timeout: number; key?: string }
 
-/** Finds the reply among what comes, and shows it; `found` is told of it. */
+/** Finds the reply among the chat's events and prints it; calls `found` with it. */
 const makeFinder = (io: Io, found: (reply: Message) => void) => {
   const view = makeReplyView(io)
   const others = new Set<string>()
@@ -76,7 +76,7 @@ export const ask = async (mission: string, citizen: string, given: string, optio
       for await (const event of feed) finder.take(event)
     })()
     reading.catch(() => {})
-    // Replies that are under way are told right after the joining: a round trip later they are known as others'.
+    // The server sends drafts in progress right after the subscription. After one more round trip, those are known to answer other questions.
     await chat.history({ limit: 1, signal })
     let question: Message | undefined
     const timer = setTimeout(

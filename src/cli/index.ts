@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// deck: the command line. A file a group of commands; here they are joined, and what ends them is told.
-// Exit 0: done. 1: it failed, one line on stderr says why. 2: what was typed is no command of ours. 130: interrupted.
+// The command line: each file has a group of commands, and this one joins them and reports how they end.
+// Exit 0: done. 1: it failed, one line on stderr says why. 2: invalid command or arguments. 130: interrupted.
 // With --json a failure is { "code", "detail" }.
 // A group loads what it works with when it is called: help is there in no time.
 import { readFileSync } from 'node:fs'
@@ -29,7 +29,7 @@ const program = new Command('mission-deck')
   .helpCommand('help [command]', 'what a command takes')
   .exitOverride()
   .configureOutput({
-    // A mistake is told once, below.
+    // A usage error is reported once, below.
     outputError: () => {},
     ...(json ? { writeErr: () => {} } : {}),
   })

@@ -1,4 +1,4 @@
-// The secret that tokens are signed with: JWT_SECRET or, without it, the one that a server of this folder keeps; '' if there is none.
+// The secret that tokens are signed with: JWT_SECRET or, without it, the secret in this folder's .data; '' if neither exists.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 

@@ -25,7 +25,7 @@ const makeView = (io: Io) => {
         return io.write(io.paint('dim', `(cleared by ${event.data.by ?? 'SQL'})\n\n`))
       case 'reset':
         reply.interrupt()
-        return io.write(io.paint('dim', '(the database is another one: from the beginning)\n\n'))
+        return io.write(io.paint('dim', '(the database was replaced: starting from the beginning)\n\n'))
       default:
     }
   }

@@ -169,7 +169,7 @@ export const carryCommands = (program: Command): void => {
         import('./progress.ts'),
       ])
       const { signal, forget } = interruptible()
-      // What is an export is told by its beginning: its lines are as long as its rows.
+      // The first line shows whether the file is an export: an export's lines are as long as its rows.
       let most = lineBytes
       const known = await peek(readLines(source as AsyncIterable<Buffer>, () => most))
       const exported = isExport(known.first)

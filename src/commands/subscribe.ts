@@ -1,5 +1,5 @@
 // subscribe { id, topic, after?, epoch?, presence?, chats? }: a seat in a topic, from after `after` on, or live only; with `presence` it
-// is told who follows the topic, with `chats` (of the list of missions) of missions' new chats.
+// also receives who follows the topic; with `chats` (list of missions only) also missions' new chats.
 // unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
 // Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
 import { allow, sees } from '../access/policy.ts'
@@ -29,7 +29,7 @@ export const makeSubscribe = (
   const look = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
-  /** The list of missions has no seq: changes are told from now on. */
+  /** The list of missions has no seq: only later changes are sent. */
   const subscribeToList = async (
     session: Session,
     { id, after = 0, epoch: known, chats = false }: ClientFrame<'subscribe'>,

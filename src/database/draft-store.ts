@@ -7,7 +7,7 @@ import { toMessage, type MessageColumns } from './postgres/columns.ts'
 
 export type DraftName = { topic: string; key: string }
 export type StoredDraft = DraftName & { generation: number; text: string }
-/** A claim is had, or the key is a message already, or the draft stands elsewhere (0: there is none). */
+/** The claimed draft; or the message that has the key already; or the length that the stored draft has (0: no draft). */
 export type Claim = { generation: number; text: string } | { message: Message } | { expected: number }
 
 const columns = (drafts: readonly DraftName[]) => {
@@ -101,7 +101,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       { max: 200, patience },
     ),
 
-    /** How long the stored draft is; 0 if there is none. */
+    /** Returns the stored draft's length; 0 if it does not exist. */
     async expected({ topic, key }: DraftName): Promise<number> {
       const { mission, citizen } = topicParts(topic)
       const { rows } = await main.query<{ units: number }>({

@@ -97,7 +97,7 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       't.lease_until is not null or t.ended is not null',
     ),
 
-    /** Gives a task back, for whoever comes `after` seconds or later; false if the session does not hold it. */
+    /** Returns a task to the queue, not before `after` seconds; false if the session does not hold it. */
     release: fenced(
       'tasks-release',
       'lease_until = null, ready_at = clock_timestamp() + make_interval(secs => a.after)',

@@ -158,7 +158,7 @@ export const prune = async (
   try {
     for (const id of missions) {
       if (signal.aborted) break
-      // First: from here on nobody is told of a state that is being taken away.
+      // First, so that no client receives a state that is being removed.
       if (!dry)
         await client.query(
           `insert into deck.pruned as p (mission_id, before) select id, $2 from missions where id = $1

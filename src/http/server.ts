@@ -10,7 +10,7 @@ import { makeExplain, refuse, refuseConnection, type Explain } from './plugins/e
 export type LogTo = { write(line: string): void }
 
 /**
- * `explain` renders any error for a client, and logs what is a fault of ours; `onFault` logs one of the database, which `onEach` counts.
+ * `explain` renders any error for a client, and logs server faults; `onFault` logs those of the database, which `onEach` counts.
  */
 export const makeServer = (
   config: Config,

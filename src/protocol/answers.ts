@@ -104,7 +104,7 @@ export const answers = {
     task: exampleMessage.id,
   }),
   release: row<'release'>()(
-    'Give a task back, for whoever asks `after` seconds or later',
+    'Return a task to the queue, not before `after` seconds',
     shown({ task }, { task: exampleMessage.id }),
     { id: 17, task: exampleMessage.id, after: 60 },
   ),

@@ -6,7 +6,7 @@ const table = {
   unauthorized: { status: 401, detail: 'a valid token is needed' },
   forbidden: { status: 403, detail: 'this role may not do that' },
   not_found: { status: 404, detail: 'there is no such thing' },
-  conflict: { status: 409, detail: 'the state is another one by now' },
+  conflict: { status: 409, detail: 'the state has changed meanwhile' },
   too_large: { status: 413, detail: 'the body is too large' },
   rate_limited: { status: 429, detail: 'too many requests' },
   internal: { status: 500, detail: 'something went wrong on the server' },
@@ -46,7 +46,7 @@ export class Refusal extends Error {
 export const deny = (code: ErrorCode, detail?: string, extra?: ErrorExtra, status?: number): Refusal =>
   new Refusal(code, detail ?? table[code].detail, extra ?? (code === 'unavailable' ? { retry_after: 1 } : {}), status)
 
-/** There is more to do than can be done; retry_after is spread, so that not all who are told so come back at once. */
+/** Overload. retry_after is spread, so that clients do not all return at once. */
 export const overloaded = (detail = 'overloaded: there is more to do than can be done'): Refusal =>
   deny('unavailable', detail, { retry_after: Math.round(1 + Math.random() * 4) })
 

@@ -13,7 +13,7 @@ export const toEvents = (events: readonly Event[]): Chunk => {
   return { bytes, ends: texts.map((text) => (at += bytes.write(text, at))) }
 }
 
-/** One event whose id is a text of ours. */
+/** One event whose id is a string of the server's. */
 export const toEvent = (id: string, event: string, data: string): string =>
   `id: ${id}\nevent: ${event}\ndata: ${data}\n\n`
 

@@ -1,5 +1,5 @@
 // What a search of a mission finds: one hit a row and kind, its place in the order of hits, and the cursor that stands for one.
-// The order is that of time, then of topic and seq: the same for whoever asks, whatever is added meanwhile.
+// The order is that of time, then of topic and seq: the same for every client, whatever is added meanwhile.
 import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import { Snippet } from './snippet.ts'
@@ -81,7 +81,7 @@ const fromParts = ([at, name, seq, kind]: unknown[]): Place => {
   throw new Error('no place')
 }
 
-/** What is none of ours, or is of another order, is `bad_request`. */
+/** Throws `bad_request` for an invalid cursor, or one of the other order. */
 export const fromCursor = (text: string, byRank: boolean): Cursor => {
   try {
     const parts = JSON.parse(Buffer.from(text, 'base64url').toString('utf8')) as unknown
@@ -92,6 +92,6 @@ export const fromCursor = (text: string, byRank: boolean): Cursor => {
     if (typeof rank !== 'number') throw new Error('no rank')
     return { ...place, ranked: { rank, top: fromParts(parts.slice(5)) } }
   } catch {
-    throw deny('bad_request', 'cursor is not one of ours')
+    throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
   }
 }

@@ -1,5 +1,5 @@
 // A mission's timeline: its events in the one order of (at, topic, seq), each the very frame that a live socket gets, with `at`, the time
-// when it was numbered. A place in it is told to clients as a cursor, which is opaque and says of which epoch it is.
+// when it was numbered. Clients see a place in it as an opaque cursor, which includes its epoch.
 import Type, { type TObject } from './typebox.ts'
 import { deny } from './errors.ts'
 import { eventMessages } from './catalog.ts'
@@ -23,7 +23,7 @@ export const toCursor = (epoch: string, { at, topic, seq }: Place): string =>
 const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z?$/
 const part = /^(\/dod|\/tests|\/chat\/[a-z][a-z0-9_-]{0,31}|\/tests\/[0-9a-f-]{36}\/logs)?$/
 
-/** What a cursor says; `bad_request` where it is none of ours. */
+/** Parses a cursor. Throws `bad_request` if it is invalid. */
 export const fromCursor = (cursor: string): { epoch: string; place: Place } => {
   let said: unknown
   try {
@@ -38,7 +38,7 @@ export const fromCursor = (cursor: string): { epoch: string; place: Place } => {
     !Number.isSafeInteger(seq) ||
     (seq as number) < 0
   )
-    throw deny('bad_request', 'cursor is not one of ours')
+    throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
   return { epoch, place: { at, topic, seq: seq as number } }
 }
 

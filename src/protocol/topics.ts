@@ -40,7 +40,7 @@ export const parseCitizen = (text: string): string => {
 const remembered = new Map<string, TopicRef>()
 const most = 10_000
 
-/** Reads a topic's name; what is none is `bad_request`. */
+/** Parses a topic's name. Throws `bad_request` if it is invalid. */
 export const parseTopic = (text: string): TopicRef => {
   const known = remembered.get(text)
   if (known) return known

@@ -51,7 +51,7 @@ const epoch = Date.UTC(2000, 0, 1)
 const first = Date.parse('0001-01-01T00:00:00Z')
 const last = Date.parse('9999-12-31T23:59:59Z')
 
-/** An RFC 3339 time in µs since 2000; what is none is `bad_request`. */
+/** Parses an RFC 3339 time into µs since 2000. Throws `bad_request` if it is invalid. */
 export const microsOf = (text: string): bigint => {
   const [, y, mo, d, h, mi, s, fraction = '', sign, oh, om] = time.exec(text) ?? []
   const date = new Date(0)
@@ -110,10 +110,10 @@ export const readImport = (text: string, given: Defaults): Imported => {
 export const header = '{"kind":"deck","format":1}'
 const kindOf = /^\{"kind":"([a-z_0-9]+)"/
 
-/** Whether a file is an export of ours, by its first line. */
+/** Whether a file is an export of Mission Deck, by its first line. */
 export const isExport = (firstLine: string): boolean => firstLine.startsWith('{"kind":"deck",')
 
-/** A line's kind, and the text of its row if it has one; undefined if it is none of ours. */
+/** Returns a line's kind, and its row's text if it has one; undefined if the line is of no known kind. */
 export const readCarried = (line: Buffer): { kind: string; row: Buffer | undefined } | undefined => {
   const kind = kindOf.exec(line.toString('latin1', 0, 80))?.[1]
   if (kind === undefined) return undefined

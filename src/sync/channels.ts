@@ -1,6 +1,6 @@
 // Which channels of hints this instance hears: those of the topics that it follows, each as long as one is followed.
 // A mission's topics share one of 64: so an instance hears a 64th of the missions that are none of its own for each that is,
-// and a session of Postgres compares a notification with 64 names at the most.
+// and a session of Postgres compares a notification with at most 64 names.
 
 const shards = 64
 

@@ -60,7 +60,7 @@ export const makeHints = (options: {
     missions.delete(mission)
     if (all === 0) bus?.unlisten(mission)
   }
-  // In between both are heard: what is told twice is told as it was.
+  // Both subscriptions overlap briefly; duplicate notifications are harmless.
   const hearAll = async (): Promise<void> => {
     if (all++ > 0) return bus?.settled()
     const held = bus?.listen('*')

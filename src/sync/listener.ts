@@ -1,6 +1,6 @@
 // LISTEN that proves itself: hints come in, `onConnected` tells when LISTEN (again) holds; what was sent while it was away
-// is gone, so whoever uses it re-reads the heads then. A session that was silent for a second notifies itself: an echo that
-// stays out, like any error, ends the session, and another one is opened, for ever. Every pg-listen subscriber is used for
+// is gone, so its users re-read the latest seqs then. A session that was silent for a second notifies itself: an echo that
+// stays out, like any error, ends the session, and a new one is opened, without a limit. Every pg-listen subscriber is used for
 // one connection only: its own reconnecting trusts a session that it can still ask for a pid.
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'

@@ -1,13 +1,13 @@
 // Hints by NATS instead of NOTIFY: a subject a channel. It promises what NOTIFY does, which is nothing: what is lost is found
 // by the tail's look at the heads, and whenever it is connected (again) that look is asked for at once. While it is not connected, `tell`
-// says so, and whoever asked goes another way. Knows neither topics nor what the payloads mean.
+// returns false, and the caller uses NOTIFY. Knows neither topics nor what the payloads mean.
 // The client is loaded only where HINTS_URL is set.
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NatsConnection, Subscription } from '@nats-io/transport-node'
 
 export type Bus = {
-  /** Connects, and goes on trying for ever; resolves at once. */
+  /** Connects, and retries without a limit; resolves at once. */
   start(): void
   /** Hears a channel; resolves once that holds, or when it is not connected: then heads are read anyway once it is. */
   listen(channel: string): Promise<void>
@@ -77,7 +77,7 @@ export const makeBus = (options: {
     if (error) return onError(error)
     heard++
     try {
-      // Whoever can publish there may have sent anything.
+      // Any client of NATS may have published anything.
       options.onHeard(text())
     } catch (fault) {
       onError(fault)

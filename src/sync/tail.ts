@@ -26,7 +26,7 @@ export type Tail = {
   close(): void
 }
 
-// A page is 100 rows of a topic at the most, and a read is of 200 topics: 16 MiB in all, and a row of each, of which those
+// A page is at most 100 rows of a topic, and a read is of 200 topics: 16 MiB in all, and a row of each, of which those
 // of logs may have megabytes.
 const rows = 100
 const topicsPerRead = 200
@@ -136,7 +136,7 @@ export const makeTail = (options: {
           part.forEach((topic, n) => mark(topic, heads[n] ?? 0) && stats.found++)
         } catch (error) {
           options.onError(error)
-          // Not left to the next poll: whoever asked for this look has reason to think that hints were lost.
+          // Not left to the next poll: the caller suspects that notifications were lost.
           checkAgain = true
           await new Promise((resolve) => setTimeout(resolve, 500))
         }

@@ -5,7 +5,7 @@ import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 type Open = { pid: number; who: string; state: string | null; seconds: number | null; locks: string[]; heads: boolean }
 
-/** Transactions that have been open for `long` seconds and hold a lock on a table of ours. */
+/** Transactions that have been open for `long` seconds and hold a lock on one of the server's tables. */
 export const transactions = async (client: pg.Client, long: number): Promise<Finding[]> => {
   const check = 'transactions'
   const { rows } = await client.query<Open>(
@@ -46,7 +46,9 @@ export const transactions = async (client: pg.Client, long: number): Promise<Fin
         'commit prepared or rollback prepared',
       ),
     )
-  return findings.length > 0 ? findings : [ok(check, `none that holds a lock of ours for more than ${long} s`)]
+  return findings.length > 0
+    ? findings
+    : [ok(check, `no transaction has held a lock on the server's tables for more than ${long} s`)]
 }
 
 /** The queue is emptied as far as the slowest listener is: one whose transaction stays open stops it. */

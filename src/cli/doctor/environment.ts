@@ -77,11 +77,7 @@ export const embedded = async ({ dataDir }: Config): Promise<{ findings: Finding
   if (typeof major !== 'string') {
     const finding =
       major.code === 'ENOENT'
-        ? warn(
-            check,
-            `there is none in ${dir}, and DATABASE_URL is not set`,
-            'npm start makes one; or set DATABASE_URL',
-          )
+        ? warn(check, `no database in ${dir}, and DATABASE_URL is not set`, 'npm start makes one; or set DATABASE_URL')
         : fail(check, `${dir} can't be read (${major.code})`, 'run this as the user who runs the server')
     return { findings: [finding], running: false }
   }

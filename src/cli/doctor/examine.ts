@@ -73,7 +73,7 @@ const inspect = async (client: pg.Client, database: Database, config: Config, lo
   ])
 }
 
-/** Calls `found` as it goes; `long`: the seconds from which on an open transaction is told. */
+/** Calls `found` for each finding. `long`: seconds after which an open transaction is reported. */
 export const examine = async (long: number, found: Found): Promise<void> => {
   found([here.node()])
   const { findings, config, partial } = here.environment()

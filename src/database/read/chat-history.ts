@@ -10,7 +10,7 @@ import * as sql from './chat-history.sql.ts'
 import { readMission } from './read-mission.ts'
 import { makeReadChat } from './replica.ts'
 
-/** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 where there is none), and its topic. */
+/** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 if it has no message), and its topic. */
 export type ChannelCursor = { last: string; topic: string }
 
 /** A message as the list of chats shows it: `cut` if anything was left out. `heavy`: its blocks are not wanted. */

@@ -9,7 +9,7 @@ import type { Store } from './topics.ts'
 export type Missions = {
   /** The mission, if it is remembered and satisfies `fits`. */
   known(ref: MissionRef, fits: (mission: MissionRights | undefined) => boolean): MissionRights | undefined
-  /** undefined if there is none. What is remembered and does not satisfy `fits` is asked again: it may have changed. */
+  /** Returns undefined if the mission does not exist. A cached mission that fails `fits` is read again: it may have changed. */
   find(ref: MissionRef, fits: (mission: MissionRights | undefined) => boolean): Promise<MissionRights | undefined>
 }
 

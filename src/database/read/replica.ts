@@ -26,7 +26,7 @@ export type ReadChat = <T>(
 
 export type Reading = { readChat: ReadChat; stats: () => ReadStats }
 
-/** `replica` undefined: there is none. */
+/** `replica` is undefined without a configured replica. */
 export const makeReadChat = (
   primary: pg.Pool,
   replica?: {

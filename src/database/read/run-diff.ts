@@ -1,6 +1,6 @@
 // Two test runs compared: what failed, was fixed, came, went and got slower from `a` to `b`, what is flaky up to `b`, and what was
 // said between the two. Names, words and durations are taken out of the results in Postgres: no run's results come here, and the
-// twenty that flakiness is told by are read one after the other. Rights are looked at before anything is compared, and with it.
+// twenty from which flakiness is derived are read one after the other. Rights are checked before the comparison, and in its snapshot.
 import type pg from 'pg'
 import { between, bytesCompared, type RunDiff } from '../../protocol/run-diff.ts'
 import { deny } from '../../protocol/errors.ts'

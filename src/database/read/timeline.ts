@@ -1,6 +1,6 @@
-// All that happened on a mission, in the one order of (at, topic, seq), up to the horizon below which nothing comes any more: what was
-// told once is told the same way for ever, but for what was removed since. A page costs what it holds and some looks a topic, however
-// long the history is: the place of a time is searched in each topic's index, and the topics are merged from there on.
+// A mission's events in one order, (at, topic, seq), up to the horizon: no event is added below it. Pages never change, except for rows that
+// are removed later. A page costs its rows and a few index lookups a topic, however long the history is: each topic's index is searched
+// for the page's start, and the topics are merged from there.
 // Rows, epoch and the mission's assignee come from one statement (database/read/read-mission).
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'

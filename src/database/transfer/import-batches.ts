@@ -10,7 +10,7 @@ import { Refusal } from '../../protocol/errors.ts'
 import { integers, texts, timestamps, uuids } from '../postgres/binary-arrays.ts'
 import { isRetryable, sqlState } from '../postgres/errors.ts'
 
-/** Rows and bytes of a batch: as long as it holds a chat's head, some 40 ms, whoever writes there waits. */
+/** Rows and bytes of a batch: it locks a chat's latest seq for some 40 ms, and other writers of the chat wait. */
 const most = { rows: 2000, bytes: 2 * 1024 * 1024 }
 
 export type Bad = { line: number; why: string }

@@ -17,7 +17,7 @@ export type Intake = {
   given: Defaults
   /** whose lines these are: a line that has no id is known by this name, its number and its text */
   name: string
-  /** whether bad lines are passed over */
+  /** whether invalid lines are skipped */
   skip: boolean
   onBad: (bad: Bad) => void
   /** after each read, and its bytes */

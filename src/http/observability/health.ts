@@ -7,7 +7,7 @@ import { sqlState } from '../../database/postgres/errors.ts'
 import { deny } from '../../protocol/errors.ts'
 import { ErrorBody } from '../routes/openapi.ts'
 
-/** Each check, and the word by which its failure is told. */
+/** Each check, and the word that reports its failure. */
 const words = {
   serving: 'draining',
   database: 'database',
@@ -50,7 +50,7 @@ const faultOfDatabase = (error: unknown): string => {
 
 export const makeReadiness = (parts: {
   draining: () => boolean
-  /** reads of a table of ours; rejects if that fails */
+  /** reads one of the server's tables; rejects if that fails */
   look: () => Promise<unknown>
   /** ms that it may take */
   patience: number

@@ -26,7 +26,7 @@ export type Readings = {
   faults: number
   writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
   tail: { reads: number; pages: number; hints: number; found: number }
-  /** since: performance.now of the LISTEN session, undefined if there is none */
+  /** since: performance.now of the LISTEN session, undefined without one */
   listener: { since: number | undefined; sessions: number }
   /** undefined: hints go by NOTIFY */
   bus: { connected: boolean; sent: number; heard: number } | undefined
@@ -188,7 +188,7 @@ export const metricsRoute = (
     'topics that a look at the heads found further on than any hint had told',
     ({ tail }) => tail.found,
   )
-  gauge('listen_age_seconds', 'age of the LISTEN session, 0 if there is none', ({ listener: { since } }) =>
+  gauge('listen_age_seconds', 'age of the LISTEN session, 0 while LISTEN is down', ({ listener: { since } }) =>
     since === undefined ? 0 : (performance.now() - since) / 1000,
   )
   counter('listen_sessions_total', 'LISTEN sessions opened', ({ listener }) => listener.sessions)

@@ -39,7 +39,7 @@ const idsOf = (message: string) => {
 }
 const idOf = (data: string): string | undefined => /^\{"id" ?: ?"([0-9a-f-]{36})"/.exec(data)?.[1]
 
-/** Tells of exports that fail: the SDK itself is silent. */
+/** Reports failed exports: the SDK itself is silent. */
 const telling = (exporter: SpanExporter, onError: (error: unknown) => void): SpanExporter => ({
   export: (spans, done) =>
     exporter.export(spans, (result) => {
@@ -97,7 +97,7 @@ export const makeTraces = (
       written.then(
         ({ seq, seen, message }) => {
           span.setAttributes({ 'deck.seq': seq, 'deck.seen': seen })
-          // The message is another one: that which its key had saved.
+          // The message differs: it is the one that was stored under the key before.
           const first = seen ? idOf(message) : undefined
           if (first !== undefined) span.addLink({ context: contextOf(first) })
           span.end()

@@ -1,4 +1,4 @@
-// What browsers are told: which origins' pages may call the API (CORS), and what the pages of this server may do (helmet).
+// Browser security headers: which origins may call the API (CORS), and what this server's pages may do (helmet).
 // Nothing is ever given to a foreign page by a cookie: there are none.
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'

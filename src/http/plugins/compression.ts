@@ -85,7 +85,7 @@ export const installEncoding = (app: FastifyInstance): void => {
     const length = whole ? Buffer.byteLength(payload) : Number(reply.getHeader('content-length') ?? Infinity)
     const coding = codingOf(request)
     varies(reply)
-    // Of what is not sent the length is told as it is stored.
+    // A response without a body reports the length of the uncompressed one.
     if (coding === undefined || length < least || (!whole && request.method === 'HEAD')) return payload
     reply.header('content-encoding', coding).removeHeader('content-length')
     // Other bytes under one name: only a weak tag may say that they are the same.

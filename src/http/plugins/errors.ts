@@ -9,7 +9,7 @@ import { toRefusal } from '../../database/postgres/errors.ts'
 import { deny, type Refusal } from '../../protocol/errors.ts'
 
 /**
- * Makes `explain`: any error -> what a client may hear of it; faults of ours are logged, with the request or socket that met them.
+ * Makes `explain`: any error -> what a client may see of it; server faults are logged, with their request or socket.
  * `onFault` takes those of the database.
  */
 export const makeExplain =

@@ -21,7 +21,7 @@ export const weighed = (header: string): { name: string; weight: number }[] =>
     return { name, weight: Number(params.find((param) => param.startsWith('q='))?.slice(2) ?? 1) }
   })
 
-/** Which of our forms a request prefers, the first of equals; any form is JSON, and so is none that we have. */
+/** Returns the media type that a request prefers, the first of equals; JSON for a wildcard and for unknown types. */
 export const preferred = ({ headers: { accept = '' } }: FastifyRequest, ...forms: string[]): string => {
   const json = 'application/json'
   let best = { form: json, quality: 0 }

@@ -102,7 +102,7 @@ const operationsOf = (channel: string): Json => {
   ])
   const told = [
     ['events', 'The events of the topics that are followed: each once, in seq order, without holes', eventMessages],
-    ['signals', 'What is told besides: no seq, never stored', toldMessages],
+    ['signals', 'Signals: no seq, never stored', toldMessages],
   ] as const
   return Object.fromEntries([
     ...commands,
@@ -121,7 +121,7 @@ export const makeAsyncApi = (version: string): Json => ({
     version,
     description:
       'The socket of Mission Deck. A client frame with an `id` gets exactly one `ok` or `error` with the same `id`, in any order. ' +
-      'Members that are not known are to be passed over. What can be followed here is read over HTTP under the same name: /openapi.json.',
+      'Clients ignore unknown members. Each topic can also be read over HTTP under the same name: /openapi.json.',
     license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
   },
   defaultContentType: 'application/json',

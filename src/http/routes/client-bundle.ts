@@ -15,7 +15,7 @@ export const clientRoute = (app: FastifyInstance): void => {
     if (!type) throw deny('not_found')
     const file = await files.get(name)
     if (!file) throw deny('not_found', 'the client is not built: npm run build')
-    // Asked for each time, and sent when it is another one: a page never runs with a client of another server.
+    // Revalidated each time, so that a page never runs the client of another server version.
     reply.header('cache-control', 'no-cache')
     return files.send(request, reply, file, `${type}; charset=utf-8`)
   })

@@ -1,4 +1,4 @@
-// The limits of an instance, as clients are told them: a socket's in its first frame, all by GET /api/limits.
+// The limits that clients see: a socket's in its first frame, an instance's by GET /api/limits.
 import type { FastifyInstance } from 'fastify'
 import type { Limits } from '../../config/index.ts'
 import { answerBytes, perMission } from '../../database/bounds.ts'

@@ -50,7 +50,8 @@ export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past
     async (request, reply) => {
       const actor = actorOf(request)
       const { status, assigned_to, limit = 50, cursor, chats } = request.query
-      if (cursor !== undefined && Number(cursor) > 2_147_483_647) throw deny('bad_request', 'cursor is not one of ours')
+      if (cursor !== undefined && Number(cursor) > 2_147_483_647)
+        throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
       const all = actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions)
       const refs = actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : []
       const { rows, next } = await changes.listMissions(

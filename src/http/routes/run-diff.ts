@@ -21,8 +21,8 @@ export const diffRoute = (app: FastifyInstance, answers: Answers, diff: Diff): v
         { 200: RunDiff },
         {
           description:
-            'Tests are told apart by their name; of several elements with one name the worst status and the longest duration ' +
-            'count. Where `a` is the later run, everything is told from the later to the earlier one; `between` is the same.',
+            'A test is identified by its name; of several elements with one name the worst status and the longest duration ' +
+            'count. If `a` is the later run, all changes are from the later run to the earlier one; `between` is the same.',
         },
       ),
     },

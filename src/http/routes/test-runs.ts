@@ -22,7 +22,7 @@ const toCursor = ({ at, id }: { at: string; id: string }): string => Buffer.from
 const fromCursor = (cursor: string): { at: string; id: string } => {
   const [, at, id] =
     /^(\d{4,}-\d\d-\d\dT[\d:.]+Z) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? []
-  if (!at || !id) throw deny('bad_request', 'cursor is not one of ours')
+  if (!at || !id) throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
   return { at, id }
 }
 

@@ -31,7 +31,7 @@ const Query = Type.Object({
   order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'desc: newest first', default: 'asc' })),
   logs: Type.Optional(Type.Enum(['true', 'false'], { description: 'also what runs print', default: 'false' })),
   speed: decimal('of a replay: seconds of then in one of now, 0.1 to 1000; without it as fast as it is read'),
-  gap: decimal('of a replay: seconds of now between two events, at the most: 0 to 3600, 2 if left out'),
+  gap: decimal('Replay only: the longest pause between two events in seconds, 0 to 3600. Default 2'),
 })
 type Query = Static<typeof Query>
 const LastEventId = Type.Object({
@@ -42,10 +42,10 @@ const LastEventId = Type.Object({
 const cursor = Type.String({ description: 'to come back with: what follows, at the end too' })
 const Page = Type.Object({
   events: Type.Array(TimelineItem, { description: 'fewer than asked for where they would hold over 4 MiB' }),
-  next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page; null: there is none now' }),
+  next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page; null on the last page' }),
   cursor,
   horizon: Type.String({ format: 'date-time', description: 'the time below which nothing comes any more' }),
-  epoch: Type.String({ description: 'another one: drop what you hold' }),
+  epoch: Type.String({ description: 'If it differs from the epoch you know, discard your copy and read again' }),
 })
 const Timelines = {
   description:

@@ -75,7 +75,7 @@ const packed = (raw: ServerResponse, coding: Coding): Way => {
 export const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
   handOver(raw, patience, (given) => asItIs(raw).give(text, given))
 
-/** A page as it goes out, and how the next one is read; `mission` is undefined if there is none, or not any more. */
+/** An encoded page, and how the next one is read; `mission` is undefined if it does not exist (any more). */
 export type Lines = { mission: MissionRights | undefined; text: string; next?: () => Promise<Lines> }
 
 /** The lines of a chat's messages. */

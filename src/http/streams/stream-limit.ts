@@ -1,5 +1,5 @@
 // A gate: so many may be inside at a time, and of them so many of one sub. Those that are being let in count.
-// It holds nobody up: who finds it full is told `unavailable`.
+// It never queues: beyond the limit a request gets `unavailable`.
 import type { FastifyReply } from 'fastify'
 import { overloaded } from '../../protocol/errors.ts'
 

@@ -1,7 +1,7 @@
 // A mission's past as a stream of events, at a pace: the spacing of the original divided by a speed, with long gaps cut short.
 // What is sent is pulled: a part is read, each event is sent when it is due, and nothing is until the reader has taken what was; so a
-// stream holds one part at the most. It ends with its last event and `end`, or by a comment that says why (token, rights, a stop);
-// whoever comes back names the last event that came.
+// stream holds at most one page. It ends with its last event and `end`, or by a comment that says why (token, rights, a stop);
+// a client that reconnects sends the last event's ID.
 import type { ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { Actor } from '../../access/actor.ts'
@@ -26,7 +26,7 @@ const part = { rows: 100, bytes: 64 * 1024 }
 /** ms that a stream which was held up may be behind; what is more moves all that follows. */
 const slack = 1000
 
-/** `speed`: how many seconds of then pass in one of now; without it nothing is waited for. `gap`: ms of now, at the most, between two. */
+/** `speed`: recorded seconds that pass in one second; without it events follow at once. `gap`: the longest pause between two events, ms. */
 export type Pace = { speed: number | undefined; gap: number }
 
 type Player = { end(why: string, retry?: number): void }
