@@ -172,5 +172,5 @@ void t.test('the doctor reads the settings as the server would, and looks for th
   t.notMatch(JSON.stringify(unsafe.checks), '"short')
   const none = await examine(t, {})
   t.match(none, { code: 0, status: 'warn' })
-  t.match(none.bad.get('embedded database'), { detail: /there is none/, advice: /npm start/ })
+  t.match(none.bad.get('embedded database'), { detail: /no database in/, advice: /npm start/ })
 })
