@@ -1,6 +1,6 @@
 // What is wrong with an environment: what can't be meant anywhere, and what production refuses.
 import { isIP } from 'node:net'
-import type { Env } from './index.ts'
+import type { Env } from './environment.ts'
 
 /** The parts of a comma-separated text. */
 export const listOf = (text: string): string[] =>

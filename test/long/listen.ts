@@ -13,7 +13,7 @@ import { spawnServer, type Server } from '../process.ts'
 
 t.setTimeout(240_000)
 
-/** ms between two looks of the tail at all heads, in src/config/index.ts */
+/** ms between two looks of the tail at all heads, in src/config/limits.ts */
 const pollEvery = 5000
 const pace = 20
 const followersEach = 2
