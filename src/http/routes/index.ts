@@ -25,7 +25,9 @@ import { makeTurns, type Turns } from '../../database/postgres/mutex.ts'
 import type { Writer } from '../../database/write/writer.ts'
 import { boundAnswers } from '../plugins/response-limits.ts'
 import { boundBodies } from '../plugins/body-limits.ts'
-import { chatRoutes } from './chat.ts'
+import { chatHistoryRoute } from './chat-history.ts'
+import { chatListRoute } from './chat-list.ts'
+import { chatWriteRoutes } from './chat-writes.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
@@ -81,6 +83,7 @@ export const installApi = async (
   }
   const search = makeSearch(main, looking, limits.searchPatience)
   const past = makePast(main)
+  const history = makeHistory(main, reading)
   let bodies: ReturnType<typeof boundBodies> | undefined
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
@@ -89,19 +92,9 @@ export const installApi = async (
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
-    chatRoutes(api, {
-      answers,
-      changes,
-      missions,
-      history: makeHistory(main, reading),
-      past,
-      search,
-      replay: makeReplay(reading, search),
-      streams,
-      following,
-      writer,
-      rate: parts.rate,
-    })
+    chatListRoute(api, history)
+    chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
+    chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {
