@@ -5,30 +5,10 @@
 import { SaxesParser, type SaxesTagPlain } from 'saxes'
 import { deny } from '../../protocol/errors.ts'
 import { decodedXml } from './decode.ts'
-import {
-  clean,
-  failuresOf,
-  makeUnique,
-  milliseconds,
-  mostOfError,
-  nameOf,
-  type Report,
-  type Result,
-} from './results.ts'
+import { clean, failuresOf, makeUnique, mostOfError, nameOf, type Report, type Result } from './results.ts'
+import { addSuite, counted, openSuite, suiteMs, toMs, unlistedOf, type Attributes, type Suite } from './junit-suites.ts'
 import { isHarmless, makeRepair, makeSkip } from './xml.ts'
 
-type Attributes = Record<string, string>
-/** A <testsuites> or <testsuite> that is open, and what was seen in it so far, suites in it included. */
-type Level = {
-  tag: string
-  attributes: Attributes
-  ownMs: number
-  cases: number
-  failed: number
-  skipped: number
-  /** outcomes that some tools count as tests although they have no case of their own */
-  more: number
-}
 type Case = {
   attributes: Attributes
   status: Result['status']
@@ -67,45 +47,6 @@ const caseOf = (attributes: Attributes): Case => {
   return { attributes, status, told, failures: [], reruns: [], hasError: false, isTodo: false }
 }
 
-/** Seconds, with the commas that some write, as milliseconds. */
-const toMs = (time: string | undefined): number | undefined => {
-  const seconds = Number(time?.replaceAll(',', '') || NaN)
-  return Number.isFinite(seconds) && seconds >= 0 ? milliseconds(seconds * 1000) : undefined
-}
-
-/** The sum of the counts that a suite gives under these names; undefined if it gives none, NaN for what is no number. */
-const counted = (attributes: Attributes, ...names: string[]): number | undefined => {
-  const given = names.flatMap((name) => attributes[name]?.trim() || []).map((text) => Number(text.replaceAll(',', '')))
-  return given.length === 0 ? undefined : given.reduce((sum, count) => sum + count, 0)
-}
-
-/**
- * Returns what a suite counts and does not list, if there is such, and counts it as seen for the suite around it. Fewer counted than
- * listed is no fault: node:test counts the direct members of a suite, Surefire those of the last run.
- */
-const missing = (level: Level, comparesTests: boolean): string | undefined => {
-  const { attributes, cases, failed, skipped, more } = level
-  const bad = counted(attributes, 'failures', 'errors') ?? 0
-  const idle = Math.max(0, counted(attributes, 'skipped', 'skip', 'skips', 'ignored', 'disabled') || 0)
-  // Catch2 and doctest count assertions.
-  const countsTests = attributes['hostname'] !== 'tbd' && attributes['doctest_version'] === undefined
-  const tests = comparesTests && countsTests ? counted(attributes, 'tests') : undefined
-  // libtest counts skipped tests without a case.
-  const unlisted = Math.max(0, (tests ?? cases) - cases)
-  const explained = Math.max(0, idle - skipped) + more
-  level.cases = Math.max(cases, tests || 0)
-  level.failed = Math.max(failed, bad || 0)
-  level.skipped = Math.max(skipped, idle)
-  const faults = [
-    ...(unlisted > explained || Number.isNaN(tests) ? [`${attributes['tests']} tests but lists ${cases}`] : []),
-    ...(bad > failed || Number.isNaN(bad)
-      ? [`${attributes['failures'] ?? 0} failures and ${attributes['errors'] ?? 0} errors but lists ${failed}`]
-      : []),
-    ...(idle - skipped > unlisted ? [`${idle} skipped tests but lists ${skipped}`] : []),
-  ]
-  return faults.length > 0 ? `the report counts ${faults.join(', ')}` : undefined
-}
-
 /**
  * Makes a reader of files, one after the other; `onLog` takes what tests printed. `comparesTests`: whether suites may count no more
  * tests than they list.
@@ -121,7 +62,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
     const parser = new SaxesParser()
     const fault = (text: string): Error => deny('bad_request', `${name} is no JUnit XML: ${text}`)
     const first = results.length
-    const levels: Level[] = []
+    const levels: Suite[] = []
     let depth = 0
     let one: Case | undefined
     /** What the open element says, and of it as much as is kept; undefined where nobody asks. */
@@ -174,7 +115,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       if (depth === 0 && !isSuite) throw fault(`it begins with <${tag}>`)
       if (++depth > mostDepth) throw fault('it is nested too deep')
       if (isSuite) {
-        levels.push({ tag, attributes, ownMs: 0, cases: 0, failed: 0, skipped: 0, more: 0 })
+        levels.push(openSuite(tag, attributes))
         isEmpty ||= counted(attributes, 'tests') === 0
       } else if (tag === 'testcase') one = caseOf(attributes)
       else if (tag === 'failure' || tag === 'error') {
@@ -213,19 +154,12 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       } else if (tag === 'testsuite' || tag === 'testsuites') {
         const level = levels.at(-1)
         if (!level) return
-        const fault = missing(level, comparesTests)
+        const fault = unlistedOf(level, comparesTests)
         if (fault) fail([...path(), 'JUnit'].join(' > '), fault)
         levels.pop()
-        const ms = (tag === 'testsuite' ? toMs(level.attributes['time']) : undefined) ?? level.ownMs
         const outer = levels.at(-1)
-        if (!outer) duration += ms
-        else {
-          outer.ownMs += ms
-          outer.cases += level.cases
-          outer.failed += level.failed
-          outer.skipped += level.skipped
-          outer.more += level.more
-        }
+        if (outer) addSuite(outer, level)
+        else duration += suiteMs(level)
       } else if (tag === 'system-out' || tag === 'system-err') {
         if (!endsLine) onLog('\n')
         isPrinting = false
