@@ -31,3 +31,11 @@ export const installRateLimits = async (
     failure: counter(limits.authFailuresPerMinute),
   }
 }
+
+/** Counts the requests that need no token, but for the probes. */
+export const limitAnonymous = (app: FastifyInstance, rates: Pick<RateLimits, 'anonymous'>): void => {
+  app.addHook('onRequest', async (request) => {
+    const probe = ['/healthz', '/readyz'].includes(request.url)
+    if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
+  })
+}

@@ -1,0 +1,160 @@
+// Delivery: from a message's batch to the subscribers on all instances. Also what is sent beside the topics: drafts, presence, signals.
+import type { Config } from '../config/index.ts'
+import { makeWriter } from '../database/write/writer.ts'
+import type { Meters } from '../http/observability/metrics.ts'
+import type { Traces } from '../http/observability/traces.ts'
+import { makeBeside } from '../live/ephemeral/index.ts'
+import { makeSeal } from '../live/ephemeral/seal.ts'
+import { makeHub, type Hub } from '../live/hub/hub.ts'
+import { makeRightsLook } from '../live/hub/rights-poll.ts'
+import { makeChannels } from '../sync/channels.ts'
+import { makeHints } from '../sync/hints.ts'
+import { makeListener } from '../sync/listener.ts'
+import { makeBus } from '../sync/nats.ts'
+import { makeTail } from '../sync/tail.ts'
+import type { Auth } from './auth.ts'
+import type { Shared, Storage } from './storage.ts'
+
+export const makeDelivery = (
+  config: Config,
+  { database, epochs, store, draftStore, tasks }: Storage,
+  { checkRevocations }: Pick<Auth, 'checkRevocations'>,
+  { meters, traces }: { meters: Meters; traces: Traces | undefined },
+  { instance, log, audit, onError }: Shared,
+) => {
+  const { limits } = config
+  // Set below: the parts that make these calls are made before the parts that take them.
+  let onHint: (payload: string) => void = () => {}
+  let onConnected: () => void = () => {}
+  let onPage: Hub['deliver'] = () => {}
+  let onSeats: (topic: string, seats: number, taken: boolean) => void = () => {}
+
+  const listener = makeListener({
+    config: database.direct,
+    notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
+    onHints: (payload) => onHint(payload),
+    onConnected: () => onConnected(),
+    onError,
+  })
+  const bus = config.hintsUrl
+    ? makeBus({
+        url: config.hintsUrl,
+        space: store.space,
+        name: `mission-deck ${instance}`,
+        onHeard: (payload) => onHint(payload),
+        onConnected: () => onConnected(),
+        onError: (error) => log.warn({ err: error }, 'NATS'),
+      })
+    : undefined
+  const hints = makeHints({ bus, origin: instance, channels: makeChannels(listener), notify: store.signal, onError })
+  const tail = makeTail({
+    origin: instance,
+    listen: hints.follow,
+    unlisten: hints.unfollow,
+    read: store.tailPages,
+    heads: store.heads,
+    onPage(topic, from, page) {
+      onPage(topic, from, page)
+      meters.delivered()
+      traces?.delivered(topic, page)
+    },
+    onError,
+    pollEvery: limits.pollEvery,
+  })
+  const hub = makeHub({
+    liveBytes: limits.outboxBytes / 2,
+    pageBytes: limits.pageBytes,
+    follow: tail.follow,
+    unfollow: tail.unfollow,
+    onSeats: (topic, seats, taken) => onSeats(topic, seats, taken),
+    cursor: tail.cursor,
+    page: store.page,
+    onError,
+  })
+  onPage = hub.deliver
+
+  const seal = makeSeal(instance)
+  // A database that replaces this one has its own key.
+  const readKey = async (): Promise<void> => {
+    const { key, time, at } = await store.sealKey()
+    seal.use(key, time, at)
+  }
+  const beside = makeBeside({
+    origin: instance,
+    seal,
+    missions: { mark: store.mark, read: store.assigned, chats: store.newChats },
+    hub,
+    notify: hints.signal,
+    channels: hints,
+    drafts: draftStore,
+    tasks,
+    limits,
+    onError,
+  })
+  const { drafts, presence } = beside
+  onSeats = (topic, seats, taken) => {
+    if (taken && seats === 1) presence.opened(topic)
+    if (seats === 0) drafts.left(topic)
+    presence.changed(topic)
+  }
+  // Any client of the database may notify: no payload may end the process.
+  onHint = (payload) => {
+    try {
+      if (payload === 'revocations') checkRevocations()
+      else if (!beside.hear(payload)) tail.hint(payload)
+    } catch (error) {
+      onError(error)
+    }
+  }
+  // What was sent before the connection is lost.
+  onConnected = () => {
+    hints.connected()
+    void readKey().catch(onError)
+    tail.check()
+    beside.check()
+    checkRevocations()
+  }
+
+  const writer = makeWriter(
+    database.writer,
+    {
+      batch: limits.batch,
+      batchBytes: limits.batchBytes,
+      queue: limits.queue,
+      queueBytes: limits.queueBytes,
+      deadline: limits.writeDeadline,
+    },
+    {
+      origin: instance,
+      onSaved(topic, from, page) {
+        tail.saved(topic, from, page)
+        hints.saved(topic, page.covered)
+        // NATS does not return an instance's own notifications.
+        if (bus) beside.hear(`${instance} ${page.covered} ${topic}`)
+      },
+      onLost: tail.check,
+      tryWriting: () => database.writer.query('select deck.try_writing()'),
+      onFault: onError,
+      audit,
+      saw: epochs.saw,
+      observe: { ...meters, committed: traces?.committed },
+    },
+  )
+
+  return {
+    writer,
+    listener,
+    bus,
+    hints,
+    tail,
+    hub,
+    beside,
+    readKey,
+    checkRights: makeRightsLook(hub, store.rights, onError),
+    async start(): Promise<void> {
+      await listener.start()
+      bus?.start()
+    },
+  }
+}
+export type Delivery = ReturnType<typeof makeDelivery>

@@ -1,0 +1,172 @@
+// The HTTP server's plugins and routes, and the WebSocket, joined with what they serve. Fastify runs hooks in the order of their lines.
+import underPressure from '@fastify/under-pressure'
+import type { FastifyRequest } from 'fastify'
+import { makeCommands } from '../commands/index.ts'
+import { stopTyping } from '../commands/typing.ts'
+import type { Config } from '../config/index.ts'
+import { healthRoutes, makeReadiness } from '../http/observability/health.ts'
+import { metricsRoute, type Meters } from '../http/observability/metrics.ts'
+import type { Traces } from '../http/observability/traces.ts'
+import { actorOf, makeIdentify } from '../http/plugins/authenticate.ts'
+import { installBrowserRules } from '../http/plugins/browser-security.ts'
+import { installEncoding } from '../http/plugins/compression.ts'
+import { installDrain } from '../http/plugins/drain.ts'
+import { installErrors } from '../http/plugins/errors.ts'
+import { installRateLimits, limitAnonymous } from '../http/plugins/rate-limits.ts'
+import { takeJson, validatorCompiler } from '../http/plugins/validation.ts'
+import { clientRoute } from '../http/routes/client-bundle.ts'
+import { installApi } from '../http/routes/index.ts'
+import { installDocs, serveDocuments } from '../http/routes/openapi.ts'
+import { pageRoute } from '../http/routes/web-app.ts'
+import type { makeServer } from '../http/server.ts'
+import { installSockets } from '../http/websocket.ts'
+import { bySubject } from '../live/connections/by-subject.ts'
+import { makeInflow } from '../live/connections/byte-rate.ts'
+import { makeTally } from '../live/connections/counters.ts'
+import { makeWork } from '../live/connections/in-flight.ts'
+import { makeLedger } from '../live/connections/send-buffer.ts'
+import { makeUserRate } from '../live/connections/user-rate.ts'
+import { overloaded } from '../protocol/errors.ts'
+import type { Auth } from './auth.ts'
+import type { Delivery } from './delivery.ts'
+import type { Storage } from './storage.ts'
+
+export const installHttp = async (
+  { http, explain }: Pick<ReturnType<typeof makeServer>, 'http' | 'explain'>,
+  config: Config,
+  parts: {
+    instance: string
+    version: string
+    storage: Storage
+    auth: Auth
+    delivery: Delivery
+    meters: Meters
+    traces: Traces | undefined
+    /** errors of the database that were logged */
+    faults: () => number
+  },
+) => {
+  const { limits } = config
+  const { instance, version, storage, auth, delivery, meters, traces } = parts
+  const { database, store, missions, access } = storage
+  const { tokens } = auth
+  const { writer, hub, tail, beside, listener, bus } = delivery
+  const work = makeWork()
+  const httpErrors = new Map<string, number>()
+
+  const { drain, isDraining } = installDrain(http, work)
+  await http.register(underPressure, {
+    maxEventLoopDelay: limits.eventLoopDelay,
+    sampleInterval: limits.pressureEvery,
+    pressureHandler: (request: FastifyRequest) =>
+      request.url.startsWith('/api/') ? Promise.reject(overloaded()) : undefined,
+  })
+  const isOverloaded = (): boolean => http.isUnderPressure()
+  http.setValidatorCompiler(validatorCompiler)
+  http.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  installErrors(http, explain, httpErrors)
+  installEncoding(http)
+  takeJson(http)
+  await installBrowserRules(http, config.allowedOrigins)
+  await installDocs(http, version)
+  const rates = await installRateLimits(http, limits, (request) => `sub ${actorOf(request).sub}`)
+  limitAnonymous(http, rates)
+
+  const tally = makeTally()
+  const rate = makeUserRate(limits.userMessagesPerSecond, limits.userMessagesBurst)
+  const inflowOf = bySubject(() => makeInflow(limits.subjectBytesPerSecond, limits.subjectBytesBurst))
+  const ledger = makeLedger(limits.outboxTotalBytes, tally)
+  const identify = makeIdentify(tokens, access.takeTicket, rates)
+  const sockets = await installSockets(http, {
+    identify,
+    tokens,
+    config,
+    instance,
+    inflowOf,
+    session: {
+      handlers: makeCommands({
+        tokens,
+        hub,
+        missions,
+        store,
+        writer: traces?.watch(writer, 'socket') ?? writer,
+        marks: storage.marks,
+        draftStore: storage.draftStore,
+        tasks: storage.tasks,
+        ...beside,
+        rate,
+      }),
+      limits,
+      explain,
+      leave: hub.leave,
+      gone(session) {
+        stopTyping(beside.signals, session)
+        beside.gone(session)
+      },
+      head: tail.head,
+      ledger,
+      work,
+      overloaded: isOverloaded,
+    },
+  })
+  const api = await installApi(http, {
+    main: database.main,
+    store,
+    reading: storage.reading,
+    changes: storage.changes,
+    runs: storage.runs,
+    missions,
+    writer: traces?.watch(writer, 'http') ?? writer,
+    access,
+    identify,
+    holds: tokens.holds,
+    hub,
+    ledger,
+    limits,
+    rate,
+    inflowOf,
+  })
+  const ready = makeReadiness({
+    draining: isDraining,
+    look: () => database.main.query('select from deck.heads limit 0'),
+    patience: 2000,
+    listening: listener.ready,
+    writing: writer.fault,
+    overloaded: isOverloaded,
+  })
+  healthRoutes(http, ready)
+  metricsRoute(http, meters, { version, ready, limits }, () => ({
+    sockets: sockets.count(),
+    ...api.counts(),
+    faults: parts.faults(),
+    seats: hub.seats(),
+    catching: hub.catching(),
+    topics: tail.stats().topics,
+    tasksHeld: beside.inboxes.held(),
+    outboxBytes: ledger.waiting,
+    tally,
+    httpErrors,
+    writer: writer.stats(),
+    tail: tail.stats(),
+    listener: listener.stats(),
+    bus: bus?.stats(),
+    reads: storage.reading.stats(),
+    pools: database.pools,
+  }))
+  pageRoute(http)
+  clientRoute(http)
+  serveDocuments(http, version)
+
+  return {
+    sockets,
+    api,
+    work,
+    isDraining,
+    /** Takes nothing new; what was taken is answered. */
+    drain(): void {
+      drain()
+      sockets.drain()
+      api.drain()
+    },
+  }
+}

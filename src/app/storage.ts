@@ -1,0 +1,96 @@
+// Storage: the connections to Postgres, and what reads and writes by them. Messages are written by delivery's writer.
+import type { FastifyBaseLogger } from 'fastify'
+import type { Config } from '../config/index.ts'
+import { makeAccess, type Audited } from '../database/auth-store.ts'
+import { makeDraftStore } from '../database/draft-store.ts'
+import { makeTasks } from '../database/inbox.ts'
+import { makeEpochs } from '../database/postgres/epoch.ts'
+import { reasonOf } from '../database/postgres/errors.ts'
+import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
+import { missingSettings, openDatabase } from '../database/postgres/pools.ts'
+import { prepareDatabase } from '../database/postgres/prepare.ts'
+import { makeTransactions } from '../database/postgres/transaction.ts'
+import { patiently } from '../database/postgres/wait-for-database.ts'
+import { makeMissions } from '../database/read/mission-cache.ts'
+import { makeMarks } from '../database/read/read-markers.ts'
+import { makeReadChat } from '../database/read/replica.ts'
+import { makeStore } from '../database/read/topics.ts'
+import { makeIndexer } from '../database/search/indexer.ts'
+import { makeChanges } from '../database/write/changes.ts'
+import { makeRuns } from '../database/write/test-runs.ts'
+import { claimMark } from '../live/ephemeral/drafts.ts'
+
+/** What the parts of an instance share. */
+export type Shared = {
+  /** the instance's name */
+  instance: string
+  log: FastifyBaseLogger
+  audit: (line: Audited) => void
+  /** Takes errors of the database. */
+  onError: (error: unknown) => void
+}
+
+export const makeStorage = (config: Config, { instance, log, audit, onError }: Shared) => {
+  const { limits } = config
+  let onReplaced = (): void => {}
+  const epochs = makeEpochs(() => onReplaced())
+  const database = openDatabase(
+    {
+      url: config.databaseUrl,
+      directUrl: config.databaseDirectUrl,
+      poolMax: config.poolMax,
+      greet: epochs.greet,
+      deadlines: limits.databaseDeadlines,
+      replicaUrl: config.databaseReplicaUrl,
+      quietWriter: config.hintsUrl !== '',
+    },
+    onError,
+  )
+  const { main, changes: writes } = database
+  const store = makeStore(main, database.tail, limits.writeDeadline, epochs)
+  const transactions = makeTransactions(writes)
+
+  const prepare = async (seed: boolean): Promise<void> => {
+    await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
+    if (!(await keepsPreparedStatements(main, writes))) throw new Error(noPreparedStatements)
+    const missing = await missingSettings(main)
+    if (missing.length > 0)
+      log.warn(
+        `a pooler drops session settings (${missing.join(', ')}): mission-deck doctor prints what to set for the role`,
+      )
+  }
+
+  return {
+    database,
+    epochs,
+    store,
+    reading: makeReadChat(main, database.replica && { pool: database.replica, place: store.place, onError }),
+    changes: makeChanges(main, transactions, audit),
+    runs: makeRuns(main, transactions),
+    missions: makeMissions(store, 1000, 10_000),
+    draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
+    tasks: makeTasks(writes, limits.writeDeadline, limits.lease),
+    indexer: makeIndexer(writes, instance, onError, limits.pollEvery),
+    marks: makeMarks(writes, limits.writeDeadline),
+    access: makeAccess(main, limits.ticketLife),
+
+    /** Sets the function that is called when the database was restored, promoted or replaced: cursors and connections are invalid. */
+    onReplaced(handler: () => void): void {
+      onReplaced = handler
+    },
+
+    /** Migrates, and waits for a database that is not ready for up to START_PATIENCE, unless the instance stops. */
+    start: (seed: boolean, isStopping: () => boolean): Promise<void> =>
+      patiently(
+        config.startPatience,
+        () => prepare(seed),
+        (error, seconds) =>
+          log.warn(
+            { err: error },
+            `the database is not ready (${reasonOf(error)}): trying again for up to ${seconds} s; the port is shut`,
+          ),
+        isStopping,
+      ),
+  }
+}
+export type Storage = ReturnType<typeof makeStorage>
