@@ -147,7 +147,7 @@ void t.test('a receiver that is away costs messages nothing', async (t) => {
 
 void t.test('without an endpoint nothing of it is loaded', async (t) => {
   const hook = `export const load = (url, context, next) => {
-    if (url.includes('@opentelemetry/sdk') || url.includes('/http/traces.js') || url.includes('pino-pretty'))
+    if (url.includes('@opentelemetry/sdk') || url.includes('/observability/traces.js') || url.includes('pino-pretty'))
       console.error('LOADED ' + url)
     return next(url, context)
   }`
@@ -165,5 +165,5 @@ void t.test('without an endpoint nothing of it is loaded', async (t) => {
   const env = { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
   const traced = await spawnServer(t, env, watched)
   await until(() => traced.output().includes('LOADED'), 'the line of the hook')
-  t.match(traced.output(), /LOADED .*http\/traces\.js/, 'and with one it is')
+  t.match(traced.output(), /LOADED .*observability\/traces\.js/, 'and with one it is')
 })
