@@ -42,7 +42,7 @@ export const Environment = Type.Object({
     '',
   ),
   JWKS_URL: variable(
-    "key set of the identity provider, for RS256, ES256 and EdDSA tokens; https, but for one's own machine",
+    'key set of the identity provider, for RS256, ES256 and EdDSA tokens; https, or http for localhost',
     '',
   ),
   JWT_ISSUER: variable('iss that tokens must have; empty: any', ''),
@@ -66,19 +66,16 @@ export const Environment = Type.Object({
     default: 'on',
   }),
   ALLOW_UNSAFE: Type.Enum(['0', '1'], { description: '1 lets production run with RATE_LIMITS=off', default: '0' }),
-  MAX_SOCKETS: number('sockets an instance serves; each costs some 10 KB, and as much as it may leave unread', 20_000),
-  MAX_SOCKETS_PER_SUBJECT: number(
-    'of them, sockets of one sub, so that nobody takes them all; lower it where each person has a token of their own',
-    10_000,
-  ),
+  MAX_SOCKETS: number('sockets an instance serves; each costs some 10 KB, and its unread bytes', 20_000),
+  MAX_SOCKETS_PER_SUBJECT: number('of these, sockets of one sub; lower it if each person has a separate token', 10_000),
   MAX_SOCKETS_PER_USER: number(
-    'of them, sockets of one sub whose role is user: a person with some tabs on some machines',
+    'of these, sockets of one sub whose role is user: a person with some tabs on some machines',
     100,
   ),
   MAX_TOPICS_PER_SOCKET: number('topics a socket may follow: every chat of a busy agency, some 200 bytes each', 1000),
   MAX_PENDING_PER_SOCKET: number('frames of a socket that wait for their answer; beyond, it is not read from', 256),
   FRAMES_PER_SECOND: number(
-    'frames a second that a socket may send for long: several replies written at 150 deltas a second each',
+    'sustained frames a second of a socket: several replies written at 150 deltas a second each',
     500,
   ),
   FRAMES_BURST: number(
@@ -86,12 +83,12 @@ export const Environment = Type.Object({
     2500,
   ),
   SUBJECT_FRAMES_PER_SECOND: number(
-    'frames a second that all sockets of one sub may send together for long: a fifth of what an instance can write',
+    'sustained frames a second of all sockets of one sub together: a fifth of what an instance can write',
     5000,
   ),
   SUBJECT_FRAMES_BURST: number('frames that all sockets of one sub may send at once', 25_000),
   USER_MESSAGES_PER_SECOND: number(
-    'messages a second that one sub whose role is user may send for long, over sockets and HTTP together',
+    'sustained messages a second of one sub whose role is user, over sockets and HTTP together',
     10,
   ),
   USER_MESSAGES_BURST: number('messages that such a sub may send at once', 50),
@@ -104,7 +101,7 @@ export const Environment = Type.Object({
     1000,
   ),
   AUTH_FAILURES_PER_MINUTE: number(
-    'requests a minute of one address whose token is missing or wrong; beyond, they are told rate_limited',
+    'requests a minute of one address whose token is missing or wrong; more are refused as rate_limited',
     1000,
   ),
   OUTBOX_BYTES: number(

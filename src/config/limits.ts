@@ -1,7 +1,7 @@
 // The limits, each with its reason: those that the environment sets, and those that it does not.
 import { mebibyte, type Env } from './environment.ts'
 
-/** Limits that are not for the operator to set: the protocol's, and those that a measurement chose. */
+/** Limits that the operator does not set: the protocol's, and those chosen by a measurement. */
 const fixed = {
   /** bytes of a client's frame: ten times the largest message with its JSON escapes; larger ones go by HTTP */
   frameBytes: 512 * 1024,
@@ -9,22 +9,22 @@ const fixed = {
   bodyBytes: 2 * mebibyte,
   /** bytes of a request's headers: a token that names some hundred missions */
   headerBytes: 16 * 1024,
-  /** ms until a request's headers, and the whole of it, have to be there: 2 MiB over a slow line take half a minute */
+  /** ms in which a request's headers, and the whole request, must arrive: 2 MiB over a slow line take half a minute */
   headersTimeout: 10_000,
   requestTimeout: 60_000,
   /** ms without a byte in either direction until an HTTP connection with an open request is closed: longer than any response takes */
   httpSilence: 60_000,
   /** ms that an idle HTTP connection is kept: longer than the 60 s for which proxies keep theirs */
   keepAlive: 72_000,
-  /** frames in a row that are none, until the socket is closed */
+  /** consecutive invalid frames after which the socket is closed */
   badFrames: 100,
   /** ms between pings, and ms of silence until a socket is closed: proxies cut idle connections after 60 s */
   pingEvery: 25_000,
   silence: 60_000,
-  /** event streams that an instance serves, and of them those of one sub: some 10 KB each, and what it leaves unread, as a socket */
+  /** event streams that an instance serves, and of these those of one sub: each costs as much as a socket */
   streams: 5_000,
   streamsPerSubject: 1_000,
-  /** ms between two comments on an event stream: proxies cut what is idle for 30 s or 60 s */
+  /** ms between two comments on an event stream: proxies cut connections that are idle for 30 s or 60 s */
   commentEvery: 20_000,
   /** for one subject: responses and searches prepared at a time, requests that may wait, and unread response bytes */
   answersAtOnce: 1,
@@ -37,11 +37,11 @@ const fixed = {
   /** for one subject: requests whose bodies may wait to be read, and bytes of them: 16 s at the rate below */
   bodiesWaiting: 256,
   bodyBytesWaiting: 64 * mebibyte,
-  /** ms before its token's end that a socket is told */
+  /** ms before a token expires at which its socket is warned */
   tokenWarning: 30_000,
-  /** seconds that a ticket is good for: a page opens its socket at once */
+  /** seconds for which a ticket is valid: a page opens its socket at once */
   ticketLife: 30,
-  /** ms that the provider's keys are kept, that a fetch of them may take, at least lies between two, and that they count while it is away */
+  /** ms: how long the provider's keys are cached, a fetch may take, fetches are apart at least, and keys count while the provider is down */
   keysKeep: 600_000,
   keysTimeout: 5_000,
   keysPause: 5_000,
@@ -49,32 +49,32 @@ const fixed = {
   /** entries and bytes of text a batch: beyond 500 a message costs the same */
   batch: 500,
   batchBytes: 4 * mebibyte,
-  /** bytes of rows that a seat catching up holds at a time, but for one row: a tenth of a second of a fast line */
+  /** bytes of rows that a subscription holds while it catches up, or one larger row: a tenth of a second of a fast line */
   pageBytes: mebibyte,
-  /** ms until a message that could not be written, or a look-up that was not answered, is given up; clients are promised 5 s */
+  /** ms after which an unwritten message or an unanswered query fails; clients are promised 5 s */
   writeDeadline: 4_000,
   /** ms that connecting to the database, and a statement of each kind, may take */
   databaseDeadlines: { connect: 2_000, writer: 1_500, tail: 2_000, statement: 4_000 },
-  /** ms between two looks at all followed heads, should hints get lost */
+  /** ms between two polls of all followed heads, as notifications may be lost */
   pollEvery: 5_000,
-  /** ms between two looks at where the database's address leads: an instance that only reads learns of a failover by it */
+  /** ms between two new connections to the database's address: an instance that only reads notices a failover by them */
   lookEvery: 5_000,
-  /** ms between two looks at the rights of missions with seats; the promise is 2 s */
+  /** ms between two polls of the rights on missions with subscriptions; clients are promised 2 s */
   rightsEvery: 1_000,
-  /** ms over which the delay of the event loop is averaged: one pause is not yet too much to do */
+  /** ms over which the delay of the event loop is averaged: one pause is no overload */
   pressureEvery: 5_000,
-  /** ms that a page with filters may be looked for: a million messages that no block rules out take 15 s */
+  /** ms that a search for one page may take: a million messages that no index block excludes take 15 s */
   searchPatience: 30_000,
   /** ms between two rounds of house-keeping */
   tidyEvery: 10_000,
-  /** ms until a draft that does not grow is given up */
+  /** ms after which a draft that does not grow expires */
   draftSilence: 60_000,
   /** bytes of drafts (two for each UTF-16 code unit) of an instance, and of one subject: 200 of the longest */
   draftBytes: 64 * mebibyte,
   draftBytesPerSubject: 8 * mebibyte,
-  /** ms after which the people of an instance that is not heard of are gone: 24 s with the look for them, 30 are promised */
+  /** ms of silence after which an instance's subs are absent: 24 s with the poll for them, 30 s are promised */
   presenceLife: 22_000,
-  /** seconds that a task stays with a socket that is gone, and ms between two renewals for those that are there */
+  /** seconds for which a task is leased to a socket that has closed, and ms between two renewals of the leases of open sockets */
   lease: 30,
   renewEvery: 10_000,
 }
@@ -93,7 +93,7 @@ export const limitsOf = (env: Env) => {
     framesBurst: rate(env.FRAMES_BURST),
     subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
     subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
-    /** bytes that one subject may send, over its sockets and in request bodies; beyond, both are read more slowly */
+    /** bytes that one subject may send, by its sockets and in request bodies; above, both are read more slowly */
     subjectBytesPerSecond: rate(4 * mebibyte),
     subjectBytesBurst: 32 * mebibyte,
     userMessagesPerSecond: rate(env.USER_MESSAGES_PER_SECOND),

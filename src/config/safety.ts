@@ -1,4 +1,4 @@
-// What is wrong with an environment: what can't be meant anywhere, and what production refuses.
+// Faults of an environment: values that are invalid anywhere, and settings that production refuses.
 import { isIP } from 'node:net'
 import type { Env } from './environment.ts'
 
@@ -23,7 +23,7 @@ const isAddress = (text: string): boolean => {
 }
 const ownMachine = /^(localhost|127(\.\d+){3}|\[::1\])$/
 
-/** What can't be meant, a sentence each. */
+/** Returns a sentence for each invalid value. */
 export const mistakes = (env: Env): string[] => {
   const faults: string[] = []
   for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_REPLICA_URL'] as const)
@@ -37,13 +37,13 @@ export const mistakes = (env: Env): string[] => {
   if (!listOf(env.HINTS_URL).every((url) => /^(nats|tls):$/.test(URL.canParse(url) ? new URL(url).protocol : '')))
     faults.push('HINTS_URL must be addresses that begin with nats:// or tls://.')
   for (const origin of listOf(env.ALLOWED_ORIGINS).filter((origin) => !isOrigin(origin)))
-    faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; one looks like https://app.example.`)
+    faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; an example is https://app.example.`)
   if (!listOf(env.TRUST_PROXY).every(isAddress))
     faults.push('TRUST_PROXY must be addresses of proxies, such as 10.0.0.0/8, loopback, linklocal or uniquelocal.')
   return faults
 }
 
-/** What production refuses, a sentence each. */
+/** Returns a sentence for each setting that production refuses. */
 export const unsafe = (env: Env): string[] => {
   const faults: string[] = []
   if (!env.JWT_SECRET && !env.JWKS_URL)
@@ -53,7 +53,7 @@ export const unsafe = (env: Env): string[] => {
   if (env.JWKS_URL && URL.canParse(env.JWKS_URL)) {
     const { protocol, hostname } = new URL(env.JWKS_URL)
     if (protocol !== 'https:' && !ownMachine.test(hostname))
-      faults.push('JWKS_URL must begin with https:// in production: whoever can alter the keys can sign tokens.')
+      faults.push('JWKS_URL must begin with https:// in production: over http the keys can be replaced on the way.')
   }
   if (env.JWKS_URL && !(env.JWT_ISSUER && env.JWT_AUDIENCE))
     faults.push(
