@@ -1,24 +1,55 @@
 // stream { id, topic, key, offset?, delta? } … { id, topic, key, done: true, message?, code_blocks? } | { …, abort: true }: a
-// reply as it is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks its
-// writer to stop. What one socket streams is taken up in the order sent.
+// reply as it is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks the draft's
+// writer to stop. A socket's stream frames are handled one after another, in the order sent.
 import { allow, refusal } from '../access/policy.ts'
+import type { DraftName } from '../live/ephemeral/draft-fanout.ts'
+import type { Draft } from '../live/ephemeral/draft-registry.ts'
 import type { Drafts } from '../live/ephemeral/drafts.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
 import type { UserRate } from '../live/connections/user-rate.ts'
 import type { DraftStore } from '../database/draft-store.ts'
 import type { Entry } from '../database/write/pending-message.ts'
 import type { Missions } from '../database/read/mission-cache.ts'
-import { deny, type Refusal } from '../protocol/errors.ts'
+import { deny } from '../protocol/errors.ts'
 import { encodeSaved, type ClientFrame } from '../protocol/client-frames.ts'
 import { messageChars, type Message, type MissionRights } from '../protocol/rows.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
+import { atOffset, kindOf, standingOf, type StreamKind } from './draft-standing.ts'
 import { toEntry } from './send.ts'
 import { allowWork, type Replies } from './work.ts'
 
-/** UTF-16 code units that a draft may hold: a message of so many characters may take two each. */
+/** UTF-16 code units that a draft may hold: each character of a message may take two. */
 const mostUnits = 2 * messageChars
 
-const stale = (offset: number): Refusal => deny('conflict', 'this draft stands at another offset', { offset })
+/** One stream frame with its chat resolved and its sender allowed to post. */
+type Call = {
+  session: Session
+  frame: ClientFrame<'stream'>
+  kind: StreamKind
+  name: DraftName
+  mission: MissionRights
+  citizen: string
+}
+
+/** Returns `text` with the frame's delta. Throws if it is too long. */
+const extend = (text: string, { delta = '' }: ClientFrame<'stream'>): string => {
+  const whole = text + delta
+  if (whole.length > mostUnits) throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
+  return whole
+}
+
+/** Returns the message that the frame makes of a draft with this text. Throws if it is not a message. */
+const toMessage = ({ session, frame, mission, citizen }: Call, text: string): Entry => {
+  const whole = extend(text, frame)
+  const { key, message = whole, code_blocks = null } = frame
+  if (message === '' || [...message].length > messageChars)
+    throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
+  return toEntry(session.actor, mission, citizen, { message, key, code_blocks })
+}
+
+const answerSaved = ({ session, frame: { id } }: Call, { seq, message }: { seq: number; message: string }): void => {
+  if (id !== undefined) session.push(encodeSaved(id, seq, message))
+}
 
 export const makeStream = (
   missions: Missions,
@@ -28,12 +59,12 @@ export const makeStream = (
   rate: UserRate,
 ): Pick<Handlers, 'stream' | 'cancel'> => {
   const last = new WeakMap<Session, Promise<unknown>>()
-  // The mission's id of a topic as a socket names it: a number is not looked up for each delta of a draft that is its own.
+  // Mission IDs by topic as the socket named it: a mission's number is not looked up for each delta of a draft that it writes.
   const resolved = new WeakMap<Session, Map<string, string>>()
 
   const remember = (session: Session, text: string, id: string): void => {
     const names = resolved.get(session) ?? new Map<string, string>()
-    // No more of them than the drafts that it may have.
+    // At most as many as the drafts that it may write.
     if (names.size >= session.topicLimit) names.clear()
     resolved.set(session, names.set(text, id))
   }
@@ -42,7 +73,7 @@ export const makeStream = (
     session: Session,
     text: string,
     key?: string,
-  ): Promise<{ mission: MissionRights; citizen: string }> => {
+  ): Promise<{ mission: MissionRights; citizen: string; topic: string }> => {
     const topic = parseTopic(text)
     if (topic.kind !== 'chat') throw deny('bad_request', 'replies are written in chats')
     const { citizen } = topic
@@ -53,103 +84,125 @@ export const makeStream = (
       (m) => refusal(session.actor, 'chat.post', m, citizen) === null,
     )
     allow(session.actor, 'chat.post', mission, citizen)
-    return { mission, citizen }
+    return { mission, citizen, topic: formatTopic(topic, mission.id) }
+  }
+
+  /** The key is a message already: answers with it, and ends the task that the frame names. */
+  const repeat = async (call: Call, { message }: Message): Promise<void> => {
+    const { session, frame, mission, citizen, name } = call
+    if (frame.task !== undefined) {
+      await session.inTurn(Promise.resolve())
+      await replies.end(session, frame.task)
+    }
+    // A message can be read before the standby has it; the writer answers once the standby does.
+    const entry = toEntry(session.actor, mission, citizen, { message, key: name.key })
+    answerSaved(call, await replies.write(session, entry, undefined))
+  }
+
+  /** Throws `conflict` with the length of the stored draft. */
+  const refuseAtStored = async (name: DraftName): Promise<never> => {
+    await drafts.settle(name)
+    throw atOffset(await store.expected(name))
+  }
+
+  /** Claims a draft for the socket. Returns undefined if the frame was answered, or the socket has closed. */
+  const claim = async (call: Call, offset: number): Promise<Draft | undefined> => {
+    const { session, frame, kind, name, mission } = call
+    if (!drafts.of(session, name) && drafts.count(session) >= session.topicLimit)
+      throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
+    // Checked before the claim takes the draft from its owner. At another offset the text is known only after the claim.
+    if (offset === 0) {
+      if (kind === 'finish') toMessage(call, '')
+      else extend('', frame)
+    }
+    await drafts.settle(name)
+    drafts.makeRoom(session, offset + (frame.delta?.length ?? 0))
+    const claimed = await store.claim(name, session.actor.sub, offset)
+    if ('message' in claimed) return void (await repeat(call, claimed.message))
+    if ('expected' in claimed) throw atOffset(claimed.expected)
+    if (session.closed) return
+    remember(session, frame.topic, mission.id)
+    return drafts.open(session, { ...name, ...claimed })
+  }
+
+  /** Appends the frame's delta to the draft. */
+  const grow = ({ session, frame }: Call, draft: Draft): void => {
+    const { delta = '' } = frame
+    extend(draft.text, frame)
+    if (delta === '') return
+    drafts.makeRoom(session, delta.length)
+    drafts.append(draft, delta)
+  }
+
+  const append = (call: Call, draft: Draft): void => {
+    grow(call, draft)
+    call.session.ok(call.frame.id, { offset: draft.text.length })
+  }
+
+  const abort = async (call: Call, draft: Draft): Promise<void> => {
+    const { session, frame, name } = call
+    grow(call, draft)
+    if (!(await drafts.hold(draft))) return refuseAtStored(name)
+    drafts.abort(draft)
+    await store.drop(name, session.actor.sub, draft.generation)
+    session.ok(frame.id, { offset: draft.text.length })
+  }
+
+  /** Writes the message; without a draft, the frame carries it whole. */
+  const finish = async (call: Call, draft?: Draft): Promise<void> => {
+    const { session, frame, name } = call
+    const { delta = '', task } = frame
+    const entry = toMessage(call, draft?.text ?? '')
+    if (draft) {
+      // Without `makeRoom`: the draft ends at once, so a full instance can still finish its replies.
+      if (delta !== '') drafts.append(draft, delta)
+      // If another session has taken over the draft, this one can't finish it.
+      if (!(await drafts.hold(draft))) return refuseAtStored(name)
+    }
+    if (task !== undefined) await session.inTurn(Promise.resolve())
+    const written = await replies.write(session, entry, task)
+    drafts.end(name)
+    await store.drop(name, session.actor.sub)
+    answerSaved(call, written)
+  }
+
+  const apply = (call: Call, draft: Draft): void | Promise<void> => {
+    switch (call.kind) {
+      case 'append':
+        return append(call, draft)
+      case 'finish':
+        return finish(call, draft)
+      case 'abort':
+        return abort(call, draft)
+    }
   }
 
   const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
-    const { id, key, delta = '', done, abort, message, task } = frame
-    if (frame.delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
-    if (done && abort) throw deny('bad_request', 'done or abort')
-    if (task !== undefined) {
-      if (!done) throw deny('bad_request', 'a task ends with done')
-      allowWork(session.actor)
-    }
-    const { mission, citizen } = await enter(session, frame.topic, key)
-    if (done) rate.take(session.actor)
-    const { sub } = session.actor
-    const topic = formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id)
+    const { key, task } = frame
+    const kind = kindOf(frame)
+    if (task !== undefined) allowWork(session.actor)
+    const { mission, citizen, topic } = await enter(session, frame.topic, key)
+    if (kind === 'finish') rate.take(session.actor)
     const name = { topic, key }
-    const saved = (seq: number, text: string): void => {
-      if (id !== undefined) session.push(encodeSaved(id, seq, text))
-    }
-    const already = async (there: Message): Promise<void> => {
-      if (task !== undefined) {
-        await session.inTurn(Promise.resolve())
-        await replies.end(session, task)
+    const call: Call = { session, frame, kind, name, mission, citizen }
+    const standing = standingOf(drafts, session, name, frame)
+    switch (standing.is) {
+      case 'held':
+        return apply(call, standing.draft)
+      case 'restarted':
+      case 'unclaimed': {
+        const draft = await claim(call, standing.offset)
+        return draft && apply(call, draft)
       }
-      // Read it may be before the standby has it; the writer answers for it.
-      const { message } = there
-      const written = await replies.write(
-        session,
-        toEntry(session.actor, mission, citizen, { message, key }),
-        undefined,
-      )
-      saved(written.seq, written.message)
-    }
-    const standsAt = async (): Promise<Refusal> => {
-      await drafts.settle(name)
-      return stale(await store.expected(name))
-    }
-    /** What the frame makes of a draft that stands at `text`, or why it may not. */
-    const check = (text: string): Entry | undefined => {
-      const whole = text + delta
-      if (whole.length > mostUnits) throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
-      if (!done) return
-      const said = message ?? whole
-      if (said === '' || [...said].length > messageChars)
-        throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
-      return toEntry(session.actor, mission, citizen, { message: said, key, code_blocks: frame.code_blocks ?? null })
-    }
-
-    let draft = drafts.of(session, name)
-    const offset = frame.offset ?? (draft ? undefined : drafts.wokenAt(session, name))
-    if (!draft && offset !== 0 && drafts.wasOvertaken(session, name)) {
-      const there = await store.claimed(name, sub)
-      if (there) return already(there)
-      throw await standsAt()
-    }
-    if (draft && offset !== undefined && offset !== 0 && offset !== draft.text.length) throw stale(draft.text.length)
-    const startsOver = draft !== undefined && offset === 0 && frame.delta !== undefined && draft.text !== ''
-    const wholeGiven = done && message !== undefined
-    if (startsOver || (!draft && !wholeGiven)) {
-      if (!draft && frame.delta === undefined && offset === undefined) {
-        const there = done ? await store.claimed(name, sub) : undefined
-        if (there) return already(there)
-        throw await standsAt()
+      case 'whole':
+        return finish(call)
+      case 'overtaken':
+      case 'unknown': {
+        const looked = standing.is === 'overtaken' || kind === 'finish'
+        const message = looked ? await store.claimed(name, session.actor.sub) : undefined
+        return message ? repeat(call, message) : refuseAtStored(name)
       }
-      if (!draft && drafts.count(session) >= session.topicLimit)
-        throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
-      // Before the claim, which takes it from its owner; how a draft goes on is known after it only.
-      if (!offset) check('')
-      await drafts.settle(name)
-      drafts.makeRoom(session, (offset ?? 0) + delta.length)
-      const claim = await store.claim(name, sub, offset ?? 0)
-      if ('message' in claim) return already(claim.message)
-      if ('expected' in claim) throw stale(claim.expected)
-      if (session.closed) return
-      draft = drafts.open(session, { ...name, ...claim })
-      remember(session, frame.topic, mission.id)
     }
-    const entry = check(draft?.text ?? '')
-    if (draft && delta !== '') {
-      // What ends it at once is not held.
-      if (!done) drafts.makeRoom(session, delta.length)
-      drafts.append(draft, delta)
-    }
-    // Who was overtaken ends nothing.
-    if ((done || abort) && draft && !(await drafts.hold(draft))) throw await standsAt()
-    if (entry) {
-      if (task !== undefined) await session.inTurn(Promise.resolve())
-      const written = await replies.write(session, entry, task)
-      drafts.end(name)
-      await store.drop(name, sub)
-      return saved(written.seq, written.message)
-    }
-    if (abort && draft) {
-      drafts.abort(draft)
-      await store.drop(name, sub, draft.generation)
-    }
-    session.ok(id, { offset: draft?.text.length ?? 0 })
   }
 
   return {
@@ -161,9 +214,9 @@ export const makeStream = (
       )
       return mine
     },
-    async cancel(session, { id, topic, key }) {
-      const { mission, citizen } = await enter(session, topic)
-      const name = { topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id), key }
+    async cancel(session, { id, topic: text, key }) {
+      const { topic } = await enter(session, text)
+      const name = { topic, key }
       if (!drafts.isWritten(name) && !(await store.exists(name))) throw deny('not_found', 'there is no such draft')
       drafts.cancel(name, session.actor.sub)
       session.ok(id)

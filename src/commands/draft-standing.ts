@@ -1,0 +1,60 @@
+// What a stream frame asks for, and where its draft stands on this instance when the frame arrives.
+import type { DraftName } from '../live/ephemeral/draft-fanout.ts'
+import type { Draft, DraftWriter } from '../live/ephemeral/draft-registry.ts'
+import type { Drafts } from '../live/ephemeral/drafts.ts'
+import type { ClientFrame } from '../protocol/client-frames.ts'
+import { deny, type Refusal } from '../protocol/errors.ts'
+
+/** Any of them may carry a delta; an append always does. */
+export type StreamKind = 'append' | 'finish' | 'abort'
+
+/** Throws unless the frame asks for exactly one thing. */
+export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): StreamKind => {
+  if (delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
+  if (done && abort) throw deny('bad_request', 'done or abort')
+  if (task !== undefined && !done) throw deny('bad_request', 'a task ends with done')
+  return done ? 'finish' : abort ? 'abort' : 'append'
+}
+
+/**
+ * | case      | this socket writes the draft | the frame                          | what follows                       |
+ * | --------- | ---------------------------- | ---------------------------------- | ---------------------------------- |
+ * | held      | yes                          | no offset, or the draft's length   | the frame applies to the draft     |
+ * | restarted | yes                          | offset 0 and a delta               | claimed at 0, with an empty text   |
+ * | (thrown)  | yes                          | any other offset                   | `conflict` with the draft's length |
+ * | overtaken | no, another socket took it   | any offset but 0                   | the key's message, or `conflict`   |
+ * | whole     | no                           | done, with the message             | written without a draft            |
+ * | unclaimed | no                           | a delta or an offset               | claimed at the offset, or at 0     |
+ * | unknown   | no                           | done or abort alone                | done: the key's message; otherwise |
+ * |           |                              |                                    | `conflict`                         |
+ *
+ * A claim is decided by the database: the key may be a message, or the stored draft may have another length.
+ * `conflict` carries the offset at which the writer can continue.
+ */
+export type Standing =
+  | { is: 'held'; draft: Draft }
+  | { is: 'restarted' | 'unclaimed'; offset: number }
+  | { is: 'overtaken' | 'whole' | 'unknown' }
+
+export const atOffset = (offset: number): Refusal => deny('conflict', 'this draft stands at another offset', { offset })
+
+/** Throws `conflict` if the socket writes the draft and the offset does not match. */
+export const standingOf = (
+  drafts: Pick<Drafts, 'of' | 'wokenAt' | 'wasOvertaken'>,
+  writer: DraftWriter,
+  name: DraftName,
+  { offset: given, delta, done, message }: ClientFrame<'stream'>,
+): Standing => {
+  const draft = drafts.of(writer, name)
+  if (draft) {
+    const { length } = draft.text
+    if (given === undefined || given === length) return { is: 'held', draft }
+    if (given !== 0) throw atOffset(length)
+    return delta === undefined ? { is: 'held', draft } : { is: 'restarted', offset: 0 }
+  }
+  const offset = given ?? drafts.wokenAt(writer, name)
+  if (offset !== 0 && drafts.wasOvertaken(writer, name)) return { is: 'overtaken' }
+  if (done && message !== undefined) return { is: 'whole' }
+  if (delta === undefined && offset === undefined) return { is: 'unknown' }
+  return { is: 'unclaimed', offset: offset ?? 0 }
+}
