@@ -2,7 +2,8 @@
 // as it then was; whoever leaves, or may see it no more, gets nothing. Two instances stand in two-instances.test.ts.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { makeHub, type Receiver } from '../src/live/hub/hub.ts'
+import { makeHub } from '../src/live/hub/hub.ts'
+import type { Receiver } from '../src/live/hub/seat.ts'
 import type { Page } from '../src/protocol/rows.ts'
 import {
   admin,

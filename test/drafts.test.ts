@@ -1,7 +1,7 @@
 // A reply as it is being written: seen by all while it grows, stored once, never half. On two instances of one database.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import type { Receiver } from '../src/live/hub/hub.ts'
+import type { Receiver } from '../src/live/hub/seat.ts'
 import { makeSlices } from '../src/live/ephemeral/draft-fanout.ts'
 import {
   alice,

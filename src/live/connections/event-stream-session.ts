@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import type { Actor } from '../../access/actor.ts'
 import { toComment } from '../../protocol/event-stream.ts'
 import type { Refusal } from '../../protocol/errors.ts'
-import type { Receiver, Seat } from '../hub/hub.ts'
+import type { Receiver, Seat } from '../hub/seat.ts'
 import { makeOutbox, type Ledger, type Outbox } from './send-buffer.ts'
 
 export type FollowerOptions = {

@@ -21,7 +21,7 @@ import {
 } from '../../protocol/client-frames.ts'
 import { makeBucket, type Bucket } from './token-bucket.ts'
 import type { Inflow } from './byte-rate.ts'
-import type { Receiver, Seat } from '../hub/hub.ts'
+import type { Receiver, Seat } from '../hub/seat.ts'
 import { linger } from './linger.ts'
 import { makeOutbox, type Ledger, type Outbox } from './send-buffer.ts'
 import { count } from './counters.ts'

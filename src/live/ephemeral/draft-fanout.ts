@@ -2,7 +2,8 @@
 // a queue of them; whoever has just come gets none before the text so far.
 import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
 import { topicParts } from '../../protocol/topics.ts'
-import type { Hub, Receiver, Seat } from '../hub/hub.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Receiver, Seat } from '../hub/seat.ts'
 
 export type DraftName = { topic: string; key: string }
 

@@ -1,7 +1,7 @@
 // The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only,
 // and bounded; live/ephemeral/drafts.ts publishes and saves them.
 import type { DraftName } from './draft-fanout.ts'
-import type { Receiver } from '../hub/hub.ts'
+import type { Receiver } from '../hub/seat.ts'
 
 export type DraftWriter = { push(frame: string): boolean; actor: { sub: string } }
 export type Stored = DraftName & { generation: number; text: string }

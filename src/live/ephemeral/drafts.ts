@@ -2,7 +2,8 @@
 // to the followers here and, in one statement for all drafts, to the other instances; every 250 ms it saves it. Followers
 // elsewhere hold the text too: a slice that does not follow what they have is mended from what was saved.
 import { encodeFrame } from '../../protocol/client-frames.ts'
-import type { Hub, Seat } from '../hub/hub.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Seat } from '../hub/seat.ts'
 import { every, longest, makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 import { deny } from '../../protocol/errors.ts'

@@ -3,7 +3,7 @@
 // is read over HTTP. Anybody may send a notification: it only names what may have changed, and that is read.
 import { sees } from '../../access/policy.ts'
 import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
-import type { Receiver } from '../hub/hub.ts'
+import type { Receiver } from '../hub/seat.ts'
 
 export const missionList = 'missions'
 

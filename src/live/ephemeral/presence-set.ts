@@ -2,7 +2,7 @@
 // Presence (presence.ts) is what knows who is where.
 import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
 import type { Role } from '../../access/actor.ts'
-import type { Seat } from '../hub/hub.ts'
+import type { Seat } from '../hub/seat.ts'
 import { longest } from './instance-relay.ts'
 
 /** Somebody who follows a topic, by so many sockets. */

@@ -2,7 +2,8 @@
 // socket asks says `who` on the topic's channel, the others answer with who follows it there, and tell what changes as long as
 // somebody asks again. Each answer counts on from the one before: what was missed shows, and is asked for whole. Who is not
 // heard of any more, has gone with its instance.
-import type { Hub, Seat } from '../hub/hub.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Seat } from '../hub/seat.ts'
 import { apply, compare, nameOf, parts, sum, tell, type People, type Present } from './presence-set.ts'
 import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'

@@ -3,7 +3,8 @@
 // gets none.
 import type { Role } from '../../access/actor.ts'
 import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
-import type { Hub, Receiver } from '../hub/hub.ts'
+import type { Hub } from '../hub/hub.ts'
+import type { Receiver } from '../hub/seat.ts'
 import { every, makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 

@@ -1,26 +1,8 @@
 // The pages of one topic that are read for who catches up. Seats that come the same way share a read, unless it began before
 // the seat was let in: the chat may have been cleared, or its mission re-assigned, in between. A read that waits for a
 // connection has not begun, so the busier the database, the more seats one serves.
-import { toEvents } from '../../protocol/event-stream.ts'
-import { encodeEvent, toChunk, type Chunk } from '../../protocol/client-frames.ts'
 import type { Page } from '../../protocol/rows.ts'
-
-/** How a receiver takes events: as a socket's frames, or as the text of an event stream. */
-export type Form = 'frames' | 'events'
-
-/** A page, and its events in each form that somebody takes. */
-export type Encoded = { page: Page; as(form: Form): Chunk }
-
-/** Each form is made once, for the first who takes it. */
-export const encode = (topic: string, page: Page): Encoded => {
-  let frames: Chunk | undefined
-  let events: Chunk | undefined
-  const toFrames = (): Chunk => toChunk(page.events.map(({ seq, event, data }) => encodeEvent(topic, seq, event, data)))
-  return {
-    page,
-    as: (form) => (form === 'frames' ? (frames ??= toFrames()) : (events ??= toEvents(page.events))),
-  }
-}
+import { encode, type Encoded } from './page.ts'
 
 /** A read: from where, when it began (Infinity: not yet), how many rows at the most, and what was found. */
 export type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }

@@ -1,0 +1,29 @@
+// A page of a topic's events: encoded once in each form, and the rights that it came with.
+import { encodeEvent, toChunk, type Chunk } from '../../protocol/client-frames.ts'
+import { toEvents } from '../../protocol/event-stream.ts'
+import type { MissionRights, Page } from '../../protocol/rows.ts'
+
+/** How a receiver takes events: as a socket's frames, or as the text of an event stream. */
+export type Form = 'frames' | 'events'
+
+/** A page, and its events in each form. */
+export type Encoded = { page: Page; as(form: Form): Chunk }
+
+/** Each form is encoded at its first use. */
+export const encode = (topic: string, page: Page): Encoded => {
+  let frames: Chunk | undefined
+  let events: Chunk | undefined
+  const toFrames = (): Chunk => toChunk(page.events.map(({ seq, event, data }) => encodeEvent(topic, seq, event, data)))
+  return {
+    page,
+    as: (form) => (form === 'frames' ? (frames ??= toFrames()) : (events ??= toEvents(page.events))),
+  }
+}
+
+/** Returns the rights that a page came with; for a deleted mission's last page those of its deleted row. */
+export const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
+  const last = events.at(-1)
+  if (mission || last?.event !== 'mission.deleted') return mission
+  const { id, number, assigned_to } = JSON.parse(last.data) as MissionRights
+  return { id, number, assigned_to }
+}
