@@ -18,7 +18,7 @@ import { makeStore } from '../database/read/topics.ts'
 import { makeIndexer } from '../database/search/indexer.ts'
 import { makeChanges } from '../database/write/changes.ts'
 import { makeRuns } from '../database/write/test-runs.ts'
-import { claimMark } from '../live/ephemeral/drafts.ts'
+import { claimMark } from '../live/ephemeral/draft-claims.ts'
 
 /** What the parts of an instance share. */
 export type Shared = {

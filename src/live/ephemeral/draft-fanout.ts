@@ -77,3 +77,4 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
     followed: (topic: string): boolean => hub.receivers(topic)[Symbol.iterator]().next().done !== true,
   }
 }
+export type Slices = ReturnType<typeof makeSlices>

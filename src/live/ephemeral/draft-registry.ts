@@ -41,8 +41,8 @@ export const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
   counted: { bytes: 0, sub: undefined },
 })
 
-/** `onWritten`: a draft has a writer here from now on, or none any more; `onGone`: one is forgotten. */
-export const makeShelf = (options: {
+/** `onWritten`: a draft has a writer on this instance from now on, or no longer; `onGone`: a draft leaves memory. */
+export const makeRegistry = (options: {
   onWritten: (draft: Draft, here: boolean) => void
   onGone: (draft: Draft) => void
   bounds: DraftBounds
@@ -135,3 +135,4 @@ export const makeShelf = (options: {
     written: (): Draft[] => [...written.values()].flatMap((own) => [...own]),
   }
 }
+export type DraftRegistry = ReturnType<typeof makeRegistry>

@@ -1,0 +1,63 @@
+// The drafts so far, for a chat's new follower. The stored drafts of a followed chat are read once; later deltas keep the copies
+// up to date.
+import type { Seat } from '../hub/seat.ts'
+import type { Slices } from './draft-fanout.ts'
+import type { Draft, DraftRegistry, Stored } from './draft-registry.ts'
+
+export const makeDraftCatchUp = ({
+  registry,
+  slices,
+  load,
+  merge,
+  onError,
+}: {
+  registry: Pick<DraftRegistry, 'of' | 'forget'>
+  slices: Pick<Slices, 'begin' | 'prime'>
+  load: (topic: string) => Promise<Stored[]>
+  merge: (stored: Stored) => void
+  onError: (error: unknown) => void
+}) => {
+  // Reads of stored drafts, by the chats that are followed here.
+  const reads = new Map<string, { over: boolean; done: Promise<void> }>()
+  const read = (topic: string) => {
+    const reading = {
+      over: false,
+      done: load(topic).then(
+        (stored) => {
+          if (reads.get(topic) === reading) stored.forEach(merge)
+          reading.over = true
+        },
+        (error: unknown) => {
+          onError(error)
+          // The next follower reads again.
+          if (reads.get(topic) === reading) reads.delete(topic)
+        },
+      ),
+    }
+    reads.set(topic, reading)
+    return reading
+  }
+
+  /** The chat's drafts, without those written here whose text from 0 comes with the next flush. */
+  const begun = (topic: string): Draft[] => registry.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
+
+  return {
+    /** Sends a chat's new follower the drafts so far, and no deltas before them. */
+    join(seat: Seat): void {
+      const { topic } = seat
+      const known = reads.get(topic)
+      if (known?.over) return slices.begin(seat, begun(topic))
+      const { done } = known ?? read(topic)
+      void slices.prime(
+        seat,
+        done.then(() => begun(topic)),
+      )
+    },
+
+    /** The topic has no followers here: drops the copies of its drafts. */
+    left(topic: string): void {
+      reads.delete(topic)
+      for (const draft of registry.of(topic)) if (!draft.writer) registry.forget(draft)
+    },
+  }
+}

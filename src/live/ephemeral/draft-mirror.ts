@@ -1,0 +1,90 @@
+// Copies of the drafts that other instances write, for the followers here. A delta that does not continue its copy, or came
+// without its text, is repaired from the saved draft.
+import type { Slices } from './draft-fanout.ts'
+import type { Delta, Publisher } from './draft-publisher.ts'
+import { makeDraft, nameOf, type DraftRegistry, type Stored } from './draft-registry.ts'
+
+/** ms after its last delta that a copy is dropped. */
+const copyLife = 90_000
+/** ms between two reads of a draft whose announced text is not saved yet, and how many reads. */
+const repairEvery = 100
+const repairTries = 40
+
+export const makeMirror = ({
+  registry,
+  slices,
+  toFollowers,
+  load,
+  onError,
+}: {
+  registry: DraftRegistry
+  slices: Pick<Slices, 'followed'>
+  toFollowers: Publisher['toFollowers']
+  load: (topic: string) => Promise<Stored[]>
+  onError: (error: unknown) => void
+}) => {
+  let closed = false
+
+  /** Takes a saved draft if it is newer or longer than the copy. */
+  const merge = (stored: Stored): void => {
+    const known = registry.find(stored)
+    if (known && (known.writer !== undefined || known.generation > stored.generation)) return
+    if (known && known.generation === stored.generation && known.text.length >= stored.text.length) return
+    const held = known?.text ?? ''
+    // Without room for it, its followers see it once it is a message.
+    if (registry.full(stored.text.length - held.length)) return
+    const draft = known ?? makeDraft(stored)
+    draft.generation = stored.generation
+    registry.keep(draft)
+    registry.write(draft, stored.text)
+    toFollowers(draft, stored.text.startsWith(held) ? held.length : 0)
+  }
+
+  // The latest delta of each draft that is being repaired.
+  const repairs = new Map<string, Delta>()
+  const repair = async (delta: Delta): Promise<void> => {
+    const name = nameOf(delta)
+    const underWay = repairs.has(name)
+    repairs.set(name, delta)
+    if (underWay) return
+    for (let tries = 0; tries < repairTries && !closed; tries++) {
+      const wanted = repairs.get(name) ?? delta
+      for (const stored of await load(delta.topic).catch((error: unknown) => (onError(error), []))) merge(stored)
+      const draft = registry.find(delta)
+      if (draft && (draft.generation > wanted.generation || draft.text.length >= wanted.upto)) break
+      await new Promise((resolve) => setTimeout(resolve, repairEvery))
+    }
+    repairs.delete(name)
+  }
+
+  return {
+    merge,
+
+    /** Takes a delta of another instance. */
+    take(given: Delta): void {
+      const { topic, key, generation, offset, upto, delta } = given
+      if (!slices.followed(topic)) return
+      if (registry.full(upto - offset)) return
+      const known = registry.find(given)
+      const held = known?.text ?? ''
+      if (delta === undefined || offset > held.length || repairs.has(nameOf(given))) return void repair(given)
+      const text = held.slice(0, offset) + delta
+      const draft = known ?? makeDraft({ topic, key, generation, text })
+      draft.generation = generation
+      registry.keep(draft)
+      registry.write(draft, text)
+      toFollowers(draft, offset)
+    },
+
+    /** Drops the copies that have not grown for a while: their instance may be gone. */
+    expire(): void {
+      const old = performance.now() - copyLife
+      for (const draft of registry.all()) if (!draft.writer && draft.touched < old) registry.forget(draft)
+    },
+
+    close(): void {
+      closed = true
+    },
+  }
+}
+export type Mirror = ReturnType<typeof makeMirror>

@@ -1,0 +1,109 @@
+// Publishes the drafts that sockets of this instance write. Every 40 ms the new text goes to the followers here and, in one
+// statement for all drafts, to the other instances. Every 250 ms it is saved.
+import type { DraftName, Slices } from './draft-fanout.ts'
+import type { Draft, DraftRegistry, Stored } from './draft-registry.ts'
+import { every, longest } from './instance-relay.ts'
+
+export type Delta = DraftName & { type: 'delta'; generation: number; offset: number; upto: number; delta?: string }
+export type Signal =
+  Delta | (DraftName & { type: 'aborted' | 'end'; generation: number }) | (DraftName & { type: 'cancel'; by: string })
+
+const saveEvery = 250
+
+export const makePublisher = ({
+  dirty,
+  slices,
+  overtake,
+  store,
+  send,
+  onError,
+}: {
+  /** drafts with text to publish or save, or with followers that are behind */
+  dirty: Set<Draft>
+  slices: Slices
+  overtake: DraftRegistry['overtake']
+  store: { save(drafts: readonly Stored[]): Promise<boolean[]> }
+  /** Sends signals to the other instances. */
+  send: (signals: readonly Signal[]) => Promise<void>
+  onError: (error: unknown) => void
+}) => {
+  let due: Signal[] = []
+  let timer: NodeJS.Timeout | undefined
+  let closed = false
+
+  const schedule = (): void => {
+    if (!closed) timer ??= setTimeout(() => void flush(), every)
+  }
+  const changed = (draft: Draft): void => {
+    dirty.add(draft)
+    schedule()
+  }
+  const signal = (one: Signal): void => {
+    due.push(one)
+    schedule()
+  }
+  const toFollowers = (draft: Draft, offset: number): void => {
+    slices.tell(draft, offset)
+    if (draft.behind.size > 0) changed(draft)
+  }
+
+  const save = async (drafts: Draft[]): Promise<void> => {
+    if (drafts.length === 0) return
+    const upto = drafts.map(({ text }) => text.length)
+    // Set before the result is known: a failed save is not repeated at each flush.
+    for (const draft of drafts) draft.savedAt = performance.now()
+    const kept = await store.save(drafts.map(({ topic, key, generation, text }) => ({ topic, key, generation, text })))
+    for (const [i, draft] of drafts.entries()) {
+      if (!kept[i]) overtake(draft)
+      draft.saved = upto[i] ?? 0
+    }
+  }
+
+  /** Publishes a draft's new text; true if it is too long for a notification, so that other instances read the saved draft. */
+  const publish = (draft: Draft): boolean => {
+    const { topic, key, generation, text, sent: offset } = draft
+    if (offset === text.length) return false
+    toFollowers(draft, offset)
+    draft.sent = text.length
+    const delta = text.slice(offset)
+    const long = Buffer.byteLength(JSON.stringify(delta)) > longest
+    signal({ type: 'delta', topic, key, generation, offset, upto: text.length, ...(long ? {} : { delta }) })
+    return long
+  }
+
+  const flush = async (): Promise<void> => {
+    const now = performance.now()
+    const toSave: Draft[] = []
+    for (const draft of dirty) {
+      slices.catchUp(draft)
+      const long = draft.writer ? publish(draft) : false
+      const unsaved = draft.writer !== undefined && draft.saved < draft.text.length
+      if (unsaved && (long || now - draft.savedAt >= saveEvery)) toSave.push(draft)
+      if (!unsaved && draft.behind.size === 0) dirty.delete(draft)
+    }
+    const signals = due
+    due = []
+    await save(toSave).catch(onError)
+    await send(signals)
+    timer = undefined
+    if (dirty.size > 0 || due.length > 0) schedule()
+  }
+
+  return {
+    /** Publishes and saves a draft at the next flush. */
+    changed,
+    /** Sends a signal to the other instances at the next flush. */
+    signal,
+    /** Sends a draft's text from an offset to the followers here. */
+    toFollowers,
+    /** Publishes a draft's new text now. */
+    publish,
+    /** Saves drafts now. A draft that another socket has claimed is overtaken. */
+    save,
+    close(): void {
+      closed = true
+      clearTimeout(timer)
+    },
+  }
+}
+export type Publisher = ReturnType<typeof makePublisher>

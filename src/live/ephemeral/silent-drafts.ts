@@ -1,0 +1,54 @@
+// Drafts that have not grown for a while. Followers see them as aborted and their text leaves memory; only the length is kept,
+// for as long as the writer's socket is open, so that the writer can continue them.
+import type { DraftName, Slices } from './draft-fanout.ts'
+import type { Publisher } from './draft-publisher.ts'
+import { nameOf, type Draft, type DraftRegistry, type DraftWriter } from './draft-registry.ts'
+
+/** Silent drafts whose length is kept for a socket: as many as it may write. */
+const mostSilent = 1000
+
+export const makeSilentDrafts = ({
+  registry,
+  slices,
+  signal,
+  giveUp,
+}: {
+  registry: Pick<DraftRegistry, 'find' | 'forget'>
+  slices: Pick<Slices, 'aborted'>
+  signal: Publisher['signal']
+  /** Marks the stored drafts that have been silent for too long as aborted, and returns them. */
+  giveUp: () => Promise<(DraftName & { generation: number })[]>
+}) => {
+  const lengths = new WeakMap<DraftWriter, Map<string, number>>()
+
+  /** Drops the text from memory. If the writer resumes, it is loaded from the database. */
+  const rest = (draft: Draft): void => {
+    const { writer, text } = draft
+    registry.forget(draft)
+    if (!writer) return
+    const own = lengths.get(writer) ?? new Map<string, number>()
+    if (own.size >= mostSilent) own.clear()
+    lengths.set(writer, own.set(nameOf(draft), text.length))
+  }
+
+  return {
+    /** Returns, once, the length of a socket's silent draft whose text is no longer in memory. */
+    wokenAt(writer: DraftWriter, name: DraftName): number | undefined {
+      const own = lengths.get(writer)
+      const units = own?.get(nameOf(name))
+      own?.delete(nameOf(name))
+      return units
+    },
+
+    async expire(): Promise<void> {
+      for (const gone of await giveUp()) {
+        const draft = registry.find(gone)
+        // The writer has resumed meanwhile: followers get the text from the start.
+        if (draft?.writer && (draft.generation !== gone.generation || draft.saved < draft.text.length)) draft.sent = 0
+        else if (draft) rest(draft)
+        slices.aborted(gone)
+        signal({ type: 'aborted', ...gone })
+      }
+    },
+  }
+}
