@@ -12,9 +12,20 @@ export type People = Map<string, Present>
 // People up to whom the whole list is told with each change.
 const whole = 100
 
-export const nameOf = ({ sub, role }: { sub: string; role: Role }): string => `${role} ${sub}`
+const nameOf = ({ sub, role }: { sub: string; role: Role }): string => `${role} ${sub}`
 
-/** What to tell of `now` to who knows `before`. */
+/** Counts the sockets of each. */
+export const peopleOf = (followers: Iterable<{ actor: { sub: string; role: Role } }>): People => {
+  const people: People = new Map()
+  for (const { actor } of followers) {
+    const { sub, role } = actor
+    const name = nameOf(actor)
+    people.set(name, { sub, role, sockets: (people.get(name)?.sockets ?? 0) + 1 })
+  }
+  return people
+}
+
+/** Returns what has changed from `before` to `now`. */
 export const compare = (before: People, now: People) => {
   const joined = [...now].filter(([name]) => !before.has(name)).map(([, present]) => present)
   const left = [...before].filter(([name]) => !now.has(name)).map(([, present]) => ({ ...present, sockets: 0 }))

@@ -1,41 +1,36 @@
-// Presence: who follows a topic, on all instances; told to those of its followers who asked for it. In memory only: an instance whose
-// socket asks says `who` on the topic's channel, the others answer with who follows it there, and tell what changes as long as
-// somebody asks again. Each answer counts on from the one before: what was missed shows, and is asked for whole. Who is not
-// heard of any more, has gone with its instance.
+// Presence: who follows a topic, on all instances, for the followers who asked. In memory only. An instance with such a follower
+// sends `who` on the topic's channel; the others answer with who follows the topic there, and send changes for as long as `who`
+// is repeated. An instance that no longer answers is gone, and its followers with it.
 import type { Hub } from '../hub/hub.ts'
 import type { Seat } from '../hub/seat.ts'
-import { apply, compare, nameOf, parts, sum, tell, type People, type Present } from './presence-set.ts'
+import { dropSilent, takeAnswer, type Answer, type Elsewhere } from './presence-elsewhere.ts'
+import { compare, parts, peopleOf, sum, tell, type People } from './presence-set.ts'
 import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 
 type Told = { topic: string; from: string } & (
+  | Answer
   | { type: 'who'; whole: boolean }
-  /** all that are there; what does not fit into one comes as changes */
-  | { type: 'here'; n: number; subs: Present[] }
-  /** those whose number of sockets is another one; 0: gone */
-  | { type: 'change'; n: number; subs: Present[] }
-  | { type: 'still'; n: number }
-  /** the topic has its first follower on this instance: whoever wants to know asks again */
+  /** the topic has its first follower on this instance: instances that want to know ask again */
   | { type: 'come' }
 )
 
-type Elsewhere = { n: number; people: People; heardAt: number }
 type Watch = {
   topic: string
-  /** the seats here that asked, as people.ts tells them */
+  /** the seats here that asked, and whether each has had a complete list (presence-set.ts) */
   asked: Map<Seat, boolean>
-  /** when other instances asked last, and this one did (performance.now) */
+  /** when other instances last asked, and when this one did (performance.now) */
   askedAt: number
   whoAt: number
-  /** when the first answers are in */
+  /** when the first answers have arrived */
   answeredAt: number
   n: number
   mine: People
-  elsewhere: Map<string, Elsewhere>
+  elsewhere: Elsewhere
   told: People
 }
 
-// ms in which changes are put together, and that the first answers are waited for.
+// ms in which changes are collected, and ms to wait for the first answers.
 const every = 250
 const patience = 200
 
@@ -45,11 +40,11 @@ export const makePresence = (options: {
   hub: Pick<Hub, 'receivers'>
   heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
-  /** Hears the channel of a topic; resolves once LISTEN holds. */
+  /** Listens on the topic's channel; resolves once LISTEN holds. */
   follow: (topic: string) => Promise<void>
   unfollow: (topic: string) => void
   onError: (error: unknown) => void
-  /** ms after which those are gone whose instance is not heard of */
+  /** ms without an answer after which an instance is gone */
   life: number
 }) => {
   const { origin, life } = options
@@ -57,7 +52,7 @@ export const makePresence = (options: {
   const dirty = new Set<Watch>()
   let due: Told[] = []
   let timer: NodeJS.Timeout | undefined
-  let looker: NodeJS.Timeout | undefined
+  let poller: NodeJS.Timeout | undefined
   let closed = false
 
   const soon = (watch?: Watch): void => {
@@ -65,15 +60,7 @@ export const makePresence = (options: {
     if (!closed) timer ??= setTimeout(() => void flush().catch(options.onError), every)
   }
 
-  const here = (topic: string): People => {
-    const people: People = new Map()
-    for (const { actor } of options.hub.receivers(topic)) {
-      const { sub, role } = actor
-      const name = nameOf(actor)
-      people.set(name, { sub, role, sockets: (people.get(name)?.sockets ?? 0) + 1 })
-    }
-    return people
-  }
+  const here = (topic: string): People => peopleOf(options.hub.receivers(topic))
 
   const watched = (topic: string): Watch => {
     let watch = watches.get(topic)
@@ -90,7 +77,7 @@ export const makePresence = (options: {
         told: new Map(),
       }
       watches.set(topic, watch)
-      looker ??= setInterval(look, life / 11)
+      poller ??= setInterval(poll, life / 11)
     }
     return watch
   }
@@ -99,8 +86,8 @@ export const makePresence = (options: {
     watches.delete(watch.topic)
     dirty.delete(watch)
     if (watches.size > 0) return
-    clearInterval(looker)
-    looker = undefined
+    clearInterval(poller)
+    poller = undefined
   }
 
   const ask = (watch: Watch, whole: boolean): void => {
@@ -108,7 +95,7 @@ export const makePresence = (options: {
     due.push({ type: 'who', topic: watch.topic, from: origin, whole })
   }
 
-  /** What changed here, for those who asked elsewhere. */
+  /** Queues what changed here, for the instances that asked. */
   const announce = (watch: Watch, now: number): void => {
     const { topic } = watch
     const people = here(topic)
@@ -138,11 +125,11 @@ export const makePresence = (options: {
     await relay.tell(news)
   }
 
-  /** Once in a while: who is not heard of, who asks no more, who had no room. */
-  const look = (): void => {
+  /** Drops silent instances and topics that are no longer watched, repeats `who`, and retries followers that had no room. */
+  const poll = (): void => {
     const now = performance.now()
     for (const watch of [...watches.values()]) {
-      for (const [instance, { heardAt }] of watch.elsewhere) if (now - heardAt > life) watch.elsewhere.delete(instance)
+      dropSilent(watch.elsewhere, now, life)
       if (watch.asked.size === 0 && now - watch.askedAt > life) {
         forget(watch)
         continue
@@ -152,47 +139,35 @@ export const makePresence = (options: {
     }
   }
 
+  /** Another instance asks who follows a topic here. */
+  const answer = (topic: string, whole: boolean, now: number): void => {
+    const watch = watches.get(topic) ?? (here(topic).size > 0 ? watched(topic) : undefined)
+    if (!watch) return
+    announce(watch, now)
+    watch.askedAt = now
+    const [first = [], ...rest] = whole ? parts([...watch.mine.values()]) : []
+    if (whole) due.push({ type: 'here', topic, from: origin, n: ++watch.n, subs: first })
+    else due.push({ type: 'still', topic, from: origin, n: watch.n })
+    for (const subs of rest) due.push({ type: 'change', topic, from: origin, n: ++watch.n, subs })
+    void flush().catch(options.onError)
+  }
+
   const relay = makeRelay<Told>({
     ...options,
     mark: '#',
     onHeard(told) {
       const now = performance.now()
       const { topic, from } = told
-      if (told.type === 'who') {
-        const watch = watches.get(topic) ?? (here(topic).size > 0 ? watched(topic) : undefined)
-        if (!watch) return
-        announce(watch, now)
-        watch.askedAt = now
-        const [first = [], ...rest] = told.whole ? parts([...watch.mine.values()]) : []
-        if (told.whole) due.push({ type: 'here', topic, from: origin, n: ++watch.n, subs: first })
-        else due.push({ type: 'still', topic, from: origin, n: watch.n })
-        for (const subs of rest) due.push({ type: 'change', topic, from: origin, n: ++watch.n, subs })
-        void flush().catch(options.onError)
-        return
-      }
+      if (told.type === 'who') return answer(topic, told.whole, now)
       const watch = watches.get(topic)
       if (!watch || watch.asked.size === 0) return
-      if (told.type === 'come') {
-        ask(watch, true)
-        return soon(watch)
-      }
-      const known = watch.elsewhere.get(from)
-      if (told.type === 'here') {
-        const people: People = new Map()
-        apply(people, told.subs)
-        watch.elsewhere.set(from, { n: told.n, people, heardAt: now })
-      } else if (known && told.n === known.n + (told.type === 'change' ? 1 : 0)) {
-        if (told.type === 'change') apply(known.people, told.subs)
-        Object.assign(known, { n: told.n, heardAt: now })
-      } else if (now - watch.whoAt > every) {
-        // Something was missed.
-        ask(watch, true)
-      }
+      if (told.type === 'come') ask(watch, true)
+      else if (!takeAnswer(watch.elsewhere, from, told, now) && now - watch.whoAt > every) ask(watch, true)
       soon(watch)
     },
   })
 
-  /** A seat is gone: nobody here may be left who asked. */
+  /** Forgets the seats that are gone; without one that asked, the other instances are not listened to. */
   const prune = (watch: Watch): void => {
     if (watch.asked.size === 0) return
     for (const seat of watch.asked.keys()) if (seat.gone) watch.asked.delete(seat)
@@ -204,7 +179,7 @@ export const makePresence = (options: {
   }
 
   return {
-    /** A seat wants to know who follows its topic. */
+    /** A seat asks who follows its topic. */
     join(seat: Seat): void {
       const watch = watched(seat.topic)
       const first = watch.asked.size === 0
@@ -219,7 +194,7 @@ export const makePresence = (options: {
       }, options.onError)
     },
 
-    /** A topic has its first follower here: those who asked elsewhere may not have asked this instance. */
+    /** A topic has its first follower here: instances that watch it may not have asked this one. */
     opened(topic: string): void {
       void options.follow(topic).then(() => {
         options.unfollow(topic)
@@ -228,7 +203,7 @@ export const makePresence = (options: {
       }, options.onError)
     },
 
-    /** Somebody came to a topic, or left it. */
+    /** A follower came to a topic, or left it. */
     changed(topic: string): void {
       const watch = watches.get(topic)
       if (!watch) return
@@ -238,7 +213,7 @@ export const makePresence = (options: {
 
     hear: relay.hear,
 
-    /** LISTEN holds again: what was told meanwhile is not known. */
+    /** LISTEN holds again: notifications may have been lost meanwhile. */
     check(): void {
       for (const watch of watches.values())
         if (watch.asked.size > 0) {
@@ -247,11 +222,11 @@ export const makePresence = (options: {
         }
     },
 
-    /** Tells the others that nobody is here any more. */
+    /** Reports to the other instances that this one has no followers any more. */
     async close(): Promise<void> {
       closed = true
       clearTimeout(timer)
-      clearInterval(looker)
+      clearInterval(poller)
       for (const watch of watches.values()) dirty.add(watch)
       await flush().catch(options.onError)
     },

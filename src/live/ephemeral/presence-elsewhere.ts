@@ -1,0 +1,35 @@
+// Presence on the other instances, as their answers report it. An instance numbers its answers: a gap in the numbers shows that
+// one was lost.
+import { apply, type People, type Present } from './presence-set.ts'
+
+export type Answer =
+  /** all that are present; what does not fit into one notification follows as changes */
+  | { type: 'here'; n: number; subs: Present[] }
+  /** those whose number of sockets has changed; 0: gone */
+  | { type: 'change'; n: number; subs: Present[] }
+  | { type: 'still'; n: number }
+
+/** Instances by name, with who is present there. */
+export type Elsewhere = Map<string, { n: number; people: People; heardAt: number }>
+
+/** Takes an instance's answer; false if an earlier answer was lost. */
+export const takeAnswer = (elsewhere: Elsewhere, from: string, answer: Answer, now: number): boolean => {
+  const { n } = answer
+  if (answer.type === 'here') {
+    const people: People = new Map()
+    apply(people, answer.subs)
+    elsewhere.set(from, { n, people, heardAt: now })
+    return true
+  }
+  const known = elsewhere.get(from)
+  if (!known || n !== known.n + (answer.type === 'change' ? 1 : 0)) return false
+  if (answer.type === 'change') apply(known.people, answer.subs)
+  known.n = n
+  known.heardAt = now
+  return true
+}
+
+/** Drops the instances that have not answered for `life` ms. */
+export const dropSilent = (elsewhere: Elsewhere, now: number, life: number): void => {
+  for (const [instance, { heardAt }] of elsewhere) if (now - heardAt > life) elsewhere.delete(instance)
+}
