@@ -2,7 +2,8 @@
 // hears the notifications that are its own; none of it is a part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
-import { makeInboxes, type Worker } from '../inbox.ts'
+import { makeInboxes } from '../inbox.ts'
+import type { Worker } from '../inbox-workers.ts'
 import { makeList } from './mission-list.ts'
 import { makePresence } from './presence.ts'
 import type { Session } from '../connections/session.ts'

@@ -1,0 +1,59 @@
+// The sockets that work for one citizen: how many tasks each may still take, and whose turn is next.
+import type { Actor } from '../access/actor.ts'
+
+/** A socket that works. */
+export type Worker = {
+  readonly id: string
+  readonly actor: Actor
+  readonly closed: boolean
+  push(frame: string): boolean
+}
+
+/** `held`: tasks, and the missions that they belong to */
+export type Place = { credit: number; held: Map<string, string> }
+export type Workers = Map<Worker, Place>
+
+/** The missions that a worker sees; undefined: all. */
+export type Seen = ReadonlySet<string> | undefined
+export type Group = { seen: Seen; group: [Worker, Place][] }
+
+/** Returns whether a worker may take one more task. */
+export const hasRoom = (workers: Workers): boolean =>
+  [...workers.values()].some(({ credit, held }) => held.size < credit)
+
+/** Returns the workers' IDs in turn, at most `most`: one for each task that a worker may take. */
+export const turns = (group: [Worker, Place][], most: number): string[] => {
+  const list: string[] = []
+  for (let n = 0; list.length < most; n++) {
+    const ready = group.filter(([, { credit, held }]) => held.size + n < credit)
+    if (ready.length === 0) break
+    list.push(...ready.map(([{ id }]) => id))
+  }
+  return list.slice(0, most)
+}
+
+/** Workers that were served first are last the next time. */
+export const rotate = (workers: Workers, served: [Worker, Place][]): void => {
+  for (const [worker, place] of served) if (workers.delete(worker)) workers.set(worker, place)
+}
+
+/** Groups the workers that see the same missions: they claim together. */
+export const groupsOf = (workers: Workers): Group[] => {
+  const all = new Map<string, Group>()
+  for (const [worker, place] of workers) {
+    const { missions } = worker.actor
+    const seen = missions === '*' ? undefined : missions
+    const name = seen ? [...seen].sort().join(' ') : '*'
+    const known = all.get(name)
+    if (known) known.group.push([worker, place])
+    else all.set(name, { seen, group: [[worker, place]] })
+  }
+  return [...all.values()]
+}
+
+/** Returns whether an actor may take what was claimed for workers that see `seen`. */
+export const mayTake = ({ role, missions }: Actor, seen: Seen): boolean =>
+  role === 'citizen' &&
+  (missions === undefined ||
+    missions === '*' ||
+    (seen !== undefined && [...seen].every((mission) => missions.has(mission))))
