@@ -1,0 +1,118 @@
+// A connection: the sending side of one WebSocket, and its end. It never holds more than the outbox's bound: a peer that does not
+// read is closed. Each way to close, ours or the peer's, releases it once.
+import type { Socket } from 'node:net'
+import type { WebSocket } from 'ws'
+import type { Answer } from '../../protocol/answers.ts'
+import {
+  closeCodes,
+  encodeError,
+  encodeFrame,
+  encodeOk,
+  type FrameId,
+  type Text,
+} from '../../protocol/client-frames.ts'
+import type { Refusal } from '../../protocol/errors.ts'
+import { count } from './counters.ts'
+import { linger } from './linger.ts'
+import { makeOutbox, type Ledger, type Outbox } from './send-buffer.ts'
+
+/** ms for which a closed peer that is too slow may keep its buffers here */
+const slowPatience = 1000
+
+export type ConnectionOptions = {
+  limits: {
+    /** bytes that may wait for one socket */
+    outboxBytes: number
+  }
+  ledger: Ledger
+}
+
+export abstract class Connection<Options extends ConnectionOptions> {
+  closed = false
+  /** The client knows that its token is about to expire. */
+  protected warned = false
+  protected lastPong = performance.now()
+  private readonly outbox: Outbox
+  private farewell = false
+  // The code that this side closes with. If the peer does not answer the close, ws reports 1006 whatever the reason was.
+  private closeCode: number | undefined
+
+  constructor(
+    protected readonly socket: WebSocket,
+    private readonly wire: Socket,
+    protected readonly options: Options,
+  ) {
+    const { limits, ledger } = options
+    this.outbox = makeOutbox(socket, wire, limits.outboxBytes, ledger)
+    socket.on('pong', () => (this.lastPong = performance.now()))
+    // A frame that is not valid (1002, 1007, 1008, 1009): ws has sent the close.
+    socket.on('error', () => {
+      if (this.closed) return
+      this.end()
+      linger(wire, socket)
+    })
+    socket.on('close', (code) => {
+      count(ledger.tally.closes, String(this.closeCode ?? code))
+      this.end()
+    })
+  }
+
+  /** Called once, when the socket is gone or about to be. */
+  protected abstract release(): void
+
+  private end(): void {
+    if (this.closed) return
+    this.closed = true
+    this.release()
+  }
+
+  /** Sends one frame as its text, or encoded frames. */
+  push(frame: Text | Buffer, frames = 1): boolean {
+    if (this.closed) return false
+    if (this.outbox.push(frame, frames)) return true
+    this.close(closeCodes.slow, 'too slow')
+    return false
+  }
+
+  send(bytes: Buffer, frames: number): boolean {
+    return this.push(bytes, frames)
+  }
+
+  /** Answers a frame, if it carried an ID. */
+  ok(id: FrameId, answer: Answer = {}): void {
+    if (id !== undefined) this.push(encodeOk(id, answer))
+  }
+
+  /** Sends an error. */
+  refuse(refusal: Refusal, members: { id?: FrameId; topic?: string } = {}): void {
+    count(this.options.ledger.tally.errors, refusal.code)
+    this.push(encodeError(refusal, members))
+  }
+
+  fits(bytes: number): boolean {
+    return this.outbox.fits(bytes)
+  }
+
+  drained(): Promise<void> {
+    return this.outbox.drained()
+  }
+
+  /** Announces, once, that the server is about to close; retry_after in seconds. */
+  goodbye(reason: string, retry_after: number): void {
+    if (this.farewell) return
+    this.farewell = true
+    this.push(encodeFrame('goodbye', { reason, retry_after }))
+  }
+
+  close(code: number, reason: string, retryAfter = 0): void {
+    if (this.closed) return
+    // A peer that is too slow would not read a goodbye; the end of a token was announced before.
+    if (code !== closeCodes.slow && !(this.warned && code === closeCodes.token)) this.goodbye(reason, retryAfter)
+    if (this.closed) return
+    this.closeCode = code
+    this.end()
+    this.outbox.flush()
+    this.socket.close(code, reason)
+    linger(this.wire, this.socket, code === closeCodes.slow ? slowPatience : undefined)
+  }
+}
