@@ -18,7 +18,7 @@ const columns = (drafts: readonly DraftName[]) => {
 /** Bytes of a chat's drafts that are read at a time. */
 const loadBytes = 1024 * 1024
 
-/** `prefix`: what hints of this instance's claims begin with (live/ephemeral/drafts hears them). */
+/** `prefix` begins the notifications of this instance's claims (live/ephemeral/draft-claims). */
 export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
   // A server that died between a reply's commit and the end of its draft leaves the draft behind.
   const stored = `exists (

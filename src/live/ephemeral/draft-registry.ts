@@ -1,5 +1,5 @@
-// The drafts that an instance knows, by chat and key, and which of its sockets write which: one at a time each. In memory only,
-// and bounded; live/ephemeral/drafts.ts publishes and saves them.
+// The drafts that an instance knows, by chat and key, and which of its sockets writes each. In memory only, and bounded;
+// draft-publisher.ts publishes and saves them.
 import type { DraftName } from './draft-fanout.ts'
 import type { Receiver } from '../hub/seat.ts'
 
