@@ -3,6 +3,8 @@ import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Receiver } from '../src/live/hub/seat.ts'
 import { makeSlices } from '../src/live/ephemeral/draft-fanout.ts'
+import { makeMirror } from '../src/live/ephemeral/draft-mirror.ts'
+import { makeRegistry, type Stored } from '../src/live/ephemeral/draft-registry.ts'
 import {
   alice,
   makeMission,
@@ -268,6 +270,56 @@ void t.test('who has no room gets one longer slice later, and others nothing twi
   t.equal(draft.behind.size, 0, 'who is gone is behind no more')
   t.end()
 })
+
+void t.test(
+  'drafts: a copy is whole at the end when deltas come while it is read, and for longer than it is read',
+  async (t) => {
+    const topic = 'missions/00000000-0000-4000-8000-000000000000/chat/rafael'
+    const bounds = { draftBytes: 1e6, draftBytesPerSubject: 1e6 }
+    const registry = makeRegistry({ onWritten: () => {}, onGone: () => {}, bounds })
+    const stored: Stored = { topic, key: 'k', generation: 1, text: '' }
+    let text = ''
+    let onRead = (): void => {}
+    const mirror = makeMirror({
+      registry,
+      slices: { followed: () => true },
+      toFollowers: () => {},
+      load: () => {
+        const found = { ...stored }
+        onRead()
+        return Promise.resolve([found])
+      },
+      onError: (error) => t.fail(String(error)),
+      repairEvery: 1,
+    })
+    /** Announces more text than a notification holds. */
+    const grow = (): void => {
+      const offset = text.length
+      text += 'x'
+      mirror.take({ type: 'delta', topic, key: 'k', generation: 1, offset, upto: text.length })
+    }
+    const whole = (): Promise<void> => until(() => registry.find(stored)?.text === text, 'the whole text')
+    // A delta comes between the read that satisfies the former one and its end.
+    onRead = () => {
+      if (text.length === 2) grow()
+      stored.text = text
+    }
+    grow()
+    grow()
+    await whole()
+    // The saved text is one delta behind, for more reads than a repair has.
+    let reads = 0
+    onRead = () => {
+      stored.text = text
+      if (++reads < 100) grow()
+    }
+    grow()
+    await whole()
+    t.equal(registry.find(stored)?.text, text)
+    t.ok(reads > 100)
+    mirror.close()
+  },
+)
 
 void t.test('cancel reaches the writer wherever it is, and abort drops the draft for all', async (t) => {
   for (const on of both) {

@@ -6,8 +6,7 @@ import { makeDraft, nameOf, type DraftRegistry, type Stored } from './draft-regi
 
 /** ms after its last delta that a copy is dropped. */
 const copyLife = 90_000
-/** ms between two reads of a draft whose announced text is not saved yet, and how many reads. */
-const repairEvery = 100
+/** Reads of a draft after its latest delta. */
 const repairTries = 40
 
 export const makeMirror = ({
@@ -16,12 +15,15 @@ export const makeMirror = ({
   toFollowers,
   load,
   onError,
+  repairEvery = 100,
 }: {
   registry: DraftRegistry
   slices: Pick<Slices, 'followed'>
   toFollowers: Publisher['toFollowers']
   load: (topic: string) => Promise<Stored[]>
   onError: (error: unknown) => void
+  /** ms between two reads of a draft whose announced text is not saved yet */
+  repairEvery?: number
 }) => {
   let closed = false
 
@@ -47,11 +49,17 @@ export const makeMirror = ({
     const underWay = repairs.has(name)
     repairs.set(name, delta)
     if (underWay) return
-    for (let tries = 0; tries < repairTries && !closed; tries++) {
-      const wanted = repairs.get(name) ?? delta
+    let wanted: Delta | undefined
+    for (let tries = 0; !closed; tries++) {
+      const latest = repairs.get(name) ?? delta
+      if (latest !== wanted) tries = 0
+      if (tries === repairTries) break
+      wanted = latest
       for (const stored of await load(delta.topic).catch((error: unknown) => (onError(error), []))) merge(stored)
+      // A later delta may have come meanwhile: the repair ends with the latest one.
+      const { generation, upto } = repairs.get(name) ?? wanted
       const draft = registry.find(delta)
-      if (draft && (draft.generation > wanted.generation || draft.text.length >= wanted.upto)) break
+      if (draft && (draft.generation > generation || draft.text.length >= upto)) break
       await new Promise((resolve) => setTimeout(resolve, repairEvery))
     }
     repairs.delete(name)
