@@ -4,11 +4,11 @@
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import { isFiltered, type Filters } from '../../protocol/filters.ts'
-import type { Message, MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import { toMessage, type MessageColumns } from '../postgres/columns.ts'
 import { readMission } from './read-mission.ts'
 import { replayPage } from './chat-stream.sql.ts'
+import type { ReplayPage } from './replay-page.ts'
 import type { Reading } from './replica.ts'
 import type { Search } from '../search/chat-search.ts'
 import { makeTurns } from '../postgres/mutex.ts'
@@ -19,16 +19,6 @@ const firstRows = 100
 const mostRows = 500
 
 export type ReplayQuery = Filters & { after?: number; before?: number }
-
-export type ReplayPage = {
-  /** undefined: there is no such mission, or not any more */
-  mission: MissionRights | undefined
-  messages: Message[]
-  head: number
-  epoch: string
-  /** Reads what follows; not there where nothing does. */
-  next?: () => Promise<ReplayPage>
-}
 
 /** All replays together read one page at a time, from the replica if there is one. `search` finds what fits filters. */
 export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick<Search, 'from'>) => {

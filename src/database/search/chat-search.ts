@@ -7,7 +7,7 @@ import type { Message, MissionRights } from '../../protocol/rows.ts'
 import { mostMatches, snippetOf } from '../../protocol/snippet.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import { answerBytes } from '../bounds.ts'
-import type { ReplayPage } from '../read/chat-stream.ts'
+import type { ReplayPage } from '../read/replay-page.ts'
 import { spansOfAll } from './highlight.ts'
 import { makeTurns, type Turn, type Turns } from '../postgres/mutex.ts'
 import { makeWalk, type Bounds, type Step } from './chat-scan.ts'
@@ -117,7 +117,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       return { messages: shown, last_seq, has_more, epoch }
     },
 
-    /** All that fit between two seqs, as pages of database/read/chat-stream; some are empty, so that rights are looked at all the while. */
+    /** All that fit between two seqs, as pages; some are empty, so that rights are checked throughout. */
     async from(ref: MissionRef, citizen: string, query: Filters & Bounds, sub: string): Promise<ReplayPage> {
       const walk = await begin(ref, citizen, query, true, streaming(sub))
       const { head, epoch } = walk

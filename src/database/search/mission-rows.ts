@@ -3,7 +3,7 @@
 import type pg from 'pg'
 import { toAt, type Place } from '../../protocol/search-hits.ts'
 import { quoteNumbers } from '../../protocol/text.ts'
-import type { Collect, Query, Rights } from './mission-search.ts'
+import type { Collect, Query, Rights } from './mission-hits.ts'
 import * as sql from './mission-rows.sql.ts'
 import { makeMatch } from './text-match.ts'
 import { readMission } from '../read/read-mission.ts'

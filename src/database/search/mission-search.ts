@@ -11,31 +11,19 @@ import { snippetOf } from '../../protocol/snippet.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import { answerBytes } from '../bounds.ts'
 import { makeFindChats } from './mission-chats.ts'
+import { makeCollect, type Found, type Query, type Rights } from './mission-hits.ts'
 import { makeFindRows, textsOfRun } from './mission-rows.ts'
 import * as sql from './mission-search.sql.ts'
-import { readMission, type MissionRead } from '../read/read-mission.ts'
+import { readMission } from '../read/read-mission.ts'
 import { spansOfAll } from './highlight.ts'
 import type { Turn, Turns } from '../postgres/mutex.ts'
-import { lookUp, type Words } from './tsquery.ts'
+import { lookUp } from './tsquery.ts'
 
 /** Hits that are ranked: the newest so many. */
 export const mostRanked = 1000
 /** Hits whose rows are read at a time: up to 300 KB each, and of a run 2 MiB. */
 const read = 10
 
-export type Rights = Pick<MissionRead<unknown>, 'mission' | 'epoch'>
-export type Found = Place & { id: string; rank: number; block?: number; result?: number | null }
-export type Query = {
-  words: Words
-  wanted: Record<Kind, boolean>
-  since: string | null
-  until: string | null
-  /** The newest place that is asked for. */
-  from: Place | undefined
-  byRank: boolean
-  /** Runs a statement when it is this subject's turn. */
-  inTurn: Turn
-}
 export type FindQuery = {
   q: string
   kind?: Kind
@@ -45,37 +33,6 @@ export type FindQuery = {
   since?: string
   until?: string
 }
-
-/** Keeps the newest `most` of what is added and fits. */
-const makeCollect = (most: number, { since, until }: Query, fits: (place: Place) => boolean) => {
-  const items: Found[] = []
-  const slot = (place: Place): number => {
-    let [low, high] = [0, items.length]
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (compare(items[middle] as Found, place) < 0) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-  return {
-    items,
-    get worst(): Found | undefined {
-      return items[most - 1]
-    },
-    /** Whether this, and all that is older, is of no more use. */
-    isLate: (place: Place): boolean => slot(place) >= most,
-    add(found: Found): void {
-      if ((since !== null && found.at < since) || (until !== null && found.at >= until) || !fits(found)) return
-      const at = slot(found)
-      const there = items[at]
-      if (at >= most || (there && compare(there, found) === 0)) return
-      items.splice(at, 0, found)
-      if (items.length > most) items.pop()
-    },
-  }
-}
-export type Collect = ReturnType<typeof makeCollect>
 
 /** `main` is for reading; `patience`: ms that a page may be looked for. */
 export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
