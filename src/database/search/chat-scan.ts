@@ -10,13 +10,14 @@ import type { MissionRef } from '../../protocol/topics.ts'
 import { toMessage, type MessageColumns } from '../postgres/columns.ts'
 import { readMission } from '../read/read-mission.ts'
 import type { Turn } from '../postgres/mutex.ts'
+import { adaptiveWindow } from './adaptive-window.ts'
 import * as sql from './chat-scan.sql.ts'
 import { blockQuery, lookUp, type Words } from './tsquery.ts'
 
-/** Rows of a window: at first, at the least and at the most; it grows while a window takes under `quick` ms, and shrinks over `slow`. */
-const window = { first: 500, least: 50, most: 4000, quick: 40, slow: 150 }
-/** Rows that a window returns: at first and at most; fewer where they are large, since all are made into text before the first that are too many. */
-const found = { first: 25, most: 100 }
+/** Rows that a statement scans. */
+const scanned = { first: 500, least: 50, most: 4000 }
+/** Rows that it returns: fewer where they are large, since Postgres turns all into text before it drops those beyond the limit of bytes. */
+const returned = { first: 25, least: 1, most: 100 }
 export type Bounds = { after?: number; before?: number }
 type Range = { first: number; last: number }
 /** `ranks` by seq, where they are asked for. */
@@ -88,7 +89,7 @@ export const makeWalk = (main: pg.Pool) => {
 
     const order = byRank ? 'rank' : forward ? 'asc' : 'desc'
     type Row = { found: number | null; rank: number } & (MessageColumns | { seq: null })
-    let most = found.first
+    const limit = adaptiveWindow(returned)
     const look = async ({ first, last }: Range) => {
       const begun = performance.now()
       const seen = await readMission<Row>(main, {
@@ -103,30 +104,29 @@ export const makeWalk = (main: pg.Pool) => {
             words?.letters.odd ?? null,
             words?.letters.cased ?? null,
           ],
-          ...[most, ...(byRank ? [words?.rank] : [])],
+          ...[limit.rows, ...(byRank ? [words?.rank] : [])],
         ],
       })
       const { mission: now, rows } = seen
       const messages = rows.flatMap((row) => (row.seq === null || !now ? [] : [toMessage(row, now.id, citizen)]))
       const ranks = new Map(byRank ? rows.flatMap(({ seq, rank }) => (seq === null ? [] : [[seq, rank] as const])) : [])
       const large = (rows[0]?.found ?? 0) > messages.length
-      const cut = large || messages.length === most
-      most = large ? Math.max(1, messages.length * 2) : Math.min(found.most, most * 2)
+      const cut = large || messages.length === limit.rows
+      limit.resize((large ? messages.length : limit.rows) * 2)
       return { mission: now, epoch: now ? seen.epoch : epoch, messages, ranks, cut, took: performance.now() - begun }
     }
 
-    let size = window.first
+    const window = adaptiveWindow(scanned)
     const step = async (): Promise<Step> => {
       const range = ranges.at(-1)
       if (!range) return { mission, messages: [], ranks: new Map() }
       const part = forward
-        ? { first: range.first, last: Math.min(range.last, range.first + size - 1) }
-        : { first: Math.max(range.first, range.last - size + 1), last: range.last }
+        ? { first: range.first, last: Math.min(range.last, range.first + window.rows - 1) }
+        : { first: Math.max(range.first, range.last - window.rows + 1), last: range.last }
       const seen = await inTurn(() => look(part))
       if (seen.epoch !== epoch)
         throw deny('unavailable', 'the database was restored or replaced while reading: start again')
-      if (seen.took > window.slow) size = Math.max(window.least, size >> 1)
-      else if (seen.took < window.quick) size = Math.min(window.most, size * 2)
+      window.took(seen.took)
       const reached = seen.cut ? seen.messages.at(-1)?.seq : undefined
       if (forward) range.first = (reached ?? part.last) + 1
       else range.last = (reached ?? part.first) - 1

@@ -6,16 +6,17 @@ import { blocksOf } from '../../protocol/blocks.ts'
 import { toAt } from '../../protocol/search-hits.ts'
 import { sqlState } from '../postgres/errors.ts'
 import type { Collect, Query, Rights } from './mission-hits.ts'
+import { adaptiveWindow } from './adaptive-window.ts'
 import * as sql from './mission-chats.sql.ts'
 import { makeMatch } from './text-match.ts'
 import { readMission } from '../read/read-mission.ts'
 import { missionBlocks } from './tsquery.ts'
 
-/** Rows of a look: at first, at the least and at the most; it grows while one takes under `quick` ms, and shrinks over `slow`. */
-const look = { first: 10, least: 2, most: 16_000, quick: 40, slow: 150 }
-/** Rows of a range that a look returns: at first and at most; fewer where they are large, since all are made into text before the first that are too many. */
-const returned = { first: 10, most: 100 }
-/** Rows of a range that a look takes. */
+/** Rows that a statement scans. */
+const scanned = { first: 10, least: 2, most: 16_000 }
+/** Rows of a range that it returns: fewer where they are large, since Postgres turns all into text before it drops those beyond the limit of bytes. */
+const returned = { first: 10, least: 1, most: 100 }
+/** Rows of a range that a statement scans. */
 const part = 4000
 /** Blocks that are asked for at a time. */
 const blocks = 500
@@ -155,8 +156,8 @@ export const makeFindChats = (main: pg.Pool) => {
     const queue = begun.ranges
     let below: Range | undefined
     let more = true
-    let size = look.first
-    let most = returned.first
+    const window = adaptiveWindow(scanned)
+    const limit = adaptiveWindow(returned)
     /** Whether nothing of it can be newer than what is collected; nothing below it can, then. */
     const late = ({ latest, citizen, last }: Range): boolean =>
       latest !== null && collect.isLate({ at: latest, part: `chat/${citizen}`, seq: last, kind: 'message' })
@@ -171,29 +172,28 @@ export const makeFindChats = (main: pg.Pool) => {
       const [next] = queue
       if (!next || late(next)) return
       const ranges: Range[] = []
-      for (let rows = 0; rows < size;) {
+      for (let rows = 0; rows < window.rows;) {
         const range = queue.shift()
         if (!range || late(range)) break
-        const first = Math.max(range.first, range.last - Math.min(part, size - rows) + 1)
+        const first = Math.max(range.first, range.last - Math.min(part, window.rows - rows) + 1)
         if (range.first < first) queue.unshift({ ...range, last: first - 1 })
         ranges.push({ ...range, first })
         rows += range.last - first + 1
       }
       let seen: Awaited<ReturnType<typeof looked>>
       try {
-        seen = await query.inTurn(() => looked(mission, ranges, most, query, collect))
+        seen = await query.inTurn(() => looked(mission, ranges, limit.rows, query, collect))
       } catch (error) {
-        // Rows that are far larger than those before: fewer of them are no such work.
-        if (sqlState(error) !== '57014' || size === look.least) throw error
-        size = Math.max(look.least, size >> 3)
+        // The statement timed out on unusually large rows: retry with an eighth of them.
+        if (sqlState(error) !== '57014' || window.isLeast) throw error
+        window.resize(window.rows >> 3)
         queue.unshift(...ranges)
         continue
       }
       const { rights, left, took, large } = seen
       check(rights)
-      most = large ? Math.max(1, most >> 1) : Math.min(returned.most, most * 2)
-      if (took > look.slow) size = Math.max(look.least, size >> 1)
-      else if (took < look.quick) size = Math.min(look.most, size * 2)
+      limit.resize(large ? limit.rows >> 1 : limit.rows * 2)
+      window.took(took)
       queue.unshift(...left)
     }
   }
