@@ -5,38 +5,14 @@
 import type pg from 'pg'
 import { deny, noMission, type Refusal } from '../../protocol/errors.ts'
 import { blocksOf } from '../../protocol/blocks.ts'
-import type { Event, Message, Page } from '../../protocol/rows.ts'
+import type { Event, Page } from '../../protocol/rows.ts'
 import { topicParts } from '../../protocol/topics.ts'
 import type { Audited } from '../auth-store.ts'
 import { perMission } from '../bounds.ts'
-import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
 import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from '../postgres/errors.ts'
-import { encode, type Entry, type Pending, type Written } from './pending-message.ts'
+import { callOf, type Other, type Outcome } from './append-call.ts'
+import { encode, type Pending, type Written } from './pending-message.ts'
 import type { Epochs } from '../postgres/epoch.ts'
-
-type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
-/** `key`: of a message that is stored otherwise than sent. */
-type Other = {
-  n: number
-  outcome: string
-  seq: number
-  created_at: string
-  saved: (Saved & { key?: string | null }) | null
-}
-/** places: [head, at]; rights: [mission, number, assigned_to] */
-type Outcome = {
-  places: string
-  others: string | null
-  rights: string | null
-  stamp: string
-}
-
-/** `more`: the procedure's parameters behind those that both have. */
-const callOf = (procedure: string, more = ''): string => `call deck.${procedure}(
-  $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
-  $11::text[], $12, $13${more})`
-const append = callOf('append_messages')
-const appendReplies = callOf('append_replies', ', $14::uuid[], $15::uuid[]')
 
 export const makeAppend = (
   pool: pg.Pool,
@@ -79,38 +55,6 @@ export const makeAppend = (
     stats: { batches: number; entries: number }
   },
 ) => {
-  /** What a call is given. */
-  const encodeBatch = (live: Pending[], wait: number) => {
-    const topics = [...new Set(live.map(({ entry }) => entry.topic))].sort()
-    const place = new Map(topics.map((topic, i) => [topic, i]))
-    const chats = live.map(({ entry }) => (place.get(entry.topic) ?? 0) + 1)
-    const column = (of: (entry: Entry) => string | null | undefined): Buffer | null =>
-      texts(live.map(({ entry }) => of(entry)))
-    const values = [
-      texts(topics),
-      integers(chats),
-      uuids(live.map(({ entry }) => entry.id)),
-      column(({ sender }) => sender),
-      column(({ author }) => author),
-      column(({ assigned }) => assigned),
-      column(({ message }) => message),
-      column(({ code_blocks }) => code_blocks && JSON.stringify(code_blocks)),
-      column(({ key }) => key),
-      booleans(live.map(({ again }) => again)),
-      column(({ by }) => by),
-      wait,
-      origin,
-    ]
-    // Only a batch with replies that end tasks looks at tasks.
-    const replies = live.some(({ entry }) => entry.task !== undefined)
-    if (replies)
-      values.push(
-        nullableUuids(live.map(({ entry }) => entry.task?.id)),
-        nullableUuids(live.map(({ entry }) => entry.task?.holder)),
-      )
-    return { topics, chats, values, replies }
-  }
-
   /** One call: what is known of each entry is answered, the busy ones come back. */
   const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
     // Nothing has been sent where this fails, and nothing is unknown.
@@ -120,24 +64,22 @@ export const makeAppend = (
       client.release()
       return []
     }
-    let given: ReturnType<typeof encodeBatch>
+    let given: ReturnType<typeof callOf>
     try {
-      given = encodeBatch(live, wait)
+      given = callOf(live, wait, origin)
     } catch (error) {
       client.release()
       onFault(error)
       throw Object.assign(deny('internal'), { cause: error })
     }
-    const { topics, chats, values, replies } = given
+    const { topics, chats, statement } = given
     for (const pending of live) pending.inFlight = true
     const asOf = performance.now()
     let found: Outcome | undefined
     try {
       ;({
         rows: [found],
-      } = await client.query<Outcome>(
-        replies ? { name: 'append-replies', text: appendReplies, values } : { name: 'append', text: append, values },
-      ))
+      } = await client.query<Outcome>(statement))
       client.release()
     } catch (error) {
       client.release(isSpent(error))

@@ -4,14 +4,14 @@
 // has no head yet) move to their topic's waiting lane, on a second connection, and later ones of that topic queue behind
 // them, so that one sender's order is kept. Entries of a batch whose answer was lost go there too, marked `again`: their
 // ids are looked up under the head's lock before they are written. What waits too long ends as `unavailable`.
-import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../../protocol/errors.ts'
 import { topicParts } from '../../protocol/topics.ts'
 import { makeAppend } from './append-batch.ts'
-import { reasonOf } from '../postgres/errors.ts'
 import { makeQueue, writerOf } from './fair-queue.ts'
 import type { Entry, Pending, Written } from './pending-message.ts'
+import { makeTopicLanes } from './topic-lanes.ts'
+import { makeWriteHealth } from './write-health.ts'
 
 export type WriterLimits = {
   /** entries a batch */
@@ -32,23 +32,11 @@ export type Writer = {
   idle(): Promise<void>
   /** Returns why messages can't be written; undefined if they can. */
   fault(): string | undefined
-  /** What was written so far; messages and bytes that wait, and topics whose lock somebody else has, and has had for long. */
-  /** Ends the tries; what waits is not touched. */
+  /** Ends the probes of a fault; waiting messages stay. */
   close(): void
+  /** What was written so far; waiting messages and their bytes; topics whose lock another transaction has, and those held for long. */
   stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
 }
-
-// How long (ms) the lane waits in the queue of a lock, which is for fairness between instances that write to one topic. A
-// topic whose lock did not come is only looked at for a while, then waited for briefly, also when all that waited for it has
-// been answered and more comes: others are not to wait behind it.
-const laneWait = 50
-const heldFor = 500
-const heldWait = 3
-const heldMemory = 30_000
-// ms without an answer from Postgres, while messages wait, after which the writer reports a fault; ms between two probes while a fault
-// lasts and no messages wait.
-const stalledFor = 3000
-const tryEvery = 1000
 
 export const makeWriter = (
   pool: pg.Pool,
@@ -61,13 +49,11 @@ export const makeWriter = (
   const queue = makeQueue()
   // What each writer has waiting.
   const shares = new Map<string, { messages: number; bytes: number }>()
-  const lanes = new Map<string, Pending[]>()
+  const lanes = makeTopicLanes<Pending>(limits)
   // All that wait, in a list: a Set's tables, once old, would keep what they held alive until the next full collection.
   let oldest: Pending | undefined
   let newest: Pending | undefined
   let waiting = 0
-  // Topics that somebody held for longer than that, and when their next turn is.
-  const held = new Map<string, number>()
   const byKey = new Map<string, Promise<Written>>()
   let bytes = 0
   let batchRunning = false
@@ -118,50 +104,15 @@ export const makeWriter = (
     }
   }
 
-  // Whether Postgres accepts writes. After a failed batch, while no messages wait, a probe writes a row: so the fault ends by itself.
-  let answeredAt = performance.now()
-  let failed: unknown
-  let trying = false
-  const over = new AbortController()
-  const onAnswered = (): void => {
-    answeredAt = performance.now()
-    failed = undefined
-  }
-  const keepTrying = async (): Promise<void> => {
-    while (failed !== undefined && !over.signal.aborted) {
-      await delay(tryEvery, undefined, { ref: false })
-      if (failed !== undefined && waiting === 0 && !over.signal.aborted)
-        await hooks.tryWriting().then(onAnswered, onFailed)
-    }
-    trying = false
-  }
-  const onFailed = (error: unknown): void => {
-    failed = error
-    if (over.signal.aborted) return
-    hooks.onFault(error)
-    if (!trying) void keepTrying()
-    trying = true
-  }
-  const fault = (): string | undefined => {
-    const now = performance.now()
-    const stalled = oldest !== undefined && now - oldest.since > stalledFor && now - answeredAt > stalledFor
-    if (failed !== undefined) return `the last batch was not written (${reasonOf(failed)})`
-    return stalled ? `nothing was written for ${stalledFor / 1000} s, though messages wait` : undefined
-  }
-
-  const attempt = makeAppend(pool, { ...hooks, onAnswered, onFailed, succeed, fail, stats })
-
-  /** Takes entries from the front of a list, up to a batch's size. */
-  const take = (list: Pending[]): Pending[] => {
-    let size = 0
-    let n = 0
-    for (const pending of list) {
-      if (n === limits.batch || (n > 0 && size + pending.bytes > limits.batchBytes)) break
-      size += pending.bytes
-      n++
-    }
-    return list.splice(0, n)
-  }
+  const health = makeWriteHealth({ ...hooks, isIdle: () => waiting === 0 })
+  const attempt = makeAppend(pool, {
+    ...hooks,
+    onAnswered: health.onAnswered,
+    onFailed: health.onFailed,
+    succeed,
+    fail,
+    stats,
+  })
 
   let wake = (): void => {}
   const nap = (ms: number): Promise<void> =>
@@ -174,11 +125,8 @@ export const makeWriter = (
     })
 
   const toLane = (pending: Pending): void => {
-    const { topic } = pending.entry
-    const lane = lanes.get(topic)
-    if (lane) lane.push(pending)
-    else lanes.set(topic, [pending])
-    if (!held.has(topic)) wake()
+    lanes.push(pending)
+    if (!lanes.isHeld(pending.entry.topic)) wake()
   }
 
   const pump = async (): Promise<void> => {
@@ -194,45 +142,27 @@ export const makeWriter = (
     batchRunning = false
   }
 
-  /** Calls for the fronts of lanes; the lanes keep what is busy, in order. -> the topics that moved on. */
-  const advance = async (topics: string[], wait: number): Promise<Set<string>> => {
-    const fronts: Pending[] = []
-    for (const topic of topics) {
-      const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
-      lanes.set(topic, lane)
-      fronts.push(...lane)
-    }
-    const taken = take(fronts)
-    const busy = new Set((await attempt(taken, wait)).map(({ entry }) => entry.topic))
-    for (const topic of topics) {
-      const lane = (lanes.get(topic) ?? []).filter(({ settled }) => !settled)
-      if (lane.length === 0) lanes.delete(topic)
-      else lanes.set(topic, lane)
-    }
-    return new Set(taken.map(({ entry }) => entry.topic).filter((topic) => !busy.has(topic)))
+  /** Writes the fronts of these lanes; returns how many topics moved on. */
+  const advance = async (topics: string[], wait: number): Promise<number> => {
+    const fronts = lanes.fronts(topics)
+    return lanes.release(topics, fronts, await attempt(fronts, wait))
   }
 
   const runLanes = async (): Promise<void> => {
     if (laneRunning) return
     laneRunning = true
-    // Topics that nobody holds, as far as is known, wait together: new chats, whose heads are yet to be made, come by the
-    // hundred. A group in vain is halved until those of one mission are left; they have their turns alone, now and then.
+    // Topics that are not held wait together: new chats, whose heads are yet to be made, come by the hundred. A group whose wait was in
+    // vain is halved until those of one mission are left, which are held.
     let together = Infinity
     while (lanes.size > 0) {
-      const looked = await advance([...lanes.keys()], 0)
-      for (const topic of looked) held.delete(topic)
-      const now = performance.now()
-      for (const [topic, next] of held) if (!lanes.has(topic) && next < now - heldMemory) held.delete(topic)
-      const free = [...lanes.keys()].filter((topic) => !held.has(topic)).sort()
-      const alone = [...held].find(([topic, next]) => next < now && lanes.has(topic))?.[0]
-      const turn = free.length > 0 ? free.slice(0, together) : alone === undefined ? [] : [alone]
-      const moved = await advance(turn, free.length > 0 ? laneWait : heldWait)
-      for (const topic of moved) held.delete(topic)
-      if (moved.size > 0) together *= 2
-      else if (new Set(turn.map((topic) => topicParts(topic).mission)).size > 1) together = turn.length >> 1
-      else for (const topic of turn) held.set(topic, performance.now() + heldFor)
-      // Only what somebody holds, or the database is away: look again soon, or when another topic comes.
-      if (looked.size + moved.size === 0) await nap(100)
+      const checked = await advance(lanes.topics(), 0)
+      const { topics, wait } = lanes.turn(together)
+      const moved = await advance(topics, wait)
+      if (moved > 0) together *= 2
+      else if (new Set(topics.map((topic) => topicParts(topic).mission)).size > 1) together = topics.length >> 1
+      else lanes.hold(topics)
+      // All lanes are held, or the database is away: check again soon, or when another topic comes.
+      if (checked + moved === 0) await nap(100)
     }
     laneRunning = false
     if (queue.size > 0) void pump()
@@ -291,12 +221,11 @@ export const makeWriter = (
       written.then(forget, forget)
       return written
     },
-    fault,
-    close: () => over.abort(),
+    fault: () => health.fault(oldest?.since),
+    close: health.close,
     idle: () => (waiting === 0 ? Promise.resolve() : new Promise((resolve) => idlers.push(resolve))),
     stats() {
-      const long = [...held.keys()].filter((topic) => lanes.has(topic))
-      return { ...stats, waiting, bytes, lane: lanes.size, held: long.length }
+      return { ...stats, waiting, bytes, lane: lanes.size, held: lanes.heldLanes() }
     },
   }
 }
