@@ -1,5 +1,6 @@
-// Makes the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres and src/database/search/unicode.ts for Node, from the
-// Unicode data of the Node that runs it. All databases and all Nodes use these tables, and never their own idea of a letter.
+// Makes the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres, src/database/search/unicode-letters.ts and
+// unicode-folds.ts for Node, from the Unicode data of the Node that runs it. All databases and all Nodes use these tables, and never
+// their own idea of a letter.
 // node --import ./test/typescript.js scripts/word-tables.ts
 // A change of the tables changes words: raise deck.word_rule() with it.
 import { writeFile } from 'node:fs/promises'
@@ -67,7 +68,9 @@ const jsonOf = (text: string): string =>
     .join('')
     .replace(/\\u00(6[1-9a-f]|7[0-9a])/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
 const foldsOf = Array.from(folds, ([character, folded]) => `"${jsonOf(character)}":"${jsonOf(folded)}"`).join(',')
-const lines = (text: string): string[] => text.match(/.{1,130}(?=\\[uU]|"\\u|$)/g) ?? []
+/** A text in lines of up to `width` characters, none of which ends within a character. */
+const lines = (text: string, width = 130): string[] =>
+  text.match(new RegExp(`.{1,${width}}(?=\\\\[uU]|"\\\\u|$)`, 'g')) ?? []
 
 const made = `Made by scripts/word-tables.ts (Unicode ${process.versions.unicode}): characters outside ASCII, as a part of a bracket expression.`
 const sqlOf = (name: string, text: string, comment: string): string =>
@@ -84,16 +87,23 @@ await writeFile(
     sqlOf('folds', `{${foldsOf}}`, 'JSON: what case folding makes of them.'),
   ].join('\n'),
 )
+// (The wider lines keep each file under 250 of them.)
 const tsOf = (name: string, text: string, comment: string): string =>
-  `/** ${comment} */\nexport const ${name} = joined(String.raw\`\n  ${lines(text).join('\n  ')}\`)\n`
+  `/** ${comment} */\nexport const ${name} = joined(String.raw\`\n  ${lines(text, 150).join('\n  ')}\`)\n`
 const inJs = (ranges: Range[]): string => classOf(ranges).replace(/\\U0*([0-9a-f]+)/g, '\\u{$1}')
-await writeFile(
-  new URL('../src/database/search/unicode.ts', import.meta.url),
-  [
-    `// ${made}\n// db/functions/unicode.sql has the same for Postgres.\nconst joined = (text: string): string => text.replace(/\\s/g, '')\n`,
-    tsOf('letters', inJs(letters), 'Letters and digits.'),
-    tsOf('marks', inJs(marks), 'Marks that belong to the letter before them.'),
-    tsOf('unspaced', inJs(unspaced), 'Letters of scripts that are written without spaces between words.'),
-    tsOf('folds', `{${foldsOf}}`, 'JSON: what case folding makes of the letters that it changes.'),
-  ].join('\n'),
-)
+const writeTables = (file: string, tables: string[]): Promise<void> =>
+  writeFile(
+    new URL(`../src/database/search/${file}`, import.meta.url),
+    [
+      `// ${made}\n// db/functions/unicode.sql has the same for Postgres.\nconst joined = (text: string): string => text.replace(/\\s/g, '')\n`,
+      ...tables,
+    ].join('\n'),
+  )
+await writeTables('unicode-letters.ts', [
+  tsOf('letters', inJs(letters), 'Letters and digits.'),
+  tsOf('marks', inJs(marks), 'Marks that belong to the letter before them.'),
+  tsOf('unspaced', inJs(unspaced), 'Letters of scripts that are written without spaces between words.'),
+])
+await writeTables('unicode-folds.ts', [
+  tsOf('folds', `{${foldsOf}}`, 'JSON: what case folding makes of the letters that it changes.'),
+])

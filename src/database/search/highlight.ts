@@ -2,7 +2,8 @@
 // UTF-16 code units. What is found is Postgres's to say.
 import { setImmediate as rest } from 'node:timers/promises'
 import type { Span } from '../../protocol/snippet.ts'
-import { folds, letters, marks, unspaced } from './unicode.ts'
+import { folds } from './unicode-folds.ts'
+import { letters, marks, unspaced } from './unicode-letters.ts'
 
 const word = new RegExp(`[a-zA-Z0-9${letters}][a-zA-Z0-9${letters}${marks}]*`, 'gu')
 const piece = new RegExp(`[${unspaced}][${marks}]*|(?:(?![${unspaced}])[^])+`, 'gu')
