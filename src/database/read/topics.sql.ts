@@ -56,3 +56,49 @@ export const pages = `
     ) s where s.through - s.size < $6
   ) r on true
   order by t.n, r.seq`
+
+/**
+ * The heads of topics, in the order asked.
+ *
+ * $1 text[]: topics
+ * $2 uuid[]: the topic's mission
+ * $3 text[]: the chat's citizen, or null
+ */
+export const heads = `
+  select ${headOf('t.topic', 't.mission', 't.citizen')} as seq, e.epoch
+  from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
+  cross join (select deck.epoch() as epoch offset 0) e
+  order by t.n`
+
+/**
+ * Missions that were changed since a mark, deleted ones too: their numbers, to whom they are and were assigned, and their stamps.
+ *
+ * $1 uuid[]: missions
+ * $2 the mark, a transaction ID as text
+ */
+export const assigned = `
+  select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned,
+    coalesce(m.xmin, b.xmins[1])::text as stamp
+  from unnest($1::uuid[]) as t (id)
+  left join missions m on m.id = t.id
+  cross join lateral (
+    select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned,
+      array_agg(x.xmin order by x.seq desc) as xmins
+    from (
+      select y.seq, y.data, y.xmin from (
+        (select e.seq, e.data, e.xmin from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
+        union all (select 0, o.data, o.xmin from deck.beginnings o where o.mission_id = t.id)) y
+      order by y.seq desc limit 2) x) b
+  where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`
+
+/**
+ * Chats that exist, each with its mission; `fresh`: whether it was created since a mark.
+ *
+ * $1 text[]: topics
+ * $2 the mark, a transaction ID as text
+ */
+export const newChats = `
+  select h.topic, m.id, m.number, m.assigned_to, age(h.xmin) <= age($2::text::xid) as fresh
+  from unnest($1::text[]) as t (topic)
+  join deck.heads h on h.topic = t.topic
+  join missions m on m.id = deck.topic_mission(t.topic)`

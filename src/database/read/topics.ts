@@ -1,11 +1,11 @@
 // Every statement that runs on behalf of readers and the hub, named and typed. Rows and head of a topic, and the mission's
 // assignee, come from one statement and so from one snapshot: no row goes out under rights older than itself.
-// (What defines lives in db/, the writer's call in database/write/writer, changes of missions, checklists and runs in database/write/changes.)
+// (What defines lives in db/, the writer's call in database/write/writer, changes of missions, checklists and runs in database/write.)
 import type pg from 'pg'
 import type { MissionRights, Page } from '../../protocol/rows.ts'
 import { topicParts, type MissionRef } from '../../protocol/topics.ts'
 import { makeBatched } from '../postgres/batcher.ts'
-import { headOf, toMessage, toRights, type MessageColumns, type MissionColumns } from '../postgres/columns.ts'
+import { toMessage, toRights, type MessageColumns, type MissionColumns } from '../postgres/columns.ts'
 import type { Epochs } from '../postgres/epoch.ts'
 import { refValues } from './read-mission.ts'
 import * as sql from './topics.sql.ts'
@@ -130,10 +130,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       const parts = topics.map(topicParts)
       const { rows } = await tail.query<{ seq: number; epoch: string }>({
         name: 'heads',
-        text: `select ${headOf('t.topic', 't.mission', 't.citizen')} as seq, e.epoch
-               from unnest($1::text[], $2::uuid[], $3::text[]) with ordinality as t (topic, mission, citizen, n)
-               cross join (select deck.epoch() as epoch offset 0) e
-               order by t.n`,
+        text: sql.heads,
         values: [topics, parts.map((p) => p.mission), parts.map((p) => p.citizen)],
       })
       if (rows[0]) saw('epoch', rows[0].epoch, asOf)
@@ -192,20 +189,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     async assigned(missions: string[], since: string): Promise<Assigned[]> {
       const { rows } = await main.query<Assigned>({
         name: 'assigned',
-        text: `
-          select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned,
-            coalesce(m.xmin, b.xmins[1])::text as stamp
-          from unnest($1::uuid[]) as t (id)
-          left join missions m on m.id = t.id
-          cross join lateral (
-            select max((x.data ->> 'number')::integer) as number, array_agg(x.data ->> 'assigned_to') as assigned,
-              array_agg(x.xmin order by x.seq desc) as xmins
-            from (
-              select y.seq, y.data, y.xmin from (
-                (select e.seq, e.data, e.xmin from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
-                union all (select 0, o.data, o.xmin from deck.beginnings o where o.mission_id = t.id)) y
-              order by y.seq desc limit 2) x) b
-          where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`,
+        text: sql.assigned,
         values: [missions, since],
       })
       return rows
@@ -215,11 +199,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     async newChats(topics: string[], since: string): Promise<NewChat[]> {
       const { rows } = await main.query<NewChat>({
         name: 'new-chats',
-        text: `
-          select h.topic, m.id, m.number, m.assigned_to, age(h.xmin) <= age($2::text::xid) as fresh
-          from unnest($1::text[]) as t (topic)
-          join deck.heads h on h.topic = t.topic
-          join missions m on m.id = deck.topic_mission(t.topic)`,
+        text: sql.newChats,
         values: [topics, since],
       })
       return rows
