@@ -7,7 +7,8 @@ import { makeTasks } from '../database/inbox.ts'
 import { makeEpochs } from '../database/postgres/epoch.ts'
 import { reasonOf } from '../database/postgres/errors.ts'
 import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
-import { missingSettings, openDatabase } from '../database/postgres/pools.ts'
+import { openDatabase } from '../database/postgres/pools.ts'
+import { missingSettings } from '../database/postgres/session-settings.ts'
 import { prepareDatabase } from '../database/postgres/prepare.ts'
 import { makeTransactions } from '../database/postgres/transaction.ts'
 import { patiently } from '../database/postgres/wait-for-database.ts'
@@ -16,7 +17,8 @@ import { makeMarks } from '../database/read/read-markers.ts'
 import { makeReadChat } from '../database/read/replica.ts'
 import { makeStore } from '../database/read/topics.ts'
 import { makeIndexer } from '../database/search/indexer.ts'
-import { makeChanges } from '../database/write/changes.ts'
+import { makeChecklistChanges } from '../database/write/checklist.ts'
+import { makeMissionChanges } from '../database/write/missions.ts'
 import { makeRuns } from '../database/write/test-runs.ts'
 import { claimMark } from '../live/ephemeral/draft-claims.ts'
 
@@ -65,7 +67,10 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     epochs,
     store,
     reading: makeReadChat(main, database.replica && { pool: database.replica, place: store.place, onError }),
-    changes: makeChanges(main, transactions, audit),
+    changes: {
+      ...makeMissionChanges(main, transactions, audit),
+      ...makeChecklistChanges(main, transactions, audit),
+    },
     runs: makeRuns(main, transactions),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),

@@ -1,6 +1,6 @@
 // Postgres's settings that matter to the server, and the rights of the role that it uses.
 import type pg from 'pg'
-import { foreignSettings, missingSettings, settingsForRole } from '../../database/postgres/pools.ts'
+import { foreignSettings, missingSettings, settingsForRole } from '../../database/postgres/session-settings.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 type Room = { most: number; reserved: number; used: number; role: number; base: number }

@@ -78,6 +78,10 @@ export const makeTransactions = (writes: pg.Pool) => {
 }
 export type Transactions = ReturnType<typeof makeTransactions>
 
+/** Sets the actor that triggers name for what the transaction does. */
+export const actAs = (client: pg.PoolClient, by: string) =>
+  client.query(`select set_config('deck.actor', $1, true)`, [by])
+
 /** An id as a literal. */
 export const quoted = (id: string): string => pg.escapeLiteral(id)
 

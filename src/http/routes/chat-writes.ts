@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { allow, refusal } from '../../access/policy.ts'
 import { toEntry } from '../../commands/send.ts'
 import type { Missions } from '../../database/read/mission-cache.ts'
-import type { Changes } from '../../database/write/changes.ts'
+import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Writer } from '../../database/write/writer.ts'
 import type { UserRate } from '../../live/connections/user-rate.ts'
 import { deny } from '../../protocol/errors.ts'
@@ -18,7 +18,7 @@ const chat = '/api/missions/:mission/chat/:citizen'
 
 export const chatWriteRoutes = (
   app: FastifyInstance,
-  parts: { changes: Changes; missions: Missions; writer: Writer; rate: UserRate },
+  parts: { changes: MissionChanges; missions: Missions; writer: Writer; rate: UserRate },
 ): void => {
   const { changes, missions, writer, rate } = parts
 

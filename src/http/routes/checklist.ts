@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import Type from '../../protocol/typebox.ts'
 import { allow } from '../../access/policy.ts'
-import type { Changes } from '../../database/write/changes.ts'
+import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { Past } from '../../database/read/state-at.ts'
 import { deny } from '../../protocol/errors.ts'
 import { DodCompletion, DodItem, DodPatch, NewDodItem, Progress, type MissionRights } from '../../protocol/rows.ts'
@@ -14,7 +14,7 @@ import { json } from '../plugins/negotiation.ts'
 const Checklist = Type.Object({ items: Type.Array(DodItem), progress: Progress })
 const Changed = Type.Object({ item: DodItem, progress: Progress })
 
-export const dodRoutes = (app: FastifyInstance, changes: Changes, past: Past): void => {
+export const dodRoutes = (app: FastifyInstance, changes: ChecklistChanges, past: Past): void => {
   const list = '/api/missions/:mission/dod'
 
   app.get(

@@ -6,7 +6,8 @@ import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
-import type { Changes } from '../../database/write/changes.ts'
+import type { ChecklistChanges } from '../../database/write/checklist.ts'
+import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
 import { makeDiff } from '../../database/read/run-diff.ts'
 import { makeFind } from '../../database/search/mission-search.ts'
@@ -50,7 +51,7 @@ export const installApi = async (
     main: Database['main']
     store: Store
     reading: Reading
-    changes: Changes
+    changes: MissionChanges & ChecklistChanges
     runs: Runs
     missions: Missions
     writer: Writer

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { allow, refusal } from '../../access/policy.ts'
-import type { Changes } from '../../database/write/changes.ts'
+import type { MissionChanges } from '../../database/write/missions.ts'
 import { mostUnread } from '../../database/read/chat-history.sql.ts'
 import { countedChats, listedChats } from '../../database/read/mission-list.sql.ts'
 import type { Past } from '../../database/read/state-at.ts'
@@ -41,7 +41,7 @@ const Page = Type.Object({
   next: Type.Union([Type.String(), Type.Null()]),
 })
 
-export const missionRoutes = (app: FastifyInstance, changes: Changes, past: Past): void => {
+export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, past: Past): void => {
   const one = '/api/missions/:mission'
 
   app.get<{ Querystring: Static<typeof List> }>(
