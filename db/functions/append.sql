@@ -50,7 +50,8 @@ declare
   v_stored bigint;
   v_hints  integer;
 begin
-  -- Locks: missions, then heads, each in order.
+  -- 1. Locks: missions, then heads, each in order, so that no two batches wait for each other. A batch that may not wait skips what is
+  -- locked; one that may also makes the missing heads.
   if p_wait > 0 then
     perform set_config('lock_timeout', p_wait::text, true);
     select array_agg(x.id) into v_free from (
@@ -86,7 +87,8 @@ begin
       order by h.topic for update skip locked) x;
   end if;
 
-  -- Keys and ids that are stored. From here on later statements than the locks, so that they see what the former holders committed.
+  -- 2. Repetitions: entries whose key or id is stored. From here on each statement is later than the locks, so that it sees what the
+  -- former holders committed.
   v_now := deck.now();
   if p_keys is not null or p_again is not null then
     select array_agg(x.n::integer), json_agg(json_build_object(
@@ -118,7 +120,7 @@ begin
     v_known := coalesce(v_known, '{}');
   end if;
 
-  -- Numbers and rows.
+  -- 3. Numbers, rows and notifications, in one statement: each entry's seq follows its topic's head, and no row is read back.
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
@@ -171,6 +173,9 @@ begin
     from inserted i group by i.mission_id, i.citizen
   ) x;
   perform set_config('deck.numbering', 'off', true);
+
+  -- 4. Outcomes: those of the repetitions, and of messages that a trigger of the database's owner changed: the digests show it, so that
+  -- a batch is read back only then.
   if v_before is not null then
     others := case when others is null then v_before else (v_before::jsonb || others::jsonb)::json end;
   end if;
@@ -179,6 +184,7 @@ begin
     others := (coalesce(others::jsonb, '[]') || deck.stored_messages(p_topics, p_chats, places, others))::json;
   end if;
 
+  -- 5. The audit, of what admins wrote as other authors.
   if p_bys is not null then
     insert into deck.audit (action, actor, mission_id, detail)
     select 'message.as', e.by, m.mission_id,
