@@ -2,7 +2,7 @@
 // Notifications name the chats that may have new tasks. Tasks found there are leased to the sockets in turn, up to each one's
 // credit. A socket's leases are renewed while it lives; once it is gone they expire, and other workers of the citizen, on any
 // instance, get its tasks.
-import { encodeFrame } from '../protocol/client-frames.ts'
+import { encodeFrame } from '../protocol/encode.ts'
 import type { Message } from '../protocol/rows.ts'
 import { formatTopic, topicParts } from '../protocol/topics.ts'
 import { groupsOf, hasRoom, mayTake, rotate, turns, type Seen, type Worker, type Workers } from './inbox-workers.ts'

@@ -1,5 +1,5 @@
 // The client's frames by example: what each is for, what it looks like, and what its `ok` carries besides the `id`. A total table:
-// a frame of frames.ts without a row here does not compile. The AsyncAPI document and the tests are made from it; at run time
+// a frame of client-frames.ts without a row here does not compile. The AsyncAPI document and the tests are made from it; at run time
 // nothing that the server sends is checked.
 import Type, { type Static, type TProperties, type TSchema } from './typebox.ts'
 import type { ClientFrame, FrameType } from './client-frames.ts'

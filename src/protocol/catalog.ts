@@ -1,5 +1,5 @@
 // The whole language as a list of messages: every frame with its `type`, its schema and examples, as the docs show them and the
-// tests check them. Made from frames.ts, answers.ts and server-frames.ts; nothing is said here that is not said there.
+// tests check them. It is derived from client-frames.ts, answers.ts and server-frames.ts alone.
 import Type, { type TObject, type TSchema } from './typebox.ts'
 import { answers, exampleMission } from './answers.ts'
 import { clientFrames, type FrameType } from './client-frames.ts'

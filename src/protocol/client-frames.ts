@@ -1,12 +1,9 @@
-// The socket's language: the client's frames as schemas, the server's (server-frames.ts) as encoders. Text frames, one JSON
-// object each.
-// A frame's extra members are passed over, so that a newer client can talk to an older server.
+// The frames that clients send, as schemas, and the reader of one frame's text. A frame is a text frame with one JSON object.
+// Unknown members of a frame are ignored, so that a newer client can talk to an older server.
 import Type, { type Static, type TSchema } from './typebox.ts'
-import type { Answer } from './answers.ts'
 import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
-import type { ServerFrame, ServerFrameType } from './server-frames.ts'
 import { isAbyss, membersOf, parseJson } from './text.ts'
 import { uuidPattern } from './topics.ts'
 
@@ -114,90 +111,4 @@ const exactId = (id: number | string, text: string): FrameId => {
     // With an exponent, as 1e300: it is the same number as a double's.
     return id
   }
-}
-
-/** Why the server closes a socket (besides ws's own 1007 and 1009). */
-export const closeCodes = {
-  restart: 1012,
-  overloaded: 1013,
-  protocol: 4400,
-  token: 4401,
-  slow: 4408,
-  rate: 4429,
-} as const
-
-/** Any server frame but an answer or an event. */
-export const encodeFrame = <T extends Exclude<ServerFrameType, 'error'>>(type: T, members: ServerFrame<T>): string =>
-  JSON.stringify({ type, ...members })
-
-const idText = (id: Exclude<FrameId, undefined>): string => (typeof id === 'string' ? JSON.stringify(id) : String(id))
-
-const encodeAnswer = (type: 'ok' | 'error', id: FrameId, members: object): string => {
-  const rest = JSON.stringify(members)
-  return `{"type":"${type}"${id === undefined ? '' : `,"id":${idText(id)}`}${rest === '{}' ? '}' : `,${rest.slice(1)}`}`
-}
-
-export const encodeOk = (id: Exclude<FrameId, undefined>, answer: Answer): string => encodeAnswer('ok', id, answer)
-
-export const encodeError = (refusal: Refusal, { id, topic }: { id?: FrameId; topic?: string } = {}): string => {
-  const { code, detail, extra } = refusal
-  const members: ServerFrame<'error'> = { ...(topic === undefined ? {} : { topic }), code, detail, ...extra }
-  return encodeAnswer('error', id, members)
-}
-
-/** A text, or its parts: what is long and the same in several texts is not copied into each. */
-export type Text = string | readonly string[]
-
-/** The answer to a `send`; `message` is its JSON text. */
-export const encodeSaved = (id: Exclude<FrameId, undefined>, seq: number, message: string): Text => [
-  `{"type":"ok","id":${idText(id)},"seq":${seq},"message":`,
-  message,
-  '}',
-]
-
-/** An event; `data` is the row's JSON text as it is stored. */
-export const encodeEvent = (topic: string, seq: number, event: string, data: string): Text => [
-  `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":`,
-  data,
-  '}',
-]
-
-/** Text frames as they go over the wire (RFC 6455: final, not masked), and where each of them ends. */
-export type Chunk = { bytes: Buffer; ends: readonly number[] }
-
-const headOf = (size: number): number => (size < 126 ? 2 : size < 65_536 ? 4 : 10)
-const textSize = (text: Text): number =>
-  typeof text === 'string' ? Buffer.byteLength(text) : text.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
-
-/** The bytes that a text takes as a frame. */
-export const frameSize = (text: Text): number => {
-  const size = textSize(text)
-  return headOf(size) + size
-}
-
-/** Writes a text as a frame of `size` bytes into a buffer that has room for it; -> where it ends. */
-export const writeFrame = (text: Text, size: number, buffer: Buffer, at: number): number => {
-  const head = size < 128 ? 2 : size < 65_540 ? 4 : 10
-  buffer[at] = 0x81
-  if (head === 2) buffer[at + 1] = size - 2
-  else if (head === 4) {
-    buffer[at + 1] = 126
-    buffer.writeUInt16BE(size - 4, at + 2)
-  } else {
-    buffer[at + 1] = 127
-    buffer.writeUInt32BE(0, at + 2)
-    buffer.writeUInt32BE(size - 10, at + 6)
-  }
-  let end = at + head
-  if (typeof text === 'string') return end + buffer.write(text, end)
-  for (const part of text) end += buffer.write(part, end)
-  return end
-}
-
-/** Encodes texts once, for any number of sockets. */
-export const toChunk = (texts: readonly Text[]): Chunk => {
-  const sizes = texts.map(frameSize)
-  const bytes = Buffer.allocUnsafe(sizes.reduce((sum, size) => sum + size, 0))
-  let at = 0
-  return { bytes, ends: texts.map((text, i) => (at = writeFrame(text, sizes[i] ?? 0, bytes, at))) }
 }

@@ -1,6 +1,6 @@
 // text/event-stream, as far as it is used here: an event is its id, its name and one line of data, and ends with an empty line.
 // Every text holds whole events only, so that what is said in between (a comment, a time to wait) stands between two of them.
-import type { Chunk } from './client-frames.ts'
+import type { Chunk } from './websocket-wire.ts'
 import type { Event } from './rows.ts'
 
 export const eventStream = 'text/event-stream'

@@ -1,4 +1,4 @@
-// What the server sends, one schema each with what it is for and an example: the types that frames.ts encodes by, the AsyncAPI
+// What the server sends, one schema each with what it is for and an example: the types that encode.ts encodes by, the AsyncAPI
 // document, and the check of every frame that a test receives. At run time nothing is checked. A frame more is one entry here;
 // the answers to client frames stand in answers.ts.
 import Type, { type Static } from './typebox.ts'

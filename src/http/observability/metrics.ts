@@ -6,7 +6,7 @@ import Type from '../../protocol/typebox.ts'
 import type { Limits } from '../../config/index.ts'
 import type { Tally } from '../../live/connections/counters.ts'
 import { errorCodes } from '../../protocol/errors.ts'
-import { closeCodes } from '../../protocol/client-frames.ts'
+import { closeCodes } from '../../protocol/websocket-wire.ts'
 import type { Readiness } from './health.ts'
 import { most as mostLines } from '../streams/ndjson.ts'
 

@@ -3,14 +3,9 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Answer } from '../../protocol/answers.ts'
-import {
-  closeCodes,
-  encodeError,
-  encodeFrame,
-  encodeOk,
-  type FrameId,
-  type Text,
-} from '../../protocol/client-frames.ts'
+import type { FrameId } from '../../protocol/client-frames.ts'
+import { encodeError, encodeFrame, encodeOk } from '../../protocol/encode.ts'
+import { closeCodes, type Text } from '../../protocol/websocket-wire.ts'
 import type { Refusal } from '../../protocol/errors.ts'
 import { count } from './counters.ts'
 import { linger } from './linger.ts'

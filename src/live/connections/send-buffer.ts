@@ -4,7 +4,7 @@
 // cut off first.
 // What one turn of the event loop brings to a socket leaves as one write, since a write costs 6 to 8 us whatever its size.
 import type { Socket } from 'node:net'
-import { frameSize, writeFrame, type Text } from '../../protocol/client-frames.ts'
+import { frameSize, writeFrame, type Text } from '../../protocol/websocket-wire.ts'
 import type { Tally } from './counters.ts'
 
 /** What all outboxes of a process share: what waits in them, in bytes, and those to be emptied at the turn's end. */

@@ -5,14 +5,9 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Actor } from '../../access/actor.ts'
-import {
-  closeCodes,
-  encodeFrame,
-  readFrame,
-  type ClientFrame,
-  type FrameId,
-  type FrameType,
-} from '../../protocol/client-frames.ts'
+import { readFrame, type ClientFrame, type FrameId, type FrameType } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
+import { closeCodes } from '../../protocol/websocket-wire.ts'
 import { deny, type Refusal } from '../../protocol/errors.ts'
 import type { Receiver, Seat } from '../hub/seat.ts'
 import type { Inflow } from './byte-rate.ts'

@@ -1,6 +1,7 @@
 // Slices of drafts, to those who follow their chat here. Whoever has no room for one gets a longer one once there is room, never
 // a queue of them; whoever has just come gets none before the text so far.
-import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
+import { toChunk } from '../../protocol/websocket-wire.ts'
 import { topicParts } from '../../protocol/topics.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Receiver, Seat } from '../hub/seat.ts'

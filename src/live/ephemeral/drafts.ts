@@ -1,7 +1,7 @@
 // Drafts: replies as they are being written. The instance of the writer's socket owns the text, publishes it (draft-publisher.ts)
 // and saves it; the other instances hold copies for their followers (draft-mirror.ts). A claim in the database decides which
 // socket writes a draft (draft-claims.ts).
-import { encodeFrame } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
 import { deny } from '../../protocol/errors.ts'
 import type { Hub } from '../hub/hub.ts'
 import { makeDraftCatchUp } from './draft-catch-up.ts'

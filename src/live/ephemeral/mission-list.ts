@@ -2,7 +2,8 @@
 // before. Who asks for it is told of a mission's new chats, too, by the hints that this instance hears. No seq and no replay: what changed
 // is read over HTTP. Anybody may send a notification: it only names what may have changed, and that is read.
 import { sees } from '../../access/policy.ts'
-import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
+import { toChunk } from '../../protocol/websocket-wire.ts'
 import type { Receiver } from '../hub/seat.ts'
 
 export const missionList = 'missions'

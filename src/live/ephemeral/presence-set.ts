@@ -1,6 +1,7 @@
 // The people of a topic as lists: how two of them differ, how one is put into notifications, and how those are told who asked.
 // Presence (presence.ts) is what knows who is where.
-import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
+import { toChunk } from '../../protocol/websocket-wire.ts'
 import type { Role } from '../../access/actor.ts'
 import type { Seat } from '../hub/seat.ts'
 import { longest } from './instance-relay.ts'

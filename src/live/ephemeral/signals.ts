@@ -2,7 +2,8 @@
 // somebody has read. Of several of one kind, topic and sub only the newest matters. A slow reader, or a database that is away,
 // gets none.
 import type { Role } from '../../access/actor.ts'
-import { encodeFrame, toChunk } from '../../protocol/client-frames.ts'
+import { encodeFrame } from '../../protocol/encode.ts'
+import { toChunk } from '../../protocol/websocket-wire.ts'
 import type { Hub } from '../hub/hub.ts'
 import type { Receiver } from '../hub/seat.ts'
 import { every, makeRelay } from './instance-relay.ts'

@@ -1,5 +1,6 @@
 // A page of a topic's events: encoded once in each form, and the rights that it came with.
-import { encodeEvent, toChunk, type Chunk } from '../../protocol/client-frames.ts'
+import { encodeEvent } from '../../protocol/encode.ts'
+import { toChunk, type Chunk } from '../../protocol/websocket-wire.ts'
 import { toEvents } from '../../protocol/event-stream.ts'
 import type { MissionRights, Page } from '../../protocol/rows.ts'
 
