@@ -42,6 +42,19 @@ export const sleep = (ms: number, ...signals: (AbortSignal | undefined)[]): Prom
   return promise
 }
 
+/** One timer: starting it again replaces its work and its time. */
+export const makeTimer = () => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  return {
+    start(ms: number, work: () => void): void {
+      clearTimeout(timer)
+      // The longest time that a timer can hold.
+      timer = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
+    },
+    stop: (): void => clearTimeout(timer),
+  }
+}
+
 /** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), up to `most`. */
 export const backoff = (n: number, most = 15_000): number => Math.random() * Math.min(most, 300 * 2 ** n)
 

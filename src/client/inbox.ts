@@ -3,9 +3,10 @@
 // A handler that throws gives its task back for a while that grows with the attempts; what was taken from it ends nothing.
 import type { Message } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
-import type { Frame, Link } from './link.ts'
+import type { Link } from './link.ts'
 import { defer, onAbort } from './async.ts'
 import type { Writer, Writers, Writing } from './reply-writer.ts'
+import type { Frame } from './requests.ts'
 
 /** `signal` is aborted when somebody cancels the reply, when another may have the task by now, and when the answering ends. */
 export type Reply = Writer & {

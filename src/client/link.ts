@@ -1,26 +1,15 @@
-// The link: one socket at a time, opened again whenever it is lost, until the deck is closed. Asks for the token before each
-// connect and before the token ends, gives each frame an id and its asker the answer, and notices a connection that leads
-// nowhere. It sends nothing twice: what was asked when the socket was lost is rejected as passing; `insist` asks again.
-import type { State, Happening } from './state.ts'
-import { leastWait, table, tokenRefused } from './state.ts'
+// The link: one socket at a time, reopened whenever it is lost, until the deck is closed. It requests the token before each
+// connect, matches answers to requests, and closes a connection that leads nowhere. It sends no frame twice: a request without an
+// answer is rejected with a passing error when the socket is lost; `insist` repeats it.
+import { abortable, backoff, defer, makeBell, makeTimer, mostWhenAnswered, sleep } from './async.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
-import { abortable, backoff, byteLength, defer, makeBell, mostWhenAnswered, sleep } from './async.ts'
-
-/** A class of WebSockets: the browser's, Node's or that of the package ws. */
-export type SocketMaker = new (...args: never[]) => { addEventListener(...args: never[]): unknown }
-/** As much of one as is used here. */
-type Socket = {
-  send(text: string): void
-  close(): void
-  /** of ws only */
-  terminate?(): void
-  addEventListener(
-    type: 'message' | 'close' | 'error',
-    listener: (event: { data?: unknown; code?: number }) => void,
-  ): void
-}
-export type Token = string | (() => string | Promise<string>)
-export type Frame = { type: string; id?: number; topic?: string } & Record<string, unknown>
+import { makeHeartbeat } from './heartbeat.ts'
+import { onNetwork } from './network-events.ts'
+import { makeReconnect } from './reconnect.ts'
+import { makeRequests, type Frame } from './requests.ts'
+import { closeSocket, openSocket, socketClass, type Socket, type SocketMaker } from './socket.ts'
+import { table, tokenRefused, type Happening, type State } from './state.ts'
+import { makeTokens, type Token } from './tokens.ts'
 
 /** The server's first frame. */
 export type Welcome = {
@@ -32,32 +21,27 @@ export type Welcome = {
   limits: Record<string, number | null>
 }
 
-/** ms that a socket may take until the welcome, and to show a life when the page is looked at again. */
-const patience = 10_000
+/** ms that a socket may take until the welcome */
+const welcomeWithin = 10_000
 
 const lost = (detail = 'the connection was lost'): DeckError => new DeckError('unavailable', detail)
-
-const socketMaker = async (): Promise<SocketMaker> =>
-  (globalThis as { WebSocket?: SocketMaker }).WebSocket ??
-  // Node 20 has none of its own.
-  (await import('ws')).WebSocket
 
 export type Link = {
   start(): void
   /**
-   * Asks once: the answer, or why not; passing, if there is no connection or it is lost before the answer. `take` has the answer
-   * before any frame that came after it: several may come in one turn (of ws), ahead of whoever awaits.
+   * Sends a frame once. Rejects with a passing error if there is no connection, or if it is lost before the answer. `take` gets the
+   * answer before any later frame is received: ws may deliver several in one turn, before the promise's reactions run.
    */
   ask<T>(frame: Frame, take?: (answer: T) => void): Promise<T>
-  /** Does it until it is done or refused for good: after each reconnect, and after what the server asks to wait. */
+  /** Repeats work until it succeeds or fails for good: after each reconnect, and after the wait that the server asks for. */
   insist<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>
   onState(listener: (state: State, error: DeckError | undefined) => unknown): () => void
   end(error?: DeckError): void
   /** aborted when the deck is closed, with a DeckError */
   readonly ended: AbortSignal
-  /** Where `patience` is given: asks the server for a sign of life; without one the connection is lost, and opened again. */
+  /** Where `patience` is given: sends a ping; if no frame comes in time, the connection is closed and opened again. */
   check(): unknown
-  /** The token for a request; `again`: another than the one that was refused, if there may be one. */
+  /** The token for an HTTP request; `again`: the server refused the one before. */
   bearer(again?: boolean): Promise<string>
   readonly state: State
   readonly welcome: Welcome | undefined
@@ -73,37 +57,41 @@ export const makeLink = (options: {
   WebSocket?: SocketMaker | undefined
   onFrame: (frame: Frame, size: number) => void
   onFault: (error: DeckError) => void
-  /** ms without any frame after which a connection is dead; half of it, and the server is asked for one */
+  /** ms without any frame after which a connection is dead; after half of it a ping is sent */
   silence?: number
-  /** ms that the server may take for any frame after it was asked something; as long as `silence` if left out */
+  /** ms that the server may take for any frame after a request; as long as `silence` if left out */
   patience?: number | undefined
 }): Link => {
-  const { silence = 60_000, patience: answering } = options
   const ending = new AbortController()
   const states = makeBell<[State, DeckError | undefined]>()
-  const asked = new Map<number, { resolve: (frame: unknown) => void; reject: (error: unknown) => void }>()
+  const requests = makeRequests()
+  const reconnect = makeReconnect()
+  const [due, late] = [makeTimer(), makeTimer()]
   let state: State = 'connecting'
   let gate = defer<void>()
   let socket: Socket | undefined
   let welcome: Welcome | undefined
-  let bearer: string | undefined
   let session = 0
-  let ids = 0
-  let tries = 0
   let denied = false
-  let retryAfter = 0
-  let notBefore = 0
-  let openSince = 0
-  let deadline = 0
-  let pinged = false
-  let heard = 0
   let reason: DeckError | undefined
-  const timers: Partial<Record<'wait' | 'late' | 'pulse' | 'refresh' | 'doubt', ReturnType<typeof setTimeout>>> = {}
-  const wind = (name: keyof typeof timers, ms: number, work: () => void): void => {
-    clearTimeout(timers[name])
-    // What is longer does not fit into a timer.
-    timers[name] = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
+
+  const send = <T>(frame: Frame, take?: (answer: T) => void): Promise<T> =>
+    state === 'open' && socket
+      ? requests.send(socket, frame, welcome?.limits['frame_bytes'] ?? Infinity, take)
+      : Promise.reject(lost())
+  const heartbeat = makeHeartbeat({
+    silence: options.silence ?? 60_000,
+    patience: options.patience,
+    ping: () => void send({ type: 'ping' }).catch(() => {}),
+    waiting: () => requests.pending > 0,
+    dead: () => lose(0),
+  })
+  const ask = <T>(frame: Frame, take?: (answer: T) => void): Promise<T> => {
+    const answer = send(frame, take)
+    if (state === 'open') heartbeat.requested()
+    return answer
   }
+  const tokens = makeTokens(options.token, (token) => ask({ type: 'auth', token }))
 
   const step = (happening: Happening, error?: DeckError): void => {
     const next = table[state][happening]
@@ -116,28 +104,18 @@ export const makeLink = (options: {
     if (state === 'open') gate.resolve()
   }
 
-  const askToken = async (): Promise<string> => {
-    const { token } = options
-    const given = typeof token === 'function' ? await token() : token
-    // Looked at here, since what a socket says of a name that it can't offer would show it.
-    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(given)) throw new DeckError('unauthorized', 'the token is no JSON Web Token')
-    return (bearer = given)
-  }
-
   const dial = async (): Promise<void> => {
     const mine = ++session
     const current = (): boolean => mine === session && state === 'connecting'
     try {
-      const Maker = (options.WebSocket ?? (await socketMaker())) as new (url: string, names: string[]) => Socket
-      const token = await askToken()
+      const Class = await socketClass(options.WebSocket)
+      const token = await tokens.request()
       if (!current()) return
-      const made = new Maker(`${options.url.replace(/^http/, 'ws')}/api/ws`, ['deck.v1', `bearer.${token}`])
-      socket = made
-      made.addEventListener('message', ({ data }) => made === socket && receive(String(data)))
-      made.addEventListener('close', ({ code = 0 }) => made === socket && lose(code))
-      // Not every runtime tells the close of what was never open.
-      made.addEventListener('error', () => made === socket && lose(1006))
-      wind('late', patience, () => made === socket && lose(0))
+      socket = openSocket(Class, options.url, token, {
+        text: (from, text) => void (from === socket && receive(text)),
+        lost: (from, code) => void (from === socket && lose(code)),
+      })
+      late.start(welcomeWithin, () => lose(0))
     } catch (error) {
       if (!current()) return
       const known = error instanceof DeckError
@@ -146,33 +124,26 @@ export const makeLink = (options: {
     }
   }
 
-  /** Lets go of the socket; what waits for an answer gets none. */
+  /** Closes the socket; requests without an answer are rejected. */
   const drop = (): void => {
     const gone = socket
     socket = undefined
-    for (const name of ['late', 'pulse', 'refresh', 'doubt'] as const) clearTimeout(timers[name])
-    // Where it leads nowhere a farewell would wait for an answer for long.
-    if (gone?.terminate && state !== 'closed') gone.terminate()
-    else gone?.close()
-    for (const { reject } of asked.values()) reject(lost())
-    asked.clear()
+    late.stop()
+    heartbeat.stop()
+    tokens.stop()
+    closeSocket(gone, state !== 'closed')
+    requests.rejectAll(lost())
   }
 
   const lose = (code: number, why?: DeckError): void => {
-    if (state === 'open' && Date.now() - openSince > 5000) tries = 0
-    // Who is let in and cut off again comes back soon, but not at once for ever.
-    else if (state === 'open') tries = Math.min(tries, 2)
     const error = why ?? lost(code ? `the socket was closed with ${code}` : 'the server did not answer')
     drop()
     if (code === tokenRefused) {
       const refused = new DeckError('unauthorized', why?.detail ?? 'the server refused the token')
-      if (denied || typeof options.token === 'string') return step('end', refused)
+      if (denied || tokens.fixed) return step('end', refused)
       denied = true
     }
-    const least = Math.max(retryAfter, leastWait[code] ?? 0) * 1000
-    retryAfter = 0
-    notBefore = Date.now() + least
-    wind('wait', least + backoff(tries++), () => step('due'))
+    due.start(reconnect.wait(code, state === 'open'), () => step('due'))
     step('lost', error)
     if (code === 4400 || code === 1007 || code === 1009)
       options.onFault(new DeckError('bad_request', `the server closed with ${code}: a mistake of this client`))
@@ -181,140 +152,53 @@ export const makeLink = (options: {
   const finish = (error?: DeckError): void => {
     reason = error
     drop()
-    for (const timer of Object.values(timers)) clearTimeout(timer)
-    for (const [target, name, work] of windows) target?.removeEventListener?.(name, work)
-    const closed = new DeckError('closed', 'the deck was closed')
-    gate.reject(error ?? closed)
-    ending.abort(error ?? closed)
+    due.stop()
+    forgetNetwork()
+    const closed = error ?? new DeckError('closed', 'the deck was closed')
+    gate.reject(closed)
+    ending.abort(closed)
   }
 
   const receive = (text: string): void => {
-    deadline = Date.now() + silence
-    pinged = false
-    heard++
+    heartbeat.received()
     let frame: Frame
     try {
       frame = JSON.parse(text) as Frame
     } catch {
       return lose(0)
     }
-    const { type, id } = frame
-    const asker = id === undefined ? undefined : asked.get(id)
-    if (id !== undefined) asked.delete(id)
+    const { type } = frame
     if (type === 'welcome') return enter(frame as unknown as Welcome)
     if (type === 'goodbye') return hearGoodbye(frame)
-    if (type === 'ok') return asker?.resolve(frame)
-    if (type !== 'error') return options.onFrame(frame, text.length)
-    if (asker) return asker.reject(fromServer(frame))
-    if (frame.topic === undefined) options.onFault(fromServer(frame))
+    if ((type === 'ok' || type === 'error') && requests.answer(frame)) return
+    if (type === 'ok') return
+    if (type === 'error' && frame.topic === undefined) options.onFault(fromServer(frame))
     else options.onFrame(frame, text.length)
   }
 
   const enter = (frame: Welcome): void => {
     welcome = frame
     denied = false
-    openSince = Date.now()
-    clearTimeout(timers.late)
-    planRefresh(frame.expires_at)
-    beat()
+    late.stop()
+    reconnect.opened()
+    tokens.refreshBefore(frame.expires_at)
+    heartbeat.start()
     step('welcome')
   }
 
-  /** Looks after the connection, every few seconds. */
-  const beat = (): void => {
-    wind('pulse', silence / 30, beat)
-    const left = deadline - Date.now()
-    if (left < 0) lose(0)
-    else if (left < silence / 2 && !pinged) {
-      pinged = true
-      ask({ type: 'ping' }).catch(() => {})
-    }
-  }
-
-  const check = (ms = answering ?? patience): void => {
-    if (state !== 'open') return
-    const [before, due] = [heard, Date.now() + ms]
-    ask({ type: 'ping' }, undefined, false).catch(() => {})
-    wind('doubt', ms, () => {
-      if (heard > before) return
-      // A page that stood still itself has not listened: it does so now.
-      if (Date.now() - due > ms / 2) check(ms)
-      else lose(0)
-    })
-  }
-  /** Whatever is asked, a connection that leads nowhere is noticed in time: the server is asked for a sign of life halfway. */
-  let doubting = false
-  const doubt = (): void => {
-    if (answering === undefined || doubting) return
-    doubting = true
-    const [before, mine] = [heard, session]
-    setTimeout(() => {
-      doubting = false
-      if (mine !== session || asked.size === 0) return
-      if (heard === before) check(answering / 2)
-      else doubt()
-    }, answering / 2)
-  }
-
-  /** The network is back, or the page is looked at again. */
-  const probe = (): void => {
-    if (state === 'waiting' && Date.now() >= notBefore) step('due')
-    else check()
-  }
-  /** If the network is still there, the socket reconnects at once; if not, the state says so at once. */
-  const offline = (): void => {
-    if (state === 'open') lose(0)
-  }
-  type Window = { [name in 'addEventListener' | 'removeEventListener']?: (type: string, listener: () => void) => void }
-  const page = globalThis as unknown as Window & { document?: Window }
-  const windows = [
-    [page, 'online', probe],
-    [page, 'offline', offline],
-    [page.document, 'visibilitychange', probe],
-  ] as const
-  for (const [target, name, work] of windows) target?.addEventListener?.(name, work)
-
-  const planRefresh = (expiresAt: string): void => {
-    const left = Date.parse(expiresAt) - Date.now()
-    // A minute ahead, or halfway of what is shorter. Where the clock is wrong, the server's goodbye says when.
-    if (left > 0) wind('refresh', Math.max(left / 2, left - 60_000), () => void refresh())
-  }
-
-  let refreshing = false
-  const refresh = async (): Promise<void> => {
-    if (refreshing || typeof options.token === 'string') return
-    refreshing = true
-    try {
-      const { expires_at } = await ask<{ expires_at: string }>({ type: 'auth', token: await askToken() })
-      planRefresh(expires_at)
-    } catch {
-      // Another chance comes with the goodbye, the last with the next connect.
-    }
-    refreshing = false
-  }
-
   const hearGoodbye = ({ reason, retry_after }: Frame): void => {
-    if (reason === 'token expires') void refresh()
-    else retryAfter = Number(retry_after) || 0
+    if (reason === 'token expires') void tokens.refresh()
+    else reconnect.goodbye(retry_after)
   }
 
-  const ask = <T>(frame: Frame, take?: (answer: T) => void, doubted = true): Promise<T> => {
-    if (state !== 'open' || !socket) return Promise.reject(lost())
-    const id = ++ids
-    const text = JSON.stringify({ ...frame, id })
-    const most = welcome?.limits['frame_bytes'] ?? Infinity
-    if (text.length * 3 > most && byteLength(text) > most)
-      return Promise.reject(new DeckError('too_large', `a frame has up to ${most} bytes`))
-    const answer = defer<T>()
-    const resolve = (frame: unknown): void => {
-      take?.(frame as T)
-      answer.resolve(frame as T)
-    }
-    asked.set(id, { resolve, reject: answer.reject })
-    socket.send(text)
-    if (doubted) doubt()
-    return answer.promise
-  }
+  const forgetNetwork = onNetwork(
+    () => {
+      if (state === 'open') heartbeat.check()
+      else if (state === 'waiting' && reconnect.allowed()) step('due')
+    },
+    // If the network is still there, the socket reconnects at once; if not, the state shows that at once.
+    () => state === 'open' && lose(0),
+  )
 
   const insist = async <T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> => {
     for (let n = 0; ; n++) {
@@ -336,13 +220,9 @@ export const makeLink = (options: {
     insist,
     onState: states.on,
     end: (error) => step('end', error),
-    check: () => answering !== undefined && check(answering / 2),
+    check: () => state === 'open' && heartbeat.checkSoon(),
     ended: ending.signal,
-    async bearer(again = false) {
-      if (again && typeof options.token === 'string')
-        throw new DeckError('unauthorized', 'the server refused the token')
-      return again || !bearer ? askToken() : bearer
-    },
+    bearer: (again = false) => tokens.bearer(again),
     get state() {
       return state
     },

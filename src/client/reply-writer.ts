@@ -3,8 +3,9 @@
 // key, or by `abort`. Holds the whole text until then. A second writer under the key takes the draft from the first, which fails.
 import type { Message, NewMessage } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
-import type { Frame, Link } from './link.ts'
+import type { Link } from './link.ts'
 import { newKey, sleep } from './async.ts'
+import type { Frame } from './requests.ts'
 
 export type DoneOptions = {
   /** stored instead of what was written */

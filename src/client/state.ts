@@ -15,11 +15,5 @@ export const table: Record<State, Record<Happening, State>> = {
   closed: { welcome: 'closed', lost: 'closed', due: 'closed', end: 'closed' },
 }
 
-/**
- * Seconds to wait at least after a close with a code, whatever the server's goodbye said; for any other code none. 1007, 1009 and
- * 4400 say that this client is at fault, which trying sooner does not mend.
- */
-export const leastWait: Partial<Record<number, number>> = { 1007: 30, 1009: 30, 1013: 2, 4400: 30, 4408: 1, 4429: 5 }
-
 /** The token was refused: another one is asked for, once. */
 export const tokenRefused = 4401

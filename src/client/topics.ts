@@ -3,7 +3,8 @@
 // asked about, and after a reconnect the room goes on from where it was. Joining, resuming and healing are the same function.
 // Does not hold events: a follower that can't take more leaves, and joins again.
 import { DeckError, fromServer, isPassing } from './errors.ts'
-import type { Frame, Link } from './link.ts'
+import type { Link } from './link.ts'
+import type { Frame } from './requests.ts'
 import { makeDrafts, type Drafts } from './drafts.ts'
 import { backoff, makeBell, mostWhenAnswered, sleep } from './async.ts'
 
