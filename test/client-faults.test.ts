@@ -1,9 +1,10 @@
 // The client against a server that does what a test tells it: refusals, gaps, silence, goodbyes, and a citizen's inbox.
 import t, { type Test } from 'tap'
 import { connect, type Deck, type Reply } from '../src/client/index.ts'
-import { backoff, mostWhenAnswered } from '../src/client/async.ts'
+import { backoff, coalesce, mostWhenAnswered } from '../src/client/async.ts'
 import { makeLink } from '../src/client/link.ts'
-import { makeTopics, type Follower } from '../src/client/topics.ts'
+import type { Follower } from '../src/client/follower.ts'
+import { makeTopics } from '../src/client/topics.ts'
 import { startFake, type Visit } from './fake-deck.ts'
 import { rafael, until, type Json } from './helper.ts'
 
@@ -183,6 +184,49 @@ void t.test('a hole is not passed over but asked about; what is still missing th
   visit.say(event(8))
   await until(() => given.length === 5, 'what came after')
   t.equal(given.at(-1), 8)
+})
+
+void t.test('subscription: events behind a gap cause one further subscribe while its answer is to come', async (t) => {
+  let answers = 1
+  const fake = await startFake(t, {
+    answer: (frame) => (frame['type'] !== 'subscribe' ? {} : answers-- > 0 ? { topic, seq: 0, epoch: 'e' } : undefined),
+  })
+  const { given, link } = listen(t, fake, 60_000)
+  const visit = await fake.visit(0)
+  await visit.frame('subscribe')
+  visit.say(event(1))
+  visit.say(event(3))
+  const { id } = await visit.frame('subscribe', 1)
+  for (const seq of [4, 5]) visit.say(event(seq))
+  visit.say({ type: 'ok', id, topic, seq: 5, epoch: 'e' })
+  for (const seq of [2, 3, 4, 5]) visit.say(event(seq))
+  await until(() => given.length === 5, 'the missing events')
+  t.same(given, [1, 2, 3, 4, 5])
+  // The answer shows that every frame sent before was received.
+  await link.ask({ type: 'ping' })
+  t.equal(of(visit, 'subscribe').length, 2)
+})
+
+void t.test('coalesce: calls of one turn share a run, one during a run is followed by another', async (t) => {
+  const runs: ((again: boolean) => void)[] = []
+  const soon = coalesce(() => new Promise((resolve) => runs.push(resolve)))
+  soon()
+  soon()
+  t.equal(runs.length, 0, 'not in this turn')
+  await until(() => runs.length === 1, 'the first run')
+  soon()
+  soon()
+  await new Promise(setImmediate)
+  t.equal(runs.length, 1, 'never two at a time')
+  runs[0]?.(false)
+  await until(() => runs.length === 2, 'the run for the calls meanwhile')
+  runs[1]?.(true)
+  await until(() => runs.length === 3, 'the repeated run')
+  runs[2]?.(false)
+  await new Promise(setImmediate)
+  t.equal(runs.length, 3)
+  soon()
+  await until(() => runs.length === 4, 'a run after the end of the others')
 })
 
 void t.test('how far one is behind is told: until all is there, or what is missing turns out to be gone', async (t) => {

@@ -42,6 +42,28 @@ export const sleep = (ms: number, ...signals: (AbortSignal | undefined)[]): Prom
   return promise
 }
 
+/**
+ * Returns a function that runs `work` at the end of the turn, never twice at a time. Calls in one turn share one run. A call during
+ * a run is followed by another run, as is a run that resolves to true.
+ */
+export const coalesce = (work: () => Promise<boolean>): (() => void) => {
+  let due = false
+  let running = false
+  const run = async (): Promise<void> => {
+    if (running) return
+    running = true
+    while (due) {
+      due = false
+      if (await work()) due = true
+    }
+    running = false
+  }
+  return () => {
+    due = true
+    queueMicrotask(() => void run())
+  }
+}
+
 /** One timer: starting it again replaces its work and its time. */
 export const makeTimer = () => {
   let timer: ReturnType<typeof setTimeout> | undefined

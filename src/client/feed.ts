@@ -1,7 +1,8 @@
 // One who follows a topic: as an async iterator, whose events wait for the reader up to a bound, or by a listener.
 // A reader that is too slow costs no memory: its topic is left, and followed on from the last event once it has read what waits.
 import { DeckError } from './errors.ts'
-import type { Place, Follower, Topics } from './topics.ts'
+import type { Follower, Place } from './follower.ts'
+import type { Topics } from './topics.ts'
 import { call, defer, onAbort } from './async.ts'
 
 export type FollowOptions = {
