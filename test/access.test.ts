@@ -155,7 +155,7 @@ await t.test('who is revoked is closed and blocked at once, on every instance, f
   )
 })
 
-await t.test('a socket is told before its token ends, once, and again before the end of a fresh one', async (t) => {
+await t.test('socket: receives one goodbye before its token expires, and one before a fresh token expires', async (t) => {
   const short = (seconds: number) => token({ sub: 'alice', role: 'user' }, seconds)
   const patient = await startInstance(t, database.url, { limits: { tokenWarning: 1000 } })
   const client = await patient.connect(await short(3))
@@ -173,7 +173,7 @@ await t.test('a socket is told before its token ends, once, and again before the
 })
 
 await t.test(
-  'a mission re-assigned by SQL while followed: its end is told, and nothing more, on both instances',
+  'follower: receives one not_found per topic and nothing more when SQL re-assigns the mission, on both instances',
   async (t) => {
     const { id } = await makeMission(instance)
     const topics = [`missions/${id}`, `missions/${id}/dod`, `missions/${id}/tests`, `missions/${id}/chat/rafael`]

@@ -1,6 +1,6 @@
-// Adoption: a database made by hand with the original schema, at whatever stage, becomes one of ours by migrate().
-// Promises checked: no row is lost or changed, old messages are numbered by time, rows that break a rule are reported
-// and stay readable. The files 000 to 003 may have been run by hand (psql -f).
+// Adoption: migrate() takes over a database that was made by hand with any stage of the original schema.
+// No row is lost or changed. Old messages are numbered by time. Rows that break a rule are reported and stay readable.
+// The files 000 to 003 may have been run by hand (psql -f).
 import { readFile } from 'node:fs/promises'
 import pg from 'pg'
 import t from 'tap'
@@ -186,7 +186,7 @@ const sound = async (t: Test, db: FreshDatabase): Promise<void> => {
     select l.* from lane l left join deck.heads h using (topic)
     where seq is distinct from nth or at is null or at < before or h.floor is null or h.floor > 0
       or at > now() at time zone 'utc' + interval '1 minute'`)
-  t.strictSame(faults, [], 'numbered without holes, and no clock ahead of ours')
+  t.strictSame(faults, [], 'the seqs have no gaps, and no time is in the future')
 }
 
 const broken: [stage: number, tab: string, id: string, constraint: string][] = [
@@ -284,7 +284,7 @@ for (const [stage, name] of ['nothing', 'the base', 'base and 001', 'base, 001 a
     await db.query(`insert into dod_items (mission_id, text, category) values ('${A}', 'new', 'tests')`)
     await db.query(`insert into test_runs (mission_id, status, logs) values ('${A}', 'running', 'new')`)
     const [appended] = await append(db, [{ mission: B, id: id(400) }])
-    t.match(appended, { outcome: 'saved', seq: count + 2 }, 'a chat goes on after its old messages')
+    t.match(appended, { outcome: 'saved', seq: count + 2 }, 'a new message gets the next seq after the old messages')
     t.ok(Date.parse(appended?.created_at ?? '') < Date.now() + 60_000, 'and not in their future')
     await sound(t, db)
     await db.query(`delete from missions where id = '${A}'`)

@@ -56,7 +56,7 @@ void t.test('it has every frame, and its examples fit', (t) => {
     const valid = ajv.compile({ ...payload, components: document['components'] })
     t.ok(examples.length > 0)
     for (const example of examples) t.ok(valid(example.payload), `${name}: ${ajv.errorsText(valid.errors)}`)
-    t.notOk(valid({ type: 'none' }), `${name} is told by its type`)
+    t.notOk(valid({ type: 'none' }), `${name} does not accept the type of a different frame`)
   }
   t.end()
 })

@@ -1,5 +1,6 @@
-// A mission that is exported, dropped and imported is what it was, to the byte of a second export, with its seqs, holes and times;
-// what is not whole, or is there already, is refused and changes nothing; whoever followed it is told.
+// A mission that is exported, deleted and imported keeps its seqs, gaps and times: a second export has the same bytes.
+// If the file is incomplete, or the mission exists already, the import is refused and changes nothing.
+// After an import, every follower receives goodbye, because the epoch changed.
 import t, { type Test } from 'tap'
 import fc from 'fast-check'
 import pg from 'pg'
@@ -173,7 +174,7 @@ void t.test('another database has the same mission, and both have the same expor
     t.equal(await restored(there.database.url, file), undefined)
     t.same(await exported(there.database.url, which), file)
     t.strictSame(await told(there.instance, mission.id), before)
-    // Its tasks are found there as well; what was said to those who had no inbox is none.
+    // The tasks of the mission are found there too. Messages to citizens without an inbox are not tasks.
     await there.database.query(`select deck.open_inbox('rafael')`)
     await there.database.query(`select deck.find_tasks(w, null, 100) from unnest(array['ida', 'rafael']) w`)
     t.match(await there.database.query(`select count(*)::int as n from deck.tasks`), [{ n: 3 }])
@@ -224,7 +225,7 @@ void t.test('a file that was cut off, changed, or is of a newer version is refus
     ['of a newer format', sealed(['{"kind":"deck","format":2}', ...rows.slice(1)]), /newer version/],
     ['with a column of tomorrow', swap('{"at":', '{"mood": "good", "at":'), /has no mood here: the file is of a newer/],
     ['with a kind of tomorrow', sealed([...rows, '{"kind":"moods","row":{"mission_id": 1}}']), /newer version/],
-    ['with a line that is none', sealed([...rows, 'null']), /not of an export/],
+    ['with a line that is null', sealed([...rows, 'null']), /not of an export/],
     [
       'with rows of another mission',
       swap(/"mission_id": "[^"]+"/, `"mission_id": "${taken.id}"`),
@@ -262,7 +263,7 @@ void t.test('two at once: one puts the mission back, the other is refused', asyn
   t.same(await exported(both.database.url, mission.id), file)
 })
 
-void t.test('who follows anything is told that the epoch is another, on every instance', async (t) => {
+void t.test('import: disconnects the followers on every instance, because the epoch changed', async (t) => {
   const { instance, database } = await startDeck(t)
   const second = await startInstance(t, database.url)
   const mission = await makeMission(instance)

@@ -164,7 +164,7 @@ void t.test(
   },
 )
 
-/** Somebody who looks; colours are told as <colour>…</>. */
+/** A terminal that records its output; colours appear as <colour>…</>. */
 const screen = () => {
   let seen = ''
   const io: Io = {

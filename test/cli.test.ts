@@ -25,7 +25,7 @@ const commands = [
   'import',
 ]
 
-void t.test('help and version are told on stdout, of each command too', async (t) => {
+void t.test('deck: prints help and version to stdout, and the help of each command', async (t) => {
   const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
   t.match(await deck(t, ['--version']), { code: 0, out: `${version}\n`, err: '' })
   const help = await deck(t, ['--help'])

@@ -51,7 +51,7 @@ void t.test('a message that is refused for now is sent again under its key, befo
 })
 
 void t.test(
-  'a goodbye says how long to wait; 4400 is told as a mistake; a welcome that never comes is not waited for',
+  'client: waits as long as goodbye asks, and reports a close with 4400 as bad_request',
   async (t) => {
     const fake = await startFake(t)
     const faults: unknown[] = []
@@ -75,7 +75,7 @@ void t.test(
   },
 )
 
-/** A socket of this process: what it is told to say comes in one turn, as frames that came in one packet do. */
+/** A socket in this process: all frames of a `say` arrive in one turn, like frames of one packet. */
 const makeSocket = (answer: (frame: Json) => Json[]) =>
   class extends EventTarget {
     constructor() {
@@ -159,7 +159,7 @@ const listen = (t: Test, fake: { url: string }, patience: number, silence?: numb
   return { given, link, topics }
 }
 
-void t.test('a hole is not passed over but asked about; what is still missing then was removed', async (t) => {
+void t.test('client: subscribes again when a seq is missing; a seq that stays missing was removed', async (t) => {
   let head = 2
   const fake = await startFake(t, {
     answer: (frame) => (frame['type'] === 'subscribe' ? { topic, seq: head, epoch: 'e' } : {}),
@@ -229,7 +229,7 @@ void t.test('coalesce: calls of one turn share a run, one during a run is follow
   await until(() => runs.length === 4, 'a run after the end of the others')
 })
 
-void t.test('how far one is behind is told: until all is there, or what is missing turns out to be gone', async (t) => {
+void t.test('client: reports how many events it is behind, until all arrived or were removed', async (t) => {
   const fake = await startFake(t, {
     answer: (frame) => (frame['type'] === 'subscribe' ? { topic, seq: 4, epoch: 'e' } : {}),
   })
@@ -239,7 +239,7 @@ void t.test('how far one is behind is told: until all is there, or what is missi
   const visit = await fake.visit(0)
   await visit.frame('subscribe')
   for (const seq of [1, 3]) visit.say(event(seq))
-  await until(() => told.length === 3, 'what is told')
+  await until(() => told.length === 3, 'three reports')
   t.same(told, [4, 3, 1])
   // 4 was removed: it is not waited for.
   await until(() => told.length === 4, 'the end of waiting')
@@ -287,7 +287,7 @@ void t.test(
   },
 )
 
-void t.test('drafts: what was saved is none; what ended while nobody was told is given up', async (t) => {
+void t.test('draft: ends when its message is saved; is aborted when it ended during a disconnect', async (t) => {
   const fake = await startFake(t, { answer: () => ({ topic, seq: 0, epoch: 'e' }) })
   const seen: object[] = []
   const link = makeLink({
@@ -458,7 +458,7 @@ void t.test('a task that became another’s ends nothing, and is begun anew when
   t.same(faults, [])
 })
 
-void t.test('who may not answer is told', async (t) => {
+void t.test('answer: rejects when the role is not allowed to answer, or when the deck already answers', async (t) => {
   const { fake } = await startInbox(t)
   const deck = open(t, fake.url)
   await t.rejects(

@@ -102,7 +102,7 @@ void t.test('an answer that was lost: the message is sent again under its key, a
   t.equal(messages.length, 1)
 })
 
-void t.test('what waits to be sent is bounded, can be given up, and is told when the deck is closed', async (t) => {
+void t.test('send queue: has a bound; a queued send rejects when it is aborted or the deck is closed', async (t) => {
   const deck = open(t, { url: 'http://127.0.0.1:1', queue: { messages: 3, bytes: 1000 } })
   const chat = deck.chat(47, 'rafael')
   const giving = new AbortController()
@@ -182,7 +182,7 @@ void t.test('a slow reader holds a bounded number of events, and gets them all',
   )
   const deck = open(t)
   const slow = deck.chat(id, 'rafael').follow({ after: 0, buffer: 20 })
-  // Another one on the same topic, which reads all of it meanwhile.
+  // A second follower of the same topic reads every event meanwhile.
   const quick = deck.chat(id, 'rafael').follow({ after: 0, buffer: 1000 })
   t.same(await texts(quick, 500), numbers(0, 500))
   for (let n = 0; n < 5; n++) t.same(await texts(slow, 100), numbers(n * 100, n * 100 + 100))
@@ -229,7 +229,7 @@ void t.test('a following ends with its signal, with break, and with an error whe
 })
 
 void t.test(
-  'another epoch: a follower is told to drop what it holds, and given the topic from its start',
+  'follower: receives reset, then the topic from its start, when its cursor does not match the database',
   async (t) => {
     const { id } = await makeMission(one)
     const deck = open(t)
@@ -283,7 +283,7 @@ void t.test(
   },
 )
 
-void t.test('a reply can be cancelled, given up, and taken over; who was overtaken is told', async (t) => {
+void t.test('reply: can be cancelled, aborted and taken over; the writer that lost it gets conflict', async (t) => {
   const { number, id } = await makeMission(one)
   const agent = open(t, { token: rafael })
   const rival = open(t, { url: two.url, token: rafael })

@@ -30,9 +30,9 @@ void t.test('a message has the fenced code blocks of its Markdown', (t) => {
     ['blank lines', '```\n\n  \n```', [{ language: null, code: '\n  \n' }]],
     ['longer fences hold shorter ones', '````\n```\nx\n```\n````', [{ language: null, code: '```\nx\n```\n' }]],
     ['tildes hold backticks', '~~~\n```\n~~~', [{ language: null, code: '```\n' }]],
-    ['two backticks are none', '``\nx\n``', null],
-    ['a code span is none', 'a ```x``` b', null],
-    ['an indented block is none', '    x\n\n        ```\n', null],
+    ['two backticks are no fence', '``\nx\n``', null],
+    ['a code span is no block', 'a ```x``` b', null],
+    ['an indented block has no fence', '    x\n\n        ```\n', null],
     ['an indented fence', '   ```\n     x\n  y\n   ```', [{ language: null, code: '  x\ny\n' }]],
     ['in a quote', '> ```sh\n> ls\nout', [{ language: 'sh', code: 'ls\n' }]],
     [
@@ -144,7 +144,7 @@ void t.test('blocks are taken from the Markdown unless they are given', async (t
   t.equal(await blocksOf('plain'), null)
   t.strictSame(await blocksOf(fenced), found)
   t.strictSame(await blocksOf(fenced, { code_blocks: null }), found, 'null is as absent')
-  t.strictSame(await blocksOf(fenced, { code_blocks: [] }), [], 'none given is none')
+  t.strictSame(await blocksOf(fenced, { code_blocks: [] }), [], 'an empty list stays empty')
   const given = [
     { language: 'c', code: 'e\u0301 😀\r\n\uFEFF ' },
     { language: null, code: '' },

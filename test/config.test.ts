@@ -1,4 +1,4 @@
-// The environment: .env.example says what config.ts reads; mistakes are told in one sentence; production is strict.
+// The environment: .env.example lists what config.ts reads. Each mistake is reported in one sentence. Production is strict.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { Environment, readConfig } from '../src/config/index.ts'

@@ -1,5 +1,5 @@
-// Delivery on one instance: whoever follows a topic gets every event after the seq it named, once, in order, with the row
-// as it then was; whoever leaves, or may see it no more, gets nothing. Two instances stand in two-instances.test.ts.
+// Delivery on one instance. A follower receives every event after its seq, once, in order, with the row as it was then.
+// A client that unsubscribes or loses its access receives nothing more. two-instances.test.ts covers two instances.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeHub } from '../src/live/hub/hub.ts'
@@ -351,7 +351,7 @@ await t.test('a rolled back transaction leaves no hole, and one that stays open 
   )
 })
 
-await t.test('a cleared chat: followers are told, and a resume from before begins with the clearing', async (t) => {
+await t.test('cleared chat: followers receive chat.cleared; a resume from an earlier seq begins with it', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, ['1', '2', '3'])
@@ -381,7 +381,7 @@ await t.test('a cleared chat: followers are told, and a resume from before begin
   await database.query('delete from chat_messages where mission_id = $1', [id])
   const resumed = await follow(t, alice, topic, { after: 0 })
   await flush(resumed, topic)
-  t.strictSame(seqs(resumed, topic), [4, 6], 'rows that SQL deleted are passed over')
+  t.strictSame(seqs(resumed, topic), [4, 6], 'rows that SQL deleted are skipped')
 })
 
 await t.test('a deleted mission: its followers hear it, then not_found for every topic under it', async (t) => {

@@ -123,7 +123,7 @@ void t.test('flaky is what flipped twice in the last twenty finished runs', asyn
   t.same((await diff(fifth, second)).flaky, [], 'once is a change')
 })
 
-void t.test('random runs are told as a plain reckoning tells them', async (t) => {
+void t.test('diff: equals the result of a simple model for random runs', async (t) => {
   const { report, diff } = await makePlace()
   const element = fc.record(
     {
@@ -227,7 +227,7 @@ void t.test('between stands what was said in any chat, with its code, from the e
   t.ok(has_more && messages.length > 0 && JSON.stringify(messages).length < 4.1 * 1024 * 1024)
 })
 
-void t.test('runs are found under their own mission, by whoever may see it', async (t) => {
+void t.test('diff: finds runs only under their own mission, and only for a token that may see it', async (t) => {
   const mine = await makePlace()
   const other = await makePlace()
   const [a, b] = [await mine.report([]), await other.report([])]

@@ -195,7 +195,7 @@ void t.test('what is refused takes nothing from a draft: too long, no message, b
   await sees([watcher], key, 'kept, too')
 })
 
-void t.test('a message given whole ends the draft of its key, whoever holds it', async (t) => {
+void t.test('draft: ends when any socket of the citizen sends the whole message with its key', async (t) => {
   const { topic, key } = await makeChat()
   const early = await watch(two, topic)
   const writer = await one.connect(rafael)

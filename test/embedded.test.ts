@@ -141,7 +141,7 @@ void t.test('the last one out stops it', async (t) => {
   const client = new pg.Client({ connectionString: b.url, application_name: 'mission-deck on DATABASE_URL' })
   await client.connect()
   await b.stop()
-  t.same((await client.query('select 1 as n')).rows, [{ n: 1 }], 'it runs as long as a client of ours is connected')
+  t.same((await client.query('select 1 as n')).rows, [{ n: 1 }], 'it runs as long as a mission-deck client is connected')
   await client.end()
 
   const lingering = await startEmbedded({ dir, linger: true })
@@ -238,7 +238,7 @@ void t.test('the application gets a database of its own and no more', async (t) 
   await embedded.stop()
 })
 
-void t.test('a server that does not start is told with its log, without secrets', async (t) => {
+void t.test('embedded server: reports its log without secrets when it does not start', async (t) => {
   const { dir } = home
   const embedded = await startEmbedded({ dir, settings })
   await embedded.stop()

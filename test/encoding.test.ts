@@ -14,7 +14,7 @@ const begin = async (door: Door, path: string, headers: Record<string, string>, 
   const sent = ask(door.url + path, { method, agent: false, headers: { authorization: `Bearer ${alice}`, ...headers } })
   sent.end()
   const [answer] = (await once(sent, 'response')) as [IncomingMessage]
-  // A reset is told by `complete`.
+  // `complete` shows a reset.
   for (const side of [sent, answer]) side.on('error', () => {})
   return answer
 }

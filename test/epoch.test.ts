@@ -56,9 +56,9 @@ const skip = dumper
 type Reader = {
   held(): string[]
   client(): Client
-  /** Begins anew: it holds nothing, and knows no epoch. */
+  /** Discards every event and the epoch. */
   forget(): void
-  /** Connects, goes on after what it holds, and waits until it holds `upTo`; -> the conflict that it met. */
+  /** Connects, resumes after its last seq, and waits until it holds `upTo`. Returns the conflict it received, if any. */
   resume(on: Instance, upTo: number): Promise<Json | undefined>
 }
 

@@ -155,7 +155,7 @@ await t.test(
     await b.query('update dod_items set completed = true where id = $1', [rows[0]?.id])
     await a.query(addRun, [mission, 'failed', resultsOf({ held: 'failed' })])
     t.equal(await failure(b.query('commit')), 'DK001', 'what failed between the statement and its commit is refused')
-    // A failure is told before the locks are released; the next statement comes after that.
+    // Postgres reports a failure before it releases the locks. The next statement runs after the release.
     await b.query('rollback')
     t.equal(ends.none + ends.DK001, 60)
     await weighAgain()

@@ -1,6 +1,6 @@
-// Evidence: an item that names a test shows what the newest finished run says of it, live, and is completed by nobody without
-// a pass: not by the API, not by a program that writes SQL. An admin's override is told to everybody.
-// (What many writers do at once is in evidence-races.test.ts.)
+// Evidence: an item that names a test shows the result of that test in the newest finished run, live.
+// Without a pass, neither the API nor SQL can complete the item. An admin's override is visible to every reader.
+// evidence-races.test.ts covers concurrent writers.
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import pg from 'pg'
@@ -72,7 +72,7 @@ void t.test('the newest finished run is the evidence, on the topic of the checkl
   isForm(t, done.json['item'] ?? {}, { ...proven, completed: true, completed_at: time, seq: 4 }, 'completed')
 
   const bad = await report([{ name: 'test_callback', status: 'failed', error: 'KeyError' }])
-  t.match(await told(5), { data: { evidence: evidence(bad, 'failed'), completed: true } }, 'a later failure is told')
+  t.match(await told(5), { data: { evidence: evidence(bad, 'failed'), completed: true } }, 'a later failure arrives')
   t.equal((await set(item, { completed: false })).status, 200)
   refused(t, await set(item, { completed: true }), 409, 'conflict', 'what failed since')
 
@@ -303,7 +303,7 @@ void t.test(
       await writer.query(`update dod_items set evidence_status = 'passed', override_by = 'me' where mission_id = $1`, [
         id,
       ])
-      t.match(await items(), [item, { test_name: 'a', evidence: missing }], 'evidence of its own is passed over')
+      t.match(await items(), [item, { test_name: 'a', evidence: missing }], 'evidence that a writer sets is ignored')
 
       t.equal(await failure(writer.query(`begin; ${complete}; ${runs('passed')}; commit`)), 'none', 'both at once')
       t.match((await items())[0], { completed: true, evidence: { status: 'passed' } })
@@ -345,7 +345,7 @@ void t.test('the examples of docs/evidence.md do what it says', async (t) => {
   await seeded.query(readFileSync(seedFile, 'utf8'))
   const page = readFileSync(new URL('../docs/evidence.md', import.meta.url), 'utf8')
   const [, block = ''] = /```sql\n([^]*?)```/.exec(page) ?? []
-  // A statement, and what it says, where that is told.
+  // Each statement of the page, and its result where the page shows one.
   const steps = [...block.matchAll(/([^-][^;]*);\n(?:-- (.*)\n)?/g)]
   t.ok(steps.length > 5)
   for (const [, statement = '', told] of steps) {

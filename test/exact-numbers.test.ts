@@ -1,5 +1,5 @@
-// The free JSON of test runs: numbers that a double can't hold are stored, sent and found digit by digit, whoever wrote them, and
-// numbers that Postgres can't hold are refused.
+// The free JSON of test runs, from API and SQL. Numbers that a double can't hold are stored, sent and found digit by digit.
+// Numbers that Postgres can't hold are refused.
 import t, { type Test } from 'tap'
 import { exported } from './carry.ts'
 import { refused } from './forms.ts'

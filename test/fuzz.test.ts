@@ -133,7 +133,7 @@ type Id = string | number | undefined
 const expectation = (text: string): { id: Id } | 'maybe' => {
   let value: unknown
   try {
-    // As it arrives: half a character is none in UTF-8.
+    // Parses the text as the server receives it: UTF-8 can't encode half a surrogate pair.
     value = JSON.parse(Buffer.from(text).toString())
   } catch {
     return { id: undefined }
@@ -200,7 +200,7 @@ await t.test('of any frames each is answered once, and a chat holds what was ans
     }
     const complete = (found: Map<Id, number>): boolean => [...wanted].every(([id, n]) => (found.get(id) ?? 0) >= n)
     await ask({ type: 'ping' })
-    // Which are missing is told below.
+    // The checks below report the missing answers.
     await until(() => complete(tally()) || client.closed !== undefined, 'all answers').catch(() => {})
     // What was sent to a chat before comes before this: nothing is on its way any more.
     const last = await Promise.all(

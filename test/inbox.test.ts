@@ -1,4 +1,4 @@
-// A citizen's inbox: every question is one worker's at a time and is ended once, whoever asked and however, on two instances.
+// A citizen's inbox on two instances: each question is leased to one worker at a time and ends once, from any user, by API or SQL.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import {
@@ -59,7 +59,7 @@ const runOut = (name: string) =>
   )
 
 void t.test(
-  'what users write after the first work is a task, oldest first, whoever wrote it and however',
+  'task: each user message after the first work frame becomes a task, oldest first, from API, socket or SQL',
   async (t) => {
     const { name, bearer, missions, topic } = await makeCitizen()
     await ask(topic, 'before')
@@ -72,7 +72,7 @@ void t.test(
       `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
       [missions[1].id, name],
     )
-    t.match(await worker.ask({ type: 'send', topic, message: 'what a citizen says is none' }), { type: 'ok' })
+    t.match(await worker.ask({ type: 'send', topic, message: 'a message of a citizen is no task' }), { type: 'ok' })
     await ask(`missions/${missions[0].id}/chat/sofia`, "another's")
     await ask(topic, 'last')
     const [first] = await has(worker, 4)

@@ -109,7 +109,7 @@ await t.test('what was said before is seen, not saved again', async (t) => {
   await sound(t, m)
 })
 
-await t.test('keys of a cleared chat, unknown missions and those of others are told apart', async (t) => {
+await t.test('append: distinguishes keys of a cleared chat from missions that are missing or foreign', async (t) => {
   const m = await newMission()
   const client = await connect('5s')
   await append(client, [{ mission: m, key: 'k', author: 'person1' }], wait)
@@ -152,7 +152,7 @@ await t.test('a batch never waits for a transaction that stays open', async (t) 
     t.equal(rows[1]?.outcome, 'saved', 'the other mission’s message')
     t.equal(rows[2]?.outcome, 'busy', 'a chat without a head')
     const ended = await failure(open.query(end))
-    // A failure is told before the locks are released; the next statement comes after that.
+    // Postgres reports a failure before it releases the locks. The next statement runs after the release.
     await open.query('select')
     const [later] = await append(server, [{ mission: m }])
     await sound(t, m, other)

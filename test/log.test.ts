@@ -21,7 +21,7 @@ const topic = `missions/${id}/chat/rafael`
 void t.test(
   'an internal error has the same id for its asker and in the log, with the request or the socket',
   async (t) => {
-    // A fault that nothing foresees: the function that stores messages fails as none of ours would.
+    // An unexpected fault: storing a message raises an error that no code of the project raises.
     await database.query(`create function deck.broken() returns trigger language plpgsql as $$
     begin raise exception 'the disk of somebody is on fire' using errcode = 'XX000'; end $$`)
     await database.query(`create trigger broken before insert on chat_messages execute function deck.broken()`)
@@ -43,7 +43,7 @@ void t.test(
     t.not(json['error_id'], told['error_id'])
     const ofRequest = found({ error_id: json['error_id'] })
     t.match(ofRequest, { level: 50, reqId: /^[0-9a-f-]{36}$/, err: { message: /on fire/ } })
-    t.notMatch(JSON.stringify([told, json]), /fire/, 'nobody else is told')
+    t.notMatch(JSON.stringify([told, json]), /fire/, 'no client receives the cause')
     await until(() => found({ msg: 'request', reqId: ofRequest?.['reqId'], status: 500 }) !== undefined, 'the request')
     await database.query('drop trigger broken on chat_messages')
     t.equal((await instance.request('POST', `/api/${topic}`, alice, { message: 'hello' })).status, 201)

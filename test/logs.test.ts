@@ -1,5 +1,5 @@
-// A run's log, in parts: any range of its bytes, its last lines; and the pieces in which a large one comes, whoever wrote it.
-// What a log of 200 MB costs is test/long/logs.ts's.
+// The log of a test run: any range of its bytes, its last lines, and the chunks of a large log, written by API or SQL.
+// test/long/logs.ts measures a log of 200 MB.
 import { once } from 'node:events'
 import { request as ask, type IncomingMessage } from 'node:http'
 import t from 'tap'
@@ -85,10 +85,10 @@ void t.test('a download goes on where it was cut, as long as the log is the same
   t.equal((await get(path, { 'if-none-match': etag })).status, 304)
   await request('POST', path, rafael, 'more', text)
   const grown = await get(path, on)
-  t.strictSame([grown.status, grown.bytes.toString()], [200, '0123456789more'], 'all of another one')
+  t.strictSame([grown.status, grown.bytes.toString()], [200, '0123456789more'], 'the whole log, because it changed')
   t.equal((await get(path, { 'if-none-match': etag })).status, 200)
   await database.query(`update test_runs set logs = 'ABCDEFGHIJKLMN' where id = $1`, [run])
-  t.not((await get(path)).headers.etag, grown.headers.etag, 'of the same length, and another one')
+  t.not((await get(path)).headers.etag, grown.headers.etag, 'a changed log of the same length has a new ETag')
 })
 
 void t.test('the last lines are found from the end, over any number of chunks', async (t) => {

@@ -277,7 +277,7 @@ await t.test('an open transaction holds up nobody and comes after those that com
 })
 
 await t.test(
-  'a mission takes its rows along; only its deletion is told, and its topics never count anew',
+  'mission: takes its rows along when it is deleted; followers get only mission.deleted; its seqs are never reused',
   async (t) => {
     const m = await newMission()
     const run = randomUUID()

@@ -122,8 +122,8 @@ void t.test('errors of Postgres: each line of the table', (t) => {
 void t.test('errors of the way to it: system calls, DNS, TLS, the driver', (t) => {
   for (const code of network) t.equal(meaningOf(ofNode(code)), 'lost', code)
   for (const message of driver) t.equal(meaningOf(new Error(message)), 'lost', message)
-  t.equal(meaningOf(new TypeError('x is not a function')), undefined, 'a fault of ours')
-  t.equal(meaningOf(ofNode('ERR_INVALID_ARG_TYPE')), undefined, 'a fault of ours with a code')
+  t.equal(meaningOf(new TypeError('x is not a function')), undefined, 'a bug in the server')
+  t.equal(meaningOf(ofNode('ERR_INVALID_ARG_TYPE')), undefined, 'a bug in the server, with a code')
   t.equal(meaningOf(new WrongServer('x')), 'lost')
   t.equal(meaningOf(new Unconfirmed()), 'lost')
   t.end()

@@ -69,14 +69,14 @@ void t.test('who asks gets who is there, on every instance, and then who comes a
   t.match(await again.ask({ type: 'unsubscribe', topic }), { type: 'ok' })
   await sees(watcher, 'alice 1', 'rafael 2')
   t.match(told(watcher).at(-1)?.left, [{ sub: 'emma', role: 'citizen' }])
-  t.strictSame(told(again), [], 'who did not ask is told nothing')
+  t.strictSame(told(again), [], 'a subscriber that did not ask for presence receives none')
   const late = await follow(two, rafael, topic, presence)
   await sees(late, 'alice 1', 'rafael 3')
   await sees(watcher, 'alice 1', 'rafael 3')
 })
 
 void t.test(
-  'who subscribes again without asking is told no more, and who asks again gets the list again',
+  'presence: stops when a client subscribes again without it; a subscribe with it returns the list again',
   async (t) => {
     const topic = await makeTopic()
     const client = await follow(one, alice, topic, presence)
@@ -128,7 +128,7 @@ void t.test('an instance that stops says that its people are gone', async (t) =>
   await sees(watcher, 'alice 1')
 })
 
-void t.test('a crowd is told by its changes', async (t) => {
+void t.test('presence: sends changes, not the whole list each time, when many clients subscribe', async (t) => {
   const topic = await makeTopic()
   const watcher = await follow(one, alice, topic, presence)
   await sees(watcher, 'alice 1')
@@ -149,7 +149,7 @@ void t.test('a crowd is told by its changes', async (t) => {
   t.ok(told(watcher).at(-1)?.subs === undefined, 'not the whole list each time')
   const late = await follow(one, rafael, topic, presence)
   await until(() => told(late).length > 0, 'the list')
-  t.equal(told(late)[0]?.subs?.length, 112, 'whoever comes gets it whole')
+  t.equal(told(late)[0]?.subs?.length, 112, 'a new subscriber receives the whole list')
   for (const client of clients.slice(0, 60)) client.close()
   await until(() => hold() === 52, 'half of them')
   await sees(late, ...[...people.keys()].map((sub) => `${sub} 1`).sort())

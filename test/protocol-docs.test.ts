@@ -9,7 +9,7 @@ import { events } from '../src/protocol/server-frames.ts'
 import { admin, rafael, secret, startDeck, token, until, type Client, type Json } from './helper.ts'
 import { faultOf, faultOfFrame, nameOfFrame } from './shapes.ts'
 
-// The document tells of the defaults.
+// The document lists the default limits.
 const { framesPerSecond, framesBurst, subjectFramesPerSecond, subjectFramesBurst, requestsPerMinute } = readConfig({
   DATABASE_URL: 'postgres://localhost/deck',
   JWT_SECRET: secret,

@@ -392,7 +392,7 @@ void t.test('the blocks of the search follow, and an export has what is left', a
   t.equal((await exported(fresh.url, id)).equals(file), true, 'put back as it was')
 })
 
-void t.test('the cut is at least a day ago; clearings stay; what is no time is told', async (t: Test) => {
+void t.test('prune: keeps clearings; fails when the cut is no time or less than a day ago', async (t: Test) => {
   const { id } = await makeMission(one)
   await t.rejects(pruned(id, { before: new Date(Date.now() - 23 * 3_600_000).toISOString() }), { code: 'bad_request' })
   await t.rejects(pruned(randomUUID()), { code: 'not_found' })

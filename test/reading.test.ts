@@ -18,7 +18,7 @@ const makeRequests = (url: string, ...tokens: string[]) => {
   return Object.assign(makeHttp(url, link as never, fetch), { end: () => ending.abort() })
 }
 
-/** A server that answers as it is told. */
+/** A server that answers with the given function. */
 const serve = async (t: Test, answer: (to: ServerResponse, last: unknown) => void): Promise<string> => {
   const server = createServer((request, to) => answer(to, request.headers['last-event-id']))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -32,7 +32,7 @@ const all = async <T>(given: AsyncIterable<T>): Promise<T[]> => {
   return found
 }
 
-void t.test('lines are the same whatever pieces they come in, and one that has no end is none', async (t) => {
+void t.test('readLines: returns the same lines for any chunk size, and drops an unfinished last line', async (t) => {
   const text = 'a: ü\r\n\r\n😀 b\rc\u2028d\n\r\nend'
   const bytes = Buffer.from(text)
   const expected = ['a: ü', '', '😀 b', 'c\u2028d', '']

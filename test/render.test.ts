@@ -1,7 +1,7 @@
-// render.yaml, held to what Render's published schema (https://render.com/schema/render.yaml.json, of 2026) says of the kinds of things in
-// it: no field that is not there, no value that is none. The schema itself has no licence and is not kept here: these are its facts.
-// With RENDER_SCHEMA=file, as CI has it, the file is held to the original too. What no schema says is held besides: names refer to
-// something, commands and settings exist.
+// render.yaml is checked against facts of Render's published schema (https://render.com/schema/render.yaml.json, of 2026):
+// no unknown field, no invalid value. The schema itself has no licence, so that this file holds only its facts.
+// With RENDER_SCHEMA=file, as in CI, render.yaml is checked against the original too.
+// Beyond the schema, each name refers to something, and each command and setting exists.
 import { existsSync, readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t from 'tap'

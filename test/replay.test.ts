@@ -130,7 +130,7 @@ void t.test('it goes up to the head at its start, whatever is written meanwhile'
   t.equal(reader.response.headers['deck-last-seq'], String(long))
 })
 
-void t.test('what is removed before it is read is passed over, a whole clearing too', async (t) => {
+void t.test('replay: skips messages that are deleted before it reads them, even a cleared chat', async (t) => {
   const { id, chat } = await longChat(instance, database)
   const holed = await begin(instance, chat)
   await database.query('delete from chat_messages where mission_id = $1 and (seq % 7 = 0 or seq > $2)', [id, long - 9])

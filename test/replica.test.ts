@@ -1,5 +1,6 @@
-// History from a real streaming replica: whoever reads sees what was committed before he asked, on any instance, however far the replica is
-// behind; what he may not see any more he does not see there; a replica that is away or promoted costs nothing but its help.
+// History from a real streaming replica. A reader sees everything committed before its request, on any instance,
+// however far the replica is behind. A reader that lost its access sees nothing there.
+// When the replica is down or promoted, the primary serves the reads.
 import { connect as dial, createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
@@ -102,7 +103,7 @@ await t.test('a replica that is there serves pages and streams, with the epoch o
   t.match(ok, { type: 'ok', seq: 3 }, 'a page of the replica is a cursor for the primary')
 })
 
-await t.test('what was said is read at once, by whoever and wherever, though the replica stands still', async (t) => {
+await t.test('message: is readable at once on every instance while the replica is paused', async (t) => {
   const chat = newChat()
   await post(one, chat, 'before')
   await caughtUp()

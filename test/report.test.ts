@@ -158,7 +158,7 @@ void t.test('what node:test prints, as TAP and as JUnit, has the same names', as
   t.strictSame(bare(fromXml), results)
 })
 
-void t.test('TAP fails that is cut short, bails out, breaks its plan or is none', (t) => {
+void t.test('TAP report: counts as failed when it is cut short, bails out, breaks its plan or is not TAP', (t) => {
   const cases: [text: string, failed: boolean, results: [string, string][]][] = [
     [
       '1..2\nok 1 - a\nok 2 - b\n',
@@ -391,7 +391,7 @@ void t.test('TAP in UTF-16, as PowerShell writes it, is read', async (t) => {
   t.equal(await log(run['id']), text)
 })
 
-void t.test('what can not be reported is told, and leaves no run behind', async (t) => {
+void t.test('deck report: fails and leaves no run when its options, input or token are wrong', async (t) => {
   const { env, mission, instance, tests } = await open(t)
   const cases: [args: string[], code: number, err: RegExp, env?: Json][] = [
     [['report', mission], 2, /one of --junit and --tap/],

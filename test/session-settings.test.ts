@@ -1,4 +1,4 @@
-// What a session of ours asks for counts, whatever the URL, PGOPTIONS, the role or the database ask: the same rows, the same JSON.
+// The session settings of the server win over the URL, PGOPTIONS, the role and the database: the same rows, the same JSON.
 import t, { type Test } from 'tap'
 import { makeServerAddress } from '../src/database/postgres/server-address.ts'
 import { deck } from './cli.ts'

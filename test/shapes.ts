@@ -67,7 +67,7 @@ export const learnRoutes = (document: Json): void => {
     }))
 }
 
-/** What is wrong with an HTTP answer; what is in no document (a page, a path that is none) is not looked at. */
+/** Returns what is wrong with an HTTP answer. Ignores paths that the documents do not list, such as a page. */
 export const faultOfAnswer = (
   method: string,
   url: string,

@@ -209,7 +209,7 @@ await t.test(
   },
 )
 
-await t.test('members that nobody knows are passed over', async (t) => {
+await t.test('frame: unknown members are ignored', async (t) => {
   const client = await instance.connect(alice)
   t.match(await client.ask({ type: 'ping', later: { a: 1 } }), { type: 'ok' })
 })
@@ -273,7 +273,7 @@ await t.test('bytes that are no frames of the protocol close with the code of th
 })
 
 await t.test(
-  'a bad token is told by 4401 after the upgrade, and the answer names deck.v1, never the token',
+  'socket: is closed with 4401 after the upgrade when its token is bad; the answer names deck.v1, never the token',
   async (t) => {
     const url = `${instance.url}/api/ws`
     const good = await token({ sub: 'alice', role: 'user' })

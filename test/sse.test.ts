@@ -74,7 +74,7 @@ const ended = (reader: Reader, what: string): Promise<void> => until(() => reade
 const say = async (chat: string, message: string): Promise<Json> =>
   (await request('POST', chat, alice, { message })).json
 
-void t.test('history, then live, in order and without a hole, whoever writes, on two instances', async (t) => {
+void t.test('stream: sends history, then live events, in order and without a gap, on two instances', async (t) => {
   const other = await startInstance(t, database.url)
   const { id, number, chat } = await newChat(instance)
   await fill(database, id, 450, `E'n\\n' || n || E'\\r\\n\\ndata: x\\r\\u2028😀'`)
@@ -226,7 +226,7 @@ void t.test(
     await first.frame(({ type }) => type === 'delta', 'the delta')
     await first.ask({ type: 'unsubscribe', topic })
     t.match(await writer.ask({ type: 'stream', topic, key: 'k', delta: 'two ' }), { type: 'ok' })
-    // By the time that this comes, the slice has been passed over here.
+    // When the later message on `beside` arrives, this instance has already skipped the second delta.
     await until(
       async () => (await database.query(`select from deck.drafts where text = 'one two '`)).length === 1,
       'the draft',
@@ -286,7 +286,7 @@ void t.test('what ends a right ends the stream within 2 s, and nothing later is 
     await has(reader, 2)
     await cut(id)
     const since = performance.now()
-    // No event of a re-assigned mission, whoever looks first; the new epoch is found by a read.
+    // A re-assigned mission must not deliver the new row. The read for this row finds the new epoch.
     if (!what.startsWith('a deleted') && !what.endsWith('token')) await fill(database, id, 1)
     await ended(reader, what)
     const took = performance.now() - since

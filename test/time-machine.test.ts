@@ -174,7 +174,7 @@ void t.test(
       await end(id)
       t.equal(await ended(state), 'whole')
       t.match(state.comments.at(-1), why)
-      t.equal(state.events.length, 1, 'and no end of the timeline is told')
+      t.equal(state.events.length, 1, 'and the stream does not report an end of the timeline')
     }
   },
 )
@@ -211,7 +211,7 @@ void t.test('what is asked wrongly is refused before anything is sent', async (t
     'cursor=x',
   ])
     refused(t, await ask(query), 400, 'bad_request', query)
-  refused(t, await ask('', undefined, { 'last-event-id': '7' }), 400, 'bad_request', 'no id of ours')
+  refused(t, await ask('', undefined, { 'last-event-id': '7' }), 400, 'bad_request', 'an event ID in a foreign format')
   for (const [query, accept] of [
     ['speed=1', 'application/json'],
     ['gap=1', 'application/json'],

@@ -1,5 +1,5 @@
-// A page of a timeline never changes: whoever polls has, put together, the whole of it, however writers interleave: batches of the API, SQL
-// transactions that commit in any order, and such that are numbered early and stay open.
+// A page of a timeline never changes. The pages of a client that polls form the whole timeline, however writers interleave:
+// batches of the API, SQL transactions that commit in any order, and transactions that are numbered early and stay open.
 import fc from 'fast-check'
 import type pg from 'pg'
 import t from 'tap'
@@ -30,7 +30,7 @@ const whole = async (id: string): Promise<Json[]> => {
   return [...found.flatMap(({ events }) => events), ...last]
 }
 
-/** A writer by SQL: what it is told is done in order, while others go on. */
+/** An SQL writer: it runs its steps in order, concurrently with other writers. */
 const makeWriter = (client: pg.Client, id: string) => {
   let last: Promise<unknown> = Promise.resolve()
   let open = false
@@ -155,7 +155,7 @@ void t.test('a transaction that is numbered and open holds back what is newer, a
   await open.query('rollback')
   const [count] = await database.query('select count(*)::integer as n from chat_messages where mission_id = $1', [id])
   await until(async () => (await heard()).length === count?.['n'], 'all is there')
-  // Whoever takes the lock of numbering for himself alone holds up no writer.
+  // A session that holds the numbering locks exclusively does not block writers.
   const now = Math.floor(Date.now() / 1000) - 1577836800
   for (let n = 0; n < 60; n++) await rogue.query('select pg_advisory_lock(47470016, $1)', [now + n])
   t.equal((await post('rafael')).status, 201)

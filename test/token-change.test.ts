@@ -75,7 +75,7 @@ void t.test('events, tasks and drafts are those of the token of now', async (t) 
 })
 
 void t.test(
-  'a role that is another one shows in presence, and a socket that keeps its rights keeps its work',
+  'fresh token: a new role shows in presence, and a socket that keeps its rights keeps its work',
   async (t) => {
     const topic = `missions/${a.id}/chat/maya`
     const watcher = await instance.connect(alice)

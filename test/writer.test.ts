@@ -128,7 +128,7 @@ await t.test('first messages of many new chats go together', async (t) => {
 })
 
 await t.test(
-  'an open deletion of one mission holds up nobody else, and its own senders are told within 5 s',
+  'open deletion of a mission: does not delay other missions, and its own senders get 503 within 5 s',
   async (t) => {
     const [a, b] = [await makeMission(instance), await makeMission(instance)]
     // Chats that are there, and new ones.
@@ -233,7 +233,7 @@ await t.test('connections cut in mid-flow lose no acknowledged message and doubl
     }
     return sent
   })
-  // Between the statement and its answer as often as before it; but whoever is cut gets to its answer in between.
+  // Cuts fall before the statement or between it and its answer. A message must be saved before the next cut.
   while (cuts < 25) {
     const before = done
     const cut = (await kill(database, 'server', '%deck.append_messages%')).length

@@ -1,4 +1,4 @@
-// A stop, whatever hangs: exit 0 within 10 s, everybody is told when to come back, a second signal exits at once.
+// A stop, even if Postgres or a client hangs: exit 0 within 10 s. Every client receives retry_after. A second signal exits at once.
 import t from 'tap'
 import { alice, door, makeMission, until } from '../helper.ts'
 import { spawnServer } from '../process.ts'

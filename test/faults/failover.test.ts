@@ -58,7 +58,7 @@ void t.test('the standby is cut off, then the primary is killed', async (t) => {
   await judge(t, [sender], standby.url('deck', 'deck'))
 })
 
-void t.test('the standby is promoted while the old primary lives, with connections of ours open to it', async (t) => {
+void t.test('instance: moves to the promoted standby when its connections to the old primary stay open', async (t) => {
   const pair = await makePair(t)
   const { standby, proxy, url } = pair
   const [one, two] = await Promise.all([

@@ -15,7 +15,7 @@ export type Told = {
   codes: Map<string, number>
   /** codes with which its sockets were closed */
   closes: number[]
-  /** ms between two acknowledgements, at the most */
+  /** the longest time between two acknowledgements, in ms */
   silence: number
 }
 /** `gaveBack`: it is a client that sends again by itself, whose errors are sends that it gave back. */

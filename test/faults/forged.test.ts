@@ -329,7 +329,7 @@ const followers = await Promise.all(
 const shown = (client: Client): string[] =>
   client.frames.filter(({ type }) => type === 'missions.changed').map((frame) => JSON.stringify(frame))
 
-void t.test('the list of missions tells whoever may see one, or could until now, by what is read', async (t) => {
+void t.test('missions.changed: reaches clients that may see the mission, or could before the change', async (t) => {
   const other = await makeMission(one)
   for (const follower of followers)
     await until(() => shown(follower).some((frame) => frame.includes(other.id)), 'the new mission')
@@ -337,7 +337,7 @@ void t.test('the list of missions tells whoever may see one, or could until now,
     followers.map((follower) => shown(follower).filter((frame) => frame.includes(other.id)).length)
   const before = count()
   await one.request('PATCH', `/api/missions/${other.id}`, admin, { assigned_to: 'bob' })
-  await until(() => count().every((n, i) => n > (before[i] ?? 0)), 'whoever loses it is told')
+  await until(() => count().every((n, i) => n > (before[i] ?? 0)), 'a change for the client that loses the mission')
   const after = count()
   await one.request('PATCH', `/api/missions/${other.id}`, admin, { title: 'not yours' })
   await one.request('PATCH', `/api/missions/${other.id}`, admin, { title: 'not yours again' })

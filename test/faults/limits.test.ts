@@ -1,5 +1,5 @@
-// Bounds: whatever can grow is told in `welcome.limits`, and beyond it the one who goes too far is refused or closed, with
-// the code of its kind; the others notice nothing.
+// Bounds: `welcome.limits` lists the limit of everything that can grow. A client that exceeds one is refused or closed, with
+// the code of that limit. Other clients notice nothing.
 import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import t from 'tap'
@@ -62,7 +62,7 @@ await t.test('a bucket gives so many at once, and so many a second for long', (t
   t.end()
 })
 
-await t.test('sockets beyond those of a subject, or of the process, are told 1013', async (t) => {
+await t.test('socket: is closed with 1013 when its subject, or the process, has too many sockets', async (t) => {
   const { instance } = await startDeck(t, { limits: { sockets: 5, socketsPerSubject: 3 } })
   const mine = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))
   const fourth = await instance.connect(alice)
@@ -91,7 +91,7 @@ await t.test('a socket follows so many topics, and no more', async (t) => {
   t.match(await client.ask(more), { type: 'ok' })
 })
 
-await t.test('while the event loop is late, new work gets 503, who sends most 1013, and health is told', async (t) => {
+await t.test('instance: answers 503, closes the busiest socket and stays healthy when its event loop is late', async (t) => {
   const { instance } = await startDeck(t, {
     limits: { eventLoopDelay: 100, pressureEvery: 1000, framesPerSecond: 10, framesBurst: 1000 },
   })

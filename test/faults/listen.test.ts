@@ -120,7 +120,7 @@ await t.test('heads say where each followed topic stands', async (t) => {
   )
 })
 
-await t.test('idle_session_timeout of the role ends no session of ours, whether there is traffic or not', async (t) => {
+await t.test('instance: keeps its sessions when idle_session_timeout is set, with traffic or without', async (t) => {
   const base = pg.escapeIdentifier(new URL(database.url).pathname.slice(1))
   await database.query(`alter database ${base} set idle_session_timeout = '300ms'`)
   t.teardown(() => database.query(`alter database ${base} reset idle_session_timeout`))

@@ -63,7 +63,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
   }
 
   await t.test(
-    'where there is none yet, servers start, say so without its password, and hints go by NOTIFY',
+    'instance: starts, logs the fault without the password, and sends hints by NOTIFY when NATS is down',
     async (t) => {
       const topic = newTopic()
       const reader = await follow(two, topic)
@@ -72,7 +72,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
       t.notOk(await connected(one))
       await until(() => logs.some((line) => line.includes('NATS')), 'a word of it')
       t.notMatch(logs.join(''), password)
-      // Presence is told beside them.
+      // The channel carries presence too, in payloads that begin with #.
       const hints: string[] = []
       // The reader may have read the last message because of the hint before.
       await until(async () => {

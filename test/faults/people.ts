@@ -1,6 +1,6 @@
-// Whoever uses a server that fails: senders that send again until they are answered, followers that come back with the last
-// seq they hold, and a checker that knows what was acknowledged and compares it with the table, the history and what each
-// follower holds. All of them are given doors by a function, so that they go where somebody lets them in.
+// Clients of a server that fails. A sender retries until it receives an answer. A follower resumes after its last seq.
+// A checker compares the acknowledged messages with the table, the history and each follower.
+// A function returns the address for each connection, so that clients always try a server that is up.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
@@ -250,7 +250,7 @@ export const compare = (topic: string, rows: Row[], ledger: Ledger, followers: F
     wrong.push(...problems.splice(0))
     if (ids.length !== rows.length) wrong.push(`${topic}: a follower holds ${ids.length} of ${rows.length}`)
     const other = ids.findIndex((id, i) => id !== rows[i]?.id)
-    if (other >= 0) wrong.push(`${topic}: a follower holds another one at ${other + 1}`)
+    if (other >= 0) wrong.push(`${topic}: a follower holds a different message at ${other + 1}`)
   }
   return wrong
 }

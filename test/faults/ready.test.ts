@@ -69,7 +69,7 @@ void t.test('a database that is away, and one that does not answer', async (t) =
   await failing()
 })
 
-void t.test('a flood of requests asks the database ten times a second, and a probe is told what is', async (t) => {
+void t.test('readiness: checks the database at most ten times a second in a flood of probes', async (t) => {
   let looks = 0
   let away = false
   const readiness = makeReadiness({

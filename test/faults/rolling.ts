@@ -1,6 +1,6 @@
-// A rolling replacement: two servers that somebody uses all the while, replaced one by one, as a platform does it: the new one starts (and
-// migrates), is let in once it is ready, and the old one is told to stop. Compares what was acknowledged with the table and with what
-// each follower holds.
+// A rolling replacement: two servers under load are replaced one by one, as a platform does it.
+// The new server starts, migrates, and gets traffic once it is ready. Then the old server receives SIGTERM.
+// The test compares the acknowledged messages with the table and with each follower.
 import type { Test } from 'tap'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FreshDatabase } from '../database.ts'
@@ -11,7 +11,7 @@ import { compare, makeFollower, makeLedger, makeSender, type Row } from './peopl
 export type Rolled = {
   messages: number
   perSecond: number
-  /** ms between two deliveries to a follower, at the most */
+  /** the longest time between two deliveries to a follower, in ms */
   gap: number
   /** ms from a stop to its end */
   stops: number[]

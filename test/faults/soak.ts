@@ -244,7 +244,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
   for (const { server } of sites) {
     server.process.kill('SIGTERM')
     t.equal(await server.exited(), 0, 'exit 0')
-    t.notMatch(server.output(), /internal error|nhandled/, 'nothing of ours failed')
+    t.notMatch(server.output(), /internal error|nhandled/, 'the server logged no unexpected error')
   }
   await until(
     async () =>

@@ -1,6 +1,7 @@
-// States of the database that only a new connection, another server or its operator cures: read-only, demoted to a standby, another
-// password, renamed, without its schema. Whoever writes is told `unavailable`, nothing is `internal`, /readyz says what is wrong, and
-// within seconds of its end all is well without anybody's help. A start waits for such a database; two restored backups differ.
+// States of the database that only a new connection, another server or an operator cures: read-only, demoted to a standby,
+// with a new password, renamed, without its schema. Writers receive `unavailable`, never `internal`. /readyz names the fault.
+// When the state ends, the instance recovers within seconds, without an operator.
+// A starting instance waits for such a database. Two restored backups have different epochs.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -22,7 +23,7 @@ const begin = async (t: Test) => {
   return { place, primary, proxy, instance, id }
 }
 
-/** Ends all sessions of ours, as a failover does. */
+/** Ends every session of the role deck, as a failover does. */
 const disconnect = ({ admin }: Started): Promise<unknown> =>
   admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'deck'`)
 
@@ -145,7 +146,7 @@ void t.test('demoted to a standby and promoted again: refused meanwhile, each so
     'a standby is not read as if it were the primary',
   )
   t.ok((await failing(instance)).includes('database'))
-  t.equal(client.closed, undefined, 'sockets stay open as long as there is none')
+  t.equal(client.closed, undefined, 'sockets stay open as long as there is no primary')
   await standby.admin.query('select pg_promote()')
   await wellAgain(t, instance, id)
   await until(() => client.closed !== undefined, 'the socket to be sent home')

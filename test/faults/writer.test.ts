@@ -82,7 +82,7 @@ await t.test('Postgres gone: unavailable within 5 s, nothing saved, and it works
   await until(async () => (await instance.request('GET', '/readyz')).status === 503, 'the server to notice')
   const sent = (await Promise.all(Array.from({ length: 10 }, () => everyWay()))).flat()
   for (const { told } of sent) {
-    // What never reached Postgres is told apart from what may have.
+    // The error distinguishes a message that never reached Postgres from one that may have.
     t.match(told, { status: 503, code: 'unavailable', maybe: false })
     t.ok(told.retryAfter > 0 && told.after < bound, `${told.after} ms`)
   }
@@ -125,7 +125,7 @@ await t.test('an answer lost, and nobody to ask: unavailable, and maybe without 
   }
 })
 
-await t.test('a connection that leads nowhere is given up in time to ask another one', async (t) => {
+await t.test('writer: gives up a dead connection in time to send the batch on a second connection', async (t) => {
   // Two connections in turn are given up after 2 s each: the default deadline leaves a busy machine no time for the third.
   const patient = await startInstance(t, proxy.url(database.url), { limits: { writeDeadline: 30_000 } })
   const through = waysOf(patient, await patient.connect(alice))

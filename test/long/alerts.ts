@@ -210,7 +210,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     },
     () => a.proxy.heal(),
   )
-  t.ok((await firing()).includes('DeckHintsLost@a'), 'and DeckHintsLost tells of it for five minutes')
+  t.ok((await firing()).includes('DeckHintsLost@a'), 'and DeckHintsLost keeps firing for five minutes')
 
   await cause(
     'twelve readers on B that do not read',

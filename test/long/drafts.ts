@@ -183,7 +183,7 @@ await t.test(`${kills} random kills: one message for each reply, the same text f
   t.equal((await late.ask({ type: 'subscribe', topic })).type, 'ok')
   await delay(500)
   late.drop()
-  t.equal(seen, 0, 'whoever comes now sees no draft')
+  t.equal(seen, 0, 'a client that subscribes now receives no draft')
   t.comment(
     `${all.length} replies through ${kills} kills (${count.writer} of writers, ${count.watcher} of watchers, ${count.server} of servers), ${joined} joins`,
   )

@@ -343,7 +343,7 @@ const frameLane = async (n: number): Promise<(frames: number) => Promise<void>> 
       if (type === 'error' ? !isForm(answer) : text !== 'ping') fault(text, answer)
     }
   }
-  /** The last one of a socket: it is told why, and closed. */
+  /** The last frame of a socket: the server reports the reason and closes the socket. */
   const end = async (): Promise<number> => {
     const { socket } = client
     const ends: [kind: string, code: number, frames: number, send: () => void][] = [
@@ -492,9 +492,9 @@ void t.test('100,000 malformed frames and bodies: each answered, nothing changed
   t.strictSame([server.process.pid, server.process.exitCode, server.process.signalCode], [pid, null, null])
   const lines = server.output().split('\n')
   const cries = lines.filter((line) => /unhandled|uncaught|internal error|^\s+at /i.test(line))
-  t.strictSame(cries.slice(0, 5), [], 'the log tells of no fault')
+  t.strictSame(cries.slice(0, 5), [], 'the log has no fault')
   const errors = new Set(lines.flatMap((line) => /"level":[56]0.*"msg":"([^"]*)"/.exec(line)?.[1] ?? []))
-  t.strictSame([...errors], [], 'nor of any error: what clients do wrong is theirs')
+  t.strictSame([...errors], [], 'the log has no error: mistakes of clients are not logged as errors')
   const [, warm = 0] = rss
   // Of the last two, since a look may fall just before a collection.
   const growth = Math.min(...rss.slice(-2)) - warm

@@ -37,7 +37,7 @@ const makeWay = async (t: Test, to: number) => {
   const way = {
     port: 0,
     open: true,
-    /** Nothing passes any more, and nobody is told. */
+    /** Stops all traffic without closing a socket. */
     cut() {
       way.open = false
       for (const socket of sockets) socket.unpipe().pause()

@@ -1,8 +1,8 @@
 // An inbox through kills, with figures: three worker processes of one citizen on two server processes, 1,000 questions by the API and by
 // SQL, and each second a worker or a server is killed. By command:
 //   QUESTIONS=1000 npx tap --timeout=900 --reporter=tap test/long/workers.ts
-// The workers are the client's `answer` and no more. In the end each question has exactly one answer; how long the questions of a
-// killed worker waited for another one is told.
+// The workers use only the client's `answer`. In the end each question has exactly one answer.
+// The test reports how long the questions of a killed worker waited for the next worker.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
