@@ -155,7 +155,7 @@ await t.test('who is revoked is closed and blocked at once, on every instance, f
   )
 })
 
-await t.test('socket: receives one goodbye before its token expires, and one before a fresh token expires', async (t) => {
+await t.test('socket: receives one goodbye before its token expires, one before a fresh token expires', async (t) => {
   const short = (seconds: number) => token({ sub: 'alice', role: 'user' }, seconds)
   const patient = await startInstance(t, database.url, { limits: { tokenWarning: 1000 } })
   const client = await patient.connect(await short(3))

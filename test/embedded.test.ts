@@ -141,7 +141,7 @@ void t.test('the last one out stops it', async (t) => {
   const client = new pg.Client({ connectionString: b.url, application_name: 'mission-deck on DATABASE_URL' })
   await client.connect()
   await b.stop()
-  t.same((await client.query('select 1 as n')).rows, [{ n: 1 }], 'it runs as long as a mission-deck client is connected')
+  t.same((await client.query('select 1 as n')).rows, [{ n: 1 }], 'it runs as long as a client is connected')
   await client.end()
 
   const lingering = await startEmbedded({ dir, linger: true })

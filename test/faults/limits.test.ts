@@ -91,7 +91,7 @@ await t.test('a socket follows so many topics, and no more', async (t) => {
   t.match(await client.ask(more), { type: 'ok' })
 })
 
-await t.test('instance: answers 503, closes the busiest socket and stays healthy when its event loop is late', async (t) => {
+await t.test('instance: answers 503, closes the busiest socket and stays healthy when its loop is late', async (t) => {
   const { instance } = await startDeck(t, {
     limits: { eventLoopDelay: 100, pressureEvery: 1000, framesPerSecond: 10, framesBurst: 1000 },
   })
