@@ -418,21 +418,18 @@ void unchanged('a refusal tells no secret', async (t) => {
   for (const { text } of answers) t.notMatch(text, /secret-sub|eyJ|select|at .*\.[tj]s/)
 })
 
-void unchanged(
-  'body: gets a short 400 when it is large and has a million faults',
-  async (t) => {
-    const million = (part: string): string => `[${Array(500_000).fill(part).join(',')}]`
-    for (const [what, body] of [
-      ['a million bad blocks', `{"message":"x","code_blocks":${million('{}')}}`],
-      ['a million numbers', `{"message":"x","code_blocks":${million('0')}}`],
-      ['a million levels', `${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}`],
-    ] as const) {
-      const answer = await request('POST', chat, alice, body, json)
-      refused(t, answer, 400, 'bad_request', what)
-      t.ok(answer.text.length < 300, `${answer.text.length} characters`)
-    }
-  },
-)
+void unchanged('body: gets a short 400 when it is large and has a million faults', async (t) => {
+  const million = (part: string): string => `[${Array(500_000).fill(part).join(',')}]`
+  for (const [what, body] of [
+    ['a million bad blocks', `{"message":"x","code_blocks":${million('{}')}}`],
+    ['a million numbers', `{"message":"x","code_blocks":${million('0')}}`],
+    ['a million levels', `${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}`],
+  ] as const) {
+    const answer = await request('POST', chat, alice, body, json)
+    refused(t, answer, 400, 'bad_request', what)
+    t.ok(answer.text.length < 300, `${answer.text.length} characters`)
+  }
+})
 
 void unchanged('body: gets 413 when it is far too large, even while the client still sends it', async (t) => {
   const body = Buffer.alloc(8 * 1024 * 1024, 'x')

@@ -50,30 +50,27 @@ void t.test('a message that is refused for now is sent again under its key, befo
   t.equal(new Set(frames.map((frame) => frame['key'])).size, 4)
 })
 
-void t.test(
-  'client: waits as long as goodbye asks, and reports a close with 4400 as bad_request',
-  async (t) => {
-    const fake = await startFake(t)
-    const faults: unknown[] = []
-    const deck = open(t, fake.url, faults)
-    const states: string[] = []
-    deck.on('state', (state, error) => states.push(error ? `${state} ${error.code}` : state))
-    const first = await fake.visit(0)
-    await until(() => deck.state === 'open', 'the welcome')
-    first.say({ type: 'goodbye', reason: 'restart', retry_after: 0.4 })
-    const since = performance.now()
-    first.close(1012)
-    const second = await fake.visit(1)
-    t.ok(performance.now() - since >= 400, 'not sooner')
-    await until(() => deck.state === 'open', 'the second welcome')
-    second.close(4400)
-    await until(() => deck.state === 'waiting', 'the close')
-    t.match(faults, [{ code: 'bad_request' }])
-    t.same(states, ['open', 'waiting unavailable', 'connecting', 'open', 'waiting unavailable'])
-    deck.close()
-    t.equal(deck.state, 'closed')
-  },
-)
+void t.test('client: waits as long as goodbye asks, and reports a close with 4400 as bad_request', async (t) => {
+  const fake = await startFake(t)
+  const faults: unknown[] = []
+  const deck = open(t, fake.url, faults)
+  const states: string[] = []
+  deck.on('state', (state, error) => states.push(error ? `${state} ${error.code}` : state))
+  const first = await fake.visit(0)
+  await until(() => deck.state === 'open', 'the welcome')
+  first.say({ type: 'goodbye', reason: 'restart', retry_after: 0.4 })
+  const since = performance.now()
+  first.close(1012)
+  const second = await fake.visit(1)
+  t.ok(performance.now() - since >= 400, 'not sooner')
+  await until(() => deck.state === 'open', 'the second welcome')
+  second.close(4400)
+  await until(() => deck.state === 'waiting', 'the close')
+  t.match(faults, [{ code: 'bad_request' }])
+  t.same(states, ['open', 'waiting unavailable', 'connecting', 'open', 'waiting unavailable'])
+  deck.close()
+  t.equal(deck.state, 'closed')
+})
 
 /** A socket in this process: all frames of a `say` arrive in one turn, like frames of one packet. */
 const makeSocket = (answer: (frame: Json) => Json[]) =>
