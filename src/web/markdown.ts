@@ -1,7 +1,9 @@
 // Markdown as a tree of blocks, and what may come of it: no HTML is ever made or taken over, so that there is nothing to sanitise.
 // HTML in a message is shown as the text that it is; a link leads to http, https or mailto, or is no link; an image is a link.
-import { codeElements, codeLines, readBlocks, type Node, type Top } from './markdown/blocks.ts'
-import { decode, type Inline, type References } from './markdown/inlines.ts'
+import { readBlocks } from './markdown/blocks.ts'
+import { decode } from './markdown/characters.ts'
+import type { References } from './markdown/references.ts'
+import { codeElements, codeLines, type Inline, type Node, type Top } from './markdown/tree.ts'
 
 export { codeElements, codeLines, decode }
 export type { Inline, Node, Top }

@@ -10,7 +10,7 @@ import {
 import { fromMs, toMs } from './timestamps.ts'
 import { fullTime } from './format.ts'
 
-export type Then = {
+export type MissionAt = {
   mission: Mission
   items: DodItem[]
   /** the newest run that there was */
@@ -23,8 +23,8 @@ export type Then = {
   older: boolean
 }
 
-/** Messages that are kept of the chat while it is played. */
-const mostThen = 100
+/** Messages of the chat that are kept during a replay. */
+const mostMessages = 100
 
 const isNewer = (run: TestRun, than: TestRun | undefined): boolean =>
   !than ||
@@ -32,32 +32,32 @@ const isNewer = (run: TestRun, than: TestRun | undefined): boolean =>
   run.created_at > than.created_at ||
   (run.created_at === than.created_at && run.id > than.id)
 
-export const apply = (then: Then, event: TimelineEvent): Then => {
+export const apply = (state: MissionAt, event: TimelineEvent): MissionAt => {
   switch (event.event) {
     case 'mission.updated':
-      return { ...then, mission: event.data }
+      return { ...state, mission: event.data }
     case 'dod_item.created':
     case 'dod_item.updated': {
       const { data } = event
-      const known = then.items.some(({ id }) => id === data.id)
-      const items = known ? then.items.map((item) => (item.id === data.id ? data : item)) : [...then.items, data]
-      return { ...then, items }
+      const known = state.items.some(({ id }) => id === data.id)
+      const items = known ? state.items.map((item) => (item.id === data.id ? data : item)) : [...state.items, data]
+      return { ...state, items }
     }
     case 'dod_item.deleted':
-      return { ...then, items: then.items.filter(({ id }) => id !== event.data.id) }
+      return { ...state, items: state.items.filter(({ id }) => id !== event.data.id) }
     case 'test_run.created':
     case 'test_run.updated':
-      return isNewer(event.data, then.run) ? { ...then, run: event.data } : then
+      return isNewer(event.data, state.run) ? { ...state, run: event.data } : state
     case 'message.created': {
-      const last = then.messages.at(-1)
-      if (event.data.citizen !== then.citizen || (last && last.seq >= event.seq)) return then
-      const messages = [...then.messages, event.data]
-      return { ...then, messages: messages.slice(-mostThen), older: then.older || messages.length > mostThen }
+      const last = state.messages.at(-1)
+      if (event.data.citizen !== state.citizen || (last && last.seq >= event.seq)) return state
+      const messages = [...state.messages, event.data]
+      return { ...state, messages: messages.slice(-mostMessages), older: state.older || messages.length > mostMessages }
     }
     case 'chat.cleared':
-      return event.data.citizen === then.citizen ? { ...then, messages: [], older: false } : then
+      return event.data.citizen === state.citizen ? { ...state, messages: [], older: false } : state
     default:
-      return then
+      return state
   }
 }
 

@@ -3,7 +3,7 @@
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
-import { apply, type Then } from '../../src/web/mission-at.ts'
+import { apply, type MissionAt } from '../../src/web/mission-at.ts'
 import { openPage, startBrowser, without } from './browser.ts'
 import { retell } from './story.ts'
 import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../helper.ts'
@@ -64,7 +64,7 @@ void t.test('event by event the state becomes what the server says that it was',
   await say('rafael', rafael, 'And on')
   const deck = connect({ url: instance.url, token: alice })
   t.teardown(deck.close)
-  const stateOf = async (time: string): Promise<Then> => {
+  const stateOf = async (time: string): Promise<MissionAt> => {
     const [mission, { items }, run, { messages, has_more }] = await Promise.all([
       deck.mission(number).get({ at: time }),
       deck.dod(id).list({ at: time }),
@@ -99,7 +99,7 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
   )
   const page = await open(t, `${number}/emma/timeline`)
   await page.locator('.event', { hasText: 'message 300' }).waitFor()
-  await page.locator('.machine .tolive', { hasText: 'Live' }).waitFor()
+  await page.locator('.time-machine .tolive', { hasText: 'Live' }).waitFor()
   // Whatever happens, wherever: at the end, and one is there.
   await request('POST', `/api/missions/${id}/dod`, rafael, { text: 'A new item', category: 'tests' })
   await page.locator('.event', { hasText: 'new: A new item' }).waitFor()
@@ -160,7 +160,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   await state.getByText('0/2').waitFor()
   await state.getByText('There was no test run yet').waitFor()
   await state.getByText('Active').waitFor()
-  t.same(await page.locator('.said-then .markdown').allInnerTexts(), ['Can you begin?', 'I have begun'])
+  t.same(await page.locator('.past-messages .markdown').allInnerTexts(), ['Can you begin?', 'I have begun'])
   t.same((await texts(page)).length, 4, 'and what happened up to then')
   // It says what it is, and takes nothing.
   t.match(await page.locator('.past-mark').innerText(), /The past/)
@@ -168,7 +168,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   t.equal(await page.locator('textarea, .panel input[type=checkbox], .panel form').count(), 0)
   // What happens meanwhile does not show in it, and stands there when one is back.
   await say('rafael', rafael, 'Meanwhile')
-  await page.locator('.machine').getByLabel('The next event').click()
+  await page.locator('.time-machine').getByLabel('The next event').click()
   await state.getByText('failed').waitFor()
   await state.getByText('1/3').waitFor()
   await page.keyboard.press('.')
@@ -179,7 +179,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   // Another citizen's chat as of the same time.
   await page.locator('.crewman', { hasText: 'Sofia' }).click()
   await page.waitForURL('**/sofia/timeline/2*')
-  await page.locator('.said-then', { hasText: 'Nothing had been said to Sofia by then' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Nothing had been said to Sofia by then' }).waitFor()
   await page.keyboard.press('Escape')
   await page.waitForURL('**/sofia/timeline')
   await page.locator('#composer').waitFor()
@@ -203,7 +203,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await until(async () => (await value()) === last - 1, 'a step to the left')
   await page.keyboard.press('Home')
   const state = page.locator('.state')
-  await page.locator('.said-then', { hasText: 'Nothing had been said' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Nothing had been said' }).waitFor()
   await state.getByText('0/0').waitFor()
   t.match(await slider.getAttribute('aria-valuetext'), /\d{4}/)
 
@@ -213,7 +213,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await page.keyboard.press('Space')
   await page.getByRole('button', { name: 'Pause' }).waitFor()
   await state.getByText('0/2').waitFor()
-  await page.locator('.said-then', { hasText: 'Can you begin?' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Can you begin?' }).waitFor()
   await page.keyboard.press('Space')
   await page.getByRole('button', { name: 'Play' }).waitFor()
   const paused = await value()
@@ -240,15 +240,15 @@ test('an address names a time, the back button leaves it, and a time before the 
   await page.locator('.event').first().waitFor()
   await page.locator('.event .when').first().click()
   await page.waitForURL('**/rafael/timeline/2*')
-  await page.locator('.said-then', { hasText: 'Can you begin?' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Can you begin?' }).waitFor()
   await page.goBack()
   await page.waitForURL('**/rafael/timeline')
   await page.locator('#composer').waitFor()
   await page.goForward()
   await page.locator('.past-mark').waitFor()
-  await page.locator('.said-then', { hasText: 'Can you begin?' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Can you begin?' }).waitFor()
   await page.reload()
-  await page.locator('.said-then', { hasText: 'Can you begin?' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'Can you begin?' }).waitFor()
 
   await page.goto(`${instance.url}/deck/missions/${number}/rafael/timeline/2001-01-01T00:00:00Z`)
   await page.getByRole('alert').filter({ hasText: 'Too early' }).waitFor()

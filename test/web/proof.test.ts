@@ -278,7 +278,7 @@ test('nothing moves by itself where that is not wished for, and no view shifts w
     checklist: '.evidence',
     tests: '.log',
     timeline: '.event',
-    [`timeline/${new Date().toISOString()}`]: '.state .then-run',
+    [`timeline/${new Date().toISOString()}`]: '.state .state-run',
     search: '#find',
   })) {
     await page.goto(`${instance.url}/deck/missions/${number}/rafael/${view}`)

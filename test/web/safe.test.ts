@@ -125,7 +125,7 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
   const then = new Date().toISOString()
   for (const view of ['chat', 'checklist', 'tests', 'code', 'timeline', `timeline/${then}`, 'search']) {
     if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${mission.number}/emma/${view}`)
-    await page.locator('.track .row, .said-then .row').first().waitFor()
+    await page.locator('.track .row, .past-messages .row').first().waitFor()
     // From its end upwards through all of it.
     if (view === 'chat') {
       await page.keyboard.press('n')
@@ -141,7 +141,7 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
     if (view === 'tests') await page.locator('.log', { hasText: '<script>hit()</script>' }).waitFor()
     if (view === 'checklist') await page.locator('.checklist', { hasText: '<img src=x onerror=hit()>' }).waitFor()
     if (view === 'timeline') await page.locator('.event', { hasText: '<img src=x onerror=hit()>' }).first().waitFor()
-    if (view.startsWith('timeline/')) await page.locator('.state .then-items').waitFor({ state: 'attached' })
+    if (view.startsWith('timeline/')) await page.locator('.state .state-items').waitFor({ state: 'attached' })
     if (view === 'search') {
       await page.locator('#find').fill('hit')
       await page.locator('.hit', { hasText: '<img src=x onerror=hit()>' }).first().waitFor()
@@ -204,7 +204,7 @@ for (const [colorScheme, width, height] of [
       ['sofia/tests', '.log'],
       ['rafael/code', '.codes .code'],
       ['rafael/timeline', '.event'],
-      [`rafael/timeline/${last[0]?.at}`, '.state .then-run'],
+      [`rafael/timeline/${last[0]?.at}`, '.state .state-run'],
       ['sofia/search', '#find'],
     ] as const) {
       await page.goto(`${instance.url}/deck/missions/47/${view}#token=${alice}`)

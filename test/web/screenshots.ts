@@ -160,14 +160,14 @@ void t.test('the pictures', { skip: without }, async (t) => {
   await shoot('code', '47/rafael/code', { viewport: { width: 1120, height: 600 } }, '.codes .code')
   await shoot('narrow', '47/rafael', { ...dark, viewport: { width: 390, height: 780 } })
   const wide = { viewport: { width: 1120, height: 680 } }
-  await shoot('timeline', `47/rafael/timeline/${then}`, wide, '.then-run', (page) =>
+  await shoot('timeline', `47/rafael/timeline/${then}`, wide, '.state-run', (page) =>
     page.locator('summary').first().click(),
   )
   await shoot(
     'past-narrow',
     `47/rafael/timeline/${then}`,
     { ...dark, viewport: { width: 360, height: 740 } },
-    '.then-run',
+    '.state-run',
   )
   await shoot('search', '47/sofia/search', wide, '#find', async (page) => {
     await page.locator('#find').fill('callback or buttons')

@@ -3,8 +3,8 @@
 import { signal } from '@preact/signals'
 import type { Deck } from '../../client/index.ts'
 import { makeChecklist, type Checklist } from './checklist.ts'
+import { makeChatState, type ChatState } from './chat.ts'
 import { makeMissions } from './missions.ts'
-import { makeRoom, type Room } from './chat.ts'
 import { makeRuns, type Runs } from './runs.ts'
 import type { Who } from './session.ts'
 
@@ -28,16 +28,16 @@ export type Target = { mission: string; citizen: string; seq: number }
 
 export const makePlace = (deck: Deck, who: Who) => {
   const missions = makeMissions(deck, who.sub)
-  const rooms = makeShelf<Room>(4)
+  const chats = makeShelf<ChatState>(4)
   const checklists = makeShelf<Checklist>(2)
   const runs = makeShelf<Runs>(2)
   return {
     deck,
     who,
     missions,
-    room: (mission: string, citizen: string): Room =>
-      rooms(`${mission}/${citizen}`, () =>
-        makeRoom(deck, {
+    chat: (mission: string, citizen: string): ChatState =>
+      chats(`${mission}/${citizen}`, () =>
+        makeChatState(deck, {
           sub: who.sub,
           mission,
           citizen,

@@ -1,26 +1,25 @@
-// The time machine of a mission: the time as of which one looks, the state then, and a replay that moves both. It changes nothing: all
-// that it does is read. Live, it has no time. What is asked for last counts: times that one only passes are left out.
+// The time machine of a mission: the time that is on show, the mission's state at that time, and a replay that moves both. It only reads.
+// Live, it has no time. Only the time that was requested last is read: those that the slider passes are skipped.
 import { batch, signal } from '@preact/signals'
-import { DeckError, type TimelineEvent } from '../../client/index.ts'
-import { fromMs, isBefore, justAfter, toMs } from '../timestamps.ts'
-import { apply, whyNot, type Then } from '../mission-at.ts'
+import { fromMs, justAfter } from '../timestamps.ts'
+import { apply, whyNot, type MissionAt } from '../mission-at.ts'
 import { makeEvents, rest } from './events.ts'
 import { persist } from './online.ts'
 import type { Place } from './place.ts'
+import { playInFrames } from './replay.ts'
+import { readSpan, readStateAt } from './state-at.ts'
 
 export const speeds = [1, 2, 5, 10, 30, 60] as const
 /** ms between two states that are read: a slider is moved faster than that */
 const pause = 250
 const perPage = 40
-/** Events of a replay that wait for a frame; a page that is not looked at has none. */
-const mostWaiting = 1000
 
-export const makeMachine = (place: Place, mission: string) => {
+export const makeTimeMachine = (place: Place, mission: string) => {
   const { deck } = place
   const ending = new AbortController()
   const { signal: ended } = ending
   const at = signal<string | undefined>(undefined)
-  const then = signal<Then | undefined>(undefined)
+  const state = signal<MissionAt | undefined>(undefined)
   /** ms: from before the first event to now */
   const span = signal({ from: 0, to: 0 })
   const playing = signal(false)
@@ -34,40 +33,25 @@ export const makeMachine = (place: Place, mission: string) => {
 
   const explain = (error: unknown): string => whyNot(error, at.peek(), span.peek().from)
 
-  /** The time of the mission, as far as it is told of: a little before its first event, up to now. */
   const measure = async (): Promise<void> => {
-    const [{ created_at }, first] = await persist(deck, ended, (signal) =>
-      Promise.all([deck.mission(mission).get({ signal }), deck.timeline(mission, { limit: 1, signal }).next()]),
-    )
-    if (!first.value) return
-    const to = toMs(first.value.horizon)
-    const begin = first.value.events[0] ? toMs(first.value.events[0].at) : toMs(created_at)
-    // A mission that was brought here from elsewhere is older than what happened to it here.
-    span.value = { from: Math.max(toMs(created_at), begin - Math.max(1000, (to - begin) / 50)), to }
+    const found = await readSpan(deck, mission, ended)
+    if (found) span.value = found
   }
 
   const measured = measure().catch((error: unknown) => {
     if (!ended.aborted) failure.value = explain(error)
   })
 
-  const none = (error: unknown): undefined => {
-    if (!(error instanceof DeckError) || error.code !== 'not_found') throw error
-  }
   const read = async (time: string, signal: AbortSignal): Promise<void> => {
-    const there = persist(deck, signal, (signal) => {
-      const options = { at: time, signal }
-      return Promise.all([
-        deck.mission(mission).get(options),
-        deck.dod(mission).list(options),
-        deck.tests(mission).latest(options).catch(none),
-        deck.chat(mission, citizen).history({ ...options, limit: perPage }),
-      ])
-    })
-    const [[found, { items }, run, said]] = await Promise.all([there, events.load(time)])
+    const reads = [
+      readStateAt(deck, { mission, citizen, at: time, limit: perPage }, signal),
+      events.load(time),
+    ] as const
+    const [found] = await Promise.all(reads)
     signal.throwIfAborted()
     batch(() => {
       failure.value = ''
-      then.value = { mission: found, items, run, citizen, messages: said.messages, older: said.has_more }
+      state.value = found
     })
   }
 
@@ -88,7 +72,7 @@ export const makeMachine = (place: Place, mission: string) => {
         if (ended.aborted || signal.aborted) continue
         batch(() => {
           failure.value = explain(error)
-          then.value = undefined
+          state.value = undefined
         })
       }
     }
@@ -112,7 +96,7 @@ export const makeMachine = (place: Place, mission: string) => {
     wanted = undefined
     batch(() => {
       at.value = undefined
-      then.value = undefined
+      state.value = undefined
       failure.value = ''
     })
     void events.load(undefined)
@@ -121,29 +105,14 @@ export const makeMachine = (place: Place, mission: string) => {
 
   const run = async (signal: AbortSignal): Promise<void> => {
     const from = at.peek() as string
-    // What comes within a frame is shown together.
-    let waiting: TimelineEvent[] = []
-    let frame = 0
-    const show = (): void => {
-      cancelAnimationFrame(frame)
-      frame = 0
-      const last = waiting.at(-1)
-      if (!last || signal.aborted) return
-      const taken = waiting
-      waiting = []
+    const replayed = deck.replay(mission, { from, speed: speed.peek(), signal })
+    await playInFrames(replayed, { from, signal }, (taken, last) =>
       batch(() => {
         at.value = last.at
-        if (then.peek()) then.value = taken.reduce(apply, then.peek() as Then)
+        if (state.peek()) state.value = taken.reduce(apply, state.peek() as MissionAt)
         events.add(taken)
-      })
-    }
-    for await (const event of deck.replay(mission, { from, speed: speed.peek(), signal })) {
-      if (!isBefore(from, event.at)) continue
-      waiting.push(event)
-      if (waiting.length >= mostWaiting) show()
-      else frame ||= requestAnimationFrame(show)
-    }
-    show()
+      }),
+    )
     // At its end the past is now.
     if (!signal.aborted) live()
   }
@@ -153,12 +122,12 @@ export const makeMachine = (place: Place, mission: string) => {
     playing.value = true
     // Who plays from now sees it from the start.
     if (at.peek() === undefined) at.value = fromMs(span.peek().from)
-    if (then.peek() === undefined || events.cut.peek() || reading) {
+    if (state.peek() === undefined || events.cut.peek() || reading) {
       wanted = at.peek()
       await (reading ??= readOn().finally(() => (reading = undefined)))
     }
     try {
-      if (!mine.signal.aborted && then.peek()) await run(AbortSignal.any([ended, mine.signal]))
+      if (!mine.signal.aborted && state.peek()) await run(AbortSignal.any([ended, mine.signal]))
     } catch (error) {
       if (!ended.aborted) failure.value = explain(error)
     }
@@ -167,7 +136,7 @@ export const makeMachine = (place: Place, mission: string) => {
 
   return {
     at,
-    then,
+    state,
     span,
     playing,
     speed,
@@ -214,7 +183,7 @@ export const makeMachine = (place: Place, mission: string) => {
     },
     /** Older messages of the chat on show. */
     async more(): Promise<void> {
-      const shown = then.peek()
+      const shown = state.peek()
       const first = shown?.messages[0]
       if (!shown || !first) return
       const options = { before: first.seq, limit: perPage }
@@ -222,9 +191,9 @@ export const makeMachine = (place: Place, mission: string) => {
         deck.chat(mission, shown.citizen).history({ ...options, signal }),
       ).catch((error: unknown) => void (failure.value = explain(error)))
       if (!found) return
-      const now = then.peek()
+      const now = state.peek()
       if (now?.messages[0]?.seq !== first.seq) return
-      then.value = {
+      state.value = {
         ...now,
         messages: [...found.messages, ...now.messages],
         older: found.has_more,
@@ -236,19 +205,19 @@ export const makeMachine = (place: Place, mission: string) => {
     },
   }
 }
-export type Machine = ReturnType<typeof makeMachine>
+export type TimeMachine = ReturnType<typeof makeTimeMachine>
 
-let current: { place: Place; mission: string; machine: Machine } | undefined
+let current: { place: Place; mission: string; timeMachine: TimeMachine } | undefined
 
-/** The machine of the mission on show: one at a time, made when it is looked at and closed when it is left. */
-export const machineOf = (place: Place, mission: string): Machine => {
+/** The time machine of the mission on show: one at a time, made when it is looked at and closed when it is left. */
+export const timeMachineOf = (place: Place, mission: string): TimeMachine => {
   if (current?.place !== place || current.mission !== mission) {
-    current?.machine.close()
-    current = { place, mission, machine: makeMachine(place, mission) }
+    current?.timeMachine.close()
+    current = { place, mission, timeMachine: makeTimeMachine(place, mission) }
   }
-  return current.machine
+  return current.timeMachine
 }
-export const leave = (machine: Machine): void => {
-  machine.close()
-  if (current?.machine === machine) current = undefined
+export const leave = (timeMachine: TimeMachine): void => {
+  timeMachine.close()
+  if (current?.timeMachine === timeMachine) current = undefined
 }

@@ -1,7 +1,7 @@
 // The citizens of a mission, in the order in which work passes through them; who else has a chat here follows.
 import { Fragment } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { nobody, team, type Channel } from '../state/missions.ts'
+import { nobody, team, type Channel } from '../state/mission-chats.ts'
 import { go, format, type Route } from '../state/route.ts'
 import { capital, count } from '../format.ts'
 

@@ -4,7 +4,8 @@ import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import { DeckError } from '../../client/index.ts'
 import type { Outgoing } from '../state/outgoing.ts'
-import type { Draft, Room } from '../state/chat.ts'
+import type { Draft } from '../state/activity.ts'
+import type { ChatState } from '../state/chat.ts'
 import { capital, timeOf } from '../format.ts'
 import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
@@ -13,7 +14,7 @@ import { Avatar } from './chat/Row.tsx'
 
 const failed = 'could not be asked'
 
-const Writing = ({ draft, room }: { draft: Draft; room: Room }) => {
+const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
   const stopping = useSignal('')
   const name = capital(draft.citizen)
   const row = useRef<HTMLElement>(null)
@@ -27,7 +28,7 @@ const Writing = ({ draft, room }: { draft: Draft; room: Room }) => {
     if (asked) return
     stopping.value = 'asked to stop'
     try {
-      await room.cancel(draft.key)
+      await chat.cancel(draft.key)
     } catch (error) {
       stopping.value = error instanceof DeckError && error.code === 'not_found' ? 'nobody writes it now' : failed
     }
@@ -51,7 +52,7 @@ const Writing = ({ draft, room }: { draft: Draft; room: Room }) => {
   )
 }
 
-const Sent = ({ entry, sub, room }: { entry: Outgoing; sub: string; room: Room }) => (
+const Sent = ({ entry, sub, chat }: { entry: Outgoing; sub: string; chat: ChatState }) => (
   <article class={`row out ${entry.state}`} data-key={entry.key} aria-label={`Your message, ${entry.state}`}>
     <div class="message mine">
       <Avatar name={sub} citizen={false} />
@@ -65,20 +66,20 @@ const Sent = ({ entry, sub, room }: { entry: Outgoing; sub: string; room: Room }
         {entry.state === 'failed' && (
           <p class="failure" role="alert">
             Not sent: {entry.why}.{' '}
-            <button type="button" class="small" onClick={() => room.retry(entry.key)}>
+            <button type="button" class="small" onClick={() => chat.retry(entry.key)}>
               Try again
             </button>{' '}
             <button
               type="button"
               class="small"
               onClick={() => {
-                room.outgoing.write(entry.text)
-                room.outgoing.remove(entry.key)
+                chat.outgoing.write(entry.text)
+                chat.outgoing.remove(entry.key)
               }}
             >
               Edit
             </button>{' '}
-            <button type="button" class="small" onClick={() => room.outgoing.remove(entry.key)}>
+            <button type="button" class="small" onClick={() => chat.outgoing.remove(entry.key)}>
               Remove
             </button>
           </p>
@@ -93,14 +94,14 @@ const typists = (names: string[]): string => {
   return `${shown}${names.length > 3 ? ' and others' : ''} ${names.length > 1 ? 'are' : 'is'} typing`
 }
 
-export const Footer = ({ room, sub }: { room: Room; sub: string }) => (
+export const Footer = ({ chat, sub }: { chat: ChatState; sub: string }) => (
   <>
-    {room.outgoing.list.value.map((entry) => (
-      <Sent key={entry.key} entry={entry} sub={sub} room={room} />
+    {chat.outgoing.list.value.map((entry) => (
+      <Sent key={entry.key} entry={entry} sub={sub} chat={chat} />
     ))}
-    {room.drafts.value.map((draft) => (
-      <Writing key={draft.key} draft={draft} room={room} />
+    {chat.drafts.value.map((draft) => (
+      <Writing key={draft.key} draft={draft} chat={chat} />
     ))}
-    <p class="typing">{room.typing.value.length > 0 ? typists(room.typing.value) : '\u00a0'}</p>
+    <p class="typing">{chat.typing.value.length > 0 ? typists(chat.typing.value) : '\u00a0'}</p>
   </>
 )

@@ -12,13 +12,13 @@ import { Reading } from './Reading.tsx'
 import { authorOf } from './Row.tsx'
 import { Search } from '../search/Search.tsx'
 import { later } from '../later.tsx'
-import type { Room } from '../../state/chat.ts'
+import type { ChatState } from '../../state/chat.ts'
 
 /** ms in which messages are told together to who listens */
 const together = 1500
 
 /** New messages for who does not see them: one is read out, several are counted, one's own and drafts are not. */
-const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
+const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
   const said = useSignal('')
   useEffect(() => {
     let waiting: string[] = []
@@ -28,7 +28,7 @@ const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
       waiting = []
       timer = 0
     }
-    const forget = room.arrived.subscribe((message) => {
+    const forget = chat.arrived.subscribe((message) => {
       if (!message || message.author === sub) return
       waiting.push(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
       timer ||= window.setTimeout(tell, together)
@@ -37,7 +37,7 @@ const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
       forget()
       clearTimeout(timer)
     }
-  }, [room])
+  }, [chat])
   return (
     <p class="unseen" aria-live="polite">
       {said.value}
@@ -45,17 +45,17 @@ const Announcer = ({ room, sub }: { room: Room; sub: string }) => {
   )
 }
 
-const Then = later(() => import('../panels/Then.tsx').then((part) => part.Then))
-const Marked = later(() => import('../panels/Then.tsx').then((part) => part.Marked), 'past-mark')
+const PastChat = later(() => import('../panels/Past.tsx').then((part) => part.PastChat))
+const PastMark = later(() => import('../panels/Past.tsx').then((part) => part.PastMark), 'past-mark')
 
 type Props = { place: Place; mission: Mission; route: Route; wide: boolean }
 
 export const Chat = ({ place, mission, route, wide }: Props) => {
   const citizen = route.citizen ?? 'rafael'
-  const room = place.room(mission.id, citizen)
+  const chat = place.chat(mission.id, citizen)
   const panel = panelOf(route.view, citizen, wide)
   const to = (view: string): Route => ({ mission: route.mission, citizen, view })
-  const gone = room.status.value === 'gone'
+  const gone = chat.status.value === 'gone'
   const past = route.at !== undefined
   // Where there is no room for both, a message to go to is a way back to the chat.
   const target = place.target.value
@@ -70,7 +70,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
   return (
     <div class={`chat ${panel ? 'split' : ''} ${past ? 'past' : ''}`}>
       <div class="toolbar">
-        {past ? <Marked place={place} mission={mission} /> : <Search key={room.citizen} room={room} place={place} />}
+        {past ? <PastMark place={place} mission={mission} /> : <Search key={chat.citizen} chat={chat} place={place} />}
         <nav class="tabs" aria-label="Views" ref={tabs}>
           {[{ id: 'chat', title: 'Chat' }, ...panels].map(({ id, title }) => {
             const here = (panel?.id ?? 'chat') === id
@@ -93,28 +93,28 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
       </div>
       <section class="talk" tabIndex={-1} aria-label={`Chat with ${capital(citizen)}${past ? ' in the past' : ''}`}>
         {past ? (
-          <Then key={mission.id} place={place} mission={mission} />
+          <PastChat key={mission.id} place={place} mission={mission} />
         ) : gone ? (
           <p class="muted empty">This chat is not yours to see any more.</p>
-        ) : room.failure.value ? (
+        ) : chat.failure.value ? (
           <p class="failure empty" role="alert">
-            This chat can’t be shown: {room.failure.value}.{' '}
-            <button type="button" class="small" onClick={room.again}>
+            This chat can’t be shown: {chat.failure.value}.{' '}
+            <button type="button" class="small" onClick={chat.again}>
               Try again
             </button>
           </p>
-        ) : room.status.value === 'loading' ? (
+        ) : chat.status.value === 'loading' ? (
           <Reading what="this chat" quiet />
         ) : (
           <>
-            {room.pages.total() === 0 && room.outgoing.list.value.length + room.drafts.value.length === 0 && (
+            {chat.pages.total() === 0 && chat.outgoing.list.value.length + chat.drafts.value.length === 0 && (
               <p class="muted empty first">Nothing was said to {capital(citizen)} yet.</p>
             )}
-            <List key={`${room.mission}/${room.citizen}`} room={room} place={place} />
+            <List key={`${chat.mission}/${chat.citizen}`} chat={chat} place={place} />
           </>
         )}
-        {!past && <Announcer room={room} sub={place.who.sub} />}
-        {!gone && !past && <Composer room={room} place={place} />}
+        {!past && <Announcer chat={chat} sub={place.who.sub} />}
+        {!gone && !past && <Composer chat={chat} place={place} />}
       </section>
       {panel && (
         <section class={`panel of-${panel.id}`} tabIndex={-1} aria-label={panel.title}>

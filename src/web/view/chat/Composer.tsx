@@ -4,7 +4,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks'
 import { blocksOf, fence, parse } from '../../markdown.ts'
 import type { Place } from '../../state/place.ts'
-import type { Room } from '../../state/chat.ts'
+import type { ChatState } from '../../state/chat.ts'
 import { capital } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
 
@@ -16,27 +16,27 @@ const [again, rest] = [3000, 5000]
 const languageOf = (file: string): string | null => /\.([a-z0-9]{1,12})$/i.exec(file)?.[1]?.toLowerCase() ?? null
 const length = (text: string): number => [...text].length
 
-export const Composer = ({ room, place }: { room: Room; place: Place }) => {
+export const Composer = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const area = useRef<HTMLTextAreaElement>(null)
-  const { files: attached, attach } = room.outgoing
+  const { files: attached, attach } = chat.outgoing
   const over = useSignal(false)
   const told = useSignal('')
   const typing = useRef({ at: 0, timer: 0 })
-  const text = room.outgoing.text.value
+  const text = chat.outgoing.text.value
   const { who, deck } = place
   const limits = deck.welcome?.limits
   const most = limits?.['message_chars'] ?? mostChars
-  const silent = who.role === 'citizen' && who.sub !== room.citizen
+  const silent = who.role === 'citizen' && who.sub !== chat.citizen
 
   const stopTyping = (): void => {
     clearTimeout(typing.current.timer)
-    if (typing.current.at > 0) room.chat.typing(false)
+    if (typing.current.at > 0) chat.client.typing(false)
     typing.current.at = 0
   }
   useEffect(() => {
     told.value = ''
     return stopTyping
-  }, [room])
+  }, [chat])
 
   // As high as its text; the browser does it where it can (field-sizing).
   useLayoutEffect(() => {
@@ -47,7 +47,7 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
   })
 
   const write = (value: string): void => {
-    room.outgoing.write(value)
+    chat.outgoing.write(value)
     told.value = ''
     if (value === '') return stopTyping()
     const { current } = typing
@@ -55,18 +55,18 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     current.timer = window.setTimeout(stopTyping, rest)
     if (Date.now() - current.at < again) return
     current.at = Date.now()
-    room.chat.typing(true)
+    chat.client.typing(true)
   }
 
   const send = (): void => {
-    const given = room.outgoing.text.peek().trim() === '' ? '' : room.outgoing.text.peek()
+    const given = chat.outgoing.text.peek().trim() === '' ? '' : chat.outgoing.text.peek()
     const files = attached.peek()
     if (given === '' && files.length === 0) return
     const message = given || files.map(({ name }) => name).join(', ')
     if (length(message) > most) return
     const blocks = files.map(({ language, code }) => ({ language, code }))
-    room.send(message, files.length > 0 ? [...blocksOf(parse(message)), ...blocks] : undefined)
-    room.outgoing.write('')
+    chat.send(message, files.length > 0 ? [...blocksOf(parse(message)), ...blocks] : undefined)
+    chat.outgoing.write('')
     attach([])
     stopTyping()
     dispatchEvent(new Event('deck-newest'))
@@ -81,7 +81,7 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     // What is no text has such characters.
     if (code.includes('\0') || code.includes('\ufffd')) return void (told.value = `${file.name} is not a text.`)
     const language = languageOf(file.name)
-    const before = room.outgoing.text.peek()
+    const before = chat.outgoing.text.peek()
     const added = `${before && !before.endsWith('\n') ? `${before}\n` : before}${fence(code, language)}`
     if (length(added) <= most && code.split('\n').length <= 200) write(added)
     else attach([...attached.peek(), { name: file.name, language, code }])
@@ -104,7 +104,7 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
     return () => {
       for (const [name, work] of Object.entries(works)) removeEventListener(name as 'drop', work)
     }
-  }, [room])
+  }, [chat])
 
   if (silent)
     return (
@@ -144,8 +144,8 @@ export const Composer = ({ room, place }: { room: Room; place: Place }) => {
           ref={area}
           rows={1}
           value={text}
-          aria-label={`Message to ${capital(room.citizen)}`}
-          placeholder={`Message ${capital(room.citizen)}, or drop a file`}
+          aria-label={`Message to ${capital(chat.citizen)}`}
+          placeholder={`Message ${capital(chat.citizen)}, or drop a file`}
           onInput={(event) => write(event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return

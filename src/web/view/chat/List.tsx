@@ -5,7 +5,7 @@ import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Message } from '../../../client/index.ts'
 import type { Page } from '../../state/pages.ts'
 import type { Place } from '../../state/place.ts'
-import type { Room } from '../../state/chat.ts'
+import type { ChatState } from '../../state/chat.ts'
 import { count } from '../../format.ts'
 import { Footer } from '../Footer.tsx'
 import { Icon } from '../Icon.tsx'
@@ -34,22 +34,22 @@ const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
   </>
 ))
 
-export const List = ({ room, place }: { room: Room; place: Place }) => {
+export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const box = useRef<HTMLDivElement>(null)
   const track = useRef<HTMLDivElement>(null)
   const footer = useRef<HTMLDivElement>(null)
   const scroller = useRef<Scroller | undefined>(undefined)
-  const range = useSignal<Range>({ from: room.pages.last(), to: room.pages.last() })
+  const range = useSignal<Range>({ from: chat.pages.last(), to: chat.pages.last() })
   const atBottom = useSignal(true)
   const found = useSignal(0)
   /** where the chat stood when its bottom was left */
   const leftAt = useSignal(0)
-  const { pages } = room
-  void room.version.value
+  const { pages } = chat
+  void chat.version.value
 
   useLayoutEffect(() => {
     if (!box.current || !track.current) return
-    const made = makeScroller(room, {
+    const made = makeScroller(chat, {
       box: box.current,
       track: track.current,
       onRange: (next) => (range.value = next),
@@ -57,26 +57,26 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
         atBottom.value = at
         leftAt.value = pages.head
       },
-      onSeen: room.read,
+      onSeen: chat.read,
     })
     scroller.current = made
     const bottom = (): void => made.toBottom()
-    const unread = (): void => void (room.firstNew.value > 0 && made.to(room.firstNew.value))
+    const unread = (): void => void (chat.firstNew.value > 0 && made.to(chat.firstNew.value))
     const keys: Record<string, () => void> = { 'deck-newest': bottom, 'deck-unread': unread }
     for (const [name, work] of Object.entries(keys)) addEventListener(name, work)
-    const first = room.open()
+    const first = chat.open()
     if (first > 0) made.to(first)
     return () => {
       for (const [name, work] of Object.entries(keys)) removeEventListener(name, work)
       made.close()
     }
-  }, [room])
+  }, [chat])
 
   useLayoutEffect(() => scroller.current?.rendered(footer.current))
 
   const target = place.target.value
   useLayoutEffect(() => {
-    if (target?.mission !== room.mission || target.citizen !== room.citizen) return
+    if (target?.mission !== chat.mission || target.citizen !== chat.citizen) return
     place.target.value = undefined
     found.value = target.seq
     scroller.current?.to(target.seq)
@@ -87,7 +87,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
     shown.push(page)
   const newBelow = atBottom.value ? 0 : pages.head - leftAt.value
   const firstShown = shown[0] ?? 0
-  const unreadAbove = room.firstNew.value > 0 && pages.pageOf(room.firstNew.value) < firstShown
+  const unreadAbove = chat.firstNew.value > 0 && pages.pageOf(chat.firstNew.value) < firstShown
 
   return (
     <div class="list">
@@ -96,7 +96,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
         ref={box}
         tabIndex={0}
         role="region"
-        aria-label={`Messages with ${room.citizen}`}
+        aria-label={`Messages with ${chat.citizen}`}
         onKeyDown={(event) => {
           // The browser's own way ends where it was estimated to lead: what is read meanwhile has other heights.
           if (event.key === 'End') scroller.current?.toBottom()
@@ -113,7 +113,7 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
                 <Rows
                   page={page}
                   before={pages.get(n - 1).messages.at(-1)}
-                  firstNew={room.firstNew.value}
+                  firstNew={chat.firstNew.value}
                   found={found.value}
                   sub={place.who.sub}
                 />
@@ -122,12 +122,12 @@ export const List = ({ room, place }: { room: Room; place: Place }) => {
           })}
         </div>
         <div ref={footer}>
-          <Footer room={room} sub={place.who.sub} />
+          <Footer chat={chat} sub={place.who.sub} />
         </div>
       </div>
       <div class="jumps">
         {unreadAbove && (
-          <button type="button" class="jump" onClick={() => scroller.current?.to(room.firstNew.value)}>
+          <button type="button" class="jump" onClick={() => scroller.current?.to(chat.firstNew.value)}>
             <Icon name="up" /> First unread
           </button>
         )}

@@ -1,7 +1,7 @@
 // How a chat scrolls: pages of messages at their places in a track as high as the whole chat. Whatever changes above what one reads
 // (a page that was estimated, older ones that come, a block of code that is opened), what one reads stays where it is; at the bottom
 // one stays at the bottom. Speaks to the DOM, since heights must be set in the frame in which they are measured.
-import type { Room } from '../../state/chat.ts'
+import type { ChatState } from '../../state/chat.ts'
 import { allShown, whenAllShown } from './turns.ts'
 
 /** px above and below the window that are kept ready. */
@@ -13,7 +13,7 @@ export type Range = { from: number; to: number }
 type Anchor = { page: number; seq: number; dy: number }
 
 export const makeScroller = (
-  room: Room,
+  chat: ChatState,
   {
     box,
     track,
@@ -28,7 +28,7 @@ export const makeScroller = (
     onSeen: (seq: number) => void
   },
 ) => {
-  const { pages } = room
+  const { pages } = chat
   let stuck = true
   let anchor: Anchor | undefined
   let range: Range = { from: -1, to: -1 }
@@ -62,7 +62,7 @@ export const makeScroller = (
     const top = box.scrollTop - margin
     const next = { from: pages.at(top), to: pages.at(box.scrollTop + box.clientHeight + margin) }
     if (next.from !== range.from || next.to !== range.to) onRange((range = next))
-    room.ensure(next.from - 1, next.to + 1)
+    chat.ensure(next.from - 1, next.to + 1)
   }
 
   /** The last message that is seen whole. */

@@ -1,44 +1,44 @@
 // The time machine's controls: a slider over the mission's time, steps from event to event, play and pause at a pace, and the way back.
 import { useEffect } from 'preact/hooks'
 import { fromMs, toMs } from '../../timestamps.ts'
-import { speeds, type Machine } from '../../state/time-machine.ts'
+import { speeds, type TimeMachine } from '../../state/time-machine.ts'
 import { fullTime, secondsOf, shortDay } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
 
 /** Positions of the slider. */
 const steps = 1000
 
-export const Controls = ({ machine }: { machine: Machine }) => {
-  const { at, span, playing, speed } = machine
+export const Controls = ({ timeMachine }: { timeMachine: TimeMachine }) => {
+  const { at, span, playing, speed } = timeMachine
   const { from, to } = span.value
   const now = at.value
   const place = now === undefined || to <= from ? steps : Math.round(((toMs(now) - from) / (to - from)) * steps)
   const told = now === undefined ? 'Live' : fullTime(now)
   const seek = (value: number): void => {
-    if (value >= steps) machine.live()
-    else void machine.seek(fromMs(from + ((to - from) * value) / steps))
+    if (value >= steps) timeMachine.live()
+    else void timeMachine.seek(fromMs(from + ((to - from) * value) / steps))
   }
   const toggle = (): void => {
-    if (playing.peek()) machine.pause()
-    else void machine.play()
+    if (playing.peek()) timeMachine.pause()
+    else void timeMachine.play()
   }
   const step = async (forward: boolean): Promise<void> => {
-    if (!(await machine.step(forward)) && forward) machine.live()
+    if (!(await timeMachine.step(forward)) && forward) timeMachine.live()
   }
   useEffect(() => {
     const acts: Record<string, () => void> = {
       'deck-play': toggle,
       'deck-back': () => void step(false),
       'deck-forth': () => void step(true),
-      'deck-live': machine.live,
+      'deck-live': timeMachine.live,
     }
     for (const [name, act] of Object.entries(acts)) addEventListener(name, act)
     return () => {
       for (const [name, act] of Object.entries(acts)) removeEventListener(name, act)
     }
-  }, [machine])
+  }, [timeMachine])
   return (
-    <div class="machine">
+    <div class="time-machine">
       <input
         id="time"
         type="range"
@@ -49,7 +49,7 @@ export const Controls = ({ machine }: { machine: Machine }) => {
         aria-label="Time of the mission"
         aria-valuetext={told}
         disabled={to <= from}
-        onFocus={machine.measure}
+        onFocus={timeMachine.measure}
         onInput={(event) => seek(Number(event.currentTarget.value))}
         onKeyDown={(event) => {
           if (event.key !== ' ') return
@@ -85,7 +85,7 @@ export const Controls = ({ machine }: { machine: Machine }) => {
         <select
           aria-label="Speed"
           value={speed.value}
-          onChange={(event) => void machine.pace(Number(event.currentTarget.value))}
+          onChange={(event) => void timeMachine.pace(Number(event.currentTarget.value))}
         >
           {speeds.map((times) => (
             <option key={times} value={times}>
@@ -97,7 +97,7 @@ export const Controls = ({ machine }: { machine: Machine }) => {
           type="button"
           class="tolive"
           disabled={now === undefined}
-          onClick={machine.live}
+          onClick={timeMachine.live}
           aria-label={now === undefined ? 'Live' : 'Back to live'}
           title="Back to now (Esc)"
         >

@@ -4,7 +4,7 @@ import { useCallback, useLayoutEffect, useRef } from 'preact/hooks'
 import type { Mission, TimelineEvent } from '../../../client/index.ts'
 import { tellAll } from '../../describe-event.ts'
 import { idOf } from '../../state/events.ts'
-import type { Machine } from '../../state/time-machine.ts'
+import type { TimeMachine } from '../../state/time-machine.ts'
 import { away } from '../../state/online.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
@@ -57,12 +57,20 @@ const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps
   </li>
 ))
 
-export const Events = ({ machine, place, mission }: { machine: Machine; place: Place; mission: Mission }) => {
-  const { events } = machine
+export const Events = ({
+  timeMachine,
+  place,
+  mission,
+}: {
+  timeMachine: TimeMachine
+  place: Place
+  mission: Mission
+}) => {
+  const { events } = timeMachine
   const box = useRef<HTMLDivElement>(null)
-  const held = useRef({ stuck: true, at: machine.at.value, row: '', dy: 0, set: -1 })
+  const held = useRef({ stuck: true, at: timeMachine.at.value, row: '', dy: 0, set: -1 })
   const list = events.list.value
-  const past = machine.at.value
+  const past = timeMachine.at.value
   const told = useComputed(() => tellAll(events.list.value))
 
   /** Which row is at the top, and how far from it. */
@@ -110,7 +118,7 @@ export const Events = ({ machine, place, mission }: { machine: Machine; place: P
     remember(element)
     if (scrollTop < near) void events.up()
   }
-  const onTime = useCallback((event: TimelineEvent) => void machine.seek(event.at), [machine])
+  const onTime = useCallback((event: TimelineEvent) => void timeMachine.seek(event.at), [timeMachine])
   const onShow = useCallback(
     (event: TimelineEvent): void => {
       const wide = matchMedia('(min-width: 1100px)').matches

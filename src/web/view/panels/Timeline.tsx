@@ -3,7 +3,7 @@
 import { useSignalEffect } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../../client/index.ts'
-import { leave, machineOf, type Machine } from '../../state/time-machine.ts'
+import { leave, timeMachineOf, type TimeMachine } from '../../state/time-machine.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
 import { capital, percent, statuses } from '../../format.ts'
@@ -11,28 +11,28 @@ import { Controls } from './Controls.tsx'
 import { Events } from './Events.tsx'
 import { Icon } from '../Icon.tsx'
 import { Reading } from '../chat/Reading.tsx'
-import { Said, Verdict } from './Then.tsx'
+import { PastMessages, Verdict } from './Past.tsx'
 import '../../style/timeline.css'
 
 /** ms after which one has come to rest */
 const settled = 200
 
 /** The mission at the time. */
-const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
-  const then = machine.then.value
-  if (machine.failure.value)
+const State = ({ timeMachine, wide }: { timeMachine: TimeMachine; wide: boolean }) => {
+  const state = timeMachine.state.value
+  if (timeMachine.failure.value)
     return (
       <p class="failure" role="alert">
-        {machine.failure.value}
+        {timeMachine.failure.value}
       </p>
     )
-  if (machine.at.value === undefined) return null
-  if (!then) return <Reading what="this time" quiet kind="state" />
-  const { mission, items, run } = then
+  if (timeMachine.at.value === undefined) return null
+  if (!state) return <Reading what="this time" quiet kind="state" />
+  const { mission, items, run } = state
   const done = items.filter(({ completed }) => completed).length
   return (
     <div class="state" tabIndex={0} role="region" aria-label="The mission at this time">
-      <p class="then-mission">
+      <p class="state-mission">
         <b>{mission.title}</b> <span class={`status ${mission.status}`}>{statuses[mission.status]}</span>
       </p>
       <Verdict run={run} />
@@ -43,7 +43,7 @@ const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
             {done}/{items.length} <span class="muted">{percent(done, items.length)}</span>
           </span>
         </summary>
-        <ul class="then-items">
+        <ul class="state-items">
           {items.map(({ id, text, completed }) => (
             <li key={id} class={completed ? 'done' : ''}>
               <span class="mark">
@@ -59,9 +59,9 @@ const State = ({ machine, wide }: { machine: Machine; wide: boolean }) => {
       {!wide && (
         <details>
           <summary>
-            {capital(then.citizen)}’s chat <span class="sum muted">{then.messages.at(-1)?.seq ?? 'nothing yet'}</span>
+            {capital(state.citizen)}’s chat <span class="sum muted">{state.messages.at(-1)?.seq ?? 'nothing yet'}</span>
           </summary>
-          <Said machine={machine} sub="" />
+          <PastMessages timeMachine={timeMachine} sub="" />
         </details>
       )}
     </div>
@@ -79,25 +79,25 @@ export const Timeline = ({
   citizen: string
   wide: boolean
 }) => {
-  const machine = machineOf(place, mission.id)
+  const timeMachine = timeMachineOf(place, mission.id)
   const given = route.value.at
   /** what we last wrote into the address */
   const written = useRef(given)
-  useEffect(() => () => leave(machine), [machine])
+  useEffect(() => () => leave(timeMachine), [timeMachine])
   // An address that came from elsewhere (a link, the back button) leads there. This comes before what writes the address.
   useEffect(() => {
     // An effect may come late: by then one may be elsewhere.
-    const now = machine.at.peek()
+    const now = timeMachine.at.peek()
     if (given !== route.peek().at || given === now || (given === written.current && now !== undefined)) return
     written.current = given
-    if (given === undefined) machine.live()
-    else void machine.seek(given)
-  }, [machine, given])
-  useEffect(() => void machine.show(citizen), [machine, citizen])
+    if (given === undefined) timeMachine.live()
+    else void timeMachine.seek(given)
+  }, [timeMachine, given])
+  useEffect(() => void timeMachine.show(citizen), [timeMachine, citizen])
   // Where one comes to rest stands in the address, not each step of the way. The way into the past is one step back.
   useSignalEffect(() => {
-    const at = machine.at.value
-    const playing = machine.playing.value
+    const at = timeMachine.at.value
+    const playing = timeMachine.playing.value
     const here = route.peek()
     if (here.view !== 'timeline' || here.at === at) return
     const write = (): void => {
@@ -111,9 +111,9 @@ export const Timeline = ({
   })
   return (
     <div class="timeline">
-      <Controls machine={machine} />
-      <State machine={machine} wide={wide} />
-      <Events machine={machine} place={place} mission={mission} />
+      <Controls timeMachine={timeMachine} />
+      <State timeMachine={timeMachine} wide={wide} />
+      <Events timeMachine={timeMachine} place={place} mission={mission} />
     </div>
   )
 }

@@ -4,7 +4,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import { DeckError, type History } from '../../../client/index.ts'
 import { persist } from '../../state/online.ts'
 import type { Place } from '../../state/place.ts'
-import type { Room } from '../../state/chat.ts'
+import type { ChatState } from '../../state/chat.ts'
 import { go, route } from '../../state/route.ts'
 import { capital, shortDay, timeOf } from '../../format.ts'
 import { keepFocus } from '../focus.ts'
@@ -16,7 +16,7 @@ import { Snippet } from './Snippet.tsx'
 const pause = 200
 const perPage = 30
 
-export const Search = ({ room, place }: { room: Room; place: Place }) => {
+export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const input = useRef<HTMLInputElement>(null)
   const words = useSignal('')
   const found = useSignal<History['messages'] | undefined>(undefined)
@@ -32,7 +32,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
     try {
       const bounds = before === undefined ? {} : { before }
       const page = await persist(place.deck, signal, (signal) =>
-        room.chat.history({ q, limit: perPage, highlight: true, ...bounds, signal }),
+        chat.client.history({ q, limit: perPage, highlight: true, ...bounds, signal }),
       )
       const older = page.messages.toReversed()
       found.value = before === undefined ? older : [...(found.value ?? []), ...older]
@@ -45,7 +45,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
   useEffect(() => {
     const timer = setTimeout(() => void look(words.value), pause)
     return () => clearTimeout(timer)
-  }, [words.value, room])
+  }, [words.value, chat])
 
   const close = (): void => {
     words.value = ''
@@ -53,7 +53,7 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
     input.current?.blur()
   }
   const goTo = (seq: number): void => {
-    place.target.value = { mission: room.mission, citizen: room.citizen, seq }
+    place.target.value = { mission: chat.mission, citizen: chat.citizen, seq }
     close()
     keepFocus('.talk')
   }
@@ -80,8 +80,8 @@ export const Search = ({ room, place }: { room: Room; place: Place }) => {
           ref={input}
           type="search"
           value={words.value}
-          placeholder={`Search ${capital(room.citizen)}`}
-          aria-label={`Search the chat with ${capital(room.citizen)}`}
+          placeholder={`Search ${capital(chat.citizen)}`}
+          aria-label={`Search the chat with ${capital(chat.citizen)}`}
           autocomplete="off"
           onInput={(event) => (words.value = event.currentTarget.value)}
           onKeyDown={(event) => {

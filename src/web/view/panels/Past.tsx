@@ -2,7 +2,7 @@
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Mission, TestRun } from '../../../client/index.ts'
 import { sumsOf } from '../../results.ts'
-import { machineOf, type Machine } from '../../state/time-machine.ts'
+import { timeMachineOf, type TimeMachine } from '../../state/time-machine.ts'
 import type { Place } from '../../state/place.ts'
 import { route } from '../../state/route.ts'
 import { capital, fullTime, percent, shortDay, stampOf, timeOf } from '../../format.ts'
@@ -15,7 +15,7 @@ const names = { running: 'running', passed: 'passed', failed: 'failed' } as cons
 export const Verdict = ({ run }: { run: TestRun | undefined }) => {
   if (!run) return <p class="muted">There was no test run yet.</p>
   return (
-    <p class={`then-run ${run.status}`}>
+    <p class={`state-run ${run.status}`}>
       Tests <b>{names[run.status]}</b>
       {sumsOf(run.summary).map(({ name, passed, total }) => (
         <span key={name}>
@@ -30,11 +30,11 @@ export const Verdict = ({ run }: { run: TestRun | undefined }) => {
 }
 
 /** A chat as it stood. */
-export const Said = ({ machine, sub }: { machine: Machine; sub: string }) => {
+export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; sub: string }) => {
   const box = useRef<HTMLDivElement>(null)
   const held = useRef({ stuck: true, height: 0, first: 0 })
-  const then = machine.then.value
-  const messages = then?.messages ?? []
+  const state = timeMachine.state.value
+  const messages = state?.messages ?? []
   useLayoutEffect(() => {
     const element = box.current
     if (!element) return
@@ -46,22 +46,22 @@ export const Said = ({ machine, sub }: { machine: Machine; sub: string }) => {
   }, [messages])
   return (
     <div
-      class="said-then"
+      class="past-messages"
       ref={box}
       tabIndex={0}
       role="region"
-      aria-label={`Messages with ${capital(then?.citizen ?? '')} at this time`}
+      aria-label={`Messages with ${capital(state?.citizen ?? '')} at this time`}
       onScroll={({ currentTarget: { scrollHeight, scrollTop, clientHeight } }) => {
         held.current.stuck = scrollHeight - scrollTop - clientHeight < 40
       }}
     >
-      {then?.older && (
-        <button type="button" class="small" onClick={() => void machine.more()}>
+      {state?.older && (
+        <button type="button" class="small" onClick={() => void timeMachine.more()}>
           Older messages
         </button>
       )}
-      {then && messages.length === 0 && (
-        <p class="muted empty">Nothing had been said to {capital(then.citizen)} by then, or it was cleared later.</p>
+      {state && messages.length === 0 && (
+        <p class="muted empty">Nothing had been said to {capital(state.citizen)} by then, or it was cleared later.</p>
       )}
       {messages.map((message, n) => (
         <Row
@@ -80,20 +80,20 @@ export const Said = ({ machine, sub }: { machine: Machine; sub: string }) => {
 type Props = { place: Place; mission: Mission }
 
 /** In the place of the chat. */
-export const Then = ({ place, mission }: Props) => {
-  const machine = machineOf(place, mission.id)
+export const PastChat = ({ place, mission }: Props) => {
+  const timeMachine = timeMachineOf(place, mission.id)
   return (
     <>
-      <Said machine={machine} sub={place.who.sub} />
+      <PastMessages timeMachine={timeMachine} sub={place.who.sub} />
       <p class="composer silent past-foot">This is the past: nothing can be written here.</p>
     </>
   )
 }
 
 /** In the place of the search. */
-export const Marked = ({ place, mission }: Props) => {
-  const machine = machineOf(place, mission.id)
-  const at = machine.at.value ?? route.value.at
+export const PastMark = ({ place, mission }: Props) => {
+  const timeMachine = timeMachineOf(place, mission.id)
+  const at = timeMachine.at.value ?? route.value.at
   return (
     <div class="past-mark" role="status" aria-live="off">
       <Icon name="clock" />
@@ -103,7 +103,7 @@ export const Marked = ({ place, mission }: Props) => {
           {stampOf(at)}
         </time>
       )}
-      <button type="button" class="primary small" onClick={machine.live} title="Esc">
+      <button type="button" class="primary small" onClick={timeMachine.live} title="Esc">
         Back to live
       </button>
     </div>
