@@ -18,7 +18,7 @@ export const shortDay = (at: string): string => {
   const date = new Date(at)
   return (date.getFullYear() === new Date().getFullYear() ? short : dated).format(date)
 }
-/** With its day, too. */
+export const dayAndTime = (at: string): string => `${shortDay(at)}, ${timeOf(at)}`
 export const stampOf = (at: string): string => `${shortDay(at)}, ${secondsOf(at)}`
 export const fullTime = (at: string): string => whole.format(new Date(at))
 export const budget = (dollars: number): string => money.format(dollars)

@@ -2,10 +2,7 @@
 // the place one is at, what one is writing, and, for this tab, the token.
 import { useComputed } from '@preact/signals'
 import { render } from 'preact'
-import './style/base.css'
-import './style/layout.css'
-import './style/chat.css'
-import './style/panel.css'
+import './style/index.css'
 import { startRoute } from './state/route.ts'
 import { makePlace } from './state/place.ts'
 import { makeSession } from './state/session.ts'

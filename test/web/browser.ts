@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
 import type { Test } from 'tap'
+import { alice } from '../helper.ts'
 
 const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/opt/google/chrome/chrome']
 export const binary = [process.env['CHROMIUM'], ...places].find((path) => path && existsSync(path))
@@ -58,4 +59,17 @@ export const openPage = async (
   })
   await page.goto(url)
   return page
+}
+
+/** For a file whose tests need the browser: `test` skips without one, `open` opens a path of the instance's missions. */
+export const browserTests = async (t: Test, instance: { url: string }) => {
+  const browser = without ? undefined : await startBrowser(t)
+  return {
+    browser,
+    test: (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work),
+    async open(t: Test, path: string, token = alice, options = {}): Promise<Page> {
+      if (!browser) throw new Error('no browser')
+      return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
+    },
+  }
 }

@@ -1,19 +1,14 @@
 // What one takes for granted: a file that misses its aim, the way to the end, a run that stays while one reads it, where the focus goes,
 // addresses that lead nowhere, and words that are too long.
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests } from './browser.ts'
 import { admin, alice, makeMission, rafael, startDeck, until } from '../helper.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
-const open = async (t: Test, path: string, token = alice, options = {}): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
-}
+const { test, open } = await browserTests(t, instance)
 const focused = (page: Page): Promise<string> =>
   page.evaluate<string>(`document.activeElement === document.body ? 'nothing'
     : [document.activeElement.id, document.activeElement.className, document.activeElement.textContent.trim().slice(0, 20)].join(' ')`)

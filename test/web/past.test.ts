@@ -1,21 +1,16 @@
 // The past of a mission in a real Chromium: its timeline, live at its end; the time machine, which shows what was, moves it, and lets
 // nobody write into it.
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { apply, type MissionAt } from '../../src/web/mission-at.ts'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests } from './browser.ts'
 import { retell } from './story.ts'
 import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../helper.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
-const open = async (t: Test, path: string, token = alice, options = {}): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
-}
+const { test, open } = await browserTests(t, instance)
 const texts = (page: Page): Promise<string[]> => page.locator('.event p').allInnerTexts()
 const frames = (page: Page) =>
   page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')

@@ -1,18 +1,13 @@
 // Sofia's workspace in a real Chromium: what proves an item, and why one is not ticked; two runs compared; a search of the whole mission.
 // And what a chat does besides talking: files that are dropped, the way to what is unread and to the code.
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Page } from 'playwright-core'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests } from './browser.ts'
 import { admin, alice, makeMission, rafael, startDeck, until } from '../helper.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
-const open = async (t: Test, path: string, token = alice, options = {}): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
-}
+const { test, open } = await browserTests(t, instance)
 
 /** Messages with a text and their number, from 1 on. */
 const say = (mission: string, citizen: string, text: string, count: number) =>

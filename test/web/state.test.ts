@@ -2,17 +2,12 @@
 import { connect, createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests, openPage } from './browser.ts'
 import { admin, alice, makeMission, startDeck, token, until } from '../helper.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
-const open = async (t: Test, path: string, token = alice, options = {}): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
-}
+const { browser, test, open } = await browserTests(t, instance)
 const frames = (page: Page, count: number) =>
   page.evaluate(`new Promise((done) => { let left = ${count}
     const next = () => (left-- > 0 ? requestAnimationFrame(next) : done())

@@ -1,15 +1,14 @@
-// What happens in a chat between its messages: replies while they are written, who types, who is present. Nothing of it is stored.
+// What happens in a chat between its messages: replies while they are written, and who types. Nothing of it is stored.
 import { signal } from '@preact/signals'
-import type { ChatSignal, Message, Present } from '../../client/index.ts'
+import type { ChatSignal, Message } from '../../client/index.ts'
 
 export type Draft = { key: string; citizen: string; text: string }
 
-type ActivitySignal = Extract<ChatSignal, { event: 'draft' | 'aborted' | 'typing' | 'presence' }>
+type ActivitySignal = Extract<ChatSignal, { event: 'draft' | 'aborted' | 'typing' }>
 
 export const makeActivity = () => {
   const drafts = signal<Draft[]>([])
   const typing = signal<string[]>([])
-  const present = signal<Present[]>([])
   const drop = (key: string | null): void => {
     if (drafts.peek().some((draft) => draft.key === key))
       drafts.value = drafts.peek().filter((draft) => draft.key !== key)
@@ -20,7 +19,6 @@ export const makeActivity = () => {
   return {
     drafts,
     typing,
-    present,
     take(event: ActivitySignal): void {
       switch (event.event) {
         case 'draft': {
@@ -36,11 +34,6 @@ export const makeActivity = () => {
           if (event.on && !typing.peek().includes(event.sub)) typing.value = [...typing.peek(), event.sub]
           else if (!event.on) stopTyping(event.sub)
           return
-        case 'presence': {
-          const gone = new Set([...event.left, ...event.joined].map((one) => `${one.role} ${one.sub}`))
-          const others = present.peek().filter((one) => !gone.has(`${one.role} ${one.sub}`))
-          present.value = event.subs ?? [...others, ...event.joined]
-        }
       }
     },
     /** A stored message ends its draft, and its author's typing. */

@@ -71,6 +71,8 @@ export const makeChatState = (
         return void restart()
       case 'read':
         return moveRead(event.seq)
+      case 'presence':
+        return
       default:
         activity.take(event)
     }
@@ -125,6 +127,7 @@ export const makeChatState = (
         changed()
       })
       missions.shown()
+      // Presence is shown by MissionChats, which follows the same topics: with equal options the subscription stays as it is.
       const feed = client.follow({ after: last_seq, epoch, signals: true, presence: true, signal })
       for await (const event of feed) batch(() => take(event))
     } catch (error) {
@@ -168,7 +171,6 @@ export const makeChatState = (
     again: (): void => void restart(),
     drafts: activity.drafts,
     typing: activity.typing,
-    present: activity.present,
     firstNew,
     arrived,
     outgoing,

@@ -45,8 +45,9 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
   const channels = signal<Channel[]>(names.map(blank))
   /** when each chat last changed here */
   const touched = new Map<string, number>()
+  const channelOf = (citizen: string): Channel | undefined => channels.peek().find((one) => one.citizen === citizen)
   const change = (citizen: string, more: (old: Channel) => Partial<Channel>): void => {
-    const old = channels.peek().find((one) => one.citizen === citizen)
+    const old = channelOf(citizen)
     const next = old && { ...old, ...more(old) }
     const same = !next || (Object.keys(next) as (keyof Channel)[]).every((name) => next[name] === old[name])
     if (!same) channels.value = channels.peek().map((one) => (one === old ? next : one))
@@ -65,7 +66,7 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
     const others = [...chats, ...channels.peek()].map(({ citizen }) => citizen).filter((name) => !names.includes(name))
     channels.value = [...names, ...new Set(others)].map((citizen) => {
       const found = chats.find((one) => one.citizen === citizen)
-      const old = channels.peek().find((one) => one.citizen === citizen) ?? blank(citizen)
+      const old = channelOf(citizen) ?? blank(citizen)
       if (kept(citizen)) return old
       // What is not listed has nothing unread.
       if (!found) return { ...old, unread: 0, first: 0 }
@@ -97,7 +98,7 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
         change(citizen, () => ({ unread: 0, first: 0, head: event.seq }))
       } else if (event.event === 'read') {
         read(citizen, event.seq)
-        if (channels.peek().some((one) => one.citizen === citizen && one.unread > 0)) recount()
+        if ((channelOf(citizen)?.unread ?? 0) > 0) recount()
       } else if (event.event === 'draft' && !writing.has(event.key)) {
         writing.add(event.key)
         change(citizen, isWorking)

@@ -4,7 +4,7 @@ import { useEffect, useMemo } from 'preact/hooks'
 import type { Mission } from '../../../client/index.ts'
 import { makeCode } from '../../state/code.ts'
 import type { Place } from '../../state/place.ts'
-import { shortDay, timeOf } from '../../format.ts'
+import { dayAndTime } from '../../format.ts'
 import { CodeInTurn, mostBlocks } from './Code.tsx'
 import { Icon } from '../Icon.tsx'
 import { Reading } from './Reading.tsx'
@@ -50,10 +50,7 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
       {messages.map((message) => (
         <section key={message.seq}>
           <h2>
-            {authorOf(message)}{' '}
-            <span class="muted">
-              {shortDay(message.created_at)}, {timeOf(message.created_at)}
-            </span>
+            {authorOf(message)} <span class="muted">{dayAndTime(message.created_at)}</span>
             <button
               type="button"
               class="small"

@@ -7,7 +7,7 @@ import type { Message, RunDiff } from '../../../client/index.ts'
 import { persist, wordsOf } from '../../state/online.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
-import { capital, shortDay, timeOf } from '../../format.ts'
+import { capital, dayAndTime } from '../../format.ts'
 import { Reading } from '../chat/Reading.tsx'
 import { authorOf } from '../chat/Row.tsx'
 import '../../style/diff.css'
@@ -47,9 +47,7 @@ const Between = ({ message, onOpen }: { message: Message; onOpen: () => void }) 
   <li>
     <button type="button" class="hit" onClick={onOpen}>
       <b>{message.sender === 'citizen' ? authorOf(message) : `${authorOf(message)} → ${capital(message.citizen)}`}</b>{' '}
-      <span class="muted">
-        {shortDay(message.created_at)}, {timeOf(message.created_at)}
-      </span>
+      <span class="muted">{dayAndTime(message.created_at)}</span>
       <span class="snippet">{message.message.slice(0, 300)}</span>
     </button>
   </li>

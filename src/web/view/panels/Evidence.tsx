@@ -3,15 +3,13 @@ import { useSignal } from '@preact/signals'
 import type { DodItem } from '../../../client/index.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
-import { fullTime, shortDay, timeOf } from '../../format.ts'
+import { dayAndTime, fullTime } from '../../format.ts'
 import { keepFocus } from '../focus.ts'
 import { Icon } from '../Icon.tsx'
 
-const on = (at: string): string => `${shortDay(at)}, ${timeOf(at)}`
-
 /** Why an item can't be ticked, or what its test says of it. */
 export const wordsOf = ({ evidence, completed }: DodItem): string => {
-  const when = evidence?.at ? on(evidence.at) : ''
+  const when = evidence?.at ? dayAndTime(evidence.at) : ''
   if (evidence?.status === 'passed') return `passed in the run of ${when}`
   if (evidence?.status === 'failed') return `${completed ? 'fails since' : 'failed in'} the run of ${when}`
   return evidence?.run ? `was skipped in the run of ${when}` : 'is in no finished run yet'
@@ -51,7 +49,7 @@ export const Evidence = ({ item, place }: { item: DodItem; place: Place }) => {
         <p class="evidence overridden">
           <b>ticked without evidence</b> by {override.by},{' '}
           <time dateTime={override.at} title={fullTime(override.at)}>
-            {on(override.at)}
+            {dayAndTime(override.at)}
           </time>
           : “{override.reason}”
         </p>

@@ -5,7 +5,7 @@ import { sumsOf } from '../../results.ts'
 import { timeMachineOf, type TimeMachine } from '../../state/time-machine.ts'
 import type { Place } from '../../state/place.ts'
 import { route } from '../../state/route.ts'
-import { capital, fullTime, percent, shortDay, stampOf, timeOf } from '../../format.ts'
+import { capital, dayAndTime, fullTime, percent, stampOf } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
 import { Row } from '../chat/Row.tsx'
 
@@ -23,7 +23,7 @@ export const Verdict = ({ run }: { run: TestRun | undefined }) => {
         </span>
       ))}
       <time class="muted" dateTime={run.created_at} title={fullTime(run.created_at)}>
-        {shortDay(run.created_at)}, {timeOf(run.created_at)}
+        {dayAndTime(run.created_at)}
       </time>
     </p>
   )

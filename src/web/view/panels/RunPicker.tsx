@@ -2,14 +2,13 @@
 import type { Signal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import type { TestRun } from '../../../client/index.ts'
-import { shortDay, timeOf } from '../../format.ts'
+import { dayAndTime } from '../../format.ts'
 import type { Runs } from '../../state/runs.ts'
 import { Icon } from '../Icon.tsx'
 
 export const statuses = { running: 'Running', passed: 'Passed', failed: 'Failed' } as const
 
-export const momentOf = ({ created_at }: TestRun): string => `${shortDay(created_at)}, ${timeOf(created_at)}`
-export const labelOf = (run: TestRun): string => `${momentOf(run)} · ${statuses[run.status]}`
+export const labelOf = (run: TestRun): string => `${dayAndTime(run.created_at)} · ${statuses[run.status]}`
 
 type SelectProps = {
   runs: Runs

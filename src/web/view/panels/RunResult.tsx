@@ -6,9 +6,9 @@ import { fence } from '../../markdown.ts'
 import { figuresOf, resultsOf, sumsOf, type Result } from '../../results.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
-import { fullTime, percent } from '../../format.ts'
+import { dayAndTime, fullTime, percent } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
-import { momentOf, statuses } from './RunPicker.tsx'
+import { statuses } from './RunPicker.tsx'
 
 /** Results that are shown at first, and with each *More*; characters of an error. */
 const [mostResults, mostError] = [200, 20_000]
@@ -19,7 +19,7 @@ const question = (run: TestRun, failed: Result[]): string => {
     .slice(0, 5)
     .map(({ name, error }) => `> **${name}** failed\n\n${error ? fence(error.slice(0, 1500), 'text') : ''}`)
   const more = failed.length > 5 ? `\nand ${failed.length - 5} more\n` : ''
-  return `The run of ${momentOf(run)} failed. Can you fix this?\n\n${quoted.join('\n')}${more}`
+  return `The run of ${dayAndTime(run.created_at)} failed. Can you fix this?\n\n${quoted.join('\n')}${more}`
 }
 
 const askRafael = (place: Place, run: TestRun, failed: Result[]): void => {
@@ -41,7 +41,7 @@ export const RunResult = ({ place, run }: { place: Place; run: TestRun }) => {
       <p class={`verdict ${run.status}`} role="status">
         <b>{statuses[run.status]}</b>
         <time dateTime={run.created_at} title={fullTime(run.created_at)}>
-          {momentOf(run)}
+          {dayAndTime(run.created_at)}
         </time>
       </p>
       {sumsOf(run.summary).map(({ name, passed, total }) => (

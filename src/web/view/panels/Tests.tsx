@@ -1,11 +1,12 @@
 // The mission's test runs: the one on show, what changed since another, and the log. The parts are RunPicker, RunResult and RunLog.
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
+import { dayAndTime } from '../../format.ts'
 import type { Place } from '../../state/place.ts'
 import { Reading } from '../chat/Reading.tsx'
 import { later } from '../later.tsx'
 import { RunLog } from './RunLog.tsx'
-import { labelOf, momentOf, RunPicker } from './RunPicker.tsx'
+import { labelOf, RunPicker } from './RunPicker.tsx'
 import { RunResult } from './RunResult.tsx'
 
 const Diff = later(() => import('./Diff.tsx').then((part) => part.Diff))
@@ -57,7 +58,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
             </button>
           </h2>
           <p class="muted">
-            from {momentOf(compared)} to {momentOf(run)}
+            from {dayAndTime(compared.created_at)} to {dayAndTime(run.created_at)}
           </p>
           <Diff
             key={`${compared.id} ${run.id}`}

@@ -13,6 +13,8 @@ import { Icon } from '../Icon.tsx'
 import { Reading } from '../chat/Reading.tsx'
 import { PastMessages, Verdict } from './Past.tsx'
 import '../../style/timeline.css'
+import '../../style/time-machine.css'
+import '../../style/past.css'
 
 /** ms after which one has come to rest */
 const settled = 200

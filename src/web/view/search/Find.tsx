@@ -7,7 +7,7 @@ import { makeFind, type Filters } from '../../state/find.ts'
 import { away } from '../../state/online.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
-import { capital, fullTime, shortDay, timeOf } from '../../format.ts'
+import { capital, dayAndTime, fullTime } from '../../format.ts'
 import { keepFocus } from '../focus.ts'
 import { Icon } from '../Icon.tsx'
 import { Snippet } from './Snippet.tsx'
@@ -142,7 +142,7 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
             <button type="button" class={`hit of-${hit.kind}`} onClick={() => open(hit)}>
               <b>{whereOf(hit)}</b>{' '}
               <time class="muted" dateTime={hit.at} title={fullTime(hit.at)}>
-                {shortDay(hit.at)}, {timeOf(hit.at)}
+                {dayAndTime(hit.at)}
               </time>
               <Snippet {...hit.snippet} />
             </button>

@@ -6,7 +6,7 @@ import { persist } from '../../state/online.ts'
 import type { Place } from '../../state/place.ts'
 import type { ChatState } from '../../state/chat.ts'
 import { go, route } from '../../state/route.ts'
-import { capital, shortDay, timeOf } from '../../format.ts'
+import { capital, dayAndTime } from '../../format.ts'
 import { keepFocus } from '../focus.ts'
 import { Icon } from '../Icon.tsx'
 import { authorOf } from '../chat/Row.tsx'
@@ -100,10 +100,7 @@ export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
             {found.value?.map((message) => (
               <li key={message.seq}>
                 <button type="button" onClick={() => goTo(message.seq)}>
-                  <b>{authorOf(message)}</b>{' '}
-                  <span class="muted">
-                    {shortDay(message.created_at)}, {timeOf(message.created_at)}
-                  </span>
+                  <b>{authorOf(message)}</b> <span class="muted">{dayAndTime(message.created_at)}</span>
                   <Snippet {...(message.snippet ?? { text: message.message, hits: [] })} />
                 </button>
               </li>
