@@ -2,7 +2,7 @@
 // the search of a history for a test that is nowhere in it, two full runs compared behind 20 others, a message by SQL. Medians, ms.
 //   npx tap --reporter=tap bench/evidence.ts
 import t from 'tap'
-import { admin, makeMission, rafael, startDeck, type Json } from '../test/helper.ts'
+import { admin, makeMission, rafael, startDeck, type Json } from '../test/support/server.ts'
 
 const { database, instance } = await startDeck(t)
 const { request } = instance

@@ -1,7 +1,7 @@
 // What a timeline costs: pages of 50 at the beginning, in the middle and at the end of missions of 3,000 and of 300,000 messages, the stream
 // of all of it, a look at the horizon, and what its lock costs a writer. Run: npx tap --reporter=tap --timeout=600 bench/timeline.ts
 import t from 'tap'
-import { alice, makeMission, startDeck, type Json } from '../test/helper.ts'
+import { alice, makeMission, startDeck, type Json } from '../test/support/server.ts'
 
 const { instance, database } = await startDeck(t)
 const print = (line: string): void => t.comment(line)

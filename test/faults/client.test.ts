@@ -2,10 +2,10 @@
 // nothing for that. test/long/client.ts is the same with more messages, in other runtimes too.
 import t from 'tap'
 import { connect } from '../../src/client/index.ts'
-import { alice, makeMission, startDeck, startInstance, until } from '../helper.ts'
+import { alice, makeMission, startDeck, startInstance, until } from '../support/server.ts'
 import { checkTable, startCutting } from './cutter.ts'
 import { errand } from './errand.ts'
-import { startWire } from './wire.ts'
+import { startWire } from '../support/socket-proxy.ts'
 
 void t.test(
   '2,000 messages of three senders reach three followers once and in order, however often they are cut',

@@ -1,8 +1,8 @@
 // Two instances behind one wire that is cut at random moments, each time to lead to the other one; and what the database holds in
 // the end of what was sent through it.
 import type { Test } from 'tap'
-import type { FreshDatabase } from '../database.ts'
-import type { Wire } from './wire.ts'
+import type { FreshDatabase } from '../support/database.ts'
+import type { Wire } from '../support/socket-proxy.ts'
 
 /** Cuts each time that `next` resolves, until it is stopped; -> how often. */
 export const startCutting = (wire: Wire, targets: [string, string], next: () => Promise<unknown>) => {

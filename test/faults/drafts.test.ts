@@ -2,8 +2,8 @@
 // ends with the text of the one message that is stored.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { alice, door, makeMission, rafael, startDeck, until, type Client, type Json } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { alice, door, makeMission, rafael, startDeck, until, type Client, type Json } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 const { instance: two, database } = await startDeck(t)
 

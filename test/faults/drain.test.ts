@@ -1,8 +1,8 @@
 // A stop, even if Postgres or a client hangs: exit 0 within 10 s. Every client receives retry_after. A second signal exits at once.
 import t from 'tap'
-import { alice, door, makeMission, until } from '../helper.ts'
-import { spawnServer } from '../process.ts'
-import { startPostgres } from './postgres.ts'
+import { alice, door, makeMission, until } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
+import { startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres(t)
 const start = () => spawnServer(t, { DATABASE_URL: postgres.url() })

@@ -4,10 +4,10 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openCluster } from '../../src/database/embedded/cluster.ts'
-import { makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
-import { alice, makeMission, realDeadlines, startInstance, until } from '../helper.ts'
+import { makePlace, makeStandby, provide, settings, start, type Started } from '../support/clusters.ts'
+import { alice, makeMission, realDeadlines, startInstance, until } from '../support/server.ts'
 import { judge, startSender } from './failover.ts'
-import { startProxy, type Proxy } from './proxy.ts'
+import { startProxy, type Proxy } from '../support/database-proxy.ts'
 
 const value = async ({ admin }: Started, expression: string): Promise<unknown> =>
   (await admin.query<{ value: unknown }>(`select ${expression} as value`)).rows[0]?.value

@@ -3,8 +3,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { connect } from '../../src/client/index.ts'
-import { connectTo } from '../clusters.ts'
-import { alice, type Client, type Door, type Json } from '../helper.ts'
+import { connectTo } from '../support/clusters.ts'
+import { alice, type Client, type Door, type Json } from '../support/server.ts'
 
 /** What a sender was told. */
 export type Told = {

@@ -8,9 +8,18 @@ import t, { type Test } from 'tap'
 import { makeSeal } from '../../src/live/ephemeral/seal.ts'
 import { busOptions } from '../../src/sync/nats.ts'
 import { channelOf } from '../../src/sync/channels.ts'
-import { freshDatabase, type FreshDatabase } from '../database.ts'
-import { admin, alice, makeMission, rafael, startInstance, until, type Client, type Instance } from '../helper.ts'
-import { makeNats, noNats } from './nats-server.ts'
+import { freshDatabase, type FreshDatabase } from '../support/database.ts'
+import {
+  admin,
+  alice,
+  makeMission,
+  rafael,
+  startInstance,
+  until,
+  type Client,
+  type Instance,
+} from '../support/server.ts'
+import { makeNats, noNats } from '../support/nats-server.ts'
 
 const shards = Array.from({ length: 64 }, (_, n) => `deck_${n}`)
 

@@ -10,7 +10,18 @@ import { makeLedger, makeOutbox } from '../../src/live/connections/send-buffer.t
 import { makeTally } from '../../src/live/connections/counters.ts'
 import type { Page } from '../../src/protocol/rows.ts'
 import { connect } from '../../src/client/index.ts'
-import { admin, alice, bob, closed, makeMission, rafael, startDeck, textsOf, until, type Client } from '../helper.ts'
+import {
+  admin,
+  alice,
+  bob,
+  closed,
+  makeMission,
+  rafael,
+  startDeck,
+  textsOf,
+  until,
+  type Client,
+} from '../support/server.ts'
 
 await t.test('the welcome tells the limits', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })

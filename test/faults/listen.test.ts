@@ -2,9 +2,9 @@
 // every message, in order, and the server says of itself whether it is ready.
 import pg from 'pg'
 import t from 'tap'
-import { freshDatabase } from '../database.ts'
-import { alice, makeMission, startInstance, until, type Client } from '../helper.ts'
-import { startProxy } from './proxy.ts'
+import { freshDatabase } from '../support/database.ts'
+import { alice, makeMission, startInstance, until, type Client } from '../support/server.ts'
+import { startProxy } from '../support/database-proxy.ts'
 
 const database = await freshDatabase(t)
 const proxy = await startProxy(t)

@@ -3,10 +3,20 @@
 import t, { type Test } from 'tap'
 import { connect } from '@nats-io/transport-node'
 import { busOptions } from '../../src/sync/nats.ts'
-import { deck } from '../cli.ts'
-import { freshDatabase } from '../database.ts'
-import { alice, bob, makeMission, rafael, secret, startInstance, until, type Client, type Instance } from '../helper.ts'
-import { makeNats, noNats, password } from './nats-server.ts'
+import { deck } from '../support/cli.ts'
+import { freshDatabase } from '../support/database.ts'
+import {
+  alice,
+  bob,
+  makeMission,
+  rafael,
+  secret,
+  startInstance,
+  until,
+  type Client,
+  type Instance,
+} from '../support/server.ts'
+import { makeNats, noNats, password } from '../support/nats-server.ts'
 
 void t.test('user, password and servers are taken from the address', (t) => {
   t.strictSame(busOptions('nats://a%40b:c%2Fd@one:4333,nats://two'), {

@@ -2,9 +2,9 @@
 // No reason names an address, a role or a statement.
 import t from 'tap'
 import { makeReadiness } from '../../src/http/observability/health.ts'
-import { freshDatabase } from '../database.ts'
-import { startInstance, until, type Json } from '../helper.ts'
-import { startProxy } from './proxy.ts'
+import { freshDatabase } from '../support/database.ts'
+import { startInstance, until, type Json } from '../support/server.ts'
+import { startProxy } from '../support/database-proxy.ts'
 
 type Check = { check: string; ok: boolean; why?: string }
 

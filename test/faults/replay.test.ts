@@ -2,9 +2,9 @@
 // nobody else anything.
 import { connect, Socket } from 'node:net'
 import t from 'tap'
-import { refused } from '../forms.ts'
-import { admin, alice, startDeck, startInstance, token, until } from '../helper.ts'
-import { begin, lines, long, longChat, range, seqs } from '../streams.ts'
+import { refused } from '../support/forms.ts'
+import { admin, alice, startDeck, startInstance, token, until } from '../support/server.ts'
+import { begin, lines, long, longChat, range, seqs } from '../support/stream-readers.ts'
 
 const { database, instance } = await startDeck(t)
 const { request } = instance

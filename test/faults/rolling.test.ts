@@ -1,7 +1,7 @@
 // Replaced one by one while they are used: nothing that was acknowledged is lost or there twice, and nobody waits for long.
 // (With the version before, and at full rate: test/long/rolling.ts.)
 import t from 'tap'
-import { freshDatabase } from '../database.ts'
+import { freshDatabase } from '../support/database.ts'
 import { roll } from './rolling.ts'
 
 await t.test('two servers are replaced one by one, and every follower holds 1…n', async (t) => {

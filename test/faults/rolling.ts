@@ -3,10 +3,10 @@
 // The test compares the acknowledged messages with the table and with each follower.
 import type { Test } from 'tap'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { FreshDatabase } from '../database.ts'
-import { alice, door, makeMission, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
-import { compare, makeFollower, makeLedger, makeSender, type Row } from './people.ts'
+import type { FreshDatabase } from '../support/database.ts'
+import { alice, door, makeMission, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
+import { compare, makeFollower, makeLedger, makeSender, type Row } from '../support/users.ts'
 
 export type Rolled = {
   messages: number

@@ -4,12 +4,12 @@
 // message that both deliver.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
-import { admin, alice, door, makeMission, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
-import { compare, makeFollower, makeLedger, makeSender, type Row, type Where } from './people.ts'
-import { startPostgres } from './postgres.ts'
-import { startProxy, type Proxy } from './proxy.ts'
-import { startScraping } from './scrape.ts'
+import { admin, alice, door, makeMission, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
+import { compare, makeFollower, makeLedger, makeSender, type Row, type Where } from '../support/users.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { startProxy, type Proxy } from '../support/database-proxy.ts'
+import { startScraping } from '../support/scrape.ts'
 
 type Site = { proxy: Proxy; server: Server }
 type Fault = { name: string; run(): Promise<void> }

@@ -6,9 +6,18 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { openCluster } from '../../src/database/embedded/cluster.ts'
-import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from '../clusters.ts'
-import { admin, alice, makeMission, realDeadlines, startInstance, until, type Instance, type Json } from '../helper.ts'
-import { startProxy } from './proxy.ts'
+import { connectTo, makePlace, makeStandby, provide, settings, start, type Started } from '../support/clusters.ts'
+import {
+  admin,
+  alice,
+  makeMission,
+  realDeadlines,
+  startInstance,
+  until,
+  type Instance,
+  type Json,
+} from '../support/server.ts'
+import { startProxy } from '../support/database-proxy.ts'
 
 /** A primary with an instance on it, by an address that stays the same. */
 const begin = async (t: Test) => {

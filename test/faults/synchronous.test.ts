@@ -1,8 +1,18 @@
 // Synchronous replication: an ok says that the standby has it, too. While it is away every kind of write is `unavailable`, by each
 // door, and is there once under its key when the standby is back. No session is left waiting for it.
 import t from 'tap'
-import { alice, admin, makeMission, rafael, realDeadlines, startInstance, token, until, type Json } from '../helper.ts'
-import { startPostgres } from './postgres.ts'
+import {
+  alice,
+  admin,
+  makeMission,
+  rafael,
+  realDeadlines,
+  startInstance,
+  token,
+  until,
+  type Json,
+} from '../support/server.ts'
+import { startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres(t)
 // A standby of that name never comes: a commit waits until it is cancelled.

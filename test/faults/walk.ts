@@ -6,10 +6,10 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import type { Test } from 'tap'
-import { freshDatabase } from '../database.ts'
-import { admin, alice, door, makeMission, until, type Json } from '../helper.ts'
-import { spawnServer } from '../process.ts'
-import { Line, type Frame } from './people.ts'
+import { freshDatabase } from '../support/database.ts'
+import { admin, alice, door, makeMission, until, type Json } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
+import { Line, type Frame } from '../support/users.ts'
 
 const step = fc.record({
   wait: fc.boolean(),

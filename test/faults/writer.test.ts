@@ -2,7 +2,7 @@
 // `maybe` means that nothing was saved, and the server works on by itself when Postgres is back.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { freshDatabase } from '../database.ts'
+import { freshDatabase } from '../support/database.ts'
 import {
   admin,
   alice,
@@ -13,8 +13,8 @@ import {
   type Instance,
   type Json,
   realDeadlines,
-} from '../helper.ts'
-import { startProxy } from './proxy.ts'
+} from '../support/server.ts'
+import { startProxy } from '../support/database-proxy.ts'
 
 const database = await freshDatabase(t)
 const proxy = await startProxy(t)

@@ -10,11 +10,11 @@ import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { makeLedger, makeSender, Line } from '../faults/people.ts'
-import { startPostgres } from '../faults/postgres.ts'
-import { startProxy } from '../faults/proxy.ts'
-import { admin, alice, door, makeMission, until, type Json } from '../helper.ts'
-import { root, spawnServer } from '../process.ts'
+import { makeLedger, makeSender, Line } from '../support/users.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { startProxy } from '../support/database-proxy.ts'
+import { admin, alice, door, makeMission, until, type Json } from '../support/server.ts'
+import { root, spawnServer } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 if (spawnSync('prometheus', ['--version']).error) t.bailout('there is no prometheus here: apt-get install prometheus')

@@ -14,13 +14,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { buildClient } from '../client.ts'
-import { freshDatabase } from '../database.ts'
+import { buildClient } from '../support/client-bundle.ts'
+import { freshDatabase } from '../support/database.ts'
 import { checkTable, startCutting } from '../faults/cutter.ts'
 import type { Errand, Outcome } from '../faults/errand.ts'
-import { startWire } from '../faults/wire.ts'
-import { alice, door, makeMission } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { startWire } from '../support/socket-proxy.ts'
+import { alice, door, makeMission } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 const count = Number(process.env['MESSAGES'] ?? 10_000)

@@ -6,10 +6,10 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { Line } from '../faults/people.ts'
-import { freshDatabase } from '../database.ts'
-import { alice, door, makeMission, rafael, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
+import { Line } from '../support/users.ts'
+import { freshDatabase } from '../support/database.ts'
+import { alice, door, makeMission, rafael, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 const kills = Number(process.env['KILLS'] ?? 200)

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { judge, startClient, startSender } from '../faults/failover.ts'
-import { alice, makeMission, realDeadlines, startInstance, until, type Instance } from '../helper.ts'
+import { alice, makeMission, realDeadlines, startInstance, until, type Instance } from '../support/server.ts'
 import { missing, startPatroni } from './patroni.ts'
 
 t.setTimeout(900_000)

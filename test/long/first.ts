@@ -3,7 +3,7 @@
 //   npx tap --timeout=900 --reporter=tap test/long/first.ts
 import t from 'tap'
 import { openPage, startBrowser, without } from '../web/browser.ts'
-import { alice, bob, makeMission, startDeck } from '../helper.ts'
+import { alice, bob, makeMission, startDeck } from '../support/server.ts'
 
 t.setTimeout(900_000)
 const { instance, database } = await startDeck(t)

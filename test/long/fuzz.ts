@@ -7,9 +7,9 @@ import { readFileSync } from 'node:fs'
 import { Agent, request as httpRequest } from 'node:http'
 import t from 'tap'
 import { deny, errorCodes, type ErrorCode } from '../../src/protocol/errors.ts'
-import { freshDatabase } from '../database.ts'
-import { admin, alice, door, makeMission, rafael, token, until, type Client, type Json } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { freshDatabase } from '../support/database.ts'
+import { admin, alice, door, makeMission, rafael, token, until, type Client, type Json } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 t.setTimeout(240_000)
 

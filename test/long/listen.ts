@@ -5,11 +5,11 @@
 // nothing is lost, doubled or out of order, and no socket is closed.
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { startProxy, type Proxy } from '../faults/proxy.ts'
-import { Line } from '../faults/people.ts'
-import { freshDatabase, insertMission } from '../database.ts'
-import { admin, door, until, type Json } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
+import { startProxy, type Proxy } from '../support/database-proxy.ts'
+import { Line } from '../support/users.ts'
+import { freshDatabase, insertMission } from '../support/database.ts'
+import { admin, door, until, type Json } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(240_000)
 

@@ -6,9 +6,9 @@
 import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import t from 'tap'
-import { freshDatabase } from '../database.ts'
-import { door, makeMission, rafael } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { freshDatabase } from '../support/database.ts'
+import { door, makeMission, rafael } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 const megabytes = Number(process.env['LOG_MB'] ?? 200)

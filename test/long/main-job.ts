@@ -3,9 +3,9 @@
 // Every line that it prints is also asserted. Figures are of this machine; those that matter are compared side by side.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { freshDatabase, type FreshDatabase } from '../database.ts'
-import { admin, alice, door, makeMission, until, type Client, type Door } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { freshDatabase, type FreshDatabase } from '../support/database.ts'
+import { admin, alice, door, makeMission, until, type Client, type Door } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 

@@ -4,9 +4,9 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { WebSocket } from 'ws'
-import { freshDatabase } from '../database.ts'
-import { admin, door, makeMission, token, until } from '../helper.ts'
-import { spawnServer } from '../process.ts'
+import { freshDatabase } from '../support/database.ts'
+import { admin, door, makeMission, token, until } from '../support/server.ts'
+import { spawnServer } from '../support/processes.ts'
 
 const mebibyte = 1024 * 1024
 const outboxes = 64 * mebibyte

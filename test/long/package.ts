@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { door, until } from '../helper.ts'
-import { root } from '../process.ts'
+import { door, until } from '../support/server.ts'
+import { root } from '../support/processes.ts'
 
 t.setTimeout(600_000)
 const run = promisify(execFile)

@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import type { Test } from 'tap'
-import { makePlace } from '../clusters.ts'
-import { until } from '../helper.ts'
+import { makePlace } from '../support/clusters.ts'
+import { until } from '../support/server.ts'
 
 const run = promisify(execFile)
 const bins = {

@@ -8,9 +8,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { freshDatabase } from '../database.ts'
+import { freshDatabase } from '../support/database.ts'
 import { roll } from '../faults/rolling.ts'
-import { root } from '../process.ts'
+import { root } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 const from = process.env['ROLL_FROM'] ?? 'HEAD^'

@@ -11,10 +11,10 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
-import { Line } from '../faults/people.ts'
-import { freshDatabase } from '../database.ts'
-import { alice, door, makeMission, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
+import { Line } from '../support/users.ts'
+import { freshDatabase } from '../support/database.ts'
+import { alice, door, makeMission, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 

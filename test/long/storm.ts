@@ -6,10 +6,10 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { compare, Line, makeFollower, makeLedger, type Row } from '../faults/people.ts'
-import { freshDatabase } from '../database.ts'
-import { alice, door, makeMission, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
+import { compare, Line, makeFollower, makeLedger, type Row } from '../support/users.ts'
+import { freshDatabase } from '../support/database.ts'
+import { alice, door, makeMission, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(240_000)
 

@@ -7,7 +7,7 @@ import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from '../web/browser.ts'
 import { csv, draft, filled, heavy } from '../web/hostile.ts'
-import { alice, makeMission, rafael, startDeck } from '../helper.ts'
+import { alice, makeMission, rafael, startDeck } from '../support/server.ts'
 
 t.setTimeout(900_000)
 const { instance, database } = await startDeck(t)

@@ -4,7 +4,7 @@
 import t from 'tap'
 import { connect, type TimelineEvent } from '../../src/client/index.ts'
 import type { DodItem, Message, Mission, TestRun } from '../../src/protocol/rows.ts'
-import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../support/server.ts'
 
 const minutes = Number(process.env['MINUTES'] ?? 10)
 const { instance: one, database } = await startDeck(t)

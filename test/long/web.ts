@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from '../web/browser.ts'
-import { admin, alice, makeMission, startDeck, startInstance, until } from '../helper.ts'
+import { admin, alice, makeMission, startDeck, startInstance, until } from '../support/server.ts'
 
 t.setTimeout(300_000)
 const rounds = 200

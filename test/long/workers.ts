@@ -7,11 +7,11 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
-import { buildClient } from '../client.ts'
-import { freshDatabase } from '../database.ts'
-import { startWire, type Wire } from '../faults/wire.ts'
-import { alice, door, makeMission, rafael, until } from '../helper.ts'
-import { spawnServer, type Server } from '../process.ts'
+import { buildClient } from '../support/client-bundle.ts'
+import { freshDatabase } from '../support/database.ts'
+import { startWire, type Wire } from '../support/socket-proxy.ts'
+import { alice, door, makeMission, rafael, until } from '../support/server.ts'
+import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(900_000)
 const questions = Number(process.env['QUESTIONS'] ?? 1000)

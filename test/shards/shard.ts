@@ -6,7 +6,7 @@ import { closeSync, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { t as root } from 'tap'
-import { nothingLeft } from '../leftovers.ts'
+import { nothingLeft } from '../support/leftovers.ts'
 import { enter } from './tap.ts'
 
 const claims = process.env['DECK_SHARDS']
@@ -14,28 +14,28 @@ if (!claims) throw new Error('DECK_SHARDS is not set: run `npm test`')
 
 /** The files that take longest, longest first. A file that is missing here runs after them. */
 const long = [
-  'process',
-  'search',
-  'prune',
-  'replica',
+  'ops/process',
+  'database/chat-search',
+  'database/retention',
+  'database/replica',
   'faults/client',
   'faults/drain',
   'faults/soak',
-  'search-mission',
-  'epoch',
-  'carry',
-  'policy',
+  'database/mission-search',
+  'database/epoch',
+  'cli/transfer',
+  'auth/policy',
   'faults/replay',
   'faults/rolling',
-  'import',
-  'report',
-  'log',
+  'cli/import',
+  'cli/report',
+  'http/error-log',
   'faults/walk',
-  'cli',
-  'cli-chat',
+  'cli/cli',
+  'cli/chat',
   'faults/writer',
-  'presence',
-  'numbering',
+  'live/presence',
+  'database/numbering',
 ]
 
 const folder = fileURLToPath(new URL('../', import.meta.url))
@@ -56,7 +56,11 @@ const claim = (name: string): boolean => {
   }
 }
 
-const byLength = [...namesIn(''), ...namesIn('faults/')].sort((a, b) => rank(a) - rank(b))
+// (The page's tests are a suite of their own.)
+const rooms = readdirSync(folder, { withFileTypes: true }).filter(
+  (entry) => entry.isDirectory() && entry.name !== 'web',
+)
+const byLength = rooms.flatMap(({ name }) => namesIn(`${name}/`)).sort((a, b) => rank(a) - rank(b))
 
 // One test around all: the root would end in a moment without a test.
 void root.test('files', async (t) => {

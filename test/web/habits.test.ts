@@ -4,7 +4,7 @@ import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { browserTests } from './browser.ts'
-import { admin, alice, makeMission, rafael, startDeck, until } from '../helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, until } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, startDeck, token, until } from '../helper.ts'
+import { admin, alice, startDeck, token, until } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 await database.query(

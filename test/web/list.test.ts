@@ -3,7 +3,7 @@
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
-import { alice, makeMission, startDeck, until } from '../helper.ts'
+import { alice, makeMission, startDeck, until } from '../support/server.ts'
 
 const count = 100_000
 const { instance, database } = await startDeck(t)

@@ -12,7 +12,7 @@ import { figuresOf, resultsOf, sumsOf } from '../../src/web/results.ts'
 import { makePages, pageSize } from '../../src/web/state/pages.ts'
 import { fencedBlocks } from '../../src/protocol/blocks.ts'
 import { buildPage } from './browser.ts'
-import { startDeck } from '../helper.ts'
+import { startDeck } from '../support/server.ts'
 
 buildPage()
 const { instance } = await startDeck(t)

@@ -6,7 +6,7 @@ import { connect } from '../../src/client/index.ts'
 import { apply, type MissionAt } from '../../src/web/mission-at.ts'
 import { browserTests } from './browser.ts'
 import { retell } from './story.ts'
-import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, until, type Json } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, makeMission, startDeck, until } from '../helper.ts'
+import { admin, alice, makeMission, startDeck, until } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 await database.query(

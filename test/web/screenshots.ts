@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, rafael, startDeck, token } from '../helper.ts'
+import { admin, alice, rafael, startDeck, token } from '../support/server.ts'
 
 t.setTimeout(120_000)
 const { instance, database } = await startDeck(t)

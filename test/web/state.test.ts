@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { browserTests, openPage } from './browser.ts'
-import { admin, alice, makeMission, startDeck, token, until } from '../helper.ts'
+import { admin, alice, makeMission, startDeck, token, until } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 const { request } = instance

@@ -1,7 +1,7 @@
 // A mission's events moved to other times, so that its timeline reads as if it had happened then. Not for anything that is running: the
 // database refuses this to all but its owner, and no follower is told.
 import type pg from 'pg'
-import type { Instance, Json } from '../helper.ts'
+import type { Instance, Json } from '../support/server.ts'
 
 /** `minutesAgo`: of the nth event; -> their times. */
 export const retell = async (

@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
 import { csv, draft, heavy } from './hostile.ts'
-import { admin, alice, makeMission, rafael, startDeck, until } from '../helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, until } from '../support/server.ts'
 
 t.setTimeout(900_000)
 const { instance } = await startDeck(t)

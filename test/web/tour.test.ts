@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../helper.ts'
+import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../support/server.ts'
 
 const { instance: one, database } = await startDeck(t)
 const two = await startInstance(t, database.url)

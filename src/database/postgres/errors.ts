@@ -1,5 +1,5 @@
 // What each error of Postgres, and of the way to it, means: whether the statement took effect, and what cures it. One table;
-// test/postgres-errors.test.ts names each of its lines.
+// test/database/postgres-errors.test.ts names each of its lines.
 import pg from 'pg'
 import { deny, Refusal } from '../../protocol/errors.ts'
 

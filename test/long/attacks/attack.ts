@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { freshDatabase, type FreshDatabase } from '../../database.ts'
-import { alice, bob, door, makeMission, type Door } from '../../helper.ts'
-import { spawnServer } from '../../process.ts'
+import { freshDatabase, type FreshDatabase } from '../../support/database.ts'
+import { alice, bob, door, makeMission, type Door } from '../../support/server.ts'
+import { spawnServer } from '../../support/processes.ts'
 
 // ATTACK_MAIN: another version's, to compare with.
 export const main = process.env['ATTACK_MAIN'] ?? fileURLToPath(new URL('../../../dist/main.js', import.meta.url))

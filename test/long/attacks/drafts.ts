@@ -1,5 +1,5 @@
 // As many and as long drafts as a citizen may write, on several sockets.
-import { token } from '../../helper.ts'
+import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(

@@ -1,10 +1,10 @@
 // Each GET route at its largest, asked again and again for 3 s, and what another user's sends and reads take meanwhile: the second table
-// of docs/security.md. That no response has over 4 MiB is held by test/limits-answers.test.ts.
+// of docs/security.md. That no response has over 4 MiB is held by test/http/response-limits.test.ts.
 import t from 'tap'
-import { fill, largest } from '../../largest.ts'
-import { freshDatabase } from '../../database.ts'
-import { alice, door, makeMission } from '../../helper.ts'
-import { spawnServer } from '../../process.ts'
+import { fill, largest } from '../../support/largest-responses.ts'
+import { freshDatabase } from '../../support/database.ts'
+import { alice, door, makeMission } from '../../support/server.ts'
+import { spawnServer } from '../../support/processes.ts'
 import { another, main } from './attack.ts'
 
 await t.test('each GET route at its largest', { timeout: 600_000 }, async (t) => {

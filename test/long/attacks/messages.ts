@@ -1,5 +1,5 @@
 // Messages of 250 KB of a citizen, as fast as they are taken.
-import { token } from '../../helper.ts'
+import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(

@@ -1,5 +1,5 @@
 // A user who sends without end, and takes every socket that there is.
-import type { Client } from '../../helper.ts'
+import type { Client } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(

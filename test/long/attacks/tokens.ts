@@ -1,5 +1,5 @@
 // `auth` with a padded token, each time another padding; then with good tokens that differ.
-import { token } from '../../helper.ts'
+import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(

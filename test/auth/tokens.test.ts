@@ -1,0 +1,209 @@
+// Tokens as attackers and identity providers make them: which are taken, and by which key. A provider of the test's own
+// serves the key set on loopback.
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWK } from 'jose'
+import t, { type Test } from 'tap'
+import { toActor, toClaims } from '../../src/access/actor.ts'
+import { makeKeys } from '../../src/access/jwks.ts'
+import { makeTokens, type Tokens } from '../../src/access/tokens.ts'
+import { alice, closed, makeMission, secret, startDeck, until, type Json } from '../support/server.ts'
+
+const now = (): number => Math.floor(Date.now() / 1000)
+const claims = (more: Json = {}): Json => ({ sub: 'alice', role: 'user', exp: now() + 600, ...more })
+
+type Pair = { alg: string; kid: string; key: CryptoKey; publicKey: CryptoKey; jwk: JWK }
+const makePair = async (alg: string, kid: string): Promise<Pair> => {
+  const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true })
+  return { alg, kid, key: privateKey, publicKey, jwk: { ...(await exportJWK(publicKey)), kid, alg, use: 'sig' } }
+}
+const sign = ({ alg, kid, key }: Pick<Pair, 'alg' | 'kid' | 'key'>, more: Json = {}): Promise<string> =>
+  new SignJWT(claims(more)).setProtectedHeader({ alg, kid }).sign(key)
+const bySecret = (more: Json = {}, header: Json = {}, key = secret): Promise<string> =>
+  new SignJWT(claims(more)).setProtectedHeader({ alg: 'HS256', ...header }).sign(new TextEncoder().encode(key))
+
+const [rs, es, ed, next] = await Promise.all([
+  makePair('RS256', 'rs'),
+  makePair('ES256', 'es'),
+  makePair('EdDSA', 'ed'),
+  makePair('ES256', 'next'),
+])
+
+/** An identity provider that serves `keys`, or fails. */
+const startProvider = async (t: Test, keys: JWK[]) => {
+  const provider = { keys, down: false, asked: 0, body: undefined as string | undefined, url: '' }
+  const server = createServer((_request, response) => {
+    provider.asked++
+    if (provider.down) response.writeHead(503).end()
+    else response.end(provider.body ?? JSON.stringify({ keys: provider.keys }))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  provider.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys`
+  return provider
+}
+const limits = { keysKeep: 600_000, keysTimeout: 2000, keysPause: 0, keysStale: 60_000 }
+const told = async (tokens: Tokens, token: string): Promise<string> =>
+  tokens.verify(token).then(
+    ({ sub }) => sub,
+    ({ code }: { code: string }) => code,
+  )
+
+void t.test('RS256, ES256 and EdDSA by the provider’s keys, HS256 by the secret, both at once', async (t) => {
+  const { url } = await startProvider(t, [rs.jwk, es.jwk, ed.jwk])
+  const tokens = makeTokens({ secret, keys: makeKeys(url, limits, () => {}) })
+  for (const pair of [rs, es, ed]) t.equal(await told(tokens, await sign(pair)), 'alice', pair.alg)
+  t.equal(await told(tokens, await bySecret()), 'alice', 'HS256')
+  t.equal(await told(makeTokens({ secret }), await sign(rs)), 'unauthorized', 'no provider')
+  t.equal(
+    await told(makeTokens({ keys: makeKeys(url, limits, () => {}) }), await bySecret()),
+    'unauthorized',
+    'no secret',
+  )
+})
+
+void t.test('an algorithm is served by its own kind of key only', async (t) => {
+  const { url } = await startProvider(t, [rs.jwk, es.jwk, ed.jwk, { kty: 'oct', kid: 'oct', k: 'c2VjcmV0' }])
+  const keys = makeKeys(url, limits, () => {})
+  const pem = await exportSPKI(rs.publicKey)
+  for (const tokens of [makeTokens({ secret, keys }), makeTokens({ keys }), makeTokens({ secret })]) {
+    const bad: [name: string, token: string][] = [
+      ['none', new UnsecuredJWT(claims()).encode()],
+      ...['none', 'None', 'NONE', ''].map((alg): [string, string] => [
+        `alg ${alg}`,
+        [{ alg }, claims()].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.') + '.',
+      ]),
+      ['HMAC with the public key', await bySecret({}, { kid: 'rs' }, pem)],
+      ['HMAC with the trimmed public key', await bySecret({}, { kid: 'rs' }, pem.trim())],
+      ['HMAC with the JWK', await bySecret({}, { kid: 'rs' }, JSON.stringify(rs.jwk))],
+      ['HMAC with a published oct key', await bySecret({}, { kid: 'oct' }, 'secret')],
+      [
+        'another HMAC',
+        await new SignJWT(claims()).setProtectedHeader({ alg: 'HS512' }).sign(Buffer.from(secret.repeat(2))),
+      ],
+      ['RSA under the kid of ES', await sign({ ...rs, kid: 'es' })],
+      ['another RSA', await sign({ ...rs, alg: 'RS512', key: (await generateKeyPair('RS512')).privateKey })],
+      ['a key of its own', await sign({ ...rs, key: (await generateKeyPair('RS256')).privateKey })],
+      [
+        'a key that it brings along',
+        await new SignJWT(claims()).setProtectedHeader({ alg: 'ES256', kid: 'next', jwk: next.jwk }).sign(next.key),
+      ],
+      ['an unknown kid', await sign({ ...next, kid: 'nowhere' })],
+      ['a kid that is a path', await sign({ ...next, kid: '../../etc/passwd' })],
+      ['a critical header', await bySecret({}, { crit: ['x'], x: 1 }).catch(() => 'a.b.c')],
+    ]
+    for (const [name, token] of bad) t.equal(await told(tokens, token), 'unauthorized', name)
+  }
+})
+
+void t.test('exp is required; nbf, iss and aud count, with 5 s for clocks that differ', async (t) => {
+  const tokens = makeTokens({ secret })
+  t.equal(await told(tokens, await bySecret({ exp: undefined })), 'unauthorized', 'no exp')
+  t.equal(await told(tokens, await bySecret({ exp: now() - 3 })), 'alice', 'over for 3 s')
+  t.equal(await told(tokens, await bySecret({ exp: now() - 7 })), 'unauthorized', 'over for 7 s')
+  t.equal(await told(tokens, await bySecret({ nbf: now() + 3 })), 'alice', 'valid in 3 s')
+  t.equal(await told(tokens, await bySecret({ nbf: now() + 9 })), 'unauthorized', 'valid in 9 s')
+  const strict = makeTokens({ secret, issuer: 'https://id.example', audience: 'deck' })
+  const good = { iss: 'https://id.example', aud: 'deck' }
+  t.equal(await told(strict, await bySecret(good)), 'alice')
+  t.equal(await told(strict, await bySecret({ ...good, aud: ['other', 'deck'] })), 'alice', 'one of several')
+  for (const wrong of [
+    { aud: 'other' },
+    { aud: undefined },
+    { aud: [] },
+    { iss: 'https://id.example.evil' },
+    { iss: undefined },
+  ])
+    t.equal(await told(strict, await bySecret({ ...good, ...wrong })), 'unauthorized', JSON.stringify(wrong))
+})
+
+void t.test('a token that was good is so no more when it ends', async (t) => {
+  const tokens = makeTokens({ secret })
+  const token = await bySecret({ exp: now() - 3 })
+  t.equal(await told(tokens, token), 'alice')
+  t.equal(await told(tokens, token), 'alice', 'remembered')
+  await until(async () => (await told(tokens, token)) === 'unauthorized', 'its end')
+})
+
+void t.test(
+  'keys that are rotated: new ones count when they are needed, old ones no longer than they are kept',
+  async (t) => {
+    const provider = await startProvider(t, [rs.jwk])
+    const tokens = makeTokens({ keys: makeKeys(provider.url, limits, () => {}) })
+    t.equal(await told(tokens, await sign(rs)), 'alice')
+    t.equal(await told(tokens, await sign(next)), 'unauthorized', 'not published yet')
+    provider.keys = [next.jwk]
+    t.equal(await told(tokens, await sign(next)), 'alice', 'published')
+    t.equal(await told(tokens, await sign(rs, { jti: 'another' })), 'unauthorized', 'published no more')
+  },
+)
+
+void t.test('whatever kids tokens name, the provider is not asked more often than the pause allows', async (t) => {
+  const provider = await startProvider(t, [rs.jwk])
+  const tokens = makeTokens({ keys: makeKeys(provider.url, { ...limits, keysPause: 60_000 }, () => {}) })
+  for (let n = 0; n < 50; n++) t.equal(await told(tokens, await sign({ ...next, kid: `k${n}` })), 'unauthorized')
+  t.equal(provider.asked, 1)
+  provider.down = true
+  const cold = await startProvider(t, [rs.jwk])
+  cold.down = true
+  const waiting = makeTokens({ keys: makeKeys(cold.url, { ...limits, keysPause: 60_000 }, () => {}) })
+  for (let n = 0; n < 50; n++) t.equal(await told(waiting, await sign(rs, { jti: `t${n}` })), 'unavailable')
+  t.equal(cold.asked, 1, 'nor when it fails')
+})
+
+void t.test('a provider that is away: known keys go on counting, unknown tokens can’t be told', async (t) => {
+  const provider = await startProvider(t, [rs.jwk])
+  const errors: string[] = []
+  const keys = makeKeys(provider.url, { ...limits, keysKeep: 1 }, ({ message }) => errors.push(message))
+  const tokens = makeTokens({ secret, keys })
+  provider.down = true
+  t.equal(await told(tokens, await sign(rs)), 'unavailable', 'none known')
+  t.equal(await told(tokens, await bySecret()), 'alice', 'the secret needs no provider')
+  provider.down = false
+  t.equal(await told(tokens, await sign(rs)), 'alice', 'known')
+  for (const [down, body] of [
+    [true],
+    [false, 'no JSON'],
+    [false, '{}'],
+    [false, `{"keys":[${' '.repeat(600_000)}]}`],
+  ] as const) {
+    provider.down = down
+    provider.body = body
+    t.equal(await told(tokens, await sign(rs, { jti: `${body?.slice(0, 9)}` })), 'alice', 'kept')
+  }
+  t.ok(errors.length >= 5)
+  t.ok(errors.every((error) => error.startsWith('JWKS_URL: ')))
+  const brief = makeKeys(provider.url, { ...limits, keysKeep: 1, keysStale: 1 }, () => {})
+  provider.body = undefined
+  const impatient = makeTokens({ keys: brief })
+  t.equal(await told(impatient, await sign(rs)), 'alice')
+  provider.down = true
+  t.not(await told(impatient, await sign(rs, { jti: 'late' })), 'alice', 'stale keys are not kept forever')
+})
+
+void t.test('a whole server by JWKS_URL: HTTP, sockets, and 1013 while the provider is away', async (t) => {
+  const provider = await startProvider(t, [es.jwk])
+  provider.down = true
+  const { instance } = await startDeck(t, { jwksUrl: provider.url, limits: { keysPause: 0 } })
+  const { id } = await makeMission(instance)
+  const token = await sign(es)
+  const answer = await instance.request('GET', `/api/missions/${id}`, token)
+  t.strictSame([answer.status, answer.json['code'], answer.headers.get('retry-after')], [503, 'unavailable', '5'])
+  const away = await instance.connect(token)
+  t.equal(await closed(away), 1013, 'not 4401: the client is to keep its token')
+  t.equal((await instance.request('GET', `/api/missions/${id}`, alice)).status, 200)
+  provider.down = false
+  t.equal((await instance.request('GET', `/api/missions/${id}`, token)).status, 200)
+  t.match(await (await instance.connect(token)).frame(() => true), { type: 'welcome', sub: 'alice' })
+})
+
+void t.test('an actor’s claims give the actor again', (t) => {
+  for (const more of [{}, { missions: '*' }, { missions: [1, 'A'] }, { jti: 'x' }, { role: 'admin', missions: [] }]) {
+    const actor = toActor(claims(more))
+    t.strictSame(toActor(toClaims(actor)), actor)
+  }
+  t.end()
+})

@@ -1,0 +1,236 @@
+// deck say, tail and ask against a server: what they print, how they end, and that tail misses nothing when the server goes.
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { makeScribe } from '../../src/cli/markdown-printer.ts'
+import { makeReplyView } from '../../src/cli/reply-printer.ts'
+import type { Io } from '../../src/cli/output.ts'
+import type { Message } from '../../src/protocol/rows.ts'
+import { deck, folder, start } from '../support/cli.ts'
+import { alice, makeMission, rafael, secret, startDeck, startInstance, until, type Json } from '../support/server.ts'
+
+const lines = (out: string): Json[] =>
+  out
+    .trimEnd()
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as Json)
+
+const open = async (t: Test) => {
+  const { database, instance } = await startDeck(t)
+  const { id, number } = await makeMission(instance)
+  const env = { DECK_URL: instance.url, DECK_TOKEN: alice }
+  return { database, instance, id, mission: String(number), env, topic: `missions/${id}/chat/rafael` }
+}
+
+void t.test('deck say stores a message once: from an argument, stdin or with code from files', async (t) => {
+  const { env, mission, instance, id } = await open(t)
+  await writeFile(join(folder, 'bot.py'), 'x = 1\n')
+  t.match(await deck(t, ['say', mission, 'rafael', 'Does it run?'], env), { code: 0, out: '#1 is stored\n', err: '' })
+  const piped = await deck(t, ['say', id, 'rafael', '-', '--json', '--key', 'k'], env, 'it *does*\n\n')
+  t.match(JSON.parse(piped.out), { seq: 2, message: 'it *does*\n', key: 'k', author: 'alice', sender: 'user' })
+  const again = await deck(t, ['say', id, 'rafael', 'it *does*\n', '--key', 'k'], env)
+  t.match(again, { code: 0, out: '#2 is stored\n' })
+  const code = await deck(
+    t,
+    ['say', mission, 'rafael', 'see', '--code', 'python:bot.py', '--code', ':bot.py', '--json'],
+    env,
+  )
+  t.match(JSON.parse(code.out), { seq: 3, code_blocks: [{ language: 'python', code: 'x = 1\n' }, { language: null }] })
+  const { json } = await instance.request('GET', `/api/missions/${id}/chat/rafael`, alice)
+  t.equal(json['last_seq'], 3)
+})
+
+void t.test(
+  'the token comes from a file, the environment or the server of this folder, and is never told',
+  async (t) => {
+    const { env, mission } = await open(t)
+    const { DECK_URL } = env
+    await writeFile(join(folder, 'token'), `${alice}\n`)
+    await writeFile(join(folder, 'jwt-secret'), secret)
+    const say = ['say', mission, 'rafael', 'hi']
+    t.match(await deck(t, [...say, '--token-file', 'token'], { DECK_URL }), { code: 0, err: '' })
+    const own = await deck(t, [...say, '--as', 'alice'], { DECK_URL, DATA_DIR: folder })
+    t.match(own, { code: 0, err: "as alice, by the secret of this folder's server\n" })
+    const refused: [string[], NodeJS.ProcessEnv, number, string, RegExp][] = [
+      [say, { DECK_URL, DATA_DIR: folder }, 1, 'not_found', /no such mission/],
+      [say, { DECK_URL }, 1, 'unauthorized', /DECK_TOKEN or --token-file/],
+      [say, { DECK_URL: 'http://deck.invalid', DATA_DIR: folder }, 1, 'unauthorized', /DECK_TOKEN or --token-file/],
+      [say, { DECK_URL, DECK_TOKEN: `${alice.slice(0, -2)}xx` }, 1, 'unauthorized', /token/],
+      [[...say, '--token-file', 'nowhere'], { DECK_URL }, 1, 'not_found', /nowhere/],
+      [[...say, '--as', 'bob'], env, 2, 'bad_request', /--as/],
+      [say, { ...env, DECK_URL: 'ftp://x' }, 2, 'bad_request', /--url/],
+      [say, { ...env, DECK_URL: 'http://u:hush@127.0.0.1' }, 2, 'bad_request', /--url/],
+      [say, { ...env, DECK_URL: 'http://127.0.0.1:1' }, 1, 'unavailable', /no server answers at http:\/\/127/],
+      [['say', mission, 'rafael', ''], env, 1, 'bad_request', /./],
+      [['say', mission, 'Rafael', 'x'], env, 2, 'bad_request', /citizen/],
+      [['say', 'x', 'rafael', 'x'], env, 2, 'bad_request', /mission/],
+      [['tail', mission, 'rafael', '-n', '501'], env, 1, 'bad_request', /limit/],
+    ]
+    await Promise.all(
+      refused.map(async ([args, given, code, name, detail]) => {
+        const ended = await deck(t, [...args, '--json'], given)
+        t.match(ended, { code, out: '' }, args.join(' '))
+        t.match(JSON.parse(ended.err), { code: name, detail }, args.join(' '))
+        t.notMatch(ended.err, /hush/)
+      }),
+    )
+    const bytes = await deck(t, ['say', mission, 'rafael', '-'], env, Buffer.from([0x68, 0xff]))
+    t.match(bytes, { code: 1, err: /not UTF-8/ })
+  },
+)
+
+void t.test('deck tail shows what was and what comes, across a restart of the server, until interrupted', async (t) => {
+  const { database, instance, env, mission, id, topic } = await open(t)
+  const post = (on: typeof instance, message: string) => on.request('POST', `/api/${topic}`, alice, { message })
+  for (let n = 1; n <= 3; n++) await post(instance, `message ${n}`)
+  const follows = start(t, ['tail', mission, 'rafael', '-n', '2', '--json'], env)
+  const whole = start(t, ['tail', id, 'rafael', '--after', '0', '--json'], env)
+  const shown = start(t, ['tail', mission, 'rafael'], env)
+  // (What the third one shows then comes over its socket.)
+  const begun = () => lines(follows.out()).length === 2 && lines(whole.out()).length === 3
+  await until(() => begun() && shown.out().includes('message 3'), 'the history')
+  await post(instance, 'four:\n```js\nf()\n```\n\x1b[31m')
+  await until(() => [follows, whole].every(({ out }) => out().includes('four')) && shown.out().includes('four'), 'live')
+  const port = Number(new URL(instance.url).port)
+  await instance.close()
+  await until(() => shown.err().includes('connection was lost'), 'the loss')
+  const second = await startInstance(t, database.url, { port })
+  await post(second, 'five')
+  await until(() => [follows, whole, shown].every(({ out }) => out().includes('five')), 'the next one')
+  for (const { child } of [follows, whole, shown]) child.kill('SIGINT')
+  const ended = await Promise.all([follows, whole, shown].map(({ ended }) => ended))
+  t.strictSame(
+    ended.map(({ code }) => code),
+    [130, 130, 130],
+  )
+  t.strictSame(
+    lines(follows.out()).map(({ seq }) => seq),
+    [2, 3, 4, 5],
+  )
+  t.strictSame(
+    lines(whole.out()).map(({ seq }) => seq),
+    [1, 2, 3, 4, 5],
+  )
+  t.match(lines(whole.out())[4], { event: 'message.created', data: { message: 'five', seq: 5 } })
+  t.match(shown.out(), /^alice #1 \d{4}-\d\d-\d\d \d\d:\d\d\nmessage 1\n\n/)
+  t.match(shown.out(), '\nfour:\n```js\nf()\n```\n\ufffd[31m\n')
+})
+
+void t.test(
+  'deck ask ends with the reply that was written after it, not with another that was under way',
+  async (t) => {
+    const { instance, env, mission, topic } = await open(t)
+    const agent = await instance.connect(rafael)
+    await agent.ask({ type: 'subscribe', topic })
+    await agent.ask({ type: 'stream', topic, key: 'old', delta: 'an old' })
+    const json = start(t, ['ask', mission, 'rafael', 'Does it?', '--json'], env)
+    const plain = start(t, ['ask', mission, 'rafael', '-'], env, 'And\nthis?')
+    await until(() => agent.events(topic).length === 2, 'both questions')
+    await until(() => json.out().includes('message.created') && plain.err().includes('is stored'), 'both acknowledged')
+    await agent.ask({ type: 'stream', topic, key: 'old', delta: ' reply' })
+    await agent.ask({ type: 'stream', topic, key: 'old', done: true })
+    await agent.ask({ type: 'stream', topic, key: 'new', delta: 'It ' })
+    await until(() => lines(json.out()).some((line) => line['event'] === 'draft'), 'the reply to grow')
+    await agent.ask({ type: 'stream', topic, key: 'new', delta: 'does.' })
+    await agent.ask({ type: 'stream', topic, key: 'new', done: true })
+    t.match(await plain.ended, { code: 0, out: 'It does.\n' })
+    const { code, out } = await json.ended
+    t.equal(code, 0)
+    const [question, ...rest] = lines(out)
+    t.match(question, { event: 'message.created', data: { sender: 'user', author: 'alice' } })
+    const drafts = rest.slice(0, -1)
+    t.ok(drafts.every(({ event, key }) => event === 'draft' && key === 'new'))
+    t.equal(
+      drafts.map(({ delta }) => delta).join(''),
+      'It does.'.slice(0, drafts.map(({ delta }) => delta).join('').length),
+    )
+    t.match(rest.at(-1), { event: 'message.created', data: { message: 'It does.', key: 'new', sender: 'citizen' } })
+
+    const silent = await deck(t, ['ask', mission, 'rafael', 'Anybody?', '--timeout', '1', '--json'], env)
+    t.match(silent.code, 1)
+    t.match(JSON.parse(silent.err), {
+      code: 'unavailable',
+      detail: /no reply within 1 s; the question is stored: mission-deck tail/,
+    })
+    const left = start(t, ['ask', mission, 'rafael', 'Anybody?'], env)
+    await until(() => left.err().includes('is stored'), 'the question')
+    await agent.ask({ type: 'send', topic, message: 'At once.' })
+    t.match(await left.ended, { code: 0, out: 'At once.\n' }, 'a reply that nobody saw growing')
+    const away = start(t, ['ask', mission, 'rafael', 'Still?'], env)
+    await until(() => away.err().includes('is stored'), 'the question')
+    away.child.kill('SIGINT')
+    t.match(await away.ended, { code: 130, out: '' })
+  },
+)
+
+/** A terminal that records its output; colours appear as <colour>…</>. */
+const screen = () => {
+  let seen = ''
+  const io: Io = {
+    json: false,
+    live: true,
+    paint: (colour, text) => `<${colour}>${text}</>`,
+    tell: (line) => void (seen += `${line}\n`),
+    write: (text) => void (seen += text),
+    note: () => {},
+  }
+  return { io, seen: () => seen }
+}
+
+void t.test('in a terminal prose is shown at once and code by the line, the same however it comes in pieces', (t) => {
+  const text = 'Use `a`:\n\n```ts\nconst a = 1 /* from\nhere */ + 2\n```\n~~~\nplain ```\n~~~\nSo `b`'
+  const write = (...pieces: string[]): string => {
+    const { io, seen } = screen()
+    const scribe = makeScribe(io)
+    for (const piece of pieces) scribe.write(piece)
+    scribe.end()
+    return seen()
+  }
+  const whole = write(text)
+  t.equal(write(...text), whole)
+  t.equal(write(text.slice(0, 21), text.slice(21)), whole)
+  t.match(whole, 'Use `a`:\n\n<dim>```ts</>\n<dim>│</> <magenta>const</>')
+  t.match(whole, '<dim>here */</>', 'a comment that began on the line before')
+  t.match(whole, '<dim>│</> plain ```\n<dim>~~~</>\nSo `b`\n')
+  const { io, seen } = screen()
+  makeScribe(io).write('half a senten')
+  t.equal(seen(), 'half a senten')
+  t.end()
+})
+
+void t.test('in a terminal a reply grows, begins again where its writer does, and stands aside for others', (t) => {
+  const message = (more: Partial<Message>): Message => ({
+    id: '1',
+    mission_id: '1',
+    citizen: 'rafael',
+    sender: 'citizen',
+    author: 'rafael',
+    message: '',
+    code_blocks: null,
+    created_at: '2030-01-01T10:00:00Z',
+    seq: 1,
+    key: null,
+    ...more,
+  })
+  const { io, seen } = screen()
+  const view = makeReplyView(io)
+  const grow = (key: string, text: string) => view.grow({ key, citizen: 'rafael', text })
+  grow('a', 'It ')
+  grow('a', 'It does')
+  t.ok(view.stored(message({ message: 'It does.', key: 'a', seq: 7 })))
+  t.equal(seen(), '<bold>rafael</> <dim>…</>\nIt does.\n<dim>#7 2030-01-01 10:00</>\n\n')
+  grow('b', 'One')
+  grow('b', 'Two')
+  t.match(seen(), 'One\n<dim>(begun again)\n</>Two')
+  grow('c', 'not shown: another is on the screen')
+  t.notOk(view.stored(message({ message: 'between', sender: 'user' })))
+  t.match(seen(), 'Two\n<dim>(to be continued)\n</>')
+  grow('b', 'Two and more')
+  t.notOk(view.stored(message({ message: 'Two and more', key: 'b' })), 'the caller shows it whole')
+  grow('d', 'x')
+  view.aborted('d')
+  t.match(seen(), /x\n<dim>\(given up\)\n<\/>\n$/)
+  t.notMatch(seen(), /not shown|and more/)
+  t.end()
+})

@@ -1,0 +1,125 @@
+// The examples as they are run: processes of their own on the built client, against a server with the seed missions.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage } from 'node:http'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import t, { type Test } from 'tap'
+import { seedFile } from '../../src/database/postgres/migrate.ts'
+import { admin, rafael, startDeck, token, until, type Json } from '../support/server.ts'
+import { collect } from '../support/output.ts'
+import { root } from '../support/processes.ts'
+
+const { instance, database } = await startDeck(t)
+await database.query(await readFile(seedFile, 'utf8'))
+const user = await token({ sub: 'person1@scopelock.ai', role: 'user' })
+const chat = 'missions/47/chat/rafael'
+
+/** Starts one; ended with the test. */
+const run = (t: Test, name: string, env: NodeJS.ProcessEnv): { child: ChildProcess; ended: Promise<number | null> } => {
+  const child = spawn(process.execPath, [`examples/${name}`], {
+    cwd: root,
+    env: { PATH: process.env['PATH'], DECK_URL: instance.url, ...env },
+    stdio: ['pipe', 'ignore', 'inherit'],
+  })
+  const { ended } = collect(child)
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  return { child, ended }
+}
+/** Asks in mission 47; -> the reply, and its texts as they grew. */
+const ask = async (message: string): Promise<{ reply: Json; grew: string[] }> => {
+  const client = await instance.connect(user)
+  t.match(await client.ask({ type: 'subscribe', topic: chat }), { type: 'ok' })
+  const { seq } = await client.ask({ type: 'send', topic: chat, message })
+  const frame = await client.frame(
+    ({ type, data }) =>
+      type === 'event' && (data as Json)['sender'] === 'citizen' && Number((data as Json)['seq']) > Number(seq),
+    'the reply',
+  )
+  client.close()
+  const deltas = client.frames.filter(({ type }) => type === 'delta')
+  return { reply: frame['data'] as Json, grew: deltas.map(({ delta }) => String(delta)) }
+}
+/** Until the citizen has an inbox: what is asked before is no task of it. */
+const works = (citizen: string): Promise<void> =>
+  until(
+    async () => (await database.query('select from deck.inboxes where citizen = $1', [citizen])).length > 0,
+    `${citizen} to work`,
+  )
+
+void t.test('echo: a citizen that needs no network answers with code, a word at a time', async (t) => {
+  run(t, 'echo.js', { DECK_TOKEN: rafael })
+  await works('rafael')
+  const { reply, grew } = await ask('Does it\nrun?')
+  t.match(reply, { author: 'rafael', message: /^You asked "Does it\\nrun\?"\./, code_blocks: [{ language: 'js' }] })
+  t.equal((reply['code_blocks'] as Json[])[0]?.['code'], 'console.log("Does it\\nrun?")\n')
+  t.ok(grew.length > 2, `it grew in ${grew.length} steps`)
+})
+
+void t.test('openai: a citizen on an endpoint that streams, with what was said before', async (t) => {
+  const asked: Json[] = []
+  const endpoint = createServer((request, response) => void complete(request).then((body) => response.end(body)))
+  const complete = async (request: IncomingMessage): Promise<string> => {
+    const parts: string[] = []
+    for await (const part of request.setEncoding('utf8')) parts.push(String(part))
+    asked.push({ path: request.url, key: request.headers.authorization, ...(JSON.parse(parts.join('')) as Json) })
+    const words = ['Use ', 'an ', 'InlineKeyboard 🎛️']
+    return [...words.map((content) => JSON.stringify({ choices: [{ delta: { content } }] })), '[DONE]']
+      .map((data) => `data: ${data}\n\n`)
+      .join('')
+  }
+  endpoint.listen(0, '127.0.0.1')
+  await once(endpoint, 'listening')
+  t.teardown(() => endpoint.close())
+  const { port } = endpoint.address() as AddressInfo
+  run(t, 'openai.js', {
+    DECK_TOKEN: await token({ sub: 'sofia', role: 'citizen' }),
+    CITIZEN: 'sofia',
+    OPENAI_BASE_URL: `http://127.0.0.1:${port}/v1`,
+    OPENAI_API_KEY: 'k',
+    MODEL: 'm',
+  })
+  await works('sofia')
+  const topic = 'missions/47/chat/sofia'
+  const client = await instance.connect(admin)
+  t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok' })
+  await client.ask({ type: 'send', topic, message: 'Hi', sender: 'citizen' })
+  await client.ask({ type: 'send', topic, message: 'How?' })
+  const { data } = await client.frame(
+    ({ type, data }) => type === 'event' && (data as Json)['author'] === 'sofia',
+    'the reply',
+  )
+  t.match(data, { message: 'Use an InlineKeyboard 🎛️', sender: 'citizen' })
+  t.match(asked, [{ path: '/v1/chat/completions', key: 'Bearer k', model: 'm', stream: true }])
+  t.strictSame((asked[0]?.['messages'] as Json[]).slice(-2), [
+    { role: 'assistant', content: 'Hi' },
+    { role: 'user', content: 'How?' },
+  ])
+})
+
+void t.test('tap-run: a test run from TAP, with its log and its results', async (t) => {
+  const { child, ended } = run(t, 'tap-run.js', { DECK_TOKEN: rafael, MISSION: '47' })
+  const tap = `TAP version 14
+# Subtest: buttons
+    ok 1 - they are there
+    not ok 2 - they can be removed
+    1..2
+not ok 1 - buttons # time=12ms
+ok 2 - a file
+1..2
+`
+  child.stdin?.end(tap)
+  t.equal(await ended, 1, 'it fails as the tests do')
+  const { json } = await instance.request('GET', '/api/missions/47/tests/latest', user)
+  t.match(json, { status: 'failed', summary: { passed: 2, failed: 1 } })
+  t.match(json['results'], [
+    { name: 'buttons > they are there', status: 'passed' },
+    { name: 'buttons > they can be removed', status: 'failed' },
+    { name: 'a file', status: 'passed' },
+  ])
+  const log = await instance.request('GET', `/api/missions/47/tests/${String(json['id'])}/logs`, user)
+  t.equal(log.text, tap)
+})

@@ -1,0 +1,158 @@
+// docs/protocol.md by example: every frame stands in it, as its schema has it; what clients send in it gets from a server what
+// the document says, and what servers send in it is what a server sends, but for times and the like.
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import { readConfig } from '../../src/config/index.ts'
+import { clientMessages, serverMessages } from '../../src/protocol/catalog.ts'
+import { seedFile } from '../../src/database/postgres/migrate.ts'
+import { events } from '../../src/protocol/server-frames.ts'
+import { admin, rafael, secret, startDeck, token, until, type Client, type Json } from '../support/server.ts'
+import { faultOf, faultOfFrame, nameOfFrame } from '../support/shapes.ts'
+
+// The document lists the default limits.
+const { framesPerSecond, framesBurst, subjectFramesPerSecond, subjectFramesBurst, requestsPerMinute } = readConfig({
+  DATABASE_URL: 'postgres://localhost/deck',
+  JWT_SECRET: secret,
+}).limits
+const { instance, database } = await startDeck(t, {
+  limits: { framesPerSecond, framesBurst, subjectFramesPerSecond, subjectFramesBurst, requestsPerMinute },
+})
+await database.query(await readFile(seedFile, 'utf8'))
+
+// Before the first test: a file whose tests are done while its module still awaits is over for tap.
+const user = await token({ sub: 'person1@scopelock.ai', role: 'user' })
+const document = await readFile(new URL('../../docs/protocol.md', import.meta.url), 'utf8')
+
+/** A line of a conversation: who, to the server (>) or from it (<), and what: a frame, or a request. */
+type Line = { who: string; to: boolean; text: string; frame: Json }
+const lines: Line[] = [...document.matchAll(/^(\w*) *([<>]) (.*)$/gm)].map(([, who = '', way, text = '']) => ({
+  who,
+  to: way === '>',
+  text,
+  frame: text.startsWith('{') ? (JSON.parse(text) as Json) : {},
+}))
+/** The table of what clients send: the frame, and the answer, `ok` or a code. */
+const table = [...document.matchAll(/^\| `(\{"type".*?\})` \| `(\w+)`/gm)].map(([, text = '', answer]) => ({
+  frame: JSON.parse(text) as Json,
+  answer,
+}))
+
+// What was asked under which id, by each socket.
+const asked = new Map(
+  lines.filter(({ to }) => to).map(({ who, frame }) => [`${who} ${String(frame['id'])}`, String(frame['type'])]),
+)
+const fromServer = lines
+  .filter(({ to }) => !to)
+  .map(({ who, frame }) => ({ frame, asked: asked.get(`${who} ${String(frame['id'])}`) }))
+const fromClients = [...lines.filter(({ to, text }) => to && text.startsWith('{')), ...table].map(({ frame }) => frame)
+
+void t.test('every frame has an example', (t) => {
+  const shown = new Set([
+    ...fromClients.map(({ type }) => `client.${String(type)}`),
+    ...fromServer.map(({ frame, asked }) => nameOfFrame(frame, asked)),
+  ])
+  for (const { name, type } of [...clientMessages, ...serverMessages]) if (type !== 'event') t.ok(shown.has(name), name)
+  // Of events that have the same form, one is enough.
+  for (const form of new Set(Object.values(events).map(({ data }) => data))) {
+    const names = Object.entries(events).filter(([, { data }]) => data === form)
+    t.ok(
+      names.some(([name]) => shown.has(`event.${name}`)),
+      names.map(([name]) => name).join(),
+    )
+  }
+  t.end()
+})
+
+void t.test('every example fits its schema', (t) => {
+  for (const frame of fromClients)
+    t.equal(faultOf(`client.${String(frame['type'])}`, frame), undefined, JSON.stringify(frame))
+  for (const { frame, asked } of fromServer) t.equal(faultOfFrame(frame, asked), undefined, JSON.stringify(frame))
+  for (const { name, examples } of [...clientMessages, ...serverMessages]) {
+    t.ok(examples.length > 0, `${name} has an example of its own`)
+    for (const example of examples) t.equal(faultOf(name, example as Json), undefined, JSON.stringify(example))
+  }
+  t.end()
+})
+
+const varies = ['session', 'lease_until', 'instance', 'expires_at', 'epoch', 'created_at', 'detail']
+/** A frame without what differs from time to time. */
+const lasting = (value: unknown, name = ''): unknown => {
+  if (varies.includes(name)) return '…'
+  // New rows; those of the seed begin with the mission's number.
+  if (typeof value === 'string') return /^(?!47)[0-9a-f]{8}-[0-9a-f-]{27}$/.test(value) ? '…' : value
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map((part) => lasting(part))
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort()
+      .map(([name, part]) => [name, lasting(part, name)]),
+  )
+}
+const sameAs = (frame: Json) => {
+  const want = JSON.stringify(lasting(frame))
+  return (given: Json): boolean => JSON.stringify(lasting(given)) === want
+}
+
+const tokens: Record<string, string> = { user, phone: user, rafael, admin }
+// The tasks of the document, and what they are here.
+const tasks = new Map<unknown, unknown>()
+const sendable = (frame: Json): Json => ({
+  ...frame,
+  ...(frame['type'] === 'auth' ? { token: user } : {}),
+  ...(frame['task'] === undefined ? {} : { task: tasks.get(frame['task']) }),
+})
+
+await t.test('a server says what the document says, line by line', async (t) => {
+  const clients = new Map<string, Client>()
+  const client = async (who: string): Promise<Client> => {
+    const there = clients.get(who) ?? (await instance.connect(tokens[who] ?? ''))
+    clients.set(who, there)
+    return there
+  }
+  const expected = new Set<string>()
+  for (const { who, to, text, frame } of lines.filter(({ who }) => who !== '')) {
+    if (text.startsWith('{')) {
+      const { frames, send } = await client(who)
+      if (to) {
+        const { id } = frame
+        send(sendable(frame))
+        await until(() => frames.some((answer) => answer['id'] === id), `the answer to ${text}`)
+        continue
+      }
+      expected.add(`${who} ${String(frame['id'])}`)
+      const near = (given: Json): boolean => given['type'] === frame['type'] && given['id'] === frame['id']
+      await until(() => frames.some(sameAs(frame)), text).catch(() => {})
+      t.ok(frames.some(sameAs(frame)), text, { received: frames.filter(near) })
+      if (frame['type'] === 'task') tasks.set(frame['task'], frames.find(sameAs(frame))?.['task'])
+    } else {
+      const [method = '', path = '', body] = text.split(' ')
+      const { status } = await instance.request(method, path, tokens[who], body && JSON.parse(body))
+      t.ok(status < 300, text)
+    }
+  }
+  for (const [who, { frames }] of clients)
+    for (const { type, id, code } of frames)
+      if (type === 'error') t.ok(expected.has(`${who} ${String(id)}`), `${who}: ${String(code)} is in the document`)
+})
+
+await t.test('what clients send is answered as the table says', async (t) => {
+  const client = await instance.connect(user)
+  const citizen = await instance.connect(rafael)
+  t.ok(table.length >= clientMessages.length)
+  for (const { frame, answer } of table) {
+    const inbox = ['work', 'done', 'release'].includes(String(frame['type']))
+    if (frame['task'] !== undefined) {
+      t.match(await client.ask({ type: 'send', topic: 'missions/47/chat/rafael', message: 'A question' }), {
+        type: 'ok',
+      })
+      const given = await citizen.frame(({ type, task }) => type === 'task' && ![...tasks.values()].includes(task))
+      tasks.set(frame['task'], given['task'])
+    }
+    await answered(inbox ? citizen : client, frame, answer)
+  }
+  async function answered(client: Client, frame: Json, answer: string | undefined): Promise<void> {
+    client.send(sendable(frame))
+    const told = await client.frame(({ id }) => id === frame['id'], JSON.stringify(frame))
+    t.equal(told['type'] === 'error' ? told['code'] : told['type'], answer, JSON.stringify(frame))
+  }
+})

@@ -1,0 +1,110 @@
+// The log: what fails by our fault is found again by its error_id, with the request or the socket that met it, whichever way it
+// was told; a line is JSON, and words in a terminal.
+import { execFileSync, spawn } from 'node:child_process'
+import t from 'tap'
+import { freshDatabase } from '../support/database.ts'
+import { admin, alice, leak, makeMission, startInstance, until, type Json } from '../support/server.ts'
+import { collect } from '../support/output.ts'
+import { root, spawnServer } from '../support/processes.ts'
+
+type Line = Json & { level: number; msg: string }
+const database = await freshDatabase(t, true)
+const lines: Line[] = []
+const instance = await startInstance(t, database.url, { logLevel: 'debug' }, (line) =>
+  lines.push(JSON.parse(line) as Line),
+)
+const found = (members: Json): Line | undefined =>
+  lines.find((line) => Object.entries(members).every(([name, value]) => line[name] === value))
+const { id } = await makeMission(instance)
+const topic = `missions/${id}/chat/rafael`
+
+void t.test(
+  'an internal error has the same id for its asker and in the log, with the request or the socket',
+  async (t) => {
+    // An unexpected fault: storing a message raises an error that no code of the project raises.
+    await database.query(`create function deck.broken() returns trigger language plpgsql as $$
+    begin raise exception 'the disk of somebody is on fire' using errcode = 'XX000'; end $$`)
+    await database.query(`create trigger broken before insert on chat_messages execute function deck.broken()`)
+    const client = await instance.connect(alice)
+    const welcome = await client.frame(({ type }) => type === 'welcome')
+    const told = await client.ask({ type: 'send', topic, message: 'hello' })
+    t.match(told, {
+      type: 'error',
+      code: 'internal',
+      detail: 'something went wrong on the server',
+      error_id: /^[0-9a-f-]{36}$/,
+    })
+    const ofSocket = found({ error_id: told['error_id'] })
+    t.match(ofSocket, { level: 50, socket: welcome['session'], err: { message: /on fire/ } }, 'and there its cause is')
+
+    const { status, json } = await instance.request('POST', `/api/${topic}`, alice, { message: 'hello' })
+    t.equal(status, 500)
+    t.match(json, { code: 'internal', error_id: /^[0-9a-f-]{36}$/ })
+    t.not(json['error_id'], told['error_id'])
+    const ofRequest = found({ error_id: json['error_id'] })
+    t.match(ofRequest, { level: 50, reqId: /^[0-9a-f-]{36}$/, err: { message: /on fire/ } })
+    t.notMatch(JSON.stringify([told, json]), /fire/, 'no client receives the cause')
+    await until(() => found({ msg: 'request', reqId: ofRequest?.['reqId'], status: 500 }) !== undefined, 'the request')
+    await database.query('drop trigger broken on chat_messages')
+    t.equal((await instance.request('POST', `/api/${topic}`, alice, { message: 'hello' })).status, 201)
+
+    client.close()
+    await until(() => found({ msg: 'a socket closed', socket: welcome['session'] }) !== undefined, 'the close')
+    t.ok(found({ msg: 'a socket opened', socket: welcome['session'] }))
+  },
+)
+
+void t.test('a stream that is cut says whose it was', async (t) => {
+  const hasty = await startInstance(t, database.url, { limits: { silence: 500 } }, (line) =>
+    lines.push(JSON.parse(line) as Line),
+  )
+  const other = await makeMission(hasty)
+  const chat = `/api/missions/${other.id}/chat/rafael`
+  const response = await fetch(hasty.url + chat, {
+    headers: { authorization: `Bearer ${admin}`, accept: 'text/event-stream' },
+  })
+  t.equal(response.status, 200)
+  // To somebody who reads nothing.
+  const text = 'x'.repeat(10_000)
+  const cut = (): boolean => found({ msg: 'an event stream was cut' }) !== undefined
+  while (!cut())
+    await Promise.all(Array.from({ length: 100 }, () => hasty.request('POST', chat, alice, { message: text })))
+  t.match(found({ msg: 'an event stream was cut' }), { why: /stalled|too slow/, reqId: /^[0-9a-f-]{36}$/ })
+  await response.body?.cancel().catch(() => {})
+})
+
+void t.test('lines are JSON, but in a terminal', async (t) => {
+  const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'info' })
+  const line = /^\{"level":30,"time":\d+,.*"msg":"Server listening/m
+  // Its pipes are read one after the other.
+  await until(() => line.test(server.output()), 'a line of JSON')
+  try {
+    execFileSync('script', ['--version'])
+  } catch {
+    return t.comment('there is no script(1) here to make a terminal with')
+  }
+  const seen = async (more: NodeJS.ProcessEnv, wanted: RegExp): Promise<string> => {
+    const env = {
+      PATH: process.env['PATH'],
+      DATABASE_URL: database.url,
+      JWT_SECRET: 'x'.repeat(40),
+      PORT: '0',
+      ...more,
+    }
+    const child = spawn('script', ['-qefc', `exec ${process.execPath} dist/main.js`, '/dev/null'], { cwd: root, env })
+    const { out, ended } = collect(child)
+    // script(1) drops what it has not read when it is ended.
+    await until(() => /Mission Deck is at/.test(out()) && wanted.test(out()), 'the server and its log')
+    child.kill('SIGTERM')
+    await ended
+    if (leak.test(out())) t.fail('a secret in the output')
+    return out()
+  }
+  const words = await seen({ LOG_LEVEL: 'info' }, /\d\d:\d\d:\d\d\.\d{3}.*INFO.*Server listening/)
+  t.notMatch(words, /"level"/)
+  t.match(
+    await seen({ LOG_LEVEL: 'info', NODE_ENV: 'production' }, /"level":30/),
+    /"level":30/,
+    'production takes JSON there, too',
+  )
+})

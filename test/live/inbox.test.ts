@@ -1,0 +1,373 @@
+// A citizen's inbox on two instances: each question is leased to one worker at a time and ends once, from any user, by API or SQL.
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import {
+  admin,
+  alice,
+  makeMission,
+  startDeck,
+  startInstance,
+  token,
+  until,
+  type Client,
+  type Instance,
+  type Json,
+} from '../support/server.ts'
+
+const { instance: one, database } = await startDeck(t)
+const two = await startInstance(t, database.url)
+
+let citizens = 0
+/** A citizen of a test's own, and two missions. */
+const makeCitizen = async () => {
+  const name = `worker${citizens++}`
+  const bearer = await token({ sub: name, role: 'citizen' })
+  const missions = [await makeMission(one), await makeMission(one)] as const
+  const topic = `missions/${missions[0].id}/chat/${name}`
+  return { name, bearer, missions, topic }
+}
+const work = async (instance: Instance, bearer: string, credit: number, more: Json = {}): Promise<Client> => {
+  const client = await instance.connect(bearer)
+  t.match(await client.ask({ type: 'work', credit, ...more }), { type: 'ok', credit })
+  return client
+}
+type Task = {
+  task: string
+  topic: string
+  message: { seq: number; message: string }
+  attempt: number
+  lease_until: string
+}
+const tasks = (client: Client): Task[] => client.frames.filter(({ type }) => type === 'task') as never
+const texts = (client: Client): string[] => tasks(client).map(({ message }) => message.message)
+const has = async (client: Client, n: number): Promise<Task[]> => {
+  await until(() => tasks(client).length >= n, `${n} tasks`)
+  return tasks(client)
+}
+const ask = async (topic: string, ...questions: string[]): Promise<void> => {
+  for (const message of questions)
+    t.match(await one.request('POST', `/api/${topic}`, alice, { message }), { status: 201 })
+}
+const chat = async (topic: string): Promise<Json[]> =>
+  (await one.request('GET', `/api/${topic}?limit=500`, admin)).json['messages'] as Json[]
+const stored = async (name: string): Promise<Json[]> =>
+  database.query('select * from deck.tasks where citizen = $1 order by at, mission_id, seq', [name])
+const runOut = (name: string) =>
+  database.query(
+    `update deck.tasks set lease_until = clock_timestamp() where citizen = $1 and lease_until is not null`,
+    [name],
+  )
+
+void t.test(
+  'task: each user message after the first work frame becomes a task, oldest first, from API, socket or SQL',
+  async (t) => {
+    const { name, bearer, missions, topic } = await makeCitizen()
+    await ask(topic, 'before')
+    const worker = await work(two, bearer, 10)
+    await ask(topic, 'by HTTP')
+    const user = await one.connect(alice)
+    const other = `missions/${missions[1].id}/chat/${name}`
+    t.match(await user.ask({ type: 'send', topic: other, message: 'by the socket' }), { type: 'ok' })
+    await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
+      [missions[1].id, name],
+    )
+    t.match(await worker.ask({ type: 'send', topic, message: 'a message of a citizen is no task' }), { type: 'ok' })
+    await ask(`missions/${missions[0].id}/chat/sofia`, "another's")
+    await ask(topic, 'last')
+    const [first] = await has(worker, 4)
+    t.strictSame(texts(worker), ['by HTTP', 'by the socket', 'by SQL', 'last'])
+    const [message] = (await chat(topic)).slice(1)
+    t.match(first, { type: 'task', topic, attempt: 1, message })
+    const left = Date.parse(first?.lease_until ?? '') - Date.now()
+    t.ok(left > 20_000 && left < 31_000, `leased for ${left} ms`)
+    t.equal((await stored(name)).length, 4)
+  },
+)
+
+void t.test('an inbox outlasts its workers, and costs nothing without them', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  await ask(topic, 'nobody works yet')
+  t.strictSame(await stored(name), [])
+  const first = await work(one, bearer, 1)
+  first.close()
+  await until(() => first.closed !== undefined, 'it is gone')
+  await ask(topic, 'a', 'b', 'c')
+  t.strictSame(texts(await work(two, bearer, 0)), [])
+  t.strictSame(await stored(name), [], 'nothing is looked for without credit')
+  const later = await work(two, bearer, 2)
+  await has(later, 2)
+  t.strictSame(texts(later), ['a', 'b'], 'no more than the credit')
+  t.match(await later.ask({ type: 'done', task: tasks(later)[0]?.task }), { type: 'ok' })
+  await has(later, 3)
+  t.strictSame(texts(later), ['a', 'b', 'c'])
+})
+
+void t.test('a reply ends its task in its own transaction, by send and by stream', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const worker = await work(one, bearer, 1)
+  await ask(topic, 'q1', 'q2', 'q3')
+  const [q1] = await has(worker, 1)
+  t.match(await worker.ask({ type: 'send', topic, message: 'a1', key: 'k1', task: q1?.task }), { type: 'ok', seq: 4 })
+  const [, q2] = await has(worker, 2)
+  const key = 'k2'
+  t.match(await worker.ask({ type: 'stream', topic, key, delta: 'a' }), { type: 'ok' })
+  t.match(await worker.ask({ type: 'stream', topic, key, delta: '2', done: true, task: q2?.task?.toUpperCase() }), {
+    type: 'ok',
+    message: { message: 'a2', key },
+  })
+  const [, , q3] = await has(worker, 3)
+  t.match(await worker.ask({ type: 'stream', topic, key: 'k3', done: true, message: 'a3', task: q3?.task }), {
+    type: 'ok',
+  })
+  t.ok((await stored(name)).every(({ ended }) => ended !== null))
+  t.strictSame(
+    (await chat(topic)).map(({ message }) => message),
+    ['q1', 'q2', 'q3', 'a1', 'a2', 'a3'],
+  )
+  t.match(await worker.ask({ type: 'done', task: q3?.task }), { type: 'ok' }, 'to say so twice is no fault')
+  t.match(
+    await worker.ask({ type: 'send', topic, message: 'again', task: q3?.task }),
+    { type: 'error', code: 'conflict' },
+    'an answer is given once',
+  )
+})
+
+void t.test('a task is one socket’s: what another sends for it is conflict and saves nothing', async (t) => {
+  const { name, bearer, missions, topic } = await makeCitizen()
+  const holder = await work(one, bearer, 1)
+  const other = await two.connect(bearer)
+  await ask(topic, 'q')
+  const [q] = await has(holder, 1)
+  const { task } = q as Task
+  const conflict = { type: 'error', code: 'conflict' }
+  // In one batch with a message that is not to suffer from it.
+  const answers = await Promise.all([
+    other.ask({ type: 'send', topic, message: 'good', key: 'good' }),
+    other.ask({ type: 'send', topic, message: 'bad', task }),
+    other.ask({ type: 'send', topic, message: 'bad', key: 'bad', task }),
+    other.ask({ type: 'send', topic, message: 'good too' }),
+    other.ask({ type: 'send', topic, message: 'bad', task: randomUUID() }),
+  ])
+  t.match(answers, [{ type: 'ok', seq: 2 }, conflict, conflict, { type: 'ok', seq: 3 }, conflict])
+  t.match(await other.ask({ type: 'stream', topic, key: 's', done: true, message: 'bad', task }), conflict)
+  t.match(await other.ask({ type: 'done', task }), conflict)
+  t.match(await other.ask({ type: 'release', task }), conflict)
+  const elsewhere = `missions/${missions[1].id}/chat/${name}`
+  t.match(await holder.ask({ type: 'send', topic: elsewhere, message: 'bad', task }), conflict, 'nor in another chat')
+  t.match(
+    await other.ask({ type: 'send', topic, message: 'good', key: 'good', task }),
+    { type: 'ok', seq: 2 },
+    'a key first',
+  )
+  t.match(await stored(name), [{ ended: null, id: task }])
+  t.match(
+    (await chat(topic)).map(({ message }) => message),
+    ['q', 'good', 'good too'],
+  )
+  t.strictSame(await chat(elsewhere), [])
+  const twice = await Promise.all(['one', 'two'].map((message) => holder.ask({ type: 'send', topic, message, task })))
+  t.match(twice, [{ type: 'ok', seq: 4 }, conflict], 'twice at once is once')
+})
+
+void t.test('a key that was used before ends the task that comes with it', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const worker = await work(one, bearer, 3)
+  await ask(topic, 'q1', 'q2', 'q3')
+  const found = await has(worker, 3)
+  const reply = { topic, message: 'a', key: 'k' }
+  t.match(await worker.ask({ type: 'send', ...reply }), { type: 'ok', seq: 4 })
+  t.match(await worker.ask({ type: 'send', ...reply, task: found[0]?.task }), { type: 'ok', seq: 4 })
+  t.match(await worker.ask({ type: 'stream', topic, key: 'k', done: true, task: found[1]?.task }), {
+    type: 'ok',
+    seq: 4,
+  })
+  t.match(await worker.ask({ type: 'stream', topic, key: 'k', delta: 'x', done: true, task: found[2]?.task }), {
+    type: 'ok',
+    seq: 4,
+  })
+  t.ok((await stored(name)).every(({ ended }) => ended !== null))
+})
+
+void t.test('a task that is given back goes to another, after so many seconds; five attempts are enough', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const worker = await work(one, bearer, 1)
+  await ask(topic, 'hard', 'easy')
+  const [hard] = await has(worker, 1)
+  const { task } = hard as Task
+  t.match(await worker.ask({ type: 'release', task, after: 3600 }), { type: 'ok', task })
+  await has(worker, 2)
+  t.strictSame(texts(worker), ['hard', 'easy'])
+  t.match(await worker.ask({ type: 'send', topic, message: 'late', task }), { type: 'error', code: 'conflict' })
+  t.match(await worker.ask({ type: 'done', task: tasks(worker)[1]?.task }), { type: 'ok' })
+  t.equal((await stored(name)).filter(({ ended }) => ended === null).length, 1, 'not before its time')
+  await database.query('update deck.tasks set ready_at = clock_timestamp() where id = $1', [task])
+  const other = await work(two, bearer, 1)
+  t.match(await worker.ask({ type: 'work', credit: 0 }), { type: 'ok' })
+  const seen = () => [...tasks(worker), ...tasks(other)].filter((got) => got.task === task).length
+  for (let attempt = 2; attempt <= 5; attempt++) {
+    await until(() => seen() === attempt, `attempt ${attempt}`)
+    const holder = tasks(worker).at(-1)?.attempt === attempt ? worker : other
+    t.equal(tasks(holder).at(-1)?.attempt, attempt)
+    t.match(await holder.ask({ type: 'release', task }), { type: 'ok' })
+  }
+  await ask(topic, 'next')
+  await until(() => texts(other).includes('next'), 'the next')
+  t.match((await stored(name))[0], { id: task, dead: true, attempt: 5, ended: null })
+  t.equal(seen(), 5)
+})
+
+void t.test('when a holder is gone its task goes to another socket, one more attempt', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const gone = await work(one, bearer, 1)
+  await ask(topic, 'q')
+  const [q] = await has(gone, 1)
+  const { task } = q as Task
+  const other = await work(two, bearer, 1)
+  // Not yet: it may come back.
+  t.match(await other.ask({ type: 'ping' }), { type: 'ok' })
+  t.strictSame(tasks(other), [])
+  gone.socket.terminate()
+  await until(() => gone.closed !== undefined, 'it is gone')
+  await runOut(name)
+  t.match((await has(other, 1))[0], { task, attempt: 2 })
+  const back = await one.connect(bearer)
+  t.match(await back.ask({ type: 'send', topic, message: 'late', task }), { type: 'error', code: 'conflict' })
+  t.match(await back.ask({ type: 'work', credit: 1, resume: gone.frames[0]?.['session'] }), { type: 'ok', tasks: [] })
+  t.match(await other.ask({ type: 'send', topic, message: 'a', task }), { type: 'ok', seq: 2 })
+})
+
+void t.test('a socket that takes the place of a former one goes on with its tasks', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const former = await work(one, bearer, 2)
+  await ask(topic, 'q1', 'q2', 'q3')
+  const held = await has(former, 2)
+  former.socket.terminate()
+  const stranger = await two.connect(await token({ sub: 'emma', role: 'citizen' }))
+  const resume = former.frames[0]?.['session']
+  t.match(await stranger.ask({ type: 'work', credit: 1, resume }), { type: 'ok', tasks: [] }, 'of the same citizen')
+  const next = await two.connect(bearer)
+  const [answer, early] = await Promise.all([
+    next.ask({ type: 'work', credit: 2, resume }),
+    next.ask({ type: 'stream', topic, key: 'early', message: 'a', done: true, task: held[0]?.task }),
+  ])
+  t.match(early, { type: 'ok' }, 'at once')
+  t.strictSame(new Set(answer['tasks'] as string[]), new Set(held.map(({ task }) => task)))
+  for (const { task } of held.slice(1))
+    t.match(await next.ask({ type: 'send', topic, message: 'a', task }), { type: 'ok' })
+  await has(next, 1)
+  t.strictSame(texts(next), ['q3'])
+  t.strictSame(
+    (await stored(name)).map(({ attempt }) => attempt),
+    [1, 1, 1],
+  )
+})
+
+void t.test('a lease is renewed while its socket lives', async (t) => {
+  const { name, bearer, topic } = await makeCitizen()
+  const quick = await startInstance(t, database.url, { limits: { renewEvery: 100 } })
+  const worker = await work(quick, bearer, 1)
+  await ask(topic, 'q')
+  await has(worker, 1)
+  const lease = async () => String((await stored(name))[0]?.['lease_until'])
+  const before = await lease()
+  await until(async () => (await lease()) !== before, 'the renewal')
+  t.equal(tasks(worker).length, 1)
+})
+
+void t.test('a worker gets tasks of missions that its token sees, and no others', async (t) => {
+  const { name, missions, topic } = await makeCitizen()
+  const narrow = await work(one, await token({ sub: name, role: 'citizen', missions: [missions[1].number] }), 9)
+  await ask(topic, 'not for it')
+  await ask(`missions/${missions[1].id}/chat/${name}`, 'for it')
+  await has(narrow, 1)
+  t.strictSame(texts(narrow), ['for it'])
+  const wide = await work(two, await token({ sub: name, role: 'citizen', missions: [missions[0].id] }), 9)
+  await has(wide, 1)
+  t.strictSame(texts(wide), ['not for it'])
+})
+
+void t.test('workers share what there is: each task is one’s, and all are ended', async (t) => {
+  const { name, bearer, missions } = await makeCitizen()
+  const workers = await Promise.all([1, 3, 7].map((credit, i) => work(i === 1 ? one : two, bearer, credit)))
+  const ended = new Set<string>()
+  for (const worker of workers)
+    worker.socket.on('message', (data: Buffer) => {
+      const frame = JSON.parse(data.toString()) as Task & { type: string }
+      if (frame.type !== 'task') return
+      void worker
+        .ask({ type: 'send', topic: frame.topic, message: `re: ${frame.message.message}`, task: frame.task })
+        .then((answer) => answer['type'] === 'ok' && ended.add(frame.task))
+    })
+  await Promise.all(
+    Array.from({ length: 100 }, (_, n) => [
+      one.request('POST', `/api/missions/${missions[n % 2]?.id}/chat/${name}`, alice, { message: `${n}` }),
+      database.query(`insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', $3)`, [
+        missions[n % 2]?.id,
+        name,
+        `sql ${n}`,
+      ]),
+    ]).flat(),
+  )
+  await until(() => ended.size === 200, 'all are answered')
+  const got = workers.flatMap(tasks).map(({ task }) => task)
+  t.equal(new Set(got).size, got.length, 'none was given twice')
+  t.ok(
+    workers.every((worker) => tasks(worker).length > 0),
+    'each had its share',
+  )
+  const said = (await Promise.all(missions.map(({ id }) => chat(`missions/${id}/chat/${name}`)))).flat()
+  const replies = said.filter(({ sender }) => sender === 'citizen').map(({ message }) => message)
+  t.equal(replies.length, 200)
+  t.equal(new Set(replies).size, 200)
+})
+
+void t.test('a chat that is cleared, a mission that is deleted: their tasks are nobody’s', async (t) => {
+  const { name, bearer, missions, topic } = await makeCitizen()
+  const first = await work(one, bearer, 1)
+  first.close()
+  await ask(topic, 'cleared')
+  await ask(`missions/${missions[1].id}/chat/${name}`, 'deleted')
+  // Found, and held by nobody.
+  await database.query('select deck.find_tasks($1, null, 100)', [name])
+  t.equal((await one.request('DELETE', `/api/${topic}`, admin)).status, 204)
+  t.equal((await one.request('DELETE', `/api/missions/${missions[1].id}`, admin)).status, 204)
+  const worker = await work(two, bearer, 5)
+  await ask(topic, 'new')
+  await has(worker, 1)
+  t.strictSame(texts(worker), ['new'])
+  await database.query('select deck.tidy_inboxes()')
+  t.equal((await stored(name)).length, 1)
+})
+
+void t.test('an inbox is a citizen’s; what is out of range is refused', async (t) => {
+  for (const bearer of [alice, admin]) {
+    const client = await one.connect(bearer)
+    const { id } = await makeMission(one)
+    const topic = `missions/${id}/chat/rafael`
+    for (const frame of [
+      { type: 'work', credit: 1 },
+      { type: 'done', task: randomUUID() },
+      { type: 'release', task: randomUUID() },
+      { type: 'send', topic, message: 'x', task: randomUUID() },
+      { type: 'stream', topic, key: 'k', done: true, message: 'x', task: randomUUID() },
+    ])
+      t.match(await client.ask(frame), { type: 'error', code: 'forbidden' }, frame.type)
+    t.strictSame(await chat(topic), [])
+  }
+  const { bearer, topic } = await makeCitizen()
+  const client = await one.connect(bearer)
+  for (const frame of [
+    { type: 'work' },
+    { type: 'work', credit: -1 },
+    { type: 'work', credit: 1.5 },
+    { type: 'work', credit: 101 },
+    { type: 'work', credit: 1, resume: 'x' },
+    { type: 'done', task: 'x' },
+    { type: 'release', task: randomUUID(), after: -1 },
+    { type: 'release', task: randomUUID(), after: 86_401 },
+    { type: 'send', topic, message: 'x', task: 7 },
+    { type: 'stream', topic, key: 'k', delta: 'x', task: randomUUID() },
+  ])
+    t.match(await client.ask(frame), { type: 'error', code: 'bad_request' }, JSON.stringify(frame))
+})

@@ -1,0 +1,63 @@
+// Servers as processes of their own, for tests that stop or kill them and for long runs.
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { readdirSync, statSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { leak, secret, until } from './server.ts'
+import { collect } from './output.ts'
+
+export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
+
+export const root = fileURLToPath(new URL('../..', import.meta.url))
+const tsc = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
+// Built by `npm test` for all files; here only if something is newer, as when a file is run alone.
+const stamp = `${root}dist/.tested`
+const built = Math.max(
+  ...[stamp, `${root}dist/.tsbuildinfo`].map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0),
+)
+const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
+if (sources.some((name) => statSync(`${root}src/${name}`).mtimeMs > built)) {
+  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
+  writeFileSync(stamp, '')
+}
+const main = [process.execPath, fileURLToPath(new URL('../../dist/main.js', import.meta.url))]
+
+/** Starts a server (on the embedded database, if `env` names no DATABASE_URL); killed at the end of the test. */
+export const spawnServer = async (t: Test, env: Record<string, string>, command = main): Promise<Server> => {
+  const [file = '', ...args] = command
+  const child = spawn(file, args, {
+    cwd: root,
+    env: {
+      PATH: process.env['PATH'],
+      PORT: '0',
+      LOG_LEVEL: 'warn',
+      JWT_SECRET: secret,
+      RATE_LIMITS: 'off',
+      MAX_SOCKETS_PER_USER: '10000',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const { out, err, ended } = collect(child)
+  const output = (): string => out() + err()
+  let closed = false
+  void ended.then(() => (closed = true))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    // A child of npm outlives it, and holds its pipes.
+    if (command !== main) child.once('exit', () => [child.stdout, child.stderr].forEach((pipe) => pipe.destroy()))
+    await ended
+    // With a database of its own a server prints tokens to try it with.
+    if (env['DATABASE_URL'] && leak.test(output())) t.fail(`a secret in the output: ${output().replace(leak, '…')}`)
+  })
+  const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(out())?.[1]
+  await until(
+    () => {
+      if (closed) throw new Error(`the server ended:\n${output()}`)
+      return address() !== undefined
+    },
+    'the server to start',
+    120_000,
+  )
+  return { url: address() ?? '', process: child, output, exited: () => ended }
+}
