@@ -19,7 +19,7 @@ export type PastOptions = {
 }
 export type EventsOptions = { after?: number; epoch?: string; signal?: AbortSignal }
 
-/** Times in a row that nothing comes, until that is told. */
+/** Consecutive attempts without data, after which the iteration fails. */
 const tries = 5
 
 /** Every message that fits, up to where the chat stood when it was asked. */
@@ -33,7 +33,8 @@ export async function* messagesOf(
   let renew = false
   const opened = (headers: Headers): void => {
     const now = headers.get('deck-epoch')
-    if (epoch !== null && now !== epoch) throw new DeckError('conflict', 'the database is another one by now')
+    if (epoch !== null && now !== epoch)
+      throw new DeckError('conflict', 'the database was restored or replaced while reading: start again')
     epoch = now
     // What came since then is not asked for when it is gone on.
     const head = Number(headers.get('deck-last-seq'))

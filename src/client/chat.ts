@@ -27,7 +27,7 @@ export type History = {
 }
 
 export type Chat = Topic<ChatEvent, ChatSignal> & {
-  /** Stores a message, once, and in the order of the calls; waits for the connection, if there is none. */
+  /** Stores a message once, in the order of the calls; waits while there is no connection. */
   send(text: string, options?: SendOptions): Promise<Message>
   /** A page of messages, in ascending seq unless asked for by rank. */
   history(options?: HistoryOptions): Promise<History>
@@ -35,7 +35,7 @@ export type Chat = Topic<ChatEvent, ChatSignal> & {
   messages(options?: PastOptions): AsyncGenerator<Message, void, undefined>
   /** What `follow` gives, over HTTP: where no WebSocket can be had. Without `after` from the newest 50 messages on. */
   events(options?: EventsOptions): AsyncGenerator<ChatEvent, void, undefined>
-  /** Tells that one types, or no longer does; nobody is told without a connection. */
+  /** Sends whether the user is typing; dropped without a connection. */
   typing(on: boolean): void
   /** How far one has read; -> where that stands now: the greatest counts. */
   read(seq: number, options?: { signal?: AbortSignal }): Promise<number>

@@ -1,5 +1,5 @@
-// Replies that others write, put together: a draft's whole text so far at each change. Those that are under way when one joins,
-// or comes back, are told from their start. What was saved is no draft any more, whatever is still on its way of it.
+// Assembles replies as they are written: each change gives a draft's whole text so far. A new or reconnected follower receives drafts in
+// progress from their start. A draft ends when its message is stored; its later deltas are ignored.
 type Draft = { text: string; citizen: string; heard: number }
 
 /** Saved replies that are remembered: more than are written in a chat at once. */

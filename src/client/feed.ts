@@ -33,7 +33,7 @@ export type Topic<E extends { event: string }, S extends { event: string } = nev
   /** The events in order, as they come; to be read by one reader. */
   follow(options: FeedOptions & { signals: true }): Feed<E | S>
   follow(options?: FeedOptions): Feed<E>
-  /** Calls a listener for each event of a name, or for all ('*'); -> ends it. A topic's end is told as 'error' of the deck. */
+  /** Calls a listener for each event of a name, or for all ('*'); -> removes the listener. A topic's end is reported as the deck's 'error'. */
   on<N extends (E | S)['event']>(
     name: N,
     listener: (event: Extract<E | S, { event: N }>) => unknown,
@@ -96,7 +96,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
     let forget = (): void => {}
     const place = start(options, {
       joined: ready.resolve,
-      // Whoever closes the deck knows.
+      // The caller closed the deck.
       end: (error) => finish(error.code === 'closed' ? undefined : error),
       give(given, size, stored) {
         if (!stored && !signals) return

@@ -71,7 +71,7 @@ export async function* readLines(
 /** An event of an event stream; `id` is what to go on after. */
 export type ServerEvent = { id: string; event: string; data: string }
 
-/** Events of the lines of one answer; `wait` is told how many ms to wait before it is asked for again. */
+/** The events of one response; calls `wait` with the ms to wait before the next request. */
 export async function* parseEvents(
   lines: AsyncIterable<string>,
   wait: (ms: number) => void = () => {},

@@ -1,5 +1,5 @@
 // A citizen's inbox: takes its tasks, a bounded number at a time, and answers each by a handler whose reply is streamed and stored
-// with the end of the task in one transaction. A task has one key for its reply, so that whoever takes it over stores it once.
+// with the end of the task in one transaction. A task has one key for its reply, so that a worker that takes it over can't store a second one.
 // A handler that throws gives its task back for a while that grows with the attempts; what was taken from it ends nothing.
 import type { Message } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
@@ -150,7 +150,7 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
     try {
       await over.promise
     } catch (error) {
-      // Whoever aborts the signal or closes the deck knows.
+      // The caller aborted the signal or closed the deck.
       if (error !== undefined && error !== signal?.reason) throw error
     } finally {
       stopping = true

@@ -1,6 +1,6 @@
 // mission-deck/client: a deck is one connection to a server, for a browser's page or for Node.
-// It promises, with no help of its caller: what is sent is stored once and in order, what is followed comes once, in order and
-// without holes, across lost connections, restarts and fresh tokens; what can't be is told by a DeckError with a stable code.
+// Without help from its caller, sent messages are stored once and in order, and events arrive once, in order and without gaps, across
+// lost connections, restarts and fresh tokens. Failures are reported as a DeckError with a stable code.
 // Nothing of the server's code is needed for it.
 import type { ChatEvent, ChatSignal } from './events.ts'
 import { makeChat, type Chat } from './chat.ts'

@@ -1,5 +1,5 @@
-// A reply that is being written: what was written since the last answer goes as one delta, from where the server stands, so that a
-// writer goes on after any reconnect with what the server lacks, and never waits. Ended by `done`, which stores it once under its
+// A reply that is being written. The text since the last answer is sent as one delta, from the server's offset, so that a writer
+// resumes after any reconnect with the text that the server lacks, and never waits. Ended by `done`, which stores it once under its
 // key, or by `abort`. Holds the whole text until then. A second writer under the key takes the draft from the first, which fails.
 import type { Message, NewMessage } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'

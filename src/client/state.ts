@@ -2,7 +2,7 @@
 //
 // A deck begins *connecting*: it asks for the token, opens a socket and waits for the server's welcome, with which it is
 // *open*: what waited is sent, what was followed is followed on. Whatever ends the socket, or keeps it from being opened, is
-// `lost`: the deck is *waiting*, until the wait is `due` and it is connecting again. `end` comes from whoever closes the deck, or
+// `lost`: the deck is *waiting*, until the wait is `due` and it is connecting again. `end` comes from the caller that closes the deck, or
 // from a token that is refused for good; *closed* is left no more. What can't happen in a state changes nothing.
 
 export type State = 'connecting' | 'open' | 'waiting' | 'closed'
@@ -15,5 +15,5 @@ export const table: Record<State, Record<Happening, State>> = {
   closed: { welcome: 'closed', lost: 'closed', due: 'closed', end: 'closed' },
 }
 
-/** The token was refused: another one is asked for, once. */
+/** The token was refused: the client requests a new one, once. */
 export const tokenRefused = 4401

@@ -18,7 +18,7 @@ export type TimelineOptions = Bounds & { limit?: number; order?: 'asc' | 'desc' 
 export type ReplayOptions = Bounds & {
   /** seconds of then in one of now, 0.1 to 1000; without it as fast as it is read */
   speed?: number
-  /** seconds of now between two events at the most; 2 if left out */
+  /** the longest pause between two events, in seconds; default 2 */
   gap?: number
 }
 export type TimelinePage = {

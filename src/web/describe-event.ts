@@ -1,4 +1,4 @@
-// What an event says to a reader: who, and what. An event holds its row as it was then: what changed is told from the one before, where
+// What an event says to a reader: who, and what. An event holds its row as it was then: changes are derived from the event before, if
 // that is known.
 import type { DodItem, Mission, TestRun, TimelineEvent } from '../client/index.ts'
 import { sumsOf } from './results.ts'

@@ -22,7 +22,7 @@ export const makePieces = () => {
     }
     pieces.push({ id, text: rest })
   }
-  /** How much of the beginning is gone, if the text goes on; undefined: it is another one. */
+  /** Returns how many characters the text lost at its start; undefined if it does not continue the former text. */
   const lostBy = (now: string): number | undefined => {
     if (now.startsWith(text)) return 0
     const last = pieces.at(-1)?.text ?? ''

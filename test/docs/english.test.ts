@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/processes.ts'
 
-const folders = ['db', 'test']
-const exempt = /^test\/(fixtures|reports|web)\/|^test\/docs\/english\.test\.ts$/
+const folders = ['db', 'src', 'test']
+const exempt = /^test\/(fixtures|reports)\/|^test\/docs\/english\.test\.ts$/
 const banned =
   'whoever|is told|are told|tells of|of ours|at the most|for ever|another one|is none|passed over|goes on after|who is not|what is to be'
 /** Texts of the server that tests match. */
@@ -14,7 +14,7 @@ const pattern = new RegExp(`\\b(?:${banned})\\b`, 'gi')
 const faultsOf = (text: string): string[] =>
   quoted.reduce((rest, quote) => rest.replaceAll(quote, ''), text).match(pattern) ?? []
 
-void t.test('english: db and test contain no banned word or phrase', (t) => {
+void t.test('english: db, src and test contain no banned word or phrase', (t) => {
   t.strictSame(faultsOf('Whoever is told: for\u0020ever'), ['Whoever', 'is told', 'for ever'])
   const files = folders.flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true, withFileTypes: true })

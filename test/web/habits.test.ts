@@ -78,7 +78,7 @@ test('End leads to the very last message, and Home to the first', async (t) => {
   }
 })
 
-test('a skipped test is none that passed', async (t) => {
+test('a skipped test is not shown as passed', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/tests`, rafael, {
     status: 'passed',

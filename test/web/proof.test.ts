@@ -196,7 +196,7 @@ const drop = async (page: Page, files: { name: string; text: string }[]): Promis
   await page.locator('.composer').dispatchEvent('drop', { dataTransfer: data })
 }
 
-test('a dropped file becomes a block of code, a long one comes along, and what is no text is told', async (t) => {
+test('a dropped file becomes a block of code, a long one comes along, and a file that is no text is refused', async (t) => {
   const { id, number } = await makeMission(instance, { github_url: 'https://github.com/mind-protocol/mission-9' })
   const page = await open(t, `${number}/rafael`)
   const area = page.locator('#composer')

@@ -210,7 +210,7 @@ test('a chat opens at the first message that was not read, under a line: never r
   t.equal(await page.locator('.new').count(), 0, 'all is read: no line')
 })
 
-/** A way to the server that can be cut: nothing passes any more, and nobody is told. */
+/** A way to the server that can be cut: nothing passes any more, and no side is notified. */
 const startWire = async (t: Test) => {
   const sockets = new Set<Socket>()
   let dead = false
@@ -242,7 +242,7 @@ const startWire = async (t: Test) => {
 }
 const light = (page: Page, text: string) => page.locator('.side .light', { hasText: text })
 
-test('offline is told, and what is opened meanwhile says so and comes by itself, parts that were not loaded yet included', async (t) => {
+test('offline: the page says so, and views that are opened meanwhile load by themselves later, lazily loaded parts too', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: 'said to Inna' })
   await request('POST', `/api/missions/${id}/dod`, admin, { text: 'An item', category: 'tests' })
@@ -289,7 +289,7 @@ test('a network that swallows everything is noticed once something is asked, and
   await page.locator('.crewman', { hasText: 'Inna' }).click()
   const asked = Date.now()
   await light(page, 'offline').waitFor()
-  t.comment(`offline is told after ${Date.now() - asked} ms`)
+  t.comment(`offline is shown after ${Date.now() - asked} ms`)
   await page
     .locator('.talk')
     .getByText(/^Offline: /)

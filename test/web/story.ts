@@ -1,5 +1,5 @@
 // A mission's events moved to other times, so that its timeline reads as if it had happened then. Not for anything that is running: the
-// database refuses this to all but its owner, and no follower is told.
+// database refuses this to all but its owner, and no follower is notified.
 import type pg from 'pg'
 import type { Instance, Json } from '../support/server.ts'
 

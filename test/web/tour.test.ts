@@ -210,7 +210,7 @@ test('what one was writing is kept, for each chat', async (t) => {
   t.equal(await page.locator('#composer').inputValue(), 'not yet sent')
 })
 
-test('a token that is refused or ends is explained, and another one signs in again, at the same place', async (t) => {
+test('a token that is refused or ends is explained, and a new one signs in again, at the same place', async (t) => {
   const page = await open(t, one.url)
   await page.getByLabel('Token').fill('no token')
   await page.keyboard.press('Enter')

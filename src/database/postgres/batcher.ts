@@ -2,7 +2,7 @@
 import { deny } from '../../protocol/errors.ts'
 import { isSpent } from './errors.ts'
 
-/** A function of one item, served by a function of many (which may be repeated); `unavailable` for who is not answered within `patience` ms. */
+/** Makes a function of one item from one of many items (which may be retried). Rejects with `unavailable` after `patience` ms. */
 export const makeBatched = <Item, Result>(
   run: (items: Item[]) => Promise<Result[]>,
   { max, patience }: { max: number; patience: number },

@@ -1,4 +1,4 @@
-// Connections: how this server speaks to Postgres. Every session of ours is in UTC, bounded in time and named.
+// Connections to Postgres. Every session of the server uses UTC, is bounded in time, and is named.
 // At most DATABASE_POOL_MAX + 2 connections an instance: pools for requests, for the writer and its lane, one session for
 // the tail, one for LISTEN.
 import pg from 'pg'
@@ -50,7 +50,7 @@ export type Database = {
   writer: pg.Pool
   /** the tail's reads */
   tail: pg.Pool
-  /** a replica's, for history; undefined: there is none */
+  /** the replica's, for history; undefined without a replica */
   replica: pg.Pool | undefined
   /** all of them by name */
   pools: Record<string, pg.Pool>

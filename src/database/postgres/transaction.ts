@@ -9,7 +9,7 @@ import type { MissionRef } from '../../protocol/topics.ts'
 import { toRights } from './columns.ts'
 import { isRetryable, isSpent, meaningOf, sqlState } from './errors.ts'
 
-/** Throws if the change is not allowed to this mission (undefined: there is none). */
+/** Throws if the change is not allowed to this mission (undefined: it does not exist). */
 export type Allow = (mission: MissionRights | undefined) => void
 
 type Json = { json: string | null }

@@ -1,6 +1,5 @@
-// Keeps the blocks that filters look up (db/functions/search.sql), behind the writers: nobody waits for it, and what it has
-// not come to is looked through. One instance does it at a time, and takes a tenth of its time at the most, so that a writer at
-// full speed, and an import, keep the machine.
+// Builds the blocks that filters look up (db/functions/search.sql) in the background. Searches scan messages that have no block yet. One
+// instance builds at a time, for at most a tenth of the time, so that writers at full speed and imports keep the machine.
 import type pg from 'pg'
 
 /** ms that the turn lasts if its holder says nothing more. */

@@ -53,7 +53,7 @@ export const newestBlocks =
 
 /**
  * The messages of some ranges that are hits, or may have code that is one; newest first in each range. `found` counts a range's rows
- * before the limit of bytes; `rank` is null if the message's text is no hit; `message` and `code_blocks` are null if its code is none.
+ * before the limit of bytes; `rank` is null if the message's text is no hit; `message` and `code_blocks` are null if its code is not a hit.
  * `cut`: the row's texts were left out because the rows before it fill the limit; read it again.
  *
  * $1 mission ID

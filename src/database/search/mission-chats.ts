@@ -27,7 +27,7 @@ type Range = { citizen: string; first: number; last: number; latest: string | nu
 export const makeFindChats = (main: pg.Pool) => {
   const match = makeMatch(main)
 
-  /** What no block tells of: newer messages and changed ones; blocks that don't know their code. */
+  /** Messages without a usable block: newer and changed ones, and those of blocks without code. */
   const unknown = async (mission: string, code: boolean): Promise<{ rights: Rights; ranges: Range[] }> => {
     type Row = { citizen: string | null; first: number; last: number }
     const { rows, ...rights } = await readMission<Row>(main, {

@@ -42,7 +42,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
   type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
     text: string
   }
-  /** The texts of a few hits, and what is told beside them; of what is gone there is none. */
+  /** The texts of a few hits with their columns; removed rows are missing. */
   const textsOf = async (
     mission: string,
     some: Found[],

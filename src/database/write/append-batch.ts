@@ -36,7 +36,7 @@ export const makeAppend = (
     fail: (pending: Pending, refusal: Refusal) => void
     /** a topic's new rows, that follow `from` */
     onSaved: (topic: string, from: number, page: Page) => void
-    /** an answer was lost: nobody is told what it may have saved */
+    /** an answer was lost: followers do not know the rows that it may have saved */
     onLost: () => void
     onFault: (error: unknown) => void
     /** Postgres took a batch, whatever became of its entries */

@@ -98,7 +98,7 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
         return { mission, rows }
       }),
 
-    /** One run of a mission, or (null) its newest; `json` is null if there is none. */
+    /** A mission's run, or (null) its newest; `json` is null if it does not exist. */
     async run(ref: MissionRef, run: string | null) {
       const { mission, rows } = await readMission<{ json: string | null }>(pool, {
         ref,

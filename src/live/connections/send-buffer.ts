@@ -1,4 +1,5 @@
-// What waits for one socket or event stream, bounded in bytes: whoever does not read is cut off and resumes; others never wait for it.
+// The send buffer of one socket or event stream, bounded in bytes: a client that does not read is disconnected and resumes later; others
+// never wait for it.
 // An outbox always takes one frame, whatever its size. All outboxes of a process share a bound of their own: an outbox may
 // hold as much as is still free of it, so the fuller it is the less a slow reader may leave unread, and who has left most is
 // cut off first.
@@ -90,7 +91,7 @@ export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger:
       wire.uncork()
     }
     settle()
-    // Most writes are over by now; of another one is told when it is.
+    // Most writes have finished here; otherwise an empty write reports the end.
     if (wire.writableLength > 0) wire.write(nothing, settle)
   }
 

@@ -1,5 +1,5 @@
-// Slices of drafts, to those who follow their chat here. Whoever has no room for one gets a longer one once there is room, never
-// a queue of them; whoever has just come gets none before the text so far.
+// Sends deltas of drafts to a chat's followers on this instance. A slow follower gets no queue of deltas: once its buffer drains, it gets
+// one delta that covers everything it missed. A new follower gets the text so far first.
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
 import { topicParts } from '../../protocol/topics.ts'

@@ -50,7 +50,7 @@ export const makeRegistry = (options: {
   const { draftBytes, draftBytesPerSubject } = options.bounds
   const chats = new Map<string, Map<string, Draft>>()
   const written = new Map<DraftWriter, Set<Draft>>()
-  // Drafts that sockets lost to others, until they are told.
+  // Drafts that sockets lost to other writers, until the socket's next frame reports it.
   const overtaken = new WeakMap<DraftWriter, Set<string>>()
   let held = 0
   const heldOf = new Map<string, number>()
@@ -125,7 +125,7 @@ export const makeRegistry = (options: {
       if (names.size >= mostOvertaken) names.clear()
       overtaken.set(writer, names.add(nameOf(draft)))
     },
-    /** Whether a socket's draft was taken over by another, of which it is told once. */
+    /** Whether another writer took a socket's draft over; true once. */
     wasOvertaken: (writer: DraftWriter, name: DraftName): boolean =>
       overtaken.get(writer)?.delete(nameOf(name)) === true,
     of: (topic: string): Draft[] => [...(chats.get(topic)?.values() ?? [])],

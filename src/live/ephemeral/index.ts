@@ -1,5 +1,5 @@
-// What is told beside the log, joined: signals, presence, the list of missions, replies as they are written, and citizens' inboxes. Each
-// hears the notifications that are its own; none of it is a part of a topic's history.
+// Joins everything that is delivered besides stored events: signals, presence, the list of missions, drafts and citizens' inboxes. Each
+// takes its own notifications; none is part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
 import { makeInboxes } from '../inbox.ts'

@@ -6,7 +6,7 @@ import type { Seal } from './seal.ts'
 /** What Postgres takes as one notification, 8,000 bytes, less what sealing adds (a third), mark, name and quotes. */
 export const longest = 5500
 
-/** ms for which what is to be told is put together: one statement for all of it. */
+/** ms for which messages are collected into one statement. */
 export const every = 40
 
 /** ms by which two instances may differ about the database's time. */

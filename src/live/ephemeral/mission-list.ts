@@ -1,6 +1,6 @@
-// Who follows the list of missions, the topic `missions`: told which mission changed, came or went, if it may be seen now or could be
-// before. Who asks for it is told of a mission's new chats, too, by the hints that this instance hears. No seq and no replay: what changed
-// is read over HTTP. Anybody may send a notification: it only names what may have changed, and that is read.
+// The topic `missions`: its followers receive which mission was created, changed or removed, if they may see it now or could before.
+// Followers that ask for it also receive missions with a new chat, found by the notifications that this instance hears. There is no seq
+// and no replay: clients read the change over HTTP. Any login can notify, so a notification is only a reason to read the database.
 import { sees } from '../../access/policy.ts'
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
@@ -41,7 +41,7 @@ export const makeList = (options: {
   chats: (topics: string[], since: string) => Promise<NewChat[]>
   onError: (error: unknown) => void
 }) => {
-  /** with whether they are told of new chats */
+  /** with whether they receive new chats */
   const followers = new Map<Receiver, boolean>()
   const waiting = new Set<string>()
   const waitingChats = new Set<string>()
@@ -59,7 +59,7 @@ export const makeList = (options: {
     return true
   }
 
-  /** Tells of a mission those who see it, as one of `assigned` has it; or, of its chats, those of them who asked for these. */
+  /** Sends a changed mission to the followers that see it under one of `assigned`; `ofChats`: only to those that receive new chats. */
   const tell = ({ id, number, assigned }: Omit<Assigned, 'stamp'>, ofChats = false): void => {
     const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
     for (const [receiver, chats] of followers)
@@ -90,7 +90,7 @@ export const makeList = (options: {
     timer ??= setTimeout(() => void flush(), every)
   }
 
-  /** followers that are told of new chats */
+  /** the number of followers that receive new chats */
   let wanted = 0
   const leave = (receiver: Receiver): void => {
     if (followers.get(receiver)) wanted--

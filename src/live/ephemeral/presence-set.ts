@@ -1,4 +1,4 @@
-// The people of a topic as lists: how two of them differ, how one is put into notifications, and how those are told who asked.
+// The people of a topic as lists: their differences, their form in notifications and in frames.
 // Presence (presence.ts) is what knows who is where.
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
@@ -10,7 +10,7 @@ import { longest } from './instance-relay.ts'
 export type Present = { sub: string; role: Role; sockets: number }
 export type People = Map<string, Present>
 
-// People up to whom the whole list is told with each change.
+// Up to so many people, each change sends the whole list.
 const whole = 100
 
 const nameOf = ({ sub, role }: { sub: string; role: Role }): string => `${role} ${sub}`

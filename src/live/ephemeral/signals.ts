@@ -1,6 +1,5 @@
-// Signals: what is told to those who follow a topic, on all instances, and is no part of its history: who types, how far
-// somebody has read. Of several of one kind, topic and sub only the newest matters. A slow reader, or a database that is away,
-// gets none.
+// Signals reach a topic's followers on all instances and are no part of its history: who is typing, how far a user has read. Of several
+// with the same kind, topic and subject only the newest matters. Signals are dropped for slow readers and while the database is down.
 import type { Role } from '../../access/actor.ts'
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'

@@ -4,7 +4,7 @@
 import type { Page } from '../../protocol/rows.ts'
 import { encode, type Encoded } from './page.ts'
 
-/** A read: from where, when it began (Infinity: not yet), how many rows at the most, and what was found. */
+/** A read: from where, when it began (Infinity: not yet), the row limit, and the result. */
 export type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
 
 /** Reads up to `limit` rows after a seq; `begun` is called when the read begins: it may have to wait for a connection. */

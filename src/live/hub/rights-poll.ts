@@ -3,7 +3,7 @@
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { Hub } from './hub.ts'
 
-/** -> a look; while one is under way another is none. `look` gives those of the missions that are there. */
+/** Returns a poll; a call during a running poll does nothing. `look` returns the missions that exist. */
 export const makeRightsLook = (
   hub: Pick<Hub, 'missions' | 'setRights'>,
   look: (missions: string[]) => Promise<{ found: MissionRights[]; asOf: number }>,

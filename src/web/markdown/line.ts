@@ -4,7 +4,7 @@ export type Line = {
   text: string
   offset: number
   column: number
-  /** the next character that is no space, and whether there is none */
+  /** the next character that is no space, and whether the line has no more */
   next: number
   nextColumn: number
   blank: boolean

@@ -19,7 +19,7 @@ export const at = (pattern: RegExp, text: string, place: number): RegExpExecArra
   return pattern.exec(text)
 }
 
-/** Reads a link's address, which stands in parentheses or after a label; undefined: there is none. */
+/** Reads a link's address, which stands in parentheses or after a label; undefined if it has no address. */
 export const destination = (text: string, from: number): { href: string; end: number } | undefined => {
   const inside = at(bracketed, text, from)
   if (inside) return { href: unescape(inside[1] ?? ''), end: from + inside[0].length }

@@ -142,7 +142,7 @@ export const makeChatState = (
     client.send(text, { key, ...(code_blocks ? { code_blocks } : {}), signal: ended }).then(
       ({ seq }) => (pages.head >= seq ? outgoing.remove(key) : outgoing.change(key, { state: 'stored' })),
       (error: unknown) => {
-        // Whoever leaves the chat finds it here again, and sends it again under the same key.
+        // The message is kept when the user leaves the chat, and is sent again under the same key.
         if (ended.aborted || (error instanceof DeckError && error.code === 'closed')) return
         outgoing.change(key, { state: 'failed', why: error instanceof DeckError ? error.detail : String(error) })
       },

@@ -32,7 +32,7 @@ export const makeChecklist = (deck: Deck, mission: string) => {
 
   const run = async (): Promise<void> => {
     const feed = dod.follow({ signal: ended })
-    // What came after the topic was joined is told; what was before it is read.
+    // Events report later changes; the state before the subscription is read.
     const load = async (): Promise<void> => take((await persist(deck, ended, (signal) => dod.list({ signal }))).items)
     void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {

@@ -87,7 +87,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     const awaited = new Map<string, number>()
     let place: { from: string } | { cursor: string } = { from: horizon }
     let settled = toMs(horizon)
-    // What happened before the topics were joined is told by no topic.
+    // Topics do not report events from before the subscription.
     const joined = settled + joining
     let reading = false
     const read = async (): Promise<void> => {

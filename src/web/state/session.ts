@@ -12,7 +12,7 @@ export type Asked = { token: string; theirs: Who }
 export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'; text: string }
 
 const kept = 'deck.token'
-/** ms without an answer after which one is told to be offline */
+/** ms without an answer after which the page shows that it is offline */
 const patience = 4000
 
 /** What a token says of itself; the server alone judges it. */
@@ -67,7 +67,7 @@ export const makeSession = () => {
     if (error?.code !== 'unauthorized') return error ? `The connection was closed: ${error.detail}.` : ''
     if (mine && mine.ends <= Date.now())
       return `Your token ended on ${time(mine.ends)}. This page can't renew it: sign in with a fresh one. What you were writing is kept.`
-    return 'The server refused this token: it is not one of this server’s, or it was revoked. Sign in with another one.'
+    return 'The server refused this token: it is not one of this server’s, or it was revoked. Sign in with a new one.'
   }
 
   const close = (): void => {

@@ -16,7 +16,7 @@ import { Missions, openMission, shownMissions } from './Missions.tsx'
 import { panelOf, panels } from './panels/panels.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
-/** ms before the token's end from which on it is told */
+/** ms before the token's end from which the page shows it */
 const ahead = 10 * 60_000
 
 const Light = ({ session }: { session: Session }) => (

@@ -18,7 +18,7 @@ export const openDrawer = (focus = '.mission.here'): void => {
 }
 export const closeDrawer = (): void => void (drawerOpen.value = false)
 
-/** Moves the focus; `place`: a choice of another one closes the drawer. */
+/** Moves the focus; a change of `place` closes the drawer. */
 export const useDrawer = (place: string): boolean => {
   const open = drawerOpen.value
   useEffect(() => closeDrawer, [place])

@@ -1,5 +1,5 @@
 // A part of the page that is loaded when it is first shown; one that could not be had while the page was offline is asked for again.
-// A server that was updated meanwhile has no such part any more: that is told.
+// A server that was updated meanwhile no longer has the part: the page says so.
 import { useSignal } from '@preact/signals'
 import type { ComponentType } from 'preact'
 import { useEffect } from 'preact/hooks'

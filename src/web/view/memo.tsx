@@ -1,5 +1,5 @@
-// A component that is rendered again only if one of its props is another one. (Elements kept by useMemo would do the same, but each
-// holds the tree that it was made in, and that one the elements before it: nothing that was ever shown would be let go of.)
+// A component that is rendered again only if one of its props changed. (Elements kept by useMemo would do the same, but each holds the
+// tree that it was made in, and so all elements before it: memory would grow with everything ever shown.)
 import { Component, type ComponentType, type FunctionComponent } from 'preact'
 
 export const memo = <P extends object>(View: FunctionComponent<P>): ComponentType<P> =>

@@ -14,7 +14,7 @@ import { Search } from '../search/Search.tsx'
 import { later } from '../later.tsx'
 import type { ChatState } from '../../state/chat.ts'
 
-/** ms in which messages are told together to who listens */
+/** ms for which new messages are collected into one announcement for screen readers */
 const together = 1500
 
 /** New messages for who does not see them: one is read out, several are counted, one's own and drafts are not. */

@@ -15,7 +15,7 @@ import { Row } from './Row.tsx'
 
 type PageProps = { page: Page; before: Message | undefined; firstNew: number; found: number; sub: string }
 
-/** A page's rows; made anew only if the page is another one. */
+/** A page's rows, rebuilt only if the page changed. */
 const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
   <>
     {page.messages.map((message, n) => {
