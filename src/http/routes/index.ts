@@ -1,4 +1,4 @@
-// All that is served under /api: the readers of log/ that only HTTP asks for, and a file of routes for each resource.
+// Everything under /api: the readers of database/ that only HTTP uses, and a file of routes for each resource.
 import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
 import type { Limits } from '../../config/index.ts'
