@@ -52,7 +52,7 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
 let embedded: Embedded | undefined
 let app: App | undefined
 
-// Exit 0 within 10 s, whatever hangs. An embedded Postgres that does not answer in time is left running: the next start joins it.
+// SIGTERM and SIGINT: exit 0 within 10 s, whatever hangs. An embedded Postgres that does not stop in time keeps running: the next start joins it.
 const stop = async (): Promise<void> => {
   const begun = performance.now()
   await app?.close()
@@ -75,7 +75,7 @@ const run = async (): Promise<void> => {
   const seen = process.stdout.isTTY && !config.production && !json
   app = await buildApp(config, { seed: embedded !== undefined, ...(seen ? { logTo: await makePretty() } : {}) })
   const { log } = app.http
-  // Somebody tries it out: the first lines say where to look.
+  // A first try: the first lines say where to look.
   if (embedded && config.logLevel === 'info') log.level = 'warn'
   const address = await app.start()
   if (embedded) await greet(app, address, config.dataDir)

@@ -1,27 +1,27 @@
-// The tail: turns hints into contiguous pages of the topics that this instance follows, each read once an instance. What this
-// instance has written itself comes as a page already: it is handed on if it follows what was, and otherwise is a hint.
-// One read in flight; what is hinted meanwhile is the next. A lost hint costs time, never a message: heads are re-read
-// whenever LISTEN (again) holds, and slowly always.
+// The tail: turns notifications into contiguous pages of the topics that this instance follows, each row read once an instance. Pages that
+// this instance wrote itself are delivered directly if they continue the topic; otherwise they count as a notification. One read is in
+// flight at a time, and notifications meanwhile join the next one. A lost notification costs time, never a message: the latest seqs are
+// read again whenever LISTEN is back, and by polling.
 import type { Page } from '../protocol/rows.ts'
 
 export type Tail = {
   /**
-   * Follows a topic that stood at `head` a moment ago, and reads on from there: what came between that look and this call
-   * had no hint for us. A topic that is followed already goes on as it does.
+   * Follows a topic whose latest seq was `head` a moment ago, and reads on from there: this instance heard no notification of rows that
+   * were added in between. Does nothing if the topic is followed already.
    */
   follow(topic: string, head: number): void
   unfollow(topic: string): void
-  /** Up to where a followed topic was handed on; undefined if it isn't followed. */
+  /** Returns the last seq that was delivered; undefined if the topic is not followed. */
   cursor(topic: string): number | undefined
-  /** Where a followed topic stands, as far as reads and looks at the heads have told. */
+  /** Returns the latest seq that this instance knows of. */
   head(topic: string): number | undefined
-  /** Takes the payload of a hint: "writer seq topic". */
+  /** Takes a notification's payload: "writer seq topic". */
   hint(payload: string): void
   /** Takes rows that this instance wrote, which follow `from`. */
   saved(topic: string, from: number, page: Page): void
-  /** Reads the heads of all followed topics, soon. */
+  /** Reads the latest seqs of all followed topics soon. */
   check(): void
-  /** Topics followed; reads, pages handed on, hints heard of others, topics that only a look at the heads found further on. */
+  /** Topics followed; reads, delivered pages, notifications of other instances, topics whose progress only polling found. */
   stats(): { topics: number; reads: number; pages: number; hints: number; found: number }
   close(): void
 }
