@@ -446,7 +446,7 @@ void t.test('a change of the rule raises its version', (t) => {
   const hash = createHash('sha256')
   for (const file of ['unicode.sql', 'words.sql'])
     hash.update(
-      readFileSync(new URL(`../db/functions/${file}`, import.meta.url), 'utf8')
+      readFileSync(new URL(`../../db/functions/${file}`, import.meta.url), 'utf8')
         .replace(/^--.*\n/gm, '')
         .replace(/\s+/g, ' '),
     )
