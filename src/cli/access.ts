@@ -4,7 +4,7 @@ import { Argument, type Command } from 'commander'
 import type { Role } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 import { count } from './arguments.ts'
-import { makeIo, withJson } from './output.ts'
+import { databaseHelp, makeIo, withJson } from './output.ts'
 import { ownSecret } from './secret.ts'
 
 const roles: readonly Role[] = ['user', 'citizen', 'admin']
@@ -21,16 +21,14 @@ const change = async (verb: 'revoke' | 'unrevoke', name: string): Promise<boolea
   })
 }
 
-const embedded = '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.'
-
 export const accessCommands = (program: Command): void => {
   withJson(program.command('token'))
-    .description('a token signed with JWT_SECRET or, without it, with the secret that a server of this folder keeps')
-    .argument('<sub>', 'whom it is for: a person, or a citizen by name')
+    .description('print a token, signed with JWT_SECRET or with the secret in the .data of this folder')
+    .argument('<sub>', 'user ID of the person, or name of the citizen')
     .addArgument(new Argument('<role>', 'user, citizen or admin').choices(roles))
-    .option('--missions <list>', 'the missions it may see, by id or number: 47,48; or *')
-    .option('--jti <name>', 'a name of its own, to revoke it alone')
-    .option('--seconds <n>', 'how long it is valid', count, 86_400)
+    .option('--missions <list>', 'missions that the token gives access to, by UUID or number: 47,48; or *')
+    .option('--jti <name>', 'ID of the token (jti), by which it can be revoked alone')
+    .option('--seconds <n>', 'seconds until it expires', count, 86_400)
     .action(async (sub: string, role: Role, options: TokenOptions) => {
       const secret = await ownSecret()
       if (!secret) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
@@ -42,26 +40,26 @@ export const accessCommands = (program: Command): void => {
     })
 
   withJson(program.command('revoke'))
-    .description('shuts out a sub, or one token by its jti: at once, on every instance, for good')
-    .argument('<name>', 'a sub or a jti')
-    .addHelpText('after', embedded)
+    .description('revoke all tokens of a user ID, or one token by its jti; takes effect at once on every instance')
+    .argument('<name>', 'user ID (sub), or jti of a token')
+    .addHelpText('after', databaseHelp)
     .action(async (name: string, options: Options) => {
       const changed = await change('revoke', name)
       makeIo(options).tell(`${name} ${changed ? 'is shut out' : 'was shut out already'}`, { name, changed })
     })
 
   withJson(program.command('unrevoke'))
-    .description('lets it in again')
-    .argument('<name>', 'a sub or a jti')
-    .addHelpText('after', embedded)
+    .description('undo a revocation')
+    .argument('<name>', 'user ID (sub), or jti of a token')
+    .addHelpText('after', databaseHelp)
     .action(async (name: string, options: Options) => {
       const changed = await change('unrevoke', name)
       makeIo(options).tell(`${name} ${changed ? 'is let in again' : 'was not shut out'}`, { name, changed })
     })
 
   withJson(program.command('revoked'))
-    .description('lists who is shut out')
-    .addHelpText('after', embedded)
+    .description('list the revocations')
+    .addHelpText('after', databaseHelp)
     .action(async (options: Options) => {
       const io = makeIo(options)
       const { direct, withClient } = await import('./database.ts')

@@ -15,7 +15,7 @@ const line = ({ paint }: Io, { check, status, detail, advice }: Finding): string
 
 export const doctorCommand = (program: Command): void => {
   withJson(program.command('doctor'))
-    .description('looks at Node, settings and the database, and says what to do; changes nothing')
+    .description('check Node, the settings and the database, and advise; changes nothing')
     .option('--long <seconds>', 'report transactions that have been open for at least this long', whole, 60)
     .action(async (options: Options) => {
       const io = makeIo(options)

@@ -1,7 +1,7 @@
 // deck inbox: the tasks of citizens, as the database has them: open, held, set aside; and those that were set aside given out again.
 import type { Command } from 'commander'
 import { deny } from '../protocol/errors.ts'
-import { makeIo, plain, Usage, withJson } from './output.ts'
+import { databaseHelp, makeIo, plain, Usage, withJson } from './output.ts'
 
 type Options = { json?: boolean; dead?: boolean; retry?: string }
 type Task = {
@@ -29,11 +29,11 @@ const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 
 export const inboxCommand = (program: Command): void => {
   withJson(program.command('inbox'))
-    .description('what waits for its citizens, and what was set aside after five attempts')
-    .argument('[citizen]', 'of this one only')
-    .option('--dead', 'only what was set aside')
-    .option('--retry <task>', 'gives a task that was set aside out again, as if for the first time')
-    .addHelpText('after', '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.')
+    .description("list the tasks in citizens' inboxes, and those set aside after five attempts")
+    .argument('[citizen]', 'only the tasks of this citizen')
+    .option('--dead', 'only tasks that were set aside')
+    .option('--retry <task>', 'put a task that was set aside back into its inbox')
+    .addHelpText('after', databaseHelp)
     .action(async (citizen: string | undefined, options: Options) => {
       const { retry } = options
       if (retry !== undefined && !uuid.test(retry)) throw new Usage('--retry takes the id of a task')

@@ -24,9 +24,9 @@ const json = before.includes('--json')
 
 const program = new Command('mission-deck')
   .description('Mission Deck: a realtime chat backend that runs on nothing but Postgres')
-  .version(version, '-V, --version', 'the version')
-  .helpOption('-h, --help', 'this')
-  .helpCommand('help [command]', 'what a command takes')
+  .version(version, '-V, --version', 'print the version')
+  .helpOption('-h, --help', 'print this help')
+  .helpCommand('help [command]', 'print the help of a command')
   .exitOverride()
   .configureOutput({
     // A usage error is reported once, below.

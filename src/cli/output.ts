@@ -46,7 +46,7 @@ export const makeIo = ({ json = false }: { json?: boolean }): Io => {
 }
 
 /** Every command has it. */
-export const withJson = (command: Command): Command => command.option('--json', 'JSON instead of lines')
+export const withJson = (command: Command): Command => command.option('--json', 'print JSON instead of text')
 
 /** Text of others, fit for a terminal: no control characters but line feeds and tabs. */
 export const plain = (text: string): string =>
@@ -88,3 +88,6 @@ export const toFault = async (error: unknown): Promise<Fault> => {
   const { toRefusal } = await import('../database/postgres/errors.ts')
   return { code: toRefusal(first)?.code ?? 'internal', detail }
 }
+/** Which database a command uses without DATABASE_URL, for the end of its help. */
+export const databaseHelp =
+  '\nWithout DATABASE_URL, the command uses the embedded database of the server that runs in this folder.'

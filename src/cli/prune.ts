@@ -2,17 +2,17 @@
 import type { Command } from 'commander'
 import { parseMission } from '../protocol/topics.ts'
 import { mission, time } from './arguments.ts'
-import { makeIo, withJson } from './output.ts'
+import { databaseHelp, makeIo, withJson } from './output.ts'
 
 type Options = { json?: boolean; before: string; mission?: string; dryRun?: boolean }
 
 export const pruneCommand = (program: Command): void => {
   withJson(program.command('prune'))
-    .description('takes away messages, finished test runs and void events that are older than a time')
-    .requiredOption('--before <time>', 'a date, or RFC 3339 with a zone; at least 24 hours ago', time)
-    .option('--mission <mission>', 'of this one only', mission)
-    .option('--dry-run', 'says what would go, and changes nothing')
-    .addHelpText('after', '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.')
+    .description('delete messages, finished test runs and void events that are older than a time')
+    .requiredOption('--before <time>', 'a date, or an RFC 3339 time with a zone; at least 24 hours ago', time)
+    .option('--mission <mission>', 'only in this mission', mission)
+    .option('--dry-run', 'report what would be deleted, and change nothing')
+    .addHelpText('after', databaseHelp)
     .action(async ({ json, before, mission: ref, dryRun: dry = false }: Options) => {
       const io = makeIo({ ...(json === undefined ? {} : { json }) })
       const [{ direct, withClient }, { prune }, { makeProgress }] = await Promise.all([

@@ -84,12 +84,12 @@ const report = async (mission: string, options: Options): Promise<void> => {
 
 export const reportCommand = (program: Command): void => {
   withServer(program.command('report'), 'reporter')
-    .description('posts a test run from the files of a test runner, with its log')
-    .argument('<mission>', 'its number or id', mission)
-    .option('--junit <file...>', "JUnit's XML, of one or more files; - is stdin")
-    .option('--tap [file]', 'TAP, from a file or from stdin, sent as it comes')
-    .option('--run <id>', 'the run that was asked for, instead of a new one', run)
+    .description('post a test run from the files of a test runner, with its log')
+    .argument('<mission>', 'number or UUID of the mission', mission)
+    .option('--junit <file...>', 'one or more JUnit XML files; - reads stdin')
+    .option('--tap [file]', 'TAP from a file or stdin, sent as it is written')
+    .option('--run <id>', 'ID of the requested run to fill, instead of a new one', run)
     .option('--fail', 'exit 1 if a test failed')
-    .option('--no-counts', "do not compare JUnit's count of tests with its cases, for tools that count other things")
+    .option('--no-counts', "do not compare JUnit's count of tests with its cases, for tools that count something else")
     .action((mission: string, options: Options) => report(mission, options))
 }

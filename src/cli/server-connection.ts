@@ -19,9 +19,9 @@ const home = 'http://127.0.0.1:3000'
 
 export const withServer = (command: Command, self = somebody): Command =>
   withJson(command)
-    .addOption(new Option('--url <url>', 'the server').env('DECK_URL').default(home))
-    .option('--token-file <file>', 'a file that holds the token; else DECK_TOKEN has it')
-    .option('--as <sub>', `as whom, with a server of this folder and no token (default: "${self}")`)
+    .addOption(new Option('--url <url>', 'URL of the server').env('DECK_URL').default(home))
+    .option('--token-file <file>', 'file with the token; default: the variable DECK_TOKEN')
+    .option('--as <sub>', `user ID to act as, without a token on a server of this folder (default: "${self}")`)
 
 const toUrl = (text: string): URL => {
   if (!URL.canParse(text)) throw new Usage('--url has to be an address such as https://deck.example')

@@ -7,13 +7,13 @@ type Options = { json?: boolean }
 
 export const serverCommands = (program: Command): void => {
   withJson(program.command('serve'))
-    .description('the server, as npm start runs it')
+    .description('start the server, like npm start')
     .action(async () => {
       await import('../main.ts')
     })
 
   withJson(program.command('migrate'))
-    .description('brings the database of DATABASE_URL up to date')
+    .description('apply the migrations to the database of DATABASE_URL')
     .action(async (options: Options) => {
       const io = makeIo(options)
       const lines: string[] = []
@@ -30,7 +30,7 @@ export const serverCommands = (program: Command): void => {
     })
 
   withJson(program.command('seed'))
-    .description('adds the example missions 47 and 48')
+    .description('add the example missions 47 and 48')
     .action(async (options: Options) => {
       const io = makeIo(options)
       const { direct, withClient } = await import('./database.ts')

@@ -11,7 +11,7 @@ import { parseMission } from '../protocol/topics.ts'
 import type { Bad } from '../database/transfer/import-batches.ts'
 import type { Lines } from '../database/transfer/line-reader.ts'
 import { citizen, mission } from './arguments.ts'
-import { makeIo, Usage, withJson, type Io } from './output.ts'
+import { databaseHelp, makeIo, Usage, withJson, type Io } from './output.ts'
 import type { Progress } from './progress.ts'
 
 type ExportOptions = { json?: boolean; all?: boolean }
@@ -25,8 +25,6 @@ type ImportOptions = {
 }
 /** Bad lines that are named one by one. */
 const named = 100
-
-const here = '\nWithout DATABASE_URL: the embedded database of a server that runs in this folder.'
 
 /** Ctrl-C ends the reading; what is on its way is waited for, and the exit is 130. */
 const interruptible = (): { signal: AbortSignal; forget: () => void } => {
@@ -131,10 +129,10 @@ const peek = async (lines: Lines): Promise<{ first: string; lines: Lines }> => {
 
 export const carryCommands = (program: Command): void => {
   withJson(program.command('export'))
-    .description('a mission, or all of them, as NDJSON on stdout')
-    .argument('[mission]', 'its number or UUID', mission)
-    .option('--all', 'every mission')
-    .addHelpText('after', here)
+    .description('write a mission, or all missions, to stdout as NDJSON')
+    .argument('[mission]', 'number or UUID of the mission', mission)
+    .option('--all', 'export every mission')
+    .addHelpText('after', databaseHelp)
     .action(async (ref: string | undefined, options: ExportOptions) => {
       if ((ref === undefined) !== (options.all === true)) throw new Usage('export takes a mission, or --all')
       const [{ direct, withClient }, { exportMissions }] = await Promise.all([
@@ -150,14 +148,19 @@ export const carryCommands = (program: Command): void => {
     })
 
   withJson(program.command('import'))
-    .description('an export back in as it was, or messages of any program into chats')
-    .argument('<file>', 'NDJSON; - for stdin')
-    .option('--mission <mission>', 'messages: into this mission, whatever a line says', mission)
-    .option('--citizen <citizen>', "messages: into this citizen's chat, whatever a line says", citizen)
-    .addOption(new Option('--sender <sender>', 'messages: of lines that have none').choices(['user', 'citizen']))
-    .option('--skip-bad', 'messages: names bad lines and passes over them; without it the first one ends it')
-    .option('--as <name>', "messages: whose lines these are, to know them again (default: the file's name)")
-    .addHelpText('after', here)
+    .description('import an export, or messages of any program into chats')
+    .argument('<file>', 'NDJSON file; - reads stdin')
+    .option('--mission <mission>', 'messages: the mission of all lines, instead of their own', mission)
+    .option('--citizen <citizen>', 'messages: the citizen of all lines, instead of their own', citizen)
+    .addOption(
+      new Option('--sender <sender>', 'messages: the sender of lines without one').choices(['user', 'citizen']),
+    )
+    .option('--skip-bad', 'messages: report and skip invalid lines, instead of ending at the first one')
+    .option(
+      '--as <name>',
+      "messages: name of the source, by which a repeated import skips its lines (default: the file's name)",
+    )
+    .addHelpText('after', databaseHelp)
     .action(async (file: string, options: ImportOptions) => {
       const io = makeIo(options)
       const total = file === '-' ? undefined : (await stat(file)).size

@@ -10,9 +10,9 @@ export type StreamKind = 'append' | 'finish' | 'abort'
 
 /** Throws unless the frame asks for exactly one thing. */
 export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): StreamKind => {
-  if (delta === undefined && !done && !abort) throw deny('bad_request', 'a delta, done or abort')
-  if (done && abort) throw deny('bad_request', 'done or abort')
-  if (task !== undefined && !done) throw deny('bad_request', 'a task ends with done')
+  if (delta === undefined && !done && !abort) throw deny('bad_request', 'send one of delta, done and abort')
+  if (done && abort) throw deny('bad_request', 'send either done or abort')
+  if (task !== undefined && !done) throw deny('bad_request', 'task needs done')
   return done ? 'finish' : abort ? 'abort' : 'append'
 }
 
@@ -36,7 +36,8 @@ export type Standing =
   | { is: 'restarted' | 'unclaimed'; offset: number }
   | { is: 'overtaken' | 'whole' | 'unknown' }
 
-export const atOffset = (offset: number): Refusal => deny('conflict', 'this draft stands at another offset', { offset })
+export const atOffset = (offset: number): Refusal =>
+  deny('conflict', 'the draft has another length: continue at `offset`', { offset })
 
 /** Throws `conflict` if the socket writes the draft and the offset does not match. */
 export const standingOf = (

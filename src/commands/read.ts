@@ -12,7 +12,7 @@ export const makeRead =
   (missions: Missions, marks: Marks, signals: Signals): Handlers['read'] =>
   async (session, { id, topic: text, seq: given }) => {
     const topic = parseTopic(text)
-    if (topic.kind !== 'chat') throw deny('bad_request', 'chats are read')
+    if (topic.kind !== 'chat') throw deny('bad_request', '`read` needs a chat topic')
     const { actor } = session
     const mission = await session.inTurn(missions.find(topic.mission, (m) => refusal(actor, 'read', m) === null))
     allow(actor, 'read', mission)

@@ -22,13 +22,13 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
   let author: string | null = actor.sub
   if (actor.role === 'admin') {
     if (given.sender !== undefined) {
-      if (!senders.includes(given.sender)) throw deny('bad_request', 'sender is user or citizen')
+      if (!senders.includes(given.sender)) throw deny('bad_request', 'sender must be user or citizen')
       sender = given.sender as Message['sender']
     }
     if (given.author !== undefined) {
       const { author: other } = given
       if (other !== null && (typeof other !== 'string' || other.length === 0 || other.length > 256 || !storable(other)))
-        throw deny('bad_request', 'author is a string of 1 to 256 characters, or null')
+        throw deny('bad_request', 'author must be a string of 1 to 256 characters, or null')
       author = other
     }
   }
@@ -50,7 +50,7 @@ export const makeSend =
   (session, frame) => {
     const since = performance.now()
     const topic = parseTopic(frame.topic)
-    if (topic.kind !== 'chat') throw deny('bad_request', 'messages go to chats')
+    if (topic.kind !== 'chat') throw deny('bad_request', '`send` needs a chat topic')
     const { citizen } = topic
     if (frame.task !== undefined) allowWork(session.actor)
     const may = (m: MissionRights | undefined): boolean => refusal(session.actor, 'chat.post', m, citizen) === null

@@ -76,7 +76,7 @@ export const makeStream = (
     key?: string,
   ): Promise<{ mission: MissionRights; citizen: string; topic: string }> => {
     const topic = parseTopic(text)
-    if (topic.kind !== 'chat') throw deny('bad_request', 'replies are written in chats')
+    if (topic.kind !== 'chat') throw deny('bad_request', '`stream` needs a chat topic')
     const { citizen } = topic
     const id = resolved.get(session)?.get(text)
     const own = id && key && drafts.of(session, { topic: formatTopic(topic, id), key })
@@ -218,7 +218,7 @@ export const makeStream = (
     async cancel(session, { id, topic: text, key }) {
       const { topic } = await enter(session, text)
       const name = { topic, key }
-      if (!drafts.isWritten(name) && !(await store.exists(name))) throw deny('not_found', 'there is no such draft')
+      if (!drafts.isWritten(name) && !(await store.exists(name))) throw deny('not_found', 'no such draft')
       drafts.cancel(name, session.actor.sub)
       session.ok(id)
     },

@@ -17,7 +17,10 @@ const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missio
 
 /** An `after` beyond the head, or another epoch. */
 export const another = (seq: number, epoch: string): Refusal =>
-  deny('conflict', 'this cursor is of another time: drop what you hold and read again', { seq, epoch })
+  deny('conflict', '`after` and `epoch` do not match this database: discard your copy and read the topic again', {
+    seq,
+    epoch,
+  })
 
 export const makeSubscribe = (
   store: Pick<Store, 'place' | 'epoch'>,

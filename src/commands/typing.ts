@@ -21,7 +21,7 @@ export const makeTyping =
   (missions: Missions, signals: Signals): Handlers['typing'] =>
   async (session, { id, topic: text, on }) => {
     const topic = parseTopic(text)
-    if (topic.kind !== 'chat') throw deny('bad_request', 'one types in chats')
+    if (topic.kind !== 'chat') throw deny('bad_request', '`typing` needs a chat topic')
     const { citizen } = topic
     const { actor } = session
     const mission = await session.inTurn(

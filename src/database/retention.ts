@@ -52,7 +52,7 @@ export const prune = async (
       `only what is older than ${hours} hours is pruned: keys of later messages are still sent again`,
     )
   const { rows: locks } = await client.query<{ mine: boolean }>(`select pg_try_advisory_lock(${turn}) as mine`)
-  if (!locks[0]?.mine) throw deny('conflict', 'another prune is under way')
+  if (!locks[0]?.mine) throw deny('conflict', 'another prune is running')
 
   const one = async <T extends pg.QueryResultRow>(
     name: string,

@@ -82,7 +82,11 @@ export const installSockets = async (
   app.addHook('onRequest', (request, _reply, done) => {
     const { config } = request.routeOptions as { config?: { socket?: true } }
     // (A path without a route is not found, for an upgrade too.)
-    done(request.ws && !config?.socket && !request.is404 ? deny('bad_request', 'there is no socket here') : undefined)
+    done(
+      request.ws && !config?.socket && !request.is404
+        ? deny('bad_request', 'this path takes no WebSocket: use /api/ws')
+        : undefined,
+    )
   })
 
   const sameOrigin = (request: FastifyRequest): boolean => {
@@ -173,7 +177,7 @@ export const installSockets = async (
     if (mission === undefined || citizen === undefined) return
     const { after, epoch } = request.query as { after?: unknown; epoch?: unknown }
     if (after !== undefined && !(typeof after === 'string' && wholeNumber.test(after)))
-      return session.refuse(deny('bad_request', 'after is a seq'))
+      return session.refuse(deny('bad_request', 'after must be a seq, an integer from 0'))
     const frame = {
       type: 'subscribe',
       topic: `missions/${mission}/chat/${citizen}`,
@@ -187,7 +191,7 @@ export const installSockets = async (
     door.addHook('preValidation', judge)
     const schema = { hide: true }
     const handler = (): never => {
-      throw deny('bad_request', 'this is a WebSocket: ask for an upgrade')
+      throw deny('bad_request', 'this route needs a WebSocket upgrade')
     }
     for (const url of ['/api/ws', '/api/missions/:mission/chat/:citizen/ws'])
       door.route({ method: 'GET', url, schema, handler, wsHandler: open, config: { socket: true } as object })

@@ -57,7 +57,7 @@ export const toBound = (name: string, text: string, round = Math.ceil): string =
   const date = new Date(0)
   date.setUTCFullYear(Number(year), Number(month) - 1, Number(day))
   if (!parts || date.getUTCMonth() !== Number(month) - 1 || date.getUTCDate() !== Number(day))
-    throw deny('bad_request', `${name} is no RFC 3339 time with a zone (in an address a + is written %2B)`)
+    throw deny('bad_request', `${name} is not an RFC 3339 time with a zone (in a URL, write + as %2B)`)
   const zone = sign === undefined ? 0 : (sign === '-' ? 1 : -1) * (Number(zoneHour) * 60 + Number(zoneMinute))
   const micros = round(Number(fraction.padEnd(9, '0')) / 1000)
   date.setUTCHours(Number(hour), Number(minute) + zone, Number(second) + (micros === 1_000_000 ? 1 : 0))

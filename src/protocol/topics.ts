@@ -21,18 +21,18 @@ export const citizenPattern = citizenName.source
 export const parseMission = (text: string): MissionRef => {
   if (uuid.test(text)) return { id: text.toLowerCase() }
   if (/^[1-9][0-9]{0,9}$/.test(text) && Number(text) <= 2_147_483_647) return { number: Number(text) }
-  throw deny('bad_request', 'a mission is named by its UUID or its number')
+  throw deny('bad_request', 'mission must be a UUID or a number')
 }
 
 /** A UUID, in lower case; otherwise `bad_request`. */
 export const parseId = (text: string, what: string): string => {
-  if (!uuid.test(text)) throw deny('bad_request', `${what} is named by its UUID`)
+  if (!uuid.test(text)) throw deny('bad_request', `${what} must be a UUID`)
   return text.toLowerCase()
 }
 
 /** A citizen's name; otherwise `bad_request`. */
 export const parseCitizen = (text: string): string => {
-  if (!citizenName.test(text)) throw deny('bad_request', `a citizen's name matches ${citizenPattern}`)
+  if (!citizenName.test(text)) throw deny('bad_request', `citizen must match ${citizenPattern}`)
   return text
 }
 
@@ -61,7 +61,7 @@ const readTopic = (text: string): TopicRef => {
     if (part === 'tests' && name !== undefined && tail === 'logs')
       return { kind: 'logs', mission: parseMission(mission), run: parseId(name, 'a test run') }
   }
-  throw deny('bad_request', 'not a topic')
+  throw deny('bad_request', 'topic has no known form, such as missions/47/chat/rafael')
 }
 
 /** The canonical name of a topic of the mission with this id. */

@@ -325,7 +325,7 @@ void t.test('runs go with their logs, but not those that count; states since are
   for (const path of ['', '/dod', '/tests', '/tests/latest', `/tests/${proof}`]) {
     const answer = await one.request('GET', `${api}${path}?at=2024-06-01T00:00:00Z`, alice)
     refused(t, answer, 404, 'not_found', path)
-    t.match(answer.json, { detail: 'what was before 2025-01-01T00:00:00Z was pruned' })
+    t.match(answer.json, { detail: 'history before 2025-01-01T00:00:00Z was pruned' })
   }
   refused(
     t,

@@ -73,7 +73,8 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
         const rows = Math.min(mostRows, messages.length * 2)
         const next = async (): Promise<ReplayPage> => {
           const following = await inTurn(() => read({ id: mission.id }, citizen, reached, last + 1, rows, last))
-          if (following.mission && following.epoch !== epoch) throw deny('conflict', 'another epoch')
+          if (following.mission && following.epoch !== epoch)
+            throw deny('conflict', 'the database was restored or replaced while reading: start again')
           return toPage(following)
         }
         return { ...found, next }

@@ -13,9 +13,9 @@ type Row = { existed: boolean; pruned: string | null; json: string | null }
 const toPast = ({ mission, rows: [row] }: Pick<MissionRead<Row>, 'mission' | 'rows'>) => {
   // Whether one may see it is asked first.
   const known = (): string => {
-    if (!row?.existed) throw deny('not_found', 'there was no such mission then')
-    if (row.pruned !== null) throw deny('not_found', `what was before ${row.pruned} was pruned`)
-    if (row.json === null) throw deny('not_found', 'there was no such thing then, or nothing is known of it')
+    if (!row?.existed) throw deny('not_found', 'the mission did not exist at that time')
+    if (row.pruned !== null) throw deny('not_found', `history before ${row.pruned} was pruned`)
+    if (row.json === null) throw deny('not_found', 'it did not exist at that time, or its history is unknown')
     return row.json
   }
   return { mission, known }

@@ -63,7 +63,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       const check = (): void => {
         if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
         if (performance.now() > end)
-          throw deny('unavailable', 'this takes too long: ask for less by since, until, after or before')
+          throw deny('unavailable', 'the search timed out: narrow it with since, until, after or before')
       }
       const turn = turns(how.sub)
       const inTurn: Turn = (work) =>

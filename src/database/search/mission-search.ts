@@ -107,7 +107,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
         throw deny('unavailable', 'the database was restored or replaced while reading: start again')
       if (how.gone()) throw deny('unavailable', 'the client disconnected before the search finished')
       if (performance.now() > end)
-        throw deny('unavailable', 'this takes too long: ask for less by kind, since or until')
+        throw deny('unavailable', 'the search timed out: narrow it with kind, since or until')
     }
     const is = (one: Kind): boolean => kind === undefined || kind === one
     const wanted = { message: is('message'), code: is('code'), test: is('test'), dod: is('dod') }

@@ -172,7 +172,7 @@ export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
     const [all, none] = [having(false), having(true)]
     return all.length + none.length === 0 ? [] : [{ all, none }]
   })
-  if (alternatives.length === 0) throw deny('bad_request', 'q has no word to look for')
+  if (alternatives.length === 0) throw deny('bad_request', 'q has no word to search for')
   // Postgres's arrays are rectangular: what fills them decides nothing.
   const patterns = (some: string[][][], filler: string): string[][] => {
     const most = Math.max(1, ...some.map(({ length }) => length))

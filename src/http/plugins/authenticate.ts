@@ -26,7 +26,7 @@ const tokenLike = /^ey[\w-]+\.[\w-]+\.[\w-]*$/
 const refuseTokenInAddress = (request: FastifyRequest): void => {
   for (const [name, value] of Object.entries(request.query as Record<string, unknown>))
     if (tokenNames.test(name) || [value].flat().some((part) => typeof part === 'string' && tokenLike.test(part)))
-      throw deny('unauthorized', 'a token does not belong in an address: send it in the header Authorization')
+      throw deny('unauthorized', 'tokens are not accepted in the URL: send the Authorization header')
 }
 
 /** The token of the Authorization header, of which there may be one. */

@@ -30,7 +30,7 @@ const fromFastify = (error: unknown): Refusal | undefined => {
   if (validation) return deny('bad_request', message)
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return deny('too_large', 'the body is larger than 2 MiB')
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
-    return deny('bad_request', 'this content type is not taken here', {}, 415)
+    return deny('bad_request', 'this route does not support the content type', {}, 415)
   // 403: a path that leads out of a folder of files.
   if (statusCode === 404 || statusCode === 403) return deny('not_found')
   if (statusCode < 500) return deny('bad_request', 'the request is not valid HTTP for this route')
@@ -78,5 +78,5 @@ export const installErrors = (app: FastifyInstance, explain: Explain, told: Map<
     return refuse(reply, refusal)
   }
   app.setErrorHandler((error, request, reply) => tell(reply, explain(error, { reqId: request.id })))
-  app.setNotFoundHandler((_request, reply) => tell(reply, deny('not_found', 'there is no such route')))
+  app.setNotFoundHandler((_request, reply) => tell(reply, deny('not_found', 'no such route')))
 }

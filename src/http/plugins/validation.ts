@@ -67,7 +67,7 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
       httpPart === 'querystring' &&
       !Object.values(value as object).every((v) => typeof v !== 'string' || storable(v))
     )
-      return { error: deny('bad_request', 'U+0000 can not be asked for') }
+      return { error: deny('bad_request', 'the query must not contain U+0000') }
     return check.fits(value) ? { value } : { error: deny('bad_request', check.why(value, httpPart)) }
   }
 }

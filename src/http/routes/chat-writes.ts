@@ -41,9 +41,9 @@ export const chatWriteRoutes = (
       allow(actor, 'chat.post', mission, citizen)
       const key = request.headers['idempotency-key'] ?? request.body.key ?? null
       if (typeof key !== 'object' && !/^[\x20-\x7e]{1,64}$/.test(key))
-        throw deny('bad_request', 'a key is 1 to 64 characters of ASCII')
+        throw deny('bad_request', 'key must be 1 to 64 ASCII characters')
       if (request.body.key != null && request.body.key !== key)
-        throw deny('bad_request', 'header and body give different keys')
+        throw deny('bad_request', 'Idempotency-Key and key differ')
       rate.take(actor)
       const { message, seen } = await writer.append(
         toEntry(actor, mission, citizen, { ...request.body, key: key as string | null }),

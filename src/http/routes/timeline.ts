@@ -70,7 +70,7 @@ const part = { rows: 500, bytes: 256 * 1024 }
 const within = (name: string, text: string | undefined, least: number, most: number): number | undefined => {
   const value = text === undefined ? undefined : Number(text)
   if (value !== undefined && (value < least || value > most))
-    throw deny('bad_request', `${name} is from ${least} to ${most}`)
+    throw deny('bad_request', `${name} must be from ${least} to ${most}`)
   return value
 }
 const at = (name: string, text: string | undefined, otherwise: string): Place => ({
@@ -134,7 +134,7 @@ export const timelineRoute = (
       const form = preferred(request, lines, eventStream)
       const unfit = (...names: (keyof Query)[]): void => {
         const name = names.find((name) => query[name] !== undefined)
-        if (name !== undefined) throw deny('bad_request', `${form} takes no ${name}`)
+        if (name !== undefined) throw deny('bad_request', `${name} is not supported for ${form}`)
       }
       const begin = async (given: string | undefined) => {
         if (given !== undefined) fromCursor(given)
@@ -143,9 +143,13 @@ export const timelineRoute = (
         const see = (page: TimelinePage): void => {
           allow(actor, 'read', page.mission)
           if (epoch !== undefined && epoch !== page.epoch)
-            throw deny('conflict', 'this cursor is of another time: drop what you hold and read again', {
-              epoch: page.epoch,
-            })
+            throw deny(
+              'conflict',
+              '`after` and `epoch` do not match this database: discard your copy and read the topic again',
+              {
+                epoch: page.epoch,
+              },
+            )
         }
         return { horizon, span, see }
       }
@@ -157,7 +161,7 @@ export const timelineRoute = (
         const speed = within('speed', query.speed, 0.1, 1000)
         const gap = within('gap', query.gap, 0, 3600) ?? 2
         const last = request.headers['last-event-id']
-        if (typeof last === 'object') throw deny('bad_request', 'one Last-Event-ID')
+        if (typeof last === 'object') throw deny('bad_request', 'send one Last-Event-ID header')
         return pacing.open(request, reply, ref, { speed, gap: gap * 1000 }, () => begin(last ?? query.cursor))
       }
       unfit('speed', 'gap')
@@ -195,7 +199,8 @@ export const timelineRoute = (
       text,
       async next() {
         const page = await timeline.part(ref, left, part.rows, part.bytes, sub)
-        if (page.mission && page.epoch !== epoch) throw deny('conflict', 'another epoch')
+        if (page.mission && page.epoch !== epoch)
+          throw deny('conflict', 'the database was restored or replaced while reading: start again')
         return toLines(ref, left, page, sub)
       },
     }

@@ -22,7 +22,7 @@ const placeOf = ({ headers }: FastifyRequest, after: number | undefined): number
   const last = headers['last-event-id']
   if (last === undefined) return after
   if (typeof last === 'string' && /^\d{1,16}$/.test(last) && Number.isSafeInteger(Number(last))) return Number(last)
-  throw deny('bad_request', 'Last-Event-ID is a seq')
+  throw deny('bad_request', 'Last-Event-ID must be a seq')
 }
 
 export const makeFollowing = ({

@@ -124,7 +124,7 @@ export const makeStreams = (
     const actor = actorOf(request)
     const { raw } = reply
     const mine = [...open.values()].filter((sub) => sub === actor.sub).length
-    if (open.size >= most || mine >= mostOfOne) throw overloaded('too many histories are being streamed')
+    if (open.size >= most || mine >= mostOfOne) throw overloaded('too many history streams are open')
     open.set(raw, actor.sub)
     try {
       const { first, headers } = await begin()

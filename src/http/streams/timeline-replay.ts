@@ -146,7 +146,8 @@ export const makePacing = ({
         if (!page.more || over) break
         page = await timeline.part(ref, span, part.rows, part.bytes, actor.sub)
         allow(actor, 'read', page.mission)
-        if (page.epoch !== epoch) throw deny('conflict', 'another epoch')
+        if (page.epoch !== epoch)
+          throw deny('conflict', 'the database was restored or replaced while reading: start again')
       }
       if (over) return
       over = true
