@@ -8,7 +8,7 @@ import { Message } from './rows.ts'
 export const seq = Type.Integer({ minimum: 0, description: 'a position in the topic' })
 export const time = Type.String({ format: 'date-time' })
 export const topic = Type.String({ description: "canonical: with the mission's UUID in lower case" })
-export const task = Type.String({ format: 'uuid', description: 'the id of the message that is to be answered' })
+export const task = Type.String({ format: 'uuid', description: 'ID of the message to answer' })
 
 // The seed's mission, as a client and as the server names it.
 const chat = 'missions/47/chat/rafael'
@@ -52,7 +52,7 @@ const followed = shown(
   { topic: exampleTopic, seq: 2, epoch: '3f0c9a51d2e84b67' },
 )
 const saved = shown({ seq, message: Message }, { seq: 3, message: exampleMessage })
-const offset = Type.Integer({ minimum: 0, description: 'UTF-16 code units that the draft has' })
+const offset = Type.Integer({ minimum: 0, description: 'length of the draft in UTF-16 code units' })
 
 export const answers = {
   subscribe: row<'subscribe'>()(
@@ -93,7 +93,7 @@ export const answers = {
   work: row<'work'>()(
     'A citizen asks for up to `credit` tasks at a time; `resume` goes on with those of a former session',
     shown(
-      { credit: Type.Integer(), tasks: Type.Array(task, { description: 'those that it goes on with' }) },
+      { credit: Type.Integer(), tasks: Type.Array(task, { description: 'tasks that the socket keeps' }) },
       { credit: 4, tasks: [] },
     ),
     { id: 14, credit: 4 },

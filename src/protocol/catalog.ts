@@ -19,7 +19,7 @@ const frame = (type: string, schema: TSchema, id: Record<string, TSchema> = {}):
     ? Type.Union(schema.anyOf.map((part: TSchema) => frame(type, part, id)))
     : Type.Object({ type: Type.Literal(type), ...id, ...(schema as TObject).properties })
 
-const id = { id: Type.Union([Type.Number(), Type.String()], { description: 'of the frame that is answered' }) }
+const id = { id: Type.Union([Type.Number(), Type.String()], { description: 'ID of the answered frame' }) }
 const names = Object.keys(answers) as FrameType[]
 
 /** What clients send. */

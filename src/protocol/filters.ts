@@ -6,12 +6,16 @@ import type { Message } from './rows.ts'
 
 const time = (description: string) =>
   Type.Optional(
-    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (a + is written %2B)` }),
+    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (in a URL, write + as %2B)` }),
   )
 
 export const filterFields = {
   language: Type.Optional(
-    Type.String({ minLength: 1, maxLength: 256, description: 'messages with a code block in it, whatever its case' }),
+    Type.String({
+      minLength: 1,
+      maxLength: 256,
+      description: 'only messages with a code block in this language, ignoring case',
+    }),
   ),
   // 500 characters have at most 2,000 bytes: beyond 2,046 Postgres refuses a word.
   q: Type.Optional(
@@ -22,8 +26,10 @@ export const filterFields = {
         'messages with all these words; "a phrase", or, -without; words count as they are written, but for case',
     }),
   ),
-  sender: Type.Optional(Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'of this sender' })),
-  since: time('created then or later'),
+  sender: Type.Optional(
+    Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'only messages of this sender' }),
+  ),
+  since: time('only messages created at this time or later'),
   until: time('created before then'),
 }
 export type Filters = Static<Type.TObject<typeof filterFields>>

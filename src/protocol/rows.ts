@@ -6,7 +6,7 @@ import { citizenPattern } from './topics.ts'
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const id = Type.String({ format: 'uuid' })
 const time = Type.String({ format: 'date-time' })
-const seq = Type.Integer({ minimum: 0, description: 'position in its topic; 0 if it has had no event' })
+const seq = Type.Integer({ minimum: 0, description: 'position in its topic; 0 without an event' })
 
 export const CodeBlock = Type.Object({ language: nullable(Type.String()), code: Type.String() })
 export type CodeBlock = Static<typeof CodeBlock>
@@ -17,7 +17,7 @@ export const Message = Type.Object(
     mission_id: id,
     citizen: Type.String({ pattern: citizenPattern }),
     sender: Type.Union([Type.Literal('user'), Type.Literal('citizen')]),
-    author: nullable(Type.String({ description: "the writer's sub; null for SQL writers that gave none" })),
+    author: nullable(Type.String({ description: "the writer's sub; null if a SQL writer set none" })),
     message: Type.String(),
     code_blocks: nullable(Type.Array(CodeBlock)),
     created_at: time,

@@ -41,7 +41,7 @@ export const RunDiff = Type.Object(
         `most ${flaky.most} with 512 KiB of names, those that flipped most`,
       {
         flips: Type.Integer(),
-        runs: Type.Integer({ description: 'of these, those that have it and did not skip it' }),
+        runs: Type.Integer({ description: 'the number of these runs that have the test and did not skip it' }),
       },
     ),
     between: Type.Object(
@@ -49,7 +49,7 @@ export const RunDiff = Type.Object(
         since: created_at,
         until: created_at,
         messages: Type.Array(Message, { description: 'of all chats, by created_at' }),
-        has_more: Type.Boolean({ description: 'whether there are older ones' }),
+        has_more: Type.Boolean({ description: 'whether older messages exist' }),
       },
       {
         description: `messages created between the earlier and the later run: the newest ${between.messages}, or as many as fit into 4 MiB, oldest first`,

@@ -14,19 +14,19 @@ export const Hit = Type.Object(
   {
     kind: Type.Enum([...kinds]),
     topic: Type.String({ description: "the row's topic" }),
-    seq: Type.Integer({ description: "the row's seq in it" }),
+    seq: Type.Integer({ description: "the row's seq in its topic" }),
     at: Type.String({ format: 'date-time', description: "a message's or run's created_at; an item's last change" }),
-    id: Type.String({ format: 'uuid', description: "the row's" }),
+    id: Type.String({ format: 'uuid', description: "the row's ID" }),
     snippet: Snippet,
     sender: Type.Optional(
       Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'message, code' }),
     ),
     author: Type.Optional(nullable(Type.String({ description: 'message, code' }))),
     block: Type.Optional(Type.Integer({ description: "code: which of the message's code_blocks, from 0" })),
-    language: Type.Optional(nullable(Type.String({ description: 'code: of that block' }))),
+    language: Type.Optional(nullable(Type.String({ description: 'code: language of that block' }))),
     status: Type.Optional(
       Type.Union([Type.Literal('running'), Type.Literal('passed'), Type.Literal('failed')], {
-        description: 'test: of the run',
+        description: 'test: status of the run',
       }),
     ),
     result: Type.Optional(

@@ -6,10 +6,10 @@ import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } 
 import { errorCodes } from './errors.ts'
 import { DodItem, Message, Mission, TestRun } from './rows.ts'
 
-const id = Type.Union([Type.Number(), Type.String()], { description: 'of the frame that this answers' })
+const id = Type.Union([Type.Number(), Type.String()], { description: 'ID of the answered frame' })
 const role = Type.Union([Type.Literal('user'), Type.Literal('citizen'), Type.Literal('admin')])
 const sub = Type.String()
-const key = Type.String({ description: 'that the reply is written under, and its message will have' })
+const key = Type.String({ description: 'key of the reply and of its later message' })
 const citizen = Type.String()
 const uuid = Type.String({ format: 'uuid' })
 const count = Type.Integer({ minimum: 0 })
@@ -42,7 +42,7 @@ export const serverFrames = {
   welcome: Type.Object(
     { session: Type.String(), sub, role, expires_at: time, instance: Type.String(), limits: Limits },
     {
-      description: 'The first frame: who one is here, until when, and what is too much',
+      description: 'The first frame: the user, the end of the token, and the limits',
       examples: [
         {
           session: '0b6f7a1e-5c0d-4f0e-9a53-0d1c2b3a4f5e',
@@ -75,18 +75,18 @@ export const serverFrames = {
   error: Type.Object(
     {
       id: Type.Optional(id),
-      topic: Type.Optional(Type.String({ description: 'whose subscription ends, where there is no id' })),
-      code: Type.Enum(errorCodes, { description: 'for the program' }),
-      detail: Type.String({ description: 'for the reader' }),
+      topic: Type.Optional(Type.String({ description: 'without an id: the topic whose subscription ends' })),
+      code: Type.Enum(errorCodes, { description: 'stable, for programs' }),
+      detail: Type.String({ description: 'for people; may change' }),
       retry_after: Type.Optional(retryAfter),
-      error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
+      error_id: Type.Optional(Type.String({ description: 'internal errors only: the error has this ID in the log' })),
       seq: Type.Optional(seq),
       epoch: Type.Optional(Type.String()),
-      offset: Type.Optional(Type.Integer({ minimum: 0, description: 'where the draft stands' })),
+      offset: Type.Optional(Type.Integer({ minimum: 0, description: 'length of the stored draft' })),
       maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
     },
     {
-      description: 'A frame refused, by its id; or, with a topic and no id, a subscription that ends',
+      description: 'A refused frame, by its id; or, with a topic and no id, the end of a subscription',
       examples: [
         { id: 2, code: 'conflict', detail: 'drop what you hold and read again', seq: 2, epoch: '3f0c9a51d2e84b67' },
         { topic: exampleTopic, code: 'not_found', detail: 'no such mission' },
@@ -102,14 +102,14 @@ export const serverFrames = {
   typing: Type.Object(
     { topic, sub, role, on: Type.Boolean() },
     {
-      description: 'Somebody else types in a chat that is followed, or no longer does',
+      description: 'Another user started or stopped typing in a followed chat',
       examples: [{ topic: exampleTopic, sub: 'person1@scopelock.ai', role: 'user', on: true }],
     },
   ),
   read: Type.Object(
     { topic, seq },
     {
-      description: 'This sub has read on by another of its sockets',
+      description: 'The same user has read further on another socket',
       examples: [{ topic: exampleTopic, seq: 3 }],
     },
   ),
@@ -119,7 +119,7 @@ export const serverFrames = {
       Type.Object({ topic, key, citizen, aborted: Type.Literal(true) }),
     ],
     {
-      description: 'A reply grows: from `offset` (UTF-16 code units) on it is this; or it was given up',
+      description: 'The text of a draft from `offset` (UTF-16 code units) on; or the draft was aborted',
       examples: [
         { ...draft, offset: 0, delta: 'Edit the ' },
         { ...draft, aborted: true },
@@ -140,7 +140,7 @@ export const serverFrames = {
   task: Type.Object(
     { topic, task, attempt: Type.Integer({ minimum: 1, maximum: 5 }), lease_until: time, message: Message },
     {
-      description: "A question that is this socket's to answer",
+      description: 'A task that this socket has leased',
       examples: [
         {
           topic: exampleTopic,
@@ -155,28 +155,28 @@ export const serverFrames = {
   cancel: Type.Object(
     { topic, key, by: sub },
     {
-      description: 'To the socket that writes a reply: somebody asks it to stop',
+      description: 'To the socket that writes a draft: a user asks it to stop',
       examples: [{ topic: exampleTopic, key: 'r1', by: 'person1@scopelock.ai' }],
     },
   ),
   'missions.changed': Type.Object(
     { mission: uuid },
     {
-      description: 'To who follows `missions`: this one came, changed or went; read it again over HTTP',
+      description: 'To followers of `missions`: this mission was created, changed or deleted; read it again over HTTP',
       examples: [{ mission: exampleMission }],
     },
   ),
   heads: Type.Object(
     { topics: Type.Record(Type.String(), seq) },
     {
-      description: 'Every 25 s: where each followed topic stands',
+      description: 'Every 25 s: the latest seq of each followed topic',
       examples: [{ topics: { [exampleTopic]: 3 } }],
     },
   ),
   goodbye: Type.Object(
     { reason: Type.String(), retry_after: retryAfter },
     {
-      description: 'Before a close that the server begins: how long to wait',
+      description: 'Before the server closes the socket: seconds to wait before reconnecting',
       examples: [{ reason: 'restart', retry_after: 2.4 }],
     },
   ),
@@ -219,11 +219,11 @@ const chunk = { run_id: run.id, mission_id: exampleMission, chunk: 'test_edit_me
 
 export const LogChunk = Type.Object(
   { run_id: uuid, mission_id: uuid, chunk: Type.String(), seq },
-  { title: 'LogChunk', description: "what was added to a run's log, or the whole of it" },
+  { title: 'LogChunk', description: "A part added to a run's log, or the whole log" },
 )
 export const Cleared = Type.Object(
   { mission_id: uuid, citizen, by: Type.Union([sub, Type.Null()]), seq },
-  { title: 'Cleared', description: 'a chat was cleared: everything older is gone' },
+  { title: 'Cleared', description: 'The chat was cleared: all older messages are deleted' },
 )
 
 /** The events by name: their `data`, an example of it, and the topic that they are of. */

@@ -9,8 +9,8 @@ const Spans = (description: string) =>
 
 export const Snippet = Type.Object(
   {
-    text: Type.String({ description: 'one or two passages as they are written, " … " where something is left out' }),
-    hits: Spans('[start, length] of each hit in `text`, in UTF-16 code units, in ascending order and apart'),
+    text: Type.String({ description: 'one or two passages of the text, joined by " … "' }),
+    hits: Spans('[start, length] of each hit in `text`, in UTF-16 code units, in ascending order, not overlapping'),
   },
   { title: 'Snippet' },
 )
@@ -81,7 +81,7 @@ const widen = (text: string, { from, to }: Window): { from: number; to: number }
   return { from: whole(text, start), to: whole(text, end) }
 }
 
-/** The best one or two passages of a text; its beginning, where nothing is marked. `hits` are in ascending order and apart. */
+/** The best one or two passages of a text; its beginning, where nothing is marked. `hits` are in ascending order, not overlapping. */
 export const snippetOf = (text: string, hits: Span[]): Snippet => {
   const some = hits.slice(0, mostMatches)
   const first = best(text, some, () => true) ?? { from: 0, to: 0, words: new Set<string>() }

@@ -14,7 +14,7 @@ export const encodeItem = (topic: string, seq: number, event: string, data: stri
 const at = Type.String({ format: 'date-time', description: 'when it was numbered; never decreases' })
 export const TimelineItem = Type.Union(
   eventMessages.map(({ schema }) => Type.Object({ ...(schema as TObject).properties, at })),
-  { title: 'TimelineItem', description: 'an event as a socket gets it, and when it happened' },
+  { title: 'TimelineItem', description: 'An event as sockets receive it, with its time' },
 )
 
 export const toCursor = (epoch: string, { at, topic, seq }: Place): string =>

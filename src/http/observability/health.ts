@@ -21,7 +21,7 @@ const Check = Type.Object(
   {
     check: Type.Enum(Object.keys(words) as (keyof typeof words)[]),
     ok: Type.Boolean(),
-    why: Type.Optional(Type.String({ description: 'for the reader, of one that failed' })),
+    why: Type.Optional(Type.String({ description: 'for people: why the check failed' })),
   },
   { title: 'Check' },
 )
@@ -98,7 +98,7 @@ export const makeReadiness = (parts: {
 }
 
 const Ok = Type.Object({ status: Type.Literal('ok') })
-const Checks = Type.Array(Check, { description: 'in this order; more may come' })
+const Checks = Type.Array(Check, { description: 'in this order; later versions may add checks' })
 const Ready = Type.Object({ ...Ok.properties, checks: Checks })
 const NotReady = Type.Object({ ...ErrorBody.properties, checks: Checks }, { title: 'Not ready' })
 

@@ -210,7 +210,9 @@ export const metricsRoute = (
   const schema = {
     tags: ['health'],
     summary: 'Metrics for Prometheus',
-    response: { 200: { description: 'its text format', content: { 'text/plain': { schema: Type.String() } } } },
+    response: {
+      200: { description: 'the text format of Prometheus', content: { 'text/plain': { schema: Type.String() } } },
+    },
   }
   app.get('/metrics', { schema }, async (_request, reply) =>
     reply.type(registry.contentType).send(await registry.metrics()),

@@ -77,7 +77,7 @@ export const AsOf = {
   at: Type.Optional(
     Type.String({
       maxLength: 40,
-      description: 'as it was at this time: RFC 3339 with a zone (a + is written %2B); one to come is answered as now',
+      description: 'the state at this time: RFC 3339 with a zone (in a URL, write + as %2B); a future time means now',
     }),
   ),
 }

@@ -66,7 +66,7 @@ const channelOf = (address: string, description: string, more: Json, query: Json
   },
 })
 
-const ticket = { type: 'string', description: 'of POST /api/tickets, in place of a token: opens one socket, once' }
+const ticket = { type: 'string', description: 'from POST /api/tickets, instead of a token: opens one socket, once' }
 const channels = {
   socket: channelOf('/api/ws', 'The socket: any number of topics, text frames of one JSON object each', {}, { ticket }),
   chat: channelOf(
@@ -80,8 +80,8 @@ const channels = {
     },
     {
       ticket,
-      after: { type: 'integer', minimum: 0, description: 'the last seq that one has' },
-      epoch: { type: 'string', description: 'that it is of' },
+      after: { type: 'integer', minimum: 0, description: 'the last seq that the client has' },
+      epoch: { type: 'string', description: 'the epoch of `after`' },
     },
   ),
 }
@@ -132,7 +132,7 @@ export const makeAsyncApi = (version: string): Json => ({
         host: '{host}',
         protocol,
         description: protocol === 'wss' ? 'behind TLS' : 'on this machine',
-        variables: { host: { default: '127.0.0.1:3000', description: 'where the server is reached' } },
+        variables: { host: { default: '127.0.0.1:3000', description: 'address of the server' } },
         security: ['token', 'subprotocol', 'ticket'].map((name) => ref(`components/securitySchemes/${name}`)),
       },
     ]),
@@ -155,7 +155,12 @@ export const makeAsyncApi = (version: string): Json => ({
         in: 'header',
         description: 'for browsers: `deck.v1, bearer.<token>`',
       },
-      ticket: { type: 'httpApiKey', name: 'ticket', in: 'query', description: 'of POST /api/tickets: for one socket' },
+      ticket: {
+        type: 'httpApiKey',
+        name: 'ticket',
+        in: 'query',
+        description: 'from POST /api/tickets: for one socket',
+      },
     },
   },
 })

@@ -38,7 +38,7 @@ const HistoryQuery = Type.Object({
   ),
   order: Type.Optional(
     Type.Union([Type.Literal('seq'), Type.Literal('rank')], {
-      description: `with q: rank gives the best first, of the newest ${mostRanked} that fit`,
+      description: `with q: rank gives the best first, of the newest ${mostRanked} that match`,
     }),
   ),
   epoch: Type.Optional(
@@ -52,7 +52,7 @@ const HistoryQuery = Type.Object({
 const eventParameters = ['after', 'epoch']
 const LastEventId = Type.Object({
   'last-event-id': Type.Optional(
-    Type.String({ description: 'of an event stream: the seq of the last event that came; counts before `after`' }),
+    Type.String({ description: 'event streams: the seq of the last received event; takes precedence over `after`' }),
   ),
 })
 const Events = Type.String({
@@ -65,10 +65,10 @@ const Shown = Type.Object(
 )
 const History = Type.Object({
   messages: Type.Array(Shown, {
-    description: 'in ascending seq (or the best first); fewer than asked for where they would have over 4 MiB',
+    description: 'by ascending seq (or the best first); fewer than `limit` if they would exceed 4 MiB',
   }),
-  last_seq: Type.Integer({ description: 'where the chat stands, in the same snapshot' }),
-  has_more: Type.Boolean({ description: 'whether there are more in the direction that was read' }),
+  last_seq: Type.Integer({ description: 'latest seq of the chat, from the same snapshot' }),
+  has_more: Type.Boolean({ description: 'whether more messages exist in the direction of the page' }),
   epoch: Type.String({ description: 'if it changes, discard your copy of the chat' }),
 })
 const Histories = {
@@ -76,8 +76,8 @@ const Histories = {
     'a page; with Accept: application/x-ndjson every message up to the head, one a line, in ascending seq; with Accept: ' +
     'text/event-stream events, live',
   headers: {
-    'Deck-Last-Seq': Type.Integer({ description: 'of a stream: last_seq when it began, up to which it goes' }),
-    'Deck-Epoch': Type.String({ description: 'of a stream: epoch' }),
+    'Deck-Last-Seq': Type.Integer({ description: 'streams only: last_seq at the start, where the stream ends' }),
+    'Deck-Epoch': Type.String({ description: 'streams only: the epoch' }),
   },
   content: {
     'application/json': { schema: History },

@@ -26,14 +26,14 @@ const fromCursor = (cursor: string): ChannelCursor => {
 
 const ChannelsQuery = Type.Object({
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: mostChannels, default: mostChannels })),
-  cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
+  cursor: Type.Optional(Type.String({ description: '`next` of the page before' })),
 })
 const LastMessage = Type.Object(
   {
     ...Message.properties,
     cut: Type.Optional(
       Type.Literal(true, {
-        description: `something is left out: the text after ${shown.characters} characters, or blocks of over ${shown.blockBytes / 1024} KiB (code_blocks is null then)`,
+        description: `the message is shortened: the text after ${shown.characters} characters, or blocks of over ${shown.blockBytes / 1024} KiB (code_blocks is null then)`,
       }),
     ),
   },
@@ -46,8 +46,8 @@ const Channels = Type.Object({
       citizen: Type.String(),
       last_seq: Type.Integer(),
       last_message: Type.Union([LastMessage, Type.Null()]),
-      read_seq: Type.Integer({ description: 'how far the asking sub has read, by `read` on the socket' }),
-      unread: Type.Integer({ description: `messages after it, counted up to ${mostUnread}` }),
+      read_seq: Type.Integer({ description: 'last seq that the caller has read, by `read` on the socket' }),
+      unread: Type.Integer({ description: `messages after read_seq, counted up to ${mostUnread}` }),
     }),
   ),
 })

@@ -30,7 +30,7 @@ export const chatWriteRoutes = (
         'Post a message; 200 if its key was seen before',
         ['mission', 'citizen'],
         { 201: Message, 200: Message },
-        { body: NewMessage, description: 'The header Idempotency-Key may give the key instead of the body.' },
+        { body: NewMessage, description: 'The header Idempotency-Key can be used instead of `key`.' },
       ),
     },
     async (request, reply) => {
@@ -55,7 +55,11 @@ export const chatWriteRoutes = (
 
   app.delete(
     chat,
-    { schema: describe('chat', 'Clear a chat (admin); its seq goes on', ['mission', 'citizen'], { 204: Type.Null() }) },
+    {
+      schema: describe('chat', 'Delete all messages of a chat (admin); its seqs continue', ['mission', 'citizen'], {
+        204: Type.Null(),
+      }),
+    },
     async (request, reply) => {
       const actor = actorOf(request)
       const { mission, citizen } = named(request)

@@ -36,7 +36,7 @@ export const dodRoutes = (app: FastifyInstance, changes: ChecklistChanges, past:
 
   app.post<{ Body: NewDodItem }>(
     list,
-    { schema: describe('dod', 'A new item (citizen, admin)', ['mission'], { 201: DodItem }, { body: NewDodItem }) },
+    { schema: describe('dod', 'Add an item (citizen, admin)', ['mission'], { 201: DodItem }, { body: NewDodItem }) },
     async (request, reply) => {
       const actor = actorOf(request)
       const row = await changes.addItem(named(request).mission, (m) => allow(actor, 'dod.add', m), request.body)

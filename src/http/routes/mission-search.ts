@@ -15,7 +15,7 @@ const { q, since, until } = filterFields
 const Asked = Type.Object({
   q: Type.String({
     ...q,
-    description: 'all these words; "a phrase", or, -without; words count as they are written, but for case',
+    description: 'messages with all words; supports "a phrase", or, -without; ignores case, no stemming',
   }),
   kind: Type.Optional(
     Type.Enum([...kinds], {
@@ -24,16 +24,16 @@ const Asked = Type.Object({
     }),
   ),
   order: Type.Optional(
-    Type.Enum(['newest', 'rank'], { description: `newest, or the best first of the newest ${mostRanked} hits` }),
+    Type.Enum(['newest', 'rank'], { description: `newest, or rank: the best first of the newest ${mostRanked} hits` }),
   ),
   limit: Limit,
-  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'next of the page before, of the same question' })),
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: '`next` of the page before, of the same search' })),
   since,
   until,
 })
 const Hits = Type.Object({
   hits: Type.Array(Hit),
-  next: Type.Union([Type.String(), Type.Null()], { description: 'the cursor of what follows; null: nothing does' }),
+  next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page; null on the last page' }),
 })
 
 export const searchRoute = (app: FastifyInstance, answers: Answers, find: Find): void => {
@@ -47,7 +47,7 @@ export const searchRoute = (app: FastifyInstance, answers: Answers, find: Find):
         { 200: Hits },
         {
           querystring: Asked,
-          description: 'What is not found within 30 s is unavailable: ask for less by kind, since or until.',
+          description: 'A search that takes over 30 s ends as `unavailable`: narrow it with kind, since or until.',
         },
       ),
     },

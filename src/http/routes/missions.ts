@@ -17,10 +17,10 @@ const List = Type.Object({
   status: Type.Optional(MissionStatus),
   assigned_to: Type.Optional(Type.String()),
   limit: Limit,
-  cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: 'next of the page before' })),
+  cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: '`next` of the page before' })),
   chats: Type.Optional(
     Type.Union([Type.Literal('true'), Type.Literal('false')], {
-      description: 'true: each mission has `chats`, with what the asking subject has not read of them',
+      description: 'true: each mission has `chats`, with the number of unread messages',
     }),
   ),
 })
@@ -28,9 +28,9 @@ const Chats = Type.Array(
   Type.Object({
     citizen: Type.String(),
     last_seq: Type.Integer(),
-    read_seq: Type.Integer({ description: 'how far the asking subject has read, by `read` on the socket' }),
-    unread: Type.Integer({ description: `messages after it that others wrote, counted up to ${mostUnread}` }),
-    first_unread: Type.Union([Type.Integer(), Type.Null()], { description: 'the seq of the first of them' }),
+    read_seq: Type.Integer({ description: 'last seq that the caller has read, by `read` on the socket' }),
+    unread: Type.Integer({ description: `messages of others after read_seq, counted up to ${mostUnread}` }),
+    first_unread: Type.Union([Type.Integer(), Type.Null()], { description: 'seq of the first unread message' }),
   }),
   {
     description: `with chats=true: by name, up to ${listedChats} of the first ${countedChats} chats; unread ones come before the others`,
@@ -46,7 +46,15 @@ export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, pas
 
   app.get<{ Querystring: Static<typeof List> }>(
     '/api/missions',
-    { schema: describe('missions', 'The missions one may see, by number', [], { 200: Page }, { querystring: List }) },
+    {
+      schema: describe(
+        'missions',
+        'Missions that the caller may see, by number',
+        [],
+        { 200: Page },
+        { querystring: List },
+      ),
+    },
     async (request, reply) => {
       const actor = actorOf(request)
       const { status, assigned_to, limit = 50, cursor, chats } = request.query
@@ -71,7 +79,7 @@ export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, pas
 
   app.post<{ Body: NewMission }>(
     '/api/missions',
-    { schema: describe('missions', 'A new mission (admin)', [], { 201: Mission }, { body: NewMission }) },
+    { schema: describe('missions', 'Create a mission (admin)', [], { 201: Mission }, { body: NewMission }) },
     async (request, reply) => {
       const why = refusal(actorOf(request), 'mission.create', undefined)
       if (why) throw why

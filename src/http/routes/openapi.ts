@@ -11,11 +11,11 @@ import { json } from '../plugins/negotiation.ts'
 
 export const ErrorBody = Type.Object(
   {
-    detail: Type.String({ description: 'for the reader' }),
-    code: Type.Enum(errorCodes, { description: 'for the program' }),
-    error_id: Type.Optional(Type.String({ description: 'of an internal error: found again in the log' })),
-    seq: Type.Optional(Type.Integer({ description: 'of a conflict of cursors: where the topic stands' })),
-    epoch: Type.Optional(Type.String({ description: 'of a conflict of cursors: the epoch of now' })),
+    detail: Type.String({ description: 'for people; may change' }),
+    code: Type.Enum(errorCodes, { description: 'stable, for programs' }),
+    error_id: Type.Optional(Type.String({ description: 'internal errors only: the error has this ID in the log' })),
+    seq: Type.Optional(Type.Integer({ description: 'cursor conflicts: the latest seq of the topic' })),
+    epoch: Type.Optional(Type.String({ description: 'cursor conflicts: the current epoch' })),
     maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
   },
   { title: 'Error' },
@@ -26,8 +26,8 @@ const paths: Record<string, TSchema> = {
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
-  a: Type.String({ description: "the one run's UUID" }),
-  b: Type.String({ description: "the other run's UUID" }),
+  a: Type.String({ description: 'UUID of the first run' }),
+  b: Type.String({ description: 'UUID of the second run' }),
 }
 
 /** An answer that comes in several forms, by media type. */
@@ -56,7 +56,7 @@ export const describe = (
   ...more,
 })
 
-const unchanged = Type.Null({ description: 'as it was when it had the tag of If-None-Match' })
+const unchanged = Type.Null({ description: 'unchanged since the response with the ETag of If-None-Match' })
 
 // What the reference needs, and no more: it speaks to this server only, over HTTP too.
 const docsPolicy =

@@ -15,22 +15,24 @@ import { json } from '../plugins/negotiation.ts'
 
 const Query = Type.Object({
   tail: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 100_000, description: 'only the last lines, so many; ranges are of these' }),
+    Type.Integer({ minimum: 1, maximum: 100_000, description: 'only this number of last lines; ranges apply to them' }),
   ),
 })
 const Asked = Type.Object({
-  range: Type.Optional(Type.String({ description: 'bytes=FIRST-LAST, bytes=FIRST- or bytes=-LAST_SO_MANY' })),
+  range: Type.Optional(Type.String({ description: 'bytes=FIRST-LAST, bytes=FIRST- or bytes=-SUFFIX_LENGTH' })),
   'if-range': Type.Optional(
-    Type.String({ description: 'the ETag that the range is of: if it is no longer, all comes' }),
+    Type.String({
+      description: 'the range applies only if the ETag still matches; otherwise the whole log is returned',
+    }),
   ),
   'if-none-match': Type.Optional(Type.String()),
 })
 const headers = { ETag: Type.String(), 'Accept-Ranges': Type.Literal('bytes') }
 const text = { 'text/plain': { schema: Type.String() } }
 const answers = {
-  200: { description: 'the text', headers, content: text },
+  200: { description: 'the log', headers, content: text },
   206: {
-    description: 'the bytes that were asked for',
+    description: 'the requested bytes',
     headers: { ...headers, 'Content-Range': Type.String() },
     content: text,
   },

@@ -13,7 +13,7 @@ import { json, Limit } from '../plugins/negotiation.ts'
 
 const List = Type.Object({
   limit: Limit,
-  cursor: Type.Optional(Type.String({ description: 'next of the page before' })),
+  cursor: Type.Optional(Type.String({ description: '`next` of the page before' })),
   ...AsOf,
 })
 const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
@@ -56,7 +56,13 @@ export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void =>
   app.post<{ Body: NewTestRun }>(
     runs,
     {
-      schema: describe('tests', 'A new test run (citizen, admin)', ['mission'], { 201: TestRun }, { body: NewTestRun }),
+      schema: describe(
+        'tests',
+        'Create a test run (citizen, admin)',
+        ['mission'],
+        { 201: TestRun },
+        { body: NewTestRun },
+      ),
     },
     async (request, reply) => {
       const actor = actorOf(request)
@@ -71,7 +77,7 @@ export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void =>
 
   app.post(
     `${runs}/run`,
-    { schema: describe('tests', 'Ask for a test run', ['mission'], { 202: TestRun }) },
+    { schema: describe('tests', 'Request a test run', ['mission'], { 202: TestRun }) },
     async (request, reply) => {
       const actor = actorOf(request)
       const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.ask', m), {})

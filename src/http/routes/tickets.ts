@@ -7,7 +7,7 @@ import { describe } from './openapi.ts'
 import { actorOf } from '../plugins/authenticate.ts'
 
 const Ticket = Type.Object({
-  ticket: Type.String({ description: 'for ?ticket= of a socket' }),
+  ticket: Type.String({ description: 'for ?ticket= of the socket address' }),
   expires_in: Type.Integer({ description: 'seconds' }),
 })
 
@@ -15,7 +15,9 @@ export const ticketRoutes = (app: FastifyInstance, access: Pick<Access, 'issueTi
   app.post(
     '/api/tickets',
     {
-      schema: describe('access', 'A single-use ticket that opens a socket in place of the token', [], { 201: Ticket }),
+      schema: describe('access', 'Create a single-use ticket that opens a socket instead of a token', [], {
+        201: Ticket,
+      }),
     },
     async (request, reply) =>
       reply

@@ -18,48 +18,52 @@ import type { Lines, Streams } from '../streams/ndjson.ts'
 
 const time = (description: string) =>
   Type.Optional(
-    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (a + is written %2B)` }),
+    Type.String({ maxLength: 40, description: `${description}: RFC 3339 with a zone (in a URL, write + as %2B)` }),
   )
 const decimal = (description: string) =>
   Type.Optional(Type.String({ pattern: '^\\d{1,4}(\\.\\d{1,3})?$', description }))
 
 const Query = Type.Object({
-  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'what a page, an event or the end gave' })),
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'the cursor of a page, an event or the end' })),
   limit: Limit,
   from: time('what happened then or later'),
   to: time('what happened before then'),
   order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'desc: newest first', default: 'asc' })),
-  logs: Type.Optional(Type.Enum(['true', 'false'], { description: 'also what runs print', default: 'false' })),
-  speed: decimal('of a replay: seconds of then in one of now, 0.1 to 1000; without it as fast as it is read'),
+  logs: Type.Optional(Type.Enum(['true', 'false'], { description: 'also chunks of run logs', default: 'false' })),
+  speed: decimal(
+    'Replay speed, 0.1 to 1000: 60 plays one recorded minute a second; without it as fast as the client reads',
+  ),
   gap: decimal('Replay only: the longest pause between two events in seconds, 0 to 3600. Default 2'),
 })
 type Query = Static<typeof Query>
 const LastEventId = Type.Object({
   'last-event-id': Type.Optional(
-    Type.String({ description: 'of a replay: the id of the last event that came; counts before `cursor`' }),
+    Type.String({ description: 'Replay only: the ID of the last received event; takes precedence over `cursor`' }),
   ),
 })
-const cursor = Type.String({ description: 'to come back with: what follows, at the end too' })
+const cursor = Type.String({ description: 'resume here later, also after the last page' })
 const Page = Type.Object({
-  events: Type.Array(TimelineItem, { description: 'fewer than asked for where they would hold over 4 MiB' }),
+  events: Type.Array(TimelineItem, { description: 'fewer than `limit` if they would exceed 4 MiB' }),
   next: Type.Union([Type.String(), Type.Null()], { description: 'cursor of the next page; null on the last page' }),
   cursor,
-  horizon: Type.String({ format: 'date-time', description: 'the time below which nothing comes any more' }),
+  horizon: Type.String({ format: 'date-time', description: 'no event is added before this time any more' }),
   epoch: Type.String({ description: 'If it differs from the epoch you know, discard your copy and read again' }),
 })
 const Timelines = {
   description:
     'a page; with Accept: application/x-ndjson all events up to the horizon, one a line; with Accept: text/event-stream a replay',
   headers: {
-    'Deck-Horizon': Type.String({ description: 'of a stream: horizon when it began, up to which it goes' }),
-    'Deck-Epoch': Type.String({ description: 'of a stream: epoch' }),
-    'Deck-Cursor': Type.String({ description: 'of a stream of lines: where its end is' }),
+    'Deck-Horizon': Type.String({ description: 'streams only: the horizon at the start, where the stream ends' }),
+    'Deck-Epoch': Type.String({ description: 'streams only: the epoch' }),
+    'Deck-Cursor': Type.String({ description: 'NDJSON only: the cursor of its end' }),
   },
   content: {
     'application/json': { schema: Page },
     [lines]: { schema: TimelineItem },
     [eventStream]: {
-      schema: Type.String({ description: 'events: the id is a cursor, the name that of the event, `end` the last' }),
+      schema: Type.String({
+        description: 'server-sent events: id is a cursor, event the name of the event; the last one is `end`',
+      }),
     },
   },
 }
