@@ -86,11 +86,11 @@ export const makeReadiness = (parts: {
   return async () => {
     // Told at once, whatever else hangs.
     if (parts.draining())
-      return [result('serving', 'it is stopping: what was taken up is answered, nothing new is taken')]
+      return [result('serving', 'the instance is stopping: it answers accepted requests and refuses new ones')]
     return [
       result('serving', undefined),
       ...(await Promise.race([looked(), late()])),
-      result('listener', parts.listening() ? undefined : 'no LISTEN session: news come by a look every 5 s'),
+      result('listener', parts.listening() ? undefined : 'LISTEN is down; new messages arrive by polling every 5 s'),
       result('writer', parts.writing()),
       result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
     ]

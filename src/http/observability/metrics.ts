@@ -55,7 +55,11 @@ export const makeMeters = (): Meters => {
     const made = new Histogram({ name, help, buckets, registers: [registry] })
     return (value) => made.observe(value)
   }
-  const write = histogram('deck_commit_to_write_seconds', 'from a known commit to the write to its sockets', seconds)
+  const write = histogram(
+    'deck_commit_to_write_seconds',
+    'from the notice of a commit to the write to its sockets',
+    seconds,
+  )
   let deliveredAt: number | undefined
   return {
     registry,
@@ -68,7 +72,7 @@ export const makeMeters = (): Meters => {
       })
     },
     commit: histogram('deck_send_to_commit_seconds', 'from a message’s request to its commit', seconds),
-    batch: histogram('deck_batch_size', 'messages of a batch', [1, 2, 5, 10, 20, 50, 100, 200, 500]),
+    batch: histogram('deck_batch_size', 'messages per batch', [1, 2, 5, 10, 20, 50, 100, 200, 500]),
   }
 }
 
@@ -155,34 +159,38 @@ export const metricsRoute = (
     1,
   )
   const checks = async (): Promise<[string, number][]> => (await ready()).map(({ check, ok }) => [check, Number(ok)])
-  gauge('ready', '1 for what is ready, as /readyz tells it', checks, 'check')
-  gauge('limit', 'bounds, by the name of what they bound', () => boundsOf(limits), 'of')
+  gauge('ready', '1 for each check of /readyz that passes', checks, 'check')
+  gauge('limit', 'configured limits, by name', () => boundsOf(limits), 'of')
   gauge('sockets', 'open sockets', (now) => now.sockets)
   gauge('event_streams', 'open event streams', (now) => now.streams)
-  gauge('line_streams', 'histories and timelines that are being streamed as lines', (now) => now.lines)
+  gauge('line_streams', 'open NDJSON streams of histories and timelines', (now) => now.lines)
   gauge('seats', 'subscriptions', (now) => now.seats)
-  gauge('seats_catching', 'subscriptions that catch up', (now) => now.catching)
-  gauge('topics', 'topics that are followed', (now) => now.topics)
-  gauge('tasks_held', 'tasks that sockets here hold', (now) => now.tasksHeld)
-  gauge('outbox_bytes', 'bytes that wait for sockets', (now) => now.outboxBytes)
-  counter('frames_in_total', 'frames taken from sockets', ({ tally }) => tally.framesIn)
-  counter('frames_out_total', 'frames given to sockets', ({ tally }) => tally.framesOut)
-  counter('bytes_in_total', 'bytes of frames taken from sockets', ({ tally }) => tally.bytesIn)
-  counter('bytes_out_total', 'bytes of frames given to sockets', ({ tally }) => tally.bytesOut)
+  gauge('seats_catching', 'subscriptions that are catching up', (now) => now.catching)
+  gauge('topics', 'followed topics', (now) => now.topics)
+  gauge('tasks_held', 'tasks leased by sockets of this instance', (now) => now.tasksHeld)
+  gauge('outbox_bytes', 'bytes waiting in send buffers', (now) => now.outboxBytes)
+  counter('frames_in_total', 'frames received from sockets', ({ tally }) => tally.framesIn)
+  counter('frames_out_total', 'frames sent to sockets', ({ tally }) => tally.framesOut)
+  counter('bytes_in_total', 'bytes of frames received from sockets', ({ tally }) => tally.bytesIn)
+  counter('bytes_out_total', 'bytes of frames sent to sockets', ({ tally }) => tally.bytesOut)
   const errors = (told: Map<string, number>) => errorCodes.map((code): [string, number] => [code, told.get(code) ?? 0])
-  counter('socket_errors_total', 'errors told to sockets', ({ tally }) => errors(tally.errors), 'code')
+  counter('socket_errors_total', 'errors sent to sockets', ({ tally }) => errors(tally.errors), 'code')
   counter('socket_closes_total', 'sockets closed', ({ tally }) => closesOf(tally.closes), 'code')
-  counter('http_errors_total', 'errors told over HTTP', (now) => errors(now.httpErrors), 'code')
-  counter('database_errors_total', 'errors of the database that were logged', (now) => now.faults)
-  counter('batches_total', 'batches of messages committed', ({ writer }) => writer.batches)
+  counter('http_errors_total', 'HTTP responses with an error', (now) => errors(now.httpErrors), 'code')
+  counter('database_errors_total', 'logged database errors', (now) => now.faults)
+  counter('batches_total', 'committed batches of messages', ({ writer }) => writer.batches)
   counter('messages_total', 'messages committed by this instance', ({ writer }) => writer.entries)
-  gauge('queue_messages', 'messages that wait to be written', ({ writer }) => writer.waiting)
-  gauge('queue_bytes', 'bytes of text that wait to be written', ({ writer }) => writer.bytes)
-  gauge('waiting_lane_topics', 'topics whose messages wait for somebody’s lock', ({ writer }) => writer.lane)
-  gauge('held_topics', 'of them, those that somebody holds for longer than a batch takes', ({ writer }) => writer.held)
-  counter('tail_reads_total', 'reads of what others wrote', ({ tail }) => tail.reads)
-  counter('tail_pages_total', 'pages handed to seats', ({ tail }) => tail.pages)
-  counter('hints_total', 'hints heard of other writers', ({ tail }) => tail.hints)
+  gauge('queue_messages', 'messages waiting to be written', ({ writer }) => writer.waiting)
+  gauge('queue_bytes', 'bytes of text waiting to be written', ({ writer }) => writer.bytes)
+  gauge('waiting_lane_topics', 'topics whose messages wait for a lock', ({ writer }) => writer.lane)
+  gauge(
+    'held_topics',
+    'topics among them whose lock is held for longer than a batch takes',
+    ({ writer }) => writer.held,
+  )
+  counter('tail_reads_total', 'reads of rows written elsewhere', ({ tail }) => tail.reads)
+  counter('tail_pages_total', 'pages delivered to subscriptions', ({ tail }) => tail.pages)
+  counter('hints_total', 'notifications heard of other writers', ({ tail }) => tail.hints)
   counter(
     'poll_finds_total',
     'topics that a look at the heads found further on than any hint had told',
@@ -192,9 +200,11 @@ export const metricsRoute = (
     since === undefined ? 0 : (performance.now() - since) / 1000,
   )
   counter('listen_sessions_total', 'LISTEN sessions opened', ({ listener }) => listener.sessions)
-  gauge('bus_connected', '1 while hints go by NATS, 0 while they go by NOTIFY', ({ bus }) => (bus?.connected ? 1 : 0))
-  counter('bus_sent_total', 'hints and signals given to NATS', ({ bus }) => bus?.sent ?? 0)
-  counter('bus_heard_total', 'hints and signals heard by NATS', ({ bus }) => bus?.heard ?? 0)
+  gauge('bus_connected', '1 while notifications use NATS, 0 while they use NOTIFY', ({ bus }) =>
+    bus?.connected ? 1 : 0,
+  )
+  counter('bus_sent_total', 'notifications and signals sent by NATS', ({ bus }) => bus?.sent ?? 0)
+  counter('bus_heard_total', 'notifications and signals received by NATS', ({ bus }) => bus?.heard ?? 0)
   counter(
     'replica_reads_total',
     'reads of history by what came of asking the replica',
@@ -204,8 +214,8 @@ export const metricsRoute = (
   const pools = (count: 'totalCount' | 'idleCount' | 'waitingCount') => (now: Readings) =>
     Object.entries(now.pools).map(([name, pool]): [string, number] => [name, pool[count]])
   gauge('pool_connections', 'connections to Postgres', pools('totalCount'), 'pool')
-  gauge('pool_idle', 'of them idle', pools('idleCount'), 'pool')
-  gauge('pool_waiting', 'queries that wait for a connection', pools('waitingCount'), 'pool')
+  gauge('pool_idle', 'idle connections to Postgres', pools('idleCount'), 'pool')
+  gauge('pool_waiting', 'queries waiting for a connection', pools('waitingCount'), 'pool')
 
   const schema = {
     tags: ['health'],
