@@ -27,8 +27,9 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   'dod.add': { user: false, citizen: true, admin: true },
+  // Who may tick and untick an item of the checklist.
   'dod.toggle': { user: true, citizen: false, admin: true },
-  // Completing without evidence, and naming another test.
+  // Who may complete an item without evidence, or name another test.
   'dod.override': { user: false, citizen: false, admin: true },
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },

@@ -145,6 +145,7 @@ export const makeTail = (options: {
     checking = false
   }
 
+  // Finds new rows whose notification was lost.
   const poll = setInterval(() => void check(), options.pollEvery)
 
   return {

@@ -105,6 +105,7 @@ const sendPage = (
     messages = JSON.stringify(kept)
   }
   const closed = before === undefined ? after !== undefined && has_more : before <= last_seq + 1
+  // The ETag of a page that can't grow any more.
   if (closed) reply.header('etag', tagOf(messages, String(has_more), epoch))
   return json(reply, `{"messages":${messages},${JSON.stringify({ last_seq, has_more, epoch }).slice(1)}`)
 }

@@ -65,6 +65,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
   push(frame: Text | Buffer, frames = 1): boolean {
     if (this.closed) return false
     if (this.outbox.push(frame, frames)) return true
+    // A slow socket (its send buffer is full) is disconnected; the client resumes later.
     this.close(closeCodes.slow, 'too slow')
     return false
   }

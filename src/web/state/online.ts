@@ -1,11 +1,12 @@
-// What is asked for while the server is away: it comes by itself once the server is back, and until then it is said why it is not there.
+// Decides whether the page is offline. Requests that fail while it is offline are repeated once the server is back; until then the page
+// shows why their result is missing.
 import { signal } from '@preact/signals'
 import { DeckError, type Deck } from '../../client/index.ts'
 
 /** ms until a server that is there, but can't answer now, is asked again */
 const rest = 3000
 
-/** Whether the connection was lost, and is not there again. */
+/** Whether the page is offline: the connection was lost and is not back yet. */
 export const away = signal(false)
 
 /** Takes this deck's connection for that of the page. */
