@@ -21,7 +21,7 @@ export const citizenPattern = citizenName.source
 export const parseMission = (text: string): MissionRef => {
   if (uuid.test(text)) return { id: text.toLowerCase() }
   if (/^[1-9][0-9]{0,9}$/.test(text) && Number(text) <= 2_147_483_647) return { number: Number(text) }
-  throw deny('bad_request', 'mission must be a UUID or a number')
+  throw deny('bad_request', 'mission must be its UUID or its number')
 }
 
 /** A UUID, in lower case; otherwise `bad_request`. */
