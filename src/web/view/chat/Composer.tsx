@@ -88,8 +88,8 @@ export const Composer = ({ chat, place }: { chat: ChatState; place: Place }) => 
     area.current?.focus()
   }
 
-  // A file may be dropped anywhere: a browser would open what misses its aim in the place of the page.
-  useEffect(() => {
+  // A file may be dropped anywhere, from the first frame on: without a listener the browser would open it instead of the page.
+  useLayoutEffect(() => {
     if (silent) return
     const drop = (event: DragEvent): void => {
       over.value = false
