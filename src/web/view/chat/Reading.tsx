@@ -1,7 +1,7 @@
-// What stands where something is still being read: that it is, or that one is offline.
+// A placeholder while data is loading: it says so, or that the page is offline.
 import { away } from '../../state/online.ts'
 
-/** `what` is named only to who waits for long. */
+/** Names `what` only after a long wait. */
 export const Reading = ({ what, quiet = false, kind = 'empty' }: { what: string; quiet?: boolean; kind?: string }) => (
   <p class={`muted ${kind}`} role="status">
     {away.value ? `Offline: ${what} will be here once the connection is back.` : quiet ? '\u00a0' : `Reading ${what} …`}
