@@ -2,7 +2,7 @@
 // keeps its key until it is stored: sent again, it is still stored once. Belongs to one sub: another's messages are not sent.
 import { signal, type Signal } from '@preact/signals'
 import type { CodeBlock } from '../../client/index.ts'
-import { tab } from './storage.ts'
+import { keep, kept } from './storage.ts'
 
 export type Outgoing = {
   key: string
@@ -15,11 +15,11 @@ export type Outgoing = {
 }
 
 /** A file that goes along with what is being written. */
-export type Attached = { name: string; language: string | null; code: string }
+export type Attached = { name: string; language: string | null; code: string; lines: number }
 
 const read = <T>(name: string): T[] => {
   try {
-    return JSON.parse(tab.get(name) ?? '[]') as T[]
+    return JSON.parse(kept(name) ?? '[]') as T[]
   } catch {
     return []
   }
@@ -33,10 +33,12 @@ export const makeOutgoing = (sub: string, chat: string) => {
   const files: Signal<Attached[]> = signal(read(attached))
   const set = (next: Outgoing[]): void => {
     list.value = next
-    const open = next.filter(({ state }) => state !== 'stored')
-    tab.set(sends, open.length > 0 ? JSON.stringify(open) : null)
+    keep(sends, () => {
+      const open = next.filter(({ state }) => state !== 'stored')
+      return open.length > 0 ? JSON.stringify(open) : null
+    })
   }
-  const text = signal(tab.get(draft) ?? '')
+  const text = signal(kept(draft) ?? '')
   return {
     list,
     add: (entry: Outgoing): void => set([...list.peek(), entry]),
@@ -48,12 +50,12 @@ export const makeOutgoing = (sub: string, chat: string) => {
     files,
     attach(next: Attached[]): void {
       files.value = next
-      tab.set(attached, next.length > 0 ? JSON.stringify(next) : null)
+      keep(attached, () => (next.length > 0 ? JSON.stringify(next) : null))
     },
     text,
     write(value: string): void {
       text.value = value
-      tab.set(draft, value)
+      keep(draft, () => value)
     },
   }
 }

@@ -3,7 +3,7 @@
 import { useSignal } from '@preact/signals'
 import { useMemo } from 'preact/hooks'
 import { codeElements, codeLines } from '../../markdown.ts'
-import { makeColours } from './colours.ts'
+import { colouredLines, makeColours } from './colours.ts'
 import { Icon } from '../Icon.tsx'
 import { memo } from '../memo.tsx'
 import { useTurn } from './turns.ts'
@@ -21,55 +21,65 @@ const mostChars = 1000
 /** What reading a piece of colours costs, in elements, and the coloured tokens that are shown at a time. */
 const [piece, mostTokens] = [80, 800]
 
-/** The rows that show a code, and for each the number of its line, 0 if it continues the row before. */
-const rowsOf = (code: string): { rows: string[]; numbers: number[] | undefined; wide: number } => {
-  const lines = code.replace(/\n$/, '').split('\n')
-  let wide = 0
-  for (const line of lines) wide = Math.max(wide, line.length)
-  if (wide <= mostChars) return { rows: lines, numbers: undefined, wide }
-  const rows: string[] = []
+/**
+ * The rows that show a code, cut only when they are shown: a code may have 100,000 of them.
+ * `numbers`: the line of each row, 0 if the row continues the one before.
+ */
+const rowsOf = (code: string) => {
+  const end = code.endsWith('\n') ? code.length - 1 : code.length
+  const begins: number[] = []
   const numbers: number[] = []
-  lines.forEach((line, n) => {
-    for (let at = 0; at === 0 || at < line.length;) {
+  let wide = 0
+  for (let begin = 0, line = 1, next = 0; next <= end; begin = next, line++) {
+    const found = code.indexOf('\n', begin)
+    next = (found < 0 ? end : found) + 1
+    let at = begin
+    do {
+      begins.push(at)
+      numbers.push(at === begin ? line : 0)
+      let stop = Math.min(at + mostChars, next - 1)
       // A character of two units stays whole.
-      const end = at + mostChars + (/[\ud800-\udbff]/.test(line[at + mostChars - 1] ?? '') ? 1 : 0)
-      rows.push(line.slice(at, end))
-      numbers.push(at === 0 ? n + 1 : 0)
-      at = end
-    }
-  })
-  return { rows, numbers, wide: mostChars }
+      if (stop < next - 1 && /[\ud800-\udbff]/.test(code[stop - 1] as string)) stop++
+      wide = Math.max(wide, stop - at)
+      at = stop
+    } while (at < next - 1)
+  }
+  const continues = (row: number): boolean => numbers[row] === 0
+  const row = (n: number): string =>
+    code.slice(begins[n], continues(n + 1) ? begins[n + 1] : (begins[n + 1] ?? end + 1) - 1)
+  return { count: begins.length, wide, row, numbers, continues }
 }
 
 const Lines = memo(({ code, language, from: wanted }: { code: string; language: string | null; from: number }) => {
-  const { rows, numbers, wide } = useMemo(() => rowsOf(code), [code])
+  const { count, wide, row, numbers, continues } = useMemo(() => rowsOf(code), [code])
+  // (The rows of a code with long lines are not its lines.)
+  const coloured = Math.min(numbers.at(-1) === count ? count : 0, colouredLines)
+  const lines = useMemo(() => Array.from({ length: coloured }, (_, n) => row(n)), [row, coloured])
   const colours = useMemo(() => makeColours(language), [language])
   const turn = useTurn()
-  const long = rows.length > codeLines
-  const from = long ? Math.min(wanted, Math.max(0, rows.length - inWindow - around)) : 0
-  const to = long ? Math.min(rows.length, from + inWindow + 2 * around + step) : rows.length
-  if (!numbers) {
-    colours.set(rows)
-    while (colours.done < to && turn((colours.pieces + 1) * piece) >= (colours.pieces + 1) * piece) colours.next()
-  }
+  const long = count > codeLines
+  const from = long ? Math.min(wanted, Math.max(0, count - inWindow - around)) : 0
+  const to = long ? Math.min(count, from + inWindow + 2 * around + step) : count
+  colours.set(lines)
+  while (colours.done < Math.min(to, coloured) && turn((colours.pieces + 1) * piece) >= (colours.pieces + 1) * piece)
+    colours.next()
   let left = mostTokens
-  const shown = rows.slice(from, to).map((row, n) => {
+  const shown = Array.from({ length: to - from }, (_, n) => {
     const tokens = colours.of(from + n)
     left -= tokens?.length ?? 0
-    const number = numbers ? numbers[from + n] : from + n + 1
     return (
-      <span key={from + n} class="line" data-line={number || undefined}>
+      <span key={from + n} class="line" data-line={numbers[from + n] || undefined}>
         {tokens && left >= 0
           ? tokens.map(({ type, value }) => (type === '' ? value : <span class={`t-${type}`}>{value}</span>))
-          : row}
-        {numbers?.[from + n + 1] === 0 ? '' : '\n'}
+          : row(from + n)}
+        {continues(from + n + 1) ? '' : '\n'}
       </span>
     )
   })
   if (!long) return <code>{shown}</code>
   const style = {
     paddingTop: `${from * rowHeight}px`,
-    paddingBottom: `${(rows.length - to) * rowHeight}px`,
+    paddingBottom: `${(count - to) * rowHeight}px`,
     minWidth: `max(100%, ${wide + 6}ch)`,
   }
   return <code style={style}>{shown}</code>

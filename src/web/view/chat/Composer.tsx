@@ -83,8 +83,9 @@ export const Composer = ({ chat, place }: { chat: ChatState; place: Place }) => 
     const language = languageOf(file.name)
     const before = chat.outgoing.text.peek()
     const added = `${before && !before.endsWith('\n') ? `${before}\n` : before}${fence(code, language)}`
-    if (length(added) <= most && code.split('\n').length <= 200) write(added)
-    else attach([...attached.peek(), { name: file.name, language, code }])
+    const lines = code.split('\n').length
+    if (length(added) <= most && lines <= 200) write(added)
+    else attach([...attached.peek(), { name: file.name, language, code, lines }])
     area.current?.focus()
   }
 
@@ -123,9 +124,9 @@ export const Composer = ({ chat, place }: { chat: ChatState; place: Place }) => 
     >
       {attached.value.length > 0 && (
         <ul class="attached">
-          {attached.value.map(({ name, code }) => (
+          {attached.value.map(({ name, lines }) => (
             <li key={name}>
-              {name} <span class="muted">{code.split('\n').length} lines</span>
+              {name} <span class="muted">{lines} lines</span>
               <button
                 type="button"
                 class="quiet"

@@ -5,8 +5,10 @@ import { lang, languages } from 'sugar-high/lang'
 
 /** Characters of a piece, and of one that is read again. */
 const [short, long] = [2000, 4000]
-/** Lines that are coloured, and the coloured tokens of a line that are shown. */
-const [most, mostTokens] = [1500, 60]
+/** Lines of a code that are worth colours. */
+export const colouredLines = 1500
+/** Coloured tokens of a line that are shown. */
+const mostTokens = 60
 
 export type Token = { type: string; value: string }
 const plain = new Set(['identifier', 'sign', 'space', 'break', 'jsxliterals'])
@@ -60,7 +62,7 @@ export const makeColours = (language: string | null) => {
       const take = (chars: number): { text: string; end: number } => {
         let end = begin
         let text = ''
-        for (; end < Math.min(lines.length, most) && text.length + (lines[end] as string).length <= chars; end++)
+        for (; end < lines.length && text.length + (lines[end] as string).length <= chars; end++)
           text += `${lines[end]}\n`
         return { text, end }
       }
@@ -70,12 +72,12 @@ export const makeColours = (language: string | null) => {
         // What follows shows whether a comment or a string has ended.
         const found = parse(`${text}x`, config).lines
         const open = ['comment', 'string'].includes(found[end - begin]?.tokens.at(-1)?.type ?? '')
-        if (open && chars < long && end < Math.min(lines.length, most)) continue
+        if (open && chars < long && end < lines.length) continue
         for (let line = begin; line < end; line++) tokens[line] = merged(found[line - begin]?.tokens ?? [])
         return
       }
-      // One line that is too long, or the end of what is coloured.
-      tokens.length = begin >= most ? lines.length : begin + 1
+      // One line that is too long.
+      tokens.length = begin + 1
     },
   }
   return colours
