@@ -23,7 +23,7 @@ create or replace function deck.topic_run(p_topic text) returns uuid language sq
 -- Notifications go by 64 channels, a mission's by the last byte of its id: an instance listens to those of the missions that its sockets
 -- follow. (With a channel a mission, each session would compare every notification with each of its channels.)
 create or replace function deck.hint_channel(p_topic text) returns text language sql immutable parallel safe
-  return 'deck_' || (('x' || substr(p_topic, 44, 2))::bit(8)::integer % 64)::text;
+  return 'deck_' || ((('x' || substr(p_topic, 44, 2))::bit(8)::integer % 64)::text);
 
 -- "Topic T is at least at n": a hint, never the message itself. It begins with the instance whose batch it is ('-' for other writers): that
 -- instance knows its own messages. One notification a topic: joining them took longer than sending them.
@@ -53,6 +53,16 @@ create or replace function deck.epoch() returns text language sql stable
       'deck.heads'::regclass::oid,
       e.salt), 'UTF8')), 'hex'), 16)
     from deck.epoch_salt e);
+
+-- The stamp of each page of rows: an instance that sees another one reads the epoch again (src/database/postgres/epoch). Cheaper than the
+-- epoch itself. Fails where deck.epoch() fails. (A table, so that Postgres inlines it.)
+create or replace function deck.stamp() returns table (stamp text) language sql stable as $$
+  select s.salt || 'deck.heads'::regclass::oid || case
+    when pg_is_in_recovery() then deck.refuse_server()
+    when s.timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) then ''
+    else deck.refuse_server() end
+  from deck.epoch_salt s
+$$;
 
 -- Each instance calls it on each new connection. The first call on a new timeline (a promotion, a restored backup) draws a new salt: two
 -- servers restored from one backup have the same timeline number.

@@ -10,7 +10,7 @@ import { topicParts } from '../../protocol/topics.ts'
 import type { Audited } from '../auth-store.ts'
 import { perMission } from '../bounds.ts'
 import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from '../postgres/errors.ts'
-import { callOf, type Other, type Outcome } from './append-call.ts'
+import { callOf, type Call, type Other, type Outcome } from './append-call.ts'
 import { encode, type Pending, type Written } from './pending-message.ts'
 import type { Epochs } from '../postgres/epoch.ts'
 
@@ -64,7 +64,7 @@ export const makeAppend = (
       client.release()
       return []
     }
-    let given: ReturnType<typeof callOf>
+    let given: Call
     try {
       given = callOf(live, wait, origin)
     } catch (error) {
@@ -72,14 +72,12 @@ export const makeAppend = (
       onFault(error)
       throw Object.assign(deny('internal'), { cause: error })
     }
-    const { topics, chats, statement } = given
+    const { topics, chats } = given
     for (const pending of live) pending.inFlight = true
     const asOf = performance.now()
     let found: Outcome | undefined
     try {
-      ;({
-        rows: [found],
-      } = await client.query<Outcome>(statement))
+      found = await given.run(client)
       client.release()
     } catch (error) {
       client.release(isSpent(error))
@@ -104,8 +102,7 @@ export const makeAppend = (
   const answer = (live: Pending[], topics: string[], chats: number[], found: Outcome, asOf: number): Pending[] => {
     saw('stamp', found.stamp, asOf)
     const now = performance.now()
-    const others = new Map(((JSON.parse(found.others ?? '[]') ?? []) as Other[]).map((other) => [other.n, other]))
-    const places = JSON.parse(found.places) as [number, string][]
+    const others = new Map(found.others.map((other) => [other.n, other]))
     const pages = topics.map((): Event[] => [])
     const busy: Pending[] = []
     for (const [i, pending] of live.entries()) {
@@ -114,7 +111,7 @@ export const makeAppend = (
       if (other?.outcome === 'busy') busy.push(pending)
       else if (other && other.outcome !== 'changed') answerOther(pending, other)
       else {
-        const [head = 0, at = ''] = places[chat] ?? []
+        const [head = 0, at = ''] = found.places[chat] ?? []
         const events = pages[chat] ?? []
         const seq = head + events.length + 1
         const message = other?.saved
@@ -127,12 +124,7 @@ export const makeAppend = (
         succeed(pending, { seq, message, seen: false })
       }
     }
-    const missions = new Map(
-      ((JSON.parse(found.rights ?? '[]') ?? []) as [string, number, string][]).map(([id, number, assigned_to]) => [
-        id,
-        { id, number, assigned_to },
-      ]),
-    )
+    const missions = new Map(found.rights.map((mission) => [mission.id, mission]))
     for (const [chat, topic] of topics.entries()) {
       const events = pages[chat] ?? []
       const covered = events.at(-1)?.seq

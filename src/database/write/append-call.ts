@@ -1,4 +1,6 @@
-// The calls of deck.append_messages and deck.append_replies (db/functions/append.sql): their values, and what they return.
+// The calls of deck.append_message, deck.append_messages and deck.append_replies (db/functions/append.sql): their values, and what they
+// return.
+import type pg from 'pg'
 import type { Message } from '../../protocol/rows.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
 import type { Entry, Pending } from './pending-message.ts'
@@ -12,11 +14,22 @@ export type Other = {
   created_at: string
   saved: (Saved & { key?: string | null }) | null
 }
-/** places: [head, at]; rights: [mission, number, assigned_to] */
+/** What became of a batch. `places`: for each topic its seq and time before the batch's messages. `rights`: of the topics' missions. */
 export type Outcome = {
-  places: string
+  places: [head: number, at: string][]
+  others: Other[]
+  rights: { id: string; number: number; assigned_to: string }[]
+  stamp: string
+}
+
+/** What a procedure returns. */
+type BatchRow = { places: string; others: string | null; rights: string | null; stamp: string }
+type MessageRow = {
+  head: number
+  at: string
   others: string | null
-  rights: string | null
+  number: number | null
+  assigned_to: string
   stamp: string
 }
 
@@ -26,9 +39,22 @@ const textOf = (procedure: string, more = ''): string => `call deck.${procedure}
   $11::text[], $12, $13${more})`
 const append = textOf('append_messages')
 const appendReplies = textOf('append_replies', ', $14::uuid[], $15::uuid[]')
+const appendMessage = 'call deck.append_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)'
 
-/** The statement that writes a batch; its topics, and for each entry the position of its topic among them, from 1. */
-export const callOf = (live: Pending[], wait: number, origin: string) => {
+/** A batch's topics, for each entry the position of its topic among them, from 1, and the call that writes it. */
+export type Call = {
+  topics: string[]
+  chats: number[]
+  run(client: pg.ClientBase): Promise<Outcome | undefined>
+}
+
+const othersOf = (text: string | null): Other[] => (text === null ? [] : (JSON.parse(text) as Other[]))
+
+/** Returns the call that writes a batch. */
+export const callOf = (live: Pending[], wait: number, origin: string): Call => {
+  const [only] = live
+  if (only && live.length === 1 && wait === 0 && !only.again && !only.entry.by && !only.entry.task)
+    return callOfMessage(only, origin)
   const topics = [...new Set(live.map(({ entry }) => entry.topic))].sort()
   const place = new Map(topics.map((topic, i) => [topic, i]))
   const chats = live.map(({ entry }) => (place.get(entry.topic) ?? 0) + 1)
@@ -59,5 +85,41 @@ export const callOf = (live: Pending[], wait: number, origin: string) => {
   const statement = replies
     ? { name: 'append-replies', text: appendReplies, values }
     : { name: 'append', text: append, values }
-  return { topics, chats, statement }
+  return {
+    topics,
+    chats,
+    async run(client) {
+      const [row] = (await client.query<BatchRow>(statement)).rows
+      if (!row) return undefined
+      const rights = JSON.parse(row.rights ?? '[]') as [string, number, string][]
+      return {
+        places: JSON.parse(row.places) as Outcome['places'],
+        others: othersOf(row.others),
+        rights: rights.map(([id, number, assigned_to]) => ({ id, number, assigned_to })),
+        stamp: row.stamp,
+      }
+    },
+  }
+}
+
+/** The same for one message that was not sent before, is not audited and ends no task. */
+const callOfMessage = ({ entry, mission, citizen }: Pending, origin: string): Call => {
+  const { id, sender, author, assigned, message, code_blocks, key } = entry
+  const blocks = code_blocks && JSON.stringify(code_blocks)
+  const values = [mission, citizen, id, sender, author, assigned, message, blocks, key, origin]
+  return {
+    topics: [entry.topic],
+    chats: [1],
+    async run(client) {
+      const [row] = (await client.query<MessageRow>({ name: 'append-message', text: appendMessage, values })).rows
+      return (
+        row && {
+          places: [[row.head, row.at]],
+          others: othersOf(row.others),
+          rights: row.number === null ? [] : [{ id: mission, number: row.number, assigned_to: row.assigned_to }],
+          stamp: row.stamp,
+        }
+      )
+    },
+  }
 }
