@@ -1,4 +1,4 @@
-// mission-deck token | revoke | unrevoke | revoked: who is let in.
+// mission-deck token | revoke | unrevoke | revoked: access tokens and their revocations.
 import { hostname, userInfo } from 'node:os'
 import { Argument, type Command } from 'commander'
 import type { Role } from '../access/actor.ts'
@@ -31,12 +31,12 @@ export const accessCommands = (program: Command): void => {
     .option('--seconds <n>', 'seconds until it expires', count, 86_400)
     .action(async (sub: string, role: Role, options: TokenOptions) => {
       const secret = await ownSecret()
-      if (!secret) throw deny('bad_request', 'JWT_SECRET is needed: the one that the server uses.')
+      if (!secret) throw deny('bad_request', 'JWT_SECRET is needed: set it to the secret that the server uses.')
       const missions = options.missions === '*' ? ('*' as const) : options.missions?.split(',')
       const claims = { sub, role, ...(missions ? { missions } : {}), ...(options.jti ? { jti: options.jti } : {}) }
       const { makeTokens } = await import('../access/tokens.ts')
       const token = await makeTokens({ secret }).sign(claims, options.seconds)
-      makeIo(options).tell(token, { token, ...claims, expires_in: options.seconds })
+      makeIo(options).print(token, { token, ...claims, expires_in: options.seconds })
     })
 
   withJson(program.command('revoke'))
@@ -45,7 +45,7 @@ export const accessCommands = (program: Command): void => {
     .addHelpText('after', databaseHelp)
     .action(async (name: string, options: Options) => {
       const changed = await change('revoke', name)
-      makeIo(options).tell(`${name} ${changed ? 'is shut out' : 'was shut out already'}`, { name, changed })
+      makeIo(options).print(`${name} ${changed ? 'is revoked' : 'was revoked already'}`, { name, changed })
     })
 
   withJson(program.command('unrevoke'))
@@ -54,7 +54,7 @@ export const accessCommands = (program: Command): void => {
     .addHelpText('after', databaseHelp)
     .action(async (name: string, options: Options) => {
       const changed = await change('unrevoke', name)
-      makeIo(options).tell(`${name} ${changed ? 'is let in again' : 'was not shut out'}`, { name, changed })
+      makeIo(options).print(`${name} ${changed ? 'is no longer revoked' : 'was not revoked'}`, { name, changed })
     })
 
   withJson(program.command('revoked'))
@@ -66,7 +66,7 @@ export const accessCommands = (program: Command): void => {
       const { rows } = await withClient(await direct(true), (client) =>
         client.query<{ name: string; by: string; at: string }>('select name, by, at from deck.revocations order by id'),
       )
-      if (io.json) io.tell('', rows)
+      if (io.json) io.print('', rows)
       else for (const { name, by, at } of rows) io.write(`${at}  ${name}  (by ${by})\n`)
     })
 }

@@ -1,26 +1,26 @@
-// What arguments may be, told before anything is done.
+// Parsers of command-line arguments. They run before the command's action.
 import { InvalidArgumentError } from 'commander'
 import { parseCitizen, parseId, parseMission } from '../protocol/topics.ts'
 
-/** A whole number from 1 on. */
+/** Parses a whole number of at least 1. */
 export const count = (text: string): number => {
   const number = Number(text)
   if (!/^\d+$/.test(text) || number < 1 || !Number.isSafeInteger(number))
-    throw new InvalidArgumentError('It has to be a whole number from 1 on.')
+    throw new InvalidArgumentError('It must be a whole number of at least 1.')
   return number
 }
 
-/** A whole number from 0 on. */
+/** Parses a whole number of at least 0. */
 export const whole = (text: string): number => (text === '0' ? 0 : count(text))
 
-/** A date, which begins in UTC, or a time with its zone. */
+/** Parses a date or an RFC 3339 time with a zone. Returns RFC 3339; a date becomes its start in UTC. */
 export const time = (text: string): string => {
   const whole = /^\d{4}-\d\d-\d\d$/.test(text) ? `${text}T00:00:00Z` : text
   if (
     !/^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)$/.test(whole) ||
     Number.isNaN(Date.parse(whole))
   )
-    throw new InvalidArgumentError('It has to be a date, or RFC 3339 with a zone, such as 2026-01-31T00:00:00Z.')
+    throw new InvalidArgumentError('It must be a date, or an RFC 3339 time with a zone, such as 2026-01-31T00:00:00Z.')
   return whole
 }
 

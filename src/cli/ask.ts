@@ -1,6 +1,6 @@
-// deck ask: sends a question, shows the reply as it is written, and ends once it is stored.
-// Nothing in a message says what it answers: the reply is the one that is seen to begin after the question or, if none is
-// written before our eyes, the citizen's next message; replies that were under way before are others'.
+// mission-deck ask: sends a question, shows the reply while it is written, and ends once the reply is stored.
+// A message does not name the question that it answers. The reply is the first draft that begins after the question.
+// If no draft begins, it is the citizen's next message. Drafts that were in progress before answer other questions.
 import type { ChatEvent, ChatSignal } from '../client/events.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { Message } from '../protocol/rows.ts'
@@ -15,50 +15,50 @@ export type AskOptions = RemoteOptions & { timeout: number; key?: string }
 /** Finds the reply among the chat's events and prints it; calls `found` with it. */
 const makeFinder = (io: Io, found: (reply: Message) => void) => {
   const view = makeReplyView(io)
-  const others = new Set<string>()
-  let ours: string | undefined
-  let asked: number | undefined
-  /** what came after the question was sent, until it is known which seq it has */
+  const otherKeys = new Set<string>()
+  let replyKey: string | undefined
+  let questionSeq: number | undefined
+  /** events that arrive after the question is sent and before its seq is known */
   let meanwhile: (ChatEvent | ChatSignal)[] | undefined
 
   const draft = (event: Extract<ChatSignal, { event: 'draft' }>): void => {
-    if (others.has(event.key)) return
-    ours ??= event.key
-    if (ours !== event.key) return
+    if (otherKeys.has(event.key)) return
+    replyKey ??= event.key
+    if (replyKey !== event.key) return
     const { key, citizen, offset, delta } = event
-    if (io.json) io.tell('', { event: 'draft', key, citizen, offset, delta })
+    if (io.json) io.print('', { event: 'draft', key, citizen, offset, delta })
     else if (io.live) view.grow(event)
   }
   const aborted = (event: Extract<ChatSignal, { event: 'aborted' }>): void => {
-    if (ours !== event.key) return
-    ours = undefined
-    if (io.json) io.tell('', event)
+    if (replyKey !== event.key) return
+    replyKey = undefined
+    if (io.json) io.print('', event)
     else view.aborted(event.key)
   }
   const created = (event: Extract<ChatEvent, { event: 'message.created' }>, after: number): void => {
     const { sender, seq, key } = event.data
     if (sender !== 'citizen' || seq <= after) return
-    if (ours !== undefined ? key !== ours : key !== null && others.has(key)) return
-    if (io.json) io.tell('', event)
+    if (replyKey !== undefined ? key !== replyKey : key !== null && otherKeys.has(key)) return
+    if (io.json) io.print('', event)
     else if (!io.live) io.write(`${plain(event.data.message)}\n`)
     else if (!view.stored(event.data)) writeMessage(io, event.data)
     found(event.data)
   }
   const take = (event: ChatEvent | ChatSignal): void => {
     if (meanwhile) meanwhile.push(event)
-    else if (event.event === 'draft' && asked === undefined) others.add(event.key)
+    else if (event.event === 'draft' && questionSeq === undefined) otherKeys.add(event.key)
     else if (event.event === 'draft') draft(event)
     else if (event.event === 'aborted') aborted(event)
-    else if (event.event === 'message.created' && asked !== undefined) created(event, asked)
+    else if (event.event === 'message.created' && questionSeq !== undefined) created(event, questionSeq)
   }
   return {
     take,
-    /** The question is about to be sent: what is being written already is no answer to it. */
+    /** Call right before the question is sent: drafts seen so far do not answer it. */
     asking: (): void => void (meanwhile = []),
     asked(seq: number): void {
       const held = meanwhile ?? []
       meanwhile = undefined
-      asked = seq
+      questionSeq = seq
       held.forEach(take)
     },
   }
@@ -89,14 +89,14 @@ export const ask = async (mission: string, citizen: string, given: string, optio
         ...(options.key === undefined ? {} : { key: options.key }),
         signal: AbortSignal.any([signal, end.signal]),
       })
-      if (io.json) io.tell('', { event: 'message.created', seq: question.seq, data: question })
+      if (io.json) io.print('', { event: 'message.created', seq: question.seq, data: question })
       else io.note(`#${question.seq} is stored`)
       finder.asked(question.seq)
       await reading
     } finally {
       clearTimeout(timer)
     }
-    // Ended by the reply, by the one who asked, or because it took too long.
+    // The feed has ended: by the reply, by Ctrl-C or by the timeout.
     const { reason } = end.signal as { reason: unknown }
     if (reason instanceof Refusal)
       throw deny(

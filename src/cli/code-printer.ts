@@ -1,4 +1,4 @@
-// Code in colours, a line at a time, as it is shown in a terminal.
+// Syntax highlighting of code for a terminal, line by line.
 import { parse, type ParsedToken, type TokenType } from 'sugar-high/core'
 import { lang, languages } from 'sugar-high/lang'
 import type { Colour, Paint } from './output.ts'
@@ -12,8 +12,11 @@ const colours: Partial<Record<TokenType, Colour>> = {
   comment: 'dim',
 }
 
-/** Lines of a block that are parsed anew with each further one: what spans lines is known, and long blocks stay cheap. */
-const most = 400
+/**
+ * Up to this many lines, all lines of a block are parsed again with each new one, so that strings and comments may span lines.
+ * Each further line is parsed alone, because parsing long blocks again would be slow.
+ */
+const mostLines = 400
 
 const show = (paint: Paint, tokens: readonly ParsedToken[]): string =>
   tokens
@@ -23,7 +26,7 @@ const show = (paint: Paint, tokens: readonly ParsedToken[]): string =>
     })
     .join('')
 
-/** -> gives each next line of a block of code its colours; none if nobody knows the language. */
+/** Returns a function that colours a block's next line. If the language is unknown, it returns the line unchanged. */
 export const makeColourist = (paint: Paint, language: string | null): ((line: string) => string) => {
   const name = language ? lang(language.toLowerCase()) : undefined
   const config = languages.find(({ id }) => id === name)?.config
@@ -31,7 +34,7 @@ export const makeColourist = (paint: Paint, language: string | null): ((line: st
   const lines: string[] = []
   return (line) => {
     lines.push(line)
-    const text = lines.length > most ? line : lines.join('\n')
+    const text = lines.length > mostLines ? line : lines.join('\n')
     return show(paint, parse(text, config).lines.at(-1)?.tokens ?? []) || line
   }
 }

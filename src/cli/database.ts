@@ -1,5 +1,6 @@
-// The database of a command: the session-level connection that the environment names or, where that is enough, the embedded
-// one of a server that runs in this folder. Asks for nothing but what concerns the database: no secret is needed.
+// The database of a command: the session-level connection that the environment names.
+// Some commands fall back to the embedded database of a server that runs in this folder.
+// Only the database settings are read, so no secret is needed.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type pg from 'pg'
@@ -9,17 +10,17 @@ import { deny } from '../protocol/errors.ts'
 
 const names = ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_POOL_MAX', 'DATA_DIR'] as const
 
-/** The part of the configuration that tells where the database is. */
+/** Returns the configuration from the settings that locate the database. Throws if one is invalid. */
 export const databaseConfig = (): Config => {
   const given = names.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))
   return readConfig(Object.fromEntries(given) as NodeJS.ProcessEnv)
 }
 
-/** The URL that the embedded database of this folder had when it was last started; '' if it never was. */
+/** Returns the URL that the embedded database of this folder had at its last start, or '' if it has never run. */
 export const embeddedUrl = async (dataDir: string): Promise<string> =>
   (await readFile(join(dataDir, 'url'), 'utf8').catch(() => '')).trim()
 
-/** The session-level connection to the database that is to be changed. */
+/** Returns the session-level connection. Rejects if DATABASE_URL is missing and no embedded database may replace it. */
 export const direct = async (orEmbedded = false): Promise<pg.ClientConfig> => {
   const { databaseUrl, databaseDirectUrl, dataDir, poolMax } = databaseConfig()
   const url = databaseUrl || (orEmbedded ? await embeddedUrl(dataDir) : '')

@@ -1,4 +1,4 @@
-// deck doctor: looks at all that the server needs, and says what to do. Exit 0 if nothing fails, else 1.
+// mission-deck doctor: checks what the server needs, and advises. Exits with 1 if a check fails, else with 0.
 import type { Command } from 'commander'
 import { whole } from './arguments.ts'
 import type { Finding, Status } from './doctor/finding.ts'
@@ -27,7 +27,7 @@ export const doctorCommand = (program: Command): void => {
       })
       const status = worst(all)
       const bad = all.filter((finding) => finding.status !== 'ok').length
-      io.tell(bad === 0 ? 'All is well.' : `${bad} to look at.`, { status, checks: all })
+      io.print(bad === 0 ? 'All is well.' : `${bad} findings need attention.`, { status, checks: all })
       process.exitCode = status === 'fail' ? 1 : 0
     })
 }

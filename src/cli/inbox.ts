@@ -1,4 +1,4 @@
-// deck inbox: the tasks of citizens, as the database has them: open, held, set aside; and those that were set aside given out again.
+// mission-deck inbox: lists the citizens' tasks (open, held, put off, set aside), and retries a task that was set aside.
 import type { Command } from 'commander'
 import { deny } from '../protocol/errors.ts'
 import { databaseHelp, makeIo, plain, Usage, withJson } from './output.ts'
@@ -47,17 +47,17 @@ export const inboxCommand = (program: Command): void => {
             [retry],
           )
           if (rowCount === 0) throw deny('not_found', 'no task with this id was set aside')
-          return io.tell(`${retry} is given out again`, { task: retry })
+          return io.print(`${retry} is back in its inbox`, { task: retry })
         }
         const { rows } = await client.query<Task>(list, [citizen ?? null])
         const tasks = rows.filter(({ state }) => !options.dead || state === 'set aside')
-        if (io.json) return io.tell('', tasks)
+        if (io.json) return io.print('', tasks)
         for (const { task, citizen, mission, state, attempt, since, message } of tasks)
           io.write(
             `${io.paint(state === 'set aside' ? 'red' : 'dim', state.padEnd(9))}  ${task}  #${mission} ${citizen}  ` +
               `attempt ${attempt}  ${since}  ${plain(message).replace(/\s+/g, ' ').slice(0, 60)}\n`,
           )
-        if (tasks.length === 0) io.note('nothing waits')
+        if (tasks.length === 0) io.note('no open tasks')
       })
     })
 }

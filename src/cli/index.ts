@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// The command line: each file has a group of commands, and this one joins them and reports how they end.
-// Exit 0: done. 1: it failed, one line on stderr says why. 2: invalid command or arguments. 130: interrupted.
-// With --json a failure is { "code", "detail" }.
-// A group loads what it works with when it is called: help is there in no time.
+// The command line. Each file has a group of commands; this one joins them, and reports errors.
+// Exit codes: 0 done; 1 failed, with the reason in one line on stderr; 2 invalid command or arguments; 130 interrupted.
+// With --json, the reason is { "code", "detail" }.
+// Commands import their modules when they run, so that --help is fast.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { accessCommands } from './access.ts'

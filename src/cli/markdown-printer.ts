@@ -1,10 +1,10 @@
-// Writes a message's Markdown to a terminal as it comes: prose at once, lines of fenced code whole, behind a bar and in
-// colours where somebody looks. What is written is never taken back, so that it can be piped, too.
+// Prints a message's Markdown while it arrives: prose at once, fenced code line by line. A terminal gets a bar and colours
+// for code. Printed text is never changed, so the output can also be piped.
 import type { Message } from '../protocol/rows.ts'
 import { makeColourist } from './code-printer.ts'
 import { plain, type Io } from './output.ts'
 
-export type Scribe = {
+export type Printer = {
   write(text: string): void
   /** Ends the last line. */
   end(): void
@@ -15,12 +15,12 @@ const closing = /^ {0,3}(`{3,}|~{3,})\s*$/
 /** The beginning of a line that may still become a fence. */
 const maybeFence = /^ {0,3}(`{0,2}|`{3,}[^`]*|~{0,2}|~{3,}.*)$/
 
-export const makeScribe = (io: Io): Scribe => {
-  // What is piped is to be copied.
+export const makePrinter = (io: Io): Printer => {
+  // Piped code has no bar, so that it can be copied.
   const bar = io.live ? `${io.paint('dim', '│')} ` : ''
   let fence: string | undefined
   let colour = (line: string): string => line
-  /** of the line that is under way: what is not yet written, and whether something is */
+  /** the part of the current line that is not printed yet, and whether a part is */
   let held = ''
   let begun = false
 
@@ -69,30 +69,30 @@ export const makeScribe = (io: Io): Scribe => {
   }
 }
 
-/** Who wrote a message. */
+/** A message's author. */
 export const nameOf = ({ sender, citizen, author }: Message): string =>
   plain(sender === 'citizen' ? citizen : (author ?? sender))
 
-/** Its seq and time. */
+/** A message's seq and time. */
 export const placeOf = ({ seq, created_at }: Message): string => `#${seq} ${created_at.slice(0, 16).replace('T', ' ')}`
 
-/** Blocks that a message brings besides its text. */
+/** Prints a message's code blocks, except those that its text contains. */
 export const writeBlocks = (io: Io, { message, code_blocks }: Message): void => {
   for (const { language, code } of code_blocks ?? []) {
     if (message.includes(code.replace(/\n$/, ''))) continue
-    const scribe = makeScribe(io)
+    const printer = makePrinter(io)
     const fence = '`'.repeat(Math.max(3, ...[...code.matchAll(/`+/g)].map(([run]) => run.length + 1)))
-    scribe.write(`${fence}${language ?? ''}\n${code.replace(/\n$/, '')}\n${fence}`)
-    scribe.end()
+    printer.write(`${fence}${language ?? ''}\n${code.replace(/\n$/, '')}\n${fence}`)
+    printer.end()
   }
 }
 
-/** A whole message. */
+/** Prints a message with its author, seq and time. */
 export const writeMessage = (io: Io, message: Message): void => {
   io.write(`${io.paint('bold', nameOf(message))} ${io.paint('dim', placeOf(message))}\n`)
-  const scribe = makeScribe(io)
-  scribe.write(message.message)
-  scribe.end()
+  const printer = makePrinter(io)
+  printer.write(message.message)
+  printer.end()
   writeBlocks(io, message)
   io.write('\n')
 }

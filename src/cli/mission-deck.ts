@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// mission-deck: the command that the package is named by, `npx mission-deck`. Without a command it is the server, as `mission-deck serve`;
-// with one it is deck. What an installed server keeps is in the folder where it is started (DATA_DIR), never beside its code.
+// The command of the package: `npx mission-deck`. Without a command it starts the server, like `mission-deck serve`.
+// An installed server keeps its data in the folder where it is started (DATA_DIR), never beside its code.
 
 const [first] = process.argv.slice(2)
 const asks = ['-h', '--help', '-V', '--version']

@@ -1,6 +1,6 @@
-// How a command speaks: what it found on stdout, as lines or (with --json) as JSON; what it has to say besides, and what went
-// wrong, on stderr. Colours only where somebody looks. What others wrote is shown without its control characters: a
-// message must not steer the terminal.
+// Output of commands. Results go to stdout, as lines or (with --json) as JSON; notes and errors go to stderr.
+// Only terminals get colours. Text written by users is printed without control characters, because a message must not
+// control the terminal.
 import type { Command } from 'commander'
 import { Refusal } from '../protocol/errors.ts'
 
@@ -20,14 +20,14 @@ export type Paint = (colour: Colour, text: string) => string
 
 export type Io = {
   readonly json: boolean
-  /** Whether somebody looks at stdout, who can be shown what changes in place. */
+  /** Whether stdout is a terminal that can show text while it grows. */
   readonly live: boolean
   paint: Paint
-  /** What the command found: a line, or its JSON. */
-  tell(line: string, value: unknown): void
-  /** Text to stdout as it is. */
+  /** Prints the command's result: the line or, with --json, the value. */
+  print(line: string, value: unknown): void
+  /** Writes text to stdout unchanged. */
   write(text: string): void
-  /** Something besides, to stderr; with --json nothing. */
+  /** Writes a line to stderr; nothing with --json. */
   note(line: string): void
 }
 
@@ -39,40 +39,40 @@ export const makeIo = ({ json = false }: { json?: boolean }): Io => {
     json,
     live,
     paint: (colour, text) => (coloured ? `\x1b[${codes[colour][0]}m${text}\x1b[${codes[colour][1]}m` : text),
-    tell: (line, value) => void stdout.write(`${json ? JSON.stringify(value) : line}\n`),
+    print: (line, value) => void stdout.write(`${json ? JSON.stringify(value) : line}\n`),
     write: (text) => void stdout.write(text),
     note: (line) => void (json || stderr.write(`${line}\n`)),
   }
 }
 
-/** Every command has it. */
+/** Adds --json, which every command has. */
 export const withJson = (command: Command): Command => command.option('--json', 'print JSON instead of text')
 
-/** Text of others, fit for a terminal: no control characters but line feeds and tabs. */
+/** Replaces control characters, except line feeds and tabs, so that the text is safe for a terminal. */
 export const plain = (text: string): string =>
   // eslint-disable-next-line no-control-regex
   text.replace(/\r\n/g, '\n').replace(/[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g, '\ufffd')
 
-/** A mistake in what was typed: exit 2. */
+/** A usage error: exit 2. */
 export class Usage extends Error {}
 
 export type Fault = { code: string; detail: string }
 
-/** What a connection or Postgres says, in a line; of several addresses tried, the first one's. */
+/** Returns the message of an error. If several addresses were tried, it is the first one's. */
 export const messageOf = (error: unknown): string => {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0])
   const { message, code } = error as { message?: string; code?: string }
   return (message || code || String(error)).trim()
 }
 
-/** Postgres's own states that need a word more. */
+/** SQLSTATEs whose messages need an explanation. */
 const states: Record<string, Fault> = {
   '3F000': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
   '42P01': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
   '42883': { code: 'unavailable', detail: 'the database is not migrated: run mission-deck migrate' },
 }
 
-/** The code and the one line of any error. */
+/** Returns the code and the one-line detail of any error. */
 export const toFault = async (error: unknown): Promise<Fault> => {
   if (error instanceof Usage) return { code: 'bad_request', detail: error.message }
   if (error instanceof Refusal) return { code: error.code, detail: error.detail }

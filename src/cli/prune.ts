@@ -1,4 +1,4 @@
-// deck prune: what is older than a time goes, and stays gone. In batches; interrupted, it is run again and goes on.
+// mission-deck prune: deletes old data in batches. If it is interrupted, running it again continues.
 import type { Command } from 'commander'
 import { parseMission } from '../protocol/topics.ts'
 import { mission, time } from './arguments.ts'
@@ -45,9 +45,14 @@ export const pruneCommand = (program: Command): void => {
         const seconds = Math.round(performance.now() - since) / 1000
         const { messages, runs, events, missions, kept } = found
         const what = `${messages} messages, ${runs} runs and ${events} void events of ${missions} missions`
-        const left = kept > 0 ? `; ${kept} are in use and stay until the next time` : ''
-        const end = stop.signal.aborted ? '; interrupted: run it again to go on' : ''
-        io.tell(`${what} ${dry ? 'would go' : 'are gone'}${left}${end}`, { before, dry_run: dry, ...found, seconds })
+        const left = kept > 0 ? `; ${kept} are in use and were kept` : ''
+        const end = stop.signal.aborted ? '; interrupted: run it again to continue' : ''
+        io.print(`${what} ${dry ? 'would be deleted' : 'were deleted'}${left}${end}`, {
+          before,
+          dry_run: dry,
+          ...found,
+          seconds,
+        })
       } finally {
         progress?.stop()
         process.off('SIGINT', interrupt)

@@ -1,32 +1,32 @@
-// A reply on the screen while it is written. One at a time; whatever else has to be shown interrupts it, and it is shown whole
-// once it is stored. What is on the screen stays: where the writer starts over, so does the view, below.
+// Prints a reply while it is written, one at a time. Other output interrupts it; it is then printed again once it is stored.
+// Printed text stays on the screen. If the writer starts over, the new text is printed below.
 import type { Message } from '../protocol/rows.ts'
 import { plain, type Io } from './output.ts'
-import { makeScribe, placeOf, writeBlocks, type Scribe } from './markdown-printer.ts'
+import { makePrinter, placeOf, writeBlocks, type Printer } from './markdown-printer.ts'
 
 export type Draft = { key: string; citizen: string; text: string }
-type Shown = { key: string; text: string; scribe: Scribe }
+type Shown = { key: string; text: string; printer: Printer }
 
 export const makeReplyView = (io: Io) => {
   let shown: Shown | undefined
-  /** replies that were interrupted: shown when they are stored */
+  /** keys of interrupted replies, which are printed when they are stored */
   const left = new Set<string>()
 
   const begin = ({ key, citizen }: Draft): Shown => {
     io.write(`${io.paint('bold', plain(citizen))} ${io.paint('dim', '…')}\n`)
-    return { key, text: '', scribe: makeScribe(io) }
+    return { key, text: '', printer: makePrinter(io) }
   }
   const remark = (text: string): void => {
-    shown?.scribe.end()
+    shown?.printer.end()
     io.write(io.paint('dim', `(${text})\n`))
   }
   const advance = (to: string, why: string): void => {
     if (!shown) return
     if (!to.startsWith(shown.text)) {
       remark(why)
-      Object.assign(shown, { text: '', scribe: makeScribe(io) })
+      Object.assign(shown, { text: '', printer: makePrinter(io) })
     }
-    shown.scribe.write(to.slice(shown.text.length))
+    shown.printer.write(to.slice(shown.text.length))
     shown.text = to
   }
   const interrupt = (): void => {
@@ -42,20 +42,20 @@ export const makeReplyView = (io: Io) => {
     grow(draft: Draft): void {
       if (left.has(draft.key) || (shown && shown.key !== draft.key)) return
       shown ??= begin(draft)
-      advance(draft.text, 'begun again')
+      advance(draft.text, 'started over')
     },
     aborted(key: string): void {
       left.delete(key)
       if (shown?.key !== key) return
-      remark('given up')
+      remark('aborted')
       io.write('\n')
       shown = undefined
     },
-    /** Whether the message is one whose growing was seen, and by this is shown whole; else the caller shows it. */
+    /** Completes the reply on the screen. Returns false if the message is not that reply: then the caller prints it. */
     stored(message: Message): boolean {
       if (shown && message.sender === 'citizen' && shown.key === message.key) {
         advance(message.message, 'stored as')
-        shown.scribe.end()
+        shown.printer.end()
         writeBlocks(io, message)
         io.write(`${io.paint('dim', placeOf(message))}\n\n`)
         shown = undefined

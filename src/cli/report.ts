@@ -1,5 +1,5 @@
-// deck report: a test run from the files that test runners write. JUnit's XML is read before anything is sent; TAP is sent as it comes, so
-// that its log is followed live. A run gets its results last, once its log is there.
+// mission-deck report: posts a test run from the files of test runners. JUnit XML is read before anything is sent.
+// TAP is sent while it arrives, so that its log can be followed live. The results are sent last, after the log.
 import { createReadStream } from 'node:fs'
 import type { Command } from 'commander'
 import type { TestRun, TestRunPatch } from '../protocol/rows.ts'
@@ -10,23 +10,23 @@ import type { Report } from './report/results.ts'
 
 type Options = RemoteOptions & { junit?: string[]; tap?: string | true; run?: string; fail?: boolean; counts: boolean }
 
-/** A file's bytes, or those of stdin for -. */
+/** Yields the bytes of a file, or of stdin for -. */
 const bytesOf = async function* (file: string): AsyncGenerator<Uint8Array> {
   yield* (file === '-' ? process.stdin : createReadStream(file)) as AsyncIterable<Uint8Array>
 }
 
 const report = async (mission: string, options: Options): Promise<void> => {
   const { junit, tap } = options
-  if ((junit === undefined) === (tap === undefined)) throw new Usage('one of --junit and --tap is needed')
+  if ((junit === undefined) === (tap === undefined)) throw new Usage('either --junit or --tap is needed')
   const { fit, hasFailed, summaryOf } = await import('./report/results.ts')
   const log: string[] = []
   let given: Report | undefined
   if (junit) {
     const { makeJunit } = await import('./report/junit.ts')
     const files = makeJunit((text) => void log.push(text), options.counts)
-    for (const file of junit) await files.read(file === '-' ? 'what came by stdin' : file, bytesOf(file))
+    for (const file of junit) await files.read(file === '-' ? 'stdin' : file, bytesOf(file))
     given = files.report()
-    // Whether they fit is known before anything is sent.
+    // Results that are too large are refused before anything is sent.
     fit(given.results)
   }
   await withDeck(
@@ -61,7 +61,7 @@ const report = async (mission: string, options: Options): Promise<void> => {
       try {
         fitting = fit(given.results)
       } catch (error) {
-        // What it can't hold it has without.
+        // The results are too large for a run: end it without them.
         await end({ status, summary })
         throw error
       }
@@ -69,7 +69,7 @@ const report = async (mission: string, options: Options): Promise<void> => {
       const done = await end({ status, summary, results })
       if (shortened) io.note('errors were shortened: a run holds 1 MiB of results')
       const { passed, failed, skipped, duration_ms } = summary
-      io.tell(
+      io.print(
         `run ${done.id} ${status}: ${passed} passed, ${failed} failed, ${skipped} skipped in ` +
           `${(duration_ms / 1000).toFixed(1)} s`,
         done,

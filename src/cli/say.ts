@@ -1,4 +1,4 @@
-// deck say: one message, stored when the command ends.
+// mission-deck say: sends a message, and ends once it is stored.
 import { readFile } from 'node:fs/promises'
 import type { Message } from '../protocol/rows.ts'
 import { deny } from '../protocol/errors.ts'
@@ -15,12 +15,12 @@ const decode = (bytes: Buffer, what: string): string => {
   }
 }
 
-/** TEXT, or with - what comes by stdin, without its last line end. */
+/** Returns the text or, for -, the text of stdin without its last line end. */
 export const textOf = async (given: string): Promise<string> => {
   if (given !== '-') return given
   const chunks: Buffer[] = []
   for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
-  return decode(Buffer.concat(chunks), 'what came by stdin').replace(/\r?\n$/, '')
+  return decode(Buffer.concat(chunks), 'stdin').replace(/\r?\n$/, '')
 }
 
 const blockOf = async (given: string): Promise<NonNullable<Message['code_blocks']>[number]> => {
@@ -39,6 +39,6 @@ export const say = async (mission: string, citizen: string, given: string, optio
       ...(blocks.length > 0 ? { code_blocks: blocks } : {}),
       signal,
     })
-    io.tell(`#${message.seq} is stored`, message)
+    io.print(`#${message.seq} is stored`, message)
   })
 }

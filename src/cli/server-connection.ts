@@ -1,6 +1,6 @@
-// The server that a command speaks to, and as whom. A token comes from the environment or a file, never from an argument, where
-// every process could read it. Where none is given and the server is this machine's, one is signed with the secret kept by
-// the server of this folder.
+// Connects a command to the server. A token comes from the environment or a file, never from an argument, because every
+// process can read arguments. Without a token, and if the server is on this machine, one is signed with the secret of the
+// server in this folder.
 import { readFile } from 'node:fs/promises'
 import { Option, type Command } from 'commander'
 import type { Role } from '../access/actor.ts'
@@ -11,7 +11,7 @@ import { ownSecret } from './secret.ts'
 
 export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; as?: string }
 
-/** As whom, where nobody says so. */
+/** The user that a command acts as. */
 type Actor = { sub: string; role: Role }
 
 const somebody = 'person1@scopelock.ai'
@@ -24,16 +24,16 @@ export const withServer = (command: Command, self = somebody): Command =>
     .option('--as <sub>', `user ID to act as, without a token on a server of this folder (default: "${self}")`)
 
 const toUrl = (text: string): URL => {
-  if (!URL.canParse(text)) throw new Usage('--url has to be an address such as https://deck.example')
+  if (!URL.canParse(text)) throw new Usage('--url must be an address such as https://deck.example')
   const url = new URL(text)
-  if (!/^https?:$/.test(url.protocol)) throw new Usage('--url has to begin with http:// or https://')
+  if (!/^https?:$/.test(url.protocol)) throw new Usage('--url must begin with http:// or https://')
   if (url.username || url.password || url.search)
-    throw new Usage('--url is an address only; a token belongs in DECK_TOKEN')
+    throw new Usage('--url must not contain a user, a password or a query; set the token in DECK_TOKEN')
   return url
 }
 const isLoopback = ({ hostname }: URL): boolean => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
 
-/** Signs as the server of this folder would: minutes only, and asked again when it ends. */
+/** Returns a function that signs tokens of 5 minutes with this folder's secret; undefined for a remote server or without a secret. */
 const ownToken = async (url: URL, actor: Actor): Promise<(() => Promise<string>) | undefined> => {
   if (!isLoopback(url)) return undefined
   const secret = await ownSecret()
@@ -50,16 +50,17 @@ const tokenOf = async (
   self: Actor,
 ): Promise<string | (() => Promise<string>)> => {
   const given = tokenFile ? (await readFile(tokenFile, 'utf8')).trim() : process.env['DECK_TOKEN']?.trim()
-  if (given && as !== undefined) throw new Usage('--as is for a server of this folder; here a token says who it is')
+  if (given && as !== undefined)
+    throw new Usage('--as needs a server in this folder and no token: the token already names the user')
   if (given) return given
   const sub = as ?? self.sub
   const own = await ownToken(url, { ...self, sub })
   if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (mission-deck token makes one)')
-  io.note(`as ${sub}, by the secret of this folder's server`)
+  io.note(`acting as ${sub}, with the secret of this folder's server`)
   return own
 }
 
-/** Ctrl-C ends the work, not the process: what is under way is closed, and the exit is 130. */
+/** Ctrl-C aborts the signal instead of the process, so that work in progress is closed. The exit code is 130. */
 const interruptible = (): { signal: AbortSignal; forget: () => void } => {
   const stop = new AbortController()
   const interrupt = (): void => {
@@ -72,7 +73,7 @@ const interruptible = (): { signal: AbortSignal; forget: () => void } => {
 
 export type Work = (parts: { deck: Deck; io: Io; signal: AbortSignal }) => Promise<void>
 
-/** Connects, works, and closes. A server that is not there at first is a failure; one that goes away later is waited for. */
+/** Connects, works, and closes. Rejects if the server can't be reached at first; a later disconnection is waited out. */
 export const withDeck = async (
   options: RemoteOptions,
   work: Work,
@@ -81,15 +82,15 @@ export const withDeck = async (
   const io = makeIo(options)
   const url = toUrl(options.url)
   const token = await tokenOf(io, url, options, self)
-  if (url.protocol === 'http:' && !isLoopback(url)) io.note('the token goes to another machine without TLS')
+  if (url.protocol === 'http:' && !isLoopback(url)) io.note('the token is sent to another machine without TLS')
   const { connect } = await import('../client/index.ts')
   const deck = connect({ url: url.href.replace(/\/$/, ''), token })
   const { signal, forget } = interruptible()
-  let was = false
+  let wasOpen = false
   const failed = new Promise<never>((_resolve, reject) => {
     deck.on('state', (state, error) => {
-      if (state === 'open') was = true
-      else if (state === 'waiting' && was) io.note('the connection was lost; it is opened again')
+      if (state === 'open') wasOpen = true
+      else if (state === 'waiting' && wasOpen) io.note('the connection was lost; reconnecting')
       else if (state === 'waiting') reject(deny('unavailable', `no server answers at ${url.origin}`))
       else if (state === 'closed' && error) reject(error)
     })

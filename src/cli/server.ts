@@ -26,7 +26,7 @@ export const serverCommands = (program: Command): void => {
         import('./database.ts'),
       ])
       await prepareDatabase(direct, { seed: false, log })
-      io.tell('the database is up to date', { up_to_date: true, done: lines })
+      io.print('the database is up to date', { up_to_date: true, done: lines })
     })
 
   withJson(program.command('seed'))
@@ -36,6 +36,6 @@ export const serverCommands = (program: Command): void => {
       const { direct, withClient } = await import('./database.ts')
       const { seedFile } = await import('../database/postgres/migrate.ts')
       await withClient(await direct(), async (client) => client.query(await readFile(seedFile, 'utf8')))
-      io.tell('the example missions 47 and 48 are there', { missions: [47, 48] })
+      io.print('the example missions 47 and 48 exist', { missions: [47, 48] })
     })
 }

@@ -1,4 +1,4 @@
-// deck tail: a chat from some message on, then live, until interrupted. Goes on by itself after any reconnect.
+// mission-deck tail: prints a chat's messages and follows it live until interrupted. It resumes after a reconnect.
 import type { ChatEvent, ChatSignal } from '../client/events.ts'
 import { withDeck, type RemoteOptions } from './server-connection.ts'
 import { makeReplyView } from './reply-printer.ts'
@@ -37,7 +37,7 @@ export const tail = (mission: string, citizen: string, options: TailOptions): Pr
     const view = makeView(io)
     const show = (event: ChatEvent | ChatSignal): void => {
       if (!io.json) return view(event)
-      if ('seq' in event && event.event !== 'read') io.tell('', event)
+      if ('seq' in event && event.event !== 'read') io.print('', event)
     }
     let { after } = options
     let epoch: string | undefined

@@ -1,5 +1,5 @@
-// mission-deck export | import: missions out of a database as NDJSON and back in exactly, and messages of any program into chats.
-// They work on the database itself: who exports or puts back a mission owns it.
+// mission-deck export | import: exports missions as NDJSON, restores them exactly, and imports messages of other programs.
+// Both connect to the database itself, with the rights of its role, so no access token is checked.
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { userInfo } from 'node:os'
@@ -23,10 +23,10 @@ type ImportOptions = {
   skipBad?: boolean
   as?: string
 }
-/** Bad lines that are named one by one. */
-const named = 100
+/** Bad lines that are reported one by one. */
+const mostReported = 100
 
-/** Ctrl-C ends the reading; what is on its way is waited for, and the exit is 130. */
+/** Ctrl-C stops reading. Writes in progress are completed, and the exit code is 130. */
 const interruptible = (): { signal: AbortSignal; forget: () => void } => {
   const stop = new AbortController()
   const interrupt = (): void => {
@@ -39,9 +39,11 @@ const interruptible = (): { signal: AbortSignal; forget: () => void } => {
 
 type Job = { io: Io; options: ImportOptions; name: string; lines: Lines; progress: Progress; signal: AbortSignal }
 
-const putBack = async ({ io, options, lines, progress, signal }: Job): Promise<void> => {
+const restoreExport = async ({ io, options, lines, progress, signal }: Job): Promise<void> => {
   if (options.mission ?? options.citizen ?? options.sender)
-    throw new Usage('an export goes back where it was: --mission, --citizen and --sender are for messages')
+    throw new Usage(
+      'an export is restored into its own missions: --mission, --citizen and --sender are only for messages',
+    )
   const [{ direct, withClient }, { restore }] = await Promise.all([
     import('./database.ts'),
     import('../database/transfer/restore.ts'),
@@ -57,8 +59,8 @@ const putBack = async ({ io, options, lines, progress, signal }: Job): Promise<v
   )
   progress.stop()
   const messages = rows['chat_messages'] ?? 0
-  io.tell(
-    `${missions.length} ${missions.length === 1 ? 'mission is' : 'missions are'} back, with ${messages} messages`,
+  io.print(
+    `${missions.length} ${missions.length === 1 ? 'mission is' : 'missions are'} restored, with ${messages} messages`,
     {
       missions,
       rows,
@@ -66,7 +68,7 @@ const putBack = async ({ io, options, lines, progress, signal }: Job): Promise<v
   )
 }
 
-const takeMessages = async ({ io, options, name, lines, progress, signal }: Job): Promise<void> => {
+const importMessages = async ({ io, options, name, lines, progress, signal }: Job): Promise<void> => {
   const [{ direct, withClient }, { takeIn }] = await Promise.all([
     import('./database.ts'),
     import('../database/transfer/import-reader.ts'),
@@ -80,16 +82,16 @@ const takeMessages = async ({ io, options, name, lines, progress, signal }: Job)
   const tally = { saved: 0, seen: 0, bad: 0 }
   const bad: Bad[] = []
   const onBad = (one: Bad): void => {
-    if (tally.bad > named) return tally.bad === named + 1 ? io.note('… and more') : undefined
+    if (tally.bad > mostReported) return tally.bad === mostReported + 1 ? io.note('… and more') : undefined
     bad.push(one)
     io.note(`line ${one.line}: ${one.why}`)
   }
   const since = performance.now()
-  const said = (): string =>
+  const status = (): string =>
     `${tally.saved} saved, ${tally.seen} there already${tally.bad > 0 ? `, ${tally.bad} bad` : ''} ` +
     `(${Math.round(((tally.saved + tally.seen) / (performance.now() - since)) * 1000)}/s)`
   let read = 0
-  const onProgress = (bytes: number): void => progress.show((read += bytes), said())
+  const onProgress = (bytes: number): void => progress.show((read += bytes), status())
   const skip = options.skipBad ?? false
   try {
     await withClient(config, (first) =>
@@ -100,15 +102,15 @@ const takeMessages = async ({ io, options, name, lines, progress, signal }: Job)
     )
   } catch (error) {
     progress.stop()
-    io.note(`${said()}; run it again to go on`)
+    io.note(`${status()}; run it again to continue`)
     throw error
   }
   progress.stop()
-  const end = signal.aborted ? '; interrupted: run it again to go on' : ''
-  io.tell(`${said()}${end}`, { ...tally, ...(bad.length > 0 ? { lines: bad } : {}) })
+  const end = signal.aborted ? '; interrupted: run it again to continue' : ''
+  io.print(`${status()}${end}`, { ...tally, ...(bad.length > 0 ? { lines: bad } : {}) })
 }
 
-/** The lines again, and the first of them. */
+/** Returns the first line, and all lines including it. */
 const peek = async (lines: Lines): Promise<{ first: string; lines: Lines }> => {
   const rest = lines[Symbol.asyncIterator]()
   const held: { lines: (Buffer | undefined)[]; bytes: number }[] = []
@@ -172,14 +174,14 @@ export const carryCommands = (program: Command): void => {
         import('./progress.ts'),
       ])
       const { signal, forget } = interruptible()
-      // The first line shows whether the file is an export: an export's lines are as long as its rows.
+      // The first line shows whether the file is an export. An export's lines may be as long as its rows, so they have no limit.
       let most = lineBytes
       const known = await peek(readLines(source as AsyncIterable<Buffer>, () => most))
       const exported = isExport(known.first)
       if (exported) most = Infinity
       const job = { io, options, name: basename(file), progress: makeProgress(io, total), signal }
       try {
-        await (exported ? putBack : takeMessages)({ ...job, lines: known.lines })
+        await (exported ? restoreExport : importMessages)({ ...job, lines: known.lines })
       } catch (error) {
         if (!signal.aborted) throw error
         io.note('interrupted; nothing was changed')

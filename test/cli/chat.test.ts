@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { makeScribe } from '../../src/cli/markdown-printer.ts'
+import { makePrinter } from '../../src/cli/markdown-printer.ts'
 import { makeReplyView } from '../../src/cli/reply-printer.ts'
 import type { Io } from '../../src/cli/output.ts'
 import type { Message } from '../../src/protocol/rows.ts'
@@ -51,7 +51,7 @@ void t.test(
     const say = ['say', mission, 'rafael', 'hi']
     t.match(await deck(t, [...say, '--token-file', 'token'], { DECK_URL }), { code: 0, err: '' })
     const own = await deck(t, [...say, '--as', 'alice'], { DECK_URL, DATA_DIR: folder })
-    t.match(own, { code: 0, err: "as alice, by the secret of this folder's server\n" })
+    t.match(own, { code: 0, err: "acting as alice, with the secret of this folder's server\n" })
     const refused: [string[], NodeJS.ProcessEnv, number, string, RegExp][] = [
       [say, { DECK_URL, DATA_DIR: folder }, 1, 'not_found', /no such mission/],
       [say, { DECK_URL }, 1, 'unauthorized', /DECK_TOKEN or --token-file/],
@@ -171,7 +171,7 @@ const screen = () => {
     json: false,
     live: true,
     paint: (colour, text) => `<${colour}>${text}</>`,
-    tell: (line) => void (seen += `${line}\n`),
+    print: (line) => void (seen += `${line}\n`),
     write: (text) => void (seen += text),
     note: () => {},
   }
@@ -182,9 +182,9 @@ void t.test('in a terminal prose is shown at once and code by the line, the same
   const text = 'Use `a`:\n\n```ts\nconst a = 1 /* from\nhere */ + 2\n```\n~~~\nplain ```\n~~~\nSo `b`'
   const write = (...pieces: string[]): string => {
     const { io, seen } = screen()
-    const scribe = makeScribe(io)
-    for (const piece of pieces) scribe.write(piece)
-    scribe.end()
+    const printer = makePrinter(io)
+    for (const piece of pieces) printer.write(piece)
+    printer.end()
     return seen()
   }
   const whole = write(text)
@@ -194,7 +194,7 @@ void t.test('in a terminal prose is shown at once and code by the line, the same
   t.match(whole, '<dim>here */</>', 'a comment that began on the line before')
   t.match(whole, '<dim>│</> plain ```\n<dim>~~~</>\nSo `b`\n')
   const { io, seen } = screen()
-  makeScribe(io).write('half a senten')
+  makePrinter(io).write('half a senten')
   t.equal(seen(), 'half a senten')
   t.end()
 })
@@ -222,7 +222,7 @@ void t.test('in a terminal a reply grows, begins again where its writer does, an
   t.equal(seen(), '<bold>rafael</> <dim>…</>\nIt does.\n<dim>#7 2030-01-01 10:00</>\n\n')
   grow('b', 'One')
   grow('b', 'Two')
-  t.match(seen(), 'One\n<dim>(begun again)\n</>Two')
+  t.match(seen(), 'One\n<dim>(started over)\n</>Two')
   grow('c', 'not shown: another is on the screen')
   t.notOk(view.stored(message({ message: 'between', sender: 'user' })))
   t.match(seen(), 'Two\n<dim>(to be continued)\n</>')
@@ -230,7 +230,7 @@ void t.test('in a terminal a reply grows, begins again where its writer does, an
   t.notOk(view.stored(message({ message: 'Two and more', key: 'b' })), 'the caller shows it whole')
   grow('d', 'x')
   view.aborted('d')
-  t.match(seen(), /x\n<dim>\(given up\)\n<\/>\n$/)
+  t.match(seen(), /x\n<dim>\(aborted\)\n<\/>\n$/)
   t.notMatch(seen(), /not shown|and more/)
   t.end()
 })

@@ -95,7 +95,7 @@ void t.test('inbox lists what waits and what was set aside, and gives that out a
   const { url, query } = await migrated(t)
   const env = { DATABASE_URL: url }
   await query(await readFile(seedFile, 'utf8'))
-  t.match(await deck(t, ['inbox'], env), { code: 0, out: '', err: 'nothing waits\n' })
+  t.match(await deck(t, ['inbox'], env), { code: 0, out: '', err: 'no open tasks\n' })
   await query(`select deck.open_inbox('rafael')`)
   await query(
     `insert into chat_messages (mission_id, sender, message) select id, 'user', 'Does it\trun?' from missions`,
@@ -114,7 +114,7 @@ void t.test('inbox lists what waits and what was set aside, and gives that out a
     out: new RegExp(`^set aside  ${last?.task}  #48 rafael .*Does it run\\?\n$`),
   })
   const retry = (task = '') => deck(t, ['inbox', '--retry', task], env)
-  t.match(await retry(last?.task), { code: 0, out: `${last?.task} is given out again\n` })
+  t.match(await retry(last?.task), { code: 0, out: `${last?.task} is back in its inbox\n` })
   t.match(await retry(first?.task), { code: 1, err: /set aside/ })
   t.match(await query('select attempt, dead from deck.tasks'), [{ attempt: 0 }, { attempt: 0 }])
 })

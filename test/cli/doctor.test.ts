@@ -58,7 +58,7 @@ void t.test('the doctor finds nothing wrong with a good database, and changes no
     'notifications',
   ])
     t.ok(names.includes(check), check)
-  t.match(checks.find(({ check }) => check === 'seqs')?.detail, /sound in [1-9]/)
+  t.match(checks.find(({ check }) => check === 'seqs')?.detail, /valid in [1-9]/)
   t.strictSame(
     await query(
       'select pg_current_xact_id_if_assigned() as own, sum(n_tup_ins + n_tup_upd + n_tup_del) from pg_stat_user_tables',

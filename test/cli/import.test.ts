@@ -227,7 +227,7 @@ void t.test('an import that is killed, interrupted or loses Postgres goes on whe
         database.query(
           `select pg_terminate_backend(pid) from pg_stat_activity where query like '%import_messages%' and pid <> pg_backend_pid()`,
         ),
-      { code: 1, err: /run it again to go on/ },
+      { code: 1, err: /run it again to continue/ },
     ],
   ]
   for (const [what, cut, end] of cuts) {

@@ -270,7 +270,7 @@ void t.test('what is no JUnit XML is refused, and an XML bomb stays what it is',
     ['a file of this machine', '<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><testsuite name="&f;"/>'],
     ['an encoding that nobody knows', '<?xml version="1.0" encoding="klingon"?><testsuite/>'],
   ] as const)
-    await t.rejects(junit(xml as string), { code: 'bad_request', detail: /^a file is no JUnit XML: / }, what)
+    await t.rejects(junit(xml as string), { code: 'bad_request', detail: /^a file is not JUnit XML: / }, what)
   const latin = Buffer.from(
     '<?xml version="1.0" encoding="ISO-8859-1"?><testsuite name="é"/>'.replace(
       '/>',
@@ -394,10 +394,10 @@ void t.test('TAP in UTF-16, as PowerShell writes it, is read', async (t) => {
 void t.test('deck report: fails and leaves no run when its options, input or token are wrong', async (t) => {
   const { env, mission, instance, tests } = await open(t)
   const cases: [args: string[], code: number, err: RegExp, env?: Json][] = [
-    [['report', mission], 2, /one of --junit and --tap/],
-    [['report', mission, '--junit', 'a.xml', '--tap', 'b'], 2, /one of --junit and --tap/],
+    [['report', mission], 2, /either --junit or --tap/],
+    [['report', mission, '--junit', 'a.xml', '--tap', 'b'], 2, /either --junit or --tap/],
     [['report', mission, '--junit', 'none.xml'], 1, /ENOENT/],
-    [['report', mission, '--junit', '-'], 1, /what came by stdin is no JUnit XML/],
+    [['report', mission, '--junit', '-'], 1, /stdin is not JUnit XML/],
     [['report', mission, '--tap', '--run', 'x'], 2, /a test run/],
     [['report', '999999', '--tap'], 1, /no such mission/],
     [['report', mission, '--tap'], 1, /this role may not/, { DECK_TOKEN: alice }],

@@ -135,7 +135,7 @@ void t.test('export, drop and import give the mission back: byte for byte, and a
   t.match(await imported(t, database.url, first), { code: 1, out: '', err: /is there already; nothing was changed/ })
 
   t.equal((await instance.request('DELETE', `/api/missions/${mission.id}`, admin)).status, 204)
-  t.match(await imported(t, database.url, first), { code: 0, out: /^1 mission is back, with \d+ messages\n$/ })
+  t.match(await imported(t, database.url, first), { code: 0, out: /^1 mission is restored, with \d+ messages\n$/ })
   t.same(await exported(database.url, mission.id), first)
   t.strictSame(await told(instance, mission.id), before)
   t.strictSame(await database.query('select from deck.pending'), [])
@@ -373,7 +373,7 @@ void t.test('export says what it needs, and who does not own the database may no
     [['export', '47', '--json'], { code: 1, err: /"not_found"/ }],
     [['import', 'nowhere.ndjson', '--json'], { code: 1, err: /"not_found"/ }],
     [['import', '-', '--mission', '47'], { code: 2 }, sealed(['{"kind":"deck","format":1}'])],
-    [['import', '-'], { code: 0, out: /^0 missions are back/ }, (await exported(url, '--all')).toString()],
+    [['import', '-'], { code: 0, out: /^0 missions are restored/ }, (await exported(url, '--all')).toString()],
   ]
   await Promise.all(
     ends.map(async ([args, end, input]) => t.match(await deck(t, args, env, input), end, args.join(' '))),

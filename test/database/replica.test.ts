@@ -214,7 +214,7 @@ await t.test('the doctor tells a standby from its primary, from another database
   t.match(await examine(standby.url('deck', 'deck')), { status: 'ok', detail: /^a standby, \d+ \w+ behind$/ })
   t.match(await examine(url), { status: 'warn', detail: /the primary itself/ })
   const other = await freshDatabase(t, true)
-  t.match(await examine(other.url), { status: 'warn', detail: /another database/, advice: /nothing is read/ })
+  t.match(await examine(other.url), { status: 'warn', detail: /different database/, advice: /nothing is read/ })
   const nobody = new URL(url)
   nobody.port = '1'
   t.match(await examine(nobody.href), { status: 'warn', detail: /ECONNREFUSED/, advice: /from the primary meanwhile/ })

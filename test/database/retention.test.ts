@@ -209,7 +209,7 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
   stopped.child.kill('SIGINT')
   const { code, out } = await stopped.ended
   t.equal(code, 130)
-  t.match(out, /are gone; interrupted: run it again to go on/)
+  t.match(out, /were deleted; interrupted: run it again to continue/)
   const fewer = await left()
   t.ok(fewer > 0 && fewer < some, `${fewer} are left`)
 

@@ -96,7 +96,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
   await t.test('once it is there they go by NATS; NOTIFY is off the writer, and goes on for SQL', async (t) => {
     await nats.start()
     await together()
-    t.match(await doctor(t), { status: 'ok', detail: /^hints echo/ })
+    t.match(await doctor(t), { status: 'ok', detail: /^notifications echo/ })
     const topic = newTopic()
     const [here, there] = [await follow(one, topic), await follow(two, topic)]
     // A head is made by numbering in the lane first.

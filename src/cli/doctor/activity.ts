@@ -1,5 +1,4 @@
-// What others are doing in the database that holds up or may come to hold up: transactions left open, a queue of
-// notifications that nobody empties.
+// Other sessions that block the server, or soon may: transactions left open, and a notification queue that fills up.
 import type pg from 'pg'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
@@ -24,13 +23,13 @@ export const transactions = async (client: pg.Client, long: number): Promise<Fin
      group by a.pid, a.usename, a.application_name, a.state, a.xact_start`,
     [long],
   )
-  // Of other roles' sessions one may not see since when.
+  // Postgres hides the start of other roles' transactions from roles without pg_read_all_stats.
   const open = rows.filter(({ seconds }) => seconds !== null)
   const findings = open.map(({ pid, who, state, seconds, locks, heads }) =>
     warn(
       check,
       `process ${pid} of ${who} has been ${state ?? 'open'} for ${seconds} s and holds ${few(locks)}`,
-      `${heads ? 'it holds up its chats' : 'it holds up who changes the same rows, and vacuum'}: commit it, or select pg_terminate_backend(${pid})`,
+      `${heads ? 'it blocks new messages in its chats' : 'it blocks changes to the same rows, and vacuum'}: commit it, or select pg_terminate_backend(${pid})`,
     ),
   )
   const { rows: prepared } = await client.query<{ gid: string }>(
@@ -42,8 +41,8 @@ export const transactions = async (client: pg.Client, long: number): Promise<Fin
     findings.push(
       warn(
         check,
-        `prepared and not ended: ${few(prepared.map(({ gid }) => gid))}`,
-        'commit prepared or rollback prepared',
+        `prepared transactions left open: ${few(prepared.map(({ gid }) => gid))}`,
+        'end each with commit prepared or rollback prepared',
       ),
     )
   return findings.length > 0
@@ -51,16 +50,16 @@ export const transactions = async (client: pg.Client, long: number): Promise<Fin
     : [ok(check, `no transaction has held a lock on the server's tables for more than ${long} s`)]
 }
 
-/** The queue is emptied as far as the slowest listener is: one whose transaction stays open stops it. */
+/** Postgres frees the queue up to its slowest listener, so a listener with an open transaction fills it. */
 export const queue = async (client: pg.Client): Promise<Finding> => {
   const { rows } = await client.query<{ used: number }>('select pg_notification_queue_usage() as used')
   const used = rows[0]?.used ?? 0
-  const said = `${(used * 100).toFixed(used > 0 && used < 0.01 ? 3 : 0)} % is used`
+  const detail = `${(used * 100).toFixed(used > 0 && used < 0.01 ? 3 : 0)} % is used`
   const advice =
-    'a session that listens has a transaction open: find it in pg_stat_activity; when it is full, no message can be written'
+    'a listening session has a transaction open: find it in pg_stat_activity. When the queue is full, no message can be written'
   return used > 0.5
-    ? fail('notifications', said, advice)
+    ? fail('notifications', detail, advice)
     : used > 0.1
-      ? warn('notifications', said, advice)
-      : ok('notifications', said)
+      ? warn('notifications', detail, advice)
+      : ok('notifications', detail)
 }

@@ -1,4 +1,4 @@
-// Whether the database can be reached, is one that the server takes, has the same time, and lets hints through.
+// Checks of the connection: reachable, a supported server, the same time, and notifications that arrive.
 import { once } from 'node:events'
 import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
@@ -8,20 +8,20 @@ import { withClient } from '../database.ts'
 import { messageOf } from '../output.ts'
 import { fail, ok, pooler, warn, type Finding } from './finding.ts'
 
-/** What a refused connection means, and what to do. */
+/** Returns the finding for a connection that failed, with advice. */
 export const unreachable = (error: unknown, where: string): Finding => {
   const first = error instanceof AggregateError ? (error.errors[0] as unknown) : error
   const { code = '' } = first as { code?: string }
   const message = messageOf(first)
   const advice =
     code === '28P01' || code === '28000'
-      ? `check user and password in ${where} (characters such as @ : / # have to be %-encoded)`
+      ? `check user and password in ${where} (characters such as @ : / # must be %-encoded)`
       : code === '3D000'
         ? `create it: createdb; or check the name in ${where}`
         : code === '53300'
           ? 'all connections are taken: raise max_connections, or lower DATABASE_POOL_MAX'
           : code === 'ERR_INVALID_URL'
-            ? `${where} is no URL: characters such as @ : / # in a password have to be %-encoded`
+            ? `${where} is not a URL: characters such as @ : / # in a password must be %-encoded`
             : /startup parameter/.test(message)
               ? pooler
               : /SSL|certificate/i.test(message)
@@ -40,7 +40,7 @@ type Server = {
   local: boolean
 }
 
-/** Version, encoding, role of the server; what the server's start would refuse is a fail. */
+/** Checks Postgres's version, encoding, role and TLS. A finding fails if Mission Deck would refuse to start. */
 export const server = async (client: pg.Client): Promise<Finding[]> => {
   const { rows } = await client.query<Server>(
     `select split_part(current_setting('server_version'), ' ', 1) as version,
@@ -63,7 +63,7 @@ export const server = async (client: pg.Client): Promise<Finding[]> => {
       ? fail(
           'primary',
           'this is a standby',
-          'name the primary in DATABASE_URL, or all servers: host=a,b with target_session_attrs=read-write',
+          'set DATABASE_URL to the primary, or to all servers: host=a,b with target_session_attrs=read-write',
         )
       : ok('primary', 'not a standby'),
     ...(found.local || found.encrypted
@@ -78,7 +78,7 @@ export const server = async (client: pg.Client): Promise<Finding[]> => {
   ]
 }
 
-/** How far the clocks are apart, and how long a round trip takes: the best of five. */
+/** Measures the difference between the clocks, and the duration of a round trip: the shortest of five. */
 export const clock = async (client: pg.Client): Promise<Finding[]> => {
   let best = Infinity
   let skew = 0
@@ -95,29 +95,29 @@ export const clock = async (client: pg.Client): Promise<Finding[]> => {
     }
   }
   const seconds = Math.abs(skew) / 1000
-  const said = `${seconds < 0.1 ? 'the same within 0.1 s' : `the database's is ${seconds.toFixed(1)} s ${skew > 0 ? 'ahead' : 'behind'}`}`
-  const advice = 'run NTP on both machines: tokens and tickets end by these clocks'
+  const detail = `${seconds < 0.1 ? 'the same within 0.1 s' : `the database's is ${seconds.toFixed(1)} s ${skew > 0 ? 'ahead' : 'behind'}`}`
+  const advice = 'run NTP on both machines: tokens and tickets expire by these clocks'
   return [
-    seconds > 30 ? fail('clocks', said, advice) : seconds > 2 ? warn('clocks', said, advice) : ok('clocks', said),
+    seconds > 30 ? fail('clocks', detail, advice) : seconds > 2 ? warn('clocks', detail, advice) : ok('clocks', detail),
     best > 20
-      ? warn('round trip', `${best.toFixed(1)} ms`, 'every message waits for it: run the server near its database')
+      ? warn('round trip', `${best.toFixed(1)} ms`, 'it delays every message: run the server near its database')
       : ok('round trip', `${best.toFixed(1)} ms`),
   ]
 }
 
-/** Whether LISTEN on the session-level way hears what is notified by the pooled one, and what stands between. */
-export const hints = async (database: Database, separate: boolean): Promise<Finding[]> => {
+/** Checks that LISTEN on the session-level connection receives what the pool notifies, and whether a pooler is between. */
+export const notifications = async (database: Database, separate: boolean): Promise<Finding[]> => {
   const pooled = await throughPooler(database.main)
   const channel = `deck_doctor_${randomBytes(6).toString('hex')}`
   const echoed = await withClient(await database.direct(), async (client) => {
     await client.query(`listen ${channel}`)
-    const heard = once(client, 'notification', { signal: AbortSignal.timeout(5000) }).then(
+    const received = once(client, 'notification', { signal: AbortSignal.timeout(5000) }).then(
       () => true,
       () => false,
     )
     await database.main.query('select pg_notify($1, $2)', [channel, 'echo'])
-    const echo = await heard
-    // A pooler's session would go on listening.
+    const echo = await received
+    // A pooler keeps the session, which would continue to listen.
     await client.query(`unlisten ${channel}`)
     return echo
   })
@@ -126,19 +126,17 @@ export const hints = async (database: Database, separate: boolean): Promise<Find
     return [
       fail(
         'listen',
-        `what is notified is not heard: ${name} ${pooled || separate ? 'is' : 'seems to be'} a transaction pooler, or another database`,
+        `notifications do not arrive: ${name} ${pooled || separate ? 'is' : 'seems to be'} a transaction pooler, or a different database`,
         'set DATABASE_DIRECT_URL to the database itself',
       ),
     ]
-  const through = pooled
-    ? `; DATABASE_URL goes through a pooler${separate ? '' : ' that keeps sessions, as it seems'}`
-    : ''
+  const through = pooled ? `; DATABASE_URL goes through a pooler${separate ? '' : ' that seems to keep sessions'}` : ''
   return [
     pooled && !separate
       ? warn(
           'listen',
           `NOTIFY echoes${through}`,
-          'set DATABASE_DIRECT_URL to the database itself: it may have been luck',
+          'set DATABASE_DIRECT_URL to the database itself: this echo may have been luck',
         )
       : ok('listen', `NOTIFY echoes${through}`),
   ]
@@ -153,12 +151,12 @@ const throughPooler = async (pool: pg.Pool): Promise<boolean> => {
   }
 }
 
-/** Whether what is prepared stays prepared. */
+/** Checks that prepared statements are kept between transactions. */
 export const prepared = async ({ main, changes }: Database): Promise<Finding> =>
   (await keepsPreparedStatements(main, changes))
     ? ok('prepared', 'prepared statements are kept')
     : fail(
         'prepared',
-        'a pooler keeps no prepared statements, and a server refuses to start',
-        'PgBouncer needs version 1.21 or later with max_prepared_statements = 200; or name the database itself in DATABASE_URL',
+        'a pooler keeps no prepared statements, so the server refuses to start',
+        'PgBouncer needs version 1.21 or later with max_prepared_statements = 200; or set DATABASE_URL to the database itself',
       )

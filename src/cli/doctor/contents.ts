@@ -1,9 +1,9 @@
-// What is in the database: migrations, rows that break a constraint, triggers that number, seqs on a sample of topics.
+// Checks of the database's contents: migrations, constraints, triggers, and the seqs of a sample of topics.
 import type pg from 'pg'
 import { appliedFiles, ownVersion, pendingFiles, schemaFiles, type Violation } from '../../database/postgres/migrate.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
-/** Whether the schema is this version's; -> also whether there is one to look into. */
+/** Compares the schema with this version's. `made`: a schema exists, so that its contents can be checked. */
 export const migrations = async (client: pg.Client): Promise<{ finding: Finding; made: boolean }> => {
   const check = 'migrations'
   const advice = 'mission-deck migrate, or start the server: it migrates'
@@ -28,17 +28,17 @@ export const migrations = async (client: pg.Client): Promise<{ finding: Finding;
 export const violations = async (client: pg.Client): Promise<Finding> => {
   const check = 'rows'
   const { rows } = await client.query<Violation>('select tab, id, broken from deck.violations() order by broken, id')
-  if (rows.length === 0) return ok(check, 'all keep the constraints')
+  if (rows.length === 0) return ok(check, 'all satisfy the constraints')
   const said = few(rows.map(({ tab, id, broken }) => `${tab} ${id} (${broken})`))
   const names = [...new Set(rows.map(({ tab, broken }) => `alter table ${tab} validate constraint ${broken}`))]
   return warn(
     check,
     `${rows.length} break a constraint: ${said}`,
-    `they stay readable but can't be updated; mend them (select * from deck.violations()), then ${few(names, 2)}`,
+    `they stay readable but can't be updated; repair them (select * from deck.violations()), then ${few(names, 2)}`,
   )
 }
 
-/** Triggers that number, on the tables that everybody writes to, and that measure logs. */
+/** The triggers that assign seqs, keep evidence and measure logs, for each table. */
 const needed: Record<string, string[]> = {
   missions: ['give_number', 'refuse_seq', 'refuse_seq_change', 'note_updated', 'note_deleted'],
   dod_items: [
@@ -91,15 +91,15 @@ export const triggers = async (client: pg.Client): Promise<Finding[]> => {
       ? fail(
           'triggers',
           `missing: ${few(gone)}`,
-          'what SQL writes is not numbered, or not held to evidence; restore the database, or ask for help',
+          'rows written by SQL get no seq, or bypass the rules of evidence: restore the database, or ask for help',
         )
       : off.length > 0
         ? fail(
             'triggers',
             `disabled: ${few(off)}`,
-            'what SQL writes is not numbered, or not held to evidence: alter table … enable trigger …',
+            'rows written by SQL get no seq, or bypass the rules of evidence: alter table … enable trigger …',
           )
-        : ok('triggers', 'all are there and enabled'),
+        : ok('triggers', 'all exist and are enabled'),
     ...(broken.length > 0
       ? [warn('indexes', `not valid: ${few(broken.map(({ name }) => name))}`, 'reindex index concurrently …')]
       : []),
@@ -108,7 +108,7 @@ export const triggers = async (client: pg.Client): Promise<Finding[]> => {
 
 type Topic = { topic: string; rows: number; twice: boolean; back: boolean; low: boolean; unnumbered: boolean }
 
-/** Seqs and times of the newest rows of some topics, each chat's messages and events together. */
+/** Checks seqs and times of the newest rows in a sample of topics. A chat's messages and events form one log. */
 export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promise<Finding[]> => {
   const { rows } = await client.query<Topic>(
     `with topics as materialized (select topic from deck.heads order by random() limit $1),
@@ -131,26 +131,32 @@ export const seqs = async (client: pg.Client, sample = 50, newest = 200): Promis
     [sample, newest],
   )
   const check = 'seqs'
-  const told = (fits: (row: Topic) => boolean): string[] => rows.filter(fits).map(({ topic }) => topic)
+  const topicsWith = (fits: (row: Topic) => boolean): string[] => rows.filter(fits).map(({ topic }) => topic)
   const kinds: [string[], string, string][] = [
     [
-      told((row) => row.unnumbered),
+      topicsWith((row) => row.unnumbered),
       'messages without a seq in',
-      'they are delivered to nobody; a trigger was off: see triggers',
+      'they are never delivered; a trigger was disabled: see triggers',
     ],
     [
-      told((row) => row.twice),
-      'one seq given twice in',
-      'readers miss one of the two: restore, or number again by hand',
+      topicsWith((row) => row.twice),
+      'duplicate seqs in',
+      'clients miss one of the two rows: restore the database, or renumber by hand',
     ],
-    [told((row) => row.low), 'seqs below 1 in', 'nobody can read them: restore, or number again by hand'],
+    [
+      topicsWith((row) => row.low),
+      'seqs below 1 in',
+      "clients can't read them: restore the database, or renumber by hand",
+    ],
   ]
   const faults = kinds
     .filter(([topics]) => topics.length > 0)
     .map(([topics, what, advice]) => fail(check, `${what} ${few(topics)}`, advice))
-  const back = told((row) => row.back)
+  const back = topicsWith((row) => row.back)
   if (back.length > 0)
-    faults.push(warn(check, `times go back in ${few(back)}`, 'timelines of it are out of order; seqs are what counts'))
+    faults.push(
+      warn(check, `times go back in ${few(back)}`, 'its timeline is out of order; the order of seqs is the valid one'),
+    )
   const total = rows.reduce((sum, row) => sum + row.rows, 0)
-  return faults.length > 0 ? faults : [ok(check, `sound in ${rows.length} topics looked at (${total} rows)`)]
+  return faults.length > 0 ? faults : [ok(check, `valid in ${rows.length} topics checked (${total} rows)`)]
 }

@@ -1,5 +1,5 @@
-// What can be looked at without a database: Node, the environment, the secrets (whether they are there, never what they
-// are), and the embedded database's folder and process.
+// Checks that need no database: Node, the environment, the secrets (whether they exist, never their values), and the
+// embedded database's folder and process.
 import { readFileSync } from 'node:fs'
 import { readFile, stat, statfs } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -27,7 +27,7 @@ export const node = (version = process.versions.node): Finding =>
     ? ok('node', `Node ${version}`)
     : fail('node', `Node ${version}`, `install Node 24; supported are ${engines.node}`)
 
-/** The faults that reading an environment shows, a sentence each. */
+/** Returns the configuration of an environment, or its faults, one sentence each. */
 const faults = (environment: NodeJS.ProcessEnv): { config?: Config; lines: string[] } => {
   try {
     return { config: readConfig(environment), lines: [] }
@@ -36,7 +36,7 @@ const faults = (environment: NodeJS.ProcessEnv): { config?: Config; lines: strin
   }
 }
 
-/** The environment as the server would read it; -> the configuration, `partial` if it tells no more than where the database is. */
+/** Reads the environment as the server does. `partial`: the configuration only locates the database. */
 export const environment = (): { findings: Finding[]; config: Config | undefined; partial: boolean } => {
   const read = faults(process.env)
   if (read.config) {
@@ -58,18 +58,18 @@ export const secrets = async (config: Config): Promise<Finding> => {
   if (config.jwtSecret) {
     const bytes = Buffer.byteLength(config.jwtSecret)
     const said = [`JWT_SECRET is set (${bytes} bytes)`, keys].filter(Boolean).join('; ')
-    return bytes < 32 ? warn('secrets', said, 'take at least 32 bytes: openssl rand -base64 48') : ok('secrets', said)
+    return bytes < 32 ? warn('secrets', said, 'use at least 32 bytes: openssl rand -base64 48') : ok('secrets', said)
   }
   if (keys) return ok('secrets', `${keys}; no JWT_SECRET`)
   const file = join(config.dataDir, 'jwt-secret')
   const kept = await stat(file).catch(() => undefined)
-  if (!kept) return ok('secrets', `none is set; the first start makes one in ${file}`)
+  if (!kept) return ok('secrets', `none is set; the first start creates one in ${file}`)
   if (process.platform !== 'win32' && (kept.mode & 0o077) !== 0)
-    return warn('secrets', `${file} may be read by others`, `chmod 600 ${file}`)
-  return ok('secrets', `none is set; the one kept in ${file} counts`)
+    return warn('secrets', `other users can read ${file}`, `chmod 600 ${file}`)
+  return ok('secrets', `none is set; the one in ${file} is used`)
 }
 
-/** The embedded database, where no DATABASE_URL is set; -> whether it runs. */
+/** Checks the embedded database, which is used if DATABASE_URL is not set. */
 export const embedded = async ({ dataDir }: Config): Promise<{ findings: Finding[]; running: boolean }> => {
   const check = 'embedded database'
   const dir = join(resolve(dataDir), 'postgres')
@@ -77,8 +77,12 @@ export const embedded = async ({ dataDir }: Config): Promise<{ findings: Finding
   if (typeof major !== 'string') {
     const finding =
       major.code === 'ENOENT'
-        ? warn(check, `no database in ${dir}, and DATABASE_URL is not set`, 'npm start makes one; or set DATABASE_URL')
-        : fail(check, `${dir} can't be read (${major.code})`, 'run this as the user who runs the server')
+        ? warn(
+            check,
+            `no database in ${dir}, and DATABASE_URL is not set`,
+            'npm start creates one; or set DATABASE_URL',
+          )
+        : fail(check, `${dir} can't be read (${major.code})`, 'run this as the user that runs the server')
     return { findings: [finding], running: false }
   }
   const server = await readPostmaster(dir)
@@ -86,13 +90,13 @@ export const embedded = async ({ dataDir }: Config): Promise<{ findings: Finding
   const { bavail, bsize } = await statfs(dir)
   const free = Math.floor((bavail * bsize) / 2 ** 20)
   if (free < 1024)
-    findings.push(warn('disk', `${free} MiB are left for ${dir}`, 'make room: a full disk stops Postgres'))
+    findings.push(warn('disk', `${free} MiB are left for ${dir}`, 'free some space: a full disk stops Postgres'))
   const what = `Postgres ${major.trim()} in ${dir}`
   const state =
     server?.status === 'ready'
       ? ok(check, `${what} runs (process ${server.pid}, port ${server.port})`)
       : server
-        ? warn(check, `${what} is ${server.status}`, 'wait, then look again')
-        : warn(check, `${what} does not run`, 'npm start runs it, and mission-deck doctor looks into it then')
+        ? warn(check, `${what} is ${server.status}`, 'wait, then run mission-deck doctor again')
+        : warn(check, `${what} does not run`, 'start it with npm start, then run mission-deck doctor again')
   return { findings: [state, ...findings], running: server?.status === 'ready' }
 }

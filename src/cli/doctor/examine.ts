@@ -1,13 +1,13 @@
-// The doctor's round: what to look at, in what order, and where to stop when the rest can't be looked at.
-// Never changes anything: its transactions are read-only; what it notifies goes to a channel of its own.
+// Runs the doctor's checks in order, and stops when the remaining ones can't run.
+// Nothing is changed: the transactions are read-only, and the test notification has its own channel.
 import pg from 'pg'
 import type { Config } from '../../config/index.ts'
 import { openDatabase, type Database } from '../../database/postgres/pools.ts'
 import { embeddedUrl } from '../database.ts'
-import { look, type Finding } from './finding.ts'
+import { runCheck, type Finding } from './finding.ts'
 import * as here from './environment.ts'
 import { queue, transactions } from './activity.ts'
-import { clock, hints, prepared, server, unreachable } from './connection.ts'
+import { clock, notifications, prepared, server, unreachable } from './connection.ts'
 import { nats, replica } from './optional.ts'
 import { migrations, seqs, triggers, violations } from './contents.ts'
 import { privileges, roleSettings, room, session, settings } from './settings.ts'
@@ -15,7 +15,7 @@ import { privileges, roleSettings, room, session, settings } from './settings.ts
 type Found = (findings: Finding[]) => void
 type Steps = [string, () => Promise<Finding | Finding[]>][]
 
-/** A session that is read-only, unless a pooler passes that over. */
+/** Opens a read-only session. A pooler may ignore that option. */
 const connect = async (database: Database): Promise<pg.Client> => {
   const direct = await database.direct()
   const client = new pg.Client({
@@ -31,18 +31,18 @@ const connect = async (database: Database): Promise<pg.Client> => {
 }
 
 const inspect = async (client: pg.Client, database: Database, config: Config, long: number, found: Found) => {
-  // Each in a transaction of its own: a setting of the session would stay behind in a pooler's.
+  // One transaction for each check: a setting of the session would remain in a pooler's session.
   const steps = async (checks: Steps): Promise<void> => {
     for (const [name, check] of checks) {
       await client.query(`begin read only; set local statement_timeout = '14s'`)
-      found(await look(name, check))
+      found(await runCheck(name, check))
       await client.query('rollback')
     }
   }
   await steps([
     ['database', () => server(client)],
     ['clocks', () => clock(client)],
-    ['listen', () => hints(database, config.databaseDirectUrl !== config.databaseUrl)],
+    ['listen', () => notifications(database, config.databaseDirectUrl !== config.databaseUrl)],
     ['connections', () => room(client, config.poolMax)],
     ['settings', () => settings(client)],
     ['role settings', () => roleSettings(client)],
@@ -79,7 +79,7 @@ export const examine = async (long: number, found: Found): Promise<void> => {
   const { findings, config, partial } = here.environment()
   found(findings)
   if (!config) return
-  if (!partial) found(await look('secrets', () => here.secrets(config)))
+  if (!partial) found(await runCheck('secrets', () => here.secrets(config)))
   if (config.hintsUrl) found([await nats(config.hintsUrl)])
   let { databaseUrl: url, databaseDirectUrl: directUrl } = config
   if (!url) {

@@ -1,5 +1,4 @@
-// What the doctor finds: one line a check, and what to do about it. A check looks and never changes anything; one that can't
-// look says so.
+// A finding of the doctor: one line for each check, with advice. Checks only read. A check that can't run is a finding, too.
 import { messageOf } from '../output.ts'
 
 export type Status = 'ok' | 'warn' | 'fail'
@@ -24,10 +23,10 @@ export const few = (items: readonly string[], most = 3): string =>
   items.slice(0, most).join(', ') + (items.length > most ? ` and ${items.length - most} more` : '')
 
 export const pooler =
-  'a pooler refuses what our sessions ask for: let its startup parameters pass (docs/operations.md, Connections)'
+  "a pooler refuses the server's startup parameters: allow them in the pooler (docs/operations.md, Connections)"
 
-/** Runs a check; what it throws is a finding, too. */
-export const look = async (check: string, work: () => Promise<Finding | Finding[]>): Promise<Finding[]> => {
+/** Returns the findings of a check. If the check rejects, that is a failed finding. */
+export const runCheck = async (check: string, work: () => Promise<Finding | Finding[]>): Promise<Finding[]> => {
   try {
     return [await work()].flat()
   } catch (error) {
@@ -38,6 +37,6 @@ export const look = async (check: string, work: () => Promise<Finding | Finding[
       : /startup parameter/.test(message)
         ? pooler
         : 'see the other findings first'
-    return [fail(check, `can't be looked at: ${message}`, advice)]
+    return [fail(check, `can't be checked: ${message}`, advice)]
   }
 }

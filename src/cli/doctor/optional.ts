@@ -1,11 +1,11 @@
-// What the server does without while it is away, so that nothing here fails: the replica for history, NATS for hints.
+// Checks of services that the server can do without, so they only warn: the replica for history, and NATS for notifications.
 import type pg from 'pg'
 import type { Database } from '../../database/postgres/pools.ts'
 import { tryBus } from '../../sync/nats.ts'
 import { messageOf } from '../output.ts'
 import { ok, warn, type Finding } from './finding.ts'
 
-/** Whether the replica is a standby of this very database, and how far behind. */
+/** Checks that the replica is a standby of this database, and how far behind it is. */
 export const replica = async (client: pg.Client, pool: NonNullable<Database['replica']>): Promise<Finding> => {
   const check = 'replica'
   const { rows: primary } = await client.query<{ epoch: string; lsn: string }>(
@@ -28,24 +28,24 @@ export const replica = async (client: pg.Client, pool: NonNullable<Database['rep
   if (found?.epoch !== primary[0]?.epoch)
     return warn(
       check,
-      'it is another database, or one that was restored or promoted',
-      'name a streaming standby of the primary in DATABASE_REPLICA_URL: nothing is read from this one',
+      'it is a different database, or it was restored or promoted',
+      'set DATABASE_REPLICA_URL to a streaming standby of the primary: nothing is read from this one',
     )
   return found?.standby
     ? ok(check, `a standby, ${found.behind} behind`)
-    : warn(check, 'it is the primary itself', 'name a standby in DATABASE_REPLICA_URL, or leave it out')
+    : warn(check, 'it is the primary itself', 'set DATABASE_REPLICA_URL to a standby, or remove it')
 }
 
-/** Whether what is published at NATS comes back. */
+/** Checks that a message published to NATS comes back. */
 export const nats = async (url: string): Promise<Finding> => {
   const check = 'nats'
   try {
-    return ok(check, `hints echo, ${(await tryBus(url)).toFixed(1)} ms`)
+    return ok(check, `notifications echo, ${(await tryBus(url)).toFixed(1)} ms`)
   } catch (error) {
     return warn(
       check,
       `no echo: ${messageOf(error)}`,
-      'hints go by NOTIFY meanwhile; is nats-server there, may this user publish and subscribe to deck.>? Check HINTS_URL',
+      'NOTIFY is used meanwhile; check HINTS_URL, that nats-server runs, and that its user may publish and subscribe to deck.>',
     )
   }
 }

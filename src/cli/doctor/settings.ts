@@ -1,11 +1,11 @@
-// Postgres's settings that matter to the server, and the rights of the role that it uses.
+// Checks of the Postgres settings that matter to the server, and of its role's privileges.
 import type pg from 'pg'
 import { foreignSettings, missingSettings, settingsForRole } from '../../database/postgres/session-settings.ts'
 import { fail, few, ok, warn, type Finding } from './finding.ts'
 
 type Room = { most: number; reserved: number; used: number; role: number; base: number }
 
-/** Whether another instance would find its connections. */
+/** Checks that enough connections are free for one more instance. */
 export const room = async (client: pg.Client, poolMax: number): Promise<Finding> => {
   const { rows } = await client.query<Room>(
     `select current_setting('max_connections')::int as most,
@@ -19,41 +19,41 @@ export const room = async (client: pg.Client, poolMax: number): Promise<Finding>
   const needed = poolMax + 2
   const limits = [most - reserved, role, base].filter((limit) => limit >= 0)
   const free = Math.min(...limits.map((limit) => limit - used + 1))
-  const said = `${used} of ${Math.min(...limits)} are in use; an instance takes up to ${needed} (DATABASE_POOL_MAX + 2)`
+  const detail = `${used} of ${Math.min(...limits)} are in use; an instance takes up to ${needed} (DATABASE_POOL_MAX + 2)`
   return free < needed
     ? warn(
         'connections',
-        said,
+        detail,
         `raise max_connections or lower DATABASE_POOL_MAX: there is no room for one more instance`,
       )
-    : ok('connections', said)
+    : ok('connections', detail)
 }
 
 type Setting = { name: string; value: string; reset: string }
 
-/** What a value means: [whether it is fine, what to do]. */
+/** For each setting: returns advice if the value is harmful. */
 const rules: Record<string, (value: string) => string | undefined> = {
   fsync: (value) => (value === 'off' ? 'a crash may destroy the database: turn it on' : undefined),
   full_page_writes: (value) => (value === 'off' ? 'a crash may tear pages: turn it on' : undefined),
-  synchronous_commit: (value) =>
-    value === 'off' ? 'a crash may forget messages that were acknowledged: turn it on' : undefined,
+  synchronous_commit: (value) => (value === 'off' ? 'a crash may lose acknowledged messages: turn it on' : undefined),
   autovacuum: (value) => (value === 'off' ? 'tables will bloat: turn it on' : undefined),
-  wal_level: (value) => (value === 'minimal' ? 'no standby and no point-in-time recovery: take replica' : undefined),
+  wal_level: (value) =>
+    value === 'minimal' ? 'no standby and no point-in-time recovery: set it to replica' : undefined,
   statement_timeout: (value) =>
     value !== '0' && Number(value) < 60_000
-      ? 'a migration that takes longer is cut off: lift it for this role (alter role … set statement_timeout = 0)'
+      ? 'a longer migration is cancelled: remove the limit for this role (alter role … set statement_timeout = 0)'
       : undefined,
-  // LISTEN speaks every second; pooled connections are kept for 30 s.
+  // The LISTEN session is used at least every 5 s; the pool keeps idle connections for 30 s.
   idle_session_timeout: (value) =>
     value !== '0' && Number(value) < 35_000
-      ? 'pooled connections are cut off while they wait: lift it for this role (alter role … set idle_session_timeout = 0)'
+      ? 'idle pooled connections are closed: remove the limit for this role (alter role … set idle_session_timeout = 0)'
       : undefined,
   idle_in_transaction_session_timeout: () => undefined,
   session_replication_role: (value) =>
-    value === 'replica' ? 'triggers do not fire, so nothing is numbered: set it to origin' : undefined,
+    value === 'replica' ? 'triggers do not fire, so rows get no seq: set it to origin' : undefined,
 }
 
-/** The database's own values: what our sessions set for themselves is not what counts. */
+/** Checks the database's defaults, not the values that the server's sessions set. */
 export const settings = async (client: pg.Client): Promise<Finding[]> => {
   const { rows } = await client.query<Setting>(
     'select name, setting as value, reset_val as reset from pg_settings where name = any($1)',
@@ -63,16 +63,16 @@ export const settings = async (client: pg.Client): Promise<Finding[]> => {
     const advice = rules[name]?.(reset)
     return advice ? [(name === 'session_replication_role' ? fail : warn)(name, reset, advice)] : []
   })
-  const told = rows
+  const good = rows
     .filter(({ name }) => !bad.some(({ check }) => check === name))
     .map(({ name, reset }) => `${name} ${reset}`)
-  return [...bad, ok('settings', told.sort().join(', '))]
+  return [...bad, ok('settings', good.sort().join(', '))]
 }
 
-/** Whether the settings that our sessions ask for arrive, through whatever stands between. */
+/** Checks that the server's session settings take effect. A pooler may drop them. */
 export const session = async (pool: pg.Pool): Promise<Finding> => {
   const missing = await missingSettings(pool)
-  if (missing.length === 0) return ok('session', 'in UTC, bounded in time, with the settings that it asks for')
+  if (missing.length === 0) return ok('session', "UTC, timeouts and the server's other settings are in effect")
   const { rows } = await pool.query<{ role: string; base: string }>(
     'select current_user as role, current_database() as base',
   )
@@ -80,21 +80,24 @@ export const session = async (pool: pg.Pool): Promise<Finding> => {
   return warn(
     'session',
     few(missing, 4),
-    `a pooler drops what sessions ask for; set it for the role:\n${settingsForRole(role, base).join('\n')}`,
+    `a pooler drops the session settings; set them for the role:\n${settingsForRole(role, base).join('\n')}`,
   )
 }
 
-/** What the role or the database sets: our sessions keep what they ask for, other programs get what is set. */
+/** Lists settings of the role or the database that the server sets otherwise. Other programs use them; the server does not. */
 export const roleSettings = async (client: pg.Client): Promise<Finding> => {
   const found = await foreignSettings(client)
-  const said = ({ name, value, of, ours }: (typeof found)[number]): string =>
+  const detail = ({ name, value, of, ours }: (typeof found)[number]): string =>
     `${name} = ${value} by ${of}${ours === undefined ? '' : ` (the server uses ${ours})`}`
-  return ok('role settings', found.length === 0 ? 'nothing that the server sets otherwise' : found.map(said).join(', '))
+  return ok(
+    'role settings',
+    found.length === 0 ? 'nothing that the server sets otherwise' : found.map(detail).join(', '),
+  )
 }
 
 type Rights = { superuser: boolean; role: string; made: boolean; may: boolean; foreign: string[] | null }
 
-/** The role has to own its tables, or to be able to make them. */
+/** The role must own the tables, or be able to create them. */
 export const privileges = async (client: pg.Client): Promise<Finding> => {
   const { rows } = await client.query<Rights>(
     `select r.rolsuper as superuser, r.rolname as role, to_regnamespace('deck') is not null as made,
@@ -108,7 +111,7 @@ export const privileges = async (client: pg.Client): Promise<Finding> => {
      from pg_roles r where r.rolname = current_user`,
   )
   const [found] = rows
-  if (!found) return fail('privileges', 'the role is not known', 'see pg_roles')
+  if (!found) return fail('privileges', 'the current role is not in pg_roles', 'connect as a role that exists')
   const { role } = found
   if (found.foreign)
     return fail(
@@ -124,5 +127,5 @@ export const privileges = async (client: pg.Client): Promise<Finding> => {
     )
   return found.superuser
     ? warn('privileges', `${role} is a superuser`, 'a role that owns its database is enough, and safer')
-    : ok('privileges', `${role} has what it needs, and is no superuser`)
+    : ok('privileges', `${role} has the privileges it needs, and is not a superuser`)
 }

@@ -1,9 +1,9 @@
-// The bytes of a report as text. A byte order mark and the bytes themselves win over what an XML declaration says; bytes that are no
-// text become U+FFFD, so that one of them does not lose the report.
+// Decodes a report. A byte order mark and the bytes themselves take precedence over an XML declaration.
+// Invalid bytes become U+FFFD, so that one bad byte does not lose the report.
 
 const controls = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ'
 
-/** Makes a function that decodes bytes, piece by piece. */
+/** Returns a function that decodes bytes, piece by piece. */
 const makeDecoder = (encoding: string): ((chunk?: Uint8Array) => string) => {
   const decoder = new TextDecoder(encoding)
   // Some versions of Node 20 to 23 decode it as ISO-8859-1 (nodejs/node#56542).
@@ -56,7 +56,7 @@ const isUtf8 = (start: Uint8Array): boolean => {
 
 const declaration = /^[^]*?(?:<testsuite|<\?xml\s[^>]*?\bencoding\s*=\s*["']([^"'>]*)["'])/
 
-/** The encoding of an XML file; `fault` makes the error of one that nobody knows. */
+/** Returns the encoding of an XML file. Throws the error that `fault` makes if the declared encoding is unknown. */
 const encodingOfXml = (start: Uint8Array, fault: (text: string) => Error): string => {
   const mark = marked(start)
   if (mark !== undefined) return mark
@@ -70,17 +70,17 @@ const encodingOfXml = (start: Uint8Array, fault: (text: string) => Error): strin
   } catch {
     throw fault(`its encoding ${label} is not supported: convert it to UTF-8`)
   }
-  // Not UTF-16, as the bytes show. Other encodings hardly ever are valid UTF-8 beyond ASCII.
+  // The bytes are not UTF-16. Text in another encoding is hardly ever valid UTF-8 beyond ASCII.
   if (named.startsWith('utf-16') || (start.some((byte) => byte > 0x7f) && isUtf8(start))) return 'utf-8'
   return named
 }
 
-// So much of an XML file is looked at for its encoding.
+// The bytes of an XML file that are searched for its encoding.
 const xmlStart = 64 * 1024
 
 export const decodedXml = (source: AsyncIterable<Uint8Array>, fault: (text: string) => Error): AsyncGenerator<string> =>
   decoded(source, xmlStart, (start) => encodingOfXml(start, fault))
 
-/** UTF-8 or, with a byte order mark as PowerShell writes it, UTF-16; as it comes. */
+/** Yields text in UTF-8 or, with a byte order mark as PowerShell writes it, in UTF-16. */
 export const decodedText = (source: AsyncIterable<Uint8Array>): AsyncGenerator<string> =>
   decoded(source, 2, (start) => marked(start) ?? 'utf-8')

@@ -1,4 +1,4 @@
-// The suites of a JUnit XML file: what each counts in its attributes, and what it lists.
+// The suites of a JUnit XML file: the counts in their attributes, and the counts of the cases that they list.
 import { milliseconds } from './results.ts'
 
 export type Attributes = Record<string, string>
@@ -10,7 +10,7 @@ export type Suite = {
   cases: number
   failed: number
   skipped: number
-  /** outcomes without a case of their own, which some tools count as tests */
+  /** outcomes without a case, which some tools count as tests */
   more: number
 }
 
@@ -50,8 +50,8 @@ export const addSuite = (outer: Suite, suite: Suite): void => {
 }
 
 /**
- * Returns a fault if a suite counts outcomes that it does not list; the suite around it counts them as listed. Fewer counted than
- * listed is no fault: node:test counts the direct members of a suite, Surefire those of the last run.
+ * Returns a fault if a suite counts outcomes that it does not list; the enclosing suite then counts them as listed. A lower count is
+ * not a fault: node:test counts the direct members of a suite, Surefire those of the last run.
  */
 export const unlistedOf = (suite: Suite, comparesTests: boolean): string | undefined => {
   const { attributes, cases, failed, skipped, more } = suite

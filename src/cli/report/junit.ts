@@ -1,7 +1,7 @@
-// JUnit's XML, as pytest, jest-junit, Maven Surefire, go-junit-report, node:test and others write it: read as a stream, so that a file's
-// size is not memory's. Entities that a file declares are not looked up, and nothing is fetched: they are an error.
-// Names: `classname > name`; where suites are nested (node:test) the path of suites instead; without either the suite's name.
-// A test passes if its case says nothing else; so what a file counts beyond its cases, and a file without a case, are failed results.
+// Reads JUnit XML of pytest, jest-junit, Maven Surefire, go-junit-report, node:test and others. It is parsed as a stream, so memory does
+// not grow with the file. An entity that a file declares is an error; nothing is fetched.
+// A test's name is `classname > name`. In nested suites (node:test), and without a class name, the path of suites replaces it.
+// A case passes unless it states another outcome. So outcomes that are counted but not listed, and a file without cases, are failed results.
 import { SaxesParser, type SaxesTagPlain } from 'saxes'
 import { deny } from '../../protocol/errors.ts'
 import { decodedXml } from './decode.ts'
@@ -12,19 +12,19 @@ import { isHarmless, makeRepair, makeSkip } from './xml.ts'
 type Case = {
   attributes: Attributes
   status: Result['status']
-  /** the attribute by which it failed */
-  told: string
+  /** the attribute that made it fail */
+  reason: string
   /** the texts of its elements */
   failures: string[]
   reruns: string[]
   hasError: boolean
-  /** it may fail */
+  /** its failure does not fail the run */
   isTodo: boolean
 }
 
 const mostDepth = 100
 
-/** What the attributes `status` and `result` of a case say, in the words of several tools; others are failures. */
+/** Values of a case's attributes `status` and `result` in several tools. Other values are failures. */
 const words = new Map<string, Result['status']>([
   ...'run ran pass passed ok success successful succeeded completed complete done executed finished fixed'
     .split(' ')
@@ -34,22 +34,22 @@ const words = new Map<string, Result['status']>([
     .map((word) => [word, 'skipped'] as const),
 ])
 
-/** A case as its attributes have it, before its elements are read. */
+/** Returns a case from its attributes, before its child elements are read. */
 const caseOf = (attributes: Attributes): Case => {
   let status: Result['status'] = 'passed'
-  let told = ''
+  let reason = ''
   for (const name of ['status', 'result']) {
     const value = attributes[name]?.trim()
     const means = value ? (words.get(value.toLowerCase()) ?? 'failed') : 'passed'
-    if (means === 'failed') told ||= `${name}: ${value}`
+    if (means === 'failed') reason ||= `${name}: ${value}`
     if (status !== 'failed' && means !== 'passed') status = means
   }
-  return { attributes, status, told, failures: [], reruns: [], hasError: false, isTodo: false }
+  return { attributes, status, reason, failures: [], reruns: [], hasError: false, isTodo: false }
 }
 
 /**
- * Makes a reader of files, one after the other; `onLog` takes what tests printed. `comparesTests`: whether suites may count no more
- * tests than they list.
+ * Returns a reader of files, one after the other. `onLog` gets the output of tests. `comparesTests`: a suite that counts more tests
+ * than it lists is a failure.
  */
 export const makeJunit = (onLog: (text: string) => void, comparesTests = true) => {
   const results: Result[] = []
@@ -60,17 +60,17 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
 
   const read = async (name: string, source: AsyncIterable<Uint8Array>): Promise<void> => {
     const parser = new SaxesParser()
-    const fault = (text: string): Error => deny('bad_request', `${name} is no JUnit XML: ${text}`)
+    const fault = (text: string): Error => deny('bad_request', `${name} is not JUnit XML: ${text}`)
     const first = results.length
     const levels: Suite[] = []
     let depth = 0
     let one: Case | undefined
-    /** What the open element says, and of it as much as is kept; undefined where nobody asks. */
+    /** The text of the open <failure> or <error>, up to the kept length; else undefined. */
     let text: string | undefined
     let isPrinting = false
     let endsLine = true
     let hasDoctype = false
-    /** Whether the file says itself that it has no tests. */
+    /** Whether a suite states that it has 0 tests. */
     let isEmpty = false
     /** Failures that node:test counts in comments at the end. */
     let noted = 0
@@ -78,18 +78,18 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
     const path = (): string[] =>
       levels.flatMap(({ tag, attributes }) => (tag === 'testsuite' && attributes['name']) || [])
 
-    const end = ({ attributes, status, told, failures, reruns, hasError, isTodo }: Case, isCase: boolean): void => {
+    const end = ({ attributes, status, reason, failures, reruns, hasError, isTodo }: Case, isCase: boolean): void => {
       const { time } = attributes
-      // node:test writes the same for all.
+      // node:test writes the same class name for all cases.
       const classname = attributes['classname'] === 'test' ? '' : (attributes['classname'] ?? '')
       const names = path()
       const suite = names.length > 1 || classname === '' ? names.join(' > ') : classname
       const ms = toMs(time)
       const file = attributes['file'] || levels.findLast(({ attributes }) => attributes['file'])?.attributes['file']
-      // A rerun without a result that it led to is no pass.
+      // A case with reruns but without a final result has failed.
       const hasFailed = status === 'failed' || (status === 'passed' && reruns.length > 0)
       const found = !hasFailed ? status : isTodo ? 'skipped' : 'failed'
-      const texts = failures.length > 0 ? failures : status === 'failed' ? [told] : reruns
+      const texts = failures.length > 0 ? failures : status === 'failed' ? [reason] : reruns
       const error = found === 'failed' ? texts.join('\n').trim() : ''
       const level = levels.at(-1)
       if (level) {
@@ -97,7 +97,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
         level.cases += isCase ? 1 : 0
         level.failed += Math.max(failures.length, found === 'failed' ? 1 : 0)
         level.skipped += found === 'skipped' ? 1 : 0
-        // pytest counts a test that passed and the error after it as two, and each failed subtest.
+        // pytest counts a passed test and its later error as two tests, and each failed subtest as one.
         level.more += isCase && !hasError && failures.length < 2 ? 0 : failures.length
       }
       results.push({
@@ -113,13 +113,13 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       const { name = '', message = '' } = attributes
       const isSuite = tag === 'testsuites' || tag === 'testsuite'
       if (depth === 0 && !isSuite) throw fault(`it begins with <${tag}>`)
-      if (++depth > mostDepth) throw fault('it is nested too deep')
+      if (++depth > mostDepth) throw fault('its elements are nested too deep')
       if (isSuite) {
         levels.push(openSuite(tag, attributes))
         isEmpty ||= counted(attributes, 'tests') === 0
       } else if (tag === 'testcase') one = caseOf(attributes)
       else if (tag === 'failure' || tag === 'error') {
-        // A suite that fails without a test, as when it can't be set up.
+        // A suite can fail without a case, as when its setup fails.
         one ??= caseOf({ name: '', ...(path().length > 0 ? {} : { name }) })
         one.status = 'failed'
         one.hasError ||= tag === 'error'
@@ -128,7 +128,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       } else if (tag === 'rerunFailure' || tag === 'rerunError') one?.reruns.push(message)
       else if (tag === 'skipped' || tag === 'ignored') {
         if (one?.status === 'passed') one.status = 'skipped'
-        // node:test: what fails although it is to do fails nothing.
+        // node:test: a todo test that fails does not fail the run.
         if (one && attributes['type'] === 'todo') one.isTodo = true
       } else if (tag === 'system-out' || tag === 'system-err') {
         isPrinting = true
@@ -141,7 +141,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       if ((tag === 'failure' || tag === 'error') && one) {
         const details = text?.trim() ?? ''
         const message = one.failures.pop()?.trim() ?? ''
-        // Most write the message again before the trace.
+        // Most tools repeat the message before the trace.
         one.failures.push(details.startsWith(message) ? details : [message, details].filter(Boolean).join('\n'))
         text = undefined
         if (depth === levels.length) {
@@ -181,7 +181,7 @@ export const makeJunit = (onLog: (text: string) => void, comparesTests = true) =
       if (depth === 1) noted += failuresOf(comment)
     })
     parser.on('error', ({ message }) => {
-      // An entity that could have been declared is not looked up; without a declaration it is text.
+      // An undefined entity is an error if a doctype could declare it; else it is kept as text.
       if (!isHarmless(message) && (hasDoctype || !message.endsWith('undefined entity.'))) throw fault(message)
     })
     const skip = makeSkip()

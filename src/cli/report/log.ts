@@ -1,5 +1,5 @@
-// A run's log as it is added to: one request at a time, and what comes meanwhile is the next, cut between characters. Who writes faster
-// than the server takes waits.
+// Appends to a run's log, one request at a time. Text that arrives meanwhile is sent with the next request, cut between characters.
+// If text arrives faster than the server accepts it, the writer waits.
 import { clean } from './results.ts'
 
 /** UTF-16 code units of a piece: at most 768 KiB of UTF-8, of the 2 MiB that a request may have. */
@@ -14,7 +14,7 @@ export const makeLog = (append: (text: string) => Promise<unknown>) => {
   const send = async (): Promise<void> => {
     while (text !== '') {
       let end = Math.min(piece, text.length)
-      // Not between the halves of a character.
+      // Do not split a surrogate pair.
       if (end < text.length && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end--
       const next = text.slice(0, end)
       text = text.slice(end)
@@ -32,7 +32,7 @@ export const makeLog = (append: (text: string) => Promise<unknown>) => {
     if (failed) throw failed.error
   }
   return {
-    /** Resolves when more may come. */
+    /** Resolves when more text may be written. Rejects if a request has failed. */
     async write(more: string): Promise<void> {
       check()
       text += more

@@ -1,9 +1,9 @@
-// Test results in the one form that runs have here, whatever wrote them: names that are the same in every run, so that runs can be
-// compared, and no more than a run may hold.
+// Test results in the form that runs have, independent of the tool. Names are the same in every run, so that runs can be compared,
+// and the results fit into a run.
 import { deny } from '../../protocol/errors.ts'
 
 export type Result = {
-  /** the suite and the test, joined by " > "; the second of a name is "… (2)" */
+  /** the suite and the test, joined by " > "; a repeated name ends in " (2)" */
   name: string
   status: 'passed' | 'failed' | 'skipped'
   duration_ms?: number
@@ -16,13 +16,13 @@ export type Report = { results: Result[]; duration_ms: number }
 export const hasFailed = ({ results }: Pick<Report, 'results'>): boolean =>
   results.some(({ status }) => status === 'failed')
 
-/** Postgres's text has a space after each colon and comma; 1 MiB of it is what a run may have. */
+/** A run's results may have 1 MiB as Postgres's JSON text, which has a space after each colon and comma. */
 const mostBytes = 1024 * 1024
-/** UTF-16 code units that are kept of an error, at first; less, if all together are too large. */
+/** UTF-16 code units kept of an error. If the results are too large, fewer are kept. */
 export const mostOfError = 16_384
 const shorter = [mostOfError, 4096, 1024, 256, 80, 0]
 
-/** What Postgres can't hold is shown as what it is not: U+FFFD. */
+/** Replaces characters that Postgres can't store, NUL and lone surrogates, by U+FFFD. */
 export const clean = (text: string): string => text.replaceAll('\0', '\ufffd').toWellFormed()
 
 export const milliseconds = (value: number): number => Math.round(value * 1000) / 1000
@@ -31,7 +31,7 @@ export const milliseconds = (value: number): number => Math.round(value * 1000) 
 export const nameOf = (suite: string, test: string): string =>
   suite === '' || suite === test ? test : test === '' ? suite : `${suite} > ${test}`
 
-/** Gives the second of a name a number: the first one keeps it whatever follows. */
+/** Returns a function that makes names unique: the first use keeps the name, later ones get a number. */
 export const makeUnique = (): ((name: string) => string) => {
   const seen = new Map<string, number>()
   return (name) => {
@@ -69,7 +69,7 @@ const cut = (text: string, length: number): string =>
 const bytesOf = (results: Result[]): number =>
   results.reduce((sum, one) => sum + Buffer.byteLength(JSON.stringify(one)) + 2 * Object.keys(one).length + 2, 2)
 
-/** The results as a run can hold them: errors are shortened until all fit; names are not. */
+/** Shortens errors, but not names, until the results fit into a run. Throws `too_large` if they never do. */
 export const fit = (results: Result[]): { results: Result[]; shortened: boolean } => {
   for (const length of shorter) {
     const fitting = results.map(({ error, ...result }) =>

@@ -1,7 +1,7 @@
-// TAP, as tap, node:test and others write it, read while it comes. An assertion is a result; a subtest's own line, which only repeats
-// what is in it, is one where nothing else says that it failed, or where there is nothing in it.
-// Names: the subtests' and the assertion's, joined by " > ". `todo` and `skip` are skipped; a plan that is not kept, a bail-out, totals that
-// count failures without one, and no tests at all fail the run.
+// Reads TAP of tap, node:test and others while it arrives. Each assertion is a result. The line that ends a subtest repeats its
+// assertions, so it is a result only if none of them shows the failure, or if there are no assertions.
+// A name joins the subtests' names and the assertion's by " > ". `todo` and `skip` are skipped. A wrong plan, a bail-out, failures
+// that are counted but not listed, and no tests at all fail the run.
 import { Parser, type Result as Assertion } from 'tap-parser'
 import { parseDocument, visit } from 'yaml'
 import { clean, failuresOf, hasFailed, makeUnique, milliseconds, nameOf, type Report, type Result } from './results.ts'
@@ -11,10 +11,10 @@ type Leaf = Omit<Result, 'name'> & { path: string[] }
 const isPath = (name: string): boolean => /\.[cm]?[jt]sx?$|\.\w{1,4}$/.test(name) && !/\s/.test(name)
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value))
 
-// A number of more digits than a double has, or with an exponent.
+// A number with more digits than a double holds, or with an exponent.
 const longNumber = /\d[\d.]{14,}|\d[eE]/
 
-/** Diagnostics whose numbers, where a double would round them, are the text that their YAML has. */
+/** Returns the diagnostics. Numbers that a double would round are replaced by their YAML text. */
 const exact = (diag: unknown, yaml: string): unknown => {
   if (!diag || !longNumber.test(yaml)) return diag
   const document = parseDocument(yaml)
@@ -26,7 +26,7 @@ const exact = (diag: unknown, yaml: string): unknown => {
   return document.errors.length > 0 ? diag : document.toJS()
 }
 
-/** What a test's diagnostics say of its failure: what went wrong, then where. */
+/** Returns the error text of a test's diagnostics: the message, the difference, then the stack. */
 const errorOf = (diag: Record<string, unknown> | null): string => {
   if (!diag) return ''
   const named = ['error', 'message', 'diff', 'stack'].filter((name) => diag[name] !== undefined && diag[name] !== '')
@@ -37,13 +37,13 @@ const errorOf = (diag: Record<string, unknown> | null): string => {
 }
 
 const toLeaf = (parents: string[], { name, id, ok, skip, todo, time, diag }: Assertion): Leaf => {
-  const told = (diag ?? null) as Record<string, unknown> | null
+  const details = (diag ?? null) as Record<string, unknown> | null
   const status = skip || todo ? 'skipped' : ok ? 'passed' : 'failed'
-  const at = told?.['at'] as { fileName?: unknown } | undefined
+  const at = details?.['at'] as { fileName?: unknown } | undefined
   const [first] = [...parents, name]
   const file = typeof at?.fileName === 'string' ? at.fileName : first && isPath(first) ? first : undefined
-  const ms = time ?? (typeof told?.['duration_ms'] === 'number' ? told['duration_ms'] : undefined)
-  const error = status === 'failed' ? errorOf(told) : ''
+  const ms = time ?? (typeof details?.['duration_ms'] === 'number' ? details['duration_ms'] : undefined)
+  const error = status === 'failed' ? errorOf(details) : ''
   return {
     path: [...parents, name === '' ? `#${id}` : name],
     status,
@@ -59,14 +59,14 @@ const toSkipped = (leaf: Leaf): Leaf => {
   return skipped
 }
 
-/** What a parser found wrong with the TAP itself. */
+/** Returns the faults of the TAP itself, such as a wrong plan. */
 const faultsOf = ({ results }: Parser): string[] =>
   (results?.failures ?? []).flatMap(({ tapError }) => (tapError ? [String(tapError)] : []))
 
-/** Gathers the assertions of a parser and of its subtests; -> those so far, in order. */
+/** Collects the assertions of a parser and its subtests. Returns a function that returns those so far, in order. */
 const gather = (parser: Parser, parents: string[]): (() => Leaf[]) => {
   const found: Leaf[] = []
-  // The YAML of the newest diagnostics; lines of subtests come here, too, indented by four spaces more.
+  // The YAML of the newest diagnostics. The event also reports lines of subtests, indented by four more spaces.
   let yaml = ''
   let isYaml = false
   parser.on('line', (line: string) => {
@@ -77,7 +77,7 @@ const gather = (parser: Parser, parents: string[]): (() => Leaf[]) => {
   })
   let inner: { child: Parser; leaves: () => Leaf[] } | undefined
   parser.on('child', (child: Parser) => {
-    // One that its own line never ended.
+    // The previous subtest had no line that ended it.
     found.push(...(inner?.leaves() ?? []))
     inner = { child, leaves: gather(child, [...parents, child.name]) }
   })
@@ -87,12 +87,12 @@ const gather = (parser: Parser, parents: string[]): (() => Leaf[]) => {
     const own = toLeaf(parents, { ...assertion, diag: exact(assertion.diag, yaml) })
     const faults = ended ? faultsOf(ended.child) : []
     if (own.status === 'passed' && faults.length > 0) Object.assign(own, { status: 'failed', error: faults.join('; ') })
-    // What fails in a subtest that is to do fails nothing.
+    // Failures in a todo or skipped subtest do not fail the run.
     const leaves = ended?.leaves() ?? []
     const kept = own.status === 'skipped' ? leaves.map(toSkipped) : leaves
     found.push(...kept)
-    const told = own.status === 'failed' ? kept.some(({ status }) => status === 'failed') : kept.length > 0
-    if (!told) found.push(own)
+    const isShown = own.status === 'failed' ? kept.some(({ status }) => status === 'failed') : kept.length > 0
+    if (!isShown) found.push(own)
   })
   return () => [...found, ...(inner?.leaves() ?? [])]
 }
@@ -123,7 +123,7 @@ export const makeTap = () => {
       })
       const final = parser.results
       const reasons = [
-        ...(parser.syntheticPlan ? [results.length === 0 ? 'there is no TAP in it' : 'it ends within a subtest'] : []),
+        ...(parser.syntheticPlan ? [results.length === 0 ? 'it contains no TAP' : 'it ends within a subtest'] : []),
         ...(final?.bailout ? [`bailed out: ${String(final.bailout)}`] : []),
         ...faultsOf(parser),
       ]
@@ -131,7 +131,7 @@ export const makeTap = () => {
       if (results.length === 0 && reasons.length === 0 && !isSkipped) reasons.push('it has no tests')
       if (noted > 0 && reasons.length === 0 && !hasFailed({ results }))
         reasons.push(`it counts ${noted} failures but lists 0`)
-      // A run that failed says why.
+      // A failed run has a result that gives the reason.
       if (reasons.length > 0) results.push({ name: unique('TAP'), status: 'failed', error: clean(reasons.join('; ')) })
       return { results, duration_ms: final?.time ?? topMs }
     },

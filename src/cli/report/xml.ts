@@ -1,12 +1,12 @@
-// XML as test runners and what they call print it: what one character breaks is repaired, so that it does not lose the report. What
-// stands around the document is skipped; what could hide a test (tags that do not fit, a second root) stays an error.
+// XML as test runners and their tests print it. Faults of single characters are repaired, so that they do not lose the report.
+// Text around the document is skipped. Faults that could hide a test (unmatched tags, a second root) remain errors.
 
 const opening = /<!\[CDATA\[|<!--/
-/** The end of a text that may become one of `opening`, `loose`, or the end of what was opened. */
+/** The end of a text that the next piece may complete to `opening` or `loose`. */
 const unfinished = /(?:<(?:!(?:-|\[[CDAT]{0,5})?)?|&#?\w{0,32})$/
 const loose = /&(?!#\d{1,7};|#x[\da-f]{1,6};|[a-z]\w{0,31};)|<(?![a-z_:/!?])|&#(?:(\d{1,7})|x([\da-f]{1,6}));/gi
 
-/** Escapes `&` and `<` that stand for themselves; the characters of references that XML forbids are put there as they are. */
+/** Escapes literal `&` and `<`. References to characters that XML forbids are replaced by the characters. */
 const repair = (text: string): string =>
   text.replace(loose, (found, decimal?: string, hex?: string) => {
     if (found === '&') return '&amp;'
@@ -17,7 +17,7 @@ const repair = (text: string): string =>
     return isControl || (code >= 0xd800 && code < 0xe000) ? String.fromCharCode(code) : found
   })
 
-/** Makes a function that takes a document's text piece by piece and returns what of it can be parsed. */
+/** Returns a function that repairs a document piece by piece and returns the text that can be parsed. */
 export const makeRepair = () => {
   let held = ''
   let until: string | undefined
@@ -46,14 +46,14 @@ export const makeRepair = () => {
   }
 }
 
-/** saxes's errors after which it goes on without loss: characters in texts and values, comments, and text around the document. */
+/** Errors after which saxes continues without loss: characters in texts and values, comments, and text around the document. */
 export const isHarmless = (message: string): boolean =>
   /disallowed character(\.| in tag name)$|malformed comment|the string "\]\]>"|text data outside of root/.test(message)
 
 const root = /<\?xml\s|<!DOCTYPE|<!--|<testsuites?[\s/>]/
 const mostBefore = 1024 * 1024
 
-/** Makes a function that skips what a text has before its document; undefined: none has begun within the first MiB. */
+/** Returns a function that skips text before the document. It returns undefined if no document begins within the first MiB. */
 export const makeSkip = () => {
   let before: string | undefined = ''
   return (more: string): string | undefined => {
