@@ -1,15 +1,15 @@
-// How the load speaks to a target: what it sends to join a topic and to publish, and what a frame means that comes back.
-// Texts carry "~publisher.number.microseconds~": whoever sees one knows who sent it, which one it is and when.
+// The protocols of the targets: the frames that join a topic and publish, and the meaning of received frames.
+// A text contains "~publisher.number.microseconds~", so that a receiver knows its publisher, number and time.
 
 export const mark = 0x7e
 
-/** What a frame is. An `echo` is a delivery of one's own message that also acknowledges it. */
+/** The kind of a frame. An `echo` delivers the socket's own message and also acknowledges it. */
 export type Kind = 'none' | 'ack' | 'delivery' | 'echo' | 'error' | 'ping'
 
 export type Adapter = {
-  /** Where a socket is opened, and with which headers. */
+  /** Returns the URL and the headers with which a socket is opened. */
   door(url: string, name: number): { url: string; headers?: Record<string, string> }
-  /** What to answer to a frame until the socket has joined its topic, if it has one; `frame` is '' right after the opening. */
+  /** Returns the answer to a frame until the socket has joined its topic, if any; `frame` is '' right after the opening. */
   join(frame: string, name: number, topic: string | undefined): { send?: string[]; joined?: boolean }
   publish(topic: string, n: number, text: string): string
   kind(chunk: Buffer, start: number, end: number): Kind
@@ -39,7 +39,7 @@ export const deck = (token: string): Adapter => ({
   },
 })
 
-/** Socket.IO 4 by WebSocket only: engine packets 0 open, 2 ping, 4 message; of a message 0 connect, 2 event, 3 ack. */
+/** Socket.IO 4 over WebSocket only: engine packets 0 open, 2 ping, 4 message; in a message 0 connect, 2 event, 3 ack. */
 export const socketio = (): Adapter => ({
   door: (url) => ({ url: `${url}/socket.io/?EIO=4&transport=websocket` }),
   join(frame, _name, topic) {

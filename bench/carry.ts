@@ -1,6 +1,6 @@
-// What import and export cost: CARRY_MESSAGES (500,000) messages of 200 bytes imported into one chat and into ten, twice, beside
-// somebody who writes to the same chat; then CARRY_ROWS (10,000,000) messages exported, with the memory that it takes, and put
-// back into another database, whose own export has to be the same. Its Postgres is its own, and removed afterwards.
+// The cost of import and export. CARRY_MESSAGES (500,000) messages of 200 bytes are imported into one chat and into ten, twice,
+// while a client writes to the same chat. Then CARRY_ROWS (10,000,000) messages are exported, with the memory used, and imported
+// into a second database, whose export must be the same. The bench starts its own Postgres, and removes it afterwards.
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -22,7 +22,7 @@ const print = (line: string): void => void process.stdout.write(`${line}\n`)
 const mebibytes = (bytes: number): string => (bytes / 1024 / 1024).toFixed(0)
 
 type Run = { out: string; seconds: number; peak: number; early: number; sha256: string }
-/** Runs deck; its output goes to a file, if one is given. -> how long it took, its memory at its peak and in its first quarter. */
+/** Runs mission-deck, with the output in a file if one is given. Returns its duration, and its memory at the peak and in the first quarter. */
 const deck = async (url: string, args: string[], file?: string): Promise<Run> => {
   const since = performance.now()
   const child = spawn(process.execPath, [cli, ...args], {
@@ -76,7 +76,7 @@ const newMissions = async (client: pg.Client, count: number): Promise<string[]> 
     )
   ).rows.map(({ id }) => id)
 
-/** Writes to a chat by SQL, ten times a second, until it is told to end; -> how long each took. */
+/** Writes to a chat by SQL, ten times a second, until the signal is aborted. Returns the duration of each write, sorted, in ms. */
 const beside = async (url: string, mission: string, over: AbortSignal): Promise<number[]> => {
   const client = new pg.Client({ connectionString: url })
   await client.connect()
@@ -131,7 +131,7 @@ const imports = async (chats: number): Promise<void> => {
 const exports = async (): Promise<void> => {
   const { url, client } = await fresh('carry_export')
   const missions = await newMissions(client, Math.max(1, Math.ceil(rows / perChat / citizens.length)))
-  // Numbered as the database would have: replica is what lets a seq be given.
+  // Seqs as the database would assign them. The role `replica` allows a given seq.
   await client.query('set session_replication_role = replica')
   await client.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, seq, at)

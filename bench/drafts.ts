@@ -1,5 +1,5 @@
-// Replies as they are written: 200 drafts of 150 deltas a second on one instance, and on two how long it takes from a cancel to the
-// last delta that is seen. Each draft's message is compared with what its watcher saw of it as it grew.
+// Drafts of replies: 200 drafts of 150 deltas a second on one instance; and on two instances, the time from a cancel to the last
+// received delta. Each stored message is compared with the deltas that its watcher received.
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { cpuOf, memoryOf } from './system.ts'
@@ -72,7 +72,7 @@ const load = async ({ urls: [url = ''], pids, token, topics }: Target): Promise<
   const start = performance.now()
   let sent = 0
   while (performance.now() - start < seconds * 1000) {
-    // What is due by now, of each draft in turn.
+    // The deltas that are due by now, for each draft in turn.
     const due = Math.floor(((performance.now() - start) / 1000) * perSecond)
     for (; sent < due; sent++)
       for (const { line, topic, key } of drafts) line.send({ type: 'stream', topic, key, delta: `word${sent} ` })

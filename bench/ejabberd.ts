@@ -1,6 +1,6 @@
-// XMPP over WebSocket (RFC 7395) to ejabberd: a stanza a frame. A topic is a room, which is made by whoever joins it first.
-// The room reflects a message to its sender too, once it is archived: that is the acknowledgement. Resource and nick are the
-// same, so one's own message is one whose `to` and `from` end alike.
+// XMPP over WebSocket (RFC 7395) to ejabberd: one stanza per frame. A topic is a room, which the first occupant creates.
+// Once a message is archived, the room also sends it back to the sender: that is the acknowledgement. Resource and nick are the
+// same, so the `to` and `from` of a socket's own message have the same end.
 import { readdirSync, readFileSync } from 'node:fs'
 import type { Adapter } from './adapters.ts'
 
@@ -49,7 +49,7 @@ export const ejabberd = (): Adapter => ({
     const length = at - own
     at += fromLength
     while (at < end && chunk[at] !== quote && chunk[at] !== slash) at++
-    // The room itself tells its subject or an error.
+    // The room itself sends its subject or an error.
     const fromRoom = chunk[at] === quote
     const nick = at + 1
     while (at < end && chunk[at] !== quote) at++
@@ -57,7 +57,7 @@ export const ejabberd = (): Adapter => ({
     if (chunk[at + typeLength] === code('e')) return 'error'
     if (fromRoom) return 'none'
     if (at - nick !== length) return 'delivery'
-    // The last digits differ most.
+    // The last digits differ most, so they are compared first.
     for (let i = length - 1; i >= 0; i--) if (chunk[own + i] !== chunk[nick + i]) return 'delivery'
     return 'echo'
   },

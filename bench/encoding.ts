@@ -1,4 +1,4 @@
-// What packing costs and saves: pages of history of several sizes by each level, and the tag of a page. CPU is this process's alone.
+// The cost and the effect of compression: history pages of several sizes at each level, and a page's ETag. CPU of this process only.
 //   node bench/dist/bench/encoding.js
 import { createHash, randomUUID } from 'node:crypto'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'

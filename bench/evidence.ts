@@ -1,5 +1,5 @@
-// What evidence and comparisons cost: a full run (1 MiB of results) written to a mission with and without items that name tests,
-// the search of a history for a test that is nowhere in it, two full runs compared behind 20 others, a message by SQL. Medians, ms.
+// The cost of evidence and comparisons: a full run (1 MiB of results) written to a mission with and without items that name tests; the
+// search of a history for a missing test; the comparison of two full runs after 20 others; a message by SQL. Medians in ms.
 //   npx tap --reporter=tap bench/evidence.ts
 import t from 'tap'
 import { admin, makeMission, rafael, startDeck, type Json } from '../test/support/server.ts'

@@ -1,6 +1,6 @@
-// A deck that has been in use: any number of messages in chats of very different length, in the order of time in which they were
-// written, numbered as the database would have; with sentences of frequent and rare words, identifiers, commits, and code in one
-// message of eight. The same for every run (but for commits), a few µs a message, since Postgres puts them together. For psql:
+// Generates a used database: any number of messages in chats of very different length, in order of time, with seqs as the database
+// would assign them. They have sentences of frequent and rare words, identifiers, commits, and code in one message of eight. The data
+// is the same in every run (except commits). Postgres builds the rows, in a few µs per message. For psql:
 // node bench/dist/bench/generate.js 1000000 postgres://… fills the missions of a database that a server has migrated.
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
@@ -41,10 +41,10 @@ const makeRandom = () => {
   }
 }
 
-/** Sentences and pieces of code, of which messages are made. */
+/** The sentences and pieces of code that messages consist of. */
 const makeTexts = () => {
   const random = makeRandom()
-  // Frequent ones far more often than others, as words are.
+  // Word frequencies are skewed, as in natural text.
   const pick = <T>(some: T[]): T => some[Math.floor(some.length * (random(1_000_000) / 1_000_000) ** 3)] as T
   const identifier = (): string => `${pick(verbs)}${pick(nouns)}${pick(ends)}${random(3) === 0 ? random(40) : ''}`
   const sentence = (): string => {
@@ -75,7 +75,7 @@ const makeTexts = () => {
   }
 }
 
-/** Does its work without the table's indexes, and builds them again: twice as fast for millions of rows. */
+/** Runs `work` without the table's indexes, then rebuilds them: twice as fast for millions of rows. */
 const withoutIndexes = async (admin: pg.Client, work: () => Promise<void>): Promise<void> => {
   const { rows } = await admin.query<{ indexname: string; indexdef: string }>(
     `select indexname, indexdef from pg_indexes where tablename = 'chat_messages' and indexname <> 'chat_messages_pkey'`,
@@ -100,8 +100,9 @@ export const generated = async (admin: pg.Client): Promise<Generated[]> => {
 }
 
 /**
- * Writes so many messages into empty chats of the missions; -> the chats, the longest first. `seldom` is in one message of 10,000,
- * `needle` in one of all. A superuser's connection: `replica` is what lets a seq be given. The first mission has test runs, too.
+ * Writes `count` messages into empty chats of the missions. Returns the chats, the longest first. `seldom` is in one message of 10,000,
+ * `needle` in a single one. `admin` must be a superuser, because only the role `replica` allows given seqs. The first mission also has
+ * test runs.
  */
 export const generate = async (
   admin: pg.Client,

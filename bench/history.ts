@@ -1,6 +1,6 @@
-// What reading costs: a page of 50 messages in a table of 1,000 rows and in one of HISTORY_ROWS (10,000,000) as bench/generate.ts makes
-// them, and the replay of a whole chat of HISTORY_REPLAY (500,000) messages by NDJSON. Its Postgres is its own, in HISTORY_DIR or .data,
-// and removed afterwards.
+// The cost of reading: a page of 50 messages in a table of 1,000 rows and of HISTORY_ROWS (10,000,000) rows of bench/generate.ts, and
+// the whole history of a chat of HISTORY_REPLAY (500,000) messages as NDJSON. The bench starts its own Postgres in HISTORY_DIR or .data,
+// and removes it afterwards.
 import { randomInt } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { Agent, get, type IncomingMessage } from 'node:http'
@@ -28,7 +28,7 @@ const timed = async (what: string, work: () => Promise<unknown>): Promise<void> 
 
 /** Messages 1 to `count` of a chat. */
 const fill = async (admin: pg.Client, mission: string, count: number, bytes: number): Promise<void> => {
-  // Numbered as the database would have: replica is what lets a seq be given.
+  // Seqs as the database would assign them. The role `replica` allows a given seq.
   await admin.query('set session_replication_role = replica')
   await admin.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, seq, at)

@@ -1,6 +1,6 @@
-// The load: a process of its own that opens sockets, publishes, and checks what arrives. Latency is from the send to the
-// delivery. For each socket and publisher the numbers must come 1, 2, 3 …: one that is there already is a double, one that comes
-// too early is out of order, one that is not there in the end is lost. All sockets of a topic must have got the same order.
+// The load generator, a separate process: it opens sockets, publishes, and checks deliveries. Latency is the time from the send to
+// the delivery. For each socket and publisher, the numbers must arrive as 1, 2, 3 …. A repeated number is a duplicate, a number that
+// skips others is out of order, and a missing number at the end is lost. All sockets of a topic must receive the same order.
 import { setTimeout as delay } from 'node:timers/promises'
 import { deck, mark, socketio, tutorial, type Adapter } from './adapters.ts'
 import { ejabberd } from './ejabberd.ts'
@@ -9,11 +9,11 @@ import { openWire, type Wire } from './socket.ts'
 export type Plan = {
   target: 'deck' | 'socketio' | 'tutorial' | 'ejabberd'
   token: string
-  /** a socket each: where it connects, its topic, and whether it publishes */
+  /** the sockets: their URL, their topic, and whether they publish and listen */
   sockets: { url: string; topic: string; publishes: boolean; listens: boolean }[]
 }
 export type Run = {
-  /** closed: each publisher keeps so many unacknowledged; otherwise messages a second of all together */
+  /** `closed`: unacknowledged messages of each publisher; `rate`: messages per second of all publishers together */
   closed?: number
   rate?: number
   bytes: number
@@ -22,7 +22,7 @@ export type Run = {
 }
 export type Result = {
   seconds: number
-  /** messages acknowledged and deliveries made within the measured time */
+  /** acknowledged messages and deliveries within the measured time */
   messages: number
   deliveries: number
   /** ms from send to delivery */
@@ -33,10 +33,10 @@ export type Result = {
   lost: number
   doubles: number
   disorder: number
-  /** topics whose sockets did not all see the same order */
+  /** topics whose sockets did not all receive the same order */
   torn: number
   closed: string[]
-  /** µs of the load's own CPU a message */
+  /** µs of the load generator's CPU per message */
   cpu: number
 }
 export type Order = { plan: Plan } | { run: Run } | { end: true }
@@ -49,7 +49,7 @@ type Member = {
   wire: Wire
   topic: string
   listens: boolean
-  /** of each publisher of its topic, the number that comes next, and those before it that have not come */
+  /** for each publisher of the topic, the next number, and earlier numbers that have not arrived */
   next: Map<number, number>
   missing: Set<string>
   early: number
@@ -66,7 +66,7 @@ let measuring = false
 let publish: (publisher: Publisher) => void = () => {}
 const counts = { messages: 0, deliveries: 0, errors: 0, doubles: 0 }
 const closed: string[] = []
-/** of each publisher, what it had sent before this run */
+/** for each publisher, the number of messages sent before this run */
 let base: number[] = []
 
 const deliver = (member: Member, chunk: Buffer, start: number): void => {
@@ -82,7 +82,7 @@ const deliver = (member: Member, chunk: Buffer, start: number): void => {
   const publisher = read()
   const n = read()
   const sentAt = read()
-  // What an earlier run sent, and gave up.
+  // A late message of an earlier run.
   if (n <= (base[publisher] ?? 0)) return
   const next = member.next.get(publisher) ?? 1
   if (n >= next) {
@@ -166,7 +166,7 @@ const open = async (plan: Plan): Promise<void> => {
     join('')
     await joining
   }
-  // Names are the sockets' own, also beside another load's. Some at a time, as browsers come.
+  // Names are unique, also beside a second load generator. 50 sockets are opened at a time.
   const first = (process.pid % 10_000) * 10_000
   for (let i = 0; i < plan.sockets.length; i += 50)
     await Promise.all(plan.sockets.slice(i, i + 50).map((socket, n) => one(socket, first + i + n)))
@@ -220,7 +220,7 @@ const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise
   tell({ over: true })
   running = false
   await offering
-  // What is under way may take its time; what is not there after it is lost.
+  // Messages in transit may still arrive for a while; then the missing ones are lost.
   const expected = (): { member: Member; missing: number }[] =>
     members
       .filter(({ listens }) => listens)
@@ -253,7 +253,7 @@ const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise
     closed: [...closed],
     cpu: (used.user + used.system) / Math.max(1, counts.messages),
   }
-  // The next run counts anew.
+  // The next run starts with new counters.
   latencies = new Float64Array(0)
   Object.assign(counts, { messages: 0, deliveries: 0, errors: 0, doubles: 0 })
   closed.length = 0

@@ -1,40 +1,40 @@
-// The cost model of docs/scaling.md, on paper: from what a message costs (bench/cost.json, measured by `npm run bench -- cost`) to what so many
-// instances carry, what of it breaks first, and the plot. Nothing here is measured; what it takes for granted stands in `assumed`.
+// The cost model of docs/scaling.md. From the measured costs (bench/cost.json, by `npm run bench -- cost`) it computes the capacity of a
+// number of instances, the part that breaks first, and the plot. Nothing here is measured; the assumptions are in `assumed`.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 export type Unit = { server: number; postgres: number }
-/** µs, but for what says otherwise. */
+/** In µs, unless stated otherwise. */
 export type Cost = {
   message: Unit
   batch: Unit
-  /** of the server: among many that leave in one write, and alone */
+  /** of the server: as one of many in a single write, and alone */
   delivery: { busy: number; alone: number }
-  /** a read of what another instance wrote, of some topics at once */
+  /** a read of messages that another instance wrote, of several topics at once */
   read: Unit
-  /** by the kind of hints: of an instance that hears one, of Postgres for each that hears it; of NATS a message at 2,000/s, and for each that it takes or
-   * gives while it has much to do */
+  /** by the kind of notifications: the cost of an instance that receives one; of Postgres for each receiver; of NATS per message at 2,000/s, and
+   * per message in or out under high load */
   hint: Record<string, Unit & { nats: number; natsBusy?: number }>
-  /** bytes a message, one by one and in full batches */
+  /** bytes per message, one by one and in full batches */
   wal: number
   walFull: number
-  /** ms that a full batch lasts; a read as long */
+  /** duration of a full batch in ms; a read takes as long */
   batchMs: number
 }
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
 const assumed = {
-  /** cores of an instance, and of the Postgres that writes: Node runs on one, and uses some of another */
+  /** cores of an instance and of the primary Postgres; Node runs on one core, and uses a part of a second */
   instanceCores: 1,
   postgresCores: 16,
-  /** of a core, at the most, so that a peak has room */
+  /** the planned load of a core, which leaves room for peaks */
   busy: 0.6,
-  /** sockets an instance (MAX_SOCKETS), people a topic, and messages a minute that somebody on a socket says */
+  /** sockets per instance (MAX_SOCKETS), followers per topic, and messages per minute and socket */
   sockets: 20_000,
   followers: 5,
   perMinute: 1,
-  /** bytes/s of WAL that a primary writes and ships for long */
+  /** bytes/s of WAL that a primary can write and ship permanently */
   walBytes: 200e6,
 }
 
@@ -49,19 +49,19 @@ type Step = {
   breaks: string
 }
 
-/** What each part has to do, as a share of what it can, with so many instances full of sockets. */
+/** Returns the load of each part as a share of its capacity, for several numbers of instances that are full of sockets. */
 export const steps = (cost: Cost, kind: string): Step[] =>
   [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].map((instances) => {
     const { instanceCores, postgresCores, busy, sockets, followers, perMinute, walBytes } = assumed
     const all = instances * sockets
     const messages = (all * perMinute) / 60
-    // One batch in flight, and one read: what comes meanwhile is the next.
+    // An instance has one batch and one read in flight; messages that arrive meanwhile form the next one.
     const most = (instances * 1000) / cost.batchMs
     const batches = Math.min(messages, most)
-    // The followers of a topic are on as many instances as chance has it.
+    // The expected number of instances that the followers of a topic are spread over.
     const spread = instances * (1 - (1 - 1 / instances) ** followers)
     const reads = Math.min(messages * (spread - 1), most)
-    // An instance full of sockets listens to all channels of NOTIFY; by NATS it hears of what it follows.
+    // An instance full of sockets listens to all channels of NOTIFY; with NATS it receives only the topics that it follows.
     const hints = messages * (kind === 'NATS' ? spread - 1 : instances - 1)
     const hint = cost.hint[kind] ?? { server: 0, postgres: 0, nats: 0, natsBusy: 0 }
     const of = (part: 'server' | 'postgres'): number =>

@@ -1,11 +1,11 @@
-// The Postgres that all targets share: the embedded one, as durable as it comes, in a folder of its own.
+// The Postgres that all targets share: the embedded one with its default durability, in a separate folder.
 import { fileURLToPath } from 'node:url'
 import { startEmbedded } from '../src/database/embedded/index.ts'
 import { pidOfPostgres, type Postgres } from './targets.ts'
 
 const dir = fileURLToPath(new URL('../../../.data/bench/postgres', import.meta.url))
 
-/** Runs `work` with it; TEST_DATABASE_URL is for tests, a bench wants to know whose CPU it counts. */
+/** Runs `work` with the embedded Postgres. TEST_DATABASE_URL is not used: a bench must know the process whose CPU it counts. */
 export const withPostgres = async (work: (postgres: Postgres) => Promise<void>): Promise<void> => {
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100' } })
   try {

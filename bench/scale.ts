@@ -1,5 +1,6 @@
-// Beyond one instance, on one machine: hints by NOTIFY and by NATS, one instance and several, what a message costs and what the cost model of
-// docs/scaling.md makes of it; and how fast deck prune is, beside senders. CPU first: here all share the same cores.
+// Several instances on one machine: notifications by NOTIFY and by NATS, one instance and several, and the cost of a message beside the
+// prediction of the cost model (docs/scaling.md); and the speed of mission-deck prune beside senders. CPU is the main figure, because all
+// processes share the same cores.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
@@ -21,7 +22,7 @@ const counts = (process.env['BENCH_INSTANCES'] ?? '1,2,4').split(',').map(Number
 
 type Sockets = Parameters<typeof openLoad>[2]
 
-/** The sockets of W1 on all instances in turn: of each topic some on each. */
+/** The sockets of W1, spread over the instances: each topic has sockets on every instance. */
 const spread = ({ urls, topics }: Target): Sockets =>
   Array.from({ length: 100 }, (_, n) => ({
     url: urls[Math.floor(n / 20) % urls.length] ?? '',
@@ -29,7 +30,7 @@ const spread = ({ urls, topics }: Target): Sockets =>
     publishes: n < 50,
     listens: true,
   }))
-/** Those of W3, likewise. */
+/** The sockets of W3, spread in the same way. */
 const room = ({ urls, topics: [topic = ''] }: Target): Sockets =>
   Array.from({ length: 1000 }, (_, n) => ({
     url: urls[n % urls.length] ?? '',
@@ -78,7 +79,7 @@ const startNats = async (): Promise<{ url: string; pid: number; stop(): Promise<
   }
 }
 
-/** What the instances' /metrics say, summed. */
+/** Returns a metric's sum over the instances' /metrics. */
 const metric = async ({ urls }: Target, name: string): Promise<number> => {
   const texts = await Promise.all(urls.map(async (url) => (await fetch(`${url.replace('ws', 'http')}/metrics`)).text()))
   return texts.reduce((sum, text) => sum + Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1] ?? 0), 0)
@@ -93,7 +94,7 @@ const walOf = async (target: Target): Promise<number> => {
 
 type Measured = { f: Figures; nats: number; wal: number; hints: number; heard: number; batches: number; reads: number }
 
-/** Runs a load on so many instances, warm, with the hints of that kind. */
+/** Runs a load on warm instances, with notifications by NATS or by NOTIFY. */
 const measure = async (
   postgres: Postgres,
   instances: number,
@@ -119,7 +120,7 @@ const measure = async (
     const f = await load.run({ ...run, bytes, warm: 2, seconds })
     const after = await look()
     await load.end()
-    // (The seconds before the measured ones are in these, so they are told a message.)
+    // The counters include the warm-up, so they are divided by the number of messages.
     const all = after.messages - before.messages
     const per = (name: keyof typeof before): number => (after[name] - before[name]) / all
     return {
@@ -201,7 +202,7 @@ const hints = async (postgres: Postgres): Promise<string> => {
   ].join('\n')
 }
 
-/** One process and several on the same cores, as WORKERS would have them. */
+/** One process and several on the same cores, as WORKERS would start them. */
 const workers = async (postgres: Postgres): Promise<string> => {
   const lines = head([
     'processes',
@@ -234,7 +235,7 @@ const workers = async (postgres: Postgres): Promise<string> => {
   return ['One process and two on the same machine:', '', ...lines].join('\n')
 }
 
-/** deck prune, alone and beside senders. */
+/** mission-deck prune, alone and beside senders. */
 const prune = async (postgres: Postgres): Promise<string> => {
   const count = Number(process.env['BENCH_ROWS'] ?? 300_000)
   const target = await startDeck(postgres, 1, 40)
@@ -289,15 +290,15 @@ const prune = async (postgres: Postgres): Promise<string> => {
 }
 
 /**
- * Hints that an instance hears beside a busy one: µs of its own for each (by NATS none are heard of missions that it does not follow, so
- * there it follows those missions, and pays for reads as well), and µs of Postgres and of NATS a message.
+ * The cost of notifications that an instance receives beside a busy one: its own µs for each, and µs of Postgres and of NATS per message.
+ * With NATS, an instance receives only missions that it follows. So there it follows them, and the cost includes the reads.
  */
 const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { nats: number; wake: number }> => {
   const nats = byNats ? await startNats() : undefined
   const target = await startDeck(postgres, 2, 500, undefined, { HINTS_URL: nats?.url ?? '' })
   try {
     const [a = '', b = ''] = target.urls
-    // So many missions that all channels of NOTIFY are heard.
+    // Enough missions that the instance listens to all channels of NOTIFY.
     const quiet = target.topics.slice(20).map((topic) => ({ url: b, topic, publishes: false, listens: true }))
     const load = await openLoad(target, postgres, [...spread({ ...target, urls: [a] }), ...quiet])
     const [, pid = 0] = target.pids
@@ -315,7 +316,7 @@ const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { 
     const after = await look()
     const own = after.cpu - before.cpu - (perSecond * (performance.now() - begun)) / 1000
     const heard = after.heard - before.heard
-    // What it costs Postgres that one more session hears it: by many more, as one is less than the noise.
+    // The cost of one more listening session for Postgres, measured with 30, because a single one is below the noise.
     let wake = 0
     if (!byNats) {
       const ears = await Promise.all(
@@ -343,7 +344,7 @@ const listening = async (postgres: Postgres, byNats: boolean): Promise<Unit & { 
   }
 }
 
-/** µs of a NATS server that has much to do, for each message that it takes or gives: four listeners, messages like hints. */
+/** Returns the µs of a busy NATS server per message in or out: four listeners, messages like notifications. */
 const busyNats = async (): Promise<number> => {
   const nats = await startNats()
   const servers = nats.url.slice(7)
@@ -367,9 +368,9 @@ const busyNats = async (): Promise<number> => {
 }
 
 /**
- * What the cost model is made of: µs a message, a batch, a delivery, a read of what another instance wrote, and a hint, each from runs that
- * differ by it. Two instances give the last ones; what four cost is foretold from how many of each there were, and compared.
- * Kept in bench/cost.json.
+ * Measures the parameters of the cost model: µs per message, batch, delivery, read of messages of another instance, and notification,
+ * each from runs that differ by it. Reads and notifications are measured with two instances; the cost of four is predicted and compared.
+ * The result is stored in bench/cost.json.
  */
 const cost = async (postgres: Postgres): Promise<string> => {
   const silent = (target: Target): Sockets => spread(target).map((socket) => ({ ...socket, listens: false }))
@@ -393,7 +394,7 @@ const cost = async (postgres: Postgres): Promise<string> => {
   const base = (part: 'server' | 'postgres', { batches }: Measured): number => message[part] + batch[part] * batches
   const one = run('NOTIFY', 1)
   const busy = one ? Math.max(0, (each(one).server - base('server', one)) / 5) : 0
-  // NATS tells what a read costs without NOTIFY's share.
+  // With NATS, the cost of a read does not include NOTIFY.
   const two = run('NATS', 2) ?? run('NOTIFY', 2)
   const rest = (part: 'server' | 'postgres'): number =>
     two ? Math.max(0, (each(two)[part] - base(part, two) - (part === 'server' ? 5 * busy : 0)) / two.reads) : 0

@@ -1,6 +1,6 @@
-// What looking for something costs: pages of 50, filters and searches in 40 missions of SEARCH_ROWS (1,000,000) messages in all, before
-// their blocks are there (SEARCH_BEFORE=1) and after, what the blocks cost to make, and the plans of what was asked (auto_explain).
-// Its Postgres is its own, in SEARCH_DIR or .data, and removed afterwards; with SEARCH_KEEP=1 it stays, and is what the next run measures.
+// The cost of searches: pages of 50, filters and searches in 40 missions with SEARCH_ROWS (1,000,000) messages in total, before the
+// search blocks exist (SEARCH_BEFORE=1) and after, the cost of building the blocks, and the plans of the statements (auto_explain).
+// The bench starts its own Postgres in SEARCH_DIR or .data, and removes it afterwards. With SEARCH_KEEP=1 it stays for the next run.
 import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
@@ -18,7 +18,7 @@ const print = (line: string): void => void process.stdout.write(`${line}\n`)
 const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1)
 
 type Queries = Record<string, Record<string, string>>
-/** Of a chat. */
+/** Queries of a chat. */
 const filters: Queries = {
   'no filter': {},
   'a frequent word': { q: 'message' },
@@ -37,7 +37,7 @@ const filters: Queries = {
   'a sender': { sender: 'citizen' },
   'an hour in the middle': { since: '2025-04-10T00:00:00Z', until: '2025-04-10T01:00:00Z' },
 }
-/** Of a mission. */
+/** Queries of a mission. */
 const searches: Queries = {
   'a frequent word': { q: 'message' },
   'a frequent word, by rank': { q: 'message', order: 'rank' },
@@ -54,12 +54,12 @@ const searches: Queries = {
   'a test in none': { q: 'haystack', kind: 'test' },
   'a frequent word in a day': { q: 'message', since: '2025-04-10T00:00:00Z', until: '2025-04-11T00:00:00Z' },
 }
-/** Whose plans are printed. */
+/** The queries whose plans are printed. */
 const explained = ['an identifier', 'a frequent word, by rank', 'a word in one of 10,000', 'two frequent words']
 
-/** What was asked once more, each statement with its plan and those within it. */
+/** Runs queries again, and prints each statement's plan, including nested statements. */
 const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
-  // One connection for reading, whose notices are of what was asked.
+  // Reads use one connection, so its notices belong to the query.
   const database = openDatabase({ url: adminUrl, directUrl: adminUrl, poolMax: 4 }, () => {})
   const told: string[] = []
   database.main.on('connect', (client) => client.on('notice', ({ message = '' }) => told.push(message)))
@@ -76,7 +76,7 @@ const plans = async (adminUrl: string, chat: Generated): Promise<void> => {
     await work()
     told.length = 0
     await work()
-    // Of each statement the first plan; of functions in one line (words, epochs) none.
+    // Only each statement's first plan. One-line functions (words, epochs) are skipped.
     const shown = new Map<string, string>()
     for (const plan of told) {
       const [, duration = '', text = '', nodes = ''] =

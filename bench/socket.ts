@@ -1,6 +1,5 @@
-// A WebSocket client that costs next to nothing, so that what is measured is the server: frames are found in the chunk they
-// came in, and the key that masks what is sent is zero, which leaves it as it is. Nothing but what a bench needs: no fragments,
-// no extensions.
+// A WebSocket client with minimal cost, so that the server is measured: frames are parsed within their chunk, and the masking key is
+// zero, which leaves the payload unchanged. It supports only the needs of a bench: no fragments, no extensions.
 import { once } from 'node:events'
 import { request } from 'node:http'
 import type { Socket } from 'node:net'
@@ -31,7 +30,7 @@ const encode = (text: string, opcode = 0x81): Buffer => {
   return frame
 }
 
-/** Opens one; `onChunk` is told when a chunk's frames have all been handed on. */
+/** Opens a socket. `onChunk` is called after all frames of a chunk. Rejects if the server refuses the upgrade. */
 export const openWire = async (
   url: string,
   headers: Record<string, string>,

@@ -1,5 +1,5 @@
-// What the table of workloads does not tell: the limits of the machine, SQL bulk writers, an instance beside a busy one,
-// growth with topics and subscribers, the price of a resume. Each prints what it found.
+// Studies beside the table of workloads: the limits of the machine, SQL bulk writers, an instance beside a busy one,
+// growth with topics and subscribers, and the cost of a resume. Each prints its results.
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -72,7 +72,7 @@ const limits = async (postgres: Postgres): Promise<string> => {
   return `Limits of the machine\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
-/** A socket that follows a topic, after a seq or live only; `arrived` once so many deliveries have come. */
+/** Opens a socket that follows a topic, after a seq or only live. `arrived` resolves after `count` deliveries. */
 const follow = async ({ token, urls: [url = ''] }: Target, topic: string, after: number | undefined, count: number) => {
   let got = 0
   let all = (): void => {}
@@ -145,7 +145,7 @@ const copy = async (postgres: Postgres): Promise<string> => {
   ].join('\n')
 }
 
-/** CPU of an instance (ms a second) beside another one that is busy with 1,000 topics. */
+/** CPU of an instance (ms per second) beside a second one that is busy with 1,000 topics. */
 const beside = async (postgres: Postgres): Promise<string> => {
   const target = await startDeck(postgres, 2, 1001)
   const [a = '', b = ''] = target.urls
@@ -263,7 +263,7 @@ const resume = async (postgres: Postgres): Promise<string> => {
   return `A resume, from the connection to the last message\n\n${lines.map((line) => `- ${line}`).join('\n')}`
 }
 
-/** What the making of blocks costs a writer: W1 and a COPY with it and without, in turn. */
+/** The cost of building search blocks for a writer: W1 and a COPY with and without it, in turn. */
 const indexer = async (postgres: Postgres): Promise<string> => {
   const lines: string[] = []
   const hold = async (target: Target): Promise<pg.Client> => {
@@ -291,7 +291,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
         (_, n) => `${topic.slice(9, 45)}\trafael\tuser\trow ${n} ${'word '.repeat(36)}\n`,
       ).join(''),
     )
-    // The first half gives the indexer its work, the second is measured beside it.
+    // The first COPY gives the indexer work; the second is measured beside it.
     const into = (): Promise<unknown> =>
       client.query(`copy chat_messages (mission_id, citizen, sender, message) from '${file}'`)
     await into()

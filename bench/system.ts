@@ -1,4 +1,4 @@
-// What the operating system knows: CPU and memory of a process, and of a Postgres with all its backends.
+// Figures of the operating system: CPU and memory of a process, and of a Postgres with all its backends.
 import { readdirSync, readFileSync } from 'node:fs'
 
 /** Fields of /proc/PID/stat after the command's name: state is 0, parent 1. */
@@ -20,7 +20,7 @@ const toMicros = 10_000
 /** µs of CPU that processes have used. */
 export const cpuOf = (pids: number[]): number => pids.reduce((sum, pid) => sum + at(stat(pid), 11, 13), 0) * toMicros
 
-/** µs of CPU of a process, its children and those it had. */
+/** µs of CPU of a process and its children, including those that have ended. */
 export const cpuOfFamily = (pid: number): number => {
   let ticks = at(stat(pid), 11, 15)
   for (const name of readdirSync('/proc'))

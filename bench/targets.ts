@@ -1,4 +1,4 @@
-// Servers to be measured, each on a fresh database of one Postgres: started as their users start them, known by their address.
+// The measured servers, each with a fresh database of one Postgres. They are started as users start them.
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -22,7 +22,7 @@ export type Target = {
   token: string
   urls: string[]
   pids: number[]
-  /** names of topics that are there */
+  /** names of existing topics */
   topics: string[]
   stop(): Promise<void>
 }
@@ -30,11 +30,11 @@ export type Target = {
 const here = fileURLToPath(new URL('.', import.meta.url))
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
-// None outlives the bench.
+// No server outlives the bench.
 const running = new Set<ChildProcess>()
 process.once('exit', () => running.forEach((child) => child.kill()))
 
-/** Starts a program that tells its address in a line of its own. */
+/** Starts a program that prints its address. Rejects if it exits before. */
 const launch = async (
   path: string,
   env: NodeJS.ProcessEnv,
@@ -53,7 +53,7 @@ const launch = async (
     })
     child.once('exit', (code) => reject(new Error(`${path} ended with ${code}`)))
   })
-  // One that runs its server as a process of its own tells which.
+  // A program that runs its server as a separate process prints that process's ID.
   return { child, url, pid: Number(/pid (\d+)/.exec(told)?.[1] ?? child.pid) }
 }
 
@@ -79,13 +79,13 @@ const stopping = (children: ChildProcess[]) => async (): Promise<void> => {
   )
 }
 
-// As `npm start` has them.
+// The same flags as `npm start`.
 const { scripts } = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as { scripts: { start: string } }
 const startFlags = / node (.*?) ?dist\/main\.js$/.exec(scripts.start)?.[1]?.split(' ').filter(Boolean) ?? []
 
 const jwtSecret = 'a secret for benches that is longer than 32 bytes'
 
-/** `topics`: how many chats there have to be. `kept`: a database that is there already. */
+/** `topics`: the number of chats to create. `kept`: the URL of an existing database. */
 export const startDeck = async (
   postgres: Postgres,
   instances: number,
@@ -101,7 +101,7 @@ export const startDeck = async (
     LOG_LEVEL: 'warn',
     RATE_LIMITS: 'off',
     MAX_SOCKETS_PER_USER: '20000',
-    // The load shares the machine.
+    // The load generator shares the machine.
     MAX_EVENT_LOOP_DELAY: '0',
     ...more,
   }
@@ -135,7 +135,7 @@ export const startDeck = async (
   }
 }
 
-/** A peer: a program under peers/ that takes any name for a topic. */
+/** Starts a peer: a program under peers/ that accepts any topic name. */
 export const startPeer = async (
   postgres: Postgres,
   peer: Exclude<Plan['target'], 'deck'> | 'raw',

@@ -1,5 +1,5 @@
-// What a timeline costs: pages of 50 at the beginning, in the middle and at the end of missions of 3,000 and of 300,000 messages, the stream
-// of all of it, a look at the horizon, and what its lock costs a writer. Run: npx tap --reporter=tap --timeout=600 bench/timeline.ts
+// The cost of a timeline: pages of 50 at the start, in the middle and at the end of missions of 3,000 and of 300,000 messages, the whole
+// stream, a poll at the horizon, and the cost of its lock for a writer. Run: npx tap --reporter=tap --timeout=600 bench/timeline.ts
 import t from 'tap'
 import { alice, makeMission, startDeck, type Json } from '../test/support/server.ts'
 
@@ -8,7 +8,7 @@ const print = (line: string): void => t.comment(line)
 const ask = async (path: string): Promise<Json> => (await instance.request('GET', path, alice)).json
 const median = (times: number[]): string => (times.sort((a, b) => a - b)[times.length >> 1] ?? 0).toFixed(1)
 
-/** Messages in so many chats, one a millisecond in turn. */
+/** Creates a mission with `count` messages in `chats` chats in turn, one per millisecond. Returns its ID. */
 const makePast = async (count: number, chats: number): Promise<string> => {
   const { id } = await makeMission(instance)
   const client = await database.connect()
@@ -80,7 +80,7 @@ void t.test('what it costs in Postgres', async () => {
   }
   const nothing = await timed('perform clock_timestamp()', 200_000)
   print(`deck.mark() again within a second: ${((await timed('perform deck.mark()', 200_000)) - nothing).toFixed(2)} µs`)
-  // Each in a transaction of its own, as a writer's.
+  // One transaction for each call, like a writer.
   const loop = async (text: string): Promise<number> => {
     const since = performance.now()
     await client.query(`do $$ begin for n in 1..50000 loop ${text}; commit; end loop; end $$`)

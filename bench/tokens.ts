@@ -1,4 +1,4 @@
-// What it costs to verify a token: a new one by each algorithm, and one that is remembered; CPU of one thread.
+// The cost of verifying a token: a new one with each algorithm, and a cached one. CPU of one thread.
 //   npx tap --reporter=tap bench/tokens.ts
 import { generateKeyPair, SignJWT } from 'jose'
 import t from 'tap'
