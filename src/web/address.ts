@@ -1,10 +1,10 @@
-// A place of the page as an address: /deck/missions/47/rafael/tests is a mission's number, a citizen and a view beside the chat; behind the
-// timeline also the time as of which one looks. Knows no window.
+// The page's addresses: /deck/missions/47/rafael/tests is a mission's number, a citizen and a view beside the chat.
+// After `timeline`, an address may have the time that is shown. Does not use the DOM.
 export type Route = {
   mission?: string | undefined
   citizen?: string | undefined
   view?: string | undefined
-  /** RFC 3339, of the timeline only */
+  /** RFC 3339, only for the timeline */
   at?: string | undefined
 }
 

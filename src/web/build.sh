@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Deck page into dist/web, unless nothing that it is made of is newer: a start with a built page costs one find.
+# Builds the Deck page into dist/web. If no source is newer than the page, only `find` runs.
 cd "$(dirname "$0")/../.." || exit 1
 page=dist/web/index.html
 made_of='src/web src/client src/protocol vite.config.ts package-lock.json'

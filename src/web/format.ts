@@ -1,4 +1,4 @@
-// Times, names and sums as they are shown, in the reader's own language and zone.
+// Formats times, names and sums in the reader's language and time zone.
 const day = 24 * 3600_000
 const locale = undefined
 const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' })
@@ -11,9 +11,9 @@ const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' })
 const money = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD', maximumFractionDigits: 0 })
 
 export const timeOf = (at: string): string => clock.format(new Date(at))
-/** With seconds. */
+/** The time with seconds. */
 export const secondsOf = (at: string): string => exact.format(new Date(at))
-/** A day, with its year where it is not this one. */
+/** A day; with its year if that is not the current one. */
 export const shortDay = (at: string): string => {
   const date = new Date(at)
   return (date.getFullYear() === new Date().getFullYear() ? short : dated).format(date)
@@ -31,7 +31,7 @@ export const dayOf = (at: string): string => {
   return days === 0 || days === -1 ? `${capital(relative.format(days, 'day'))}, ${name}` : name
 }
 
-/** A deadline as one says it: in 3 days, 2 days ago, or its date. */
+/** A deadline in words: in 3 days, 2 days ago, or its date. */
 export const due = (at: string): { text: string; late: boolean; soon: boolean } => {
   const days = Math.round((midnight(Date.parse(at)) - midnight(Date.now())) / day)
   const near = Math.abs(days) <= 14
@@ -43,11 +43,11 @@ export const percent = (part: number, all: number): string => (all === 0 ? '' : 
 export const count = (n: number): string => (n >= 1000 ? '999+' : String(n))
 export const statuses = { active: 'Active', qa: 'In QA', complete: 'Complete' } as const
 
-/** A text whose characters that turn its direction round (U+202A to U+202E, U+2066 to U+2069) are seen, and do nothing. */
+/** Returns a text in which characters that change its direction (U+202A to U+202E, U+2066 to U+2069) are visible and have no effect. */
 export const visible = (text: string): string =>
   text.replace(/[\u202a-\u202e\u2066-\u2069]/g, (char) => `[U+${char.charCodeAt(0).toString(16).toUpperCase()}]`)
 
-/** Whether a text's first letter is one that is written from the right; undefined: it has no letter. */
+/** Whether a text's first letter belongs to a right-to-left script; undefined if it has no letter. */
 export const isRightToLeft = (text: string): boolean | undefined => {
   const letter = /\p{L}/u.exec(text)?.[0]
   return letter === undefined

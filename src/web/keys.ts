@@ -1,4 +1,4 @@
-// The keyboard: single keys where nobody writes, Escape everywhere. The table is also what the help shows. `act` says whether it took
+// The keyboard: single keys outside of text fields, Escape everywhere. The help shows the same table. `act` returns whether it used
 // the key.
 export type Action =
   | 'next mission'
@@ -40,16 +40,21 @@ export const keys: { keys: string[]; shown: string[]; what: string; action: Acti
   { keys: ['v'], shown: ['v'], what: 'next view: chat, checklist, tests, …', action: 'view' },
   { keys: ['t'], shown: ['t'], what: 'timeline', action: 'timeline' },
   { keys: [' '], shown: ['Space'], what: 'in the timeline: play, pause', action: 'play' },
-  { keys: [','], shown: [','], what: 'in the timeline: the event before', action: 'back' },
-  { keys: ['.'], shown: ['.'], what: 'in the timeline: the next event', action: 'forth' },
-  { keys: ['?'], shown: ['?'], what: 'these keys', action: 'help' },
-  { keys: ['Escape'], shown: ['Esc'], what: 'leave a field or the past, close what is open', action: 'leave' },
+  { keys: [','], shown: [','], what: 'in the timeline: previous event', action: 'back' },
+  { keys: ['.'], shown: ['.'], what: 'in the timeline: next event', action: 'forth' },
+  { keys: ['?'], shown: ['?'], what: 'show these keys', action: 'help' },
+  {
+    keys: ['Escape'],
+    shown: ['Esc'],
+    what: 'leave a field or the past, close the drawer or a dialog',
+    action: 'leave',
+  },
 ]
 
-const writes = (target: EventTarget | null): boolean =>
+const isTextField = (target: EventTarget | null): boolean =>
   target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
-/** What takes these keys itself: a button its Enter, what scrolls its arrows. */
-const takes = (target: EventTarget | null, key: string): boolean => {
+/** Whether an element uses the key itself: a button uses Enter, a scrolling element the arrows. */
+const usesKey = (target: EventTarget | null, key: string): boolean => {
   if (!(target instanceof HTMLElement)) return false
   if (key === 'Enter' || key === ' ') return target.closest('a, button, summary, label') !== null
   const scrolls = target.scrollHeight > target.clientHeight || target.scrollWidth > target.clientWidth
@@ -65,7 +70,7 @@ export const startKeys = (act: (action: Action, key: string) => boolean): (() =>
       if (target instanceof HTMLElement && target !== document.body) target.blur()
       return void act('leave', key)
     }
-    if (writes(target) || takes(target, key)) return
+    if (isTextField(target) || usesKey(target, key)) return
     const found = keys.find((one) => one.keys.includes(key))
     if (!found) return
     if (act(found.action, key)) event.preventDefault()

@@ -1,5 +1,5 @@
-// The Deck page: missions and their chats in a browser. It speaks to the server by the client (src/client) alone, and keeps nothing but
-// the place one is at, what one is writing, and, for this tab, the token.
+// The Deck page: missions and their chats in a browser. It uses the server only through the client (src/client). It stores only
+// the place in the page, unsent messages and, for this tab, the token.
 import { useComputed } from '@preact/signals'
 import { render } from 'preact'
 import './style/index.css'
@@ -32,7 +32,7 @@ const Deck = () => {
   )
 }
 
-// A dropped file never takes the place of the page.
+// The browser must not open a dropped file instead of the page.
 for (const name of ['dragover', 'drop'] as const)
   addEventListener(name, (event) => event.dataTransfer?.types.includes('Files') && event.preventDefault())
 

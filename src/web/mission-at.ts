@@ -1,4 +1,4 @@
-// A mission as it was at a time, and what one more event makes of it: this is how a replay moves. Knows neither server nor window.
+// A mission's state at a time, and how an event changes it: a replay applies events one by one. Uses neither the server nor the DOM.
 import {
   DeckError,
   type DodItem,
@@ -13,17 +13,17 @@ import { fullTime } from './format.ts'
 export type MissionAt = {
   mission: Mission
   items: DodItem[]
-  /** the newest run that there was */
+  /** the newest run at the time */
   run: TestRun | undefined
-  /** whose chat is on show */
+  /** the citizen whose chat is shown */
   citizen: string
-  /** its newest messages */
+  /** the chat's newest messages */
   messages: Message[]
-  /** whether it had older ones */
+  /** whether the chat has older messages */
   older: boolean
 }
 
-/** Messages of the chat that are kept during a replay. */
+/** Messages that are kept during a replay. */
 const mostMessages = 100
 
 const isNewer = (run: TestRun, than: TestRun | undefined): boolean =>
@@ -61,11 +61,10 @@ export const apply = (state: MissionAt, event: TimelineEvent): MissionAt => {
   }
 }
 
-/** Why a time can't be shown; `from`: where what is known of the mission begins, in ms. */
+/** Explains why a time can't be shown. `from`: the start of the mission's history, in ms. */
 export const whyNot = (error: unknown, at: string | undefined, from: number): string => {
   if (!(error instanceof DeckError)) return String(error)
   if (error.code !== 'not_found' || at === undefined) return `This can't be shown: ${error.detail}.`
-  if (from > 0 && toMs(at) < from)
-    return `Too early: what is known of this mission begins on ${fullTime(fromMs(from))}.`
-  return `Nothing is known of this time: ${error.detail}. The mission was not there yet, or what it was is not kept any more.`
+  if (from > 0 && toMs(at) < from) return `Too early: the history of this mission begins on ${fullTime(fromMs(from))}.`
+  return `No data for this time: ${error.detail}. The mission did not exist yet, or its history is no longer kept.`
 }

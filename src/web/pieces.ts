@@ -1,7 +1,7 @@
-// A text that grows at its end and may lose its beginning, in pieces that stay the same meanwhile: only those that change are laid out again.
+// Splits a text that grows at its end, and may lose its beginning, into pieces. The browser lays out only pieces that change.
 
 /** Characters of a piece, which ends with a line. */
-const most = 8000
+const mostChars = 8000
 
 export type Piece = { id: number; text: string }
 
@@ -14,8 +14,8 @@ export const makePieces = () => {
     let rest = (last?.text ?? '') + more
     let id = last?.id ?? ids++
     pieces = pieces.slice(0, -1)
-    while (rest.length > most) {
-      const end = rest.lastIndexOf('\n', most - 1) + 1 || most
+    while (rest.length > mostChars) {
+      const end = rest.lastIndexOf('\n', mostChars - 1) + 1 || mostChars
       pieces.push({ id, text: rest.slice(0, end) })
       rest = rest.slice(end)
       id = ids++

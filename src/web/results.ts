@@ -1,5 +1,5 @@
-// What a test run says of itself, in whatever shape its runner gave it: sums as `passed` and `failed` or as `functional_passed` and
-// `functional_total`; results with a name, a status, and what went wrong. What is not understood is shown as it is.
+// Reads a test run's summary and results, which have the shape that the runner chose: sums as `passed` and `failed`, or as
+// `functional_passed` and `functional_total`; results with a name, a status and an error. Other values are shown unchanged.
 import type { TestRun } from '../client/index.ts'
 
 export type Sum = { name: string; passed: number; total: number }
@@ -27,7 +27,7 @@ export const sumsOf = (summary: TestRun['summary']): Sum[] => {
   return sums
 }
 
-/** What the summary holds besides. */
+/** Returns the other values of a summary. */
 export const figuresOf = (summary: TestRun['summary']): [string, string][] =>
   Object.entries(summary ?? {})
     .filter(([key]) => !/(^|_)(passed|failed|total)$/.test(key))
@@ -45,20 +45,20 @@ const resultOf = (given: unknown, n: number): Result => {
     string,
     unknown
   >
-  const told =
+  const outcome =
     text(status) || (passed === true || ok === true ? 'passed' : passed === false || ok === false ? 'failed' : '')
   const differs =
     expected !== undefined || actual !== undefined ? `expected ${text(expected)}\nactual   ${text(actual)}` : ''
   return {
     name: text(name) || text(test) || text(title) || `test ${n + 1}`,
-    skipped: skipped.has(told.toLowerCase()),
-    ok: told === '' ? error == null : good.has(told.toLowerCase()),
-    status: told,
+    skipped: skipped.has(outcome.toLowerCase()),
+    ok: outcome === '' ? error == null : good.has(outcome.toLowerCase()),
+    status: outcome,
     error: [text(error), text(message), differs].filter(Boolean).join('\n'),
     figures: Object.entries(more).map(([key, value]) => figure(key, value).join(' ')),
   }
 }
 
-/** What failed comes first. */
+/** Returns the results, failed ones first. */
 export const resultsOf = (run: TestRun): Result[] =>
   (run.results ?? []).map(resultOf).sort((a, b) => Number(a.ok) - Number(b.ok))

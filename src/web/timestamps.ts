@@ -1,5 +1,5 @@
-// Times as the server tells them, RFC 3339 in UTC with up to six digits: compared and moved without losing the last three, which a Date
-// does not know.
+// Compares and moves the server's times, RFC 3339 in UTC with up to six decimals, without losing microseconds, which a Date
+// does not hold.
 const digits = (at: string): [string, number] => {
   const [seconds = '', fraction = ''] = at.replace('Z', '').split('.')
   return [seconds, Number(fraction.padEnd(6, '0').slice(0, 6))]
@@ -11,7 +11,7 @@ export const isBefore = (a: string, b: string): boolean => {
   return x < y || (x === y && m < n)
 }
 
-/** A microsecond later: the bound before which such a time still is. */
+/** Returns the time one microsecond later, as an exclusive upper bound that includes the time. */
 export const justAfter = (at: string): string => {
   const [seconds, micros] = digits(at)
   if (micros < 999_999) return `${seconds}.${String(micros + 1).padStart(6, '0')}Z`

@@ -16,7 +16,7 @@ const focused = (page: Page): Promise<string> =>
 test('a file that is dropped anywhere goes along, the page stays, and the file is kept for its chat', async (t) => {
   const { number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`)
-  await page.getByText(/^Nothing was said to/).waitFor()
+  await page.getByText(/^No messages with/).waitFor()
   const url = page.url()
   for (const [selector, name] of [
     ['.list, .talk', 'one.log'],
@@ -121,7 +121,7 @@ test('an address with no such citizen says so, and one that nobody spoke to yet 
     const page = await open(t, `${number}/${encodeURIComponent(name)}`)
     await page.getByText(`There is no citizen “${name}”`).waitFor()
     await page.locator('.crewman', { hasText: 'Inna' }).click()
-    await page.getByText(/^Nothing was said to Inna/).waitFor()
+    await page.getByText(/^No messages with Inna/).waitFor()
     await page.context().close()
   }
   const page = await open(t, `${number}/zoe`)
@@ -134,7 +134,7 @@ test('an address with no such citizen says so, and one that nobody spoke to yet 
 test('a citizen that appears is there without a reload, with what is unread', async (t) => {
   const { id, number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`)
-  await page.getByText(/^Nothing was said to/).waitFor()
+  await page.getByText(/^No messages with/).waitFor()
   await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor()
   await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'I am new' })
   await page.locator('.crewman', { hasText: 'Zoe' }).locator('.badge', { hasText: '1' }).waitFor()

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Message } from '../../src/client/index.ts'
 import { blocksOf, decode, fence, parse, safeHref } from '../../src/web/markdown.ts'
-import { tellAll } from '../../src/web/describe-event.ts'
+import { describeAll } from '../../src/web/describe-event.ts'
 import { isBefore, justAfter } from '../../src/web/timestamps.ts'
 import { format, parse as parseRoute } from '../../src/web/address.ts'
 import { figuresOf, resultsOf, sumsOf } from '../../src/web/results.ts'
@@ -195,7 +195,7 @@ void t.test('an event tells who did what, and what changed since the one before'
   const override = { reason: 'because', by: 'root', at: '2025-11-06T12:00:00Z' }
   const run = { id: 'r', status: 'running', summary: null }
   const mission = { id: 'm', status: 'active', title: 'One' }
-  const told = tellAll([
+  const told = describeAll([
     event('message.created', {
       sender: 'user',
       author: null,
@@ -232,7 +232,7 @@ void t.test('an event tells who did what, and what changed since the one before'
       'Checklist | open: It answers',
       'Checklist | changed: Other',
       'Checklist | removed: It answers',
-      'Tests | a run begins',
+      'Tests | a run started',
       'Tests | a run failed, 8/10, 1/1 unit | bad',
       'Mission | is In QA',
       'Mission | is now Active, is now called “Two”',

@@ -134,7 +134,7 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
   await page
     .locator('.event', { hasText: 'message 7' })
     .first()
-    .getByRole('button', { name: /as it is now/ })
+    .getByRole('button', { name: /current state/ })
     .click()
   await page.locator('.row.found', { hasText: 'message 7' }).waitFor()
 })
@@ -153,17 +153,17 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   await page.waitForURL(`**/rafael/timeline/${times[3]?.replace('Z', '')}*`)
   const state = page.locator('.state')
   await state.getByText('0/2').waitFor()
-  await state.getByText('There was no test run yet').waitFor()
+  await state.getByText('No test runs yet').waitFor()
   await state.getByText('Active').waitFor()
   t.same(await page.locator('.past-messages .markdown').allInnerTexts(), ['Can you begin?', 'I have begun'])
   t.same((await texts(page)).length, 4, 'and what happened up to then')
   // It says what it is, and takes nothing.
   t.match(await page.locator('.past-mark').innerText(), /The past/)
-  t.match(await page.locator('.past-foot').innerText(), /nothing can be written/)
+  t.match(await page.locator('.past-foot').innerText(), /you can’t write here/)
   t.equal(await page.locator('textarea, .panel input[type=checkbox], .panel form').count(), 0)
   // What happens meanwhile does not show in it, and stands there when one is back.
   await say('rafael', rafael, 'Meanwhile')
-  await page.locator('.time-machine').getByLabel('The next event').click()
+  await page.locator('.time-machine').getByLabel('Next event').click()
   await state.getByText('failed').waitFor()
   await state.getByText('1/3').waitFor()
   await page.keyboard.press('.')
@@ -174,7 +174,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   // Another citizen's chat as of the same time.
   await page.locator('.crewman', { hasText: 'Sofia' }).click()
   await page.waitForURL('**/sofia/timeline/2*')
-  await page.locator('.past-messages', { hasText: 'Nothing had been said to Sofia by then' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'No messages with Sofia by then' }).waitFor()
   await page.keyboard.press('Escape')
   await page.waitForURL('**/sofia/timeline')
   await page.locator('#composer').waitFor()
@@ -198,7 +198,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await until(async () => (await value()) === last - 1, 'a step to the left')
   await page.keyboard.press('Home')
   const state = page.locator('.state')
-  await page.locator('.past-messages', { hasText: 'Nothing had been said' }).waitFor()
+  await page.locator('.past-messages', { hasText: 'No messages with' }).waitFor()
   await state.getByText('0/0').waitFor()
   t.match(await slider.getAttribute('aria-valuetext'), /\d{4}/)
 

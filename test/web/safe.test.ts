@@ -249,7 +249,7 @@ for (const [colorScheme, width, height] of [
     await clean('another account')
     await page.getByRole('button', { name: 'Switch' }).click()
     await page.getByLabel('A notification arrives').click()
-    await page.getByRole('button', { name: /all the same/ }).click()
+    await page.getByRole('button', { name: /anyway/ }).click()
     await page.getByLabel(/Reason/).waitFor()
     await clean('override')
   })

@@ -36,7 +36,7 @@ test('an idle chat without messages asks for nothing: one never written to, a cl
     'sofia/timeline',
   ]) {
     await page.goto(`${instance.url}/deck/missions/${number}/${path}`)
-    await page.getByText(/^Nothing was said to/).waitFor()
+    await page.getByText(/^No messages with/).waitFor()
     await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor()
     let before = -1
     const settled = async (): Promise<boolean> => {
@@ -119,7 +119,7 @@ test('with 60 missions each badge is what SQL counts, live too, and the first me
   const asked = requestsOf(page)
   await page.goto(`${instance.url}/deck/missions/${last.number}/emma#token=${bearer}`)
   await page.reload()
-  await page.getByText(/^Nothing was said to Emma/).waitFor()
+  await page.getByText(/^No messages with Emma/).waitFor()
   t.ok(asked.length <= 3, `${asked.length} requests: ${asked.join(' ')}`)
   await same(page, sub, 'the badges')
 
@@ -197,7 +197,7 @@ test('a chat opens at the first message that was not read, under a line: never r
   await page.locator('.track .row[data-seq="80"]').waitFor()
   await until(async () => (await read('emma')) === 80, 'all to be read')
   await page.locator('.crewman', { hasText: 'Maya' }).click()
-  await page.getByText(/^Nothing was said to Maya/).waitFor()
+  await page.getByText(/^No messages with Maya/).waitFor()
   await request('POST', `/api/missions/${id}/chat/emma`, alice, { message: 'my own' })
   await request('POST', `/api/missions/${id}/chat/emma`, admin, { message: 'it went on' })
   await page.locator('.crewman', { hasText: 'Emma' }).locator('.badge', { hasText: '1' }).waitFor()
@@ -251,13 +251,13 @@ test('offline: the page says so, and views that are opened meanwhile load by the
     inna: ['.talk', '.track .row', 'said to Inna'],
     'rafael/checklist': ['.panel', '.checklist li', 'An item'],
     'rafael/tests': ['.panel', '.log', 'a log'],
-    'rafael/code': ['.panel', '.codes', 'No code was said here yet'],
+    'rafael/code': ['.panel', '.codes', 'No code in this chat yet'],
     'rafael/timeline': ['.panel', '.event', 'An item'],
     'rafael/search': ['.panel', '.find', 'Words, "a phrase"'],
   }
   for (const [path, [part = '', shows = '', text = '']] of Object.entries(views)) {
     const page = await open(t, `${number}/emma`)
-    await page.getByText(/^Nothing was said to/).waitFor()
+    await page.getByText(/^No messages with/).waitFor()
     await light(page, 'live').waitFor()
     await page.context().setOffline(true)
     await light(page, 'offline').waitFor()
@@ -266,7 +266,7 @@ test('offline: the page says so, and views that are opened meanwhile load by the
     if (view) await page.locator('.tabs a', { hasText: new RegExp(`^${view}$`, 'i') }).click()
     await page
       .locator(part)
-      .getByText(/^Offline: .* will be here once the connection is back/)
+      .getByText(/^Offline: .* will load once the connection is back/)
       .waitFor()
     await page.context().setOffline(false)
     await page.locator(shows, { hasText: text }).first().waitFor()
@@ -284,7 +284,7 @@ test('a network that swallows everything is noticed once something is asked, and
   const wire = await startWire(t)
   const page = await openPage(t, browser, `${wire.url}/deck/missions/${number}/emma#token=${alice}`)
   await light(page, 'live').waitFor()
-  await page.getByText(/^Nothing was said to/).waitFor()
+  await page.getByText(/^No messages with/).waitFor()
   wire.cut(true)
   await page.locator('.crewman', { hasText: 'Inna' }).click()
   const asked = Date.now()

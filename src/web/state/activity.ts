@@ -1,4 +1,4 @@
-// What happens in a chat between its messages: replies while they are written, and who types. Nothing of it is stored.
+// A chat's activity between messages: drafts of replies, and typing users. Nothing of it is stored.
 import { signal } from '@preact/signals'
 import type { ChatSignal, Message } from '../../client/index.ts'
 

@@ -1,4 +1,4 @@
-// One chat as it is shown: its pages, followed live without a gap; what the user has read, and what the user sends.
+// The state of one chat: its pages, followed live without a gap; the read position; and the user's outgoing messages.
 import { batch, signal } from '@preact/signals'
 import {
   DeckError,
@@ -57,7 +57,7 @@ export const makeChatState = (
         arrived.value = event.data
         if (unread === 0 && isUnread(event.data)) {
           unread = event.seq
-          // Who is elsewhere finds a line where it went on.
+          // If the page has no focus, the line above the first new message is shown.
           if (!document.hasFocus()) firstNew.value = unread
         }
         return changed()
@@ -87,7 +87,7 @@ export const makeChatState = (
     unread = unread === 0 || seq >= pages.head ? 0 : (next?.seq ?? seq + 1)
   }
 
-  // The newest page, and from there on live. After a change of epoch the chat is read again.
+  // Reads the newest page, and follows from there. After a change of epoch the chat is read again.
   let following = new AbortController()
   let broken = false
   const restart = async (): Promise<void> => {
@@ -97,7 +97,7 @@ export const makeChatState = (
     failure.clear()
     const signal = AbortSignal.any([ended, following.signal])
     try {
-      // A chat that is not among those that are listed.
+      // Returns the read position of a chat that is not in the list.
       const marks = async () =>
         (await persist(deck, signal, (signal) => deck.mission(mission).channels({ signal }))).find(
           (one) => one.citizen === citizen,
@@ -110,12 +110,12 @@ export const makeChatState = (
       batch(() => {
         pages.clear(0, last_seq)
         const from = messages[0]?.seq ?? last_seq + 1
-        // What was asked for may begin in the middle of a page: only whole pages are known.
+        // The result may begin in the middle of a page: only whole pages are known.
         const whole = has_more ? Math.ceil((from - 1) / pageSize) * pageSize : from - 1
         if (!has_more) pages.moveFloor(whole)
         if (last_seq > whole) pages.put(whole, last_seq, messages, last_seq)
         readUpTo = Math.max(readUpTo, known?.read ?? mark?.read_seq ?? 0)
-        // What came since it was counted is here, or begins behind it.
+        // Messages that arrived since the count are in this result, or begin right after the count.
         const counted = Math.max(readUpTo, known?.head ?? 0)
         const since =
           from <= counted + 1 || !has_more
@@ -149,7 +149,7 @@ export const makeChatState = (
     )
   }
 
-  // What could not be read while the server was away is asked for again.
+  // Reads that failed while the server was away are repeated.
   const forget = deck.on('state', (state) => {
     if (state !== 'open') return
     if (broken) void restart()
@@ -175,9 +175,9 @@ export const makeChatState = (
     arrived,
     outgoing,
     ensure,
-    /** It is shown: from where on it is new. */
+    /** Call when the chat is shown. Returns the seq of the first unread message, 0 if there is none. */
     open: (): number => (firstNew.value = unread),
-    /** Tells that everything up to a seq was seen. */
+    /** Marks everything up to a seq as read. */
     read(seq: number): void {
       if (seq <= readUpTo) return
       moveRead(seq)

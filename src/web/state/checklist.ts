@@ -1,5 +1,5 @@
-// A mission's definition of done, live: a tick shows at once and is taken back if the server refuses it, as it
-// does where an item's test does not prove it.
+// A mission's definition of done, live. A tick is shown at once and undone if the server refuses it, as when the item's
+// test has not passed.
 import { computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type DodItem } from '../../client/index.ts'
 import { makeFailure, persist } from './online.ts'
@@ -12,11 +12,11 @@ export const makeChecklist = (deck: Deck, mission: string) => {
   const dod = deck.dod(mission)
   const items = signal<DodItem[] | undefined>(undefined)
   const failure = makeFailure(deck, ended)
-  /** what was not ticked for want of evidence: an item's id, or `all` */
+  /** what was refused because evidence is missing: an item's id, or `all` */
   const refused = signal('')
   const removed = new Set<string>()
 
-  /** Takes items as they are now; an older state of one changes nothing. */
+  /** Applies new states of items; an older state is ignored. */
   const take = (given: DodItem[]): void => {
     const held = new Map((items.peek() ?? []).map((item) => [item.id, item]))
     for (const item of given) {
@@ -24,7 +24,7 @@ export const makeChecklist = (deck: Deck, mission: string) => {
       if (!removed.has(item.id) && (!known || item.seq >= known.seq)) held.set(item.id, item)
     }
     items.value = [...held.values()]
-    // What may be ticked now, or is, is no longer refused.
+    // The refusal ends once its items are ticked, or may be.
     const about = refused.peek() === 'all' ? items.value : items.value.filter(({ id }) => id === refused.peek())
     if (about.every(({ completed, evidence }) => completed || !evidence || evidence.status === 'passed'))
       refused.value = ''
@@ -67,7 +67,7 @@ export const makeChecklist = (deck: Deck, mission: string) => {
       return { completed: all.filter(({ completed }) => completed).length, total: all.length }
     }),
     refused,
-    /** With a reason it is ticked without evidence, by who may. */
+    /** Sets an item. With a reason in `override`, it is ticked without evidence; this needs an admin. */
     async set(item: DodItem, completed: boolean, override?: string): Promise<void> {
       take([{ ...item, completed }])
       await attempt(item.id, async () => {

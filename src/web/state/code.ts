@@ -1,4 +1,4 @@
-// The code blocks of a chat, newest first: read back page by page until there are enough, and from then on live.
+// A chat's code blocks, newest first: older pages are read until there are enough; new blocks are added live.
 import { signal } from '@preact/signals'
 import type { Deck, Message } from '../../client/index.ts'
 import { makeFailure, persist } from './online.ts'
@@ -25,7 +25,7 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
         const where = { ...(before === undefined ? {} : { before }), ...(language ? { language } : {}) }
         const page = await persist(deck, ended, (signal) => chat.history({ limit: perRequest, ...where, signal }))
         before = page.messages[0]?.seq
-        // An empty page has no seq to go on from: read again without one, it would be the newest page.
+        // An empty page has no seq to continue from. A request without one would return the newest page.
         more.value = page.has_more && before !== undefined
         add(page.messages)
       } while (more.value && messages.value.length < until)

@@ -1,5 +1,5 @@
-// What happened on a mission, in order: the newest page, older ones read upwards, and at the end what happens now; or all that up to a
-// time. At most 1,000 events are held: what is farthest from where one reads is let go of, and read again.
+// A mission's events in order: the newest page, older pages on request, and new events live; or all of this up to a time.
+// At most 1,000 events are held: those farthest from the visible part are dropped, and read again when they are needed.
 import { batch, signal } from '@preact/signals'
 import { DeckError, type Deck, type TimelineEvent } from '../../client/index.ts'
 import { justAfter, toMs } from '../timestamps.ts'
@@ -7,11 +7,11 @@ import { makeFailure, persist } from './online.ts'
 
 const perPage = 60
 const most = 1000
-/** Events that are kept while they come: where many do, rows are what it costs. */
+/** Events that are kept while new ones arrive: each row costs time when many arrive. */
 const mostComing = 200
-/** ms until what was heard of and is not told yet is asked for again, and how often: then it was removed. */
+/** Milliseconds until a notified event that the timeline does not have yet is requested again, and how often. After that, it was removed. */
 const [again, tries] = [400, 25]
-/** ms in which all topics are joined */
+/** Milliseconds within which all topics are subscribed. */
 const joining = 3000
 
 export const idOf = ({ topic, seq }: TimelineEvent): string => `${topic} ${seq}`
@@ -22,7 +22,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
   const status = signal<'loading' | 'ready'>('loading')
   const older = signal(false)
   const busy = signal(false)
-  /** what was below was let go of */
+  /** whether events at the end were dropped */
   const cut = signal(false)
   const failure = makeFailure(deck, ended)
   let cursor: string | undefined
@@ -36,7 +36,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
       return value
     })
 
-  /** Adds to the end what is not there yet. */
+  /** Adds events to the end, except those that are in the list. */
   const add = (events: TimelineEvent[]): void => {
     if (cut.peek() || events.length === 0) return
     const held = new Set(
@@ -49,7 +49,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     batch(() => {
       const keep = Math.max(mostComing, list.peek().length)
       if (next.length > keep) {
-        // Where the list begins now, no cursor tells.
+        // No cursor belongs to the list's new start.
         cursor = undefined
         older.value = true
       }
@@ -80,7 +80,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     }
   }
 
-  /** From the horizon on: topics say that something happened, the timeline says what, once nothing can come before it any more. */
+  /** Follows from the horizon. Topics notify of events; the timeline returns them once no earlier event can appear. */
   const follow = (horizon: string): void => {
     live = new AbortController()
     const signal = AbortSignal.any([ended, live.signal])
@@ -109,7 +109,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
       }
       reading = false
     }
-    const hear = async (topic: string, feed: AsyncIterable<{ event: string; seq: number }>): Promise<void> => {
+    const listen = async (topic: string, feed: AsyncIterable<{ event: string; seq: number }>): Promise<void> => {
       try {
         for await (const { event, seq } of feed) {
           if (event === 'reset') return void load(undefined)
@@ -119,10 +119,10 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
       } catch {}
     }
     const topic = `missions/${mission}`
-    void hear(topic, deck.mission(mission).follow({ signal }))
-    void hear(`${topic}/dod`, deck.dod(mission).follow({ signal }))
-    void hear(`${topic}/tests`, deck.tests(mission).follow({ signal }))
-    for (const name of citizens()) void hear(`${topic}/chat/${name}`, deck.chat(mission, name).follow({ signal }))
+    void listen(topic, deck.mission(mission).follow({ signal }))
+    void listen(`${topic}/dod`, deck.dod(mission).follow({ signal }))
+    void listen(`${topic}/tests`, deck.tests(mission).follow({ signal }))
+    for (const name of citizens()) void listen(`${topic}/chat/${name}`, deck.chat(mission, name).follow({ signal }))
     void read()
   }
 

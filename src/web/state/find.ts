@@ -1,4 +1,4 @@
-// A search of a mission: its chats, code, test runs and checklist, page by page; the last question counts.
+// Searches a mission: its chats, code, test runs and checklist, page by page. A new search replaces the one before.
 import { batch, signal } from '@preact/signals'
 import type { Deck, Hit, SearchOptions } from '../../client/index.ts'
 import { persist, wordsOf } from './online.ts'
@@ -14,7 +14,7 @@ export const makeFind = (deck: Deck, mission: string) => {
   let next: string | null = null
   let asked = new AbortController()
 
-  const look = async (words: string, filters: Filters, cursor?: string): Promise<void> => {
+  const search = async (words: string, filters: Filters, cursor?: string): Promise<void> => {
     asked.abort()
     const { signal } = (asked = new AbortController())
     if (words.trim() === '') {
@@ -50,8 +50,8 @@ export const makeFind = (deck: Deck, mission: string) => {
     busy,
     failure,
     more,
-    look,
-    on: (words: string, filters: Filters): void => void (next !== null && look(words, filters, next)),
+    search,
+    loadMore: (words: string, filters: Filters): void => void (next !== null && search(words, filters, next)),
     close: (): void => asked.abort(),
   }
 }

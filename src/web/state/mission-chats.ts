@@ -1,5 +1,5 @@
-// The chats of one mission, live: what is unread in each, and what its citizen does. What happens in a chat keeps its count true. A count
-// that can't be kept so (a chat that was read in part, or on another device) is requested again.
+// The chats of one mission, live: the unread count of each, and what its citizen does. Events keep the counts up to date. A count
+// that can't be derived from them (a chat that was read in part, or on a different device) is requested again.
 import { signal, type Signal } from '@preact/signals'
 import type { Deck, MissionChat, Present } from '../../client/index.ts'
 
@@ -21,27 +21,34 @@ export type Channel = {
   online: boolean
   working: boolean
 }
-export const nobody: Omit<Channel, 'citizen'> = { unread: 0, first: 0, head: 0, read: 0, online: false, working: false }
+export const emptyChannel: Omit<Channel, 'citizen'> = {
+  unread: 0,
+  first: 0,
+  head: 0,
+  read: 0,
+  online: false,
+  working: false,
+}
 export type MissionChats = {
   channels: Signal<Channel[]>
-  /** Takes what the server counted; what changed here since `asked` stays. -> whether anything did */
+  /** Applies the server's counts, except to chats that changed here since `asked`. Returns whether any did. */
   put(chats: MissionChat[], asked: number): boolean
   read(citizen: string, seq: number): void
-  /** Follows its chats; -> how many they are. */
+  /** Follows the mission's chats. Returns how many are followed. */
   follow(): number
-  /** Asks who is there, until it is left. */
+  /** Follows presence until `leave`. */
   attend(): void
   leave(): void
   close(): void
 }
-/** What the missions share: whose they are, what changed when, and how counts are asked for again. */
+/** Shared by all missions: the client, the user, a clock for changes, and the request to count again. */
 export type Shared = { deck: Deck; sub: string; ended: AbortSignal; tick(): number; recount(): void }
 
 export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mission: string): MissionChats => {
   const ending = new AbortController()
   const until = AbortSignal.any([ended, ending.signal])
   const names = team.map(({ name }) => name as string)
-  const blank = (citizen: string): Channel => ({ ...nobody, citizen })
+  const blank = (citizen: string): Channel => ({ ...emptyChannel, citizen })
   const channels = signal<Channel[]>(names.map(blank))
   /** when each chat last changed here */
   const touched = new Map<string, number>()
@@ -52,7 +59,7 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
     const same = !next || (Object.keys(next) as (keyof Channel)[]).every((name) => next[name] === old[name])
     if (!same) channels.value = channels.peek().map((one) => (one === old ? next : one))
   }
-  // How many of those that are left are one's own is not known here: where any are, they are counted again once the server knows.
+  // How many of the remaining messages are the user's own is unknown here, so the caller requests a new count if any remain.
   const read = (citizen: string, seq: number): void => {
     touched.set(citizen, tick())
     change(citizen, ({ unread, first, head, read }) => {
@@ -68,10 +75,10 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
       const found = chats.find((one) => one.citizen === citizen)
       const old = channelOf(citizen) ?? blank(citizen)
       if (kept(citizen)) return old
-      // What is not listed has nothing unread.
+      // A chat that is not listed has no unread messages.
       if (!found) return { ...old, unread: 0, first: 0 }
       const { unread, first_unread, last_seq, read_seq } = found
-      // The server does not know yet what was read here.
+      // The server's read position is older than the one here.
       if (read_seq < old.read) return old
       return { ...old, unread, first: first_unread ?? 0, head: last_seq, read: read_seq }
     })
@@ -109,7 +116,7 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
         writing[event.on ? 'add' : 'delete']('typing')
         change(citizen, isWorking)
       } else if (event.event === 'reset') {
-        // Another epoch: what is known of the chat is of the one before. It is followed again once it was counted.
+        // The epoch changed, so the chat's state is invalid. It is followed again after the next count.
         touched.delete(citizen)
         change(citizen, () => ({ unread: 0, first: 0, head: 0, read: 0 }))
         return recount()
@@ -117,29 +124,29 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
     }
   }
   let followed = false
-  const heard = new Set<string>()
+  const followedChats = new Set<string>()
   const follow = (): number => {
     followed = true
-    const fresh = channels.peek().filter(({ citizen }) => !heard.has(citizen))
+    const fresh = channels.peek().filter(({ citizen }) => !followedChats.has(citizen))
     for (const { citizen, head } of fresh) {
-      heard.add(citizen)
+      followedChats.add(citizen)
       void listen(citizen, head)
         .catch(() => {})
-        .then(() => heard.delete(citizen))
+        .then(() => followedChats.delete(citizen))
     }
     if (attending && fresh.length > 0) attend()
-    return heard.size
+    return followedChats.size
   }
 
-  // Who is there is asked for the mission on show only.
+  // Presence is followed only for the open mission.
   let attending: AbortController | undefined
   const attend = (): void => {
     attending?.abort()
     attending = new AbortController()
     const signal = AbortSignal.any([until, attending.signal])
-    for (const { citizen } of channels.peek()) lookAt(citizen, signal).catch(() => {})
+    for (const { citizen } of channels.peek()) followPresence(citizen, signal).catch(() => {})
   }
-  const lookAt = async (citizen: string, signal: AbortSignal): Promise<void> => {
+  const followPresence = async (citizen: string, signal: AbortSignal): Promise<void> => {
     const here = (subs: Present[]): boolean => subs.some(({ sub, role }) => role === 'citizen' && sub === citizen)
     for await (const event of deck.chat(mission, citizen).follow({ signals: true, presence: true, signal })) {
       if (event.event !== 'presence') continue

@@ -1,17 +1,17 @@
-// The missions that the user may see, live, and what is unread in each: one response of the server holds the counts of all missions.
+// The missions that the user may see, live, with their unread counts. One response of the server has the counts of all missions.
 import { batch, computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type Mission, type MissionChat } from '../../client/index.ts'
 import { makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
 import { makeFailure, persist } from './online.ts'
 
-/** Missions a page, chats that are followed at most without the server's word, and those that are left to what is on show. */
+/** Missions per page; topics per socket if the server states no limit; and topics reserved for the open mission. */
 const [perPage, mostTopics, reserve] = [200, 1000, 100]
-/** ms after which counts are asked for again */
+/** Milliseconds after which counts are requested again. */
 const rest = 1000
-/** Whether a mission is as it was. */
+/** Whether a mission is unchanged. */
 const isSame = (now: Mission, old: Mission): boolean =>
   (Object.keys(now) as (keyof Mission)[]).every((name) => JSON.stringify(now[name]) === JSON.stringify(old[name]))
-/** Lets the page do what is more urgent. */
+/** Resolves when the page has nothing more urgent to do. */
 const idle = (): Promise<unknown> =>
   new Promise((done) => ('requestIdleCallback' in globalThis ? requestIdleCallback(done) : setTimeout(done, 50)))
 
@@ -68,8 +68,8 @@ export const makeMissions = (deck: Deck, sub: string) => {
     })
   }
 
-  // The chats of all missions that are not complete are followed, the newest first, as many as a socket takes; but not before the chat
-  // on show is there.
+  // Chats of all missions that are not complete are followed, newest mission first, up to the socket's limit; but not before the open
+  // chat is loaded.
   let shown = false
   let following = false
   const followAll = async (): Promise<void> => {
@@ -84,13 +84,13 @@ export const makeMissions = (deck: Deck, sub: string) => {
     }
     following = false
   }
-  // What is followed by nobody is counted again when one comes back.
-  const look = (): void => {
+  // Chats that are not followed are counted again when the page becomes visible.
+  const onVisible = (): void => {
     if (document.visibilityState === 'visible' && list.peek()) shared.recount()
   }
-  document.addEventListener('visibilitychange', look, { signal: ended })
+  document.addEventListener('visibilitychange', onVisible, { signal: ended })
 
-  // What changed is read one at a time, and once, however often it changed meanwhile.
+  // Changed missions are read one at a time, and each once, even if it changed several times meanwhile.
   const changed = new Set<string>()
   let reading = false
   const readChanged = async (): Promise<void> => {
@@ -104,7 +104,7 @@ export const makeMissions = (deck: Deck, sub: string) => {
       if (mission === undefined) continue
       const known = list.peek() ?? []
       const others = known.filter((mission) => mission.id !== id)
-      // One that was not seen before may have chats; one that is as it was has a new one.
+      // A new mission may have chats; a mission that was notified but is unchanged has a new chat.
       const old = known.find((mission) => mission.id === id)
       if (mission && (!old || isSame(mission, old))) shared.recount()
       set(mission ? [...others, mission] : others)
@@ -132,19 +132,19 @@ export const makeMissions = (deck: Deck, sub: string) => {
     failure: failure.text,
     unread,
     channels,
-    /** A chat is on show: what is less urgent may begin. */
+    /** Call when a chat is shown: less urgent work may begin. */
     shown(): void {
       shown = true
       void followAll()
     },
-    /** Follows a mission's chats, and who is in them; -> ends the latter. */
+    /** Follows a mission's chats and their presence. Returns a function that ends the latter. */
     attend(id: string): () => void {
       const chats = chatsOf.peek().get(id)
       chats?.follow()
       chats?.attend()
       return () => chats?.leave()
     },
-    /** What is known of a chat; undefined: nothing yet. */
+    /** The state of a chat; undefined if it is not known yet. */
     chat: (id: string, citizen: string): Channel | undefined =>
       chatsOf
         .peek()

@@ -3,13 +3,13 @@
 import { signal } from '@preact/signals'
 import { DeckError, type Deck } from '../../client/index.ts'
 
-/** ms until a server that is there, but can't answer now, is asked again */
+/** Milliseconds until a request is repeated that a connected server could not answer. */
 const rest = 3000
 
 /** Whether the page is offline: the connection was lost and is not back yet. */
 export const away = signal(false)
 
-/** Takes this deck's connection for that of the page. */
+/** Makes this deck's connection the page's. */
 export const watch = (deck: Deck): void => {
   away.value = false
   deck.on('state', (state) => {
@@ -18,8 +18,8 @@ export const watch = (deck: Deck): void => {
   })
 }
 
-/** Resolves once it is worth to ask again; rejects when the signal is aborted. */
-const chance = (deck: Deck, signal: AbortSignal): Promise<void> =>
+/** Resolves when a retry makes sense; rejects when the signal is aborted. */
+const retryTime = (deck: Deck, signal: AbortSignal): Promise<void> =>
   new Promise((resolve, reject) => {
     const timer = deck.state === 'open' ? setTimeout(() => done(), rest) : undefined
     const forget = deck.on('state', (state) => state === 'open' && done())
@@ -36,7 +36,10 @@ const chance = (deck: Deck, signal: AbortSignal): Promise<void> =>
     signal.addEventListener('abort', stop)
   })
 
-/** Does it until it is done or refused for good: while the server is away it waits, and what hung since before is asked again. */
+/**
+ * Repeats `work` until it succeeds or is refused for good. While the server is away it waits. Requests from before a lost connection
+ * are repeated. Rejects with the refusal, or when the signal is aborted.
+ */
 export const persist = async <T>(
   deck: Deck,
   signal: AbortSignal,
@@ -56,7 +59,7 @@ export const persist = async <T>(
       signal.throwIfAborted()
       if (turn.signal.aborted) continue
       if (!(error instanceof DeckError && ['unavailable', 'rate_limited'].includes(error.code))) throw error
-      await chance(deck, signal)
+      await retryTime(deck, signal)
     } finally {
       forget()
     }
@@ -65,7 +68,7 @@ export const persist = async <T>(
 
 export const wordsOf = (error: unknown): string => (error instanceof DeckError ? error.detail : String(error))
 
-/** Why something was not done, until the next attempt; what was only out of reach, until the server is back. */
+/** The reason of the last failure, until the next attempt. The reason `unavailable` is cleared once the server is back. */
 export const makeFailure = (deck: Deck, ended: AbortSignal) => {
   const text = signal('')
   let passing = false

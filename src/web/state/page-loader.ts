@@ -1,10 +1,10 @@
-// Loads the pages of a chat that are shown and not known: neighbours in one request, each page once at a time.
+// Loads the visible pages of a chat that are not known yet. Neighbouring pages share a request; a page is requested only once at a time.
 import type { Chat, Deck } from '../../client/index.ts'
 import { persist } from './online.ts'
 import { pageSize, type Pages } from './pages.ts'
 
-/** Pages a request. */
-const most = 4
+/** Pages per request. */
+const mostPages = 4
 
 type Options = {
   deck: Deck
@@ -15,7 +15,7 @@ type Options = {
   fail(error: unknown): void
 }
 
-/** Returns what makes sure that a range of pages is loaded. */
+/** Returns a function that loads the missing pages of a range. */
 export const makePageLoader = ({ deck, client, pages, ended, changed, fail }: Options) => {
   const loading = new Set<number>()
 
@@ -47,7 +47,7 @@ export const makePageLoader = ({ deck, client, pages, ended, changed, fail }: Op
     while (missing.length > 0) {
       const begin = missing.shift() as number
       let end = begin
-      while (missing[0] === end + 1 && end - begin < most - 1) end = missing.shift() as number
+      while (missing[0] === end + 1 && end - begin < mostPages - 1) end = missing.shift() as number
       load(begin, end).catch(fail)
     }
   }

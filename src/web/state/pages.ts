@@ -1,17 +1,17 @@
-// A chat's messages as pages of 25 seqs, and how high each page is: enough to scroll through 100,000 messages while only those
-// near the window are held. Seqs are contiguous, so that a page's place is known before its messages are; a page that was never
-// shown has an estimated height, which is replaced once, when it is. Knows neither the server nor the window.
+// A chat's messages as pages of 25 seqs, and the height of each page. So 100,000 messages can be scrolled while only those
+// near the window are held. Seqs are contiguous, so a page's position is known before its messages. A page that was never
+// shown has an estimated height, which its first display replaces. Uses neither the server nor the DOM.
 import type { Message } from '../../client/index.ts'
 
 export const pageSize = 25
 /** Pages whose messages are held: 1,500 messages. */
-const most = 60
+const mostPages = 60
 
 export type Page = { messages: readonly Message[]; known: boolean }
 const unknown: Page = { messages: [], known: false }
 const empty: Page = { messages: [], known: true }
 
-/** `rowHeight`: of a message that was never shown, in px */
+/** `rowHeight`: the estimated height of a message, in px. */
 export const makePages = (rowHeight = 76) => {
   const pages = new Map<number, Page>()
   const heights = new Map<number, number>()
@@ -65,29 +65,29 @@ export const makePages = (rowHeight = 76) => {
     },
     /** A page without seqs (of a chat without messages, or of a cleared one) is known: the server has nothing to add. */
     get: (page: number): Page => (end(page) <= start(page) ? empty : (pages.get(page) ?? unknown)),
-    /** The message with a seq, or the one before or after it, as far as it is held. */
+    /** The message with a seq, if it is held. */
     find(seq: number): Message | undefined {
       return pages.get(pageOf(seq))?.messages.find((message) => message.seq === seq)
     },
-    /** -> whether the page's height is another than it was taken for */
+    /** Sets a page's height. Returns whether it differs from the former or estimated height. */
     measure(page: number, px: number): boolean {
       if (height(page) === px) return false
       heights.set(page, px)
       tops = undefined
       return true
     },
-    /** All messages of (after, to] as they were when the chat stood at `stood`. */
-    put(after: number, to: number, messages: readonly Message[], stood: number): void {
+    /** Puts all messages of (after, to], read when the chat's latest seq was `latest`. */
+    put(after: number, to: number, messages: readonly Message[], latest: number): void {
       for (let page = pageOf(after + 1); page <= pageOf(to); page++) {
         const inside = messages.filter(({ seq }) => pageOf(seq) === page && seq > floor)
-        // What came since the answer was made is asked for again.
-        const known = stood >= end(page)
+        // Messages that arrived after this response are requested again.
+        const known = latest >= end(page)
         pages.set(page, { messages: inside, known })
         if (inside.length === 0 && known && !heights.has(page)) heights.set(page, 0)
       }
       tops = undefined
     },
-    /** The next message. */
+    /** Adds the next message. */
     add(message: Message): void {
       const page = pageOf(message.seq)
       const held = pages.get(page)
@@ -96,7 +96,7 @@ export const makePages = (rowHeight = 76) => {
       if (held?.known && !held.messages.some(({ seq }) => seq === message.seq))
         pages.set(page, { messages: [...held.messages, message], known: true })
       else if (!held && begins) pages.set(page, { messages: [message], known: true })
-      // An estimate grows with its page; a page on show tells its own height.
+      // The estimate depends on the page's messages; a visible page is measured.
       if (!held?.known) heights.delete(page)
       tops = undefined
     },
@@ -107,7 +107,7 @@ export const makePages = (rowHeight = 76) => {
       if (tail) pages.set(pageOf(seq), { ...tail, known: false })
       tops = undefined
     },
-    /** Everything up to a seq is gone, or not to be shown. */
+    /** Drops everything up to a seq. */
     moveFloor(seq: number): void {
       floor = seq
       for (const page of [...pages.keys()]) if (page < first()) pages.delete(page)
@@ -124,10 +124,10 @@ export const makePages = (rowHeight = 76) => {
       head = to
       tops = undefined
     },
-    /** Lets go of what is farthest from a page. */
+    /** Drops the pages farthest from a page. */
     trim(near: number): void {
       const far = [...pages.keys()].sort((a, b) => Math.abs(b - near) - Math.abs(a - near))
-      for (const page of far.slice(0, Math.max(0, pages.size - most))) pages.delete(page)
+      for (const page of far.slice(0, Math.max(0, pages.size - mostPages))) pages.delete(page)
     },
     held: (): number => pages.size,
   }

@@ -1,5 +1,5 @@
-// What is open for one who is signed in: the missions, the chat on show and those left last, the mission's checklist and runs. Parts
-// are made when they are looked at and closed when they are left for long.
+// The open parts of the page for a signed-in user: the missions, the last few chats, checklists and runs.
+// A part is made when it is first shown; only the most recent ones stay open.
 import { signal } from '@preact/signals'
 import type { Deck } from '../../client/index.ts'
 import { makeChecklist, type Checklist } from './checklist.ts'
@@ -8,7 +8,7 @@ import { makeMissions } from './missions.ts'
 import { makeRuns, type Runs } from './runs.ts'
 import type { Who } from './session.ts'
 
-/** The last few of a kind, the newest last. */
+/** Keeps the `most` last used parts of a kind, and closes older ones. */
 const makeShelf = <T extends { close(): void }>(most: number) => {
   const shelf = new Map<string, T>()
   return (name: string, make: () => T): T => {
@@ -46,11 +46,11 @@ export const makePlace = (deck: Deck, who: Who) => {
       ),
     checklist: (mission: string) => checklists(mission, () => makeChecklist(deck, mission)),
     runs: (mission: string) => runs(mission, () => makeRuns(deck, mission)),
-    /** a message to go to, once its chat is shown */
+    /** a message to scroll to, once its chat is shown */
     target: signal<Target | undefined>(undefined),
     /** the checklist's item to show */
     item: signal(''),
-    /** what is looked for in the whole mission */
+    /** the words of the mission's search */
     words: signal(''),
   }
 }

@@ -2,7 +2,7 @@
 import type { TimelineEvent } from '../../client/index.ts'
 import { isBefore } from '../timestamps.ts'
 
-/** Events that wait for a frame; a page in the background has no frames. */
+/** At most this many events wait for a frame; a page in the background has no frames. */
 const mostWaiting = 1000
 
 /** Shows the events after `from`, and resolves after the last; an aborted replay shows no more. */

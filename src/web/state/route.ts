@@ -1,5 +1,5 @@
-// Where one is. The address is the truth: the back button goes back, a copied address leads to the same place, and the last place is
-// remembered for who comes without one.
+// The page's current place, which is its address: the back button works, and a copied address leads to the same place. The last place
+// is stored for a visit without one.
 import { signal } from '@preact/signals'
 import { format, parse, type Route } from '../address.ts'
 import { browser } from './storage.ts'
@@ -14,11 +14,11 @@ const take = (): void => {
   route.value = parse(location.pathname)
 }
 
-/** Goes somewhere; `replace` leaves no step to come back to. */
+/** Goes to a place; `replace` adds no entry to the browser's history. */
 export const go = (to: Route, { replace = false } = {}): void => {
   const path = format(to)
   if (path !== location.pathname) history[replace ? 'replaceState' : 'pushState'](null, '', path)
-  // Who comes back comes to today.
+  // A later visit starts in the present.
   if (to.mission !== undefined) browser.set(kept, format({ ...to, at: undefined }))
   take()
 }

@@ -1,4 +1,4 @@
-// A mission's test runs, live, and the log of the one on show: followed from its beginning, of which the last 256 KiB are kept.
+// A mission's test runs, live, and the log of the run that is shown. The log is read from its start; its last 256 KiB are kept.
 import { signal } from '@preact/signals'
 import type { Deck, TestRun } from '../../client/index.ts'
 import { makeFailure, persist } from './online.ts'
@@ -11,7 +11,7 @@ export const makeRuns = (deck: Deck, mission: string) => {
   const tests = deck.tests(mission)
   const runs = signal<TestRun[] | undefined>(undefined)
   const failure = makeFailure(deck, ended)
-  /** the one on show; none: the newest */
+  /** the chosen run's id; '' shows the newest */
   const chosen = signal('')
   let next: string | null = null
   const more = signal(false)
@@ -52,7 +52,7 @@ export const makeRuns = (deck: Deck, mission: string) => {
       chosen.value = id
     },
     load: () => load().catch(failure.set),
-    /** One that is not among those that were read. */
+    /** Reads a run that is not in the list. */
     read: async (id: string): Promise<void> => {
       try {
         take([await persist(deck, ended, (signal) => tests.get(id, { signal }))])
@@ -72,11 +72,11 @@ export const makeRuns = (deck: Deck, mission: string) => {
         return undefined
       }
     },
-    /** Follows a run's log; -> its text as it grows. */
+    /** Follows a run's log. Returns its growing text; `close` ends it. */
     log(id: string) {
       const text = signal('')
       const cut = signal(false)
-      /** it was read, and nothing is in it */
+      /** whether the log was read and is empty */
       const empty = signal(false)
       const leaving = new AbortController()
       const signal_ = AbortSignal.any([ended, leaving.signal])

@@ -1,5 +1,5 @@
-// Who is here: a token from the printed link (/#token=…) or pasted, kept in this tab only; the deck that it opens; and how the
-// connection stands, told as it is. The token is taken out of the address before anything else happens, and is shown nowhere.
+// The session: a token from the printed link (/#token=…) or pasted, stored only in this tab; the deck that it opens; and the
+// state of the connection. The token is removed from the address before anything else happens, and is never shown.
 // A link never replaces another subject's session by itself: `asked` holds it until the reader has decided.
 import { batch, computed, signal } from '@preact/signals'
 import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'
@@ -7,15 +7,15 @@ import { tab } from './storage.ts'
 import { watch } from './online.ts'
 
 export type Who = { sub: string; role: 'user' | 'citizen' | 'admin'; ends: number }
-/** A link's token that waits for the reader's decision, and whom it signs in. */
+/** A link's token that waits for the reader's decision, and its user. */
 export type Asked = { token: string; theirs: Who }
 export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'; text: string }
 
 const kept = 'deck.token'
-/** ms without an answer after which the page shows that it is offline */
+/** Milliseconds without an answer after which the page shows that it is offline. */
 const patience = 4000
 
-/** What a token says of itself; the server alone judges it. */
+/** Reads a token's claims without verifying it; only the server does that. */
 export const readToken = (token: string): Who | undefined => {
   try {
     const body = (token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/')
@@ -29,7 +29,7 @@ export const readToken = (token: string): Who | undefined => {
   }
 }
 
-/** Whom a token signs in, unless it has ended. */
+/** Returns a token's user, unless it has expired. */
 const valid = (token: string | null | undefined): Who | undefined => {
   const mine = token ? readToken(token) : undefined
   return mine && mine.ends > Date.now() ? mine : undefined
@@ -41,7 +41,7 @@ export const makeSession = () => {
   const deck = signal<Deck | undefined>(undefined)
   const who = signal<Who | undefined>(undefined)
   const asked = signal<Asked | undefined>(undefined)
-  /** why one is signed out, for the reader */
+  /** why the user is signed out, in words */
   const reason = signal('')
   const state = signal<State>('closed')
   const behind = signal(0)
@@ -57,7 +57,7 @@ export const makeSession = () => {
     if (state.value === 'closed') return { name: 'out', text: 'signed out' }
     if (state.value !== 'open')
       return wasOpen.value || state.value === 'waiting'
-        ? { name: 'offline', text: 'offline: trying again' }
+        ? { name: 'offline', text: 'offline: reconnecting' }
         : { name: 'connecting', text: 'connecting' }
     if (behind.value > 0) return { name: 'behind', text: `catching up ${behind.value.toLocaleString()}` }
     return { name: 'live', text: 'live' }
@@ -66,8 +66,8 @@ export const makeSession = () => {
   const explain = (error: DeckError | undefined, mine: Who | undefined): string => {
     if (error?.code !== 'unauthorized') return error ? `The connection was closed: ${error.detail}.` : ''
     if (mine && mine.ends <= Date.now())
-      return `Your token ended on ${time(mine.ends)}. This page can't renew it: sign in with a fresh one. What you were writing is kept.`
-    return 'The server refused this token: it is not one of this server’s, or it was revoked. Sign in with a new one.'
+      return `Your token expired on ${time(mine.ends)}. This page can't renew it: sign in with a new one. Unsent text is kept.`
+    return 'The server refused this token: it belongs to another server, or it was revoked. Sign in with a new one.'
   }
 
   const close = (): void => {
@@ -83,7 +83,7 @@ export const makeSession = () => {
     const mine = readToken(token)
     close()
     if (!mine) {
-      reason.value = 'This is no token: one has three parts with dots between them, eyJ….….…'
+      reason.value = 'This is not a token: a token has three parts, separated by dots: eyJ….….…'
       return
     }
     const made = connect({ url: location.origin, token, patience })
@@ -112,7 +112,7 @@ export const makeSession = () => {
         asked.value = undefined
       })
     })
-    // What ends without a caller is shown where it is followed.
+    // Errors without a caller are shown by the parts that follow topics.
     made.on('error', () => {})
   }
 
@@ -131,11 +131,11 @@ export const makeSession = () => {
     const theirs = valid(token)
     if (token && (!mine || theirs?.sub === mine.sub)) return signIn(token, mine && own)
     if (own && !deck.peek()) signIn(own)
-    // A link whose token has ended or can't be read changes nothing.
+    // A link whose token has expired or can't be read changes nothing.
     if (token && theirs) asked.value = { token, theirs }
   }
 
-  /** The link's token, or the tab's. A link may also come while the page is open. */
+  /** Signs in with the link's token, or with the tab's. A link may also be opened while the page is open. */
   const start = (): void => {
     own = tab.get(kept)
     takeLink()

@@ -1,10 +1,10 @@
-// Reads from the server what a mission was at a time, and the time that its timeline spans.
+// Reads a mission's state at a time from the server, and the time that its timeline spans.
 import { DeckError, type Deck } from '../../client/index.ts'
 import type { MissionAt } from '../mission-at.ts'
 import { toMs } from '../timestamps.ts'
 import { persist } from './online.ts'
 
-const none = (error: unknown): undefined => {
+const undefinedIfMissing = (error: unknown): undefined => {
   if (!(error instanceof DeckError) || error.code !== 'not_found') throw error
 }
 
@@ -21,13 +21,13 @@ export const readStateAt = (
     const [found, { items }, run, { messages, has_more }] = await Promise.all([
       deck.mission(mission).get(options),
       deck.dod(mission).list(options),
-      deck.tests(mission).latest(options).catch(none),
+      deck.tests(mission).latest(options).catch(undefinedIfMissing),
       deck.chat(mission, citizen).history({ ...options, limit }),
     ])
     return { mission: found, items, run, citizen, messages, older: has_more }
   })
 
-/** Returns the time from a little before the mission's first event up to now, in ms; undefined: nothing is known of it. */
+/** Returns the time from a little before the mission's first event up to now, in ms; undefined if its timeline is empty. */
 export const readSpan = (
   deck: Deck,
   mission: string,
@@ -42,6 +42,6 @@ export const readSpan = (
     const created = toMs(created_at)
     const to = toMs(first.horizon)
     const begin = first.events[0] ? toMs(first.events[0].at) : created
-    // A mission that was imported is older than its first event here.
+    // An imported mission is older than its first event here.
     return { from: Math.max(created, begin - Math.max(1000, (to - begin) / 50)), to }
   })

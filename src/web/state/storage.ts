@@ -1,5 +1,5 @@
-// What a page keeps of its own: in the tab (session) or in the browser (local). A browser that refuses to keep anything is no fault:
-// the page then forgets.
+// The page's storage: in the tab (session) or in the browser (local). If the browser refuses storage, nothing fails:
+// the page only forgets.
 const make = (store: () => Storage) => ({
   get(name: string): string | null {
     try {

@@ -1,5 +1,5 @@
-// The time machine of a mission: the time that is on show, the mission's state at that time, and a replay that moves both. It only reads.
-// Live, it has no time. Only the time that was requested last is read: those that the slider passes are skipped.
+// A mission's time machine: the time that is shown, the mission's state at that time, and a replay that moves both. It only reads.
+// Without a time it shows the present. Only the last requested time is read: times that the slider passes are skipped.
 import { batch, signal } from '@preact/signals'
 import { fromMs, justAfter } from '../timestamps.ts'
 import { apply, whyNot, type MissionAt } from '../mission-at.ts'
@@ -10,7 +10,7 @@ import { playInFrames } from './replay.ts'
 import { readSpan, readStateAt } from './state-at.ts'
 
 export const speeds = [1, 2, 5, 10, 30, 60] as const
-/** ms between two states that are read: a slider is moved faster than that */
+/** Milliseconds between two reads of a state: a slider moves faster. */
 const pause = 250
 const perPage = 40
 
@@ -20,7 +20,7 @@ export const makeTimeMachine = (place: Place, mission: string) => {
   const { signal: ended } = ending
   const at = signal<string | undefined>(undefined)
   const state = signal<MissionAt | undefined>(undefined)
-  /** ms: from before the first event to now */
+  /** from before the first event to now, in ms */
   const span = signal({ from: 0, to: 0 })
   const playing = signal(false)
   const speed = signal<number>(10)
@@ -67,7 +67,7 @@ export const makeTimeMachine = (place: Place, mission: string) => {
       try {
         await read(time, AbortSignal.any([ended, signal]))
       } catch (error) {
-        // Whether it is too early is known by where the mission begins.
+        // The explanation needs the start of the mission's history.
         await measured
         if (ended.aborted || signal.aborted) continue
         batch(() => {
@@ -113,14 +113,14 @@ export const makeTimeMachine = (place: Place, mission: string) => {
         events.add(taken)
       }),
     )
-    // At its end the past is now.
+    // The replay has reached the present.
     if (!signal.aborted) live()
   }
   const play = async (): Promise<void> => {
     pauseReplay()
     const mine = (replay = new AbortController())
     playing.value = true
-    // Who plays from now sees it from the start.
+    // A replay that starts in the present begins at the mission's start.
     if (at.peek() === undefined) at.value = fromMs(span.peek().from)
     if (state.peek() === undefined || events.cut.peek() || reading) {
       wanted = at.peek()
@@ -151,7 +151,7 @@ export const makeTimeMachine = (place: Place, mission: string) => {
       speed.value = times
       if (playing.peek()) await play()
     },
-    /** To the event before or after; -> whether there is one. */
+    /** Goes to the previous or next event. Resolves to whether it exists. */
     async step(forward: boolean): Promise<boolean> {
       pauseReplay()
       const now = at.peek()
@@ -172,7 +172,7 @@ export const makeTimeMachine = (place: Place, mission: string) => {
         return false
       }
     },
-    /** Whose chat is on show. */
+    /** Selects the citizen whose chat is shown. */
     async show(name: string): Promise<void> {
       if (name === citizen) return
       citizen = name
@@ -181,7 +181,7 @@ export const makeTimeMachine = (place: Place, mission: string) => {
       await seek(at.peek() as string)
       if (going) await play()
     },
-    /** Older messages of the chat on show. */
+    /** Loads older messages of the chat. */
     async more(): Promise<void> {
       const shown = state.peek()
       const first = shown?.messages[0]
@@ -209,7 +209,7 @@ export type TimeMachine = ReturnType<typeof makeTimeMachine>
 
 let current: { place: Place; mission: string; timeMachine: TimeMachine } | undefined
 
-/** The time machine of the mission on show: one at a time, made when it is looked at and closed when it is left. */
+/** Returns the mission's time machine. Only one is open at a time. */
 export const timeMachineOf = (place: Place, mission: string): TimeMachine => {
   if (current?.place !== place || current.mission !== mission) {
     current?.timeMachine.close()

@@ -1,4 +1,4 @@
-// The whole page: missions on the left, the mission's citizens across the top, the chat below; what a key does; how the connection is.
+// The whole page: missions on the left, the mission's citizens at the top, the chat below; the actions of keys; the connection's state.
 import { useComputed, useSignal, useSignalEffect } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
@@ -16,7 +16,7 @@ import { Missions, openMission, shownMissions } from './Missions.tsx'
 import { panelOf, panels } from './panels/panels.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
-/** ms before the token's end from which the page shows it */
+/** Milliseconds before the token expires from which the page shows it. */
 const ahead = 10 * 60_000
 
 const Light = ({ session }: { session: Session }) => (
@@ -49,7 +49,7 @@ const Head = ({ mission }: { mission: Mission }) => {
   )
 }
 
-/** A token that is about to end: there is no way to renew it here. */
+/** A notice that the token is about to expire: the page can't renew it. */
 const Ending = ({ ends }: { ends: number }) => {
   const now = useSignal(Date.now())
   useEffect(() => {
@@ -59,7 +59,7 @@ const Ending = ({ ends }: { ends: number }) => {
   if (ends - now.value > ahead) return null
   return (
     <p class="ending" role="status">
-      Your token ends at {timeOf(new Date(ends).toISOString())}. Open a fresh sign-in link then; what you write is kept.
+      Your token expires at {timeOf(new Date(ends).toISOString())}. Then open a new sign-in link; unsent text is kept.
     </p>
   )
 }
@@ -75,12 +75,12 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   const channels = id.value === undefined ? [] : place.missions.channels(id.value)
 
   useEffect(() => {
-    const look = (): void => void (wide.value = wideQuery.matches)
-    wideQuery.addEventListener('change', look)
-    return () => wideQuery.removeEventListener('change', look)
+    const update = (): void => void (wide.value = wideQuery.matches)
+    wideQuery.addEventListener('change', update)
+    return () => wideQuery.removeEventListener('change', update)
   }, [])
 
-  // Who comes without a place is led to where somebody waits, or to the first mission.
+  // An address without a mission leads to the first mission with unread messages, or to the first mission.
   useSignalEffect(() => {
     const all = place.missions.list.value
     if (here.value.mission !== undefined || !all?.[0]) return
@@ -110,10 +110,10 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       if (next) go({ ...(now.at === undefined ? {} : now), mission: now.mission, citizen: next })
     }
     const focus = (name: string): void => document.getElementById(name)?.focus()
-    const tell = (name: string): void => void dispatchEvent(new Event(name))
+    const dispatch = (name: string): void => void dispatchEvent(new Event(name))
     const view = (id: string): void => go({ mission: now.mission, citizen: now.citizen, view: id })
     const inTimeline = now.view === 'timeline'
-    // What says false leaves the key to the browser.
+    // An action that returns false leaves the key to the browser.
     const acts: Record<Action, () => unknown> = {
       'next mission': () => shown[at + 1] && openMission(shown[at + 1] as Mission, place),
       'previous mission': () => at > 0 && openMission(shown[at - 1] as Mission, place),
@@ -130,12 +130,12 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
         else view('search')
       },
       timeline: () => view('timeline'),
-      play: () => inTimeline && tell('deck-play'),
-      back: () => inTimeline && tell('deck-back'),
-      forth: () => inTimeline && tell('deck-forth'),
+      play: () => inTimeline && dispatch('deck-play'),
+      back: () => inTimeline && dispatch('deck-back'),
+      forth: () => inTimeline && dispatch('deck-forth'),
       write: () => focus('composer'),
-      newest: () => tell('deck-newest'),
-      unread: () => tell('deck-unread'),
+      newest: () => dispatch('deck-newest'),
+      unread: () => dispatch('deck-unread'),
       view() {
         const ids = ['chat', ...panels.map((panel) => panel.id)]
         const current = panelOf(now.view, now.citizen ?? '', wide.value)?.id ?? 'chat'
@@ -145,7 +145,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       leave() {
         if (drawerOpen.peek()) closeDrawer()
         else if (filter.value) filter.value = ''
-        else if (now.at !== undefined) tell('deck-live')
+        else if (now.at !== undefined) dispatch('deck-live')
       },
     }
     return acts[action]() !== false
@@ -157,7 +157,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   return (
     <div class={drawer ? 'app drawer' : 'app'}>
       <a class="skip" inert={drawer} href={here.value.at === undefined ? '#composer' : '#time'}>
-        {here.value.at === undefined ? 'To the message field' : 'To the slider'}
+        {here.value.at === undefined ? 'Skip to the message field' : 'Skip to the slider'}
       </a>
       <aside class="side" id="side" aria-label="Deck" tabIndex={-1}>
         <div class="brand">
@@ -210,7 +210,9 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
             )}
           </>
         )}
-        {missing && <p class="muted empty">There is no mission #{here.value.mission}, or it is not yours to see.</p>}
+        {missing && (
+          <p class="muted empty">Mission #{here.value.mission} does not exist, or you have no access to it.</p>
+        )}
       </main>
       {help.value && <Help onClose={() => (help.value = false)} />}
     </div>

@@ -1,27 +1,27 @@
-// The citizens of a mission, in the order in which work passes through them; who else has a chat here follows.
+// The citizens of a mission, in the order in which work passes through them, then other citizens that have a chat.
 import { Fragment } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { nobody, team, type Channel } from '../state/mission-chats.ts'
+import { emptyChannel, team, type Channel } from '../state/mission-chats.ts'
 import { go, format, type Route } from '../state/route.ts'
 import { capital, count } from '../format.ts'
 
 /** The names that a citizen may have. */
 export const isCitizen = (name: string): boolean => /^[a-z][a-z0-9_-]{0,31}$/.test(name)
 
-// Who follows the chat is here. Of who does not nothing is known: an agent may work all the same.
-const states = { working: ', is writing', online: ', is here', unknown: '' } as const
+// A citizen that follows the chat is online. The state of others is unknown: an agent may work without following.
+const states = { working: ', is writing', online: ', is online', unknown: '' } as const
 const stateOf = ({ online, working }: Channel): keyof typeof states =>
   working ? 'working' : online ? 'online' : 'unknown'
 
 export const Crew = ({ channels, route }: { channels: Channel[]; route: Route }) => {
   const { citizen: current = '' } = route
-  // Whose chat is on show stands here, whether anything was said in it or not.
+  // The citizen of the open chat is listed even if the chat has no messages.
   const all =
     isCitizen(current) && !channels.some(({ citizen }) => citizen === current)
-      ? [...channels, { ...nobody, citizen: current }]
+      ? [...channels, { ...emptyChannel, citizen: current }]
       : channels
   const strip = useRef<HTMLUListElement>(null)
-  // Where they do not all fit, the one on show does.
+  // The current citizen stays visible if not all of them fit.
   useEffect(() => {
     strip.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
   }, [route.citizen, route.mission])
@@ -32,7 +32,7 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
           const { citizen, unread } = channel
           const known = team.find(({ name }) => name === citizen)
           const state = stateOf(channel)
-          // In the past one stays there.
+          // A link from the past stays at that time.
           const to = { ...(route.at === undefined ? {} : route), mission: route.mission, citizen }
           const here = citizen === route.citizen
           return (

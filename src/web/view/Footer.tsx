@@ -1,5 +1,5 @@
-// What stands below the last message: replies as they are written, with a stop button; one's own messages until they are stored, with
-// what became of them; who types.
+// The part below the last message: drafts of replies, with a stop button; the user's own messages until they are stored, with their
+// state; and typing users.
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import { DeckError } from '../../client/index.ts'
@@ -12,13 +12,13 @@ import { Icon } from './Icon.tsx'
 import { Markdown } from './chat/Markdown.tsx'
 import { Avatar } from './chat/Row.tsx'
 
-const failed = 'could not be asked'
+const failed = 'could not be stopped'
 
 const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
   const stopping = useSignal('')
   const name = capital(draft.citizen)
   const row = useRef<HTMLElement>(null)
-  // A reply that ends takes its button along.
+  // The stop button is removed with its draft, so the focus moves to the message field.
   useLayoutEffect(() => {
     const { current } = row
     return () => void (current?.contains(document.activeElement) && keepFocus('#composer'))
@@ -26,11 +26,11 @@ const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
   const asked = stopping.value !== '' && stopping.value !== failed
   const stop = async (): Promise<void> => {
     if (asked) return
-    stopping.value = 'asked to stop'
+    stopping.value = 'stopping'
     try {
       await chat.cancel(draft.key)
     } catch (error) {
-      stopping.value = error instanceof DeckError && error.code === 'not_found' ? 'nobody writes it now' : failed
+      stopping.value = error instanceof DeckError && error.code === 'not_found' ? 'no longer being written' : failed
     }
   }
   return (

@@ -1,4 +1,4 @@
-// The keys, and where else things are.
+// The help: the keys, and links to the API references.
 import { useEffect, useRef } from 'preact/hooks'
 import { keys } from '../keys.ts'
 import { Icon } from './Icon.tsx'

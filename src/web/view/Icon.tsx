@@ -1,4 +1,4 @@
-// The page's few signs, drawn in the colour of the text around them; what they mean stands beside them, or in the button's label.
+// The page's icons, drawn in the colour of the surrounding text. The text beside an icon, or the button's label, gives its meaning.
 const paths = {
   send: 'M4 12 20 4l-5 16-3.5-6.5z M11.5 13.5 20 4',
   stop: 'M7 7h10v10H7z',

@@ -1,4 +1,4 @@
-// The missions on the left: filtered by typing, each with what is due, at which price, and how much of it is unread.
+// The list of missions with a filter; each with its status, budget, deadline and unread count.
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
@@ -8,21 +8,21 @@ import { go, route } from '../state/route.ts'
 import { budget, count, due, statuses } from '../format.ts'
 import { closeDrawer } from './drawer.ts'
 
-const fits = ({ number, title, client, status }: Mission, words: string): boolean =>
+const matches = ({ number, title, client, status }: Mission, words: string): boolean =>
   words
     .toLowerCase()
     .split(/\s+/)
     .every((word) => `#${number} ${title} ${client} ${statuses[status]}`.toLowerCase().includes(word))
 
-/** Those on show, for the keys that go from one to the next. */
+/** The missions that match the filter, also for the keys that move between them. */
 export const shownMissions = (place: Place, words: string): Mission[] =>
-  (place.missions.list.value ?? []).filter((mission) => fits(mission, words))
+  (place.missions.list.value ?? []).filter((mission) => matches(mission, words))
 
 export const openMission = ({ number, id }: Mission, place: Place, replace = false): void => {
   const { citizen = 'rafael', mission } = route.peek()
   if (mission === String(number)) return
   const waiting = place.missions.channels(id).filter(({ unread }) => unread > 0)
-  // Where somebody waits, or else to whom one was talking.
+  // The chat with unread messages; else the chat with the current citizen.
   const to = waiting.find((one) => one.citizen === citizen) ?? waiting[0]
   go({ mission: String(number), citizen: to?.citizen ?? citizen }, { replace })
 }
@@ -110,7 +110,7 @@ export const Missions = ({ place, filter }: { place: Place; filter: { value: str
         </ul>
       )}
       {all && shown.length === 0 && (
-        <p class="muted">{all.length === 0 ? 'No mission is yours to see yet.' : 'No mission fits.'}</p>
+        <p class="muted">{all.length === 0 ? 'You have no missions yet.' : 'No missions match.'}</p>
       )}
     </nav>
   )

@@ -1,4 +1,4 @@
-// Who comes without a token, or with one that is not taken, learns why, and how to get one.
+// The sign-in page. It shows why the user is signed out, and how to get a token.
 import { useSignal } from '@preact/signals'
 import type { Session } from '../state/session.ts'
 

@@ -1,9 +1,9 @@
-// A button for what is not easily taken back: it asks once more, in place.
+// A button for an action that is hard to undo: it asks for confirmation, in place.
 import { useSignal } from '@preact/signals'
 
 export const Sure = ({ label, question, onYes }: { label: string; question: string; onYes: () => void }) => {
   const asked = useSignal(false)
-  /** what was asked was answered: the focus comes back */
+  /** whether the question was just answered: then the button gets the focus back */
   const answered = useSignal(false)
   const answer = (yes: boolean): void => {
     answered.value = true

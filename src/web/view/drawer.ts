@@ -1,5 +1,5 @@
-// The missions where the page is narrow: a drawer over the rest, which can't be reached while it is open. The focus goes into it, and back
-// to where it was when it closes: by a choice, Escape, its button, or a window that has become wide.
+// The missions on a narrow page: a drawer over the rest, which is inert while it is open. The drawer gets the focus; when it closes (by a
+// choice, Escape, its button, or a wider window), the focus returns.
 import { signal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 
@@ -9,7 +9,7 @@ let first = ''
 
 export const drawerOpen = signal(false)
 
-/** Opens it, if the page is narrow. `focus`: a selector of what gets the focus, without it the mission on show. */
+/** Opens the drawer if the page is narrow. `focus`: the selector of the element that gets the focus. */
 export const openDrawer = (focus = '.mission.here'): void => {
   if (drawerOpen.peek() || !narrow.matches) return
   before = document.activeElement

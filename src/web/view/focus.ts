@@ -1,6 +1,6 @@
-// Where the focus goes when what had it goes away: without this the next Tab would begin at the top of the page.
+// Moves the focus when the focused element is removed. Otherwise the next Tab would begin at the top of the page.
 export const keepFocus = (selector: string): void => {
-  // After what was changed is rendered, and what that loads.
+  // After the change is rendered, and after the parts that it loads.
   requestAnimationFrame(() =>
     requestAnimationFrame(() => {
       if (document.activeElement === document.body || document.activeElement === null)

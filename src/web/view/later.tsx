@@ -1,5 +1,5 @@
-// A part of the page that is loaded when it is first shown; one that could not be had while the page was offline is asked for again.
-// A server that was updated meanwhile no longer has the part: the page says so.
+// A part of the page that is loaded when it is first shown. If loading fails while the page is offline, it is repeated later.
+// A server that was updated meanwhile no longer has the part: then the page asks for a reload.
 import { useSignal } from '@preact/signals'
 import type { ComponentType } from 'preact'
 import { useEffect } from 'preact/hooks'
@@ -10,7 +10,7 @@ export const later = <P extends object>(load: () => Promise<ComponentType<P>>, w
   let loaded: ComponentType<P> | undefined
   return (props: P) => {
     const failed = useSignal(false)
-    const there = useSignal(loaded !== undefined)
+    const isLoaded = useSignal(loaded !== undefined)
     const offline = away.value
     useEffect(() => {
       if (loaded || offline) return
@@ -19,18 +19,18 @@ export const later = <P extends object>(load: () => Promise<ComponentType<P>>, w
       load().then(
         (View) => {
           loaded = View
-          there.value = true
+          isLoaded.value = true
         },
         () => !left && (failed.value = true),
       )
       return () => void (left = true)
     }, [offline])
     const View = loaded
-    if (there.value && View) return <View {...props} />
+    if (isLoaded.value && View) return <View {...props} />
     if (offline || !failed.value) return <Reading what="this part" quiet kind={waiting} />
     return (
       <p class={`muted ${waiting}`} role="status">
-        This part could not be loaded. Reload the page: the server may be a newer one.
+        This part could not be loaded. Reload the page: the server may have been updated.
       </p>
     )
   }

@@ -1,5 +1,5 @@
-// Whatever text the page shows: characters that turn its direction round are marks in it. Set once for all elements, so that no name, title
-// or result can be forgotten.
+// Makes characters that change the direction of text visible, in all text of the page. Set once for all elements, so that no name, title
+// or result is missed.
 import { Fragment, options, type ComponentChildren, type VNode } from 'preact'
 import { visible } from '../format.ts'
 

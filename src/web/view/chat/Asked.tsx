@@ -1,4 +1,4 @@
-// A link signs in another subject than the one that is signed in: the reader decides. Closing the question changes nothing.
+// Asks before a link replaces the signed-in user with a different one. Closing the dialog changes nothing.
 import { useEffect, useRef } from 'preact/hooks'
 import type { Asked as Link, Session, Who } from '../../state/session.ts'
 

@@ -1,4 +1,4 @@
-// A chat and what stands beside it: one next to the other where there is room, one at a time where there is not.
+// A chat and a panel: side by side on a wide page, else one at a time.
 import { useEffect, useRef } from 'preact/hooks'
 import { useSignal } from '@preact/signals'
 import type { Mission } from '../../../client/index.ts'
@@ -14,24 +14,24 @@ import { Search } from '../search/Search.tsx'
 import { later } from '../later.tsx'
 import type { ChatState } from '../../state/chat.ts'
 
-/** ms for which new messages are collected into one announcement for screen readers */
+/** Milliseconds for which new messages are collected into one announcement for screen readers. */
 const together = 1500
 
-/** New messages for who does not see them: one is read out, several are counted, one's own and drafts are not. */
+/** Announces new messages to screen readers: reads a single one, counts several, and skips own messages and drafts. */
 const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
-  const said = useSignal('')
+  const announcement = useSignal('')
   useEffect(() => {
     let waiting: string[] = []
     let timer = 0
-    const tell = (): void => {
-      said.value = waiting.length > 1 ? `${waiting.length} new messages` : (waiting[0] ?? '')
+    const announce = (): void => {
+      announcement.value = waiting.length > 1 ? `${waiting.length} new messages` : (waiting[0] ?? '')
       waiting = []
       timer = 0
     }
     const forget = chat.arrived.subscribe((message) => {
       if (!message || message.author === sub) return
       waiting.push(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
-      timer ||= window.setTimeout(tell, together)
+      timer ||= window.setTimeout(announce, together)
     })
     return () => {
       forget()
@@ -40,7 +40,7 @@ const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
   }, [chat])
   return (
     <p class="unseen" aria-live="polite">
-      {said.value}
+      {announcement.value}
     </p>
   )
 }
@@ -57,13 +57,13 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
   const to = (view: string): Route => ({ mission: route.mission, citizen, view })
   const gone = chat.status.value === 'gone'
   const past = route.at !== undefined
-  // Where there is no room for both, a message to go to is a way back to the chat.
+  // On a narrow page, a message to show replaces the panel with the chat.
   const target = place.target.value
   useEffect(() => {
     if (target?.citizen === citizen && !wide && panel) go(to('chat'))
   }, [target])
   const tabs = useRef<HTMLElement>(null)
-  // Where they do not all fit, the one on show does.
+  // The current tab stays visible if not all of them fit.
   useEffect(() => {
     tabs.current?.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
   }, [panel])
@@ -95,7 +95,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
         {past ? (
           <PastChat key={mission.id} place={place} mission={mission} />
         ) : gone ? (
-          <p class="muted empty">This chat is not yours to see any more.</p>
+          <p class="muted empty">You no longer have access to this chat.</p>
         ) : chat.failure.value ? (
           <p class="failure empty" role="alert">
             This chat can’t be shown: {chat.failure.value}.{' '}
@@ -108,7 +108,7 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
         ) : (
           <>
             {chat.pages.total() === 0 && chat.outgoing.list.value.length + chat.drafts.value.length === 0 && (
-              <p class="muted empty first">Nothing was said to {capital(citizen)} yet.</p>
+              <p class="muted empty first">No messages with {capital(citizen)} yet.</p>
             )}
             <List key={`${chat.mission}/${chat.citizen}`} chat={chat} place={place} />
           </>

@@ -1,4 +1,4 @@
-// The code of a chat: where it is kept, and every block that was said, newest first, each with a way to its place.
+// The code of a chat: the mission's repository, and the chat's code blocks, newest first, each with a link to its message.
 import { useSignal } from '@preact/signals'
 import { useEffect, useMemo } from 'preact/hooks'
 import type { Mission } from '../../../client/index.ts'
@@ -70,7 +70,7 @@ export const CodeList = ({ place, mission, citizen }: { place: Place; mission: M
       {code.failure.value && <p class="failure">{code.failure.value}</p>}
       {code.busy.value && <Reading what="the code" />}
       {!code.busy.value && !code.failure.value && messages.length === 0 && (
-        <p class="muted empty">No code was said here yet.</p>
+        <p class="muted empty">No code in this chat yet.</p>
       )}
       {code.more.value && !code.busy.value && (
         <button type="button" onClick={() => void code.load()}>

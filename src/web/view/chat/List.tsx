@@ -1,5 +1,5 @@
-// The messages of a chat: only the pages near the window are there, the rest is height. What is written now, and what is on its way
-// from here, stands below them.
+// The messages of a chat. Only the pages near the window are rendered; the others only take their height. Drafts and outgoing messages
+// are below them.
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Message } from '../../../client/index.ts'
@@ -42,7 +42,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const range = useSignal<Range>({ from: chat.pages.last(), to: chat.pages.last() })
   const atBottom = useSignal(true)
   const found = useSignal(0)
-  /** where the chat stood when its bottom was left */
+  /** the chat's latest seq when the reader left the bottom */
   const leftAt = useSignal(0)
   const { pages } = chat
   void chat.version.value
@@ -98,7 +98,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
         role="region"
         aria-label={`Messages with ${chat.citizen}`}
         onKeyDown={(event) => {
-          // The browser's own way ends where it was estimated to lead: what is read meanwhile has other heights.
+          // The browser's own scrolling would stop at an estimated height: pages that load meanwhile have different heights.
           if (event.key === 'End') scroller.current?.toBottom()
           else if (event.key === 'Home') scroller.current?.to(pages.floor + 1)
           else return

@@ -4,6 +4,6 @@ import { away } from '../../state/online.ts'
 /** Names `what` only after a long wait. */
 export const Reading = ({ what, quiet = false, kind = 'empty' }: { what: string; quiet?: boolean; kind?: string }) => (
   <p class={`muted ${kind}`} role="status">
-    {away.value ? `Offline: ${what} will be here once the connection is back.` : quiet ? '\u00a0' : `Reading ${what} …`}
+    {away.value ? `Offline: ${what} will load once the connection is back.` : quiet ? '\u00a0' : `Loading ${what} …`}
   </p>
 )

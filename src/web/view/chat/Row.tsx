@@ -1,4 +1,4 @@
-// One message as a row; those of one author that follow each other within five minutes stand under one name.
+// One message as a row. Messages of one author that follow each other within five minutes share one name.
 import type { Message } from '../../../client/index.ts'
 import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
 import { Markdown } from './Markdown.tsx'
@@ -18,9 +18,9 @@ export const Avatar = ({ name, citizen }: { name: string; citizen: boolean }) =>
 type Props = {
   message: Message
   before: Message | undefined
-  /** it is the first that was not read when the chat was opened */
+  /** whether it is the first unread message of when the chat was opened */
   isNew: boolean
-  /** somebody came here for it */
+  /** whether a search or a link led to it */
   found: boolean
   mine: boolean
 }

@@ -1,12 +1,12 @@
-// How a chat scrolls: pages of messages at their places in a track as high as the whole chat. Whatever changes above what one reads
-// (a page that was estimated, older ones that come, a block of code that is opened), what one reads stays where it is; at the bottom
-// one stays at the bottom. Speaks to the DOM, since heights must be set in the frame in which they are measured.
+// Scrolls a chat: pages of messages have positions in a track that is as high as the whole chat. When something above the visible rows
+// changes its height (an estimated page, older pages, an opened code block), the visible rows stay in place. At the bottom, the view
+// stays at the bottom. Uses the DOM directly, because heights must be set in the frame in which they are measured.
 import type { ChatState } from '../../state/chat.ts'
 import { allShown, whenAllShown } from './turns.ts'
 
-/** px above and below the window that are kept ready. */
+/** Pixels above and below the window that are rendered. */
 const margin = 900
-/** px from the bottom at which one is still at the bottom. */
+/** Distance in px up to which the view counts as at the bottom. */
 const near = 48
 
 export type Range = { from: number; to: number }
@@ -38,7 +38,7 @@ export const makeScroller = (
   const pageOf = (element: HTMLElement): number => Number(element.dataset['page'])
   const rowsOf = (element: HTMLElement): HTMLElement[] => [...element.querySelectorAll<HTMLElement>('[data-seq]')]
 
-  /** Remembers which row is at the top, and how far from it. */
+  /** Stores the row at the top and its distance from the top. */
   const remember = (): void => {
     anchor = undefined
     const top = box.scrollTop
@@ -58,16 +58,16 @@ export const makeScroller = (
     return element && row ? pages.top(pageOf(element)) + row.offsetTop : undefined
   }
 
-  const look = (): void => {
+  const updateRange = (): void => {
     const top = box.scrollTop - margin
     const next = { from: pages.at(top), to: pages.at(box.scrollTop + box.clientHeight + margin) }
     if (next.from !== range.from || next.to !== range.to) onRange((range = next))
     chat.ensure(next.from - 1, next.to + 1)
   }
 
-  /** The last message that is seen whole. */
+  /** Reports the last message that is completely visible. */
   const seen = (): void => {
-    // What is not all there yet is lower than it will be.
+    // Rows that are not completely rendered are lower than they will be.
     if (document.visibilityState !== 'visible' || !document.hasFocus() || !allShown()) return
     const bottom = box.scrollTop + box.clientHeight
     if (stuck) return onSeen(pages.head)
@@ -86,7 +86,7 @@ export const makeScroller = (
 
   const isAtBottom = (): boolean => box.scrollHeight - box.scrollTop - box.clientHeight < near
 
-  /** Measures what is shown, puts it to its place, and what one reads back to where it was. */
+  /** Measures the rendered pages, positions them, and keeps the visible rows in place. */
   const layout = (): void => {
     for (const element of elements())
       if (element.dataset['ready'] !== undefined) pages.measure(pageOf(element), element.offsetHeight)
@@ -105,21 +105,21 @@ export const makeScroller = (
       if (top !== undefined && Math.abs(top - anchor.dy - box.scrollTop) >= 1) box.scrollTop = top - anchor.dy
     }
     remember()
-    look()
+    updateRange()
     seen()
   }
 
   const onScroll = (): void => {
     if (target === undefined) stick(isAtBottom())
     remember()
-    look()
+    updateRange()
     seen()
   }
   box.addEventListener('scroll', onScroll, { passive: true })
-  // Who takes the wheel goes where the wheel leads.
-  const takes = ['wheel', 'touchmove', 'pointerdown', 'keydown']
-  const onTake = (): void => void (target = undefined)
-  for (const name of takes) box.addEventListener(name, onTake, { passive: true })
+  // The reader's own scrolling cancels a target.
+  const inputs = ['wheel', 'touchmove', 'pointerdown', 'keydown']
+  const onInput = (): void => void (target = undefined)
+  for (const name of inputs) box.addEventListener(name, onInput, { passive: true })
   addEventListener('focus', seen)
   const observer = new ResizeObserver(layout)
   observer.observe(box)
@@ -127,7 +127,7 @@ export const makeScroller = (
   const watched = new Set<Element>()
 
   return {
-    /** After each render. */
+    /** Call after each render. */
     rendered(footer: HTMLElement | null): void {
       const now = new Set<Element>([...elements(), ...(footer ? [footer] : [])])
       for (const element of watched) if (!now.has(element)) observer.unobserve(element)
@@ -154,7 +154,7 @@ export const makeScroller = (
     close(): void {
       observer.disconnect()
       box.removeEventListener('scroll', onScroll)
-      for (const name of takes) box.removeEventListener(name, onTake)
+      for (const name of inputs) box.removeEventListener(name, onInput)
       forget()
       removeEventListener('focus', seen)
     },

@@ -1,4 +1,4 @@
-// The mission's definition of done: by category, with how far it is and what proves it; ticked here, and live from wherever it is ticked.
+// The mission's definition of done: its items by category, with progress and evidence. Ticks from elsewhere appear live.
 import { useEffect, useRef } from 'preact/hooks'
 import type { DodItem } from '../../../client/index.ts'
 import { categories, type Checklist as State } from '../../state/checklist.ts'
@@ -58,7 +58,7 @@ export const Checklist = ({ place, mission }: { place: Place; mission: string })
   const items = list.items.value
   const mayTick = place.who.role !== 'citizen'
   const named = [...categories, ...new Set(items?.map(({ category }) => category))]
-  // What was found is shown once.
+  // An item that a search found is highlighted once.
   useEffect(() => () => void (place.item.value = ''), [place])
   if (!items)
     return list.failure.value ? (
@@ -110,7 +110,7 @@ export const Checklist = ({ place, mission }: { place: Place; mission: string })
             question="Mark all, and set the mission to QA?"
             onYes={() => void list.complete()}
           />
-          <Sure label="Reset" question="Take back every tick?" onYes={() => void list.reset()} />
+          <Sure label="Reset" question="Clear all ticks?" onYes={() => void list.reset()} />
         </div>
       )}
     </div>

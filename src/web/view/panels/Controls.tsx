@@ -1,4 +1,4 @@
-// The time machine's controls: a slider over the mission's time, steps from event to event, play and pause at a pace, and the way back.
+// The time machine's controls: a slider over the mission's time, steps between events, play, pause and speed, and back to live.
 import { useEffect } from 'preact/hooks'
 import { fromMs, toMs } from '../../timestamps.ts'
 import { speeds, type TimeMachine } from '../../state/time-machine.ts'
@@ -13,7 +13,7 @@ export const Controls = ({ timeMachine }: { timeMachine: TimeMachine }) => {
   const { from, to } = span.value
   const now = at.value
   const place = now === undefined || to <= from ? steps : Math.round(((toMs(now) - from) / (to - from)) * steps)
-  const told = now === undefined ? 'Live' : fullTime(now)
+  const label = now === undefined ? 'Live' : fullTime(now)
   const seek = (value: number): void => {
     if (value >= steps) timeMachine.live()
     else void timeMachine.seek(fromMs(from + ((to - from) * value) / steps))
@@ -47,7 +47,7 @@ export const Controls = ({ timeMachine }: { timeMachine: TimeMachine }) => {
         step={1}
         value={Math.min(steps, Math.max(0, place))}
         aria-label="Time of the mission"
-        aria-valuetext={told}
+        aria-valuetext={label}
         disabled={to <= from}
         onFocus={timeMachine.measure}
         onInput={(event) => seek(Number(event.currentTarget.value))}
@@ -62,12 +62,7 @@ export const Controls = ({ timeMachine }: { timeMachine: TimeMachine }) => {
         <span>now</span>
       </div>
       <div class="knobs">
-        <button
-          type="button"
-          onClick={() => void step(false)}
-          aria-label="The event before"
-          title="The event before (,)"
-        >
+        <button type="button" onClick={() => void step(false)} aria-label="Previous event" title="Previous event (,)">
           <Icon name="back" />
         </button>
         <button type="button" class="play" onClick={toggle} title="Play, pause (Space)">
@@ -77,8 +72,8 @@ export const Controls = ({ timeMachine }: { timeMachine: TimeMachine }) => {
           type="button"
           onClick={() => void step(true)}
           disabled={now === undefined}
-          aria-label="The next event"
-          title="The next event (.)"
+          aria-label="Next event"
+          title="Next event (.)"
         >
           <Icon name="forth" />
         </button>

@@ -1,5 +1,5 @@
-// Two runs compared: what fails now and did not, what was mended, what else is different, and what was said in between, each message a
-// way into its chat.
+// Compares two runs: newly failing and fixed tests, other differences, and the messages between the runs, each with a link to its
+// chat.
 import { useSignal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useEffect } from 'preact/hooks'
@@ -55,7 +55,7 @@ const Between = ({ message, onOpen }: { message: Message; onOpen: () => void }) 
 
 type Props = { place: Place; mission: string; from: string; to: string; wide: boolean; stamp: string }
 
-/** What changed from one run to the other; `stamp` changes when one of them does. */
+/** Shows what changed between two runs; `stamp` changes when one of them does. */
 export const Diff = ({ place, mission, from, to, wide, stamp }: Props) => {
   const diff = useSignal<RunDiff | undefined>(undefined)
   const failure = useSignal('')
@@ -87,7 +87,7 @@ export const Diff = ({ place, mission, from, to, wide, stamp }: Props) => {
   const changes = [newly_failing, fixed, still_failing, added, removed, slower, flaky]
   return (
     <div class="diff">
-      {changes.every(({ length }) => length === 0) && <p class="muted">No test changed between the two.</p>}
+      {changes.every(({ length }) => length === 0) && <p class="muted">No test changed between the two runs.</p>}
       <Part title="Newly failing" count={newly_failing.length} tone="bad">
         {newly_failing.map(({ name, error }) => (
           <Failing key={name} name={name} error={error} />
@@ -135,15 +135,15 @@ export const Diff = ({ place, mission, from, to, wide, stamp }: Props) => {
       </Part>
       <section class="change">
         <h3>
-          Said in between <span class="muted">{`${between.messages.length}${between.has_more ? '+' : ''}`}</span>
+          Messages in between <span class="muted">{`${between.messages.length}${between.has_more ? '+' : ''}`}</span>
         </h3>
-        {between.messages.length === 0 && <p class="muted">Nothing was said between the two runs.</p>}
+        {between.messages.length === 0 && <p class="muted">No messages between the two runs.</p>}
         <ul class="between">
           {between.messages.map((message) => (
             <Between key={message.id} message={message} onOpen={() => open(message)} />
           ))}
         </ul>
-        {between.has_more && <p class="muted">Older ones are in the timeline.</p>}
+        {between.has_more && <p class="muted">Older messages are in the timeline.</p>}
       </section>
     </div>
   )

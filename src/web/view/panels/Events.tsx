@@ -1,8 +1,8 @@
-// What happened, as a list: older events are read upwards, at its end it goes on; what one reads stays where it is.
+// The list of events: scrolling up loads older ones, new ones are added at the end, and the visible rows stay in place.
 import { useComputed } from '@preact/signals'
 import { useCallback, useLayoutEffect, useRef } from 'preact/hooks'
 import type { Mission, TimelineEvent } from '../../../client/index.ts'
-import { tellAll } from '../../describe-event.ts'
+import { describeAll } from '../../describe-event.ts'
 import { idOf } from '../../state/events.ts'
 import type { TimeMachine } from '../../state/time-machine.ts'
 import { away } from '../../state/online.ts'
@@ -13,7 +13,7 @@ import { Reading } from '../chat/Reading.tsx'
 import { Icon } from '../Icon.tsx'
 import { memo } from '../memo.tsx'
 
-/** px from the top at which older events are read, and from the bottom at which one is at the end */
+/** Distance in px from the top at which older events are loaded, and from the bottom up to which the view is at the end. */
 const [near, end] = [300, 40]
 
 type LineProps = {
@@ -26,7 +26,7 @@ type LineProps = {
   onShow: (event: TimelineEvent) => void
 }
 
-/** An event; made anew only if it says something else. */
+/** An event, rendered again only if its text changed. */
 const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps) => (
   <li data-event={idOf(event)}>
     {newDay && <p class="day">{dayOf(event.at)}</p>}
@@ -34,7 +34,7 @@ const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps
       <button
         type="button"
         class="when"
-        title={`${fullTime(event.at)}: see the mission then`}
+        title={`${fullTime(event.at)}: show the mission at this time`}
         onClick={() => onTime(event)}
       >
         <time dateTime={event.at}>{secondsOf(event.at)}</time>
@@ -46,8 +46,8 @@ const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps
         <button
           type="button"
           class="quiet"
-          aria-label={`Show it as it is now: ${what.slice(0, 60)}`}
-          title="Show it as it is now"
+          aria-label={`Show the current state: ${what.slice(0, 60)}`}
+          title="Show the current state"
           onClick={() => onShow(event)}
         >
           <Icon name="go" />
@@ -71,9 +71,9 @@ export const Events = ({
   const held = useRef({ stuck: true, at: timeMachine.at.value, row: '', dy: 0, set: -1 })
   const list = events.list.value
   const past = timeMachine.at.value
-  const told = useComputed(() => tellAll(events.list.value))
+  const descriptions = useComputed(() => describeAll(events.list.value))
 
-  /** Which row is at the top, and how far from it. */
+  /** Stores the row at the top and its distance from the top. */
   const remember = (element: HTMLElement): void => {
     const rows = [...element.querySelectorAll<HTMLElement>('[data-event]')]
     const row = rows.find((one) => one.offsetTop + one.offsetHeight > element.scrollTop)
@@ -88,7 +88,7 @@ export const Events = ({
     const element = box.current
     if (!element) return
     const { current } = held
-    // Who goes to another time sees its end.
+    // After a change of time, the end of the list is shown.
     if (current.at !== past) current.stuck = true
     current.at = past
     if (current.stuck && !events.cut.peek()) toEnd(element)
@@ -98,7 +98,7 @@ export const Events = ({
     }
     remember(element)
   }, [list, past])
-  // The state above it takes as much room as it needs.
+  // The height of the list changes with the state above it.
   useLayoutEffect(() => {
     const element = box.current
     if (!element) return
@@ -112,7 +112,7 @@ export const Events = ({
     const element = box.current
     if (!element) return
     const { scrollTop, scrollHeight, clientHeight } = element
-    // One's own scrolling decides, and not what comes of it when the list or its window changes meanwhile.
+    // Only the reader's scrolling counts, not scroll events after a change of the list or its window.
     if (scrollTop === held.current.set) return
     held.current.stuck = scrollHeight - scrollTop - clientHeight < end
     remember(element)
@@ -137,7 +137,7 @@ export const Events = ({
     [place, mission.id],
   )
   return (
-    <div class="events" ref={box} tabIndex={0} role="region" aria-label="What happened" onScroll={onScroll}>
+    <div class="events" ref={box} tabIndex={0} role="region" aria-label="Events" onScroll={onScroll}>
       {events.failure.value && (
         <p class="failure" role="alert">
           {events.failure.value}
@@ -150,12 +150,12 @@ export const Events = ({
       )}
       {events.status.value === 'loading' && !events.failure.value && away.value && <Reading what="the timeline" />}
       {events.status.value === 'ready' && list.length === 0 && (
-        <p class="muted empty">{past === undefined ? 'Nothing happened here yet.' : 'Nothing had happened by then.'}</p>
+        <p class="muted empty">{past === undefined ? 'No events yet.' : 'No events by then.'}</p>
       )}
       <ol>
         {list.map((event, n) => {
           const last = list[n - 1]
-          const { who = '', what = '', tone } = told.value[n] ?? {}
+          const { who = '', what = '', tone } = descriptions.value[n] ?? {}
           const newDay = !last || !sameDay(last.at, event.at)
           return <Line key={idOf(event)} {...{ event, who, what, tone, newDay, onTime, onShow }} />
         })}

@@ -1,4 +1,4 @@
-// What proves an item: which test, in which run; or why nothing does, in plain words, and how an admin may tick it all the same.
+// An item's evidence: its test and run, or why there is none; and how an admin may tick the item without it.
 import { useSignal } from '@preact/signals'
 import type { DodItem } from '../../../client/index.ts'
 import type { Place } from '../../state/place.ts'
@@ -7,7 +7,7 @@ import { dayAndTime, fullTime } from '../../format.ts'
 import { keepFocus } from '../focus.ts'
 import { Icon } from '../Icon.tsx'
 
-/** Why an item can't be ticked, or what its test says of it. */
+/** The state of an item's test in words. */
 export const wordsOf = ({ evidence, completed }: DodItem): string => {
   const when = evidence?.at ? dayAndTime(evidence.at) : ''
   if (evidence?.status === 'passed') return `passed in the run of ${when}`
@@ -58,7 +58,7 @@ export const Evidence = ({ item, place }: { item: DodItem; place: Place }) => {
   )
 }
 
-/** A reason, asked for in place. */
+/** Asks for a reason, in place. */
 const Override = ({
   label,
   onReason,
@@ -95,7 +95,7 @@ const Override = ({
       }}
     >
       <label>
-        Reason, kept with the item and shown to everybody
+        Reason, stored with the item and visible to everyone
         <textarea
           rows={2}
           maxLength={1000}
@@ -124,7 +124,7 @@ type Props = {
   onLeave: () => void
 }
 
-/** Why what was asked for was not ticked: one item, or all of them for the sake of some. */
+/** Shows why one item, or all items, could not be ticked. */
 export const Refused = ({ items, admin, onReason, onLeave }: Props) => {
   const one = items.length === 1 ? items[0] : undefined
   return (
@@ -147,14 +147,10 @@ export const Refused = ({ items, admin, onReason, onLeave }: Props) => {
         </>
       )}
       {admin ? (
-        <Override
-          label={one ? 'Tick it all the same' : 'Tick them all the same'}
-          onReason={onReason}
-          onLeave={onLeave}
-        />
+        <Override label={one ? 'Tick it anyway' : 'Tick them anyway'} onReason={onReason} onLeave={onLeave} />
       ) : (
         <p>
-          An admin may tick {one ? 'it' : 'them'} all the same, with a reason.{' '}
+          An admin may tick {one ? 'it' : 'them'} anyway, with a reason.{' '}
           <button type="button" class="small" onClick={onLeave}>
             Close
           </button>

@@ -1,4 +1,4 @@
-// The past as it is shown: a chat as it stood, which nobody can write into; the newest run; and the line that says that this is the past.
+// Views of the past: a chat at a time, which is read-only; the newest run at that time; and the notice that this is the past.
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Mission, TestRun } from '../../../client/index.ts'
 import { sumsOf } from '../../results.ts'
@@ -11,9 +11,9 @@ import { Row } from '../chat/Row.tsx'
 
 const names = { running: 'running', passed: 'passed', failed: 'failed' } as const
 
-/** The newest run that there was. */
+/** The newest run at the time. */
 export const Verdict = ({ run }: { run: TestRun | undefined }) => {
-  if (!run) return <p class="muted">There was no test run yet.</p>
+  if (!run) return <p class="muted">No test runs yet.</p>
   return (
     <p class={`state-run ${run.status}`}>
       Tests <b>{names[run.status]}</b>
@@ -29,7 +29,7 @@ export const Verdict = ({ run }: { run: TestRun | undefined }) => {
   )
 }
 
-/** A chat as it stood. */
+/** A chat at the time. */
 export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; sub: string }) => {
   const box = useRef<HTMLDivElement>(null)
   const held = useRef({ stuck: true, height: 0, first: 0 })
@@ -61,7 +61,7 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
         </button>
       )}
       {state && messages.length === 0 && (
-        <p class="muted empty">Nothing had been said to {capital(state.citizen)} by then, or it was cleared later.</p>
+        <p class="muted empty">No messages with {capital(state.citizen)} by then, or they were cleared later.</p>
       )}
       {messages.map((message, n) => (
         <Row
@@ -79,18 +79,18 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
 
 type Props = { place: Place; mission: Mission }
 
-/** In the place of the chat. */
+/** Replaces the chat. */
 export const PastChat = ({ place, mission }: Props) => {
   const timeMachine = timeMachineOf(place, mission.id)
   return (
     <>
       <PastMessages timeMachine={timeMachine} sub={place.who.sub} />
-      <p class="composer silent past-foot">This is the past: nothing can be written here.</p>
+      <p class="composer silent past-foot">This is the past: you can’t write here.</p>
     </>
   )
 }
 
-/** In the place of the search. */
+/** Replaces the search field. */
 export const PastMark = ({ place, mission }: Props) => {
   const timeMachine = timeMachineOf(place, mission.id)
   const at = timeMachine.at.value ?? route.value.at

@@ -1,4 +1,4 @@
-// The log of a test run, as it grows.
+// The log of a test run, live.
 import { useSignal } from '@preact/signals'
 import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { makePieces } from '../../pieces.ts'
@@ -28,7 +28,7 @@ export const RunLog = ({ runs, id }: { runs: Runs; id: string }) => {
           follow
         </label>
       </h2>
-      {log.cut.value && <p class="muted">The end of it; the whole is at /api/missions/…/tests/…/logs.</p>}
+      {log.cut.value && <p class="muted">Only the end is shown. The whole log: /api/missions/…/tests/…/logs</p>}
       <pre
         class="log"
         ref={box}
@@ -42,8 +42,8 @@ export const RunLog = ({ runs, id }: { runs: Runs; id: string }) => {
       >
         {text === ''
           ? log.empty.value
-            ? 'Nothing was logged.'
-            : 'Reading the log …'
+            ? 'The log is empty.'
+            : 'Loading the log …'
           : pieces(text).map((piece) => <span key={piece.id}>{piece.text}</span>)}
       </pre>
     </section>

@@ -1,4 +1,4 @@
-// Which test run is on show, which one it is compared with, and the request for a new run.
+// Selects the test run that is shown and the run that it is compared with, and requests a new run.
 import type { Signal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import type { TestRun } from '../../../client/index.ts'
@@ -20,7 +20,7 @@ type SelectProps = {
   children?: ComponentChildren
 }
 
-/** One of the runs; the last option loads older ones. */
+/** Selects a run; the last option loads older runs. */
 const RunSelect = ({ runs, label, list, value, onChoose, children, ...rest }: SelectProps) => (
   <select
     {...rest}
@@ -43,7 +43,7 @@ const RunSelect = ({ runs, label, list, value, onChoose, children, ...rest }: Se
 
 type Props = {
   runs: Runs
-  /** the run on show */
+  /** the run that is shown */
   run: TestRun | undefined
   compared: TestRun | undefined
   /** the ID of the run that it is compared with */

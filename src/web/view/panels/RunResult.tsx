@@ -1,4 +1,4 @@
-// What a test run found: its verdict, sums and figures, and each test with its error. A failure goes to Rafael quoted.
+// A test run's result: its verdict, sums and figures, and each test with its error. A button quotes failures in a message to Rafael.
 import { useSignal } from '@preact/signals'
 import { useEffect, useMemo } from 'preact/hooks'
 import type { TestRun } from '../../../client/index.ts'
@@ -10,10 +10,10 @@ import { dayAndTime, fullTime, percent } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
 import { statuses } from './RunPicker.tsx'
 
-/** Results that are shown at first, and with each *More*; characters of an error. */
+/** Results shown at first and added by each click on *more results*; characters of an error. */
 const [mostResults, mostError] = [200, 20_000]
 
-/** What Rafael is asked, with the failure quoted. */
+/** The message to Rafael, with the failures quoted. */
 const question = (run: TestRun, failed: Result[]): string => {
   const quoted = failed
     .slice(0, 5)
@@ -27,7 +27,7 @@ const askRafael = (place: Place, run: TestRun, failed: Result[]): void => {
   const before = outgoing.text.peek()
   outgoing.write(`${before}${before ? '\n\n' : ''}${question(run, failed)}`)
   go({ mission: route.peek().mission, citizen: 'rafael', view: 'chat' })
-  // Once the chat is there.
+  // After the chat is rendered.
   requestAnimationFrame(() => document.getElementById('composer')?.focus())
 }
 

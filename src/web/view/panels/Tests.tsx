@@ -1,4 +1,4 @@
-// The mission's test runs: the one on show, what changed since another, and the log. The parts are RunPicker, RunResult and RunLog.
+// The mission's test runs: the selected run, its differences to another run, and its log (RunPicker, RunResult, RunLog).
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { dayAndTime } from '../../format.ts'
@@ -20,13 +20,13 @@ export const Tests = ({ place, mission, wide }: Props) => {
   const other = useSignal('')
   const all = runs.runs.value
   const wanted = chosen.value
-  /** the one that was shown first: it stays when another begins */
+  /** the run that was shown first: it stays when a new one begins */
   const reading = useSignal('')
   const newest = all?.[0]
   const onShow = wanted || reading.value
   const run = all?.find(({ id }) => id === onShow) ?? (wanted ? undefined : newest)
   useEffect(() => void (reading.value = run?.id ?? ''), [run?.id])
-  // One that is not among the newest is read.
+  // A run that is not in the list is loaded.
   useEffect(() => {
     if (all && wanted && !all.some(({ id }) => id === wanted)) void runs.read(wanted)
   }, [all, wanted])
@@ -48,7 +48,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
           {runs.failure.value}
         </p>
       )}
-      {!run && (all && !wanted ? <p class="muted empty">There was no test run yet.</p> : <Reading what="the runs" />)}
+      {!run && (all && !wanted ? <p class="muted empty">No test runs yet.</p> : <Reading what="the runs" />)}
       {run && compared && (
         <section class="compared">
           <h2>

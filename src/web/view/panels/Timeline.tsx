@@ -1,5 +1,5 @@
-// What happened on a mission, by time, with the time machine: a slider over its time, a replay, and the mission as it was. What is shown
-// of the past is marked as that, and nothing in it can be changed: there is nothing here that writes.
+// A mission's timeline with the time machine: a slider over its time, a replay, and the mission's state at a time. The past is marked,
+// and it is read-only: no code here writes.
 import { useSignalEffect } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../../client/index.ts'
@@ -16,10 +16,10 @@ import '../../style/timeline.css'
 import '../../style/time-machine.css'
 import '../../style/past.css'
 
-/** ms after which one has come to rest */
+/** Milliseconds without a change after which the time is written into the address. */
 const settled = 200
 
-/** The mission at the time. */
+/** The mission's state at the time. */
 const State = ({ timeMachine, wide }: { timeMachine: TimeMachine; wide: boolean }) => {
   const state = timeMachine.state.value
   if (timeMachine.failure.value)
@@ -55,7 +55,7 @@ const State = ({ timeMachine, wide }: { timeMachine: TimeMachine; wide: boolean 
               {text}
             </li>
           ))}
-          {items.length === 0 && <li class="muted">There were no items yet.</li>}
+          {items.length === 0 && <li class="muted">No items yet.</li>}
         </ul>
       </details>
       {!wide && (
@@ -83,12 +83,12 @@ export const Timeline = ({
 }) => {
   const timeMachine = timeMachineOf(place, mission.id)
   const given = route.value.at
-  /** what we last wrote into the address */
+  /** the time that was last written into the address */
   const written = useRef(given)
   useEffect(() => () => leave(timeMachine), [timeMachine])
-  // An address that came from elsewhere (a link, the back button) leads there. This comes before what writes the address.
+  // An address from elsewhere (a link, the back button) sets the time. This effect must be before the one that writes the address.
   useEffect(() => {
-    // An effect may come late: by then one may be elsewhere.
+    // The effect may run late, when the address has changed again.
     const now = timeMachine.at.peek()
     if (given !== route.peek().at || given === now || (given === written.current && now !== undefined)) return
     written.current = given
@@ -96,7 +96,7 @@ export const Timeline = ({
     else void timeMachine.seek(given)
   }, [timeMachine, given])
   useEffect(() => void timeMachine.show(citizen), [timeMachine, citizen])
-  // Where one comes to rest stands in the address, not each step of the way. The way into the past is one step back.
+  // Only a time that stays is written into the address, not each step. Entering the past adds one entry to the browser's history.
   useSignalEffect(() => {
     const at = timeMachine.at.value
     const playing = timeMachine.playing.value

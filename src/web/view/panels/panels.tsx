@@ -1,4 +1,4 @@
-// What can stand beside a chat, each under a tab. A new one is an entry here; what is not needed at first is loaded when it is shown.
+// The panels beside a chat, each under a tab. A new panel is an entry here. Panels that are not needed at first are loaded when shown.
 import type { ComponentType } from 'preact'
 import type { Mission } from '../../../client/index.ts'
 import type { Place } from '../../state/place.ts'
@@ -33,7 +33,7 @@ export const panels: Panel[] = [
   { id: 'search', title: 'Search', View: later<Props>(() => import('../search/Find.tsx').then((part) => part.Find)) },
 ]
 
-/** What stands beside a citizen's chat where there is room, unless one chose otherwise. */
+/** The default panel beside a citizen's chat on a wide page. */
 const first: Record<string, string> = { sofia: 'checklist' }
 
 export const panelOf = (view: string | undefined, citizen: string, wide: boolean): Panel | undefined => {

@@ -1,4 +1,4 @@
-// Search in the whole mission: messages, code, test runs and the checklist; newest or best first, of one kind or of some time. A hit leads
+// Searches the whole mission: messages, code, test runs and the checklist; newest or best first, filtered by kind and time. A hit links
 // to its place.
 import { useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
@@ -13,7 +13,7 @@ import { Icon } from '../Icon.tsx'
 import { Snippet } from './Snippet.tsx'
 import '../../style/find.css'
 
-/** ms after the last letter */
+/** Milliseconds after the last keystroke. */
 const pause = 200
 const kinds = { message: 'Messages', code: 'Code', test: 'Tests', dod: 'Checklist' } as const
 type Kind = keyof typeof kinds
@@ -26,7 +26,7 @@ const whereOf = (hit: Hit): string => {
   const by = hit.sender === 'citizen' ? citizen : `${hit.author ?? 'User'} → ${citizen}`
   return hit.kind === 'code' ? `${by}: ${hit.language ?? 'code'}` : by
 }
-/** A day of the reader's zone as the time when it begins, or when it is over. */
+/** Returns the start of a day in the reader's time zone, or its end if `over`. */
 const dayToTime = (day: string, over: boolean): string => {
   const date = new Date(`${day}T00:00`)
   if (over) date.setDate(date.getDate() + 1)
@@ -50,7 +50,7 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
   useEffect(() => () => find.close(), [find])
   useEffect(() => input.current?.focus(), [])
   useEffect(() => {
-    const timer = setTimeout(() => void find.look(words, filters), pause)
+    const timer = setTimeout(() => void find.search(words, filters), pause)
     return () => clearTimeout(timer)
   }, [find, words, JSON.stringify(filters)])
 
@@ -132,9 +132,9 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
           (hits ? (hits.length > 0 ? `${hits.length}${find.more.value ? '+' : ''} found` : 'Nothing found') : '') ||
           (find.busy.value
             ? away.value
-              ? 'Offline: it is looked for once the connection is back.'
-              : 'Looking …'
-            : 'Words, "a phrase", or, -without. What runs log is not searched.')}
+              ? 'Offline: the search will run once the connection is back.'
+              : 'Searching …'
+            : 'Words, "a phrase", or, -without. Logs of test runs are not searched.')}
       </p>
       <ul class="hits">
         {hits?.map((hit) => (
@@ -150,7 +150,7 @@ export const Find = ({ place, mission, wide }: { place: Place; mission: Mission;
         ))}
       </ul>
       {find.more.value && (
-        <button type="button" disabled={find.busy.value} onClick={() => find.on(words, filters)}>
+        <button type="button" disabled={find.busy.value} onClick={() => find.loadMore(words, filters)}>
           More
         </button>
       )}

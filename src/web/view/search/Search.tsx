@@ -1,4 +1,4 @@
-// Search in a chat: what fits, newest first, each a way to its place; Enter looks on in the whole mission.
+// Searches a chat: hits are newest first, each with a link to its message. Enter searches the whole mission.
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { DeckError, type History } from '../../../client/index.ts'
@@ -12,7 +12,7 @@ import { Icon } from '../Icon.tsx'
 import { authorOf } from '../chat/Row.tsx'
 import { Snippet } from './Snippet.tsx'
 
-/** ms after the last letter */
+/** Milliseconds after the last keystroke. */
 const pause = 200
 const perPage = 30
 
@@ -24,7 +24,7 @@ export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const failure = useSignal('')
   const asked = useRef<AbortController | undefined>(undefined)
 
-  const look = async (q: string, before?: number): Promise<void> => {
+  const search = async (q: string, before?: number): Promise<void> => {
     asked.current?.abort()
     const { signal } = (asked.current = new AbortController())
     failure.value = ''
@@ -43,7 +43,7 @@ export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
   }
 
   useEffect(() => {
-    const timer = setTimeout(() => void look(words.value), pause)
+    const timer = setTimeout(() => void search(words.value), pause)
     return () => clearTimeout(timer)
   }, [words.value, chat])
 
@@ -107,8 +107,8 @@ export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
             ))}
           </ul>
           {more.value && (
-            <button type="button" class="small" onClick={() => void look(words.value, found.value?.at(-1)?.seq)}>
-              Older ones
+            <button type="button" class="small" onClick={() => void search(words.value, found.value?.at(-1)?.seq)}>
+              Older messages
             </button>
           )}
           <button type="button" class="small" onClick={findAll}>

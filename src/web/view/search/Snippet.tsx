@@ -1,4 +1,4 @@
-// A passage with what was looked for marked: text and places, never markup.
+// A passage with its hits marked. The server sends text and positions, never markup.
 import type { ComponentChildren } from 'preact'
 
 export const Snippet = ({ text, hits }: { text: string; hits: number[][] }) => {
