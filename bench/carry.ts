@@ -162,7 +162,7 @@ const exports = async (): Promise<void> => {
   const same = createHash('sha256')
   for await (const data of createReadStream(file)) same.update(data as Buffer)
   if (second.sha256 !== first.sha256 || same.digest('hex') !== first.sha256)
-    throw new Error('the second export is another')
+    throw new Error('the second export differs from the first')
   print(`   the other database's export is the same, byte for byte (${second.seconds.toFixed(1)} s)`)
 }
 

@@ -1,5 +1,5 @@
-// Drafts of replies: 200 drafts of 150 deltas a second on one instance; and on two instances, the time from a cancel to the last
-// received delta. Each stored message is compared with the deltas that its watcher received.
+// Drafts of replies: 200 drafts of 150 deltas a second on one instance. On two instances: the time from a cancel to the last received
+// delta. Each stored message is compared with the deltas that its watcher received.
 import { setTimeout as delay } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { cpuOf, memoryOf } from './system.ts'

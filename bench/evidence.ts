@@ -1,5 +1,8 @@
-// The cost of evidence and comparisons: a full run (1 MiB of results) written to a mission with and without items that name tests; the
-// search of a history for a missing test; the comparison of two full runs after 20 others; a message by SQL. Medians in ms.
+// The cost of evidence and comparisons, as medians in ms:
+// - a full run (1 MiB of results), written to a mission with and without items that name tests
+// - the search of a history for a missing test
+// - the comparison of two full runs after 20 others
+// - a message by SQL
 //   npx tap --reporter=tap bench/evidence.ts
 import t from 'tap'
 import { admin, makeMission, rafael, startDeck, type Json } from '../test/support/server.ts'

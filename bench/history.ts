@@ -1,6 +1,6 @@
-// The cost of reading: a page of 50 messages in a table of 1,000 rows and of HISTORY_ROWS (10,000,000) rows of bench/generate.ts, and
-// the whole history of a chat of HISTORY_REPLAY (500,000) messages as NDJSON. The bench starts its own Postgres in HISTORY_DIR or .data,
-// and removes it afterwards.
+// The cost of reading. A page of 50 messages is read from a table of 1,000 rows and from HISTORY_ROWS (10,000,000) rows of
+// bench/generate.ts. A chat's whole history of HISTORY_REPLAY (500,000) messages is read as NDJSON.
+// The bench starts its own Postgres in HISTORY_DIR or .data, and removes it afterwards.
 import { randomInt } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { Agent, get, type IncomingMessage } from 'node:http'

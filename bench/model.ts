@@ -1,5 +1,6 @@
-// The cost model of docs/scaling.md. From the measured costs (bench/cost.json, by `npm run bench -- cost`) it computes the capacity of a
-// number of instances, the part that breaks first, and the plot. Nothing here is measured; the assumptions are in `assumed`.
+// The cost model of docs/scaling.md. It reads the measured costs (bench/cost.json, by `npm run bench -- cost`).
+// It computes the capacity of a number of instances, the part that breaks first, and the plot.
+// Nothing here is measured; the assumptions are in `assumed`.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -12,8 +13,10 @@ export type Cost = {
   delivery: { busy: number; alone: number }
   /** a read of messages that another instance wrote, of several topics at once */
   read: Unit
-  /** by the kind of notifications: the cost of an instance that receives one; of Postgres for each receiver; of NATS per message at 2,000/s, and
-   * per message in or out under high load */
+  /**
+   * A notification, by its kind. `server`: an instance that receives it. `postgres`: Postgres, for each receiver. `nats`: NATS per message
+   * at 2,000/s. `natsBusy`: NATS per message in or out under high load.
+   */
   hint: Record<string, Unit & { nats: number; natsBusy?: number }>
   /** bytes per message, one by one and in full batches */
   wal: number

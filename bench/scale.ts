@@ -1,6 +1,8 @@
-// Several instances on one machine: notifications by NOTIFY and by NATS, one instance and several, and the cost of a message beside the
-// prediction of the cost model (docs/scaling.md); and the speed of mission-deck prune beside senders. CPU is the main figure, because all
-// processes share the same cores.
+// Several instances on one machine. CPU is the main figure, because all processes share the same cores.
+// - hints: notifications by NOTIFY and by NATS
+// - workers: one process and several
+// - cost: the parameters of the cost model (docs/scaling.md), and its prediction beside the measured cost
+// - prune: mission-deck prune beside senders
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
@@ -368,8 +370,8 @@ const busyNats = async (): Promise<number> => {
 }
 
 /**
- * Measures the parameters of the cost model: µs per message, batch, delivery, read of messages of another instance, and notification,
- * each from runs that differ by it. Reads and notifications are measured with two instances; the cost of four is predicted and compared.
+ * Measures the parameters of the cost model: µs per message, batch, delivery, read and notification, each from runs that differ by it.
+ * Reads and notifications are measured with two instances; the cost of four is predicted and compared.
  * The result is stored in bench/cost.json.
  */
 const cost = async (postgres: Postgres): Promise<string> => {

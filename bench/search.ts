@@ -1,5 +1,6 @@
-// The cost of searches: pages of 50, filters and searches in 40 missions with SEARCH_ROWS (1,000,000) messages in total, before the
-// search blocks exist (SEARCH_BEFORE=1) and after, the cost of building the blocks, and the plans of the statements (auto_explain).
+// The cost of pages of 50, filters and searches in 40 missions with SEARCH_ROWS (1,000,000) messages in total. They are measured after
+// the search blocks are built, and with SEARCH_BEFORE=1 also before. The cost of building the blocks is measured, too.
+// The plans of the statements are printed (auto_explain).
 // The bench starts its own Postgres in SEARCH_DIR or .data, and removes it afterwards. With SEARCH_KEEP=1 it stays for the next run.
 import { rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'

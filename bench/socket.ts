@@ -1,5 +1,5 @@
-// A WebSocket client with minimal cost, so that the server is measured: frames are parsed within their chunk, and the masking key is
-// zero, which leaves the payload unchanged. It supports only the needs of a bench: no fragments, no extensions.
+// A WebSocket client with minimal cost, so that the server is measured. Frames are parsed within their chunk. The masking key is zero,
+// which leaves the payload unchanged. It supports only the needs of a bench: no fragments, no extensions.
 import { once } from 'node:events'
 import { request } from 'node:http'
 import type { Socket } from 'node:net'

@@ -1,5 +1,5 @@
-// Studies beside the table of workloads: the limits of the machine, SQL bulk writers, an instance beside a busy one,
-// growth with topics and subscribers, and the cost of a resume. Each prints its results.
+// Studies beside the table of workloads. Each prints its results: the limits of the machine, SQL bulk writers, an instance beside a
+// busy one, growth with topics and subscribers, the cost of a resume.
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'

@@ -1,5 +1,6 @@
-// The cost of a timeline: pages of 50 at the start, in the middle and at the end of missions of 3,000 and of 300,000 messages, the whole
-// stream, a poll at the horizon, and the cost of its lock for a writer. Run: npx tap --reporter=tap --timeout=600 bench/timeline.ts
+// The cost of a timeline in missions of 3,000 and of 300,000 messages: pages of 50 at the start, in the middle and at the end, the whole
+// stream, and a poll at the horizon. Also the cost of the horizon's lock for a writer.
+//   npx tap --reporter=tap --timeout=600 bench/timeline.ts
 import t from 'tap'
 import { alice, makeMission, startDeck, type Json } from '../test/support/server.ts'
 

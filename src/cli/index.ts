@@ -48,7 +48,7 @@ const fail = (code: string, text: string, hint = ''): void => {
 }
 const hint = (): string => {
   const named = program.commands.find((command) => before.includes(command.name()))
-  return `(mission-deck ${named ? `${named.name()} ` : ''}--help says more)\n`
+  return `(see mission-deck ${named ? `${named.name()} ` : ''}--help)\n`
 }
 
 // The reader may close the pipe early: mission-deck tail … | head.

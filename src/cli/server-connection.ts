@@ -14,10 +14,10 @@ export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; a
 /** The user that a command acts as. */
 type Actor = { sub: string; role: Role }
 
-const somebody = 'person1@scopelock.ai'
+const defaultUser = 'person1@scopelock.ai'
 const home = 'http://127.0.0.1:3000'
 
-export const withServer = (command: Command, self = somebody): Command =>
+export const withServer = (command: Command, self = defaultUser): Command =>
   withJson(command)
     .addOption(new Option('--url <url>', 'URL of the server').env('DECK_URL').default(home))
     .option('--token-file <file>', 'file with the token; default: the variable DECK_TOKEN')
@@ -77,7 +77,7 @@ export type Work = (parts: { deck: Deck; io: Io; signal: AbortSignal }) => Promi
 export const withDeck = async (
   options: RemoteOptions,
   work: Work,
-  self: Actor = { sub: somebody, role: 'user' },
+  self: Actor = { sub: defaultUser, role: 'user' },
 ): Promise<void> => {
   const io = makeIo(options)
   const url = toUrl(options.url)

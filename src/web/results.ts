@@ -1,5 +1,5 @@
-// Reads a test run's summary and results, which have the shape that the runner chose: sums as `passed` and `failed`, or as
-// `functional_passed` and `functional_total`; results with a name, a status and an error. Other values are shown unchanged.
+// Reads a test run's summary and results, whose shape the runner chose. Known sums are `passed` and `failed`, or `functional_passed`
+// and `functional_total`. Known members of a result are a name, a status and an error. Other values are shown unchanged.
 import type { TestRun } from '../client/index.ts'
 
 export type Sum = { name: string; passed: number; total: number }

@@ -46,9 +46,9 @@ void t.test('what is no command, option or argument ends with 2 and a hint', asy
   const asJson = ['tokn', 'seed']
   const mistakes: [string[], RegExp][] = [
     [[], /^Usage: mission-deck /],
-    [['tokn'], /^unknown command 'tokn'\n\(Did you mean token\?\)\n\(mission-deck --help says more\)\n$|Did you mean/],
-    [['doctor', '--jsn'], /^unknown option '--jsn'[\s\S]*\(mission-deck doctor --help says more\)\n$/],
-    [['token', 'rafael'], /^missing required argument 'role'\n\(mission-deck token --help says more\)\n$/],
+    [['tokn'], /^unknown command 'tokn'\n\(Did you mean token\?\)\n\(see mission-deck --help\)\n$|Did you mean/],
+    [['doctor', '--jsn'], /^unknown option '--jsn'[\s\S]*\(see mission-deck doctor --help\)\n$/],
+    [['token', 'rafael'], /^missing required argument 'role'\n\(see mission-deck token --help\)\n$/],
     [['token', 'rafael', 'king'], /Allowed choices are user, citizen, admin/],
     [['token', 'rafael', 'citizen', '--seconds', '-1'], /whole number/],
     [['seed', 'more'], /^too many arguments/],

@@ -29,11 +29,11 @@ export const violations = async (client: pg.Client): Promise<Finding> => {
   const check = 'rows'
   const { rows } = await client.query<Violation>('select tab, id, broken from deck.violations() order by broken, id')
   if (rows.length === 0) return ok(check, 'all satisfy the constraints')
-  const said = few(rows.map(({ tab, id, broken }) => `${tab} ${id} (${broken})`))
+  const detail = few(rows.map(({ tab, id, broken }) => `${tab} ${id} (${broken})`))
   const names = [...new Set(rows.map(({ tab, broken }) => `alter table ${tab} validate constraint ${broken}`))]
   return warn(
     check,
-    `${rows.length} break a constraint: ${said}`,
+    `${rows.length} break a constraint: ${detail}`,
     `they stay readable but can't be updated; repair them (select * from deck.violations()), then ${few(names, 2)}`,
   )
 }

@@ -57,8 +57,10 @@ export const secrets = async (config: Config): Promise<Finding> => {
   const keys = config.jwksUrl ? 'JWKS_URL is set' : ''
   if (config.jwtSecret) {
     const bytes = Buffer.byteLength(config.jwtSecret)
-    const said = [`JWT_SECRET is set (${bytes} bytes)`, keys].filter(Boolean).join('; ')
-    return bytes < 32 ? warn('secrets', said, 'use at least 32 bytes: openssl rand -base64 48') : ok('secrets', said)
+    const detail = [`JWT_SECRET is set (${bytes} bytes)`, keys].filter(Boolean).join('; ')
+    return bytes < 32
+      ? warn('secrets', detail, 'use at least 32 bytes: openssl rand -base64 48')
+      : ok('secrets', detail)
   }
   if (keys) return ok('secrets', `${keys}; no JWT_SECRET`)
   const file = join(config.dataDir, 'jwt-secret')

@@ -45,7 +45,7 @@ export const nats = async (url: string): Promise<Finding> => {
     return warn(
       check,
       `no echo: ${messageOf(error)}`,
-      'NOTIFY is used meanwhile; check HINTS_URL, that nats-server runs, and that its user may publish and subscribe to deck.>',
+      'notifications go by NOTIFY meanwhile; check HINTS_URL, that nats-server runs, and that its user may publish and subscribe to deck.>',
     )
   }
 }

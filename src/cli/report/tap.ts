@@ -1,5 +1,5 @@
 // Reads TAP of tap, node:test and others while it arrives. Each assertion is a result. The line that ends a subtest repeats its
-// assertions, so it is a result only if none of them shows the failure, or if there are no assertions.
+// assertions. It is a result only if the subtest has no assertions, or if it failed and none of them did.
 // A name joins the subtests' names and the assertion's by " > ". `todo` and `skip` are skipped. A wrong plan, a bail-out, failures
 // that are counted but not listed, and no tests at all fail the run.
 import { Parser, type Result as Assertion } from 'tap-parser'

@@ -175,7 +175,7 @@ export const makeChatState = (
     arrived,
     outgoing,
     ensure,
-    /** Call when the chat is shown. Returns the seq of the first unread message, 0 if there is none. */
+    /** Call when the chat is shown. Returns the seq of the first unread message, or 0. */
     open: (): number => (firstNew.value = unread),
     /** Marks everything up to a seq as read. */
     read(seq: number): void {

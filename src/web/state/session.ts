@@ -1,5 +1,5 @@
-// The session: a token from the printed link (/#token=…) or pasted, stored only in this tab; the deck that it opens; and the
-// state of the connection. The token is removed from the address before anything else happens, and is never shown.
+// The session: a token, the deck that it opens, and the state of the connection. The token is from the printed link (/#token=…) or pasted,
+// and stored only in this tab. It is removed from the address before anything else happens, and is never shown.
 // A link never replaces another subject's session by itself: `asked` holds it until the reader has decided.
 import { batch, computed, signal } from '@preact/signals'
 import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'

@@ -1,5 +1,4 @@
-// The part below the last message: drafts of replies, with a stop button; the user's own messages until they are stored, with their
-// state; and typing users.
+// The part below the last message: the user's own messages until they are stored, drafts of replies with a stop button, and typing users.
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import { DeckError } from '../../client/index.ts'

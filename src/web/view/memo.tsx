@@ -1,5 +1,5 @@
-// A component that is rendered again only if one of its props changed. (useMemo could keep the elements instead, but each element holds
-// its whole former tree, so memory would grow with everything that was ever shown.)
+// A component that is rendered again only if one of its props changed. useMemo could keep the elements instead. But each element holds
+// the tree that it was made in, so memory would grow with everything that was ever shown.
 import { Component, type ComponentType, type FunctionComponent } from 'preact'
 
 export const memo = <P extends object>(View: FunctionComponent<P>): ComponentType<P> =>

@@ -1,4 +1,4 @@
-// An item's evidence: its test and run, or why there is none; and how an admin may tick the item without it.
+// An item's evidence: its test and run, or why it is missing; and how an admin may tick the item without it.
 import { useSignal } from '@preact/signals'
 import type { DodItem } from '../../../client/index.ts'
 import type { Place } from '../../state/place.ts'
