@@ -97,8 +97,11 @@ export const makeDelivery = (
     if (seats === 0) drafts.left(topic)
     presence.changed(topic)
   }
+  const own = `${instance} `
   // Any client of the database may notify: no payload may end the process.
   onHint = (payload) => {
+    // What this instance saved it knows (onSaved).
+    if (payload.startsWith(own)) return
     try {
       if (payload === 'revocations') checkRevocations()
       else if (!beside.hear(payload)) tail.hint(payload)
@@ -129,10 +132,12 @@ export const makeDelivery = (
       onSaved(topic, from, page) {
         tail.saved(topic, from, page)
         hints.saved(topic, page.covered)
-        // NATS does not return an instance's own notifications.
-        if (bus) beside.hear(`${instance} ${page.covered} ${topic}`)
+        beside.saved(topic)
       },
-      onLost: tail.check,
+      onLost() {
+        tail.check()
+        beside.check()
+      },
       tryWriting: () => database.writer.query('select deck.try_writing()'),
       onFault: onError,
       audit,

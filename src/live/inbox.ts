@@ -196,10 +196,9 @@ export const makeInboxes = (options: {
       if (inboxes.size === 0) stop()
     },
 
-    /** Takes a notification of new messages, "writer seq topic". */
-    hint(payload: string): void {
+    /** A chat has new messages. */
+    saved(topic: string): void {
       if (inboxes.size === 0) return
-      const topic = payload.slice(payload.lastIndexOf(' ') + 1)
       const { mission, citizen } = topicParts(topic)
       const inbox = citizen === null ? undefined : inboxes.get(citizen)
       if (!inbox) return

@@ -52,8 +52,13 @@ export const makeBeside = (options: {
     /** Takes a notification: true if it was one of these, and no hint. */
     hear(payload: string): boolean {
       if (signals.hear(payload) || list.hear(payload) || drafts.hear(payload) || presence.hear(payload)) return true
-      inboxes.hint(payload)
+      inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
       return false
+    },
+    /** This instance saved messages of a chat. */
+    saved(topic: string): void {
+      list.saved(topic)
+      inboxes.saved(topic)
     },
     /** LISTEN holds again: what was told meanwhile is not known. */
     check(): void {

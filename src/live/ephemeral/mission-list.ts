@@ -96,6 +96,12 @@ export const makeList = (options: {
     if (followers.get(receiver)) wanted--
     followers.delete(receiver)
   }
+  /** A chat has new messages: it may be a new chat. */
+  const saved = (topic: string): void => {
+    if (wanted === 0 || waitingChats.size >= mostWaiting || knownChats.has(topic)) return
+    waitingChats.add(topic)
+    wake()
+  }
 
   return {
     /** Prepares for the first follower: changes from here on are sent. */
@@ -123,14 +129,11 @@ export const makeList = (options: {
         }
         return true
       }
-      if (wanted === 0 || waitingChats.size >= mostWaiting) return false
-      const topic = hinted.exec(payload)?.[1]
-      if (topic !== undefined && !knownChats.has(topic)) {
-        waitingChats.add(topic)
-        wake()
-      }
+      const topic = wanted === 0 ? undefined : hinted.exec(payload)?.[1]
+      if (topic !== undefined) saved(topic)
       return false
     },
+    saved,
     close(): void {
       clearTimeout(timer)
       waiting.clear()
