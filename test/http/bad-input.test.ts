@@ -1,5 +1,5 @@
-// Refusals over HTTP: whatever is out of form, out of range or can't be held gets an error of the one form with the
-// fitting code, changes nothing, and never reaches anybody as a fault of the server.
+// Refusals over HTTP: input in a wrong form, out of range or that Postgres can't store gets an error with a fitting code.
+// A refusal changes nothing and is never an internal error.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t, { type Test } from 'tap'
@@ -15,21 +15,21 @@ const item = `${mission}/dod/${(await request('POST', `${mission}/dod`, admin, {
 const run = `${mission}/tests/${(await request('POST', `${mission}/tests`, admin, {})).json['id']}`
 const newMission: Json = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'x' }
 
-const look = async (): Promise<string> => {
+const snapshot = async (): Promise<string> => {
   const paths = ['/api/missions', mission, chat, `${mission}/chat`, `${mission}/dod`, `${mission}/tests`, `${run}/logs`]
   return (await Promise.all(paths.map((path) => request('GET', path, admin)))).map(({ text }) => text).join('\n')
 }
-const before = await look()
-/** A test after which everything is as it was. */
+const before = await snapshot()
+/** A test after which every row must be unchanged. */
 const unchanged = (name: string, work: (t: Test) => Promise<void>): Promise<unknown> =>
   t.test(name, async (t) => {
     await work(t)
-    t.equal(await look(), before, 'nothing was changed')
+    t.equal(await snapshot(), before, 'nothing was changed')
   })
 
 const text = { 'content-type': 'text/plain' }
 const json = { 'content-type': 'application/json' }
-/** The routes that take JSON, each with a body that would do. */
+/** The routes that take JSON, each with a valid body. */
 const takers: [method: string, path: string, body: Json][] = [
   ['POST', '/api/missions', newMission],
   ['PATCH', mission, { title: 'x' }],
@@ -40,7 +40,7 @@ const takers: [method: string, path: string, body: Json][] = [
   ['PATCH', run, { status: 'passed' }],
 ]
 
-void unchanged('a body of another form is a bad request', async (t) => {
+void unchanged('body: a wrong form is bad_request', async (t) => {
   const wrong: Record<string, Json[]> = {
     [`POST ${chat}`]: [
       {},
@@ -125,7 +125,7 @@ void unchanged('a body of another form is a bad request', async (t) => {
       refused(t, await request(method, path, admin, body, json), 400, 'bad_request', `${method} ${path} ${body}`)
 })
 
-void unchanged('a body that is no JSON is a bad request', async (t) => {
+void unchanged('body: text that is no JSON is bad_request', async (t) => {
   const bodies = [
     '{',
     '{"message":"x"',
@@ -150,7 +150,7 @@ void unchanged('a body that is no JSON is a bad request', async (t) => {
   refused(t, await request('PATCH', run, admin, huge, json), 400, 'bad_request', 'a number that Postgres can not hold')
 })
 
-void unchanged('a body that is not UTF-8 is a bad request', async (t) => {
+void unchanged('body: bytes that are not UTF-8 are bad_request', async (t) => {
   const bad = [[0xff], [0xc3], [0xc0, 0x80], [0xed, 0xa0, 0x80], [0xf4, 0x90, 0x80, 0x80], [0xe9, 0x20], [0x80]]
   for (const bytes of bad) {
     const name = Buffer.from(bytes).toString('hex')
@@ -162,8 +162,8 @@ void unchanged('a body that is not UTF-8 is a bad request', async (t) => {
   refused(t, await request('POST', chat, alice, utf16, json), 400, 'bad_request', 'UTF-16')
 })
 
-void unchanged('text that Postgres can not hold is a bad request wherever it stands', async (t) => {
-  // As escapes: JSON.stringify would leave no other way for lone surrogates.
+void unchanged('text: characters that Postgres can not store are bad_request in every field', async (t) => {
+  // Written as escapes, because UTF-8 can't encode lone surrogates.
   for (const odd of ['\\u0000', '\\ud800', '\\udfff', '\\udc00\\ud800', 'a\\ud83d', '\\ud83d\\ud83d\\ude00']) {
     const bodies: [method: string, path: string, body: string][] = [
       ['POST', chat, `{"message":"${odd}"}`],
@@ -204,7 +204,7 @@ void unchanged('text that Postgres can not hold is a bad request wherever it sta
       refused(t, await request('GET', path, admin), 400, 'bad_request', path)
 })
 
-void unchanged('a message has 1 to 10,000 characters', async (t) => {
+void unchanged('messages: have 1 to 10,000 characters', async (t) => {
   const long = [
     'x'.repeat(10_001),
     '😀'.repeat(10_001),
@@ -224,7 +224,7 @@ void unchanged('a message has 1 to 10,000 characters', async (t) => {
     refused(t, await request('PATCH', mission, admin, { [name]: 'x'.repeat(1001) }), 400, 'bad_request', name)
 })
 
-void unchanged('keys are 1 to 64 printable characters of ASCII, by header too', async (t) => {
+void unchanged('idempotency key: 1 to 64 printable ASCII characters, in the header as well', async (t) => {
   for (const key of ['', 'x'.repeat(65), 'é', 'a\tb'])
     refused(
       t,
@@ -237,7 +237,7 @@ void unchanged('keys are 1 to 64 printable characters of ASCII, by header too', 
   refused(t, two, 400, 'bad_request', 'two keys')
 })
 
-void unchanged('a wrong content type is 415', async (t) => {
+void unchanged('body: a wrong content type is 415', async (t) => {
   const types = [
     'text/plain',
     'application/x-www-form-urlencoded',
@@ -267,10 +267,10 @@ void unchanged('a wrong content type is 415', async (t) => {
     )
 })
 
-void unchanged('a body over 2 MiB is too large', async (t) => {
+void unchanged('body: over 2 MiB is too_large', async (t) => {
   const limit = 2 * 1024 * 1024
   const pad = (size: number): string => '{"message":""}'.padEnd(size)
-  refused(t, await request('POST', chat, alice, pad(limit), json), 400, 'bad_request', 'of 2 MiB, and empty')
+  refused(t, await request('POST', chat, alice, pad(limit), json), 400, 'bad_request', '2 MiB, with an empty message')
   for (const [n, size] of [limit + 1, 3 * limit, 20 * limit].entries()) {
     refused(t, await request('POST', chat, alice, pad(size), json), 413, 'too_large', `JSON ${n}`)
     refused(t, await request('POST', `${run}/logs`, admin, 'x'.repeat(size), text), 413, 'too_large', `text ${n}`)
@@ -285,7 +285,7 @@ void unchanged('a body over 2 MiB is too large', async (t) => {
   refused(t, answer, 413, 'too_large', 'of unknown length')
 })
 
-void unchanged('summary and results hold 1 MiB each', async (t) => {
+void unchanged('test runs: summary and results have at most 1 MiB each', async (t) => {
   const big = 'x'.repeat(1024 * 1024)
   for (const [method, path] of [
     ['POST', `${mission}/tests`],
@@ -295,7 +295,7 @@ void unchanged('summary and results hold 1 MiB each', async (t) => {
       refused(t, await request(method, path, admin, body), 400, 'bad_request', `${method} ${Object.keys(body)[0]}`)
 })
 
-void unchanged('queries are read strictly', async (t) => {
+void unchanged('query: values in a wrong form are bad_request', async (t) => {
   const numbers = ['', '-1', '1.5', '1e1', '0x10', '+1', ' 1', 'abc', '9'.repeat(17), '1,2', 'null', 'NaN', '[]']
   for (const value of numbers) {
     for (const name of ['after', 'before', 'limit'])
@@ -335,7 +335,7 @@ void unchanged('queries are read strictly', async (t) => {
   }
 })
 
-void unchanged('a path that names nothing possible is a bad request, one that is no route is not found', async (t) => {
+void unchanged('path: an impossible name is bad_request, an unknown route is not_found', async (t) => {
   for (const name of [
     '0',
     '-1',
@@ -382,7 +382,7 @@ void unchanged('a path that names nothing possible is a bad request, one that is
     refused(t, await request('GET', path, admin), 400, 'bad_request', `${path} without an upgrade`)
 })
 
-void unchanged('what is no HTTP, or has too large a header, is answered in the same form', async (t) => {
+void unchanged('HTTP: text that is no HTTP and a header that is too large get the same form of error', async (t) => {
   const { port, hostname } = new URL(instance.url)
   const say = async (bytes: string): Promise<Answer> => {
     const socket = connect(Number(port), hostname)
@@ -409,16 +409,16 @@ void unchanged('what is no HTTP, or has too large a header, is answered in the s
     'bad_request',
     'a large header',
   )
-  t.equal((await request('GET', '/healthz')).status, 200, 'the server goes on')
+  t.equal((await request('GET', '/healthz')).status, 200, 'the server keeps running')
 })
 
-void unchanged('a refusal tells no secret', async (t) => {
+void unchanged('errors: contain no secret', async (t) => {
   const stranger = await token({ sub: 'secret-sub', role: 'user' })
   const answers = [await request('GET', mission, stranger), await request('GET', '/api/missions', `${stranger}x`)]
   for (const { text } of answers) t.notMatch(text, /secret-sub|eyJ|select|at .*\.[tj]s/)
 })
 
-void unchanged('body: gets a short 400 when it is large and has a million faults', async (t) => {
+void unchanged('body: a large one with a million faults gets a short 400', async (t) => {
   const million = (part: string): string => `[${Array(500_000).fill(part).join(',')}]`
   for (const [what, body] of [
     ['a million bad blocks', `{"message":"x","code_blocks":${million('{}')}}`],
@@ -431,12 +431,12 @@ void unchanged('body: gets a short 400 when it is large and has a million faults
   }
 })
 
-void unchanged('body: gets 413 when it is far too large, even while the client still sends it', async (t) => {
+void unchanged('body: far too large gets 413, even while the client still sends it', async (t) => {
   const body = Buffer.alloc(8 * 1024 * 1024, 'x')
   for (let n = 0; n < 20; n++) refused(t, await request('POST', chat, alice, body, json), 413, 'too_large')
 })
 
-void unchanged('an upgrade of what is no socket is refused', async (t) => {
+void unchanged('upgrade: is refused on a path that is no socket', async (t) => {
   for (const path of ['/healthz', chat, '/nothing']) {
     const { socket } = await instance.connect(alice, path).catch((error: Error) => ({ socket: error.message }))
     t.match(socket, /40[04]/, path)

@@ -1,4 +1,5 @@
-// Answers have a bound in bytes, and missions one on what the API puts into them: every list at its largest, by pages that give each row once.
+// Limits of answers and missions: each list at its largest, read in pages of at most 4 MiB that return each row once.
+// The API limits the chats and items of a mission.
 import t from 'tap'
 import { admin, alice, makeMission, rafael, startDeck, type Json } from '../support/server.ts'
 
@@ -6,7 +7,7 @@ const { instance, database } = await startDeck(t)
 const { request } = instance
 const most = 4 * 1024 * 1024
 
-/** All rows of a list, page by page, none of them over the bound. */
+/** Reads all pages of a list and asserts that none exceeds `most` bytes. */
 const pages = async (path: string, rows: string, next: (json: Json) => string | undefined): Promise<Json[]> => {
   const all: Json[] = []
   for (let query: string | undefined = ''; query !== undefined;) {
@@ -27,7 +28,7 @@ const pages = async (path: string, rows: string, next: (json: Json) => string | 
 const byCursor = (json: Json): string | undefined =>
   typeof json['next'] === 'string' ? `&cursor=${json['next']}` : undefined
 
-void t.test('test runs of a megabyte each', async (t) => {
+void t.test('answer limit: pages of test runs of a megabyte each', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into test_runs (mission_id, status, summary, results, created_at)
@@ -41,13 +42,13 @@ void t.test('test runs of a megabyte each', async (t) => {
   t.strictSame(
     then.map(({ id }) => id),
     runs.map(({ id }) => id),
-    'and as it was',
+    'the same at a past time',
   )
   const events = await pages(`/api/missions/${id}/timeline`, 'events', byCursor)
-  t.equal(events.filter(({ event }) => event === 'test_run.created').length, 40, 'and on the timeline')
+  t.equal(events.filter(({ event }) => event === 'test_run.created').length, 40, 'the timeline has them as well')
 })
 
-void t.test('a chat’s pages, also of what takes six bytes a character in JSON', async (t) => {
+void t.test('answer limit: pages of a chat, even when JSON takes six bytes a character', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
@@ -85,7 +86,7 @@ void t.test('a chat’s pages, also of what takes six bytes a character in JSON'
   t.strictSame(on, wanted)
 })
 
-void t.test('a mission gets up to 1,000 chats by the API; SQL writers are not counted', async (t) => {
+void t.test('mission limit: the API makes up to 1,000 chats; SQL writers are not limited', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'c' || n, 'user', 'x' from generate_series(1, 998) n`,
@@ -99,7 +100,7 @@ void t.test('a mission gets up to 1,000 chats by the API; SQL writers are not co
     code: 'conflict',
     detail: 'a mission has up to 1000 chats',
   })
-  t.equal((await post('c1')).status, 201, 'those that there are go on')
+  t.equal((await post('c1')).status, 201, 'existing chats accept messages')
   const client = await instance.connect(alice)
   t.match(await client.ask({ type: 'send', topic: `missions/${id}/chat/five`, message: 'x' }), { code: 'conflict' })
   await database.query(
@@ -110,7 +111,7 @@ void t.test('a mission gets up to 1,000 chats by the API; SQL writers are not co
   t.equal((await post('seven')).status, 409)
 })
 
-void t.test('a checklist that SQL wrote, now and then: the first that fit, and how many there are', async (t) => {
+void t.test('answer limit: a large checklist written by SQL is cut, and progress counts all its items', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into dod_items (mission_id, text, category) select $1, n || repeat(chr(1), 3000), 'tests' from generate_series(1, 600) n`,
@@ -126,7 +127,7 @@ void t.test('a checklist that SQL wrote, now and then: the first that fit, and h
   }
 })
 
-void t.test('a search finds code in every chat, though a look takes 2 MiB of it', async (t) => {
+void t.test('search: finds code in every chat, though one scan reads 2 MiB of it', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
@@ -139,7 +140,7 @@ void t.test('a search finds code in every chat, though a look takes 2 MiB of it'
   t.equal(hits.length, 80, 'each once')
 })
 
-void t.test('a mission gets up to 1,000 items and 1 MiB of their text', async (t) => {
+void t.test('mission limit: the API adds up to 1,000 items with 1 MiB of text', async (t) => {
   const [many, large] = [await makeMission(instance), await makeMission(instance)]
   const add = (id: string, text: string) =>
     request('POST', `/api/missions/${id}/dod`, rafael, { text, category: 'tests' })

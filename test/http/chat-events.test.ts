@@ -1,5 +1,5 @@
-// A chat's history that goes on live, as a stream of events: in order, without a hole, from where the reader was; it ends with
-// its token, its rights or the server, and a reader that does not read costs nobody anything.
+// A chat as an event stream: its history, then live events, in order, without a gap and from the reader's seq.
+// It ends with the token, the rights or the server. A reader that stalls does not delay others.
 import { createServer, get, request as ask, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
 import { connect as connectTcp, type AddressInfo } from 'node:net'
@@ -24,18 +24,18 @@ const accept = { accept: 'text/event-stream' }
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-type Told = { id: number; event: string; data: Json }
+type Received = { id: number; event: string; data: Json }
 type Reader = {
   response: IncomingMessage
-  events: Told[]
+  events: Received[]
   comments: string[]
   retries: number[]
-  /** whether it is over; a client of Node can't tell how: the body ends with its connection */
+  /** Whether the stream ended. The body ends with its connection, so Node's client can't see a cut. */
   over: boolean
   seqs(): number[]
 }
 
-/** Takes a text of whole blocks; what is no event, comment or time to wait fails. */
+/** Adds a block to its reader. Fails unless it is an event, a comment or a retry time. */
 const take = (t: Test, block: string, { events, comments, retries }: Reader): void => {
   const event = /^id: (\d+)\nevent: ([a-z_.]+)\ndata: ([^\r\n]+)$/.exec(block)
   const other = /^(?:retry: (\d+)\n)?: ([^\r\n]*)$/.exec(block)
@@ -43,7 +43,7 @@ const take = (t: Test, block: string, { events, comments, retries }: Reader): vo
   else if (other) {
     if (other[1] !== undefined) retries.push(Number(other[1]))
     comments.push(other[2] ?? '')
-  } else t.fail('what is no event', { block })
+  } else t.fail('no event, comment or retry time', { block })
 }
 
 const follow = async (
@@ -85,7 +85,7 @@ const ended = (reader: Reader, what: string): Promise<void> => until(() => reade
 const say = async (chat: string, message: string): Promise<Json> =>
   (await request('POST', chat, alice, { message })).json
 
-void t.test('stream: sends history, then live events, in order and without a gap, on two instances', async (t) => {
+void t.test('event stream: sends history, then live events, in order, without a gap, on two instances', async (t) => {
   const other = await startInstance(t, database.url)
   const { id, number, chat } = await newChat(instance)
   await fill(database, id, 450, `E'n\\n' || n || E'\\r\\n\\ndata: x\\r\\u2028😀'`)
@@ -119,7 +119,7 @@ void t.test('stream: sends history, then live events, in order and without a gap
     'deck-epoch': json['epoch'],
   })
   t.notOk(headers['content-encoding'])
-  t.ok(headers['x-content-type-options'], 'with the headers of any answer')
+  t.ok(headers['x-content-type-options'], 'with the security headers')
 })
 
 type Middleware = (request: IncomingMessage, response: ServerResponse, next: () => void) => void
@@ -128,8 +128,8 @@ const compression = createRequire(import.meta.url)('compression') as (options: {
   filter: () => boolean
 }) => Middleware
 
-void t.test('streams pass a proxy with the compression middleware of Express as they are made', async (t) => {
-  // It compresses whatever it may.
+void t.test('streams: pass a proxy with the compression middleware of Express without delay', async (t) => {
+  // The middleware compresses every answer unless its headers forbid it.
   const compress = compression({ threshold: 0, filter: () => true })
   const proxy = createServer((request, response) => {
     compress(request, response, () => {
@@ -170,7 +170,7 @@ void t.test('streams pass a proxy with the compression middleware of Express as 
   await until(() => events.text().includes('the history'), 'the history')
   await request('POST', chat, alice, { message: 'what comes live' })
   await until(() => events.text().includes('what comes live'), 'an event')
-  // The last of its events is half an hour behind the first ones.
+  // The last event is half an hour after the first ones.
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, created_at)
      select $1, 'rafael', 'user', 'much later', (now() at time zone 'utc') + interval '30 minutes'`,
@@ -186,7 +186,7 @@ void t.test('streams pass a proxy with the compression middleware of Express as 
   }
 })
 
-void t.test('it begins with the newest 50; Last-Event-ID resumes, and wins over after', async (t) => {
+void t.test('event stream: begins with the newest 50; Last-Event-ID resumes and overrides after', async (t) => {
   const { id, chat } = await newChat(instance)
   const none = await follow(t, instance, chat)
   await fill(database, id, 70)
@@ -197,14 +197,14 @@ void t.test('it begins with the newest 50; Last-Event-ID resumes, and wins over 
   await say(chat, 'the last')
   for (const reader of [none, newest, resumed, zero, late])
     await until(() => reader.seqs().at(-1) === 71, 'the last message')
-  t.strictSame(none.seqs(), range(1, 71), 'an empty chat: what came')
+  t.strictSame(none.seqs(), range(1, 71), 'an empty chat: all later messages')
   t.strictSame(newest.seqs(), range(21, 71))
   t.strictSame(resumed.seqs(), [68, 69, 70, 71])
   t.strictSame(zero.seqs(), range(1, 71))
   t.strictSame(late.seqs(), [71])
 })
 
-void t.test('a clearing comes by its name, live and to who resumes from before it', async (t) => {
+void t.test('event stream: chat.cleared is sent live and to a reader that resumes from an earlier seq', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 3)
   const live = await follow(t, instance, chat)
@@ -223,7 +223,7 @@ void t.test('a clearing comes by its name, live and to who resumes from before i
 })
 
 void t.test(
-  'beside sockets: a stream gets events only, and a draft is whole for a socket that comes later',
+  'event stream: gets events only; a socket that subscribes later on its instance gets the whole draft',
   async (t) => {
     const elsewhere = await startInstance(t, database.url)
     const { id, chat } = await newChat(instance)
@@ -244,7 +244,7 @@ void t.test(
     )
     await first.ask({ type: 'subscribe', topic: beside })
     await elsewhere.request('POST', `/api/${beside}`, alice, { message: 'by the way' })
-    await until(() => first.events(beside).length === 1, 'what was told after it')
+    await until(() => first.events(beside).length === 1, 'the later message')
     const second = await instance.connect(alice)
     await second.ask({ type: 'subscribe', topic, presence: true })
     await second.ask({ type: 'typing', topic, on: true })
@@ -258,12 +258,12 @@ void t.test(
     t.match(reader.events, [{ id: 1, event: 'message.created', data: { message: 'one two ', key: 'k' } }])
     await until(() => second.events(topic).length === 1, 'the event')
     t.strictSame(reader.events[0]?.data, second.events(topic)[0]?.data, 'the same row')
-    const people = await second.frame(({ type }) => type === 'presence', 'who is there')
-    t.match(people['subs'], [{ sub: 'alice', sockets: 1 }], 'who only reads a stream is not shown')
+    const people = await second.frame(({ type }) => type === 'presence', 'the presence')
+    t.match(people['subs'], [{ sub: 'alice', sockets: 1 }], 'a reader of a stream is not in the presence')
   },
 )
 
-void t.test('a comment comes every so often, whether there are events or not', async (t) => {
+void t.test('event stream: sends comments at its interval while there are no events', async (t) => {
   const { chat } = await newChat(instance)
   const talking = await startInstance(t, database.url, { limits: { commentEvery: 100 } })
   const since = performance.now()
@@ -274,12 +274,12 @@ void t.test('a comment comes every so often, whether there are events or not', a
   t.strictSame(reader.events, [])
 })
 
-void t.test('what ends a right ends the stream within 2 s, and nothing later is delivered', async (t) => {
+void t.test('event stream: ends within 2 s of the loss of access and delivers nothing later', async (t) => {
   const revoked = await token({ sub: 'alice', role: 'user', jti: 'out' })
   const short = await token({ sub: 'alice', role: 'user' }, 2)
   const end = Date.now() + 2000
   const ends: [what: string, bearer: string, why: RegExp, end: (id: string) => Promise<unknown>][] = [
-    ['a token that ends', short, /token/, () => until(() => Date.now() >= end, 'its end')],
+    ['an expired token', short, /token/, () => until(() => Date.now() >= end, 'its expiry')],
     ['a revoked token', revoked, /token/, () => database.query(`select deck.revoke('out')`)],
     [
       'a re-assignment',
@@ -305,10 +305,13 @@ void t.test('what ends a right ends the stream within 2 s, and nothing later is 
     t.match(reader.comments.at(-1), why)
     t.strictSame(reader.seqs(), [2, 3], what)
   }
-  await until(async () => (await request('GET', '/metrics')).text.includes('\ndeck_event_streams 0\n'), 'none are left')
+  await until(
+    async () => (await request('GET', '/metrics')).text.includes('\ndeck_event_streams 0\n'),
+    'no stream to be left',
+  )
 })
 
-void t.test('a reader that takes nothing is cut at the bound, holds up nobody, and resumes', async (t) => {
+void t.test('event stream: a reader that reads nothing is cut, delays no other, and can resume', async (t) => {
   const { id, chat } = await newChat(instance)
   const cuts: string[] = []
   const bounded = await startInstance(t, database.url, { limits: { outboxBytes: 3_000_000 } }, (line) => {
@@ -325,12 +328,12 @@ void t.test('a reader that takes nothing is cut at the bound, holds up nobody, a
   while (cuts.length === 0 && count < 6000) {
     await fill(database, id, 50, `rpad(n || ' ', 10000, 'x')`)
     count += 50
-    await until(() => quick.events.length === count, 'the quick one to have it')
+    await until(() => quick.events.length === count, 'the quick reader to have it')
     most = Math.max(most, await waiting())
   }
   t.strictSame(cuts, ['too slow'])
   t.ok(most > 0 && most <= 2 * 3_000_000, `${most} bytes waited`)
-  t.equal(await waiting(), 0, 'nothing is left of it')
+  t.equal(await waiting(), 0, 'its buffer is freed')
   t.strictSame(quick.seqs(), range(1, count))
   lazy.response.resume()
   await ended(lazy, 'the cut')
@@ -339,7 +342,7 @@ void t.test('a reader that takes nothing is cut at the bound, holds up nobody, a
   t.strictSame(back.seqs(), range(count - 29, count))
 })
 
-void t.test('a reader that stalls while it catches up is cut', async (t) => {
+void t.test('event stream: a reader that stalls while it catches up is cut', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 1500, `rpad(n || ' ', 10000, 'x')`)
   const cuts: string[] = []
@@ -353,10 +356,10 @@ void t.test('a reader that stalls while it catches up is cut', async (t) => {
   await has(patient, 1500)
   t.strictSame([patient.seqs(), patient.over], [range(1, 1500), false])
   lazy.response.resume()
-  await ended(lazy, 'its end')
+  await ended(lazy, 'the end')
 })
 
-void t.test('a server that stops ends its streams at once, to come back spread over some seconds', async (t) => {
+void t.test('event stream: ends at once when the instance stops, with retry times spread over seconds', async (t) => {
   const { id, chat } = await newChat(instance)
   const calm = await startInstance(t, database.url, { limits: { writeDeadline: 20_000 } })
   const readers = await Promise.all(range(1, 10).map(() => follow(t, calm, chat)))
@@ -378,7 +381,7 @@ void t.test('a server that stops ends its streams at once, to come back spread o
   )
 })
 
-void t.test('what can not be is refused before anything is streamed', async (t) => {
+void t.test('event stream: a bad request is refused before anything is streamed', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 2)
   const ask = (path: string, bearer?: string, more: Record<string, string> = {}) =>
@@ -407,8 +410,14 @@ void t.test('what can not be is refused before anything is streamed', async (t) 
     t.match(answer.json, conflict)
   }
   refused(t, await ask(chat), 401, 'unauthorized', 'no token')
-  refused(t, await ask(chat, await token({ sub: 'alice', role: 'user' }, -2)), 401, 'unauthorized', 'one just ended')
-  refused(t, await ask(chat, bob), 404, 'not_found', "another's mission")
+  refused(
+    t,
+    await ask(chat, await token({ sub: 'alice', role: 'user' }, -2)),
+    401,
+    'unauthorized',
+    'a token that just expired',
+  )
+  refused(t, await ask(chat, bob), 404, 'not_found', "another user's mission")
   refused(t, await ask(`/api/missions/${crypto.randomUUID()}/chat/rafael`, admin), 404, 'not_found', 'no mission')
   refused(t, await ask(`/api/missions/${id}/chat/Rafael`, admin), 400, 'bad_request', 'no name')
   const known = await follow(t, instance, `${chat}?after=1&epoch=${String(page['epoch'])}`)
@@ -419,28 +428,28 @@ void t.test('what can not be is refused before anything is streamed', async (t) 
   t.match(head.headers.get('content-type'), /^text\/event-stream/)
 })
 
-void t.test('so many streams, of one sub and in all; a place that was given up is free', async (t) => {
+void t.test('event stream: limited for each subject and in all; an ended stream frees its place', async (t) => {
   const { id } = await makeMission(instance)
   const chat = `/api/missions/${id}/chat/rafael`
   const small = await startInstance(t, database.url, { limits: { streams: 3, streamsPerSubject: 2 } })
   const [first] = await Promise.all([follow(t, small, chat), follow(t, small, chat)])
   const ask = (bearer: string) => small.request('GET', chat, bearer, undefined, accept)
-  refused(t, await ask(alice), 503, 'unavailable', 'the third of alice')
+  refused(t, await ask(alice), 503, 'unavailable', "alice's third stream")
   refused(
     t,
     await small.request('GET', chat, bob, undefined, accept),
     404,
     'not_found',
-    'who is refused takes no place',
+    'a refused request takes no place',
   )
   await follow(t, small, chat, { bearer: admin })
-  refused(t, await ask(rafael), 503, 'unavailable', 'the fourth')
+  refused(t, await ask(rafael), 503, 'unavailable', 'the fourth stream')
   first?.response.destroy()
   await until(async () => (await small.request('HEAD', chat, alice, undefined, accept)).status === 200, 'room again')
-  t.equal((await small.request('GET', chat, alice)).status, 200, 'pages are another thing')
+  t.equal((await small.request('GET', chat, alice)).status, 200, 'pages do not count')
 })
 
-void t.test('it is read over HTTP/1.0 as well, and its text is nothing but events', async (t) => {
+void t.test('event stream: HTTP/1.0 clients can read it, and the body has events only', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 2)
   const { hostname, port } = new URL(instance.url)

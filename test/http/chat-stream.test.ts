@@ -1,5 +1,5 @@
-// The history as a stream of lines: the same messages as its pages', all of them up to the head at the start.
-// What breaks in mid-stream, and what a reader costs who is slow, is in faults/replay.test.ts; speed is bench/history.ts's.
+// The history as NDJSON: the messages of its pages, up to the latest seq when the stream begins.
+// faults/replay.test.ts covers failures in mid-stream and slow readers; bench/history.ts measures the speed.
 import t from 'tap'
 import { refused } from '../support/forms.ts'
 import { admin, alice, bob, rafael, startDeck, token, type Json } from '../support/server.ts'
@@ -9,7 +9,7 @@ const { database, instance } = await startDeck(t)
 const { request } = instance
 const stream = (path: string, bearer?: string) => request('GET', path, bearer, undefined, lines)
 
-/** All messages by pages, as the lines that they are to be. */
+/** Reads all pages. Returns the NDJSON that the stream must equal. */
 const byPages = async (chat: string): Promise<string> => {
   const found: string[] = []
   for (let after = 0, more = true; more;) {
@@ -23,7 +23,7 @@ const byPages = async (chat: string): Promise<string> => {
   return found.join('')
 }
 
-void t.test('a chat is streamed whole, each message on a line, in the very form that its pages have', async (t) => {
+void t.test('NDJSON: streams the whole chat, one message a line, each as in the pages', async (t) => {
   const { id, number, chat } = await newChat(instance)
   const odd = [
     `'e\u0301 \u00e9 \u212b'`,
@@ -47,18 +47,22 @@ void t.test('a chat is streamed whole, each message on a line, in the very form 
     t.equal(status, 200)
     t.match(headers.get('content-type'), /^application\/x-ndjson/)
     t.strictSame(seqs(text), range(1, 1450), `every message, as ${name}`)
-    t.ok(text === expected, 'to the letter')
+    t.ok(text === expected, 'character for character')
     const { json } = await request('GET', chat, alice)
-    t.strictSame([headers.get('deck-last-seq'), headers.get('deck-epoch')], ['1450', json['epoch']], 'where it ends')
-    t.ok(headers.get('x-content-type-options'), 'with the headers of any answer')
+    t.strictSame(
+      [headers.get('deck-last-seq'), headers.get('deck-epoch')],
+      ['1450', json['epoch']],
+      'the headers name the latest seq and the epoch',
+    )
+    t.ok(headers.get('x-content-type-options'), 'with the security headers')
   }
   const head = await request('HEAD', chat, alice, undefined, lines)
   t.strictSame([head.status, head.text, head.headers.get('deck-last-seq')], [200, '', '1450'], 'HEAD streams nothing')
   const none = await stream(chat.replace('rafael', 'emma'), alice)
-  t.strictSame([none.status, none.text, none.headers.get('deck-last-seq')], [200, '', '0'], 'where nothing was said')
+  t.strictSame([none.status, none.text, none.headers.get('deck-last-seq')], [200, '', '0'], 'an empty chat')
 })
 
-void t.test('after and before bound it, a limit is refused', async (t) => {
+void t.test('NDJSON: after and before bound the stream; limit is refused', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 700)
   const cases: [query: string, from: number, to: number][] = [
@@ -82,7 +86,7 @@ void t.test('after and before bound it, a limit is refused', async (t) => {
     refused(t, await stream(chat + query, alice), 400, 'bad_request', query)
 })
 
-void t.test('the form is the one that a client prefers, and JSON without a preference', async (t) => {
+void t.test('NDJSON: is sent when the Accept header prefers it; JSON is the default', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 2)
   const x = 'application/x-ndjson'
@@ -107,20 +111,20 @@ void t.test('the form is the one that a client prefers, and JSON without a prefe
   }
 })
 
-void t.test('who may not see a chat is refused before anything is streamed', async (t) => {
+void t.test('NDJSON: a token without access to the chat is refused before anything is streamed', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 2)
   refused(t, await stream(chat), 401, 'unauthorized', 'no token')
   refused(t, await stream(chat, await token({ sub: 'alice', role: 'user' }, -60)), 401, 'unauthorized', 'an old token')
   refused(t, await stream(chat, bob), 404, 'not_found', "another user's mission")
   const narrow = await token({ sub: 'rafael', role: 'citizen', missions: [1] })
-  refused(t, await stream(chat, narrow), 404, 'not_found', 'a citizen without it')
+  refused(t, await stream(chat, narrow), 404, 'not_found', 'a citizen without the mission')
   refused(t, await stream(`/api/missions/${crypto.randomUUID()}/chat/rafael`, admin), 404, 'not_found', 'no mission')
   refused(t, await stream(`/api/missions/${id}/chat/Rafael`, admin), 400, 'bad_request', 'no name')
   for (const bearer of [admin, rafael]) t.strictSame(seqs((await stream(chat, bearer)).text), [1, 2])
 })
 
-void t.test('it goes up to the head at its start, whatever is written meanwhile', async (t) => {
+void t.test('NDJSON: ends at the latest seq of its start, even when messages are written meanwhile', async (t) => {
   const { id, chat } = await longChat(instance, database)
   const reader = await begin(instance, chat)
   await fill(database, id, 300)
@@ -130,17 +134,17 @@ void t.test('it goes up to the head at its start, whatever is written meanwhile'
   t.equal(reader.response.headers['deck-last-seq'], String(long))
 })
 
-void t.test('replay: skips messages that are deleted before it reads them, even a cleared chat', async (t) => {
+void t.test('NDJSON: skips messages that are deleted before it reads them, even a cleared chat', async (t) => {
   const { id, chat } = await longChat(instance, database)
-  const holed = await begin(instance, chat)
+  const gapped = await begin(instance, chat)
   await database.query('delete from chat_messages where mission_id = $1 and (seq % 7 = 0 or seq > $2)', [id, long - 9])
-  const { text, whole } = await holed.rest()
+  const { text, whole } = await gapped.rest()
   t.ok(whole)
   const kept = range(1, long - 9).filter((seq) => seq % 7 > 0)
-  t.strictSame(seqs(text).slice(-100), kept.slice(-100), 'the rest is there')
+  t.strictSame(seqs(text).slice(-100), kept.slice(-100), 'the other messages are sent')
   const cleared = await begin(instance, chat)
   t.equal((await request('DELETE', chat, admin)).status, 204)
   const left = await cleared.rest()
-  t.ok(left.whole, 'nothing that is there is missing')
+  t.ok(left.whole, 'the stream ends normally')
   t.ok(seqs(left.text).length < kept.length)
 })

@@ -1,4 +1,4 @@
-// Chats over HTTP: posting, history, keys, clearing, channels; all of it as the contract words it.
+// Chats over HTTP: posting, history, keys, clearing and channels, as in the contract.
 // Code blocks are in code-blocks.test.ts, refusals in bad-input.test.ts, rights in policy.test.ts.
 import fc from 'fast-check'
 import t from 'tap'
@@ -29,7 +29,7 @@ const history = async (chat: string, query = ''): Promise<History> => {
 }
 const seqs = ({ messages }: History): unknown[] => messages.map(({ seq }) => seq)
 
-void t.test('a message is answered, and found in the history, exactly as it was saved', async (t) => {
+void t.test('chat: the answer to a POST and the history have the message exactly as saved', async (t) => {
   const { id, number, chat } = await newChat('sofia-2_x')
   const { status, json, headers } = await request('POST', chat, alice, { message: 'hello' })
   t.equal(status, 201)
@@ -43,21 +43,25 @@ void t.test('a message is answered, and found in the history, exactly as it was 
   })
   const form = { mission_id: id, citizen: 'sofia-2_x', sender: 'citizen', author: 'sofia-2_x', message: 'hi', seq: 2 }
   isForm(t, reply.json, messageForm({ ...form, key: ' ~' }), 'an answer')
-  t.ok(String(reply.json['created_at']) >= String(json['created_at']), 'time goes on with seq')
+  t.ok(String(reply.json['created_at']) >= String(json['created_at']), 'created_at never decreases with seq')
   for (const name of [id, id.toUpperCase(), number]) {
     const found = await history(`/api/missions/${name}/chat/sofia-2_x`)
     t.strictSame(found.messages, [json, reply.json], `as ${name}`)
     isForm(t, found, { messages: found.messages, last_seq: 2, has_more: false, epoch: /./ }, 'history')
   }
-  t.strictSame((await history(chat)).epoch, (await history((await newChat()).chat)).epoch, 'one epoch for all')
+  t.strictSame(
+    (await history(chat)).epoch,
+    (await history((await newChat()).chat)).epoch,
+    'all chats have the same epoch',
+  )
 })
 
-void t.test('a chat in which nothing was said is empty', async (t) => {
+void t.test('chat: is empty before its first message', async (t) => {
   const found = await history((await newChat('emma')).chat)
   isForm(t, found, { messages: [], last_seq: 0, has_more: false, epoch: /./ }, 'history')
 })
 
-void t.test('text comes back byte for byte', async (t) => {
+void t.test('messages: text is returned byte for byte', async (t) => {
   const { chat } = await newChat()
   const odd = [
     'e\u0301 is not \u00e9, \u212b is not \u00c5',
@@ -90,11 +94,11 @@ void t.test('text comes back byte for byte', async (t) => {
   t.strictSame(
     inDatabase.map(({ hex }) => hex),
     odd.map((message) => Buffer.from(message).toString('hex')),
-    'held as sent',
+    'stored as sent',
   )
 })
 
-void t.test('any text that can be held comes back as it was', async (t) => {
+void t.test('messages: random text is returned unchanged', async (t) => {
   const { chat } = await newChat()
   const text = fc
     .string({ unit: 'binary', minLength: 1, maxLength: 50 })
@@ -117,7 +121,7 @@ void t.test('any text that can be held comes back as it was', async (t) => {
   )
 })
 
-void t.test('history is read forward, backward and between, in ascending order', async (t) => {
+void t.test('history: after, before and both return a page in ascending order', async (t) => {
   const { chat } = await newChat()
   for (let i = 1; i <= 55; i++) await request('POST', chat, alice, { message: `${i}` })
   const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i)
@@ -154,7 +158,7 @@ void t.test('history is read forward, backward and between, in ascending order',
   }
 })
 
-void t.test('a page that would hold too much ends earlier, says so, and the next goes on from there', async (t) => {
+void t.test('history: a page over the byte limit is shorter and has has_more; the next one continues it', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
@@ -170,7 +174,7 @@ void t.test('a page that would hold too much ends earlier, says so, and the next
   const forward: number[] = []
   for (let more: unknown = true; more;) {
     const page = await read(`after=${forward.at(-1) ?? 0}`)
-    t.ok(page.seqs.length <= 130, `${page.seqs.length} at once`)
+    t.ok(page.seqs.length <= 130, `${page.seqs.length} messages in one page`)
     forward.push(...page.seqs)
     more = page.more
   }
@@ -184,7 +188,7 @@ void t.test('a page that would hold too much ends earlier, says so, and the next
   t.strictSame([forward, backward], [all, all])
 })
 
-void t.test('a repeated key answers with the first message and saves nothing', async (t) => {
+void t.test('idempotency key: a repeated key returns the first message and saves nothing', async (t) => {
   const { chat } = await newChat()
   const first = await request('POST', chat, alice, { message: 'first', code_blocks: [{ code: 'x' }], key: 'k' })
   t.equal(first.status, 201)
@@ -204,7 +208,7 @@ void t.test('a repeated key answers with the first message and saves nothing', a
   t.strictSame((await history(chat)).messages, [first.json])
 })
 
-void t.test('of many sends with one key at the same time one is saved', async (t) => {
+void t.test('idempotency key: one message is saved when many sends with one key run at the same time', async (t) => {
   const { chat } = await newChat()
   const sends = Array.from({ length: 20 }, (_, i) => request('POST', chat, alice, { message: `${i}`, key: 'k' }))
   const answers = await Promise.all(sends)
@@ -214,7 +218,7 @@ void t.test('of many sends with one key at the same time one is saved', async (t
   for (const { json } of answers) t.strictSame(json, messages[0])
 })
 
-void t.test('a key is one author’s in one chat', async (t) => {
+void t.test('idempotency key: belongs to one author in one chat', async (t) => {
   const { id, chat } = await newChat()
   const other = await newChat()
   const send = async (path: string, bearer: string, more: Json = {}): Promise<string> => {
@@ -233,10 +237,14 @@ void t.test('a key is one author’s in one chat', async (t) => {
   ]
   t.equal(new Set(ids).size, ids.length)
   const none = await request('POST', chat, admin, { message: 'x', key: 'k'.repeat(64), author: null })
-  t.strictSame([none.status, none.json['id'], none.json['author']], [200, ids[3], null], 'no author is one author')
+  t.strictSame(
+    [none.status, none.json['id'], none.json['author']],
+    [200, ids[3], null],
+    'messages without an author share their keys',
+  )
 })
 
-void t.test('a key that SQL used answers with what SQL saved', async (t) => {
+void t.test('idempotency key: a key that SQL used returns the message that SQL saved', async (t) => {
   const { id, chat } = await newChat()
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, key)
@@ -255,7 +263,7 @@ void t.test('a key that SQL used answers with what SQL saved', async (t) => {
   t.strictSame((await history(chat)).messages, [json])
 })
 
-void t.test('after a clearing the seq goes on, and the keys stay used', async (t) => {
+void t.test('chat: after it is cleared, seq continues and used keys are conflicts', async (t) => {
   const { id, chat } = await newChat()
   for (const message of ['1', '2', '3']) await request('POST', chat, alice, { message, key: `k${message}` })
   const { epoch } = await history(chat)
@@ -274,10 +282,14 @@ void t.test('after a clearing the seq goes on, and the keys stay used', async (t
   t.equal((await request('DELETE', chat, admin)).status, 204)
   t.equal((await request('DELETE', chat, admin)).status, 204, 'an empty chat can be cleared')
   t.equal((await request('POST', chat, alice, { message: 'x' })).json['seq'], 9)
-  t.equal((await request('DELETE', `/api/missions/${id}/chat/emma`, admin)).status, 204, 'and one that never was')
+  t.equal(
+    (await request('DELETE', `/api/missions/${id}/chat/emma`, admin)).status,
+    204,
+    'and a chat that never had a message',
+  )
 })
 
-void t.test('a key cleared a day ago can be used again', async (t) => {
+void t.test('idempotency key: can be used again a day after the chat was cleared', async (t) => {
   const { id, chat } = await newChat()
   await request('POST', chat, alice, { message: 'old', key: 'k' })
   await request('DELETE', chat, admin)
@@ -289,7 +301,7 @@ void t.test('a key cleared a day ago can be used again', async (t) => {
   t.strictSame([status, json['message'], json['seq']], [201, 'new', 3])
 })
 
-void t.test('the channels of a mission are its chats, each with its newest message', async (t) => {
+void t.test('channels: a mission lists its chats, each with its newest message', async (t) => {
   const { id, number, chat } = await newChat()
   const channels = async () => (await request('GET', `/api/missions/${number}/chat`, bob)).status
   t.equal(await channels(), 404)
@@ -311,7 +323,7 @@ void t.test('the channels of a mission are its chats, each with its newest messa
   t.strictSame(await read(), { 'a_b-c': [1, other], rafael: [3, null] })
 })
 
-void t.test('the list of chats has pages, the newest first, and shows of a long message its beginning', async (t) => {
+void t.test('channels: listed in pages, the newest first; a long message is cut to its beginning', async (t) => {
   const { id } = await newChat()
   const code = (bytes: number): string => JSON.stringify([{ language: null, code: 'x'.repeat(bytes) }])
   await database.query(
@@ -368,7 +380,7 @@ void t.test('the list of chats has pages, the newest first, and shows of a long 
     t.match(await request('GET', `/api/missions/${id}/chat?limit=${limit}`, alice), { status: 400 })
 })
 
-void t.test('messages that SQL writes are in the history at once, numbered with the others', async (t) => {
+void t.test('history: has messages written by SQL at once, in one numbering with the others', async (t) => {
   const { id, chat } = await newChat()
   await request('POST', chat, alice, { message: '1' })
   await database.query(
@@ -389,11 +401,11 @@ void t.test('messages that SQL writes are in the history at once, numbered with 
     ['1', '2', '3', '4'],
   )
   await database.query(`delete from chat_messages where mission_id = $1 and seq in (2, 4)`, [id])
-  const holed = await history(chat)
-  t.strictSame([seqs(holed), holed.last_seq, holed.has_more], [[1, 3], 4, false], 'readers pass over holes')
+  const gapped = await history(chat)
+  t.strictSame([seqs(gapped), gapped.last_seq, gapped.has_more], [[1, 3], 4, false], 'readers skip gaps')
 })
 
-void t.test('a number that came to be another mission’s names that one at once', async (t) => {
+void t.test('mission number: when another mission takes it over, it names that mission at once', async (t) => {
   const first = await makeMission(instance, { number: 9001 })
   const chat = '/api/missions/9001/chat/rafael'
   t.equal((await request('POST', chat, alice, { message: '1' })).json['mission_id'], first.id)
@@ -406,7 +418,7 @@ void t.test('a number that came to be another mission’s names that one at once
   refused(t, await request('POST', chat, alice, { message: '4' }), 404, 'not_found', 'a mission with another number')
 })
 
-void t.test('times do not depend on how the database writes dates', async (t) => {
+void t.test("times: do not depend on the database's date style or time zone", async (t) => {
   const { id, chat } = await newChat()
   await database.query(
     `do $$ begin

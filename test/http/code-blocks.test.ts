@@ -1,5 +1,5 @@
-// Code blocks of messages: as given by the sender, otherwise as CommonMark finds them in the text. What the project
-// makes of a text is held against the reference implementation, walked here in its plainest way.
+// Code blocks of messages: those that the sender gives, otherwise the fenced blocks that CommonMark finds in the text.
+// A simple walk over the reference implementation's tree gives the expected blocks.
 import { Parser } from 'commonmark'
 import fc from 'fast-check'
 import t from 'tap'
@@ -14,7 +14,7 @@ const chat = `/api/missions/${id}/chat/rafael`
 
 type Block = { language: string | null; code: string }
 
-void t.test('a message has the fenced code blocks of its Markdown', (t) => {
+void t.test('code blocks: a message has the fenced code blocks of its Markdown', (t) => {
   const cases: [name: string, markdown: string, blocks: Block[] | null][] = [
     ['plain text', 'hello', null],
     ['one', 'see:\n```ts\nlet a = 1\n```\nok?', [{ language: 'ts', code: 'let a = 1\n' }]],
@@ -58,7 +58,7 @@ void t.test('a message has the fenced code blocks of its Markdown', (t) => {
   t.end()
 })
 
-/** As the reference implementation says. */
+/** The blocks that the reference implementation finds. */
 const reference = (markdown: string): Block[] | null => {
   const blocks: Block[] = []
   const walker = new Parser().parse(markdown).walker()
@@ -115,7 +115,7 @@ const piece = fc.oneof(
   },
 )
 
-void t.test('any text has the blocks that the reference implementation finds', (t) => {
+void t.test('code blocks: equal those of the reference implementation for random text', (t) => {
   fc.assert(
     fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
       const markdown = pieces.join('')
@@ -130,20 +130,20 @@ void t.test('any text has the blocks that the reference implementation finds', (
 
 const fenced = 'a\n```ts\nx\n```'
 const found = [{ language: 'ts', code: 'x\n' }]
-/** Posts, and reads again: -> the blocks, the same in both. */
+/** Posts a message and reads it again. Returns its blocks, which are equal in both answers. */
 const blocksOf = async (message: string, more: Json = {}): Promise<unknown> => {
   const { status, json, text } = await request('POST', chat, alice, { message, ...more })
   if (status !== 201) throw new Error(text)
   const read = (await request('GET', `${chat}?limit=1`, alice)).json['messages'] as Json[]
-  t.strictSame(read, [json], 'the history says the same')
+  t.strictSame(read, [json], 'the history has the same message')
   t.ok('code_blocks' in json)
   return json['code_blocks']
 }
 
-void t.test('blocks are taken from the Markdown unless they are given', async (t) => {
+void t.test('code blocks: come from the Markdown unless the sender gives them', async (t) => {
   t.equal(await blocksOf('plain'), null)
   t.strictSame(await blocksOf(fenced), found)
-  t.strictSame(await blocksOf(fenced, { code_blocks: null }), found, 'null is as absent')
+  t.strictSame(await blocksOf(fenced, { code_blocks: null }), found, 'null equals absent')
   t.strictSame(await blocksOf(fenced, { code_blocks: [] }), [], 'an empty list stays empty')
   const given = [
     { language: 'c', code: 'e\u0301 😀\r\n\uFEFF ' },
@@ -152,10 +152,14 @@ void t.test('blocks are taken from the Markdown unless they are given', async (t
   ]
   t.strictSame(await blocksOf(fenced, { code_blocks: given }), given, 'as given')
   const loose = [{ code: 'x', other: 1 }]
-  t.strictSame(await blocksOf('plain', { code_blocks: loose }), [{ language: null, code: 'x' }], 'in the one form')
+  t.strictSame(
+    await blocksOf('plain', { code_blocks: loose }),
+    [{ language: null, code: 'x' }],
+    'with language null and no other member',
+  )
 })
 
-void t.test('blocks hold 256 KiB of UTF-8 in all and not a byte more', async (t) => {
+void t.test('code blocks: hold up to 256 KiB of UTF-8 in all', async (t) => {
   const limit = 256 * 1024
   const fill = (bytes: number): Block[] => [
     { language: 'é'.repeat(50), code: '😀'.repeat(1000) },
@@ -167,10 +171,10 @@ void t.test('blocks hold 256 KiB of UTF-8 in all and not a byte more', async (t)
   const many = Array.from({ length: 20_000 }, () => ({ language: null, code: '' }))
   t.strictSame(await blocksOf('x', { code_blocks: many }), many)
   const tooMany = await request('POST', chat, alice, { message: 'x', code_blocks: Array(32_769).fill({ code: '' }) })
-  refused(t, tooMany, 400, 'bad_request', 'empty ones count, too')
+  refused(t, tooMany, 400, 'bad_request', 'empty blocks count as well')
 })
 
-void t.test('what is no list of blocks is refused', async (t) => {
+void t.test('code blocks: a value that is no list of blocks is refused', async (t) => {
   const wrong: unknown[] = ['x', 1, true, {}, { code: 'x' }, ['x'], [null], [[]], [{}], [{ language: 'x' }]]
   const parts: unknown[] = [{ code: 1 }, { code: null }, { code: 'x', language: 1 }, { code: 'x', language: [] }]
   for (const code_blocks of [...wrong, ...parts.map((part) => [{ code: 'fine' }, part])]) {
@@ -179,7 +183,7 @@ void t.test('what is no list of blocks is refused', async (t) => {
   }
 })
 
-void t.test('messages that SQL wrote show the blocks of their Markdown, or those of the row', async (t) => {
+void t.test('code blocks: a message written by SQL has those of its row, or those of its Markdown', async (t) => {
   const sql = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)

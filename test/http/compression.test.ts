@@ -1,5 +1,5 @@
-// What answers cost on their way: packed where the client takes it, the same to the byte once unpacked, and not sent again to who
-// has them. A stream of lines can be read while it comes, packed too, and a cut stays a cut.
+// Compression and ETags: answers are compressed if the client accepts it, decompress to the same bytes, and unchanged pages get 304.
+// A compressed NDJSON stream can be read while it arrives, and a cut stream is still seen as cut.
 import { once } from 'node:events'
 import { request as ask, type IncomingMessage } from 'node:http'
 import { brotliDecompressSync, createBrotliDecompress, createGunzip, gunzipSync } from 'node:zlib'
@@ -27,7 +27,7 @@ const get = async (path: string, headers: Record<string, string> = {}, method = 
 const unpack = { br: brotliDecompressSync, gzip: gunzipSync }
 const codings = ['br', 'gzip'] as const
 
-void t.test('pages, lines, logs and documents come packed as the client takes it, and are the same', async (t) => {
+void t.test('compression: pages, NDJSON, logs and documents have the same bytes after decompression', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 300, `repeat('n ' || n || ' ', 20)`)
   const run = (await instance.request('POST', `/api/missions/${id}/tests`, admin, { logs: 'ok\n'.repeat(5000) })).json
@@ -53,7 +53,7 @@ void t.test('pages, lines, logs and documents come packed as the client takes it
   }
 })
 
-void t.test('the client says what it takes best', async (t) => {
+void t.test('compression: uses the coding that Accept-Encoding prefers', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 50)
   const cases: [accept: string, coding: string | undefined][] = [
@@ -73,16 +73,16 @@ void t.test('the client says what it takes best', async (t) => {
     t.equal((await get(chat, { 'accept-encoding': accept })).headers['content-encoding'], coding, accept)
 })
 
-void t.test('what is small, refused, a range or a stream of events is not packed', async (t) => {
+void t.test('compression: small answers, errors, ranges and event streams are not compressed', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 1)
   const all = { 'accept-encoding': 'gzip, br' }
   const run = (await instance.request('POST', `/api/missions/${id}/tests`, admin, { logs: 'ok\n'.repeat(5000) })).json
   for (const [what, path, headers, method] of [
     ['a short page', chat, all, 'GET'],
-    ['a refusal', `${chat}?limit=0&${'x'.repeat(2000)}`, all, 'GET'],
+    ['an error', `${chat}?limit=0&${'x'.repeat(2000)}`, all, 'GET'],
     ['a range', `/api/missions/${id}/tests/${run['id']}/logs`, { ...all, range: 'bytes=0-9999' }, 'GET'],
-    ['of a log what HEAD tells', `/api/missions/${id}/tests/${run['id']}/logs`, all, 'HEAD'],
+    ['HEAD of a log', `/api/missions/${id}/tests/${run['id']}/logs`, all, 'HEAD'],
   ] as const)
     t.equal((await get(path, headers, method)).headers['content-encoding'], undefined, what)
   const events = await begin(instance, chat, { ...all, accept: 'text/event-stream' })
@@ -91,7 +91,7 @@ void t.test('what is small, refused, a range or a stream of events is not packed
   events.destroy()
 })
 
-void t.test('a page that can not grow is not sent twice, while its chat goes on', async (t) => {
+void t.test('ETag: a page that can not grow gets 304 although its chat grows', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 120)
   const closed = [
@@ -112,8 +112,8 @@ void t.test('a page that can not grow is not sent twice, while its chat goes on'
   const again = (query: string, more = {}) => get(chat + query, { 'if-none-match': tags.get(query) ?? '', ...more })
   for (const query of tags.keys()) {
     const { status, bytes, headers } = await again(query)
-    t.strictSame([status, bytes.length, headers.etag], [304, 0, tags.get(query)], `${query}: as it was`)
-    t.equal((await again(query, { 'accept-encoding': 'br' })).status, 304, 'whatever the coding')
+    t.strictSame([status, bytes.length, headers.etag], [304, 0, tags.get(query)], `${query}: unchanged`)
+    t.equal((await again(query, { 'accept-encoding': 'br' })).status, 304, 'with any coding')
   }
   await fill(database, id, 1)
   for (const query of closed) t.equal((await again(query)).status, 304, `${query} is closed`)
@@ -121,27 +121,27 @@ void t.test('a page that can not grow is not sent twice, while its chat goes on'
   t.equal(
     (await get(`${chat}?before=101`, { 'if-none-match': `"x", ${tags.get('?before=101')}` })).status,
     304,
-    'one of several',
+    'one of several ETags',
   )
   t.equal((await get(`${chat}?before=101`, { 'if-none-match': '"x"' })).status, 200)
   const form = await instance.request('GET', `${chat}?before=101`, alice, undefined, { 'if-none-match': '*' })
   t.equal(form.status, 304, 'documented')
   const bob = await instance.request('GET', `${chat}?before=101`, undefined, undefined, { 'if-none-match': '*' })
-  t.equal(bob.status, 401, 'only for who may see it')
+  t.equal(bob.status, 401, 'only with access to the chat')
 
   await database.query('delete from chat_messages where mission_id = $1 and seq = 15', [id])
   for (const query of ['?after=0&limit=50', '?after=10&before=20'])
-    t.equal((await again(query)).status, 200, `${query} has a hole`)
-  t.equal((await again('?before=101&limit=20')).status, 304, 'another page has not')
+    t.equal((await again(query)).status, 200, `${query} has a gap`)
+  t.equal((await again('?before=101&limit=20')).status, 304, 'another page has no gap')
   await instance.request('DELETE', chat, admin)
   for (const query of closed) t.equal((await again(query)).status, 200, `${query} was cleared`)
 })
 
-void t.test('lines that are packed can be read as they come', async (t) => {
+void t.test('compression: compressed lines can be read while they arrive', async (t) => {
   const { id, chat } = await longChat(instance, database)
   const lock = await database.connect()
   for (const coding of codings) {
-    // Nothing after the first page can be read.
+    // The lock delays every page after the first.
     const answer = await begin(instance, chat, { ...lines, 'accept-encoding': coding })
     await lock.query('begin')
     await lock.query('lock table chat_messages in access exclusive mode')
@@ -149,7 +149,7 @@ void t.test('lines that are packed can be read as they come', async (t) => {
     unpacked.on('error', () => {})
     let text = ''
     unpacked.on('data', (data: Buffer) => (text += data.toString()))
-    await until(() => text.endsWith('\n'), `whole lines, by ${coding}, while the rest is held up`)
+    await until(() => text.endsWith('\n'), `whole lines, by ${coding}, while the other pages wait`)
     const { length } = seqs(text)
     t.ok(length > 0 && length < long, `${length} messages`)
     await lock.query('rollback')
@@ -159,13 +159,13 @@ void t.test('lines that are packed can be read as they come', async (t) => {
   t.ok(id)
 })
 
-void t.test('a failure in mid-stream cuts what is packed, too; who takes nothing holds nobody up', async (t) => {
+void t.test('compression: a compressed stream is cut by a failure and by a stalled reader', async (t) => {
   let cut = 0
   const hasty = await startInstance(t, database.url, { limits: { silence: 300 } }, (line) => {
     if (line.includes('a stream was cut')) cut++
   })
   for (const [n, coding] of codings.entries()) {
-    // What can't be packed: more than fits between the two ends.
+    // Text that hardly compresses, more than the buffers between server and client take.
     const { id, chat } = await newChat(instance)
     await database.query(
       `insert into chat_messages (mission_id, citizen, sender, message)

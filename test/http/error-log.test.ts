@@ -1,5 +1,5 @@
-// The log: what fails by our fault is found again by its error_id, with the request or the socket that met it, whichever way it
-// was told; a line is JSON, and words in a terminal.
+// The log: the error_id of an internal error leads to its log line, which names the request or the socket.
+// Lines are JSON; in a terminal they are readable text.
 import { execFileSync, spawn } from 'node:child_process'
 import t from 'tap'
 import { freshDatabase } from '../support/database.ts'
@@ -19,31 +19,31 @@ const { id } = await makeMission(instance)
 const topic = `missions/${id}/chat/rafael`
 
 void t.test(
-  'an internal error has the same id for its asker and in the log, with the request or the socket',
+  'error log: an internal error has the same error_id in the answer and in the log, with its request or socket',
   async (t) => {
-    // An unexpected fault: storing a message raises an error that no code of the project raises.
+    // An unexpected fault: an insert of a message raises an error that the project never raises itself.
     await database.query(`create function deck.broken() returns trigger language plpgsql as $$
     begin raise exception 'the disk of somebody is on fire' using errcode = 'XX000'; end $$`)
     await database.query(`create trigger broken before insert on chat_messages execute function deck.broken()`)
     const client = await instance.connect(alice)
     const welcome = await client.frame(({ type }) => type === 'welcome')
-    const told = await client.ask({ type: 'send', topic, message: 'hello' })
-    t.match(told, {
+    const answered = await client.ask({ type: 'send', topic, message: 'hello' })
+    t.match(answered, {
       type: 'error',
       code: 'internal',
       detail: 'something went wrong on the server',
       error_id: /^[0-9a-f-]{36}$/,
     })
-    const ofSocket = found({ error_id: told['error_id'] })
-    t.match(ofSocket, { level: 50, socket: welcome['session'], err: { message: /on fire/ } }, 'and there its cause is')
+    const ofSocket = found({ error_id: answered['error_id'] })
+    t.match(ofSocket, { level: 50, socket: welcome['session'], err: { message: /on fire/ } }, 'the log has the cause')
 
     const { status, json } = await instance.request('POST', `/api/${topic}`, alice, { message: 'hello' })
     t.equal(status, 500)
     t.match(json, { code: 'internal', error_id: /^[0-9a-f-]{36}$/ })
-    t.not(json['error_id'], told['error_id'])
+    t.not(json['error_id'], answered['error_id'])
     const ofRequest = found({ error_id: json['error_id'] })
     t.match(ofRequest, { level: 50, reqId: /^[0-9a-f-]{36}$/, err: { message: /on fire/ } })
-    t.notMatch(JSON.stringify([told, json]), /fire/, 'no client receives the cause')
+    t.notMatch(JSON.stringify([answered, json]), /fire/, 'no client receives the cause')
     await until(() => found({ msg: 'request', reqId: ofRequest?.['reqId'], status: 500 }) !== undefined, 'the request')
     await database.query('drop trigger broken on chat_messages')
     t.equal((await instance.request('POST', `/api/${topic}`, alice, { message: 'hello' })).status, 201)
@@ -54,7 +54,7 @@ void t.test(
   },
 )
 
-void t.test('a stream that is cut says whose it was', async (t) => {
+void t.test('error log: the line of a cut event stream has the ID of its request', async (t) => {
   const hasty = await startInstance(t, database.url, { limits: { silence: 500 } }, (line) =>
     lines.push(JSON.parse(line) as Line),
   )
@@ -64,7 +64,7 @@ void t.test('a stream that is cut says whose it was', async (t) => {
     headers: { authorization: `Bearer ${admin}`, accept: 'text/event-stream' },
   })
   t.equal(response.status, 200)
-  // To somebody who reads nothing.
+  // The client of the stream reads nothing.
   const text = 'x'.repeat(10_000)
   const cut = (): boolean => found({ msg: 'an event stream was cut' }) !== undefined
   while (!cut())
@@ -73,15 +73,15 @@ void t.test('a stream that is cut says whose it was', async (t) => {
   await response.body?.cancel().catch(() => {})
 })
 
-void t.test('lines are JSON, but in a terminal', async (t) => {
+void t.test('log format: JSON by default, readable text in a terminal, JSON in production even there', async (t) => {
   const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'info' })
   const line = /^\{"level":30,"time":\d+,.*"msg":"Server listening/m
-  // Its pipes are read one after the other.
+  // stdout and stderr are separate pipes: the line may arrive after the first output.
   await until(() => line.test(server.output()), 'a line of JSON')
   try {
     execFileSync('script', ['--version'])
   } catch {
-    return t.comment('there is no script(1) here to make a terminal with')
+    return t.comment('skipped: script(1), which provides a terminal, is not installed')
   }
   const seen = async (more: NodeJS.ProcessEnv, wanted: RegExp): Promise<string> => {
     const env = {
@@ -93,7 +93,7 @@ void t.test('lines are JSON, but in a terminal', async (t) => {
     }
     const child = spawn('script', ['-qefc', `exec ${process.execPath} dist/main.js`, '/dev/null'], { cwd: root, env })
     const { out, ended } = collect(child)
-    // script(1) drops what it has not read when it is ended.
+    // When script(1) is ended, it drops output that it has not read.
     await until(() => /Mission Deck is at/.test(out()) && wanted.test(out()), 'the server and its log')
     child.kill('SIGTERM')
     await ended
@@ -105,6 +105,6 @@ void t.test('lines are JSON, but in a terminal', async (t) => {
   t.match(
     await seen({ LOG_LEVEL: 'info', NODE_ENV: 'production' }, /"level":30/),
     /"level":30/,
-    'production takes JSON there, too',
+    'JSON in production, in a terminal as well',
   )
 })

@@ -36,12 +36,12 @@ const makePlace = async () => {
 }
 const evidence = ({ id, created_at }: Json, status: string): Json => ({ run: id, status, at: created_at })
 
-void t.test('the newest finished run is the evidence, on the topic of the checklist', async (t) => {
+void t.test('evidence: the newest finished run decides it; changes arrive on the topic of the checklist', async (t) => {
   const { id, mission, add, report, items, set } = await makePlace()
   const client = await instance.connect(alice)
   const topic = `missions/${id}/dod`
   t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok', seq: 0 })
-  const told = async (seq: number): Promise<Json> => {
+  const eventAt = async (seq: number): Promise<Json> => {
     await until(() => client.events(topic).some((event) => event.seq === seq), `event ${seq}`)
     return client.events(topic).find((event) => event.seq === seq) as Json
   }
@@ -54,7 +54,7 @@ void t.test('the newest finished run is the evidence, on the topic of the checkl
     '',
   )
   const plain = await add({ test_name: null })
-  isForm(t, plain, itemForm({ category: 'tests', seq: 2 }), 'an item without a test looks as ever')
+  isForm(t, plain, itemForm({ category: 'tests', seq: 2 }), 'an item without a test has no evidence members')
 
   const early = await set(item, { completed: true })
   refused(t, early, 409, 'conflict')
@@ -65,30 +65,34 @@ void t.test('the newest finished run is the evidence, on the topic of the checkl
 
   const good = await report([{ name: 'other' }, { name: 'test_callback', status: 'passed', duration_ms: 5 }])
   const proven = { ...item, evidence: evidence(good, 'passed'), seq: 3 }
-  t.match(await told(3), { event: 'dod_item.updated', data: proven }, 'by its own status, though the run failed')
+  t.match(
+    await eventAt(3),
+    { event: 'dod_item.updated', data: proven },
+    "the test's own status counts, although the run failed",
+  )
   t.same(await items(), [proven, plain])
   const done = await set(item, { completed: true })
   t.equal(done.status, 200)
   isForm(t, done.json['item'] ?? {}, { ...proven, completed: true, completed_at: time, seq: 4 }, 'completed')
 
   const bad = await report([{ name: 'test_callback', status: 'failed', error: 'KeyError' }])
-  t.match(await told(5), { data: { evidence: evidence(bad, 'failed'), completed: true } }, 'a later failure arrives')
+  t.match(await eventAt(5), { data: { evidence: evidence(bad, 'failed'), completed: true } }, 'a later failure arrives')
   t.equal((await set(item, { completed: false })).status, 200)
-  refused(t, await set(item, { completed: true }), 409, 'conflict', 'what failed since')
+  refused(t, await set(item, { completed: true }), 409, 'conflict', 'a test that has failed since')
 
   const fixed = await request('PATCH', `${mission}/tests/${bad['id']}`, rafael, {
     results: [{ name: 'test_callback', status: 'passed' }],
   })
   t.equal(fixed.status, 200)
-  t.match(await told(7), { data: { evidence: evidence(bad, 'passed') } }, 'a run that is changed')
+  t.match(await eventAt(7), { data: { evidence: evidence(bad, 'passed') } }, 'a changed run')
   t.equal((await set(item, { completed: true })).status, 200)
   await request('PATCH', `${mission}/tests/${bad['id']}`, rafael, { status: 'running' })
-  t.match(await told(9), { data: { evidence: evidence(good, 'passed') } }, 'one that goes on: the one before counts')
+  t.match(await eventAt(9), { data: { evidence: evidence(good, 'passed') } }, 'a reopened run: the previous one counts')
   await database.query('delete from test_runs where id = $1', [good['id']])
-  t.match(await told(10), { data: { evidence: missing, completed: true } }, 'one that is deleted')
+  t.match(await eventAt(10), { data: { evidence: missing, completed: true } }, 'a deleted run')
 })
 
-void t.test('what a run says of a test: its worst element counts, and no unknown word is a pass', async (t) => {
+void t.test("evidence: a test's worst result in a run counts, and an unknown status is no pass", async (t) => {
   const { add, report, items } = await makePlace()
   await add()
   const cases: [results: unknown[], status: string, named: boolean][] = [
@@ -112,15 +116,15 @@ void t.test('what a run says of a test: its worst element counts, and no unknown
     const run = await report(results)
     t.same((await items())[0]?.['evidence'], evidence(run, status), JSON.stringify(results))
     const later = await add({ text: 'Later' })
-    t.same(later['evidence'], evidence(run, status), 'an item that comes later sees the same')
+    t.same(later['evidence'], evidence(run, status), 'an item that is added later has the same evidence')
   }
   const before = (await items())[0]?.['evidence']
   for (const results of [[{ name: 5 }, [{ name: 'a', status: 'passed' }], 'a', { name: ['a'] }], [], null])
     await report(results)
-  t.same((await items())[0]?.['evidence'], before, 'what is no element with that name')
+  t.same((await items())[0]?.['evidence'], before, 'no element with that name')
 })
 
-void t.test('complete is all or nothing, and names what lacks evidence', async (t) => {
+void t.test('checklist: complete is all or nothing; a refusal names the items without evidence', async (t) => {
   const { mission, add, report, items } = await makePlace()
   const plain = await add({ test_name: null })
   await add({ text: 'One', test_name: 'a' })
@@ -143,20 +147,24 @@ void t.test('complete is all or nothing, and names what lacks evidence', async (
   const all = await request('POST', `${mission}/dod/complete`, admin, { override: 'shown to the client' })
   t.equal(all.status, 200)
   const overrides = (all.json['items'] as Json[]).map((item) => (item['override'] as Json | undefined)?.['reason'])
-  t.same(overrides, [undefined, undefined, 'shown to the client', 'shown to the client'], 'only where it is needed')
+  t.same(
+    overrides,
+    [undefined, undefined, 'shown to the client', 'shown to the client'],
+    'only where evidence is missing',
+  )
   t.equal((await request('GET', mission, alice)).json['status'], 'qa')
   t.equal((await request('POST', `${mission}/dod/reset`, alice)).status, 200)
   t.notOk(
     (await items()).some((item) => 'override' in item || item['completed']),
-    'reset ends overrides',
+    'a reset removes overrides',
   )
 
   await report(['a', 'b', 'c'].map((name) => ({ name, status: 'passed' })))
-  t.equal((await request('POST', `${mission}/dod/complete`, alice, {})).status, 200, 'once all passed')
+  t.equal((await request('POST', `${mission}/dod/complete`, alice, {})).status, 200, 'after all tests passed')
   t.equal(Object.keys(plain).length, 7)
 })
 
-void t.test("an admin's override is recorded and shown until the item is unticked", async (t) => {
+void t.test("evidence: an admin's override is recorded and shown until the item is unticked", async (t) => {
   const { id, add, report, items, set } = await makePlace()
   const item = await add()
   const override = { completed: true, override: 'the client said so' }
@@ -175,7 +183,7 @@ void t.test("an admin's override is recorded and shown until the item is unticke
   const shown = json['item'] as Json
   isForm(t, shown['override'], { reason: 'the client said so', by: 'root', at: time }, 'who, when and why')
   t.same([shown['completed'], shown['evidence']], [true, missing])
-  t.same((await set(item, override, admin)).json['item'], shown, 'said twice is said once')
+  t.same((await set(item, override, admin)).json['item'], shown, 'a repeated override changes nothing')
   const [last] = await database.query(`select data from deck.events where topic = $1 order by seq desc limit 1`, [
     `missions/${id}/dod`,
   ])
@@ -188,13 +196,17 @@ void t.test("an admin's override is recorded and shown until the item is unticke
     },
   ])
   await report([{ name: 'a', status: 'passed' }])
-  t.match((await items())[0], { override: shown['override'], evidence: { status: 'passed' } }, 'also once it passed')
+  t.match(
+    (await items())[0],
+    { override: shown['override'], evidence: { status: 'passed' } },
+    'even after the test passed',
+  )
   const unticked = (await set(item, { completed: false })).json['item'] as Json
   t.notOk('override' in unticked)
   t.equal((await set(item, { completed: true })).status, 200)
 })
 
-void t.test('another test is named by an admin, while the item is open', async (t) => {
+void t.test('evidence: only an admin changes the test of an item, while the item is open', async (t) => {
   const { add, report, set } = await makePlace()
   const item = await add({ test_name: null })
   const run = await report([{ name: 'b', status: 'passed' }])
@@ -209,7 +221,13 @@ void t.test('another test is named by an admin, while the item is open', async (
   t.match(kept.json['detail'], /untick/)
   const both = (await set(item, { completed: false, test_name: 'c' }, admin)).json['item'] as Json
   t.match(both, { completed: false, test_name: 'c', evidence: missing })
-  refused(t, await set(item, { completed: true, test_name: 'b' }, admin), 409, 'conflict', 'both at once')
+  refused(
+    t,
+    await set(item, { completed: true, test_name: 'b' }, admin),
+    409,
+    'conflict',
+    'a completion together with another test',
+  )
   const { completed, seq } = (await set(item, { test_name: null }, admin)).json['item'] as Json
   t.same([completed, seq], [false, 5])
 })
@@ -224,7 +242,7 @@ const failure = async (work: Promise<unknown>): Promise<string> => {
   }
 }
 
-/** psql as a role that has grants on the four tables, and no more. */
+/** A connection as a role that only has grants on the four tables. */
 const makeWriter = async (t: Test): Promise<pg.Client> => {
   const role = `deck_test_writer_${randomUUID().slice(0, 8)}`
   await superuser.query(`create role ${role}`)
@@ -242,7 +260,7 @@ const makeWriter = async (t: Test): Promise<pg.Client> => {
 }
 
 void t.test(
-  'the audit names the login of the SQL writer, even if it sets deck.actor',
+  'audit: names the login of the SQL writer, even if it sets deck.actor',
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {
     const writer = await makeWriter(t)
@@ -255,7 +273,7 @@ void t.test(
 )
 
 void t.test(
-  'a program that writes SQL is held to it, with grants on the four tables only and whatever it sets',
+  'evidence: binds SQL writers with grants on the four tables, even if they change settings',
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {
     const writer = await makeWriter(t)
@@ -272,7 +290,7 @@ void t.test(
         ['completed', complete, 'DK001 dod_items_evidence'],
         ['completed from the start', insert('completed', 'true'), 'DK001 dod_items_evidence'],
         [
-          'completed by evidence of its own',
+          'completed by evidence that the writer sets',
           insert('completed, evidence_status, evidence_run, evidence_at', `true, 'passed', gen_random_uuid(), now()`),
           'DK001 dod_items_evidence',
         ],
@@ -315,18 +333,18 @@ void t.test(
       t.equal(
         await failure(writer.query(`update dod_items set override_reason = null where id = $1`, [item['id']])),
         '42501',
-        'an override is not taken away either',
+        'an override can not be removed either',
       )
       t.equal(await failure(writer.query('update dod_items set completed = false where mission_id = $1', [id])), 'none')
       await writer.query('delete from test_runs where mission_id = $1', [id])
       t.match(await items(), [{ evidence: missing }, { evidence: missing }])
       await writer.query('delete from missions where id = $1', [id])
     }
-    t.strictSame(await database.query('select from deck.pending'), [], 'nothing is left to be numbered')
+    t.strictSame(await database.query('select from deck.pending'), [], 'no row waits for a number')
   },
 )
 
-void t.test('the owner of the database overrides by SQL in his own name', async (t) => {
+void t.test('evidence: an override by the database owner in SQL records the login', async (t) => {
   const { id, add, items } = await makePlace()
   await add()
   await database.query(`update dod_items set completed = true, override_reason = 'by hand' where mission_id = $1`, [id])
@@ -335,11 +353,11 @@ void t.test('the owner of the database overrides by SQL in his own name', async 
   t.equal(
     await failure(database.query('update dod_items set override_reason = null where mission_id = $1', [id])),
     'DK001 dod_items_evidence',
-    'without it the item would have none',
+    'without the override the item would lack evidence',
   )
 })
 
-void t.test('the examples of docs/evidence.md do what it says', async (t) => {
+void t.test('docs/evidence.md: its SQL examples have the results that it shows', async (t) => {
   const seeded = await freshDatabase(t)
   await migrate(await seeded.connect(), () => undefined)
   await seeded.query(readFileSync(seedFile, 'utf8'))
@@ -348,14 +366,14 @@ void t.test('the examples of docs/evidence.md do what it says', async (t) => {
   // Each statement of the page, and its result where the page shows one.
   const steps = [...block.matchAll(/([^-][^;]*);\n(?:-- (.*)\n)?/g)]
   t.ok(steps.length > 5)
-  for (const [, statement = '', told] of steps) {
-    let said: string | undefined
+  for (const [, statement = '', shown] of steps) {
+    let actual: string | undefined
     try {
       const rows = await seeded.query(statement)
-      said = rows[0] && Object.values(rows[0]).join(' | ')
+      actual = rows[0] && Object.values(rows[0]).join(' | ')
     } catch (error) {
-      said = error instanceof pg.DatabaseError ? `ERROR ${error.code}: ${error.message}` : String(error)
+      actual = error instanceof pg.DatabaseError ? `ERROR ${error.code}: ${error.message}` : String(error)
     }
-    t.equal(said, told, statement)
+    t.equal(actual, shown, statement)
   }
 })

@@ -1,5 +1,5 @@
-// The free JSON of test runs, from API and SQL. Numbers that a double can't hold are stored, sent and found digit by digit.
-// Numbers that Postgres can't hold are refused.
+// The free JSON of test runs, from the API and SQL. Numbers beyond a double keep every digit when they are stored, sent and found.
+// Numbers that Postgres can't store are refused.
 import t, { type Test } from 'tap'
 import { exported } from '../support/transfer.ts'
 import { refused } from '../support/forms.ts'
@@ -10,7 +10,7 @@ const { database, instance } = await startDeck(t)
 const { request } = instance
 const json = { 'content-type': 'application/json' }
 
-/** What is sent, and the digits that Postgres has for it. */
+/** The number as sent, and its digits in Postgres. */
 const numbers: [sent: string, stored: string][] = [
   ['1234567890123456789', '1234567890123456789'],
   ['-9007199254740993', '-9007199254740993'],
@@ -31,12 +31,12 @@ const setUp = async () => {
   const tests = `/api/missions/${mission.id}/tests`
   return { mission, tests, topic: `missions/${mission.id}/tests` }
 }
-/** That a text has the numbers twice, as summary and as results. */
+/** Asserts that a text has the numbers twice, in summary and in results. */
 const holds = (t: Test, text: string, where: string): void => {
   t.equal(text.split(stored).length - 1, 2, `${where} has each digit of summary and results`, { text })
 }
 
-void t.test("a run's numbers beyond a double: kept to the digit in a POST, a PATCH and every read", async (t) => {
+void t.test('exact numbers: a run keeps every digit in a POST, a PATCH and every read', async (t) => {
   const { mission, tests, topic } = await setUp()
   const client = await instance.connect(alice)
   const frames: string[] = []
@@ -80,10 +80,14 @@ void t.test("a run's numbers beyond a double: kept to the digit in a POST, a PAT
   const kept = await request('PATCH', `${tests}/${asked}`, rafael, { status: 'passed' })
   holds(t, kept.text, 'a PATCH of the status alone')
   const nulled = await request('PATCH', `${tests}/${asked}`, rafael, '{"summary":{"a":1}, "summary" : null }', json)
-  t.strictSame([nulled.status, nulled.json['summary']], [200, null], 'null empties, and the last of a name counts')
+  t.strictSame(
+    [nulled.status, nulled.json['summary']],
+    [200, null],
+    'null clears a field, and the last of repeated members counts',
+  )
 })
 
-void t.test('a search finds and shows a number of a summary digit by digit', async (t) => {
+void t.test('exact numbers: a search finds and returns every digit of a summary', async (t) => {
   const { mission, tests } = await setUp()
   await request('POST', tests, rafael, '{"summary":{"build":1234567890123456789,"rate":1.50}}', json)
   const found = await request('GET', `/api/missions/${mission.id}/search?q=1234567890123456789`, alice)
@@ -92,7 +96,7 @@ void t.test('a search finds and shows a number of a summary digit by digit', asy
   t.notMatch(found.text, '1234567890123456800')
 })
 
-void t.test('a number that Postgres can not hold is refused and changes nothing', async (t) => {
+void t.test('exact numbers: a number that Postgres can not store is refused and changes nothing', async (t) => {
   const { tests } = await setUp()
   const run = `${tests}/${(await request('POST', tests, rafael, {})).json['id']}`
   const before = (await request('GET', tests, alice)).text
@@ -130,7 +134,7 @@ void t.test('a number that Postgres can not hold is refused and changes nothing'
   t.equal((await request('GET', tests, alice)).text, before)
 })
 
-void t.test('the texts of members are what JSON.parse reads, of any JSON', (t) => {
+void t.test('exact numbers: membersOf and quoteNumbers agree with JSON.parse', (t) => {
   for (const body of [
     '{}',
     ' { } ',
@@ -148,7 +152,7 @@ void t.test('the texts of members are what JSON.parse reads, of any JSON', (t) =
   t.end()
 })
 
-void t.test("a frame's id is answered digit by digit", async (t) => {
+void t.test('exact numbers: the answer to a frame has every digit of its id', async (t) => {
   const { mission, topic } = await setUp()
   const client = await instance.connect(alice)
   const texts: string[] = []

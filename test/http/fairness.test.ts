@@ -1,5 +1,5 @@
-// Nobody is kept waiting by how much another asks for: looks in turns of those who ask, answers in places of each sub, and what is left
-// unread counted.
+// Fairness: a subject with many requests does not delay other subjects. Long reads take turns, each subject has a limited number
+// of pending answers, and the bytes of answers that it does not read are counted.
 import { connect } from 'node:net'
 import { setImmediate as tick } from 'node:timers/promises'
 import fc from 'fast-check'
@@ -9,14 +9,14 @@ import { makeQueue } from '../../src/database/write/fair-queue.ts'
 import { makeTurns } from '../../src/database/postgres/mutex.ts'
 import { alice, bob, makeMission, startDeck, until, type Answer } from '../support/server.ts'
 
-void t.test('one piece of work of each who waits, in the order of each, whatever fails', async (t) => {
+void t.test('turns: run one statement of each waiting subject in turn, even after a failure', async (t) => {
   const turns = makeTurns()
   const done: string[] = []
   const piece = (who: string, n: number, fails = false) =>
     turns(who)(async () => {
       await tick()
       done.push(`${who}${n}`)
-      if (fails) throw new Error('of this one')
+      if (fails) throw new Error('the statement failed')
       return n
     })
   const many = Array.from({ length: 5 }, (_, n) => piece('a', n))
@@ -24,7 +24,7 @@ void t.test('one piece of work of each who waits, in the order of each, whatever
   const next = piece('b', 1)
   await tick()
   const late = piece('c', 0)
-  await t.rejects(failing, /of this one/)
+  await t.rejects(failing, /the statement failed/)
   const atOnce = turns('d')(() => {
     throw new Error('at once')
   })
@@ -33,7 +33,7 @@ void t.test('one piece of work of each who waits, in the order of each, whatever
   t.strictSame(done, ['a0', 'a1', 'b0', 'a2', 'c0', 'b1', 'a3', 'a4'])
 })
 
-void t.test('a batch holds something of each author, in the order of each', (t) => {
+void t.test('fair queue: a batch has a message of each author, in the order of each', (t) => {
   const sent = fc.array(
     fc.record({ author: fc.constantFrom('a', 'b', 'c'), bytes: fc.integer({ min: 200, max: 300_000 }) }),
   )
@@ -62,7 +62,7 @@ void t.test('a batch holds something of each author, in the order of each', (t) 
   t.end()
 })
 
-void t.test('of one sub one answer is made at a time, and so many wait; others go on', async (t) => {
+void t.test('answers: one at a time for each subject; a limited number wait without delaying others', async (t) => {
   const { instance, database } = await startDeck(t, { poolMax: 12, limits: { answersWaiting: 3 } })
   const { id } = await makeMission(instance, { assigned_to: 'bob' })
   const mine = await makeMission(instance)
@@ -73,17 +73,17 @@ void t.test('of one sub one answer is made at a time, and so many wait; others g
   await lock.query('begin; lock table chat_messages in access exclusive mode')
   const answers: Answer[] = []
   const asked = Array.from({ length: 8 }, async () => answers.push(await instance.request('GET', path, alice)))
-  await until(() => answers.length === 4, 'those for whom there is no room')
+  await until(() => answers.length === 4, 'the refused requests')
   for (const answer of answers)
     t.match([answer.status, answer.json['code'], answer.headers.get('retry-after')], [429, 'rate_limited', '1'])
-  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject reads')
+  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject is answered')
   await lock.query('commit')
   await Promise.all(asked)
   t.equal(answers.filter(({ status }) => status === 200).length, 4)
   t.equal((await instance.request('GET', path, alice)).status, 200)
 })
 
-void t.test('a subject that reads and searches leaves a connection to others', async (t) => {
+void t.test('database connections: a subject that reads and searches leaves one to others', async (t) => {
   const { instance, database } = await startDeck(t, { poolMax: 6 })
   const { id } = await makeMission(instance, { assigned_to: 'bob' })
   const mine = await makeMission(instance)
@@ -102,9 +102,9 @@ void t.test('a subject that reads and searches leaves a connection to others', a
           `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
         )
       ).length >= 1,
-    'one to be read',
+    'a statement to wait for the lock',
   )
-  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject reads')
+  t.equal((await instance.request('GET', `/api/missions/${id}/tests`, bob)).status, 200, 'another subject is answered')
   const waiting = await database.query(
     `select query from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and query not like '%pg_stat_activity%'`,
   )
@@ -113,7 +113,7 @@ void t.test('a subject that reads and searches leaves a connection to others', a
   for (const { status } of await Promise.all(asked)) t.equal(status, 200)
 })
 
-void t.test('two subjects search at a time, and each with one statement', async (t) => {
+void t.test('turns: two subjects search at a time, each with one statement', async (t) => {
   const turns = makeTurns(2)
   const done: string[] = []
   const release: (() => void)[] = []
@@ -130,7 +130,7 @@ void t.test('two subjects search at a time, and each with one statement', async 
   t.strictSame(done, ['b0', 'b1', 'a0', 'a1'])
 })
 
-void t.test('a line lets go of who went away while it waited', async (t) => {
+void t.test('answers: a request whose client disconnected leaves the queue', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id } = await makeMission(instance)
   const path = `/api/missions/${id}/chat/rafael`
@@ -146,7 +146,7 @@ void t.test('a line lets go of who went away while it waited', async (t) => {
           `select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
         )
       ).length >= 1,
-    'one to be read',
+    'a statement to wait for the lock',
   )
   gone.abort()
   await Promise.allSettled(asked)
@@ -155,7 +155,7 @@ void t.test('a line lets go of who went away while it waited', async (t) => {
   t.ok(after.every(({ status }) => status === 200))
 })
 
-void t.test('answers that are not read count for their sub, and are cut off', async (t) => {
+void t.test('answers: unread bytes count for their subject, and connections that stay unread are closed', async (t) => {
   const limits = { answersUnread: 8 * 1024 * 1024, httpSilence: 10_000 }
   const { instance, database } = await startDeck(t, { limits })
   const { id } = await makeMission(instance)
@@ -179,12 +179,12 @@ void t.test('answers that are not read count for their sub, and are cut off', as
   const plain = { 'accept-encoding': 'identity' }
   await until(
     async () => (await instance.request('GET', `/api/missions/${id}`, alice, undefined, plain)).status === 429,
-    'what is unread to be too much',
+    'the unread bytes to exceed the limit',
   )
   const other = await instance.request('GET', '/api/missions', bob)
-  t.equal(other.status, 200, 'another subject reads')
+  t.equal(other.status, 200, 'another subject is answered')
   await until(
     async () => (await instance.request('GET', `/api/missions/${id}`, alice, undefined, plain)).status === 200,
-    'those who do not read to be cut off',
+    'the unread connections to be closed',
   )
 })

@@ -1,7 +1,7 @@
-// The doors under random input: frames, requests and bytes that mean nothing, mean something else or mean too much, between
-// good ones. Whatever comes, each is answered once, in form and never as a fault of the server; what was refused changed
-// nothing, and the server goes on. A failure prints its seed and path: give them to fc.assert to see it again.
-// Texts hold names (@mission, @long10001) for what is known or written out only when they are sent.
+// Random input: bad frames, requests and bytes between good ones.
+// Each input is answered once, in the documented form and never with `internal`. A refused input changes nothing, and the server
+// keeps running. A failure prints its seed and path: give them to fc.assert to repeat it.
+// Texts have placeholders (@mission, @long10001) that are expanded when they are sent.
 import { once } from 'node:events'
 import { Agent, request as httpRequest } from 'node:http'
 import { connect as connectTcp } from 'node:net'
@@ -21,7 +21,7 @@ import {
   type Json,
 } from '../support/server.ts'
 
-// House-keeping changes rows by itself; here nothing may.
+// Housekeeping changes rows by itself, so it is off here.
 const { database, instance } = await startDeck(t, { limits: { tidyEvery: 3_600_000 } })
 const { request } = instance
 const { hostname, port } = new URL(instance.url)
@@ -66,7 +66,7 @@ const goodText = some(
   [1, fc.constantFrom('@long10000', '```js\n@long40\n```', '~~~ py x\n', 'e\u0301')],
 )
 const numbers = ['1e999', '-1e999', '-0', '1e-999', '1e300', '9007199254740993', '0.1', '-1', '2147483648', '0', '1']
-/** A JSON value as text: of any form, also what JavaScript can't say. */
+/** Any JSON value as text, also values that JavaScript can't represent. */
 const jsonText = some(
   [4, fc.jsonValue({ maxDepth: 3 }).map((value) => JSON.stringify(value))],
   [3, oddText.map((text) => JSON.stringify(text))],
@@ -84,7 +84,7 @@ const toMembers = (value: Json): Members =>
     return text === undefined ? [] : [[name, text]]
   })
 
-/** The same members with one that is another, is missing, is new or comes twice. */
+/** The same members with one changed, missing, added or repeated. */
 const changed = (good: fc.Arbitrary<Json>): fc.Arbitrary<string> =>
   fc
     .tuple(good.map(toMembers), fc.nat(9), fc.constantFrom('replace', 'drop', 'add', 'twice'), oddText, jsonText)
@@ -96,7 +96,7 @@ const changed = (good: fc.Arbitrary<Json>): fc.Arbitrary<string> =>
       return write(members.toSpliced(at, 0, [how === 'add' ? name : old, value]))
     })
 
-/** A text cut short, or with something put in the place of something. */
+/** A text that is cut short, or with a part replaced. */
 const damaged = (good: fc.Arbitrary<string>): fc.Arbitrary<string> =>
   fc
     .tuple(good, fc.nat(1000), fc.nat(3), fc.option(fc.oneof(oddText, fc.constantFrom('"', '{', ',', '\\', '\\u0000'))))
@@ -140,7 +140,7 @@ const frame: fc.Arbitrary<Frame> = some<Frame>(
 )
 
 type Id = string | number | undefined
-/** What a frame's sender may expect: one answer with this id (or, undefined, an error without any), or perhaps none. */
+/** The expected answer to a frame: one with this id, an error without an id (undefined), or possibly none ('maybe'). */
 const expectation = (text: string): { id: Id } | 'maybe' => {
   let value: unknown
   try {
@@ -156,7 +156,7 @@ const expectation = (text: string): { id: Id } | 'maybe' => {
   return { id: isId ? id : undefined }
 }
 
-/** How a socket ends: 512 KiB and a byte, bytes that are no text, a binary frame, bad frames only. */
+/** How a socket ends: a frame over 512 KiB, bytes that are no UTF-8, a binary frame, only bad frames. */
 const ends: [code: number, end: (client: Client) => void][] = [
   [1009, ({ socket }) => socket.send(' '.repeat(512 * 1024 + 1))],
   [1007, ({ socket }) => socket.send(Buffer.from([0x22, 0xed, 0xa0, 0x80, 0x22]), { binary: false })],
@@ -164,7 +164,7 @@ const ends: [code: number, end: (client: Client) => void][] = [
   [4400, ({ socket }) => Array.from({ length: 100 }, () => socket.send('{}'))],
 ]
 
-await t.test('of any frames each is answered once, and a chat holds what was answered ok', async (t) => {
+await t.test('fuzz: random frames are answered once, and chats have exactly the messages answered ok', async (t) => {
   let sent = 0
   let saved = 0
   const run = async (
@@ -186,7 +186,7 @@ await t.test('of any frames each is answered once, and a chat holds what was ans
     let maybe = query === undefined ? 0 : 1
     for (const { text, good: isGood } of frames) {
       const whole = expand(text, names)
-      // Larger frames end the socket: below, among the ends.
+      // Larger frames close the socket: `ends` has one.
       if (Buffer.byteLength(whole) > 512 * 1024) continue
       client.socket.send(whole)
       const expected = expectation(whole)
@@ -213,7 +213,7 @@ await t.test('of any frames each is answered once, and a chat holds what was ans
     await ask({ type: 'ping' })
     // The checks below report the missing answers.
     await until(() => complete(tally()) || client.closed !== undefined, 'all answers').catch(() => {})
-    // What was sent to a chat before comes before this: nothing is on its way any more.
+    // Earlier messages of this socket are saved before these, so none is in transit afterwards.
     const last = await Promise.all(
       citizens.map((citizen) => ask({ type: 'send', topic: `missions/${id}/chat/${citizen}`, message: 'last' })),
     )
@@ -247,13 +247,13 @@ await t.test('of any frames each is answered once, and a chat holds what was ans
         if (expected === undefined && maybe-- > 0) continue
         hold(
           JSON.stringify(expected) === JSON.stringify(message),
-          `${JSON.stringify(expected)}, held is ${JSON.stringify(message)}`,
+          `${JSON.stringify(expected)}, stored is ${JSON.stringify(message)}`,
         )
         answered.delete(message['id'])
         saved++
       }
     }
-    hold(answered.size === 0, `answered ok, but not there: ${JSON.stringify([...answered.values()])}`)
+    hold(answered.size === 0, `answered ok, but missing: ${JSON.stringify([...answered.values()])}`)
 
     if (end) {
       end[1](client)
@@ -314,7 +314,7 @@ const missionFields = {
   assigned_to: fc.constantFrom('alice', 'bob'),
   github_url: optional(fc.constantFrom('https://github.com/x', null)),
 }
-/** Bodies that would do, by the end of the path. */
+/** Valid bodies, by the end of the path. */
 const goodBodies: [path: RegExp, body: fc.Arbitrary<Json>][] = [
   [/missions$/, fc.record(missionFields)],
   [/\{mission\}$/, fc.record(missionFields, { requiredKeys: [] })],
@@ -326,7 +326,7 @@ const goodBodies: [path: RegExp, body: fc.Arbitrary<Json>][] = [
 ]
 const anyObject = fc.dictionary(goodText, fc.jsonValue({ maxDepth: 2 }), { minKeys: 1, maxKeys: 4 })
 
-// What a header or a path of HTTP can hold at all.
+// Characters that a header or a path of HTTP can have.
 const latin1 = (from: number, maxLength: number): fc.Arbitrary<string> =>
   fc.string({
     unit: fc
@@ -454,7 +454,7 @@ const perform = ({ method, path, headers, body }: Ask, names: Names): Promise<An
       path: expand(path, names),
       headers: { ...whole, ...length },
     })
-    // What never becomes a request is answered with a body, whatever its method.
+    // Node answers a text that is no request with a body, even for HEAD.
     request.on('error', (error: NodeJS.ErrnoException) =>
       method === 'HEAD' && error.code === 'HPE_CLOSED_CONNECTION'
         ? resolve({ status: 400, type: '', text: '' })
@@ -475,8 +475,8 @@ const perform = ({ method, path, headers, body }: Ask, names: Names): Promise<An
     request.end(bytes ?? undefined)
   })
 
-/** Every row that a client could see or write: of missions and heads all, else the mission's own. */
-const look = async (mission: string): Promise<string> => {
+/** A hash of the rows that a client can see or write: all missions and heads, and the other tables' rows of the mission. */
+const snapshot = async (mission: string): Promise<string> => {
   const tables = [
     'missions',
     'deck.heads',
@@ -495,7 +495,7 @@ const look = async (mission: string): Promise<string> => {
   const [found] = await database.query(text.replaceAll('$1', `'${mission}'`))
   return String(found?.['all'])
 }
-/** Other statuses of a code than its own. */
+/** Further statuses of a code. */
 const statuses: Partial<Record<ErrorCode, number[]>> = { bad_request: [415, 431] }
 const holdForm = ({ status, type, text }: Answered, what: string): void => {
   hold(/^application\/json/.test(type), what)
@@ -505,7 +505,7 @@ const holdForm = ({ status, type, text }: Answered, what: string): void => {
   hold(status === deny(code).status || (statuses[code] ?? []).includes(status), what)
 }
 
-await t.test('of any requests each is answered in form, and what was refused changed nothing', async (t) => {
+await t.test('fuzz: random requests are answered in the documented form, and a refusal changes nothing', async (t) => {
   const counts: Record<string, number> = {}
   const run = async (asks: Ask[]): Promise<void> => {
     const { id, number } = await makeMission(instance)
@@ -518,7 +518,7 @@ await t.test('of any requests each is answered in form, and what was refused cha
       item: String(item.json['id']),
       run: String(made.json['id']),
     }
-    let before = await look(id)
+    let before = await snapshot(id)
     for (const ask of asks) {
       const answer = await perform(ask, names).catch((error: Error) => {
         throw new Error(`${error.message}: ${JSON.stringify({ ...ask, names })}`)
@@ -528,7 +528,7 @@ await t.test('of any requests each is answered in form, and what was refused cha
       counts[status] = (counts[status] ?? 0) + 1
       hold(status >= 200 && status < 500, what)
       if (status >= 400 && ask.method !== 'HEAD') holdForm(answer, what)
-      const after = await look(id)
+      const after = await snapshot(id)
       hold(after === before || (status < 300 && ['POST', 'PATCH', 'DELETE'].includes(ask.method)), what)
       before = after
     }
@@ -536,11 +536,11 @@ await t.test('of any requests each is answered in form, and what was refused cha
   }
   const asks = fc.array(anAsk, { minLength: 20, maxLength: 30, size: 'max' })
   await fc.assert(fc.asyncProperty(asks, run), { numRuns: 25, endOnFailure: true })
-  t.ok((counts[200] ?? 0) + (counts[201] ?? 0) > 50 && (counts[400] ?? 0) > 50, 'good and bad ones')
+  t.ok((counts[200] ?? 0) + (counts[201] ?? 0) > 50 && (counts[400] ?? 0) > 50, 'both good and bad requests')
   t.comment(JSON.stringify(counts))
 })
 
-await t.test('of any bytes nothing is answered that is a fault of the server', async (t) => {
+await t.test('fuzz: random bytes never get an internal error', async (t) => {
   const { id } = await makeMission(instance)
   const body = '{"message":"x","key":"a"}'
   const head = `Host: x\r\nAuthorization: Bearer ${alice}\r\nContent-Type: application/json\r\n`
@@ -572,7 +572,7 @@ await t.test('of any bytes nothing is answered that is a fault of the server', a
     const socket = connectTcp(Number(port), hostname)
     let got = ''
     socket.setEncoding('latin1').on('data', (data: string) => (got += data))
-    // A reset is an answer too.
+    // A reset is a valid answer.
     socket.on('error', () => {})
     await once(socket, 'connect')
     if (reset) socket.write(bytes, 'latin1', () => socket.resetAndDestroy())
@@ -580,7 +580,7 @@ await t.test('of any bytes nothing is answered that is a fault of the server', a
     await once(socket, 'close')
     for (const answer of got.split(/HTTP\/1\.1 (?=\d{3} )/).slice(1)) {
       hold(Number(answer.slice(0, 3)) < 500, got)
-      // Node itself answers what it does not hand on, without a body.
+      // Node answers bytes that it does not pass on itself, without a body.
       const [, error] = /\r\n\r\n(\{.*\})$/s.exec(answer) ?? []
       if (error && !answer.startsWith('2')) hold(isRefusal(JSON.parse(error) as Json), got)
     }

@@ -1,5 +1,5 @@
-// SQL in every string: each string of every documented body, query and path, and of every frame, is found by its schema and
-// filled with texts that would break out of a statement. They are data: refused as such, or kept to the letter.
+// SQL injection: attack texts in each string of every documented body, query, path and frame, found by the schemas.
+// The texts are data: refused like other bad input, or stored unchanged.
 import t from 'tap'
 import { clientFrames } from '../../src/protocol/client-frames.ts'
 import { admin, makeMission, startDeck, token, until, type Json } from '../support/server.ts'
@@ -25,7 +25,7 @@ type Schema = {
   items?: Schema
   anyOf?: Schema[]
 }
-/** Members of a schema that take a string; the way to each. */
+/** Returns the paths of a schema's members that take a string. */
 const strings = (schema: Schema, path: (string | 0)[] = []): (string | 0)[][] => [
   ...(schema.type === 'string' || (path.length > 0 && !schema.type && !schema.anyOf && !schema.properties)
     ? [path]
@@ -50,7 +50,7 @@ const untouched = async (): Promise<void> => {
     throw new Error('the victim was touched')
 }
 
-void t.test('over HTTP', async (t) => {
+void t.test('SQL injection: attack texts over HTTP are only data', async (t) => {
   const { json: api } = await instance.request('GET', '/openapi.json')
   let tried = 0
   let kept = 0
@@ -109,7 +109,7 @@ void t.test('over HTTP', async (t) => {
           )
           tried++
           if (answer.status >= 500) t.fail(`${method} ${url}: ${answer.status} ${answer.text}`)
-          // What was taken is kept as it is.
+          // An accepted text is returned unchanged.
           if (
             given !== undefined &&
             answer.status < 300 &&
@@ -129,7 +129,7 @@ void t.test('over HTTP', async (t) => {
   t.ok(tried > 400 && kept > 50)
 })
 
-void t.test('over the socket', async (t) => {
+void t.test('SQL injection: attack texts over the socket are only data', async (t) => {
   const { id } = await makeMission(instance)
   const client = await instance.connect(admin)
   const topic = `missions/${id}/chat/rafael`
@@ -148,7 +148,7 @@ void t.test('over the socket', async (t) => {
   t.ok(kept > 20, `${kept} texts kept`)
 })
 
-void t.test('in a token', async (t) => {
+void t.test('SQL injection: attack texts in a token are only data', async (t) => {
   for (const attack of attacks) {
     const bearer = await token({ sub: attack, role: 'user', missions: [attack, victim.id], jti: attack })
     const { status, json } = await instance.request('POST', `/api/missions/${victim.number}/chat/sofia`, bearer, {
@@ -156,10 +156,13 @@ void t.test('in a token', async (t) => {
     })
     t.strictSame([status, json['author'], json['message']], [201, attack, attack])
     t.equal((await instance.request('GET', '/api/missions', bearer)).status, 200)
-    const { json: given } = await instance.request('POST', '/api/tickets', bearer)
-    t.match(given['ticket'], /^deck_ticket_/)
+    const { json: made } = await instance.request('POST', '/api/tickets', bearer)
+    t.match(made['ticket'], /^deck_ticket_/)
     await database.query('select deck.revoke($1)', [attack])
-    await until(async () => (await instance.request('GET', '/api/missions', bearer)).status === 401, 'to be shut out')
+    await until(
+      async () => (await instance.request('GET', '/api/missions', bearer)).status === 401,
+      'the token to be refused',
+    )
   }
   await untouched()
 })

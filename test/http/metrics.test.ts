@@ -1,4 +1,4 @@
-// Metrics: what they count is what happened, they name nobody, and there are no more of them for more traffic.
+// Metrics: the counts are right, no label identifies a subject, and more traffic makes no more series.
 import t from 'tap'
 import { alice, bob, closed, makeMission, startDeck, until } from '../support/server.ts'
 
@@ -18,7 +18,7 @@ const read = async (): Promise<{ text: string; of: (sample: string) => number }>
   return { text, of: (sample) => samples.get(sample) ?? 0 }
 }
 
-void t.test('messages, frames, errors and closes are counted', async (t) => {
+void t.test('metrics: count messages, frames, errors and closes', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const client = await instance.connect(alice)
@@ -45,10 +45,9 @@ void t.test('messages, frames, errors and closes are counted', async (t) => {
   t.equal(of('deck_topics'), 1)
   t.equal(of('deck_messages_total'), 5)
   t.equal(of('deck_send_to_commit_seconds_count'), 5)
-  // The first batch found the chat without a head.
   t.ok(of('deck_batch_size_count') >= 5)
   t.ok(of('deck_commit_to_write_seconds_count') >= 5)
-  // alice: subscribe and 5 times send; bob: subscribe and what was none.
+  // alice: subscribe and 5 sends; bob: subscribe and 3 texts that are no JSON.
   t.equal(of('deck_frames_in_total'), 10)
   // alice: welcome, 6 answers, 5 events; bob: welcome, 4 errors, goodbye.
   t.equal(of('deck_frames_out_total'), 12 + 6)
@@ -63,16 +62,16 @@ void t.test('messages, frames, errors and closes are counted', async (t) => {
   for (const nothing of ['queue_messages', 'queue_bytes', 'outbox_bytes', 'seats_catching', 'waiting_lane_topics'])
     t.equal(of(`deck_${nothing}`), 0, nothing)
   client.close()
-  await until(async () => (await read()).of('deck_seats') === 0, 'the seat to be given up')
+  await until(async () => (await read()).of('deck_seats') === 0, 'the subscription to end')
 
   const odd = await instance.connect(alice)
   odd.socket.close(4321)
-  await until(async () => (await read()).of('deck_socket_closes_total{code="other"}') === 1, 'a code of its own')
-  t.notMatch((await read()).text, /"4321"/, 'makes no metric of its own')
+  await until(async () => (await read()).of('deck_socket_closes_total{code="other"}') === 1, 'a foreign close code')
+  t.notMatch((await read()).text, /"4321"/, 'a foreign close code makes no series')
 })
 
-void t.test('they name nobody, and more traffic makes no more of them', async (t) => {
-  // (Node's collector has few kinds of its own, each of which comes when it first ran.)
+void t.test('metrics: identify no subject, and more traffic makes no more series', async (t) => {
+  // Node's garbage collector has a few kinds, each of which gets its series at its first run.
   const lines = async (): Promise<number> =>
     (await read()).text.split('\n').filter((line) => !line.startsWith('nodejs_gc_')).length
   const use = async (): Promise<void> => {

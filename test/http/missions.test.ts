@@ -1,5 +1,5 @@
-// Missions, checklists and the server's own pages over HTTP: what each route of the contract answers, exactly.
-// Test runs are in http-runs.test.ts, chats in http-chat.test.ts, refusals in bad-input.test.ts, rights in policy.test.ts.
+// Missions, checklists and the server's own pages over HTTP: the exact answer of each route of the contract.
+// Test runs are in test-runs.test.ts, chats in chat.test.ts, refusals in bad-input.test.ts, rights in auth/policy.test.ts.
 import { connect as dial } from 'node:net'
 import t from 'tap'
 import { isForm, itemForm, missionForm, refused, time } from '../support/forms.ts'
@@ -19,7 +19,7 @@ const { database, instance } = await startDeck(t)
 const { request } = instance
 const list = (value: unknown): Json[] => value as Json[]
 
-void t.test('a mission is created, read, changed and deleted', async (t) => {
+void t.test('missions: are created, read, changed and deleted', async (t) => {
   const given = {
     title: 'Café ☕',
     client: 'Ünï',
@@ -31,7 +31,7 @@ void t.test('a mission is created, read, changed and deleted', async (t) => {
   t.equal(created.status, 201)
   t.match(created.headers.get('content-type'), /^application\/json/)
   const form = missionForm({ ...given, deadline: '2030-06-01T10:00:00.5Z' })
-  isForm(t, created.json, form, 'what was not given has its default, times are UTC')
+  isForm(t, created.json, form, 'absent fields have their defaults, times are UTC')
   const { id, number } = created.json
   for (const name of [id, number, String(id).toUpperCase()])
     t.strictSame((await request('GET', `/api/missions/${name}`, admin)).json, created.json, `as ${name}`)
@@ -50,14 +50,14 @@ void t.test('a mission is created, read, changed and deleted', async (t) => {
     seq: 1,
   })
   const same = await request('PATCH', `/api/missions/${id}`, admin, {})
-  t.strictSame([same.status, same.json], [200, patched.json], 'a patch of nothing changes nothing and is no event')
+  t.strictSame([same.status, same.json], [200, patched.json], 'an empty patch changes nothing and makes no event')
   const cleared = await request('PATCH', `/api/missions/${id}`, admin, { github_url: null })
   t.strictSame(cleared.json, { ...patched.json, github_url: null, seq: 2 })
   const odd = { id: 'x', seq: 40, created_at: 'never' }
   t.strictSame(
     (await request('PATCH', `/api/missions/${id}`, admin, odd)).json,
     cleared.json,
-    'what the server gives can not be set',
+    'fields that the server sets can not be changed',
   )
 
   const gone = await request('DELETE', `/api/missions/${id}`, admin)
@@ -67,7 +67,7 @@ void t.test('a mission is created, read, changed and deleted', async (t) => {
   refused(t, await request('DELETE', `/api/missions/${id}`, admin), 404, 'not_found', 'deleting it again')
 })
 
-void t.test('a mission goes with all its rows', async (t) => {
+void t.test('missions: a deletion removes all rows of the mission', async (t) => {
   const { id } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/chat/rafael`, admin, { message: 'hello', key: 'k' })
   await request('POST', `/api/missions/${id}/dod`, admin, { text: 'Works', category: 'tests' })
@@ -78,7 +78,7 @@ void t.test('a mission goes with all its rows', async (t) => {
     t.strictSame(await database.query(`select id from ${table} where mission_id = $1`, [id]), [], table)
 })
 
-void t.test('a number may be given; one that is taken is a conflict', async (t) => {
+void t.test('missions: a number can be chosen; a taken number is a conflict', async (t) => {
   const taken = await makeMission(instance, { number: 2_000_000_001 })
   t.equal(taken.number, 2_000_000_001)
   const body = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'x' }
@@ -90,7 +90,7 @@ void t.test('a number may be given; one that is taken is a conflict', async (t) 
   await request('DELETE', '/api/missions/2000000001', admin)
 })
 
-void t.test('missions come page by page, each once, filtered, and only those that one may see', async (t) => {
+void t.test('missions: listed in pages, each once, filtered, and only those that the token may see', async (t) => {
   const ids: string[] = []
   for (let i = 0; i < 5; i++) ids.push((await makeMission(instance, { assigned_to: i < 3 ? 'pia' : 'quentin' })).id)
   await request('PATCH', `/api/missions/${ids[0]}`, admin, { status: 'qa' })
@@ -121,14 +121,14 @@ void t.test('missions come page by page, each once, filtered, and only those tha
   t.strictSame([new Set(all).size, ids.every((id) => all.includes(id))], [all.length, true])
   t.strictSame(await pages(rafael), all, 'a citizen sees every mission')
   const narrow = await token({ sub: 'rafael', role: 'citizen', missions: [String(ids[1]).toUpperCase()] })
-  t.strictSame(await pages(narrow), [ids[1]], 'or those of its claim')
+  t.strictSame(await pages(narrow), [ids[1]], 'or only those in its claim')
   const wider = await token({ sub: 'pia', role: 'user', missions: [String(ids[4])] })
   t.strictSame(await pages(wider), [...ids.slice(0, 3), ids[4]])
   const { json } = await request('GET', '/api/missions?limit=500', admin)
   t.strictSame([list(json['missions']).length, json['next']], [all.length, null])
 })
 
-void t.test('a checklist counts its progress; all can be ticked and unticked', async (t) => {
+void t.test('checklist: counts its progress; items are ticked and unticked, one by one or all at once', async (t) => {
   const { id } = await makeMission(instance)
   const dod = `/api/missions/${id}/dod`
   t.strictSame((await request('GET', dod, alice)).json, { items: [], progress: { completed: 0, total: 0 } })
@@ -158,7 +158,7 @@ void t.test('a checklist counts its progress; all can be ticked and unticked', a
   const deleted = await request('DELETE', `${dod}/${second['id']}`, admin)
   t.equal(deleted.status, 200)
   t.strictSame(deleted.json, { item: { ...second, seq: 6 }, progress: { completed: 0, total: 2 } })
-  refused(t, await request('DELETE', `${dod}/${second['id']}`, admin), 404, 'not_found', 'an item that is gone')
+  refused(t, await request('DELETE', `${dod}/${second['id']}`, admin), 404, 'not_found', 'a deleted item')
 
   const before = (await request('GET', `/api/missions/${id}`, alice)).json
   const complete = await request('POST', `${dod}/complete`, alice)
@@ -180,14 +180,14 @@ void t.test('a checklist counts its progress; all can be ticked and unticked', a
   )
 })
 
-void t.test('an empty checklist can be completed', async (t) => {
+void t.test('checklist: can be completed when it is empty', async (t) => {
   const { id } = await makeMission(instance)
   const { status, json } = await request('POST', `/api/missions/${id}/dod/complete`, admin)
   t.strictSame([status, json], [200, { items: [], progress: { completed: 0, total: 0 } }])
   t.equal((await request('GET', `/api/missions/${id}`, admin)).json['status'], 'qa')
 })
 
-void t.test('what is just in range is taken', async (t) => {
+void t.test('missions: values at the limits of their ranges are accepted', async (t) => {
   const { id } = await makeMission(instance)
   const mission = `/api/missions/${id}`
   const patch = async (body: Json): Promise<Json> => (await request('PATCH', mission, admin, body)).json
@@ -222,7 +222,7 @@ void t.test('what is just in range is taken', async (t) => {
   t.ok((await request('GET', `${mission}/tests/${run.json['id']}/logs`, admin)).text === chunk)
 })
 
-void t.test('a content type without a body is no fault', async (t) => {
+void t.test('body: a content type without a body is accepted', async (t) => {
   const { id } = await makeMission(instance)
   const type = { 'content-type': 'application/json' }
   for (const [method, path, status] of [
@@ -239,7 +239,7 @@ void t.test('a content type without a body is no fault', async (t) => {
     )
 })
 
-void t.test('the pages of the server need no token', async (t) => {
+void t.test("pages: the server's own pages need no token", async (t) => {
   for (const path of ['/healthz', '/readyz']) t.equal((await request('GET', path)).status, 200, path)
   for (const path of ['/docs', '/']) {
     const page = await request('GET', path)
@@ -248,8 +248,8 @@ void t.test('the pages of the server need no token', async (t) => {
   }
 })
 
-void t.test('a path that leads out of a folder of files is not found, and no fault', async (t) => {
-  // By a connection of its own: fetch would take the dots away.
+void t.test('static files: a path that leaves its folder is refused and is no internal error', async (t) => {
+  // A raw connection: fetch would remove the dots from the path.
   const ask = (path: string): Promise<string> =>
     new Promise((resolve, reject) => {
       const { port, hostname } = new URL(instance.url)
@@ -281,7 +281,7 @@ void t.test('a path that leads out of a folder of files is not found, and no fau
     }
 })
 
-void t.test('the OpenAPI document names every route of the contract', async (t) => {
+void t.test('OpenAPI: describes every route of the contract', async (t) => {
   const { status, headers, json } = await request('GET', '/openapi.json')
   t.equal(status, 200)
   t.match(headers.get('content-type'), /^application\/json/)
@@ -308,12 +308,12 @@ void t.test('the OpenAPI document names every route of the contract', async (t) 
   for (const [path, methods] of Object.entries(routes))
     for (const method of methods) {
       const operation = paths[path]?.[method]
-      t.ok(Object.keys(operation?.responses ?? {}).length > 1, `${method} ${path} tells its answers`)
+      t.ok(Object.keys(operation?.responses ?? {}).length > 1, `${method} ${path} describes its answers`)
       const named = (operation?.parameters ?? []).filter((p) => p.in === 'path').map((p) => p.name)
       t.strictSame(
         named,
         [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name),
-        `${method} ${path} tells its path`,
+        `${method} ${path} describes its path`,
       )
     }
   t.strictSame(Object.keys(paths[`${m}/tests/{run}/logs`]?.['post']?.requestBody?.content ?? {}), ['text/plain'])
@@ -327,7 +327,7 @@ void t.test('the OpenAPI document names every route of the contract', async (t) 
   t.match(Object.values(schemes as Json), [{ type: 'http', scheme: 'bearer' }])
 })
 
-void t.test('a server that is going takes no new work, and answers what it took up', async (t) => {
+void t.test('stop: an instance that stops refuses new requests and answers those that it accepted', async (t) => {
   const going = await startInstance(t, database.url)
   const { id } = await makeMission(going)
   const chat = `/api/missions/${id}/chat/rafael`
@@ -341,7 +341,7 @@ void t.test('a server that is going takes no new work, and answers what it took 
     await new Promise((resolve) => setImmediate(resolve))
     return idle
   }
-  await until(async () => !(await isIdle()), 'the message waits')
+  await until(async () => !(await isIdle()), 'the message to wait')
   const closed = going.close()
   const late = await going.request('GET', chat, alice)
   refused(t, late, 503, 'unavailable', 'late')

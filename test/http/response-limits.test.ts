@@ -1,4 +1,4 @@
-// Each GET route at its largest: no response has more bytes than `answer_bytes` of GET /api/limits, and its frame.
+// The largest response of each GET route: at most `answer_bytes` of GET /api/limits.
 import t from 'tap'
 import { fill, largest } from '../support/largest-responses.ts'
 import { alice, makeMission, startDeck, type Json } from '../support/server.ts'
@@ -14,13 +14,13 @@ const routes = Object.entries(json['paths'] as Record<string, Json>).flatMap(([p
   'get' in methods ? [path] : [],
 )
 
-await t.test('each GET route has its largest response in the table', (t) => {
+await t.test('response limits: the table has a largest response for each GET route', (t) => {
   t.strictSame(routes.toSorted(), Object.keys(table).sort())
   t.end()
 })
 
 for (const route of routes)
-  await t.test(`GET ${route} has up to 4 MiB`, async (t) => {
+  await t.test(`response limits: GET ${route} has at most 4 MiB`, async (t) => {
     for (const path of table[route]?.ask ?? []) {
       const begun = performance.now()
       const { status, text } = await request('GET', path, alice, undefined, { 'accept-encoding': 'identity' })

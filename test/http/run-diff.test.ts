@@ -1,5 +1,5 @@
-// Two test runs compared: every list by its definition, against a plain reckoning of random runs; what was said between them;
-// and whose runs may be compared.
+// Two test runs compared: each list by its definition and against a simple model of random runs, the messages between the runs,
+// and access.
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import t from 'tap'
@@ -25,7 +25,7 @@ const makePlace = async () => {
   return { id, tests, report, diff, say }
 }
 
-void t.test('what failed, was fixed, came, went and got slower', async (t) => {
+void t.test('diff: lists failing, fixed, added, removed and slower tests', async (t) => {
   const { report, diff } = await makePlace()
   const a = await report([
     { name: 'breaks', status: 'passed' },
@@ -78,7 +78,7 @@ void t.test('what failed, was fixed, came, went and got slower', async (t) => {
   t.same(
     [back.newly_failing.map(({ name }) => name), back.fixed],
     [['mended', 'twice'], [{ name: 'breaks' }]],
-    'as given',
+    'in the order given',
   )
   t.same(back.between, between)
   const same = await diff(a, a)
@@ -92,11 +92,11 @@ void t.test('what failed, was fixed, came, went and got slower', async (t) => {
   t.same(
     (await diff(odd, await report(null, 'running'))).removed,
     [{ name: 'x', status: 'passed' }],
-    'odd results, or none',
+    'odd results, or no results',
   )
 })
 
-void t.test('flaky is what flipped twice in the last twenty finished runs', async (t) => {
+void t.test('diff: flaky tests flipped at least twice in the last twenty finished runs', async (t) => {
   const { report, diff } = await makePlace()
   const runs: Json[] = []
   for (let n = 0; n < 24; n++)
@@ -120,7 +120,7 @@ void t.test('flaky is what flipped twice in the last twenty finished runs', asyn
     { name: 'flipped long ago', flips: 2, runs: 3 },
     { name: 'flips', flips: 2, runs: 3 },
   ])
-  t.same((await diff(fifth, second)).flaky, [], 'once is a change')
+  t.same((await diff(fifth, second)).flaky, [], 'one flip is no flakiness')
 })
 
 void t.test('diff: equals the result of a simple model for random runs', async (t) => {
@@ -135,7 +135,7 @@ void t.test('diff: equals the result of a simple model for random runs', async (
   )
   type Element = { name: string; status: string; duration_ms?: number }
   const word = ({ status }: Element): string => (['passed', 'skipped'].includes(status) ? status : 'failed')
-  const look = (results: Element[], name: string) => {
+  const outcomeOf = (results: Element[], name: string) => {
     const mine = results.filter((one) => one.name === name)
     const words = mine.map(word)
     const ms = mine.flatMap(({ duration_ms }) => duration_ms ?? [])
@@ -150,12 +150,12 @@ void t.test('diff: equals the result of a simple model for random runs', async (
       const found = await diff(await report(x), await report(y))
       past.push(x, y)
       const names = [...new Set([...x, ...y].map(({ name }) => name))]
-      const those = (fits: (was: ReturnType<typeof look>, now: ReturnType<typeof look>) => boolean) =>
-        names.filter((name) => fits(look(x, name), look(y, name))).sort()
+      const those = (fits: (was: ReturnType<typeof outcomeOf>, now: ReturnType<typeof outcomeOf>) => boolean) =>
+        names.filter((name) => fits(outcomeOf(x, name), outcomeOf(y, name))).sort()
       const shaky = [...new Set(past.flat().map(({ name }) => name))].filter((name) => {
-        const words = past.slice(-flaky.runs).flatMap((run) => look(run, name).word ?? [])
-        const told = words.filter((one) => one !== 'skipped')
-        return told.filter((one, i) => i > 0 && one !== told[i - 1]).length >= flaky.flips
+        const words = past.slice(-flaky.runs).flatMap((run) => outcomeOf(run, name).word ?? [])
+        const counted = words.filter((word) => word !== 'skipped')
+        return counted.filter((word, i) => i > 0 && word !== counted[i - 1]).length >= flaky.flips
       })
       const want = {
         newly_failing: those((was, now) => now.word === 'failed' && was.word !== 'failed'),
@@ -173,8 +173,8 @@ void t.test('diff: equals the result of a simple model for random runs', async (
         flaky: shaky.sort(),
       }
       for (const [list, expected] of Object.entries(want)) {
-        const told = found[list as keyof typeof want].map(({ name }) => name).sort()
-        if (JSON.stringify(told) !== JSON.stringify(expected)) throw new Error(`${list}: ${told}, not ${expected}`)
+        const actual = found[list as keyof typeof want].map(({ name }) => name).sort()
+        if (JSON.stringify(actual) !== JSON.stringify(expected)) throw new Error(`${list}: ${actual}, not ${expected}`)
       }
     }),
     { numRuns: 60, endOnFailure: true },
@@ -182,7 +182,7 @@ void t.test('diff: equals the result of a simple model for random runs', async (
   t.pass('60 pairs')
 })
 
-void t.test('between stands what was said in any chat, with its code, from the earlier run to the later', async (t) => {
+void t.test('diff: has the messages of all chats, with their code, between the two runs', async (t) => {
   const { id, report, diff, say } = await makePlace()
   await say('rafael', 'before')
   const a = await report([])
@@ -194,9 +194,9 @@ void t.test('between stands what was said in any chat, with its code, from the e
   const { between } = await diff(a, b)
   t.same(between.messages, [first, second, third])
   t.match(between.messages[0]?.code_blocks, [{ language: 'python', code: 'print(1)\n' }])
-  t.same((await diff(b, a)).between, between, 'whichever is given first')
+  t.same((await diff(b, a)).between, between, 'in either order of the runs')
 
-  // More than an answer holds, in two chats, some in the same microsecond.
+  // More messages than an answer has, in two chats, some in the same microsecond.
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, created_at)
      select $1, case when n % 3 = 0 then 'sofia' else 'emma' end, 'user', 'm' || n,
@@ -216,7 +216,7 @@ void t.test('between stands what was said in any chat, with its code, from the e
   const times = many.messages.map(({ created_at }) => created_at.slice(0, -1))
   t.same(times, [...times].sort(), 'oldest first')
 
-  // A few whole pages of text are enough for one answer.
+  // Large messages: the answer stays below its byte limit.
   await database.query(
     `insert into chat_messages (mission_id, sender, message, code_blocks, created_at)
      select $1, 'user', 'x', jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('y', 250000))),

@@ -1,4 +1,4 @@
-// The log of a test run: any range of its bytes, its last lines, and the chunks of a large log, written by API or SQL.
+// The log of a test run: byte ranges, the last lines, and the chunks of a large log, written by the API or by SQL.
 // test/long/logs.ts measures a log of 200 MB.
 import { once } from 'node:events'
 import { request as ask, type IncomingMessage } from 'node:http'
@@ -16,7 +16,7 @@ const newRun = async (logs?: string): Promise<{ run: string; mission: string; pa
   const topic = `missions/${mission}/tests/${json['id']}/logs`
   return { run: String(json['id']), mission, topic, path: `/api/${topic}` }
 }
-/** The bytes of an answer, as they come. */
+/** Returns the status, headers and undecoded bytes of an answer. */
 const get = async (
   path: string,
   headers: Record<string, string> = {},
@@ -39,7 +39,7 @@ const chunksOf = async (topic: string): Promise<{ seq: number; event: string; ch
     [topic],
   )) as never
 
-void t.test('any range of a log is the bytes of the whole', async (t) => {
+void t.test('run log: any range equals those bytes of the whole log', async (t) => {
   const { path } = await newRun()
   const chunks = ['one\n', 'zwei € ', '\u001b[31mred\u001b[0m\r\n', '😀'.repeat(3), '\u0001x\n']
   for (const chunk of chunks) await request('POST', path, rafael, chunk, text)
@@ -53,7 +53,7 @@ void t.test('any range of a log is the bytes of the whole', async (t) => {
     'cache-control': 'private, no-cache',
   })
   const head = await get(path, {}, 'HEAD')
-  t.match(head.headers, { 'content-length': String(size), etag: all.headers.etag }, 'HEAD tells how much there is')
+  t.match(head.headers, { 'content-length': String(size), etag: all.headers.etag }, 'HEAD returns the size')
 
   for (let first = 0; first < size; first += 3)
     for (const last of [first, first + 5, size - 1, size, 1e14]) {
@@ -66,10 +66,10 @@ void t.test('any range of a log is the bytes of the whole', async (t) => {
       )
     }
   t.strictSame((await get(path, { range: 'bytes=7-' })).bytes, whole.subarray(7), 'to the end')
-  t.strictSame((await get(path, { range: 'bytes=-5' })).bytes, whole.subarray(-5), 'the last ones')
-  t.strictSame((await get(path, { range: 'bytes=-500' })).bytes, whole, 'more than there are')
+  t.strictSame((await get(path, { range: 'bytes=-5' })).bytes, whole.subarray(-5), 'the last bytes')
+  t.strictSame((await get(path, { range: 'bytes=-500' })).bytes, whole, 'more bytes than the log has')
   for (const range of ['bytes=0-1,3-4', 'bytes=4-2', 'lines=1-2', 'bytes=-', 'bytes=x', ''])
-    t.strictSame((await get(path, { range })).status, 200, `not a range that is served: ${range}`)
+    t.strictSame((await get(path, { range })).status, 200, `not a supported range: ${range}`)
   for (const range of [`bytes=${size}-`, 'bytes=-0', `bytes=${size + 1}-${size + 2}`]) {
     const answer = await request('GET', path, alice, undefined, { range })
     refused(t, answer, 416, 'bad_request', range)
@@ -77,7 +77,7 @@ void t.test('any range of a log is the bytes of the whole', async (t) => {
   }
 })
 
-void t.test('a download goes on where it was cut, as long as the log is the same', async (t) => {
+void t.test('run log: a cut download resumes while the log is unchanged', async (t) => {
   const { path, run } = await newRun('0123456789')
   const { etag = '' } = (await get(path)).headers
   const on = { range: 'bytes=5-', 'if-range': etag }
@@ -91,9 +91,9 @@ void t.test('a download goes on where it was cut, as long as the log is the same
   t.not((await get(path)).headers.etag, grown.headers.etag, 'a changed log of the same length has a new ETag')
 })
 
-void t.test('the last lines are found from the end, over any number of chunks', async (t) => {
+void t.test('run log: tail returns the last lines over any number of chunks', async (t) => {
   const { path, run } = await newRun()
-  t.equal((await get(`${path}?tail=3`)).bytes.toString(), '', 'of nothing')
+  t.equal((await get(`${path}?tail=3`)).bytes.toString(), '', 'of an empty log')
   const lines = Array.from({ length: 3000 }, (_, n) => `${n} ${'é'.repeat(n % 300)}\r\n`)
   for (let n = 0; n < lines.length; n += 500)
     await request(
@@ -110,9 +110,13 @@ void t.test('the last lines are found from the end, over any number of chunks', 
   for (const n of [1, 2, 499, 500, 501, 2999, 3000, 3001, 100_000])
     t.ok((await tail(n)) === lines.slice(-n).join(''), `${n} lines`)
   await request('POST', path, rafael, 'no end', text)
-  t.equal(await tail(1), 'no end', 'a line that is not ended is one')
+  t.equal(await tail(1), 'no end', 'a line without a line break counts')
   t.equal(await tail(2), `${lines.at(-1)}no end`)
-  t.equal((await get(`${path}?tail=2`, { range: 'bytes=-3' })).bytes.toString(), 'end', 'a range is of the lines')
+  t.equal(
+    (await get(`${path}?tail=2`, { range: 'bytes=-3' })).bytes.toString(),
+    'end',
+    'a range applies to those lines',
+  )
   for (const n of ['0', '-1', '1.5', '100001', 'x', ''])
     refused(t, await request('GET', `${path}?tail=${n}`, alice), 400, 'bad_request', `tail=${n}`)
   await database.query(`update test_runs set logs = E'\\n\\n' where id = $1`, [run])
@@ -120,7 +124,7 @@ void t.test('the last lines are found from the end, over any number of chunks', 
 })
 
 void t.test(
-  'what SQL writes comes in pieces of at most 256 KiB, cut between characters, in one transaction',
+  'run log: an SQL write makes events of at most 256 KiB, cut between characters, in one transaction',
   async (t) => {
     const most = 256 * 1024
     const { topic, path, run, mission } = await newRun('old')
@@ -139,7 +143,7 @@ void t.test(
     t.ok(
       events.every(({ data, seq }) => data['seq'] === seq && data['run_id'] === run && data['mission_id'] === mission),
     )
-    t.ok(events.map(({ data }) => data['chunk']).join('') === whole, 'together they are the log')
+    t.ok(events.map(({ data }) => data['chunk']).join('') === whole, 'the chunks together are the log')
     t.equal(
       (
         await database.query('select count(distinct at)::integer as n from deck.events where topic = $1 and seq > 1', [
@@ -148,10 +152,10 @@ void t.test(
       )[0]?.['n'],
       1,
     )
-    t.ok((await get(path)).bytes.equals(Buffer.from(whole)), 'and so it is read')
+    t.ok((await get(path)).bytes.equals(Buffer.from(whole)), 'HTTP returns the same log')
 
     await database.query(`update test_runs set logs = logs || repeat('y', 600000) where id = $1`, [run])
-    await until(() => client.events(topic).length === count + 3, 'what was added')
+    await until(() => client.events(topic).length === count + 3, 'the added chunks')
     t.ok(
       client
         .events(topic)
@@ -176,12 +180,12 @@ void t.test(
   },
 )
 
-void t.test('an append is one event up to 2 MiB, unless its frame would be over 4 MiB', async (t) => {
+void t.test('run log: an append of up to 2 MiB is one event, unless its frame would exceed 4 MiB', async (t) => {
   const { path, topic } = await newRun()
   const plain = 'x'.repeat(2 * 1024 * 1024)
   t.strictSame((await request('POST', path, rafael, plain, text)).json, { seq: 1 })
   const escapes = '\u001b'.repeat(1024 * 1024)
-  t.strictSame((await request('POST', path, rafael, escapes, text)).json, { seq: 5 }, 'the seq of the last piece')
+  t.strictSame((await request('POST', path, rafael, escapes, text)).json, { seq: 5 }, 'the seq of the last chunk')
   const client = await instance.connect(alice)
   await client.ask({ type: 'subscribe', topic, after: 0 })
   await until(() => client.events(topic).length === 5, 'all')
@@ -193,10 +197,10 @@ void t.test('an append is one event up to 2 MiB, unless its frame would be over 
       plain + escapes,
   )
   t.ok(Math.max(...client.frames.map((frame) => JSON.stringify(frame).length)) < 4 * 1024 * 1024)
-  refused(t, await request('POST', path, rafael, `${plain}x`, text), 413, 'too_large', 'more at a time')
+  refused(t, await request('POST', path, rafael, `${plain}x`, text), 413, 'too_large', 'more than 2 MiB at a time')
 })
 
-void t.test('test_runs.logs follows a log up to 16 MiB, and is left alone beyond', async (t) => {
+void t.test('run log: test_runs.logs follows it up to 16 MiB and stays unchanged beyond', async (t) => {
   const { path, run, mission } = await newRun()
   const part = (n: number): string => `${n}${'p'.repeat(2 * 1024 * 1024 - 10)}`
   const column = async (): Promise<number> =>
@@ -210,17 +214,17 @@ void t.test('test_runs.logs follows a log up to 16 MiB, and is left alone beyond
   t.ok(folded >= 8 * 1024 * 1024 - 100 && folded < whole.length, `${folded} of ${whole.length} bytes`)
   await request('PATCH', `/api/missions/${mission}/tests/${run}`, rafael, { status: 'passed' })
   await database.query('select deck.tidy()')
-  t.equal(await column(), folded, 'house-keeping leaves it, too')
-  t.ok((await get(path)).bytes.equals(Buffer.from(whole)), 'all of it is read')
+  t.equal(await column(), folded, 'housekeeping leaves it unchanged as well')
+  t.ok((await get(path)).bytes.equals(Buffer.from(whole)), 'HTTP returns the whole log')
   t.equal(
     (await database.query('select octet_length(deck.log_text($1, $2)) as n', [mission, run]))[0]?.['n'],
     whole.length,
   )
   await database.query(`update test_runs set logs = logs || 'by SQL' where id = $1`, [run])
-  t.equal((await get(path, { range: 'bytes=-7' })).bytes.toString(), 'pby SQL', 'what SQL adds comes after all')
+  t.equal((await get(path, { range: 'bytes=-7' })).bytes.toString(), 'pby SQL', 'text that SQL adds is at the end')
 })
 
-void t.test('a log that goes while it is read is no whole answer', async (t) => {
+void t.test('run log: an answer is cut when the run is deleted while it is read', async (t) => {
   const { path, run } = await newRun()
   const part = 'q'.repeat(2 * 1024 * 1024)
   for (let n = 0; n < 8; n++) await request('POST', path, rafael, part, text)
@@ -234,10 +238,10 @@ void t.test('a log that goes while it is read is no whole answer', async (t) => 
   } catch {}
   t.notOk(answer.complete, 'cut')
   t.ok(bytes < 8 * part.length)
-  t.strictSame(await database.query('select from deck.log_sizes where run_id = $1', [run]), [], 'nothing is left')
+  t.strictSame(await database.query('select from deck.log_sizes where run_id = $1', [run]), [], 'no row is left')
 })
 
-void t.test('logs that were there before have their sizes, and old replacements theirs', async (t) => {
+void t.test('run log: deck.size_log computes the sizes of an existing log and its replacements', async (t) => {
   const { topic, run, path } = await newRun('first ')
   await request('POST', path, rafael, 'second', text)
   await database.query(`update test_runs set logs = 'n€w ' where id = $1`, [run])

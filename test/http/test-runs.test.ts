@@ -1,5 +1,5 @@
-// Test runs and their logs over HTTP, written by the API and by SQL: what each route of the contract answers, exactly.
-// Also that runs and items are found under their own mission only.
+// Test runs and their logs over HTTP, written by the API and by SQL: the exact answer of each route of the contract.
+// Runs and items are found under their own mission only.
 import t from 'tap'
 import { isForm, itemForm, missionForm, refused, runForm, time } from '../support/forms.ts'
 import { admin, alice, makeMission, rafael, startDeck, type Json } from '../support/server.ts'
@@ -9,11 +9,11 @@ const { request } = instance
 const list = (value: unknown): Json[] => value as Json[]
 const seqOf = async (path: string): Promise<unknown> => (await request('GET', path, admin)).json['seq']
 
-void t.test('a test run is asked for, reported and read', async (t) => {
+void t.test('test runs: are requested, reported and read', async (t) => {
   const { id } = await makeMission(instance)
   const tests = `/api/missions/${id}/tests`
   t.strictSame((await request('GET', tests, alice)).json, { test_runs: [], next: null })
-  refused(t, await request('GET', `${tests}/latest`, alice), 404, 'not_found', 'the latest of none')
+  refused(t, await request('GET', `${tests}/latest`, alice), 404, 'not_found', 'the latest run of an empty list')
   const asked = await request('POST', `${tests}/run`, alice)
   t.equal(asked.status, 202)
   isForm(t, asked.json, runForm({ mission_id: id }), 'TestRun')
@@ -25,16 +25,20 @@ void t.test('a test run is asked for, reported and read', async (t) => {
   const changed = await request('PATCH', run, rafael, { status: 'failed', summary, results })
   t.strictSame([changed.status, changed.json], [200, { ...asked.json, status: 'failed', summary, results, seq: 2 }])
   const nothing = await request('PATCH', run, rafael, {})
-  t.strictSame([nothing.status, nothing.json], [200, changed.json], 'a patch of nothing is no event')
+  t.strictSame([nothing.status, nothing.json], [200, changed.json], 'an empty patch makes no event')
   const nulled = await request('PATCH', run, rafael, { summary: null })
-  t.strictSame(nulled.json, { ...changed.json, summary: null, seq: 3 }, 'null empties, absent leaves')
+  t.strictSame(
+    nulled.json,
+    { ...changed.json, summary: null, seq: 3 },
+    'null clears a field, an absent one is unchanged',
+  )
 
   const full = await request('POST', tests, rafael, { status: 'passed', summary, results, logs: 'done\n' })
   t.equal(full.status, 201)
-  isForm(t, full.json, runForm({ mission_id: id, status: 'passed', summary, results, seq: 4 }), 'all given')
+  isForm(t, full.json, runForm({ mission_id: id, status: 'passed', summary, results, seq: 4 }), 'all fields given')
   t.equal((await request('GET', `${tests}/${full.json['id']}/logs`, alice)).text, 'done\n')
   const least = await request('POST', tests, rafael, {})
-  isForm(t, least.json, runForm({ mission_id: id, seq: 5 }), 'nothing given')
+  isForm(t, least.json, runForm({ mission_id: id, seq: 5 }), 'no field given')
   t.strictSame((await request('GET', `${tests}/latest`, alice)).json, least.json)
   t.strictSame((await request('GET', tests, alice)).json, {
     test_runs: [least.json, full.json, nulled.json],
@@ -47,10 +51,10 @@ void t.test('a test run is asked for, reported and read', async (t) => {
     found.push(...list(json['test_runs']).map((row) => row['id']))
     cursor = json['next'] as string | null
   }
-  t.strictSame(found, [least.json['id'], full.json['id'], asked.json['id']], 'page by page, each once')
+  t.strictSame(found, [least.json['id'], full.json['id'], asked.json['id']], 'in pages, each once')
 })
 
-void t.test('a log is appended to and read back byte for byte', async (t) => {
+void t.test('run log: appended chunks are read back byte for byte', async (t) => {
   const { id } = await makeMission(instance)
   const run = (await request('POST', `/api/missions/${id}/tests`, rafael, {})).json
   const path = `/api/missions/${id}/tests/${run['id']}/logs`
@@ -77,11 +81,11 @@ void t.test('a log is appended to and read back byte for byte', async (t) => {
     t.strictSame([status, json], [200, { seq: n + 1 }])
   }
   t.ok((await read()) === chunks.join(''), 'exact')
-  t.strictSame((await append('')).json, { seq: chunks.length }, 'nothing appended is no event')
-  t.equal(await seqOf(`/api/missions/${id}/tests/${run['id']}`), 1, "a run's log is no event of the run")
+  t.strictSame((await append('')).json, { seq: chunks.length }, 'an empty append makes no event')
+  t.equal(await seqOf(`/api/missions/${id}/tests/${run['id']}`), 1, 'an append makes no event of the run')
 })
 
-void t.test('a log that SQL extends or replaces reads as one text', async (t) => {
+void t.test('run log: reads as one text when SQL extends or replaces it', async (t) => {
   const { id } = await makeMission(instance)
   const run = (await request('POST', `/api/missions/${id}/tests`, rafael, { logs: 'one' })).json['id']
   const path = `/api/missions/${id}/tests/${run}/logs`
@@ -97,7 +101,7 @@ void t.test('a log that SQL extends or replaces reads as one text', async (t) =>
   t.equal(await read(), '')
 })
 
-void t.test('runs and items are found under their own mission only', async (t) => {
+void t.test('test runs, checklist: runs and items are found under their own mission only', async (t) => {
   const [mine, other] = [await makeMission(instance), await makeMission(instance)]
   const run = (await request('POST', `/api/missions/${mine.id}/tests`, admin, {})).json['id']
   const item = (await request('POST', `/api/missions/${mine.id}/dod`, admin, { text: 'x', category: 'tests' })).json[
@@ -111,7 +115,7 @@ void t.test('runs and items are found under their own mission only', async (t) =
     const path = `/api/missions/${mission}`
     refused(t, await request('GET', `${path}/tests/${runId}`, admin), 404, 'not_found', 'GET run')
     refused(t, await request('PATCH', `${path}/tests/${runId}`, admin, { status: 'passed' }), 404, 'not_found', 'PATCH')
-    refused(t, await request('PATCH', `${path}/tests/${runId}`, admin, {}), 404, 'not_found', 'PATCH of nothing')
+    refused(t, await request('PATCH', `${path}/tests/${runId}`, admin, {}), 404, 'not_found', 'empty PATCH')
     refused(t, await request('GET', `${path}/tests/${runId}/logs`, admin), 404, 'not_found', 'GET logs')
     refused(t, await request('POST', `${path}/tests/${runId}/logs`, admin, 'x', text), 404, 'not_found', 'POST logs')
     refused(
@@ -126,7 +130,7 @@ void t.test('runs and items are found under their own mission only', async (t) =
   t.equal(await seqOf(`/api/missions/${mine.id}/tests/${run}`), 1, 'nothing was changed')
 })
 
-void t.test('what SQL writes is read by HTTP like the rest', async (t) => {
+void t.test('SQL writers: HTTP returns their rows like all others', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into dod_items (mission_id, text, category, completed) values ($1, 'By SQL', 'tests', true)`,

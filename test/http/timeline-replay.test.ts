@@ -1,5 +1,5 @@
-// A mission's past played again: the same frames at the pace at which they came, resumed where it was cut, ended by what ends rights.
-// A recorded mission of ten minutes is in long/time-machine.ts.
+// Timeline replay: the same events at their original pace. A cut replay can be resumed; a lost right ends it.
+// test/long/time-machine.ts replays a recorded mission of ten minutes.
 import { get, type IncomingMessage } from 'node:http'
 import t, { type Test } from 'tap'
 import { connect, type TimelineEvent } from '../../src/client/index.ts'
@@ -24,7 +24,7 @@ const { instance, database } = await startDeck(t, { limits: { commentEvery: 100,
 const { request } = instance
 
 type Event = { id: string; event: string; data: Json; at: number }
-/** Reads a replay as it comes; `ended` says how. */
+/** Reads a replay as it arrives. `ended` becomes 'whole', or 'cut' when the connection breaks. */
 const open = async (
   t: Test,
   id: string,
@@ -72,7 +72,7 @@ const ended = async (state: { ended: string }): Promise<string> => {
 const timeline = async (id: string, query = ''): Promise<Json[]> =>
   (await request('GET', `/api/missions/${id}/timeline?limit=500${query}`, alice)).json['events'] as Json[]
 
-/** A mission whose messages were numbered at these seconds of one minute. */
+/** A mission with one message for each of these seconds after 10:00:00. */
 const makePast = async (seconds: number[]): Promise<string> => {
   const { id } = await makeMission(instance)
   const client = await database.connect()
@@ -81,7 +81,7 @@ const makePast = async (seconds: number[]): Promise<string> => {
      select $1, 'c' || n % 3, 'user', n::text from generate_series(1, $2::integer) n`,
     [id, seconds.length],
   )
-  // As no writer can: numbering alone gives a time.
+  // Numbering alone sets `at`, so this test switches it off.
   await client.query(`begin; set local deck.numbering = '0'`)
   await client.query(
     `update chat_messages set at = timestamp '2026-01-01 10:00:00' + s * interval '1 second'
@@ -93,7 +93,7 @@ const makePast = async (seconds: number[]): Promise<string> => {
 }
 
 void t.test(
-  'what is replayed is the timeline, frame by frame, and ends by saying so; any event is a place to go on',
+  'timeline replay: sends the timeline event by event, then `end`, and resumes after any event',
   async (t) => {
     const id = await makePast(Array.from({ length: 250 }, (_, n) => n / 10))
     const whole = await timeline(id)
@@ -129,15 +129,15 @@ void t.test(
   },
 )
 
-void t.test('events come at their pace, and a long gap is cut short', async (t) => {
-  // 0.1 s of now each, a gap of an hour, and one within the same second.
+void t.test('timeline replay: sends events at their pace and shortens a long gap', async (t) => {
+  // At speed 60: 0.1 s between events, a gap of an hour, and two events within the same second.
   const id = await makePast([0, 6, 12, 12.01, 18, 3618, 3624])
   const state = await open(t, id, { query: '?speed=60&gap=0.3' })
   t.equal(await ended(state), 'whole')
   const [first] = state.events
   const times = state.events.map(({ at }) => at - (first?.at ?? 0))
   for (const [n, due] of [0, 100, 200, 200, 300, 600, 700].entries()) {
-    // What is late by much is this machine's fault.
+    // A slow machine may be late, so only the lower limit is tight.
     t.ok((times[n] ?? 0) > due - 60 && (times[n] ?? 0) < due + 2000, `event ${n} at ${times[n]}, due at ${due}`)
   }
   const some = await open(t, id, { query: '?speed=1000&from=2026-01-01T10:00:12Z&to=2026-01-01T10:00:18Z' })
@@ -149,10 +149,10 @@ void t.test('events come at their pace, and a long gap is cut short', async (t) 
 })
 
 void t.test(
-  'while nothing is due a comment says that it is there; it ends with the token, with rights, and with the mission',
+  'timeline replay: sends comments while no event is due, and ends with the token, the rights or the mission',
   async (t) => {
     const ends: [what: string, bearer: () => Promise<string>, end: (id: string) => Promise<unknown>, why: RegExp][] = [
-      ['a token that ends', () => token({ sub: 'alice', role: 'user' }, 2), () => Promise.resolve(), /expired/],
+      ['an expired token', () => token({ sub: 'alice', role: 'user' }, 2), () => Promise.resolve(), /expired/],
       [
         'a re-assignment',
         () => Promise.resolve(alice),
@@ -174,22 +174,22 @@ void t.test(
       await end(id)
       t.equal(await ended(state), 'whole')
       t.match(state.comments.at(-1), why)
-      t.equal(state.events.length, 1, 'and the stream does not report an end of the timeline')
+      t.equal(state.events.length, 1, 'the stream does not send `end`')
     }
   },
 )
 
-void t.test('a stop sends those home who listen, at once and spread', async (t) => {
+void t.test('timeline replay: ends at once when the instance stops, and sends `retry` for a reconnect', async (t) => {
   const other = await startInstance(t, database.url)
   const id = await makePast([0, 3600])
   const state = await open(t, id, { query: '?speed=1&gap=3600', from: other })
-  await until(() => state.events.length === 1, 'the first')
+  await until(() => state.events.length === 1, 'the first event')
   await other.close()
   t.equal(await ended(state), 'whole')
   t.match(state.text, /retry: \d{4}\n: restart\n\n$/)
 })
 
-void t.test('what is asked wrongly is refused before anything is sent', async (t) => {
+void t.test('timeline replay: refuses a bad query before it sends anything', async (t) => {
   const id = await makePast([0])
   const epoch = (await request('GET', `/api/missions/${id}/timeline`, alice)).json['epoch']
   const place = { at: '2026-01-01T10:00:00Z', topic: '/dod', seq: 1 }
@@ -242,7 +242,7 @@ void t.test('what is asked wrongly is refused before anything is sent', async (t
   t.equal((await ask(`cursor=${good}`, 'application/json')).status, 200)
 })
 
-void t.test('who takes nothing of what was sent is reset, and has cost no more than what is on its way', async (t) => {
+void t.test('timeline replay: resets a reader that reads nothing, with little of the replay sent', async (t) => {
   const other = await startInstance(t, database.url, { limits: { silence: 300 } })
   const { id } = await longChat(other, database)
   const before = await request('GET', '/api/missions?limit=1', alice)
@@ -251,7 +251,7 @@ void t.test('who takes nothing of what was sent is reset, and has cost no more t
     get(`${other.url}/api/missions/${id}/timeline`, { agent: false, headers }, resolve).on('error', reject)
   })
   response.on('error', () => {})
-  t.equal(before.status, 200, 'others are served meanwhile')
+  t.equal(before.status, 200, 'other requests are answered meanwhile')
   const count = async () => (await other.request('GET', '/metrics')).text.match(/^deck_event_streams (\d+)$/m)?.[1]
   await until(async () => (await count()) === '0', 'the reset')
   let bytes = 0
@@ -261,7 +261,7 @@ void t.test('who takes nothing of what was sent is reset, and has cost no more t
   t.ok(bytes < 8_000_000, `${bytes} of 10,000,000 bytes`)
 })
 
-void t.test('one sub replays no more than 32 at a time, and is let in again', async (t) => {
+void t.test('timeline replay: a subject has up to 32 at a time, and a new one after they end', async (t) => {
   const id = await makePast([0, 3600])
   const states = await Promise.all(Array.from({ length: 33 }, () => open(t, id, { query: '?speed=1&gap=3600' })))
   t.same(states.map(({ status }) => status).sort(), [...Array.from({ length: 32 }, () => 200), 503])
@@ -272,7 +272,7 @@ void t.test('one sub replays no more than 32 at a time, and is let in again', as
 })
 
 void t.test(
-  'the client replays into the state that there is, over a wire that is cut, and reads states of then',
+  'client: a replay over a connection that is cut ends in the current state; `at` reads past states',
   async (t) => {
     const { id } = await makeMission(instance)
     const wire = await startWire(t, instance.url)
@@ -313,11 +313,11 @@ void t.test(
     t.equal((await deck.mission(id).get({ at })).id, id)
     t.same((await deck.tests(id).list({ at })).test_runs, [])
     const stop = new AbortController()
-    const given: unknown[] = []
+    const received: unknown[] = []
     for await (const event of deck.replay(id, { signal: stop.signal })) {
-      given.push(event)
+      received.push(event)
       stop.abort()
     }
-    t.ok(given.length < found.length)
+    t.ok(received.length < found.length)
   },
 )

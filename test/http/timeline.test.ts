@@ -1,4 +1,4 @@
-// The timeline of a mission: one order of all that happened, in pages that never change, as lines, and by its bounds.
+// The timeline of a mission: all events in one order, in pages that never change, as NDJSON, and with `from` and `to`.
 import t from 'tap'
 import { admin, alice, makeMission, rafael, startDeck, type Json } from '../support/server.ts'
 
@@ -23,7 +23,7 @@ const all = async (id: string, limit: number, query = ''): Promise<Item[]> => {
 }
 const names = (items: Item[]): string[] => items.map(({ topic, seq }) => `${topic.slice(45)} ${seq}`)
 
-void t.test('all that happened is listed in one order, each event as a socket gets it', async (t) => {
+void t.test('timeline: lists all events in one order, each as a socket receives it', async (t) => {
   const { id } = await makeMission(instance)
   const at = `/api/missions/${id}`
   const client = await instance.connect(alice)

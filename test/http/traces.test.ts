@@ -1,5 +1,5 @@
-// Traces: a message's trace has the message's id, from its frame over the batch to each instance that hands it on, and all instances
-// agree which messages are traced. Where no endpoint is set nothing of it is loaded.
+// Traces: the trace of a message has the message's id and spans its frame, its batch and its delivery by each instance.
+// All instances agree which messages are traced. Without an endpoint no tracing code is loaded.
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -19,13 +19,13 @@ type Span = {
   attributes: { key: string; value: Value }[]
   links?: { traceId: string; spanId: string }[]
   status?: { code?: number; message?: string }
-  /** service.instance.id */
+  /** The resource's service.instance.id. */
   instance: string
 }
 type Resource = { attributes: Span['attributes'] }
 type Body = { resourceSpans: { resource: Resource; scopeSpans: { spans: Omit<Span, 'instance'>[] }[] }[] }
 
-/** Takes what is exported by OTLP over HTTP. */
+/** Receives spans by OTLP over HTTP. */
 const startReceiver = async (t: Test) => {
   const spans: Span[] = []
   const resources: Resource[] = []
@@ -51,7 +51,7 @@ const traceOf = (id: unknown): string => String(id).replaceAll('-', '')
 const took = ({ startTimeUnixNano, endTimeUnixNano }: Span): number =>
   Number(BigInt(endTimeUnixNano) - BigInt(startTimeUnixNano)) / 1e6
 
-void t.test('a message’s trace goes from its frame over its commit to both instances', async (t) => {
+void t.test("traces: a message's trace has its frame, its commit and its delivery by both instances", async (t) => {
   const { spans, resources, url } = await startReceiver(t)
   const database = await freshDatabase(t, true)
   const traces = { url, service: 'deck-of-a-test', ratio: 1 }
@@ -71,7 +71,7 @@ void t.test('a message’s trace goes from its frame over its commit to both ins
   await until(() => reader.events(topic).length === 3 && writer.events(topic).length === 3, 'the events')
   const refused = await writer.ask({ type: 'send', topic, message: '', key: 'k2' })
   t.match(refused, { code: 'bad_request' })
-  // What is kept back is exported when they stop.
+  // A stopping instance exports its buffered spans.
   await Promise.all([a.close(), b.close()])
 
   const { id: message } = sent['message'] as { id: string }
@@ -81,8 +81,9 @@ void t.test('a message’s trace goes from its frame over its commit to both ins
   const [commit] = mine.filter(({ name }) => name === 'deck.commit')
   const deliveries = mine.filter(({ name }) => name === 'deck.deliver')
   if (!send || !commit) return t.fail('no send, or no commit')
-  t.notOk(send.parentSpanId, 'it begins with the frame')
-  for (const span of [commit, ...deliveries]) t.equal(span.parentSpanId, send.spanId, `${span.name} is in it`)
+  t.notOk(send.parentSpanId, 'the trace begins with the frame')
+  for (const span of [commit, ...deliveries])
+    t.equal(span.parentSpanId, send.spanId, `${span.name} is a child of the send`)
   t.equal(new Set(deliveries.map(({ instance }) => instance)).size, 2, 'each instance delivers it')
   t.equal(deliveries.filter(({ instance }) => instance === send.instance).length, 1)
   for (const span of mine) t.ok(took(span) >= 0 && took(span) < 10_000, `${span.name} took ${took(span)} ms`)
@@ -93,11 +94,11 @@ void t.test('a message’s trace goes from its frame over its commit to both ins
   t.equal(batch?.name, 'deck.batch')
   t.ok(
     batch?.links?.some((link) => link.traceId === send.traceId && link.spanId === send.spanId),
-    'and back',
+    'the batch links back',
   )
 
   const repeated = spans.find((span) => valueOf(span, 'deck.seen') === true)
-  t.match(repeated?.links, [{ traceId: traceOf(message) }], 'a repetition leads to what it repeats')
+  t.match(repeated?.links, [{ traceId: traceOf(message) }], 'a repetition links to the first message')
   const byHttp = spans.filter(({ traceId }) => traceId === traceOf(posted.json['id']))
   t.equal(valueOf(byHttp.find(({ name }) => name === 'deck.send') ?? send, 'deck.by'), 'http')
   t.equal(byHttp.filter(({ name }) => name === 'deck.deliver').length, 2)
@@ -105,13 +106,13 @@ void t.test('a message’s trace goes from its frame over its commit to both ins
   t.strictSame(
     bySql.map(({ name }) => name),
     ['deck.deliver', 'deck.deliver'],
-    'of SQL one sees the way out',
+    'a message by SQL has its deliveries only',
   )
   for (const resource of resources) t.equal(valueOf(resource, 'service.name'), 'deck-of-a-test')
-  t.notMatch(JSON.stringify(spans), /alice|by HTTP|"traced"/, 'nobody and nothing said is in it')
+  t.notMatch(JSON.stringify(spans), /alice|by HTTP|"traced"/, 'no span has a subject or a message text')
 })
 
-void t.test('a share of the messages: traced by both instances, or by none', async (t) => {
+void t.test('traces: a sampled message is traced by both instances, any other by none', async (t) => {
   const { spans, url } = await startReceiver(t)
   const database = await freshDatabase(t, true)
   const traces = { url, service: 'deck', ratio: 0.3 }
@@ -124,15 +125,15 @@ void t.test('a share of the messages: traced by both instances, or by none', asy
   await until(() => reader.events(topic).length === 200 && writer.events(topic).length === 200, 'the events')
   await Promise.all([a.close(), b.close()])
   const sent = spans.filter(({ name }) => name === 'deck.send')
-  // Of 200 coins that fall so three times in ten: none and 150 are both as likely as never.
+  // 200 messages at a ratio of 0.3: at most 10 or at least 150 would be practically impossible.
   t.ok(sent.length > 10 && sent.length < 150, `${sent.length} of 200`)
   for (const { traceId } of sent)
     t.equal(spans.filter((span) => span.traceId === traceId && span.name === 'deck.deliver').length, 2)
   t.equal(spans.filter(({ name }) => name === 'deck.deliver').length, 2 * sent.length)
 })
 
-// A process of its own: the exporter goes on trying for a while, which nobody waits for.
-void t.test('a receiver that is away costs messages nothing', async (t) => {
+// A separate process, because the exporter keeps retrying for a while after the stop.
+void t.test('traces: an unreachable receiver delays neither messages nor a stop', async (t) => {
   const database = await freshDatabase(t, true)
   const env = { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
   const server = await spawnServer(t, env)
@@ -142,10 +143,10 @@ void t.test('a receiver that is away costs messages nothing', async (t) => {
   const begun = performance.now()
   server.process.kill('SIGTERM')
   t.equal(await server.exited(), 0)
-  t.ok(performance.now() - begun < 5000, 'nor a stop')
+  t.ok(performance.now() - begun < 5000, 'the stop is not delayed')
 })
 
-void t.test('without an endpoint nothing of it is loaded', async (t) => {
+void t.test('traces: without an endpoint no tracing code is loaded', async (t) => {
   const hook = `export const load = (url, context, next) => {
     if (url.includes('@opentelemetry/sdk') || url.includes('/observability/traces.js') || url.includes('pino-pretty'))
       console.error('LOADED ' + url)
@@ -165,5 +166,5 @@ void t.test('without an endpoint nothing of it is loaded', async (t) => {
   const env = { DATABASE_URL: database.url, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' }
   const traced = await spawnServer(t, env, watched)
   await until(() => traced.output().includes('LOADED'), 'the line of the hook')
-  t.match(traced.output(), /LOADED .*observability\/traces\.js/, 'and with one it is')
+  t.match(traced.output(), /LOADED .*observability\/traces\.js/, 'with an endpoint it is loaded')
 })

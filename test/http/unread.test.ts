@@ -1,4 +1,4 @@
-// What is unread, of all missions in one answer: GET /api/missions?chats=true, compared with SQL.
+// Unread counts of all missions in one answer: GET /api/missions?chats=true, compared with SQL.
 import t from 'tap'
 import { admin, alice, bob, makeMission, rafael, startDeck, token, until, type Json } from '../support/server.ts'
 import { refused } from '../support/forms.ts'
@@ -18,7 +18,7 @@ const listed = async (bearer: string, query = ''): Promise<Map<string, Chat[]>> 
   } while (cursor)
   return found
 }
-/** The same, by a statement that counts everything. */
+/** The expected counts, by a statement that reads every message. */
 const counted = async (sub: string): Promise<Map<string, Chat[]>> => {
   const rows = await database.query(
     `select m.id, coalesce(json_agg(json_build_object('citizen', c.citizen, 'last_seq', c.last, 'read_seq', c.read,
@@ -37,7 +37,7 @@ const counted = async (sub: string): Promise<Map<string, Chat[]>> => {
   return new Map(rows.map((row) => [String(row['id']), row['chats'] as Chat[]]))
 }
 
-void t.test('60 missions: what is unread is what SQL counts, without what one wrote oneself', async (t) => {
+void t.test("unread: the counts of 60 missions equal SQL's, without the subject's own messages", async (t) => {
   const missions = await Promise.all(Array.from({ length: 60 }, () => makeMission(instance)))
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message)
@@ -66,7 +66,7 @@ void t.test('60 missions: what is unread is what SQL counts, without what one wr
     t.equal(found.size, 60, sub)
     for (const [id, chats] of found) t.strictSame(chats, expected.get(id), `${sub}: ${id}`)
   }
-  // A mark that is moved on counts at once.
+  // A new read position counts at once.
   const socket = await instance.connect(alice)
   const [{ id } = { id: '' }] = missions
   await socket.ask({ type: 'read', topic: `missions/${id}/chat/rafael`, seq: 1e6 })
@@ -76,7 +76,7 @@ void t.test('60 missions: what is unread is what SQL counts, without what one wr
   )
 })
 
-void t.test('what one may not see is not counted either, and without chats=true nothing is', async (t) => {
+void t.test('unread: only chats of visible missions are listed, and only with chats=true', async (t) => {
   const mine = await makeMission(instance)
   const theirs = await makeMission(instance, { assigned_to: 'carol' })
   for (const { id } of [mine, theirs]) await request('POST', `/api/missions/${id}/chat/emma`, admin, { message: 'x' })
@@ -99,7 +99,7 @@ void t.test('what one may not see is not counted either, and without chats=true 
     refused(t, await request('GET', `/api/missions?${query}`, alice), 400, 'bad_request', query)
 })
 
-void t.test('counts end at 1,000, and a mission lists 40 chats, unread ones before the others', async (t) => {
+void t.test('unread: counts end at 1,000, and a mission lists 40 chats, unread ones first', async (t) => {
   const { id } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message)
@@ -116,7 +116,7 @@ void t.test('counts end at 1,000, and a mission lists 40 chats, unread ones befo
     chats.find(({ citizen }) => citizen === 'zz'),
     { citizen: 'zz', last_seq: 1200, read_seq: 0, unread: 1000, first_unread: 1 },
   )
-  // A cleared chat has nothing to read; its seq goes on.
+  // A cleared chat has nothing to read; its seq continues.
   const other = await makeMission(instance)
   for (const message of ['a', 'b']) await request('POST', `/api/missions/${other.id}/chat/emma`, admin, { message })
   await request('DELETE', `/api/missions/${other.id}/chat/emma`, admin)
@@ -126,7 +126,7 @@ void t.test('counts end at 1,000, and a mission lists 40 chats, unread ones befo
 })
 
 void t.test(
-  'with chats: true who follows the list of missions hears of new chats, by API and SQL, on missions that it sees and follows',
+  'missions list: with chats: true it reports new chats, by API and SQL, of visible missions only',
   async (t) => {
     const { id } = await makeMission(instance)
     const other = await makeMission(instance, { assigned_to: 'carol' })
@@ -142,21 +142,21 @@ void t.test(
     ] as const)
       t.match(await client.ask({ type: 'subscribe', topic: 'missions', chats }), { type: 'ok', topic: 'missions' })
     await wants.ask({ type: 'subscribe', topic: `missions/${id}/chat/rafael` })
-    const heard = (client: typeof wants): string[] =>
+    const reported = (client: typeof wants): string[] =>
       client.frames.filter(({ type }) => type === 'missions.changed').map(({ mission }) => mission as string)
-    await request('POST', `/api/missions/${other.id}/chat/zoe`, admin, { message: 'not to be seen' })
+    await request('POST', `/api/missions/${other.id}/chat/zoe`, admin, { message: 'not visible' })
     await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'the first' })
-    await until(() => heard(wants).length === 1, 'the first message by the API')
+    await until(() => reported(wants).length === 1, 'the first message by the API')
     await request('POST', `/api/missions/${id}/chat/zoe`, admin, { message: 'the second' })
     await database.query(
       `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'yan', 'user', 'x')`,
       [id],
     )
-    await until(() => heard(wants).length === 2, 'the first message by SQL')
-    // A change of the mission is one for all: what was to be heard before it was.
+    await until(() => reported(wants).length === 2, 'the first message by SQL')
+    // A change of the mission is reported to all subscribers, after every earlier report.
     await request('PATCH', `/api/missions/${id}`, admin, { title: 'Changed' })
-    await until(() => heard(plain).length === 1 && heard(wants).length === 3, 'the change')
-    t.strictSame([new Set(heard(wants)), heard(stranger)], [new Set([id]), []])
+    await until(() => reported(plain).length === 1 && reported(wants).length === 3, 'the change')
+    t.strictSame([new Set(reported(wants)), reported(stranger)], [new Set([id]), []])
     t.match(await wants.ask({ type: 'subscribe', topic: 'missions', chats: 'yes' }), {
       type: 'error',
       code: 'bad_request',
