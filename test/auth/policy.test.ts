@@ -1,6 +1,6 @@
-// Who may do what: every route and every frame by every kind of token, on missions it may see and on those it may not.
-// A route or frame without a row fails.
-// What may not be seen answers as what does not exist, before anything else; what is refused changes nothing.
+// The policy: every route and every frame with every kind of token, on visible and on hidden missions.
+// A route or frame without a row in these tables fails.
+// A hidden mission answers like a missing one, before any other check. A refusal changes nothing.
 import { randomUUID } from 'node:crypto'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import t from 'tap'
@@ -26,7 +26,7 @@ const { request } = instance
 type Place = { mission: string; item: unknown; run: unknown }
 type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
 const everyone: Role[] = ['user', 'citizen', 'admin']
-// A deletion stands last: it takes the place of the others away.
+// The deletion of the mission is last, because the other actions need the mission.
 const actions: Action[] = [
   ...['', '/chat', '/chat/rafael', '/chat/sofia', '/dod', '/tests', '/tests/latest'].map((path) => ({
     method: 'GET',
@@ -38,7 +38,7 @@ const actions: Action[] = [
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/logs`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/diff/${p.run}`, status: 200, may: everyone },
-  // Not among what is looked at: its horizon goes on.
+  // Not one of the first ten, which `snapshot` compares: its horizon changes.
   { method: 'GET', path: (p) => `${p.mission}/timeline`, status: 200, may: everyone },
   { method: 'POST', path: (p) => `${p.mission}/chat/rafael`, body: { message: 'x' }, status: 201, may: everyone },
   {
@@ -117,60 +117,57 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
   await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
   return { ...made, mission, item, run }
 }
-/** All that can be read of a mission. */
-const look = async (place: Place): Promise<string> =>
+/** Reads everything that a mission shows, by the first ten actions. */
+const snapshot = async (place: Place): Promise<string> =>
   (await Promise.all(actions.slice(0, 10).map((action) => act(action, place, admin))))
     .map(({ text }) => text)
     .join('\n')
 
 const exp = 600
-void t.test(
-  'every role may do what the contract gives it on the missions that it sees, and nothing else',
-  async (t) => {
-    const seeing: [name: string, role: Role, bearer: (place: { id: string; number: number }) => Promise<string>][] = [
-      ['the user it is assigned to', 'user', () => Promise.resolve(alice)],
-      ['that user with an empty claim', 'user', () => token({ sub: 'alice', role: 'user', missions: [] }, exp)],
-      ['a user with its UUID', 'user', ({ id }) => token({ sub: 'u', role: 'user', missions: [1, id] }, exp)],
-      [
-        'a user with its UUID in capitals',
-        'user',
-        ({ id }) => token({ sub: 'u', role: 'user', missions: [id.toUpperCase()] }),
-      ],
-      ['a user with its number', 'user', ({ number }) => token({ sub: 'u', role: 'user', missions: [number] })],
-      ['a user with *', 'user', () => token({ sub: 'u', role: 'user', missions: '*' })],
-      ['a citizen', 'citizen', () => Promise.resolve(rafael)],
-      [
-        'a citizen with its number',
-        'citizen',
-        ({ number }) => token({ sub: 'rafael', role: 'citizen', missions: [number] }),
-      ],
-      ['a citizen with *', 'citizen', () => token({ sub: 'rafael', role: 'citizen', missions: '*' })],
-      ['an admin', 'admin', () => Promise.resolve(admin)],
-      ['an admin with an empty claim', 'admin', () => token({ sub: 'root', role: 'admin', missions: [] })],
-    ]
-    await Promise.all(
-      seeing.map(async ([name, role, make]) => {
-        const place = await makePlace()
-        const bearer = await make(place)
-        for (const action of actions) {
-          const what = `${name}: ${action.method} ${action.path({ ...place, mission: '' })}`
-          if (action.may.includes(role)) t.equal((await act(action, place, bearer)).status, action.status, what)
-          else {
-            const before = await look(place)
-            refused(t, await act(action, place, bearer), 403, 'forbidden', what)
-            t.equal(await look(place), before, `${what} changes nothing`)
-          }
+void t.test('policy: each role may do what the contract allows on visible missions, and nothing else', async (t) => {
+  const seeing: [name: string, role: Role, bearer: (place: { id: string; number: number }) => Promise<string>][] = [
+    ['the user it is assigned to', 'user', () => Promise.resolve(alice)],
+    ['that user with an empty claim', 'user', () => token({ sub: 'alice', role: 'user', missions: [] }, exp)],
+    ['a user with its UUID', 'user', ({ id }) => token({ sub: 'u', role: 'user', missions: [1, id] }, exp)],
+    [
+      'a user with its UUID in capitals',
+      'user',
+      ({ id }) => token({ sub: 'u', role: 'user', missions: [id.toUpperCase()] }),
+    ],
+    ['a user with its number', 'user', ({ number }) => token({ sub: 'u', role: 'user', missions: [number] })],
+    ['a user with *', 'user', () => token({ sub: 'u', role: 'user', missions: '*' })],
+    ['a citizen', 'citizen', () => Promise.resolve(rafael)],
+    [
+      'a citizen with its number',
+      'citizen',
+      ({ number }) => token({ sub: 'rafael', role: 'citizen', missions: [number] }),
+    ],
+    ['a citizen with *', 'citizen', () => token({ sub: 'rafael', role: 'citizen', missions: '*' })],
+    ['an admin', 'admin', () => Promise.resolve(admin)],
+    ['an admin with an empty claim', 'admin', () => token({ sub: 'root', role: 'admin', missions: [] })],
+  ]
+  await Promise.all(
+    seeing.map(async ([name, role, make]) => {
+      const place = await makePlace()
+      const bearer = await make(place)
+      for (const action of actions) {
+        const what = `${name}: ${action.method} ${action.path({ ...place, mission: '' })}`
+        if (action.may.includes(role)) t.equal((await act(action, place, bearer)).status, action.status, what)
+        else {
+          const before = await snapshot(place)
+          refused(t, await act(action, place, bearer), 403, 'forbidden', what)
+          t.equal(await snapshot(place), before, `${what} changes nothing`)
         }
-        const body = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'alice' }
-        const created = await request('POST', '/api/missions', bearer, body)
-        if (role === 'admin') t.equal(created.status, 201)
-        else refused(t, created, 403, 'forbidden', `${name}: POST /api/missions`)
-      }),
-    )
-  },
-)
+      }
+      const body = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'alice' }
+      const created = await request('POST', '/api/missions', bearer, body)
+      if (role === 'admin') t.equal(created.status, 201)
+      else refused(t, created, 403, 'forbidden', `${name}: POST /api/missions`)
+    }),
+  )
+})
 
-/** Every route of the server, but for what Fastify adds by itself (HEAD, preflights). */
+/** Every route of the server, except those that Fastify adds (HEAD, preflights). */
 const routes = (): string[] => {
   const found: string[] = []
   const path: string[] = []
@@ -180,14 +177,14 @@ const routes = (): string[] => {
     path.length = indent.length / 4
     path.push(segment)
     for (const method of methods.split(', '))
-      // Two routes name the same segment, each in its own way.
+      // Two routes have different names for the same segment.
       if (!['HEAD', 'OPTIONS'].includes(method))
         found.push(`${method} ${path.join('')}`.replace(/:run\|:a(?=\/diff)/, ':a').replace(':run|:a', ':run'))
   }
   return found.sort()
 }
 
-void t.test('every route has its row: in the matrix, or among those that need no mission or no token', async (t) => {
+void t.test('policy: every route has a row, or needs no mission or no token', async (t) => {
   const place = { mission: '/api/missions/:mission', item: ':item', run: ':run' }
   const rows = actions.map(
     ({ method, path }) =>
@@ -227,7 +224,7 @@ void t.test('every route has its row: in the matrix, or among those that need no
   t.strictSame(
     documented.sort(),
     routes().filter((route) => !hidden.includes(route)),
-    'and is documented',
+    'every route of the API is documented',
   )
   for (const route of [...new Set([...rows, ...withoutMission])]) {
     const [method = '', path = ''] = route.split(' ')
@@ -239,7 +236,7 @@ void t.test('every route has its row: in the matrix, or among those that need no
   t.equal((await request('HEAD', mission)).status, 401)
 })
 
-void t.test('lists and counts hold only what one may see', async (t) => {
+void t.test('missions: the list has visible missions only', async (t) => {
   const mine = await makePlace()
   const place = await makePlace()
   await request('PATCH', place.mission, admin, { assigned_to: 'carol' })
@@ -248,10 +245,10 @@ void t.test('lists and counts hold only what one may see', async (t) => {
     return (json['missions'] as Json[]).map(({ id }) => id)
   }
   for (const [name, bearer] of [
-    ['the user of others', bob],
+    ['a user without missions', bob],
     ['a user', alice],
-    ['a citizen with others', await token({ sub: 'rafael', role: 'citizen', missions: [mine.id] })],
-    ['a user with others', await token({ sub: 'bob', role: 'user', missions: [mine.number] })],
+    ['a citizen with other missions', await token({ sub: 'rafael', role: 'citizen', missions: [mine.id] })],
+    ['a user with other missions', await token({ sub: 'bob', role: 'user', missions: [mine.number] })],
   ] as const)
     for (const query of ['', '&assigned_to=carol', '&status=active'])
       t.notOk((await list(bearer, query)).includes(place.id), `${name} ${query}`)
@@ -268,7 +265,7 @@ const topics = (place: Place): string[] =>
     (path) => place.mission.slice('/api/'.length) + path,
   )
 const all = (answer: string): Record<Role, string> => ({ user: answer, citizen: answer, admin: answer })
-// An inbox is not a mission's.
+// An inbox belongs to a citizen, not to a mission.
 const inbox = (answer: string): Omit<Asked, 'frame'> => {
   const answers = { ...all('forbidden'), citizen: answer }
   return { seen: answers, unseen: answers }
@@ -279,7 +276,7 @@ const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
       { frame: { topic }, seen: all('ok'), unseen: 'not_found' },
       { frame: { topic, after: 0 }, seen: all('ok'), unseen: 'not_found' },
     ]),
-  // Says nothing of what is there.
+  // The answer does not depend on the mission.
   unsubscribe: (place) => topics(place).map((topic) => ({ frame: { topic }, seen: all('ok'), unseen: 'ok' })),
   send: (place) => {
     const [, rafaels = '', sofias = ''] = topics(place)
@@ -323,70 +320,63 @@ const frames: Record<FrameType, (place: Place, bearer: string) => Asked[]> = {
   ping: () => [{ frame: {}, seen: all('ok'), unseen: 'ok' }],
 }
 
-void t.test(
-  'every frame has its row: what each role may do by the socket, on missions it sees and others',
-  async (t) => {
-    t.strictSame(Object.keys(frames).sort(), Object.keys(clientFrames).sort())
-    const place = await makePlace()
-    const gone = { ...place, mission: `/api/missions/${randomUUID()}` }
-    const tokens: [name: string, role: Role, seen: boolean, bearer: string][] = [
-      ['the user it is assigned to', 'user', true, alice],
-      ['a user with its number', 'user', true, await token({ sub: 'u', role: 'user', missions: [place.number] })],
-      ['a citizen', 'citizen', true, rafael],
-      ['an admin', 'admin', true, admin],
-      ['another user', 'user', false, bob],
-      ['a citizen without it', 'citizen', false, await token({ sub: 'rafael', role: 'citizen', missions: [] })],
-    ]
-    for (const [name, role, seen, bearer] of tokens) {
-      const client = await instance.connect(bearer)
-      for (const [type, row] of Object.entries(frames))
-        for (const { frame: asked, ...answers } of row(place, bearer)) {
-          const answer = await client.ask({ type, ...asked })
-          const want = seen
-            ? answers.seen[role]
-            : typeof answers.unseen === 'string'
-              ? answers.unseen
-              : answers.unseen[role]
-          const what = `${name}: ${type} ${JSON.stringify(asked['topic'] ?? '').slice(47)}`
-          t.equal(answer['type'] === 'ok' ? 'ok' : answer['code'], want, what)
-          if (want === 'ok' && type === 'send') {
-            const author = role === 'admin' && 'author' in asked ? 'z' : client.frames[0]?.['sub']
-            const sender = role === 'citizen' || (role === 'admin' && 'author' in asked) ? 'citizen' : 'user'
-            t.match(answer['message'], { author, sender }, `${what}: who it is from`)
-          }
+void t.test('policy: every frame has a row, with the answer to each role on visible and hidden missions', async (t) => {
+  t.strictSame(Object.keys(frames).sort(), Object.keys(clientFrames).sort())
+  const place = await makePlace()
+  const gone = { ...place, mission: `/api/missions/${randomUUID()}` }
+  const tokens: [name: string, role: Role, seen: boolean, bearer: string][] = [
+    ['the user it is assigned to', 'user', true, alice],
+    ['a user with its number', 'user', true, await token({ sub: 'u', role: 'user', missions: [place.number] })],
+    ['a citizen', 'citizen', true, rafael],
+    ['an admin', 'admin', true, admin],
+    ['another user', 'user', false, bob],
+    ['a citizen without it', 'citizen', false, await token({ sub: 'rafael', role: 'citizen', missions: [] })],
+  ]
+  for (const [name, role, seen, bearer] of tokens) {
+    const client = await instance.connect(bearer)
+    for (const [type, row] of Object.entries(frames))
+      for (const { frame: asked, ...answers } of row(place, bearer)) {
+        const answer = await client.ask({ type, ...asked })
+        const want = seen
+          ? answers.seen[role]
+          : typeof answers.unseen === 'string'
+            ? answers.unseen
+            : answers.unseen[role]
+        const what = `${name}: ${type} ${JSON.stringify(asked['topic'] ?? '').slice(47)}`
+        t.equal(answer['type'] === 'ok' ? 'ok' : answer['code'], want, what)
+        if (want === 'ok' && type === 'send') {
+          const author = role === 'admin' && 'author' in asked ? 'z' : client.frames[0]?.['sub']
+          const sender = role === 'citizen' || (role === 'admin' && 'author' in asked) ? 'citizen' : 'user'
+          t.match(answer['message'], { author, sender }, `${what}: its author`)
         }
-      // Told like one that is not there.
-      if (!seen)
-        for (const type of ['subscribe', 'send', 'typing', 'read'] as const) {
-          const [hidden, missing] = await Promise.all(
-            [place, gone].map(async (at) => {
-              const [first] = frames[type](at, bearer)
-              return client.ask({ type, ...first?.frame })
-            }),
-          )
-          t.strictSame({ ...hidden, id: 0 }, { ...missing, id: 0 }, `${name}: ${type}`)
-        }
-    }
-    t.equal(
-      (await (await instance.connect(alice)).ask({ type: 'auth', token: bob }))['code'],
-      'forbidden',
-      'another sub',
-    )
-  },
-)
+      }
+    // A hidden mission gets the answer of a missing one.
+    if (!seen)
+      for (const type of ['subscribe', 'send', 'typing', 'read'] as const) {
+        const [hidden, missing] = await Promise.all(
+          [place, gone].map(async (at) => {
+            const [first] = frames[type](at, bearer)
+            return client.ask({ type, ...first?.frame })
+          }),
+        )
+        t.strictSame({ ...hidden, id: 0 }, { ...missing, id: 0 }, `${name}: ${type}`)
+      }
+  }
+  t.equal((await (await instance.connect(alice)).ask({ type: 'auth', token: bob }))['code'], 'forbidden', 'another sub')
+})
 
-void t.test('a mission that one may not see is not there, nor is one that does not exist', async (t) => {
+void t.test('not_found: a hidden mission gets the same answer as a missing one', async (t) => {
   const place = await makePlace()
   const other = await makePlace()
   const blind: [name: string, bearer: string][] = [
     ['a user', bob],
-    ['a user with others', await token({ sub: 'bob', role: 'user', missions: [other.id, other.number] })],
-    ['a user of a like name', await token({ sub: 'Alice', role: 'user' })],
-    ['a citizen with others', await token({ sub: 'rafael', role: 'citizen', missions: [other.id] })],
-    ['a citizen with none', await token({ sub: 'rafael', role: 'citizen', missions: [] })],
+    ['a user with other missions', await token({ sub: 'bob', role: 'user', missions: [other.id, other.number] })],
+    ['a user whose name differs in case', await token({ sub: 'Alice', role: 'user' })],
+    ['a citizen with other missions', await token({ sub: 'rafael', role: 'citizen', missions: [other.id] })],
+    ['a citizen without missions', await token({ sub: 'rafael', role: 'citizen', missions: [] })],
     ['a citizen named like the assignee', await token({ sub: 'alice', role: 'citizen', missions: [] })],
   ]
-  const before = await look(place)
+  const before = await snapshot(place)
   for (const [name, bearer] of blind) {
     const [answers, missing] = await Promise.all([
       Promise.all(actions.map((action) => act(action, place, bearer))),
@@ -394,15 +384,15 @@ void t.test('a mission that one may not see is not there, nor is one that does n
     ])
     for (const [n, answer] of answers.entries()) {
       refused(t, answer, 404, 'not_found', `${name}: ${actions[n]?.method} ${actions[n]?.path(place)}`)
-      t.equal(answer.text, missing[n]?.text, 'told like one that does not exist')
+      t.equal(answer.text, missing[n]?.text, 'the answer for a missing mission')
     }
   }
-  t.equal(await look(place), before, 'nothing was changed')
+  t.equal(await snapshot(place), before, 'nothing was changed')
   const gone = { ...place, mission: '/api/missions/2147483646' }
   for (const action of actions) refused(t, await act(action, gone, admin), 404, 'not_found', action.path(gone))
 })
 
-void t.test('sender and author come from the token; an admin may set them', async (t) => {
+void t.test('messages: sender and author come from the token; an admin may set them', async (t) => {
   const { mission } = await makePlace()
   const post = async (bearer: string, more: Json, citizen = 'rafael'): Promise<unknown> => {
     const { status, json } = await request('POST', `${mission}/chat/${citizen}`, bearer, { message: 'x', ...more })
@@ -421,7 +411,7 @@ void t.test('sender and author come from the token; an admin may set them', asyn
     t.equal(await post(admin, more), 400, JSON.stringify(more))
 })
 
-void t.test('rights follow the assignment at once', async (t) => {
+void t.test('assignment: a change moves the rights at once', async (t) => {
   const { id, mission } = await makePlace()
   const post = async (bearer: string): Promise<number> =>
     (await request('POST', `${mission}/chat/rafael`, bearer, { message: 'x' })).status
@@ -433,10 +423,10 @@ void t.test('rights follow the assignment at once', async (t) => {
   t.strictSame(await both(), [201, 404], 'by SQL')
   const claim = await token({ sub: 'bob', role: 'user', missions: [id] })
   await request('PATCH', mission, admin, { assigned_to: 'carol' })
-  t.equal(await post(claim), 201, 'a claim does not')
+  t.equal(await post(claim), 201, 'a claim does not depend on the assignment')
 })
 
-void t.test('without a valid token there is nothing', async (t) => {
+void t.test('tokens: every route refuses a missing or invalid one', async (t) => {
   const place = await makePlace()
   const sign = (claims: Json, key = secret, alg = 'HS256'): Promise<string> =>
     new SignJWT(claims).setProtectedHeader({ alg }).sign(new TextEncoder().encode(key))
@@ -445,7 +435,7 @@ void t.test('without a valid token there is nothing', async (t) => {
   const bad: [name: string, bearer: string][] = [
     ['none', ''],
     ['junk', 'junk'],
-    ['almost one', 'a.b.c'],
+    ['three parts without content', 'a.b.c'],
     ['expired', await sign({ ...good, exp: now - 7 })],
     ['without exp', await sign({ ...good, exp: undefined })],
     ['an exp that is text', await sign({ ...good, exp: `${now + 600}` }).catch(() => 'junk')],
@@ -453,7 +443,7 @@ void t.test('without a valid token there is nothing', async (t) => {
     ['another secret', await sign(good, 'another secret that is longer than 32 bytes')],
     ['another algorithm', await sign(good, secret, 'HS512')],
     ['unsigned', new UnsecuredJWT(good).encode()],
-    ['cut', (await sign(good)).slice(0, -2)],
+    ['cut short', (await sign(good)).slice(0, -2)],
     ['without sub', await sign({ ...good, sub: undefined })],
     ['an empty sub', await sign({ ...good, sub: '' })],
     ['U+0000 in sub', await sign({ ...good, sub: 'a\0' })],
@@ -462,7 +452,7 @@ void t.test('without a valid token there is nothing', async (t) => {
     ['roles', await sign({ ...good, role: ['admin'] })],
     ['missions that are no list', await sign({ ...good, missions: 'all' })],
     ['missions that are null', await sign({ ...good, missions: null })],
-    ['missions that name none', await sign({ ...good, missions: [{}] })],
+    ['missions that are no names', await sign({ ...good, missions: [{}] })],
   ]
   for (const [name, bearer] of bad)
     for (const path of [place.mission, '/api/missions'])
@@ -477,11 +467,11 @@ void t.test('without a valid token there is nothing', async (t) => {
       authorization.slice(0, 6),
     )
   const query = await request('GET', `${place.mission}?token=${alice}&access_token=${alice}`)
-  refused(t, query, 401, 'unauthorized', 'a token in the address')
+  refused(t, query, 401, 'unauthorized', 'a token in the URL')
   const lower = await request('GET', place.mission, '', undefined, { authorization: `bearer ${alice}` })
   t.equal(lower.status, 200, 'the scheme in either case')
   const far = await sign({ ...good, exp: 1e18 })
-  t.equal((await request('GET', place.mission, far)).status, 200, 'an exp that is no time any more')
+  t.equal((await request('GET', place.mission, far)).status, 200, 'an exp beyond the range of dates')
   const socket = await instance.connect(far)
   t.match((await socket.frame((frame) => frame['type'] === 'welcome'))['expires_at'], /^9999-/)
 })

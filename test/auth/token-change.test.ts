@@ -1,5 +1,5 @@
-// A token that changes in mid-socket: whatever the former one gave ends with it. Every change of role and claim, over a user, a citizen and
-// an admin: events, tasks, drafts and presence of a socket are those of its token of now. Tokens that are none cost nothing.
+// A fresh token on an open socket: rights of the previous token that it lacks end at once. Each pair of role and claim is played.
+// Events, tasks, drafts and presence of a socket follow its current token.
 import t from 'tap'
 import { keepsRights, sees } from '../../src/access/policy.ts'
 import type { Role } from '../../src/access/actor.ts'
@@ -29,7 +29,7 @@ const see = (claim: Claim, sub: string, mission: { id: string; number: number })
 
 const tasksOf = (client: Client): Json[] => client.frames.filter(({ type }) => type === 'task')
 
-void t.test('events, tasks and drafts are those of the token of now', async (t) => {
+void t.test('fresh token: events, tasks and drafts follow the current token', async (t) => {
   const changes = claims.flatMap((before) => claims.map((after) => ({ before, after })))
   const play = async ({ before, after }: (typeof changes)[number], n: number): Promise<void> => {
     const sub = `c${n}`
@@ -41,7 +41,7 @@ void t.test('events, tasks and drafts are those of the token of now', async (t) 
     for (const topic of topics) await client.ask({ type: 'stream', topic, key: 'draft', delta: 'written before' })
     t.match(await client.ask({ type: 'auth', token: await token({ sub, ...after }) }), { type: 'ok' })
 
-    // Whatever is not this socket's is the other one's.
+    // A task that this socket may not get goes to this other one.
     const other = await instance.connect(await token({ sub, role: 'citizen' }))
     await other.ask({ type: 'work', credit: 10 })
     const said = client.frames.length
@@ -56,7 +56,7 @@ void t.test('events, tasks and drafts are those of the token of now', async (t) 
     t.strictSame(
       shown.filter((mission) => !may.includes(mission ?? '')),
       [],
-      `${name}: nothing of a mission that it may not see`,
+      `${name}: no frame of a hidden mission`,
     )
     const allowed = works && after.role === 'citizen'
     if (!allowed) t.strictSame(tasksOf(client), [], `${name}: no task`)
@@ -74,32 +74,29 @@ void t.test('events, tasks and drafts are those of the token of now', async (t) 
     await Promise.all(changes.slice(n, n + 12).map((change, i) => play(change, n + i)))
 })
 
-void t.test(
-  'fresh token: a new role shows in presence, and a socket that keeps its rights keeps its work',
-  async (t) => {
-    const topic = `missions/${a.id}/chat/maya`
-    const watcher = await instance.connect(alice)
-    await watcher.ask({ type: 'subscribe', topic, presence: true })
-    const maya = await instance.connect(await token({ sub: 'maya', role: 'citizen' }))
-    await maya.ask({ type: 'subscribe', topic })
-    await maya.ask({ type: 'work', credit: 2 })
-    const presence = (): string => JSON.stringify(watcher.frames.filter(({ type }) => type === 'presence').at(-1) ?? {})
-    await until(() => presence().includes('"maya","role":"citizen"'), 'maya to be seen')
-    await maya.ask({ type: 'auth', token: await token({ sub: 'maya', role: 'citizen' }, 9000) })
-    await watcher.ask({ type: 'send', topic, message: 'first' })
-    await until(() => tasksOf(maya).length === 1, 'a task after a fresh token')
-    await maya.ask({ type: 'auth', token: await token({ sub: 'maya', role: 'admin' }) })
-    await until(() => presence().includes('"maya","role":"admin"'), 'the other role')
-    t.match(await maya.ask({ type: 'done', task: tasksOf(maya)[0]?.['task'] }), { code: 'forbidden' })
-    await watcher.ask({ type: 'send', topic, message: 'second' })
-    const next = await instance.connect(await token({ sub: 'maya', role: 'citizen' }))
-    await next.ask({ type: 'work', credit: 5 })
-    await until(() => tasksOf(next).length === 1, 'the second goes to who works')
-    t.equal(tasksOf(maya).length, 1)
-  },
-)
+void t.test('fresh token: presence shows a new role, and a socket that keeps its rights keeps its tasks', async (t) => {
+  const topic = `missions/${a.id}/chat/maya`
+  const watcher = await instance.connect(alice)
+  await watcher.ask({ type: 'subscribe', topic, presence: true })
+  const maya = await instance.connect(await token({ sub: 'maya', role: 'citizen' }))
+  await maya.ask({ type: 'subscribe', topic })
+  await maya.ask({ type: 'work', credit: 2 })
+  const presence = (): string => JSON.stringify(watcher.frames.filter(({ type }) => type === 'presence').at(-1) ?? {})
+  await until(() => presence().includes('"maya","role":"citizen"'), 'maya in the presence')
+  await maya.ask({ type: 'auth', token: await token({ sub: 'maya', role: 'citizen' }, 9000) })
+  await watcher.ask({ type: 'send', topic, message: 'first' })
+  await until(() => tasksOf(maya).length === 1, 'a task after a fresh token')
+  await maya.ask({ type: 'auth', token: await token({ sub: 'maya', role: 'admin' }) })
+  await until(() => presence().includes('"maya","role":"admin"'), 'the other role')
+  t.match(await maya.ask({ type: 'done', task: tasksOf(maya)[0]?.['task'] }), { code: 'forbidden' })
+  await watcher.ask({ type: 'send', topic, message: 'second' })
+  const next = await instance.connect(await token({ sub: 'maya', role: 'citizen' }))
+  await next.ask({ type: 'work', credit: 5 })
+  await until(() => tasksOf(next).length === 1, 'the second task at the next worker')
+  t.equal(tasksOf(maya).length, 1)
+})
 
-void t.test('which change keeps all rights', (t) => {
+void t.test('fresh token: keepsRights needs the same role and every mission of the old token', (t) => {
   const keeps = (before: Claim, after: Claim): boolean => keepsRights(actor(before, 'x'), actor(after, 'x'))
   for (const role of ['user', 'citizen', 'admin'] as const) {
     t.ok(keeps({ role }, { role }))
@@ -113,7 +110,7 @@ void t.test('which change keeps all rights', (t) => {
   t.end()
 })
 
-void t.test('tokens: padded, long and many ones take no memory', async (t) => {
+void t.test('tokens: padded and very long ones are refused', async (t) => {
   const tokens = makeTokens({ secret })
   const good = await token({ sub: 'alice', role: 'user' })
   t.match(await tokens.verify(good), { sub: 'alice' })
@@ -121,7 +118,7 @@ void t.test('tokens: padded, long and many ones take no memory', async (t) => {
     for (const padded of [good + pad, pad + good, good.replace('.', `${pad}.`)])
       await t.rejects(tokens.verify(padded), { code: 'unauthorized' })
   const long = await token({ sub: 'alice', role: 'user', jti: 'ä'.repeat(513) })
-  await t.rejects(tokens.verify(long), { code: 'unauthorized' }, 'a name that could not be revoked')
+  await t.rejects(tokens.verify(long), { code: 'unauthorized' }, 'a jti that is too long to revoke')
   const client = await instance.connect(alice)
   for (const bad of [`${good} `, good + ' '.repeat(400_000)])
     t.match(await client.ask({ type: 'auth', token: bad }), { code: 'unauthorized' })

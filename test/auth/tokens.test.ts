@@ -1,5 +1,5 @@
-// Tokens as attackers and identity providers make them: which are taken, and by which key. A provider of the test's own
-// serves the key set on loopback.
+// Tokens of identity providers and of attackers: which are accepted, and by which key.
+// A provider on loopback serves the key set.
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWK } from 'jose'
@@ -46,26 +46,26 @@ const startProvider = async (t: Test, keys: JWK[]) => {
   return provider
 }
 const limits = { keysKeep: 600_000, keysTimeout: 2000, keysPause: 0, keysStale: 60_000 }
-const told = async (tokens: Tokens, token: string): Promise<string> =>
+const verified = async (tokens: Tokens, token: string): Promise<string> =>
   tokens.verify(token).then(
     ({ sub }) => sub,
     ({ code }: { code: string }) => code,
   )
 
-void t.test('RS256, ES256 and EdDSA by the provider’s keys, HS256 by the secret, both at once', async (t) => {
+void t.test("tokens: RS256, ES256 and EdDSA by the provider's keys, HS256 by the secret, both at once", async (t) => {
   const { url } = await startProvider(t, [rs.jwk, es.jwk, ed.jwk])
   const tokens = makeTokens({ secret, keys: makeKeys(url, limits, () => {}) })
-  for (const pair of [rs, es, ed]) t.equal(await told(tokens, await sign(pair)), 'alice', pair.alg)
-  t.equal(await told(tokens, await bySecret()), 'alice', 'HS256')
-  t.equal(await told(makeTokens({ secret }), await sign(rs)), 'unauthorized', 'no provider')
+  for (const pair of [rs, es, ed]) t.equal(await verified(tokens, await sign(pair)), 'alice', pair.alg)
+  t.equal(await verified(tokens, await bySecret()), 'alice', 'HS256')
+  t.equal(await verified(makeTokens({ secret }), await sign(rs)), 'unauthorized', 'no provider')
   t.equal(
-    await told(makeTokens({ keys: makeKeys(url, limits, () => {}) }), await bySecret()),
+    await verified(makeTokens({ keys: makeKeys(url, limits, () => {}) }), await bySecret()),
     'unauthorized',
     'no secret',
   )
 })
 
-void t.test('an algorithm is served by its own kind of key only', async (t) => {
+void t.test('tokens: each algorithm accepts its own kind of key only', async (t) => {
   const { url } = await startProvider(t, [rs.jwk, es.jwk, ed.jwk, { kty: 'oct', kid: 'oct', k: 'c2VjcmV0' }])
   const keys = makeKeys(url, limits, () => {})
   const pem = await exportSPKI(rs.publicKey)
@@ -86,30 +86,30 @@ void t.test('an algorithm is served by its own kind of key only', async (t) => {
       ],
       ['RSA under the kid of ES', await sign({ ...rs, kid: 'es' })],
       ['another RSA', await sign({ ...rs, alg: 'RS512', key: (await generateKeyPair('RS512')).privateKey })],
-      ['a key of its own', await sign({ ...rs, key: (await generateKeyPair('RS256')).privateKey })],
+      ["the attacker's key", await sign({ ...rs, key: (await generateKeyPair('RS256')).privateKey })],
       [
-        'a key that it brings along',
+        'a key in its own header',
         await new SignJWT(claims()).setProtectedHeader({ alg: 'ES256', kid: 'next', jwk: next.jwk }).sign(next.key),
       ],
       ['an unknown kid', await sign({ ...next, kid: 'nowhere' })],
       ['a kid that is a path', await sign({ ...next, kid: '../../etc/passwd' })],
       ['a critical header', await bySecret({}, { crit: ['x'], x: 1 }).catch(() => 'a.b.c')],
     ]
-    for (const [name, token] of bad) t.equal(await told(tokens, token), 'unauthorized', name)
+    for (const [name, token] of bad) t.equal(await verified(tokens, token), 'unauthorized', name)
   }
 })
 
-void t.test('exp is required; nbf, iss and aud count, with 5 s for clocks that differ', async (t) => {
+void t.test('tokens: exp is required; nbf, iss and aud are checked, with 5 s for clock differences', async (t) => {
   const tokens = makeTokens({ secret })
-  t.equal(await told(tokens, await bySecret({ exp: undefined })), 'unauthorized', 'no exp')
-  t.equal(await told(tokens, await bySecret({ exp: now() - 3 })), 'alice', 'over for 3 s')
-  t.equal(await told(tokens, await bySecret({ exp: now() - 7 })), 'unauthorized', 'over for 7 s')
-  t.equal(await told(tokens, await bySecret({ nbf: now() + 3 })), 'alice', 'valid in 3 s')
-  t.equal(await told(tokens, await bySecret({ nbf: now() + 9 })), 'unauthorized', 'valid in 9 s')
+  t.equal(await verified(tokens, await bySecret({ exp: undefined })), 'unauthorized', 'no exp')
+  t.equal(await verified(tokens, await bySecret({ exp: now() - 3 })), 'alice', 'expired 3 s ago')
+  t.equal(await verified(tokens, await bySecret({ exp: now() - 7 })), 'unauthorized', 'expired 7 s ago')
+  t.equal(await verified(tokens, await bySecret({ nbf: now() + 3 })), 'alice', 'valid in 3 s')
+  t.equal(await verified(tokens, await bySecret({ nbf: now() + 9 })), 'unauthorized', 'valid in 9 s')
   const strict = makeTokens({ secret, issuer: 'https://id.example', audience: 'deck' })
   const good = { iss: 'https://id.example', aud: 'deck' }
-  t.equal(await told(strict, await bySecret(good)), 'alice')
-  t.equal(await told(strict, await bySecret({ ...good, aud: ['other', 'deck'] })), 'alice', 'one of several')
+  t.equal(await verified(strict, await bySecret(good)), 'alice')
+  t.equal(await verified(strict, await bySecret({ ...good, aud: ['other', 'deck'] })), 'alice', 'one of several')
   for (const wrong of [
     { aud: 'other' },
     { aud: undefined },
@@ -117,53 +117,50 @@ void t.test('exp is required; nbf, iss and aud count, with 5 s for clocks that d
     { iss: 'https://id.example.evil' },
     { iss: undefined },
   ])
-    t.equal(await told(strict, await bySecret({ ...good, ...wrong })), 'unauthorized', JSON.stringify(wrong))
+    t.equal(await verified(strict, await bySecret({ ...good, ...wrong })), 'unauthorized', JSON.stringify(wrong))
 })
 
-void t.test('a token that was good is so no more when it ends', async (t) => {
+void t.test('tokens: a cached token is refused after its expiry', async (t) => {
   const tokens = makeTokens({ secret })
   const token = await bySecret({ exp: now() - 3 })
-  t.equal(await told(tokens, token), 'alice')
-  t.equal(await told(tokens, token), 'alice', 'remembered')
-  await until(async () => (await told(tokens, token)) === 'unauthorized', 'its end')
+  t.equal(await verified(tokens, token), 'alice')
+  t.equal(await verified(tokens, token), 'alice', 'cached')
+  await until(async () => (await verified(tokens, token)) === 'unauthorized', 'the refusal after its expiry')
 })
 
-void t.test(
-  'keys that are rotated: new ones count when they are needed, old ones no longer than they are kept',
-  async (t) => {
-    const provider = await startProvider(t, [rs.jwk])
-    const tokens = makeTokens({ keys: makeKeys(provider.url, limits, () => {}) })
-    t.equal(await told(tokens, await sign(rs)), 'alice')
-    t.equal(await told(tokens, await sign(next)), 'unauthorized', 'not published yet')
-    provider.keys = [next.jwk]
-    t.equal(await told(tokens, await sign(next)), 'alice', 'published')
-    t.equal(await told(tokens, await sign(rs, { jti: 'another' })), 'unauthorized', 'published no more')
-  },
-)
+void t.test('JWKS: a rotated key is fetched when a token needs it, and a removed key is refused', async (t) => {
+  const provider = await startProvider(t, [rs.jwk])
+  const tokens = makeTokens({ keys: makeKeys(provider.url, limits, () => {}) })
+  t.equal(await verified(tokens, await sign(rs)), 'alice')
+  t.equal(await verified(tokens, await sign(next)), 'unauthorized', 'not published yet')
+  provider.keys = [next.jwk]
+  t.equal(await verified(tokens, await sign(next)), 'alice', 'published')
+  t.equal(await verified(tokens, await sign(rs, { jti: 'another' })), 'unauthorized', 'no longer published')
+})
 
-void t.test('whatever kids tokens name, the provider is not asked more often than the pause allows', async (t) => {
+void t.test('JWKS: unknown kids do not cause more requests to the provider than the pause allows', async (t) => {
   const provider = await startProvider(t, [rs.jwk])
   const tokens = makeTokens({ keys: makeKeys(provider.url, { ...limits, keysPause: 60_000 }, () => {}) })
-  for (let n = 0; n < 50; n++) t.equal(await told(tokens, await sign({ ...next, kid: `k${n}` })), 'unauthorized')
+  for (let n = 0; n < 50; n++) t.equal(await verified(tokens, await sign({ ...next, kid: `k${n}` })), 'unauthorized')
   t.equal(provider.asked, 1)
   provider.down = true
   const cold = await startProvider(t, [rs.jwk])
   cold.down = true
   const waiting = makeTokens({ keys: makeKeys(cold.url, { ...limits, keysPause: 60_000 }, () => {}) })
-  for (let n = 0; n < 50; n++) t.equal(await told(waiting, await sign(rs, { jti: `t${n}` })), 'unavailable')
-  t.equal(cold.asked, 1, 'nor when it fails')
+  for (let n = 0; n < 50; n++) t.equal(await verified(waiting, await sign(rs, { jti: `t${n}` })), 'unavailable')
+  t.equal(cold.asked, 1, 'one request, even when it fails')
 })
 
-void t.test('a provider that is away: known keys go on counting, unknown tokens can’t be told', async (t) => {
+void t.test('JWKS: while the provider is down cached keys are used; without any, unavailable', async (t) => {
   const provider = await startProvider(t, [rs.jwk])
   const errors: string[] = []
   const keys = makeKeys(provider.url, { ...limits, keysKeep: 1 }, ({ message }) => errors.push(message))
   const tokens = makeTokens({ secret, keys })
   provider.down = true
-  t.equal(await told(tokens, await sign(rs)), 'unavailable', 'none known')
-  t.equal(await told(tokens, await bySecret()), 'alice', 'the secret needs no provider')
+  t.equal(await verified(tokens, await sign(rs)), 'unavailable', 'no key cached')
+  t.equal(await verified(tokens, await bySecret()), 'alice', 'the secret needs no provider')
   provider.down = false
-  t.equal(await told(tokens, await sign(rs)), 'alice', 'known')
+  t.equal(await verified(tokens, await sign(rs)), 'alice', 'key cached')
   for (const [down, body] of [
     [true],
     [false, 'no JSON'],
@@ -172,19 +169,19 @@ void t.test('a provider that is away: known keys go on counting, unknown tokens 
   ] as const) {
     provider.down = down
     provider.body = body
-    t.equal(await told(tokens, await sign(rs, { jti: `${body?.slice(0, 9)}` })), 'alice', 'kept')
+    t.equal(await verified(tokens, await sign(rs, { jti: `${body?.slice(0, 9)}` })), 'alice', 'the cached key is used')
   }
   t.ok(errors.length >= 5)
   t.ok(errors.every((error) => error.startsWith('JWKS_URL: ')))
   const brief = makeKeys(provider.url, { ...limits, keysKeep: 1, keysStale: 1 }, () => {})
   provider.body = undefined
   const impatient = makeTokens({ keys: brief })
-  t.equal(await told(impatient, await sign(rs)), 'alice')
+  t.equal(await verified(impatient, await sign(rs)), 'alice')
   provider.down = true
-  t.not(await told(impatient, await sign(rs, { jti: 'late' })), 'alice', 'stale keys are not kept forever')
+  t.not(await verified(impatient, await sign(rs, { jti: 'late' })), 'alice', 'stale keys are not kept forever')
 })
 
-void t.test('a whole server by JWKS_URL: HTTP, sockets, and 1013 while the provider is away', async (t) => {
+void t.test('JWKS_URL: HTTP and sockets accept its tokens, and answer 503 and 1013 while it is down', async (t) => {
   const provider = await startProvider(t, [es.jwk])
   provider.down = true
   const { instance } = await startDeck(t, { jwksUrl: provider.url, limits: { keysPause: 0 } })
@@ -193,14 +190,14 @@ void t.test('a whole server by JWKS_URL: HTTP, sockets, and 1013 while the provi
   const answer = await instance.request('GET', `/api/missions/${id}`, token)
   t.strictSame([answer.status, answer.json['code'], answer.headers.get('retry-after')], [503, 'unavailable', '5'])
   const away = await instance.connect(token)
-  t.equal(await closed(away), 1013, 'not 4401: the client is to keep its token')
+  t.equal(await closed(away), 1013, 'not 4401: the client keeps its token')
   t.equal((await instance.request('GET', `/api/missions/${id}`, alice)).status, 200)
   provider.down = false
   t.equal((await instance.request('GET', `/api/missions/${id}`, token)).status, 200)
   t.match(await (await instance.connect(token)).frame(() => true), { type: 'welcome', sub: 'alice' })
 })
 
-void t.test('an actor’s claims give the actor again', (t) => {
+void t.test('claims: toActor reverses toClaims', (t) => {
   for (const more of [{}, { missions: '*' }, { missions: [1, 'A'] }, { jti: 'x' }, { role: 'admin', missions: [] }]) {
     const actor = toActor(claims(more))
     t.strictSame(toActor(toClaims(actor)), actor)

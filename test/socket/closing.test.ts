@@ -1,5 +1,5 @@
-// How connections end that the server closes: the peer sees why, also while it is still sending, and a response says that its
-// connection ends. Peers are plain TCP connections, so that nothing but the server ends them.
+// Connections that the server closes: the peer sees the reason even while it is still sending, and the last response has
+// `Connection: close`. Peers are plain TCP connections, so that only the server ends them.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { Agent, get, request as ask, type IncomingMessage } from 'node:http'
@@ -13,7 +13,7 @@ import { admin, alice, bob, makeMission, startDeck, startInstance, token, until,
 const { database, instance } = await startDeck(t)
 const mission = await makeMission(instance)
 
-/** A client's frame, masked with zeros, so that its payload stands as it is. */
+/** A client's frame, masked with zeros, so that its payload is unchanged. */
 const frame = (opcode: number, payload: Buffer | string, { fin = true, reserved = 0 } = {}): Buffer => {
   const body = Buffer.from(payload)
   const first = (fin ? 0x80 : 0) | reserved | opcode
@@ -26,10 +26,10 @@ const frame = (opcode: number, payload: Buffer | string, { fin = true, reserved 
   return Buffer.concat([head, Buffer.alloc(4), body])
 }
 
-/** A connection that sends `first`, and then `again` without end, whatever it receives. */
+/** A connection that sends `first` and, after `go()`, repeats `again` until it is closed. */
 const sendOn = (t: Test, url: string, first: string | Buffer, again: Buffer) => {
   const { port, hostname } = new URL(url)
-  // (The end of what it receives is no reason to stop.)
+  // Half open: it keeps sending after the server has ended its side.
   const wire: Socket = dial({ port: Number(port), host: hostname, allowHalfOpen: true })
   t.teardown(() => wire.destroy())
   let received = Buffer.alloc(0)
@@ -46,7 +46,7 @@ const sendOn = (t: Test, url: string, first: string | Buffer, again: Buffer) => 
   return {
     received: () => received,
     over: () => over,
-    /** Bytes that the server's end has taken. */
+    /** Bytes handed to the kernel. */
     taken: () => wire.bytesWritten - wire.writableLength,
     go(): void {
       going = true
@@ -61,7 +61,7 @@ const handshake = (path: string, bearer: string): string =>
   `Sec-WebSocket-Protocol: deck.v1\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n` +
   `Authorization: Bearer ${bearer}\r\n\r\n`
 
-/** What a server sent over a socket: the texts, and the code of its close. */
+/** Parses the server's frames. Returns their texts and the close code. */
 const read = (received: Buffer): { texts: string[]; code: number | undefined } => {
   const texts: string[] = []
   let at = received.indexOf('\r\n\r\n') + 4
@@ -80,7 +80,7 @@ const read = (received: Buffer): { texts: string[]; code: number | undefined } =
   return { texts, code: undefined }
 }
 
-/** A socket that goes on sending `again` after its welcome; -> once the server has ended it, the code and the last text. */
+/** A socket that can repeat `again`. `ended()` waits for its end and returns the close code and the last text. */
 const openOn = (t: Test, url: string, bearer: string, again: Buffer) => {
   const peer = sendOn(t, url, handshake('/api/ws', bearer), again)
   return {
@@ -95,7 +95,7 @@ const openOn = (t: Test, url: string, bearer: string, again: Buffer) => {
 }
 
 const part = frame(0, 'x'.repeat(16_000), { fin: false })
-// Frames that a socket may send, as fast as it is read.
+// A valid frame that a socket may send as fast as the server reads.
 const large = frame(1, JSON.stringify({ type: 'ping', fill: 'x'.repeat(400_000) }))
 
 const times = 8
@@ -106,13 +106,13 @@ const broken = [
   ['text that is not UTF-8', alice, frame(1, Buffer.from([0x22, 0xfc, 0x22])), 1007],
   ['a reserved bit', alice, frame(1, '{}', { reserved: 0x40 }), 1002],
   ['a binary frame', alice, Buffer.concat([frame(2, '{}'), unfinished]), 4400],
-  ['a token that is refused', expired, unfinished, 4401],
+  ['an expired token', expired, unfinished, 4401],
 ] as const
 
-void t.test('a client that is still sending sees the code of the close', async (t) => {
+void t.test('close codes: a client that is still sending sees the code', async (t) => {
   const sender = fileURLToPath(new URL('../fixtures/sender.ts', import.meta.url))
   const url = `${instance.url.replace('http', 'ws')}/api/ws`
-  // Where the connection is reset, one in ten to one in three loses the code.
+  // If the server resets the connection, 10 to 33 percent of the clients miss the code.
   await Promise.all(
     broken.map(async ([what, bearer, first, code]) => {
       const args = ['--import', './test/typescript.js', sender, url, bearer, first.toString('base64'), '20']
@@ -122,7 +122,7 @@ void t.test('a client that is still sending sees the code of the close', async (
   )
 })
 
-void t.test('what a peer sends after the close is read up to a bound, and then its connection ends', async (t) => {
+void t.test('close: the server reads a limited number of bytes after it, and then ends the connection', async (t) => {
   await Promise.all(
     broken.flatMap(([what, bearer, first, code]) =>
       Array.from({ length: times }, async () => {
@@ -131,14 +131,14 @@ void t.test('what a peer sends after the close is read up to a bound, and then i
         peer.send(first)
         peer.go()
         t.equal((await peer.ended()).code, code, what)
-        // (What the kernels on both sides hold is beyond the bound.)
+        // The buffers of both kernels are not part of the server's limit.
         t.ok(peer.taken() < 64 * 1024 * 1024, what)
       }),
     ),
   )
 })
 
-void t.test('too many frames end with 4429, also for a peer that goes on sending', async (t) => {
+void t.test('close codes: 4429 for too many frames, even for a peer that keeps sending', async (t) => {
   const limited = await startInstance(t, database.url, { limits: { framesPerSecond: 100, framesBurst: 200 } })
   const small = Buffer.concat(Array<Buffer>(500).fill(frame(1, '{"type":"ping"}')))
   const ends = await Promise.all(
@@ -156,10 +156,10 @@ void t.test('too many frames end with 4429, also for a peer that goes on sending
   for (const { last } of ends) t.match(last, { type: 'goodbye', reason: 'too many frames' })
 })
 
-void t.test('a full server, a token that ends, silence and a restart: each code is seen by a sender', async (t) => {
+void t.test('close codes: 1013, 4401, 4408 and 1012 reach a peer that keeps sending', async (t) => {
   const sub = (name: string, seconds?: number) => token({ sub: name, role: 'citizen' }, seconds)
   const impatient = await startInstance(t, database.url, { limits: { silence: 1500, pingEvery: 500 } })
-  // It is alive but answers no ping.
+  // This peer sends frames but answers no ping.
   const mute = openOn(t, impatient.url, alice, large)
   mute.go()
   const two = await startInstance(t, database.url, { limits: { sockets: 2 } })
@@ -180,7 +180,7 @@ void t.test('a full server, a token that ends, silence and a restart: each code 
   t.ok(read(stays.received()).texts.some((text) => text.includes('"goodbye"')))
 })
 
-void t.test('a token that is revoked ends with 4401, also for a peer that goes on sending', async (t) => {
+void t.test('close codes: 4401 for a revoked token, even for a peer that keeps sending', async (t) => {
   const peers = await Promise.all(
     Array.from({ length: times }, async () => {
       const peer = openOn(t, instance.url, await token({ sub: 'grace', role: 'citizen' }), large)
@@ -196,7 +196,7 @@ void t.test('a token that is revoked ends with 4401, also for a peer that goes o
 const statusOf = (received: Buffer): string => received.toString('latin1').split('\r\n')[0] ?? ''
 const headOf = (received: Buffer): string => received.toString('latin1').split('\r\n\r\n')[0] ?? ''
 
-void t.test('a response that ends its connection is seen by a client that is still sending, and says so', async (t) => {
+void t.test('connection: close is in the last response, which a client that is still sending receives', async (t) => {
   const chat = `/api/missions/${mission.number}/chat/rafael`
   const post = (path: string, more: string, bearer = alice): string =>
     `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer ${bearer}\r\n${more}\r\n\r\n`
@@ -209,7 +209,12 @@ void t.test('a response that ends its connection is seen by a client that is sti
         ['a body without end', post(chat, 'Transfer-Encoding: chunked'), chunk, 413],
         ['headers without end', 'GET / HTTP/1.1\r\nHost: x\r\n', Buffer.from(`A: ${'x'.repeat(8000)}\r\n`), 431],
         ['no HTTP', 'hello\r\n\r\n', text, 400],
-        ['a client that closes', post(chat, 'Connection: close\r\nContent-Length: 1000000000', 'none'), text, 401],
+        [
+          'a client that asks to close',
+          post(chat, 'Connection: close\r\nContent-Length: 1000000000', 'none'),
+          text,
+          401,
+        ],
       ] as const
     ).flatMap(([what, first, again, status]) =>
       Array.from({ length: times }, async () => {
@@ -219,13 +224,13 @@ void t.test('a response that ends its connection is seen by a client that is sti
         t.equal(statusOf(peer.received()).split(' ')[1], String(status), what)
         t.match(headOf(peer.received()), /^connection: close$/im, what)
         t.equal(peer.received().toString('latin1').split('HTTP/1.1 ').length, 2, `${what}: one response`)
-        t.ok(peer.taken() < 64 * 1024 * 1024, `${what}: the server has read so much and no more`)
+        t.ok(peer.taken() < 64 * 1024 * 1024, `${what}: the server read a limited number of bytes`)
       }),
     ),
   )
 })
 
-void t.test('what follows the last request of a connection is not handled', async (t) => {
+void t.test('connection: close ends the connection: a request after the last one is not handled', async (t) => {
   const chat = `/api/missions/${mission.number}/chat/emma`
   const post = (message: string, more: string): string => {
     const body = JSON.stringify({ message })
@@ -245,7 +250,7 @@ void t.test('what follows the last request of a connection is not handled', asyn
   t.equal((json['messages'] as unknown[]).length, 1)
 })
 
-/** A request by an agent that keeps connections; -> its answer, read to the end. */
+/** Makes a request by an agent that keeps connections. Returns its response, read to the end. */
 const by = (agent: Agent, url: string, headers: Record<string, string> = {}): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
     const made = headers['upgrade'] ? ask(url, { agent, headers }).end() : get(url, { agent, headers })
@@ -260,18 +265,18 @@ const upgrading = {
   'sec-websocket-protocol': 'deck.v1',
 }
 
-void t.test('a refused upgrade says that its connection ends, and the next request of an agent succeeds', async (t) => {
+void t.test("connection: close is in a refused upgrade, and the agent's next request succeeds", async (t) => {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
   for (const [what, path, headers, status] of [
     ['a foreign origin', '/api/ws', { origin: 'https://elsewhere.example' }, 403],
     ['no such route', '/api/nothing', {}, 404],
     ['no such path', '/nothing', {}, 404],
-    ['no socket there', '/healthz', {}, 400],
-    ['no socket in the API', '/api/missions', { authorization: `Bearer ${alice}` }, 400],
+    ['a path without a socket', '/healthz', {}, 400],
+    ['an API path without a socket', '/api/missions', { authorization: `Bearer ${alice}` }, 400],
     ['a path that is no URL', '/api/%zz', {}, 400],
     [
-      'a version of WebSocket that is not spoken',
+      'an unsupported version of WebSocket',
       '/api/ws',
       { 'sec-websocket-version': '7', authorization: `Bearer ${alice}` },
       400,
@@ -283,7 +288,7 @@ void t.test('a refused upgrade says that its connection ends, and the next reque
       t.equal(refused.headers.connection, 'close', what)
       t.equal((await by(agent, `${instance.url}/healthz`)).statusCode, 200, `after ${what}`)
     }
-  // A server that counts requests, and one that stops.
+  // An instance with a low limit of bad tokens answers with 429.
   const limited = await startInstance(t, database.url, { limits: { authFailuresPerMinute: 5 } })
   const headers = { ...upgrading, authorization: 'Bearer none' }
   const seen: (number | undefined)[] = []
@@ -302,7 +307,7 @@ void t.test('a refused upgrade says that its connection ends, and the next reque
   t.strictSame(seen, [101, 101, 101, 101, 101, 429, 429, 429])
 })
 
-void t.test('what is answered while the server stops says that its connection ends', async (t) => {
+void t.test('connection: close is in every response while the server stops', async (t) => {
   const other = await startInstance(t, database.url)
   const agent = new Agent({ keepAlive: true, maxSockets: 10 })
   t.teardown(() => agent.destroy())
@@ -326,11 +331,11 @@ void t.test('what is answered while the server stops says that its connection en
   await lock.query('commit')
   const { statusCode, headers } = await waiting
   t.equal(statusCode, 200)
-  t.equal(headers.connection, 'close', 'a request that came before')
+  t.equal(headers.connection, 'close', 'a request from before the stop')
   await over
 })
 
-void t.test('an upgrade behind a request that is not answered yet leaves no connection behind', async (t) => {
+void t.test('upgrade: one that follows an unanswered request leaves no open connection', async (t) => {
   const own = await startInstance(t, database.url)
   const count = (): Promise<number> =>
     new Promise((resolve) => own.app.http.server.getConnections((_error, n) => resolve(n)))

@@ -1,5 +1,5 @@
-// The socket: how it is opened, what its frames look like, what it refuses, and how it is closed (contract, section 5).
-// Through a real server and real sockets. What is delivered stands in delivery.test.ts and two-instances.test.ts.
+// The socket: its upgrade, its frames, its refusals and its closes (contract, section 5).
+// Delivery is tested in test/live/delivery.test.ts and two-instances.test.ts.
 import { randomUUID } from 'node:crypto'
 import { request as httpRequest } from 'node:http'
 import { once } from 'node:events'
@@ -25,7 +25,7 @@ import {
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const rfc3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/
 
-/** A socket opened by hand: its protocol and how it ended, or the HTTP status that refused it. */
+/** Opens a raw socket. Returns its upgrade headers, frames and close code, or the HTTP status that refused it. */
 const dial = async (
   t: Test,
   url: string,
@@ -49,7 +49,7 @@ const dial = async (
   return { socket, frames, upgrade, status, code: () => code }
 }
 
-/** Waits until everything sent before was taken up; -> what came meanwhile, without the answer. */
+/** Waits until the server has handled all earlier frames. Returns the frames received meanwhile, without the pong. */
 const settled = async (client: Client): Promise<Json[]> => {
   const before = client.frames.length
   const { id } = await client.ask({ type: 'ping' })
@@ -61,7 +61,7 @@ const mission = await makeMission(instance)
 const chat = `missions/${mission.id}/chat/rafael`
 const say = (more: Json = {}): Json => ({ type: 'send', topic: chat, message: 'hi', ...more })
 
-await t.test('the welcome tells who one is, where, for how long, and within which limits', async (t) => {
+await t.test('welcome: has the subject, the role, the session, the instance, the expiry and the limits', async (t) => {
   const client = await instance.connect(await token({ sub: 'alice', role: 'user' }, 300))
   const welcome = await client.frame(() => true)
   t.match(welcome, {
@@ -74,10 +74,10 @@ await t.test('the welcome tells who one is, where, for how long, and within whic
     limits: Object,
   })
   const left = Date.parse(String(welcome['expires_at'])) - Date.now()
-  t.ok(left > 290_000 && left <= 300_000, 'expires_at is the end of the token')
+  t.ok(left > 290_000 && left <= 300_000, 'expires_at is the expiry of the token')
 })
 
-await t.test('a send is answered with the message as HTTP shows it', async (t) => {
+await t.test('send: the answer has the message as HTTP returns it', async (t) => {
   const client = await instance.connect(alice)
   const message = 'Run `x`:\r\n\n```py extra\nprint("ü😀")\n```\n~~~\nplain\n~~~\n\t '
   const answer = await client.ask(say({ topic: `missions/${mission.number}/chat/emma`, message, key: 'k 1' }))
@@ -96,10 +96,10 @@ await t.test('a send is answered with the message as HTTP shows it', async (t) =
   const { json } = await instance.request('GET', `/api/missions/${mission.id}/chat/emma`, alice)
   t.strictSame((json['messages'] as Json[])[0], saved)
   const again = await client.ask(say({ topic: `missions/${mission.id}/chat/emma`, message: 'other', key: 'k 1' }))
-  t.strictSame([again['seq'], again['message']], [1, saved], 'the key again: what the first send saved')
+  t.strictSame([again['seq'], again['message']], [1, saved], 'a repeated key returns the first message')
 })
 
-await t.test('an id comes back as it was, number or string, and a frame without one gets no ok', async (t) => {
+await t.test('frame id: is returned unchanged, number or string; a frame without one gets no ok', async (t) => {
   const client = await instance.connect(alice)
   await client.frame(({ type }) => type === 'welcome')
   const ids = [0, 1.5, -7, 'x', '', '1', 'ü '.repeat(20)]
@@ -111,7 +111,7 @@ await t.test('an id comes back as it was, number or string, and a frame without 
   await settled(client)
   const answers = client.frames.filter(({ type, id }) => type === 'ok' && ids.includes(id as string))
   t.strictSame(new Set(answers.map(({ id }) => id)), new Set(ids))
-  t.equal(answers.length, ids.length, 'one each')
+  t.equal(answers.length, ids.length, 'one answer for each frame')
   t.strictSame(
     client.frames.filter(({ type, id }) => type !== 'welcome' && id === undefined),
     [],
@@ -123,7 +123,7 @@ await t.test('an id comes back as it was, number or string, and a frame without 
 })
 
 await t.test(
-  'bad input gets an error, with the id if one could be read, changes nothing, and the socket goes on',
+  'bad input: gets an error, with the id if it is readable; nothing changes and the socket stays open',
   async (t) => {
     const client = await instance.connect(alice)
     await client.frame(({ type }) => type === 'welcome')
@@ -214,7 +214,7 @@ await t.test('frame: unknown members are ignored', async (t) => {
   t.match(await client.ask({ type: 'ping', later: { a: 1 } }), { type: 'ok' })
 })
 
-await t.test('a role posts where it may, as what it is', async (t) => {
+await t.test('send: only an admin sets sender and author; a citizen posts in its own chats only', async (t) => {
   const user = await instance.connect(alice)
   const forged = await user.ask(say({ sender: 'citizen', author: 'rafael' }))
   t.match(forged['message'] ?? { sender: 'user', author: 'alice' }, { sender: 'user', author: 'alice' })
@@ -228,7 +228,7 @@ await t.test('a role posts where it may, as what it is', async (t) => {
   t.match(await root.ask(say({ author: null })), { message: { sender: 'user', author: null } })
 })
 
-await t.test('a mission that may not be seen answers exactly as one that is not there', async (t) => {
+await t.test('not_found: a hidden mission gets exactly the answer of a missing one', async (t) => {
   const client = await instance.connect(bob)
   const nowhere = { id: randomUUID(), number: 2_000_000_000 }
   for (const type of ['subscribe', 'unsubscribe', 'send'])
@@ -244,7 +244,7 @@ await t.test('a mission that may not be seen answers exactly as one that is not 
     }
 })
 
-await t.test('bytes that are no frames of the protocol close with the code of their kind', async (t) => {
+await t.test('close codes: 4400 for binary or many bad frames, 1007 for bad UTF-8, 1009 for a large one', async (t) => {
   const binary = await instance.connect(alice)
   binary.socket.send(Buffer.from('{"type":"ping","id":1}'))
   t.equal(await closed(binary), 4400)
@@ -273,7 +273,7 @@ await t.test('bytes that are no frames of the protocol close with the code of th
 })
 
 await t.test(
-  'socket: is closed with 4401 after the upgrade when its token is bad; the answer names deck.v1, never the token',
+  'socket: closes with 4401 after the upgrade when the token is bad; the answer never has the token',
   async (t) => {
     const url = `${instance.url}/api/ws`
     const good = await token({ sub: 'alice', role: 'user' })
@@ -283,9 +283,9 @@ await t.test(
     const bad: Record<string, string> = {
       expired: await token({ sub: 'alice', role: 'user' }, -1),
       forged: `${head}.${other}.${signature}`,
-      'of no algorithm': `${none}.${body}.`,
-      'of no role': await token({ sub: 'alice', role: 'king' as 'user' }),
-      'of no sub': await token({ sub: '', role: 'user' }),
+      'without an algorithm': `${none}.${body}.`,
+      'of an unknown role': await token({ sub: 'alice', role: 'king' as 'user' }),
+      'without a sub': await token({ sub: '', role: 'user' }),
       empty: '',
       nonsense: 'nonsense',
     }
@@ -315,7 +315,7 @@ await t.test(
   },
 )
 
-await t.test('a foreign origin is refused with 403; the own one and those allowed are not', async (t) => {
+await t.test("origin: a foreign one is refused with 403; the server's own and allowed ones are accepted", async (t) => {
   const { host, port } = new URL(instance.url)
   const friendly = await startDeck(t, { allowedOrigins: new Set(['https://deck.example', 'http://localhost:5173']) })
   const at = async (on: Instance, origin: string | undefined, hostHeader?: string) => {
@@ -326,8 +326,8 @@ await t.test('a foreign origin is refused with 403; the own one and those allowe
     return status
   }
   t.equal(await at(instance, undefined), 101, 'no browser')
-  t.equal(await at(instance, `http://${host}`), 101, 'the own')
-  t.equal(await at(instance, `https://${host}`), 101, 'whatever the scheme')
+  t.equal(await at(instance, `http://${host}`), 101, "the server's own")
+  t.equal(await at(instance, `https://${host}`), 101, 'with any scheme')
   t.equal(await at(instance, 'https://deck.example', 'deck.example'), 101, 'behind a proxy')
   t.equal(await at(instance, 'https://deck.example', 'deck.example:443'), 101, 'with the default port')
   for (const origin of [
@@ -337,14 +337,14 @@ await t.test('a foreign origin is refused with 403; the own one and those allowe
     'null',
   ])
     t.equal(await at(instance, origin), 403, origin)
-  t.equal(await at(instance, 'https://deck.example'), 403, 'allowed elsewhere only')
+  t.equal(await at(instance, 'https://deck.example'), 403, 'not in the allowed origins')
   for (const origin of ['https://deck.example', 'http://localhost:5173'])
     t.equal(await at(friendly.instance, origin), 101)
   t.equal(await at(friendly.instance, 'https://deck.example.evil.example'), 403)
   t.equal(await at(friendly.instance, 'http://deck.example'), 403)
 })
 
-await t.test('a fresh token counts at once: for the same sub, narrower, wider, longer', async (t) => {
+await t.test('auth: a fresh token of the same sub applies at once, wider or narrower', async (t) => {
   const hidden = await makeMission(instance, { assigned_to: 'carol' })
   const theirs = `missions/${hidden.id}/chat/rafael`
   const client = await instance.connect(await token({ sub: 'alice', role: 'user', missions: [mission.id] }))
@@ -360,16 +360,19 @@ await t.test('a fresh token counts at once: for the same sub, narrower, wider, l
   t.match(await client.ask(say({ topic: theirs })), { type: 'ok' })
 
   t.match(await client.ask({ type: 'auth', token: alice }), { type: 'ok' }, 'narrower')
-  await client.frame((f) => f['type'] === 'error' && f['topic'] === theirs && f['code'] === 'not_found', 'its end')
+  await client.frame(
+    (f) => f['type'] === 'error' && f['topic'] === theirs && f['code'] === 'not_found',
+    'the end of the subscription',
+  )
   t.match(await client.ask(say({ topic: theirs })), { type: 'error', code: 'not_found' })
   const before = client.events(theirs).length
   await instance.request('POST', `/api/${theirs}`, admin, { message: 'secret' })
   await client.ask(say())
-  await until(() => client.events(chat).length > 0, 'the other topic goes on')
-  t.equal(client.events(theirs).length, before, 'nothing more of it')
+  await until(() => client.events(chat).length > 0, 'an event of the other topic')
+  t.equal(client.events(theirs).length, before, 'no event of the lost topic')
 })
 
-await t.test('a token that ends closes with 4401, a fresh one in time keeps the socket', async (t) => {
+await t.test('token expiry: closes the socket with 4401 unless a fresh token arrives in time', async (t) => {
   const short = () => token({ sub: 'alice', role: 'user' }, 2)
   const [ends, stays] = [await instance.connect(await short()), await instance.connect(await short())]
   t.match(await stays.ask({ type: 'auth', token: alice }), { type: 'ok' })
@@ -378,7 +381,7 @@ await t.test('a token that ends closes with 4401, a fresh one in time keeps the 
   t.match(await stays.ask({ type: 'ping' }), { type: 'ok' })
 })
 
-await t.test('the door of a chat is the same socket, subscribed from the start', async (t) => {
+await t.test("chat socket: a chat's own path opens the same socket, subscribed from the start", async (t) => {
   const { number } = await makeMission(instance)
   const door = `/api/missions/${number}/chat/sofia`
   for (const n of [1, 2, 3]) await instance.request('POST', door, alice, { message: `${n}` })
@@ -388,7 +391,7 @@ await t.test('the door of a chat is the same socket, subscribed from the start',
   const live = await instance.connect(alice, `${door}/ws`)
   for (const client of [all, some, live]) await client.ask({ type: 'subscribe', topic: chat })
   await instance.request('POST', door, alice, { message: '4' })
-  await until(() => [all, some, live].every((client) => canonical(client).at(-1) === 4), 'the fourth')
+  await until(() => [all, some, live].every((client) => canonical(client).at(-1) === 4), 'the fourth message')
   t.strictSame([all, some, live].map(canonical), [[1, 2, 3, 4], [3, 4], [4]])
   t.equal(all.frames[0]?.['type'], 'welcome')
   for (const [path, code] of [
@@ -404,7 +407,7 @@ await t.test('the door of a chat is the same socket, subscribed from the start',
   }
 })
 
-await t.test('a restart says goodbye, closes with 1012, and what was acknowledged is there', async (t) => {
+await t.test('restart: sockets get goodbye and 1012, and every acknowledged message is stored', async (t) => {
   const { database, instance: first } = await startDeck(t)
   const { number } = await makeMission(first)
   const topic = `missions/${number}/chat/rafael`
@@ -431,15 +434,15 @@ await t.test('a restart says goodbye, closes with 1012, and what was acknowledge
   const second = await startInstance(t, database.url)
   const client = await second.connect(alice, `/api/${topic}/ws?after=0`)
   const { json } = await second.request('GET', `/api/${topic}?limit=1`, alice)
-  await until(() => client.frames.filter(({ type }) => type === 'event').length === json['last_seq'], 'all of them')
-  const there = new Set(client.frames.map((f) => (f['data'] as Json | undefined)?.['message']))
+  await until(() => client.frames.filter(({ type }) => type === 'event').length === json['last_seq'], 'all messages')
+  const stored = new Set(client.frames.map((f) => (f['data'] as Json | undefined)?.['message']))
   t.strictSame(
-    [...acknowledged].filter((message) => !there.has(message)),
+    [...acknowledged].filter((message) => !stored.has(message)),
     [],
   )
 })
 
-await t.test('a socket that answers no ping is closed, one that does is kept', async (t) => {
+await t.test('ping: a socket that answers no ping is closed with 4408, one that answers stays open', async (t) => {
   const { instance } = await startDeck(t, { limits: { pingEvery: 500, silence: 2000 } })
   const kept = await instance.connect(alice)
   const url = `${instance.url.replace(/^http/, 'ws')}/api/ws`
@@ -450,12 +453,12 @@ await t.test('a socket that answers no ping is closed, one that does is kept', a
   t.match(await kept.ask({ type: 'ping' }), { type: 'ok' })
 })
 
-await t.test('a reader that does not read is cut off, and the others get everything', async (t) => {
+await t.test('slow reader: a socket that reads nothing is closed, and the others get every event', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const url = new URL(instance.url)
-  // A bare TCP peer that is paused, so that not even this process reads for it.
+  // A paused TCP connection, so that nothing in this process reads for it.
   const stalled = connectTcp(Number(url.port), url.hostname)
   t.teardown(() => stalled.destroy())
   stalled.on('error', () => {})
@@ -479,7 +482,7 @@ await t.test('a reader that does not read is cut off, and the others get everyth
       [id, rows],
     )
     inserted += rows
-    await until(() => reader.events(topic).length === inserted, 'the reader keeps up', 20_000)
+    await until(() => reader.events(topic).length === inserted, 'the reader to receive every event', 20_000)
     reader.frames.forEach((frame) => delete (frame['data'] as Json | undefined)?.['message'])
   }
   t.strictSame(
@@ -488,11 +491,11 @@ await t.test('a reader that does not read is cut off, and the others get everyth
   )
   t.equal(reader.closed, undefined)
   stalled.resume()
-  await until(() => cut, 'the stalled one is cut off')
+  await until(() => cut, 'the close of the stalled socket')
   t.equal((await instance.request('GET', '/readyz')).status, 200)
 })
 
-await t.test('a plain GET of the socket is an ordinary error', async (t) => {
+await t.test('socket: a GET without an upgrade is an ordinary error', async (t) => {
   const { hostname, port } = new URL(instance.url)
   const request = httpRequest({ hostname, port, path: '/api/ws', headers: { authorization: `Bearer ${alice}` } })
   request.end()
