@@ -1,4 +1,4 @@
-// The client without a socket: the whole history of a chat as an iterator, and its events as they come; over a wire that is cut too.
+// The client without a socket: the whole history of a chat as an iterator, and its live events, also across cut connections.
 import t, { type Test } from 'tap'
 import { connect, type ChatEvent, type ConnectOptions, type Message } from '../../src/client/index.ts'
 import { startWire } from '../support/socket-proxy.ts'
@@ -20,7 +20,7 @@ const open = (t: Test, options: Partial<ConnectOptions> = {}) => {
   t.teardown(() => deck.close())
   return deck
 }
-/** Answers are not packed: a chat of one letter would be here before it can be cut. */
+/** Requests uncompressed answers. A compressed chat of one letter would arrive before the test can cut it. */
 const plainly = () => {
   let asked = 0
   const fetcher = (url: string, init: RequestInit) => {
@@ -31,12 +31,12 @@ const plainly = () => {
 }
 const gather = async <T>(from: AsyncIterable<T>): Promise<T[]> => {
   const found: T[] = []
-  for await (const one of from) found.push(one)
+  for await (const item of from) found.push(item)
   return found
 }
 const seqsOf = (found: { seq: number }[]): number[] => found.map(({ seq }) => seq)
 
-void t.test('a history is read whole, within bounds, with filters, and as far as its reader goes', async (t) => {
+void t.test('messages(): reads the whole history, or with bounds and filters, until the loop ends', async (t) => {
   const { id } = await newChat(instance)
   await fill(database, id, 700)
   const chat = open(t).chat(id, 'rafael')
@@ -45,7 +45,7 @@ void t.test('a history is read whole, within bounds, with filters, and as far as
   t.strictSame(seqsOf(await gather(chat.messages({ q: '"n 7"' }))), [7])
   t.strictSame(await gather(chat.messages({ before: 1 })), [])
   const { messages } = await chat.history({ before: 3 })
-  t.strictSame(await gather(chat.messages({ before: 3 })), messages, 'in the form of its pages')
+  t.strictSame(await gather(chat.messages({ before: 3 })), messages, 'the same rows as a page')
   let count = 0
   for await (const message of chat.messages()) if ((count = message.seq) === 5) break
   t.equal(count, 5)
@@ -55,7 +55,7 @@ void t.test('a history is read whole, within bounds, with filters, and as far as
   await t.rejects(gather(chat.messages({ signal: stop.signal })), /enough/)
 })
 
-void t.test('a history that is cut goes on, up to where the chat stood at the start', async (t) => {
+void t.test('messages(): resumes after a cut, up to the latest seq of its start', async (t) => {
   const { id } = await longChat(instance, database)
   const wire = await startWire(t, instance.url)
   const found: Message[] = []
@@ -68,7 +68,7 @@ void t.test('a history that is cut goes on, up to where the chat stood at the st
   t.strictSame([seqsOf(found), asked()], [range(1, long), 2])
 })
 
-void t.test('a history of another epoch is not taken for the rest of the old one', async (t) => {
+void t.test('messages(): rejects with conflict when the epoch changed during a cut', async (t) => {
   const { id } = await longChat(instance, database)
   const wire = await startWire(t, instance.url)
   const { fetch } = plainly()
@@ -84,7 +84,7 @@ void t.test('a history of another epoch is not taken for the rest of the old one
   )
 })
 
-void t.test('a chat is followed without a socket, over a wire that is cut, and through another epoch', async (t) => {
+void t.test('events(): follows a chat without a socket across a cut and a changed epoch', async (t) => {
   const { id } = await makeMission(instance)
   const wire = await startWire(t, instance.url)
   const say = (message: string) => instance.request('POST', `/api/missions/${id}/chat/rafael`, rafael, { message })
@@ -96,14 +96,14 @@ void t.test('a chat is followed without a socket, over a wire that is cut, and t
     for await (const event of deck.chat(id, 'rafael').events({ after: 0, signal: stop.signal })) found.push(event)
   })()
   const names = () => found.map(({ event, seq }) => `${seq} ${event}`)
-  await until(() => found.length === 1, 'the first')
+  await until(() => found.length === 1, 'the first event')
   await say('2')
-  await until(() => found.length === 2, 'one that came live')
+  await until(() => found.length === 2, 'a live event')
   wire.cut()
   await say('3')
   await instance.request('DELETE', `/api/missions/${id}/chat/rafael`, admin)
   await say('5')
-  await until(() => found.at(-1)?.seq === 5, 'what came meanwhile')
+  await until(() => found.at(-1)?.seq === 5, 'the events since the cut')
   t.strictSame(
     names().filter((name) => !name.startsWith('3')),
     ['1 message.created', '2 message.created', '4 chat.cleared', '5 message.created'],
@@ -116,11 +116,11 @@ void t.test('a chat is followed without a socket, over a wire that is cut, and t
   t.strictSame(names(), ['5 reset', '4 chat.cleared', '5 message.created'])
   stop.abort()
   await following
-  t.not(deck.state, 'open', 'it had no socket')
+  t.not(deck.state, 'open', 'the deck had no socket')
   await t.rejects(gather(open(t, { token: bob }).chat(id, 'rafael').events()), { code: 'not_found' })
 })
 
-void t.test("a run's log is read whole, or its last lines", async (t) => {
+void t.test('logs(): reads the whole log of a run, or its last lines', async (t) => {
   const { id } = await makeMission(instance)
   const tests = open(t, { token: rafael }).tests(id)
   const run = await tests.create({ logs: 'one\ntwo\nthree\n' })

@@ -1,4 +1,4 @@
-// The client against a server that does what a test tells it: refusals, gaps, silence, goodbyes, and a citizen's inbox.
+// The client against a fake server: refusals, gaps, silence, goodbyes, and a citizen's inbox.
 import t, { type Test } from 'tap'
 import { connect, type Deck, type Reply } from '../../src/client/index.ts'
 import { backoff, coalesce, mostWhenAnswered } from '../../src/client/async.ts'
@@ -25,7 +25,7 @@ const open = (t: Test, url: string, faults: unknown[] = []): Deck => {
   return deck
 }
 
-void t.test('a message that is refused for now is sent again under its key, before any that came later', async (t) => {
+void t.test('send queue: a message refused for now is sent again with its key, before later messages', async (t) => {
   let seq = 0
   const refusals = ['rate_limited', 'unavailable']
   const fake = await startFake(t, {
@@ -85,12 +85,12 @@ const makeSocket = (answer: (frame: Json) => Json[]) =>
     }
     send(text: string): void {
       const frame = JSON.parse(text) as Json
-      setTimeout(() => this.say(answer(frame).map((said) => ({ type: 'ok', id: frame['id'], ...said }))))
+      setTimeout(() => this.say(answer(frame).map((members) => ({ type: 'ok', id: frame['id'], ...members }))))
     }
     close(): void {}
   }
 
-void t.test('events that come in one packet with the answer to the subscription are not missed', async (t) => {
+void t.test('subscription: events in one packet with its answer are not missed', async (t) => {
   let subscribed = 0
   const Socket = makeSocket(({ after = 0 }) => {
     subscribed++
@@ -102,7 +102,7 @@ void t.test('events that come in one packet with the answer to the subscription 
   const deck = connect({ url: 'http://deck.invalid', token: rafael, WebSocket: Socket })
   t.teardown(deck.close)
   const seqs: number[] = []
-  // A small buffer: it leaves and joins again, and its first events come with the answer each time.
+  // With a small buffer the feed leaves and joins again. Its first events arrive with the answer each time.
   for await (const event of deck.chat(47, 'rafael').follow({ after: 0, buffer: 7 })) {
     seqs.push(event.seq)
     if (event.seq === 40) break
@@ -114,7 +114,7 @@ void t.test('events that come in one packet with the answer to the subscription 
   t.ok(subscribed > 4)
 })
 
-void t.test('a runtime that tells no close of a socket which was never open', async (t) => {
+void t.test('client: reconnects in a runtime that reports no close of a socket that never opened', async (t) => {
   let made = 0
   class Silent extends EventTarget {
     constructor() {
@@ -132,7 +132,7 @@ void t.test('a runtime that tells no close of a socket which was never open', as
 })
 
 const listen = (t: Test, fake: { url: string }, patience: number, silence?: number) => {
-  const given: number[] = []
+  const received: number[] = []
   const link = makeLink({
     url: fake.url,
     token: rafael,
@@ -147,13 +147,13 @@ const listen = (t: Test, fake: { url: string }, patience: number, silence?: numb
     epoch: undefined,
     replay: true,
     presence: false,
-    give: (given_) => given.push((given_ as { seq: number }).seq),
+    give: (event) => received.push((event as { seq: number }).seq),
     joined: () => {},
     end: () => {},
   }
   link.start()
   topics.join('missions/47/chat/rafael', follower)
-  return { given, link, topics }
+  return { received, link, topics }
 }
 
 void t.test('client: subscribes again when a seq is missing; a seq that stays missing was removed', async (t) => {
@@ -161,34 +161,34 @@ void t.test('client: subscribes again when a seq is missing; a seq that stays mi
   const fake = await startFake(t, {
     answer: (frame) => (frame['type'] === 'subscribe' ? { topic, seq: head, epoch: 'e' } : {}),
   })
-  const { given } = listen(t, fake, 200)
+  const { received } = listen(t, fake, 200)
   const visit = await fake.visit(0)
   await visit.frame('subscribe')
-  // 2 was removed: below the head there are holes.
+  // 2 was removed: gaps below the latest seq are normal.
   for (const seq of [1, 3, 3, 1]) visit.say(event(seq))
-  // 3 was the head's next; 5 is not.
+  // 3 follows the latest seq of the subscription; 5 is behind a gap.
   head = 6
   visit.say(event(5))
   t.match(await visit.frame('subscribe', 1), { topic, after: 3, epoch: 'e' })
   for (const seq of [4, 6]) visit.say(event(seq))
-  await until(() => given.length === 4, 'all that there is')
-  t.same(given, [1, 3, 4, 6])
-  // Nothing comes of 7, which the heads say is there.
+  await until(() => received.length === 4, 'all existing events')
+  t.same(received, [1, 3, 4, 6])
+  // `heads` reports seq 7, but no event with it arrives.
   head = 8
   visit.say({ type: 'heads', topics: { [topic]: 7, other: 3 } })
   t.match(await visit.frame('subscribe', 2), { after: 6 })
   visit.say({ type: 'heads', topics: { [topic]: 7 } })
   visit.say(event(8))
-  await until(() => given.length === 5, 'what came after')
-  t.equal(given.at(-1), 8)
+  await until(() => received.length === 5, 'the event after it')
+  t.equal(received.at(-1), 8)
 })
 
-void t.test('subscription: events behind a gap cause one further subscribe while its answer is to come', async (t) => {
+void t.test('subscription: events behind a gap cause one further subscribe until it is answered', async (t) => {
   let answers = 1
   const fake = await startFake(t, {
     answer: (frame) => (frame['type'] !== 'subscribe' ? {} : answers-- > 0 ? { topic, seq: 0, epoch: 'e' } : undefined),
   })
-  const { given, link } = listen(t, fake, 60_000)
+  const { received, link } = listen(t, fake, 60_000)
   const visit = await fake.visit(0)
   await visit.frame('subscribe')
   visit.say(event(1))
@@ -197,14 +197,14 @@ void t.test('subscription: events behind a gap cause one further subscribe while
   for (const seq of [4, 5]) visit.say(event(seq))
   visit.say({ type: 'ok', id, topic, seq: 5, epoch: 'e' })
   for (const seq of [2, 3, 4, 5]) visit.say(event(seq))
-  await until(() => given.length === 5, 'the missing events')
-  t.same(given, [1, 2, 3, 4, 5])
-  // The answer shows that every frame sent before was received.
+  await until(() => received.length === 5, 'the missing events')
+  t.same(received, [1, 2, 3, 4, 5])
+  // The answer shows that every earlier frame was received.
   await link.ask({ type: 'ping' })
   t.equal(of(visit, 'subscribe').length, 2)
 })
 
-void t.test('coalesce: calls of one turn share a run, one during a run is followed by another', async (t) => {
+void t.test('coalesce: calls of one turn share a run; a call during a run causes a further run', async (t) => {
   const runs: ((again: boolean) => void)[] = []
   const soon = coalesce(() => new Promise((resolve) => runs.push(resolve)))
   soon()
@@ -216,7 +216,7 @@ void t.test('coalesce: calls of one turn share a run, one during a run is follow
   await new Promise(setImmediate)
   t.equal(runs.length, 1, 'never two at a time')
   runs[0]?.(false)
-  await until(() => runs.length === 2, 'the run for the calls meanwhile')
+  await until(() => runs.length === 2, 'the run for the calls during the first')
   runs[1]?.(true)
   await until(() => runs.length === 3, 'the repeated run')
   runs[2]?.(false)
@@ -231,19 +231,19 @@ void t.test('client: reports how many events it is behind, until all arrived or 
     answer: (frame) => (frame['type'] === 'subscribe' ? { topic, seq: 4, epoch: 'e' } : {}),
   })
   const { topics } = listen(t, fake, 200)
-  const told: number[] = []
-  topics.onBehind((events) => told.push(events))
+  const reports: number[] = []
+  topics.onBehind((events) => reports.push(events))
   const visit = await fake.visit(0)
   await visit.frame('subscribe')
   for (const seq of [1, 3]) visit.say(event(seq))
-  await until(() => told.length === 3, 'three reports')
-  t.same(told, [4, 3, 1])
-  // 4 was removed: it is not waited for.
-  await until(() => told.length === 4, 'the end of waiting')
-  t.equal(told.at(-1), 0)
+  await until(() => reports.length === 3, 'three reports')
+  t.same(reports, [4, 3, 1])
+  // 4 was removed, so the client stops waiting for it.
+  await until(() => reports.length === 4, 'the end of waiting')
+  t.equal(reports.at(-1), 0)
 })
 
-void t.test('a connection on which nothing comes any more is given up', async (t) => {
+void t.test('client: replaces a connection that has become silent', async (t) => {
   const fake = await startFake(t, {
     answer: (frame) => (frame['type'] === 'ping' ? undefined : { topic, seq: 0, epoch: 'e' }),
   })
@@ -255,34 +255,31 @@ void t.test('a connection on which nothing comes any more is given up', async (t
   link.end()
 })
 
-void t.test(
-  'with a patience, what is asked and not answered ends the connection, unless anything else comes',
-  async (t) => {
-    const fake = await startFake(t, {
-      answer: (frame) => (frame['type'] === 'ping' ? undefined : { seq: 0, epoch: 'e' }),
-    })
-    let ended = 0
-    const link = makeLink({
-      url: fake.url,
-      token: rafael,
-      patience: 200,
-      onFault: (error) => t.fail(error.message),
-      onFrame: () => {},
-    })
-    t.teardown(() => link.end())
-    link.onState((state) => void (state === 'waiting' && ended++))
-    link.start()
-    const first = await fake.visit(0)
-    await until(() => link.state === 'open', 'the welcome')
-    // Answered: no sign of life is asked for.
-    await link.ask({ type: 'subscribe' })
-    t.equal(first.frames.filter(({ type }) => type === 'ping').length, 0)
-    await t.rejects(link.ask({ type: 'ping' }), { code: 'unavailable' })
-    await fake.visit(1)
-    await until(() => link.state === 'open', 'another connection')
-    t.equal(ended, 1)
-  },
-)
+void t.test('patience: a request without an answer ends the connection unless other frames arrive', async (t) => {
+  const fake = await startFake(t, {
+    answer: (frame) => (frame['type'] === 'ping' ? undefined : { seq: 0, epoch: 'e' }),
+  })
+  let ended = 0
+  const link = makeLink({
+    url: fake.url,
+    token: rafael,
+    patience: 200,
+    onFault: (error) => t.fail(error.message),
+    onFrame: () => {},
+  })
+  t.teardown(() => link.end())
+  link.onState((state) => void (state === 'waiting' && ended++))
+  link.start()
+  const first = await fake.visit(0)
+  await until(() => link.state === 'open', 'the welcome')
+  // The request is answered, so the client sends no ping.
+  await link.ask({ type: 'subscribe' })
+  t.equal(first.frames.filter(({ type }) => type === 'ping').length, 0)
+  await t.rejects(link.ask({ type: 'ping' }), { code: 'unavailable' })
+  await fake.visit(1)
+  await until(() => link.state === 'open', 'a second connection')
+  t.equal(ended, 1)
+})
 
 void t.test('draft: ends when its message is saved; is aborted when it ended during a disconnect', async (t) => {
   const fake = await startFake(t, { answer: () => ({ topic, seq: 0, epoch: 'e' }) })
@@ -312,7 +309,7 @@ void t.test('draft: ends when its message is saved; is aborted when it ended dur
   })
   visit.say(delta('a', 0, 'one '))
   visit.say(delta('a', 4, 'two'))
-  visit.say(delta('a', 9, 'a hole'))
+  visit.say(delta('a', 9, 'a gap'))
   visit.say(delta('a', 4, 'three'))
   visit.say(delta('b', 0, 'x'))
   visit.say({ ...event(1), data: message(1, 'x', 'b') })
@@ -331,7 +328,7 @@ void t.test('draft: ends when its message is saved; is aborted when it ended dur
   t.equal(seen.length, 5)
 })
 
-/** An inbox of a server that gives tasks and takes what ends them. */
+/** A fake server with an inbox: sends tasks, stores replies, and refuses the frames in `refuse`. */
 const startInbox = async (t: Test) => {
   let stored = 0
   const texts = new Map<string, string>()
@@ -353,7 +350,7 @@ const startInbox = async (t: Test) => {
   return { fake, give, refuse }
 }
 
-void t.test('a citizen answers its tasks: written or returned, once each, so many at a time as it says', async (t) => {
+void t.test('answer: replies to each task once, written or returned, up to `concurrency` at a time', async (t) => {
   const { fake, give } = await startInbox(t)
   const faults: unknown[] = []
   const deck = open(t, fake.url, faults)
@@ -406,9 +403,9 @@ void t.test('a citizen answers its tasks: written or returned, once each, so man
   )
   t.match(faults, [{ message: 'on purpose' }])
   give(visit, 't6', 'stop')
-  await until(() => replies.at(-1)?.text === 'as far as this', 'the beginning')
+  await until(() => replies.at(-1)?.text === 'as far as this', 'the beginning of the reply')
   visit.say({ type: 'cancel', topic, key: 'task:t6', by: 'alice' })
-  // What there is counts, and the question is not asked again.
+  // The text so far becomes the reply, and the task ends.
   t.match(await ended('t6'), { type: 'stream', done: true, task: 't6' })
   give(visit, 't7', 'wait')
   give(visit, 't8', 'stop')
@@ -423,7 +420,7 @@ void t.test('a citizen answers its tasks: written or returned, once each, so man
   t.equal(faults.length, 1)
 })
 
-void t.test('a task that became another’s ends nothing, and is begun anew when it comes back', async (t) => {
+void t.test('answer: a task lost to another worker is not ended, and starts again when it returns', async (t) => {
   const { fake, give, refuse } = await startInbox(t)
   const faults: unknown[] = []
   const deck = open(t, fake.url, faults)
@@ -439,7 +436,7 @@ void t.test('a task that became another’s ends nothing, and is begun anew when
   give(first, 't', 'question')
   await until(() => attempts.length === 1, 'the first attempt')
   first.close(1012)
-  // The same worker comes back, asks for work, and gets its own task again.
+  // The same worker reconnects, sends `work` and gets its task again.
   const second = await fake.visit(1)
   t.match(await second.frame('work'), { credit: 4 })
   give(second, 't', 'question', 2)
@@ -471,13 +468,10 @@ void t.test('answer: rejects when the role is not allowed to answer, or when the
   await one
 })
 
-void t.test(
-  'what a server answers for itself is tried again within seconds, one that is away ever more seldom',
-  (t) => {
-    for (let n = 0; n < 40; n++) {
-      t.ok(backoff(n, mostWhenAnswered) <= 3000)
-      t.ok(backoff(n) <= Math.min(15_000, 300 * 2 ** n))
-    }
-    t.end()
-  },
-)
+void t.test('backoff: at most 3 s while the server answers, growing to 15 s while it is down', (t) => {
+  for (let n = 0; n < 40; n++) {
+    t.ok(backoff(n, mostWhenAnswered) <= 3000)
+    t.ok(backoff(n) <= Math.min(15_000, 300 * 2 ** n))
+  }
+  t.end()
+})

@@ -1,4 +1,4 @@
-// The client against real instances: what is sent and followed, over connections that are lost.
+// The client against real instances: sends and subscriptions, also across lost connections.
 import { readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
@@ -17,7 +17,7 @@ const open = (t: Test, options: Partial<ConnectOptions> = {}): Deck => {
   return deck
 }
 const is = (deck: Deck, state: string): Promise<void> => until(() => deck.state === state, state)
-/** The next so many events, each as the text of its message. */
+/** Reads the next `count` events. Returns the text of each message, or the name of any other event. */
 const texts = async (feed: Feed<ChatEvent>, count: number): Promise<string[]> => {
   const found: string[] = []
   while (found.length < count) {
@@ -28,22 +28,22 @@ const texts = async (feed: Feed<ChatEvent>, count: number): Promise<string[]> =>
 }
 const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, n) => `${from + n}`)
 
-void t.test('the table of states is total, and closed is final', (t) => {
+void t.test('states: the table has every event for every state, and closed is final', (t) => {
   const states = Object.keys(table) as (keyof typeof table)[]
-  const happenings = ['welcome', 'lost', 'due', 'end'] as const
+  const events = ['welcome', 'lost', 'due', 'end'] as const
   for (const state of states)
-    for (const happening of happenings) {
-      t.ok(states.includes(table[state][happening]), `${state}, ${happening}`)
-      if (state === 'closed' || happening === 'end') t.equal(table[state][happening], 'closed')
+    for (const event of events) {
+      t.ok(states.includes(table[state][event]), `${state}, ${event}`)
+      if (state === 'closed' || event === 'end') t.equal(table[state][event], 'closed')
     }
   t.end()
 })
 
-void t.test('a page loads at most 10 KB (gzip), in one file, with any import it likes', async (t) => {
+void t.test('client bundle: one file of at most 12 KiB (gzip), served with an ETag', async (t) => {
   const built = readFileSync(buildClient())
   t.ok(gzipSync(built, { level: 9 }).length <= 12 * 1024, `${gzipSync(built, { level: 9 }).length} bytes`)
   const others = Array.from(built.toString().matchAll(/\b(?:from|import)\b\s*\(?["'](\w*)/g), ([, name]) => name)
-  t.same(others, ['ws'], 'it loads nothing else, but this where there is no WebSocket')
+  t.same(others, ['ws'], 'it imports only ws, for runtimes without WebSocket')
   const { status, text, headers } = await one.request('GET', '/client/index.js')
   t.equal(status, 200)
   t.equal(text, built.toString())
@@ -56,13 +56,13 @@ void t.test('a page loads at most 10 KB (gzip), in one file, with any import it 
 })
 
 void t.test(
-  'what is sent while there is no connection goes out in order, once there is one; nothing is missed',
+  'send queue: messages sent while disconnected go out in order after the reconnect, and none is missed',
   async (t) => {
     const wire = await startWire(t, one.url)
     const { id, number } = await makeMission(one)
     const deck = open(t, { url: wire.url })
     const follower = open(t, { url: wire.url })
-    // One topic under two names, by two followers of one deck: one subscription, the same events for both.
+    // One topic under two names by two followers of one deck: one subscription, and the same events for both.
     const feeds = [number, id].map((mission) => follower.chat(mission, 'rafael').follow({ after: 0 }))
     const chat = deck.chat(number, 'rafael')
     await chat.send('0')
@@ -85,7 +85,7 @@ void t.test(
   },
 )
 
-void t.test('an answer that was lost: the message is sent again under its key, and stored once', async (t) => {
+void t.test('send queue: a message whose answer is lost is sent again with its key and stored once', async (t) => {
   const wire = await startWire(t, one.url)
   const { id } = await makeMission(one)
   const deck = open(t, { url: wire.url })
@@ -124,7 +124,7 @@ void t.test('send queue: has a bound; a queued send rejects when it is aborted o
   t.same(await chat.follow({ after: 0 }).next(), { done: true, value: undefined })
 })
 
-void t.test('what the server refuses is a DeckError with its code', async (t) => {
+void t.test('errors: a refusal of the server is a DeckError with its code', async (t) => {
   const { id } = await makeMission(one)
   const deck = open(t)
   const citizen = open(t, { token: rafael })
@@ -138,19 +138,19 @@ void t.test('what the server refuses is a DeckError with its code', async (t) =>
   await t.rejects(deck.chat(999_999, 'rafael').follow().next(), { code: 'not_found' })
   await t.rejects(deck.chat(id, 'rafael').cancel('none'), { code: 'not_found' })
   t.throws(() => connect({ url: 'ftp://x', token: alice }), { code: 'bad_request' })
-  // More than a frame holds goes by HTTP.
+  // A message that is too large for a frame is sent by HTTP.
   const long = [{ language: null, code: '\u0001'.repeat(100_000) }]
   t.match(await deck.chat(id, 'rafael').send('long', { code_blocks: long }), { seq: 1, code_blocks: long })
 })
 
 void t.test(
-  'a token function is asked before each connect and before the token ends; a refused string ends the deck',
+  'token function: is called before each connect and each expiry; a refused string closes the deck',
   async (t) => {
     const { id } = await makeMission(one)
     let asked = 0
     const short = open(t, { token: () => (asked++, token({ sub: 'alice', role: 'user' }, 3)) })
     const session = (await short.chat(id, 'rafael').send('a'), short.welcome?.session)
-    // Longer than the first token lives, on the same connection.
+    // The connection outlives its first token.
     await until(() => asked >= 4, 'fresh tokens', 15_000)
     await short.chat(id, 'rafael').send('b')
     t.equal(short.welcome?.session, session)
@@ -173,7 +173,7 @@ void t.test(
   },
 )
 
-void t.test('a slow reader holds a bounded number of events, and gets them all', async (t) => {
+void t.test('follow: a slow reader buffers a limited number of events and gets them all', async (t) => {
   const { id } = await makeMission(one)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message)
@@ -191,7 +191,7 @@ void t.test('a slow reader holds a bounded number of events, and gets them all',
   t.same(await texts(quick, 1), ['500'])
 })
 
-void t.test('a following ends with its signal, with break, and with an error when the topic is lost', async (t) => {
+void t.test('follow: ends with its signal, with break, and with an error when access is lost', async (t) => {
   const { id } = await makeMission(one)
   const deck = open(t)
   const chat = deck.chat(id, 'rafael')
@@ -209,22 +209,22 @@ void t.test('a following ends with its signal, with break, and with an error whe
     t.match(event, { seq: 1, event: 'message.created', data: { message: '0', author: 'alice' } })
     break
   }
-  const heard: string[] = []
+  const received: string[] = []
   const faults: unknown[] = []
   deck.on('error', (error) => faults.push(error))
-  const off = chat.on('message.created', ({ data }) => heard.push(data.message), { after: 0 })
-  chat.on('message.created', ({ data }) => heard.push(`2: ${data.message}`))
-  await until(() => heard.length > 0, 'the first')
+  const off = chat.on('message.created', ({ data }) => received.push(data.message), { after: 0 })
+  chat.on('message.created', ({ data }) => received.push(`2: ${data.message}`))
+  await until(() => received.length > 0, 'the first message')
   off()
   await chat.send('1')
-  await until(() => heard.length > 1, 'the second')
-  t.same(heard, ['0', '2: 1'])
+  await until(() => received.length > 1, 'the second message')
+  t.same(received, ['0', '2: 1'])
   const mission = deck.mission(id).follow()
   const lost = chat.follow()
   await Promise.all([lost.ready, mission.ready])
   await one.request('PATCH', `/api/missions/${id}`, admin, { assigned_to: 'bob' })
   await t.rejects(lost.next(), { code: 'not_found' })
-  await until(() => faults.length > 0, 'the listener to be told')
+  await until(() => faults.length > 0, 'the error at the listener')
   t.match(faults, [{ code: 'not_found' }])
 })
 
@@ -237,7 +237,7 @@ void t.test(
     await chat.send('0')
     await chat.send('1')
     const { epoch } = await chat.history()
-    t.same(await texts(chat.follow({ after: 2, epoch: 'of another time' }), 3), ['reset', '0', '1'])
+    t.same(await texts(chat.follow({ after: 2, epoch: 'another' }), 3), ['reset', '0', '1'])
     t.same(await texts(chat.follow({ after: 7, epoch }), 3), ['reset', '0', '1'])
     const other = deck.chat(id, 'emma')
     t.same(await texts(other.follow({ after: 5 }), 1), ['reset'])
@@ -246,42 +246,39 @@ void t.test(
   },
 )
 
-void t.test(
-  'a reply is seen while it is written, on another instance too, survives a cut, and is stored once',
-  async (t) => {
-    const wire = await startWire(t, one.url)
-    const { id } = await makeMission(one)
-    const agent = open(t, { url: wire.url, token: rafael })
-    const watcher = open(t, { url: two.url })
-    const seen: string[] = []
-    watcher.chat(id, 'rafael').on('draft', ({ text }) => seen.push(text))
-    const feed = watcher.chat(id, 'rafael').follow({ after: 0, signals: true })
-    await feed.ready
-    const writer = agent.chat(id, 'rafael').stream()
-    const parts = Array.from({ length: 60 }, (_, n) => `word ${n} 🎛 `)
-    for (const [n, part] of parts.entries()) {
-      writer.write(part.slice(0, -2))
-      writer.write(part.slice(-2))
-      if (n % 20 === 10) {
-        const before = writer.text.length
-        await until(() => (seen.at(-1)?.length ?? 0) >= before - 1, 'what was written to be seen')
-        wire.target = n % 40 === 10 ? two.url : one.url
-        wire.cut()
-      }
+void t.test('reply: is visible on both instances while it is written, survives cuts and is stored once', async (t) => {
+  const wire = await startWire(t, one.url)
+  const { id } = await makeMission(one)
+  const agent = open(t, { url: wire.url, token: rafael })
+  const watcher = open(t, { url: two.url })
+  const seen: string[] = []
+  watcher.chat(id, 'rafael').on('draft', ({ text }) => seen.push(text))
+  const feed = watcher.chat(id, 'rafael').follow({ after: 0, signals: true })
+  await feed.ready
+  const writer = agent.chat(id, 'rafael').stream()
+  const parts = Array.from({ length: 60 }, (_, n) => `word ${n} 🎛 `)
+  for (const [n, part] of parts.entries()) {
+    writer.write(part.slice(0, -2))
+    writer.write(part.slice(-2))
+    if (n % 20 === 10) {
+      const before = writer.text.length
+      await until(() => (seen.at(-1)?.length ?? 0) >= before - 1, 'the written text at the watcher')
+      wire.target = n % 40 === 10 ? two.url : one.url
+      wire.cut()
     }
-    const message = await writer.done()
-    t.equal(message.message, parts.join(''))
-    t.equal(message.key, writer.key)
-    for (const text of seen) t.ok(parts.join('').startsWith(text), 'a beginning of it')
-    for await (const event of feed) if (event.event === 'message.created') break
-    t.equal((await watcher.chat(id, 'rafael').history()).messages.length, 1)
-    await t.rejects(writer.done(), { code: 'conflict' })
-    // Whose key is a message by now is answered with it.
-    const again = agent.chat(id, 'rafael').stream(writer.key)
-    again.write('something else')
-    t.same(await again.done(), message)
-  },
-)
+  }
+  const message = await writer.done()
+  t.equal(message.message, parts.join(''))
+  t.equal(message.key, writer.key)
+  for (const text of seen) t.ok(parts.join('').startsWith(text), 'each draft is a prefix of the reply')
+  for await (const event of feed) if (event.event === 'message.created') break
+  t.equal((await watcher.chat(id, 'rafael').history()).messages.length, 1)
+  await t.rejects(writer.done(), { code: 'conflict' })
+  // A key that has become a message returns that message.
+  const again = agent.chat(id, 'rafael').stream(writer.key)
+  again.write('something else')
+  t.same(await again.done(), message)
+})
 
 void t.test('reply: can be cancelled, aborted and taken over; the writer that lost it gets conflict', async (t) => {
   const { number, id } = await makeMission(one)
@@ -294,7 +291,7 @@ void t.test('reply: can be cancelled, aborted and taken over; the writer that lo
   writer.write('Once upon')
   t.match((await feed.next()).value, { event: 'draft', text: 'Once upon', key: writer.key, citizen: 'rafael' })
   await user.chat(number, 'rafael').cancel(writer.key)
-  await until(() => writer.signal.aborted, 'the writer to be told')
+  await until(() => writer.signal.aborted, 'the cancel at the writer')
   t.match(writer.signal.reason, { code: 'cancelled' })
   await writer.abort()
   t.match((await feed.next()).value, { event: 'aborted', key: writer.key })
@@ -303,21 +300,21 @@ void t.test('reply: can be cancelled, aborted and taken over; the writer that lo
   first.write('one')
   t.match((await feed.next()).value, { text: 'one' })
   const second = rival.chat(id, 'rafael').stream('shared')
-  // Of a length that the first does not reach: who goes on from where it stands takes it back.
+  // Longer than the first text. A writer that continues at the stored offset would take the draft back.
   second.write('two'.padEnd(9000))
   t.match((await feed.next()).value, { text: /^two/, offset: 0 })
   await until(() => {
-    // Another instance's draft is known to be taken once that was looked up.
+    // The first instance learns of the takeover when it reads the draft again.
     if (!first.signal.aborted) first.write('.')
     return first.signal.aborted
-  }, 'the first to be told')
+  }, 'the conflict at the first writer')
   t.match(first.signal.reason, { code: 'conflict' })
   t.throws(() => first.write('!'), { code: 'conflict' })
   await t.rejects(first.done(), { code: 'conflict' })
   t.match(await second.done({ message: 'two, whole' }), { message: 'two, whole' })
 })
 
-void t.test('typing, marks, the checklist, runs and their logs, missions and their list', async (t) => {
+void t.test('client: typing, read positions, checklist, runs, logs, missions and their list', async (t) => {
   const { id, number } = await makeMission(one)
   const user = open(t)
   const root = open(t, { url: two.url, token: admin })

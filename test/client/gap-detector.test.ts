@@ -1,4 +1,4 @@
-// The client's gap detector alone: which events are next, duplicates or behind a gap, and when missing ones are requested.
+// The client's gap detector: which events are next, duplicates or behind a gap, and when missing events are requested.
 import t from 'tap'
 import { makeGapDetector } from '../../src/client/gap-detector.ts'
 
@@ -26,7 +26,7 @@ void t.test('gap detector: an event right after the latest seq is no gap, whatev
   t.end()
 })
 
-void t.test('gap detector: a reported seq that does not come is missing once, unless there was progress', (t) => {
+void t.test('gap detector: a reported seq that does not arrive is missing once, unless there was progress', (t) => {
   const gaps = makeGapDetector()
   gaps.restart(3, 3)
   gaps.report(3)
@@ -45,7 +45,7 @@ void t.test('gap detector: a reported seq that does not come is missing once, un
   t.ok(gaps.tick(0), 'a later one is requested again')
   gaps.report(7)
   gaps.restart(4, 7)
-  t.notOk(gaps.tick(0), 'a new subscription brings what is missing')
+  t.notOk(gaps.tick(0), 'a new subscription delivers the missing events')
   t.end()
 })
 

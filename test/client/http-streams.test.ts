@@ -1,4 +1,4 @@
-// What the client reads over HTTP as it comes: texts in any pieces, and streams of events that are cut.
+// The client's HTTP streams: lines in chunks of any size, and event streams that are cut.
 import { createServer, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
@@ -7,7 +7,7 @@ import { parseEvents, readEvents, readLines, type ServerEvent } from '../../src/
 import { startWire } from '../support/socket-proxy.ts'
 import { alice, makeMission, startDeck, token, until } from '../support/server.ts'
 
-/** Requests as a deck makes them; `tokens` are given one after the other. */
+/** Requests as a deck makes them, with the given tokens in order. */
 const makeRequests = (url: string, ...tokens: string[]) => {
   const ending = new AbortController()
   let current = tokens.shift() ?? alice
@@ -26,9 +26,9 @@ const serve = async (t: Test, answer: (to: ServerResponse, last: unknown) => voi
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-const all = async <T>(given: AsyncIterable<T>): Promise<T[]> => {
+const all = async <T>(from: AsyncIterable<T>): Promise<T[]> => {
   const found: T[] = []
-  for await (const one of given) found.push(one)
+  for await (const item of from) found.push(item)
   return found
 }
 
@@ -38,7 +38,7 @@ void t.test('readLines: returns the same lines for any chunk size, and drops an 
   const expected = ['a: ü', '', '😀 b', 'c\u2028d', '']
   for (let size = 1; size <= bytes.length; size++) {
     const pieces = { body: new Blob([bytes]).stream() }
-    // Pieces of this size, whatever the stream's own are.
+    // Chunks of at most this size.
     const cut = new TransformStream<Uint8Array, Uint8Array>({
       transform(chunk, to) {
         for (let at = 0; at < chunk.length; at += size) to.enqueue(chunk.subarray(at, at + size))
@@ -52,7 +52,7 @@ void t.test('readLines: returns the same lines for any chunk size, and drops an 
   }
 })
 
-void t.test('events are what the form says: several lines of data, comments, names that are not known', async (t) => {
+void t.test('parseEvents: accepts several lines of data, comments, retry times and unknown fields', async (t) => {
   const lines = [
     ':hi', 'id: 1', 'event: x', 'data: a', 'data:b', 'data', '', 'id: 2', '', 'data: {"a": 1}', '', 'retry: 7', 'retry: x',
     'other: y', 'event: dropped', '', 'data:  c', 'id: 3\0', '', 'data: no end',
@@ -67,7 +67,7 @@ void t.test('events are what the form says: several lines of data, comments, nam
   t.same(waits, [7])
 })
 
-void t.test('a stream goes on where it was cut, up to its last event', async (t) => {
+void t.test('readEvents: resumes after a cut, up to the last event', async (t) => {
   const asked: unknown[] = []
   const url = await serve(t, (to, last) => {
     asked.push(last)
@@ -87,7 +87,7 @@ void t.test('a stream goes on where it was cut, up to its last event', async (t)
   t.same(asked, [undefined, '2', '4'])
 })
 
-void t.test('what does not pass is thrown, an abort ends the loop, and lines that are cut throw', async (t) => {
+void t.test('HTTP streams: a refusal and a cut of lines are thrown; an abort ends the loop', async (t) => {
   const { instance } = await startDeck(t)
   const { id } = await makeMission(instance)
   const path = `missions/${id}/chat/rafael`
@@ -116,7 +116,7 @@ void t.test('what does not pass is thrown, an abort ends the loop, and lines tha
   t.same(await waiting[1], [])
 })
 
-void t.test('a chat is followed by events over a wire that is cut, with a token that ends', async (t) => {
+void t.test('readEvents: follows a chat across a cut connection and an expired token', async (t) => {
   const { instance } = await startDeck(t)
   const wire = await startWire(t, instance.url)
   const { id } = await makeMission(instance)
@@ -130,13 +130,13 @@ void t.test('a chat is followed by events over a wire that is cut, with a token 
   })()
   const say = (message: string) => instance.request('POST', `/api/${path}`, alice, { message })
   await say('1')
-  await until(() => found.length === 1, 'the first')
+  await until(() => found.length === 1, 'the first event')
   wire.cut()
   await say('2')
-  await until(() => found.length === 2, 'the second')
-  await until(() => answers >= 3, 'the end of the token')
+  await until(() => found.length === 2, 'the second event')
+  await until(() => answers >= 3, 'the expiry of the token')
   await say('3')
-  await until(() => found.length === 3, 'the third')
+  await until(() => found.length === 3, 'the third event')
   t.same(
     found.map(({ id, data }) => [id, (JSON.parse(data) as { message: string }).message]),
     [
