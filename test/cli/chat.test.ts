@@ -1,4 +1,4 @@
-// deck say, tail and ask against a server: what they print, how they end, and that tail misses nothing when the server goes.
+// say, tail and ask against a server: their output and exit codes. tail misses nothing when the server restarts.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -23,7 +23,7 @@ const open = async (t: Test) => {
   return { database, instance, id, mission: String(number), env, topic: `missions/${id}/chat/rafael` }
 }
 
-void t.test('deck say stores a message once: from an argument, stdin or with code from files', async (t) => {
+void t.test('say: stores a message once, from an argument, from stdin or with code from files', async (t) => {
   const { env, mission, instance, id } = await open(t)
   await writeFile(join(folder, 'bot.py'), 'x = 1\n')
   t.match(await deck(t, ['say', mission, 'rafael', 'Does it run?'], env), { code: 0, out: '#1 is stored\n', err: '' })
@@ -42,7 +42,7 @@ void t.test('deck say stores a message once: from an argument, stdin or with cod
 })
 
 void t.test(
-  'the token comes from a file, the environment or the server of this folder, and is never told',
+  "say: takes the token from a file, the environment or this folder's server, and never prints it",
   async (t) => {
     const { env, mission } = await open(t)
     const { DECK_URL } = env
@@ -80,24 +80,27 @@ void t.test(
   },
 )
 
-void t.test('deck tail shows what was and what comes, across a restart of the server, until interrupted', async (t) => {
+void t.test('tail: prints history and live messages across a restart of the server, until interrupted', async (t) => {
   const { database, instance, env, mission, id, topic } = await open(t)
   const post = (on: typeof instance, message: string) => on.request('POST', `/api/${topic}`, alice, { message })
   for (let n = 1; n <= 3; n++) await post(instance, `message ${n}`)
   const follows = start(t, ['tail', mission, 'rafael', '-n', '2', '--json'], env)
   const whole = start(t, ['tail', id, 'rafael', '--after', '0', '--json'], env)
   const shown = start(t, ['tail', mission, 'rafael'], env)
-  // (What the third one shows then comes over its socket.)
+  // Everything that the third one prints from here arrives over its socket.
   const begun = () => lines(follows.out()).length === 2 && lines(whole.out()).length === 3
   await until(() => begun() && shown.out().includes('message 3'), 'the history')
   await post(instance, 'four:\n```js\nf()\n```\n\x1b[31m')
-  await until(() => [follows, whole].every(({ out }) => out().includes('four')) && shown.out().includes('four'), 'live')
+  await until(
+    () => [follows, whole].every(({ out }) => out().includes('four')) && shown.out().includes('four'),
+    'the live message',
+  )
   const port = Number(new URL(instance.url).port)
   await instance.close()
   await until(() => shown.err().includes('connection was lost'), 'the loss')
   const second = await startInstance(t, database.url, { port })
   await post(second, 'five')
-  await until(() => [follows, whole, shown].every(({ out }) => out().includes('five')), 'the next one')
+  await until(() => [follows, whole, shown].every(({ out }) => out().includes('five')), 'the message after the restart')
   for (const { child } of [follows, whole, shown]) child.kill('SIGINT')
   const ended = await Promise.all([follows, whole, shown].map(({ ended }) => ended))
   t.strictSame(
@@ -117,52 +120,49 @@ void t.test('deck tail shows what was and what comes, across a restart of the se
   t.match(shown.out(), '\nfour:\n```js\nf()\n```\n\ufffd[31m\n')
 })
 
-void t.test(
-  'deck ask ends with the reply that was written after it, not with another that was under way',
-  async (t) => {
-    const { instance, env, mission, topic } = await open(t)
-    const agent = await instance.connect(rafael)
-    await agent.ask({ type: 'subscribe', topic })
-    await agent.ask({ type: 'stream', topic, key: 'old', delta: 'an old' })
-    const json = start(t, ['ask', mission, 'rafael', 'Does it?', '--json'], env)
-    const plain = start(t, ['ask', mission, 'rafael', '-'], env, 'And\nthis?')
-    await until(() => agent.events(topic).length === 2, 'both questions')
-    await until(() => json.out().includes('message.created') && plain.err().includes('is stored'), 'both acknowledged')
-    await agent.ask({ type: 'stream', topic, key: 'old', delta: ' reply' })
-    await agent.ask({ type: 'stream', topic, key: 'old', done: true })
-    await agent.ask({ type: 'stream', topic, key: 'new', delta: 'It ' })
-    await until(() => lines(json.out()).some((line) => line['event'] === 'draft'), 'the reply to grow')
-    await agent.ask({ type: 'stream', topic, key: 'new', delta: 'does.' })
-    await agent.ask({ type: 'stream', topic, key: 'new', done: true })
-    t.match(await plain.ended, { code: 0, out: 'It does.\n' })
-    const { code, out } = await json.ended
-    t.equal(code, 0)
-    const [question, ...rest] = lines(out)
-    t.match(question, { event: 'message.created', data: { sender: 'user', author: 'alice' } })
-    const drafts = rest.slice(0, -1)
-    t.ok(drafts.every(({ event, key }) => event === 'draft' && key === 'new'))
-    t.equal(
-      drafts.map(({ delta }) => delta).join(''),
-      'It does.'.slice(0, drafts.map(({ delta }) => delta).join('').length),
-    )
-    t.match(rest.at(-1), { event: 'message.created', data: { message: 'It does.', key: 'new', sender: 'citizen' } })
+void t.test('ask: ends with the reply that began after the question, not with an earlier one', async (t) => {
+  const { instance, env, mission, topic } = await open(t)
+  const agent = await instance.connect(rafael)
+  await agent.ask({ type: 'subscribe', topic })
+  await agent.ask({ type: 'stream', topic, key: 'old', delta: 'an old' })
+  const json = start(t, ['ask', mission, 'rafael', 'Does it?', '--json'], env)
+  const plain = start(t, ['ask', mission, 'rafael', '-'], env, 'And\nthis?')
+  await until(() => agent.events(topic).length === 2, 'both questions')
+  await until(() => json.out().includes('message.created') && plain.err().includes('is stored'), 'both acknowledged')
+  await agent.ask({ type: 'stream', topic, key: 'old', delta: ' reply' })
+  await agent.ask({ type: 'stream', topic, key: 'old', done: true })
+  await agent.ask({ type: 'stream', topic, key: 'new', delta: 'It ' })
+  await until(() => lines(json.out()).some((line) => line['event'] === 'draft'), 'the reply to grow')
+  await agent.ask({ type: 'stream', topic, key: 'new', delta: 'does.' })
+  await agent.ask({ type: 'stream', topic, key: 'new', done: true })
+  t.match(await plain.ended, { code: 0, out: 'It does.\n' })
+  const { code, out } = await json.ended
+  t.equal(code, 0)
+  const [question, ...rest] = lines(out)
+  t.match(question, { event: 'message.created', data: { sender: 'user', author: 'alice' } })
+  const drafts = rest.slice(0, -1)
+  t.ok(drafts.every(({ event, key }) => event === 'draft' && key === 'new'))
+  t.equal(
+    drafts.map(({ delta }) => delta).join(''),
+    'It does.'.slice(0, drafts.map(({ delta }) => delta).join('').length),
+  )
+  t.match(rest.at(-1), { event: 'message.created', data: { message: 'It does.', key: 'new', sender: 'citizen' } })
 
-    const silent = await deck(t, ['ask', mission, 'rafael', 'Anybody?', '--timeout', '1', '--json'], env)
-    t.match(silent.code, 1)
-    t.match(JSON.parse(silent.err), {
-      code: 'unavailable',
-      detail: /no reply within 1 s; the question is stored: mission-deck tail/,
-    })
-    const left = start(t, ['ask', mission, 'rafael', 'Anybody?'], env)
-    await until(() => left.err().includes('is stored'), 'the question')
-    await agent.ask({ type: 'send', topic, message: 'At once.' })
-    t.match(await left.ended, { code: 0, out: 'At once.\n' }, 'a reply that nobody saw growing')
-    const away = start(t, ['ask', mission, 'rafael', 'Still?'], env)
-    await until(() => away.err().includes('is stored'), 'the question')
-    away.child.kill('SIGINT')
-    t.match(await away.ended, { code: 130, out: '' })
-  },
-)
+  const silent = await deck(t, ['ask', mission, 'rafael', 'Anybody?', '--timeout', '1', '--json'], env)
+  t.match(silent.code, 1)
+  t.match(JSON.parse(silent.err), {
+    code: 'unavailable',
+    detail: /no reply within 1 s; the question is stored: mission-deck tail/,
+  })
+  const left = start(t, ['ask', mission, 'rafael', 'Anybody?'], env)
+  await until(() => left.err().includes('is stored'), 'the question')
+  await agent.ask({ type: 'send', topic, message: 'At once.' })
+  t.match(await left.ended, { code: 0, out: 'At once.\n' }, 'a reply without a draft')
+  const away = start(t, ['ask', mission, 'rafael', 'Still?'], env)
+  await until(() => away.err().includes('is stored'), 'the question')
+  away.child.kill('SIGINT')
+  t.match(await away.ended, { code: 130, out: '' })
+})
 
 /** A terminal that records its output; colours appear as <colour>…</>. */
 const screen = () => {
@@ -178,7 +178,7 @@ const screen = () => {
   return { io, seen: () => seen }
 }
 
-void t.test('in a terminal prose is shown at once and code by the line, the same however it comes in pieces', (t) => {
+void t.test('terminal: prose is printed at once and code line by line, the same for any chunks', (t) => {
   const text = 'Use `a`:\n\n```ts\nconst a = 1 /* from\nhere */ + 2\n```\n~~~\nplain ```\n~~~\nSo `b`'
   const write = (...pieces: string[]): string => {
     const { io, seen } = screen()
@@ -191,7 +191,7 @@ void t.test('in a terminal prose is shown at once and code by the line, the same
   t.equal(write(...text), whole)
   t.equal(write(text.slice(0, 21), text.slice(21)), whole)
   t.match(whole, 'Use `a`:\n\n<dim>```ts</>\n<dim>│</> <magenta>const</>')
-  t.match(whole, '<dim>here */</>', 'a comment that began on the line before')
+  t.match(whole, '<dim>here */</>', 'a comment that began on the previous line')
   t.match(whole, '<dim>│</> plain ```\n<dim>~~~</>\nSo `b`\n')
   const { io, seen } = screen()
   makePrinter(io).write('half a senten')
@@ -199,7 +199,7 @@ void t.test('in a terminal prose is shown at once and code by the line, the same
   t.end()
 })
 
-void t.test('in a terminal a reply grows, begins again where its writer does, and stands aside for others', (t) => {
+void t.test('terminal: a reply grows, restarts with its writer, and is interrupted by other messages', (t) => {
   const message = (more: Partial<Message>): Message => ({
     id: '1',
     mission_id: '1',
@@ -223,11 +223,11 @@ void t.test('in a terminal a reply grows, begins again where its writer does, an
   grow('b', 'One')
   grow('b', 'Two')
   t.match(seen(), 'One\n<dim>(started over)\n</>Two')
-  grow('c', 'not shown: another is on the screen')
+  grow('c', 'not shown while another reply grows')
   t.notOk(view.stored(message({ message: 'between', sender: 'user' })))
   t.match(seen(), 'Two\n<dim>(to be continued)\n</>')
   grow('b', 'Two and more')
-  t.notOk(view.stored(message({ message: 'Two and more', key: 'b' })), 'the caller shows it whole')
+  t.notOk(view.stored(message({ message: 'Two and more', key: 'b' })), 'the caller prints the whole message')
   grow('d', 'x')
   view.aborted('d')
   t.match(seen(), /x\n<dim>\(aborted\)\n<\/>\n$/)

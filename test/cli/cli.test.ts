@@ -1,4 +1,4 @@
-// The command line as a process: what each command prints as lines and as JSON, and how mistakes and failures end.
+// The command line as a process: the output of each command as text and as JSON, and the exit codes of mistakes and failures.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -25,7 +25,7 @@ const commands = [
   'import',
 ]
 
-void t.test('deck: prints help and version to stdout, and the help of each command', async (t) => {
+void t.test('CLI: prints version, help and the help of each command to stdout', async (t) => {
   const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }
   t.match(await deck(t, ['--version']), { code: 0, out: `${version}\n`, err: '' })
   const help = await deck(t, ['--help'])
@@ -33,7 +33,7 @@ void t.test('deck: prints help and version to stdout, and the help of each comma
   await Promise.all(
     commands.map(async (name) => {
       t.match(help.out, new RegExp(`^  ${name} `, 'm'))
-      // One of each group.
+      // One command of each group.
       if (!['serve', 'token', 'tail', 'inbox', 'import'].includes(name)) return
       const own = await deck(t, [name, '--help'])
       t.match(own, { code: 0, err: '' })
@@ -42,7 +42,7 @@ void t.test('deck: prints help and version to stdout, and the help of each comma
   )
 })
 
-void t.test('what is no command, option or argument ends with 2 and a hint', async (t) => {
+void t.test('CLI: a wrong command, option or argument exits with 2 and a hint', async (t) => {
   const asJson = ['tokn', 'seed']
   const mistakes: [string[], RegExp][] = [
     [[], /^Usage: mission-deck /],
@@ -54,9 +54,9 @@ void t.test('what is no command, option or argument ends with 2 and a hint', asy
     [['seed', 'more'], /^too many arguments/],
   ]
   await Promise.all(
-    mistakes.map(async ([args, told]) => {
+    mistakes.map(async ([args, expected]) => {
       const plain = await deck(t, args)
-      t.match(plain, { code: 2, out: '', err: told }, args.join(' '))
+      t.match(plain, { code: 2, out: '', err: expected }, args.join(' '))
       if (!asJson.includes(args[0] ?? '')) return
       const { code, out, err } = await deck(t, [...args, '--json'])
       t.match({ code, out }, { code: 2, out: '' })
@@ -65,7 +65,7 @@ void t.test('what is no command, option or argument ends with 2 and a hint', asy
   )
 })
 
-void t.test('a failure is one line on stderr and exit 1; with --json a code and a detail', async (t) => {
+void t.test('CLI: a failure exits with 1 and prints one line to stderr, with --json a code and a detail', async (t) => {
   const nowhere = { DATABASE_URL: 'postgres://nobody:hush@127.0.0.1:1/none' }
   const failures: [string[], NodeJS.ProcessEnv, string, RegExp][] = [
     [['migrate'], {}, 'bad_request', /^DATABASE_URL is needed\.$/],
@@ -81,17 +81,17 @@ void t.test('a failure is one line on stderr and exit 1; with --json a code and 
     [['seed'], { DATABASE_URL: 'mysql://x' }, 'internal', /DATABASE_URL must begin with/],
   ]
   await Promise.all(
-    failures.map(async ([args, env, code, told]) => {
+    failures.map(async ([args, env, code, detail]) => {
       const json = await deck(t, [...args, '--json'], env)
       t.match(json, { code: 1, out: '' })
-      t.match(JSON.parse(json.err), { code, detail: told })
+      t.match(JSON.parse(json.err), { code, detail })
       t.notMatch(json.err, /hush/)
     }),
   )
   t.match(await deck(t, ['seed'], nowhere), { code: 1, out: '', err: /^[^\n]*ECONNREFUSED[^\n]*\n$/ })
 })
 
-void t.test('inbox lists what waits and what was set aside, and gives that out again', async (t) => {
+void t.test('inbox: lists waiting and set-aside tasks, and retries a set-aside one', async (t) => {
   const { url, query } = await migrated(t)
   const env = { DATABASE_URL: url }
   await query(await readFile(seedFile, 'utf8'))
@@ -119,7 +119,7 @@ void t.test('inbox lists what waits and what was set aside, and gives that out a
   t.match(await query('select attempt, dead from deck.tasks'), [{ attempt: 0 }, { attempt: 0 }])
 })
 
-void t.test('migrate, seed, token and revoke say what they did, as a line and as one JSON value', async (t) => {
+void t.test('migrate, seed, token, revoke: print their result as text and as one JSON value', async (t) => {
   const { url, query } = await freshDatabase(t)
   const env = { DATABASE_URL: url, JWT_SECRET: secret }
   const json = async (...args: string[]): Promise<unknown> => {

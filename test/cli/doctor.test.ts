@@ -1,4 +1,4 @@
-// What the doctor finds in databases that are well, empty, damaged, or not to be reached; it changes nothing and tells no secret.
+// doctor on databases that are sound, empty, damaged or unreachable. It changes nothing and prints no secret.
 import { readFile } from 'node:fs/promises'
 import t, { type Test } from 'tap'
 import { node } from '../../src/cli/doctor/environment.ts'
@@ -9,20 +9,20 @@ import { secret } from '../support/server.ts'
 
 type Report = { status: string; checks: { check: string; status: string; detail: string; advice?: string }[] }
 
-/** What the doctor finds, and by check what is not well. */
+/** Runs doctor. Returns its findings, and in `bad` those that are not ok, by check. */
 const examine = async (t: Test, env: NodeJS.ProcessEnv, ...args: string[]) => {
   const { code, out, err } = await deck(t, ['doctor', '--json', ...args], { JWT_SECRET: secret, ...env })
   t.equal(err, '')
   t.notMatch(out, secret)
   const { status, checks } = JSON.parse(out) as Report
   const bad = new Map(checks.filter(({ status }) => status !== 'ok').map((finding) => [finding.check, finding]))
-  for (const [check, { advice }] of bad) t.ok(advice, `${check} says what to do`)
+  for (const [check, { advice }] of bad) t.ok(advice, `${check} has advice`)
   return { code, status, checks, bad }
 }
-/** Settings of the cluster of the tests, which is not meant to last. */
+/** Settings that the tests' temporary cluster has off. */
 const ofTests = ['fsync', 'full_page_writes']
 
-void t.test('the doctor finds nothing wrong with a good database, and changes nothing', async (t) => {
+void t.test('doctor: finds nothing wrong with a sound database, and changes nothing', async (t) => {
   const { url, query } = await migrated(t)
   const env = { DATABASE_URL: url }
   await query(await readFile(seedFile, 'utf8'))
@@ -67,10 +67,10 @@ void t.test('the doctor finds nothing wrong with a good database, and changes no
   )
   const plain = await deck(t, ['doctor'], { ...env, JWT_SECRET: secret })
   t.match(plain, { code: 0, out: /^ok {4}node {15}Node \d+/ })
-  t.notMatch(plain.out, '\x1b', 'no colours where nobody looks')
+  t.notMatch(plain.out, '\x1b', 'no colours without a terminal')
 })
 
-void t.test('doctor: Node is checked against the versions that package.json names', (t) => {
+void t.test('doctor: checks Node against the versions in package.json', (t) => {
   for (const version of ['20.19.0', '20.20.2', '22.13.0', '24.0.0', '26.1.0'])
     t.match(node(version), { status: 'ok' }, version)
   for (const version of ['18.20.8', '20.18.3', '21.7.3', '22.12.0', '23.11.0'])
@@ -78,12 +78,12 @@ void t.test('doctor: Node is checked against the versions that package.json name
   t.end()
 })
 
-void t.test('the doctor says that a database is not migrated, or not wholly', async (t) => {
+void t.test('doctor: reports a database that is not migrated, or only partly', async (t) => {
   const { url, query, connect } = await freshDatabase(t)
   const before = await examine(t, { DATABASE_URL: url })
   t.match(before, { code: 1, status: 'fail' })
   t.match(before.bad.get('migrations'), { status: 'fail', detail: /not migrated/, advice: /deck migrate/ })
-  t.strictSame(await query("select from pg_namespace where nspname = 'deck'"), [], 'it did not migrate')
+  t.strictSame(await query("select from pg_namespace where nspname = 'deck'"), [], 'doctor did not migrate')
   await migrate(await connect(), () => {})
   await query("delete from deck.schema_files where path = 'functions/inbox.sql'")
   await query("insert into deck.schema_files (path, hash, version) values ('migrations/999_later.sql', '', '99.0.0')")
@@ -93,7 +93,7 @@ void t.test('the doctor says that a database is not migrated, or not wholly', as
   })
 })
 
-void t.test('the doctor finds rows, triggers and seqs that are damaged', async (t) => {
+void t.test('doctor: finds damaged rows, triggers and seqs', async (t) => {
   const database = await migrated(t)
   const { url, query } = database
   const mission = await insertMission(database)
@@ -109,7 +109,7 @@ void t.test('the doctor finds rows, triggers and seqs that are damaged', async (
     `alter table chat_messages add constraint chat_messages_sender_valid check (sender in ('user', 'citizen')) not valid`,
   )
   const broken = await examine(t, { DATABASE_URL: url })
-  t.match(broken, { code: 0, status: 'warn' }, 'they are readable: a warning')
+  t.match(broken, { code: 0, status: 'warn' }, 'a warning, because the rows are readable')
   t.match(broken.bad.get('rows'), { status: 'warn', detail: /^1 break.*chat_messages .*chat_messages_sender_valid/ })
 
   await query('alter table chat_messages disable trigger note_inserted')
@@ -123,7 +123,7 @@ void t.test('the doctor finds rows, triggers and seqs that are damaged', async (
   })
 })
 
-void t.test('the doctor names a transaction that was left open, and more rights than are needed', async (t) => {
+void t.test('doctor: reports a transaction that is left open, and unneeded privileges', async (t) => {
   const database = await migrated(t)
   const mission = await insertMission(database)
   const client = await database.connect()
@@ -138,12 +138,12 @@ void t.test('the doctor names a transaction that was left open, and more rights 
     detail: /idle in transaction for \d+ s and holds .*chat_messages RowExclusiveLock/,
     advice: /pg_terminate_backend\(\d+\)/,
   })
-  // Where the tests' role may not create roles, it is the owner itself.
+  // If the tests' role may not create roles, it is the owner itself.
   const own = new URL(database.adminUrl).username === new URL(database.url).username
   if (!own) t.match(bad.get('privileges'), { status: 'warn', detail: /is a superuser/ })
 })
 
-void t.test('the doctor tells why a database is not reached, and never its password', async (t) => {
+void t.test('doctor: reports why a database is unreachable, never its password', async (t) => {
   const { url } = await freshDatabase(t)
   const change = (what: Partial<URL>): string => Object.assign(new URL(url), what).href
   const cases: [string, RegExp, RegExp][] = [
@@ -163,7 +163,7 @@ void t.test('the doctor tells why a database is not reached, and never its passw
   )
 })
 
-void t.test('the doctor reads the settings as the server would, and looks for the embedded database', async (t) => {
+void t.test('doctor: reads the settings like the server, and checks for the embedded database', async (t) => {
   const wrong = await examine(t, { PORT: 'many', NODE_ENV: 'production' })
   t.equal(wrong.code, 1)
   t.match(wrong.bad.get('configuration'), { status: 'fail', detail: /PORT/ })

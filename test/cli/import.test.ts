@@ -1,5 +1,5 @@
-// Messages of any program become messages of a chat: numbered, live, in their order, each once, however often they are imported and
-// wherever an import was cut off; a bad line is named, and nothing of its batch is saved.
+// Messages of any program become messages of a chat: numbered, live, in order, and each once, even after repeated or cut imports.
+// A bad line is reported by its number, and its batch is not saved.
 import { randomUUID } from 'node:crypto'
 import { basename } from 'node:path'
 import t, { type Test } from 'tap'
@@ -21,7 +21,7 @@ const messagesOf = async ({ query }: FreshDatabase, mission: string, citizen = '
     ])
   ).map(({ message }) => message)
 
-void t.test('messages come into the chats that their lines name, in their order, with their times, live', async (t) => {
+void t.test('import: saves messages into the named chats, in order, with their times, and live', async (t) => {
   const { instance, database } = await startDeck(t)
   const [one, two] = [await makeMission(instance), await makeMission(instance)]
   const topic = `missions/${one.id}/chat/rafael`
@@ -72,7 +72,7 @@ void t.test('messages come into the chats that their lines name, in their order,
   const { json } = await instance.request('GET', `/api/missions/${two.id}/chat/emma`, alice)
   t.match(json, { last_seq: 1, messages: [{ message: 'elsewhere', code_blocks: [{ language: 'js', code: '1' }] }] })
 
-  // Again, grown, with a line mended, and a key sent by the API.
+  // The same file again saves nothing, and the API returns the imported message for its key.
   t.match(await run(t, database, file, '--json'), { code: 0, out: '{"saved":0,"seen":5,"bad":0}\n' })
   t.match(await instance.request('POST', `/api/${topic}`, admin, { message: 'x', author: 'bot', key: 'k' }), {
     status: 200,
@@ -81,7 +81,7 @@ void t.test('messages come into the chats that their lines name, in their order,
 })
 
 void t.test(
-  'a file that grew, or whose bad lines were mended, gives what is new; another file what it has',
+  'import: a grown or corrected file adds its new lines; a file of another name adds all its lines',
   async (t) => {
     const { instance, database } = await startDeck(t)
     const { id, number } = await makeMission(instance)
@@ -91,17 +91,17 @@ void t.test(
     const take = (some: unknown[], options = {}): Promise<Taken> =>
       taken(database.url, ndjson(some), { name, ...options })
     t.match(await take(lines), { saved: 0, why: /^line 3: message / })
-    t.strictSame(await messagesOf(database, id), [], 'nothing of its batch')
+    t.strictSame(await messagesOf(database, id), [], 'its batch is not saved')
     t.match(await take(lines, { skip: true }), { saved: 3, seen: 0, bad: 1, lines: [{ line: 3, why: /^message / }] })
-    const mended = [...lines.with(2, line('mended')), line('new')]
-    t.match(await take(mended), { saved: 2, seen: 3, bad: 0 })
-    t.strictSame(await messagesOf(database, id), ['same', 'same', 'three', 'mended', 'new'])
+    const corrected = [...lines.with(2, line('corrected')), line('new')]
+    t.match(await take(corrected), { saved: 2, seen: 3, bad: 0 })
+    t.strictSame(await messagesOf(database, id), ['same', 'same', 'three', 'corrected', 'new'])
     t.match(await take([line('same')], { name: 'another' }), { saved: 1, seen: 0 })
     t.match(await take([line('same')]), { saved: 0, seen: 1 })
   },
 )
 
-void t.test('what a chat streams goes into another chat, once, and back into its own not at all', async (t) => {
+void t.test("import: a chat's NDJSON is saved once into another chat, and adds nothing to its own", async (t) => {
   const { instance, database } = await startDeck(t)
   const { id, number } = await makeMission(instance)
   for (const message of ['one', '```js\n2\n```', 'three'])
@@ -127,13 +127,13 @@ void t.test('what a chat streams goes into another chat, once, and back into its
   const bare = ndjson([{ message: 'bare' }])
   t.match(await taken(database.url, bare), { why: /line 1: mission is missing/ })
   t.match(await taken(database.url, bare, { given: { mission: { number } } }), { why: /line 1: citizen is missing/ })
-  // The file by a pipe.
+  // The file comes from stdin.
   const args = ['--mission', String(number), '--citizen', 'leo', '--sender', 'citizen']
   const piped = await deck(t, ['import', '-', ...args], { DATABASE_URL: database.url }, '{"message":"piped"}')
   t.match(piped, { code: 0, out: /^1 saved/ })
 })
 
-void t.test('each bad line is named with its number and what is wrong with it', async (t) => {
+void t.test('import: reports each bad line with its number and its fault', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id, number } = await makeMission(instance)
   const other = await instance.request('POST', `/api/missions/${id}/chat/emma`, alice, { message: 'here', key: 'old' })
@@ -178,9 +178,9 @@ void t.test('each bad line is named with its number and what is wrong with it', 
     wrong,
   )
   t.strictSame(await messagesOf(database, id), ['good', 'the last'])
-  const told = await run(t, database, await fileOf(all), '--skip-bad')
-  t.match(told, { code: 0, err: /^line 2: not JSON\nline 3: / })
-  // Without leave to skip, the first one ends it, and its batch is not there: of those that only the database finds, too.
+  const skipped = await run(t, database, await fileOf(all), '--skip-bad')
+  t.match(skipped, { code: 0, err: /^line 2: not JSON\nline 3: / })
+  // Without --skip-bad the first bad line ends the import and its batch is not saved, even if only the database finds the fault.
   for (const n of [1, 14]) {
     const file = await fileOf(bytes([text.replace('good', 'never'), lines[n]?.[0] ?? '']))
     t.match(await run(t, database, file), { code: 1, err: new RegExp(`line 2: .*${lines[n]?.[1]?.source}`) })
@@ -188,7 +188,7 @@ void t.test('each bad line is named with its number and what is wrong with it', 
   t.notOk((await messagesOf(database, id)).includes('never'))
 })
 
-/** Two chats of so many lines, in turn. */
+/** Returns `count` lines that alternate between two chats. */
 const many = (number: number, count: number): Json[] =>
   Array.from({ length: count }, (_, n) => ({
     mission: number,
@@ -198,7 +198,7 @@ const many = (number: number, count: number): Json[] =>
   }))
 const saved = async (database: FreshDatabase): Promise<number> =>
   Number((await database.query('select count(*) as n from chat_messages'))[0]?.['n'])
-/** All lines are there, once and in their order, and the seqs have no hole. */
+/** Asserts that all lines are saved once, in order, and that the seqs have no gap. */
 const isWhole = async (t: Test, database: FreshDatabase, mission: string, lines: Json[]): Promise<void> => {
   for (const citizen of ['rafael', 'emma'])
     t.strictSame(
@@ -213,7 +213,7 @@ const isWhole = async (t: Test, database: FreshDatabase, mission: string, lines:
   )
 }
 
-void t.test('an import that is killed, interrupted or loses Postgres goes on when it is run again', async (t) => {
+void t.test('import: resumes when it is run again after a kill, an interrupt or the loss of Postgres', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id, number } = await makeMission(instance)
   const lines = many(number, 40_000)
@@ -233,7 +233,7 @@ void t.test('an import that is killed, interrupted or loses Postgres goes on whe
   for (const [what, cut, end] of cuts) {
     const before = await saved(database)
     const child = start(t, ['import', file], { DATABASE_URL: database.url })
-    await until(async () => (await saved(database)) > before, `${what}: it has begun`, 60_000)
+    await until(async () => (await saved(database)) > before, `${what}: the first batch`, 60_000)
     await cut(child)
     t.match(await child.ended, end, what)
     await until(
@@ -242,7 +242,7 @@ void t.test('an import that is killed, interrupted or loses Postgres goes on whe
           await database.query(`select from pg_stat_activity where query like '%deck.import_messages($1%'
         and state = 'active' and pid <> pg_backend_pid()`)
         ).length === 0,
-      'its last batch has ended',
+      'the end of its last batch',
       60_000,
     )
     t.ok((await saved(database)) < lines.length, `${what}: it was cut off`)
@@ -257,7 +257,7 @@ void t.test('an import that is killed, interrupted or loses Postgres goes on whe
   t.match(await taken(database.url, ndjson(lines), { name: basename(file) }), { saved: 0, seen: lines.length, bad: 0 })
 })
 
-void t.test('two imports of one file at once, beside somebody who posts, save each line once', async (t) => {
+void t.test('import: two at once of one file save each line once while messages are posted', async (t) => {
   const { instance, database } = await startDeck(t)
   const { id, number } = await makeMission(instance)
   const lines = many(number, 10_000)
@@ -289,7 +289,7 @@ void t.test('two imports of one file at once, beside somebody who posts, save ea
   ])
 })
 
-void t.test('any text, author, key, blocks and time are saved as the line has them', async (t) => {
+void t.test('import: random text, authors, blocks and times are saved unchanged', async (t) => {
   const { instance, database } = await startDeck(t)
   const { number } = await makeMission(instance)
   const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 50 }).filter((s) => !s.includes('\0'))
@@ -321,7 +321,7 @@ void t.test('any text, author, key, blocks and time are saved as the line has th
   }
 })
 
-void t.test('a time is read to the microsecond, whatever its offset', async (t) => {
+void t.test('import: times are read to the microsecond, with any offset', async (t) => {
   const { database } = await startDeck(t)
   const times = [
     '2020-02-29T23:59:60Z',

@@ -1,5 +1,5 @@
-// deck report and the JUnit files of many tools: what a file says is missing is no pass, and one odd character does not lose a file.
-// The files are short ones in the shape of each tool; how many tests of each kind they have is counted by hand.
+// JUnit files of many tools: a test that a file counts but does not list is no pass, and an odd character does not spoil a file.
+// The files are short examples in the form of each tool, and their tests are counted by hand.
 import t, { type Test } from 'tap'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -128,7 +128,7 @@ E       assert 1 == 2</failure></testcase><testcase classname="tests.test_bot" n
     `${xml}<testsuites name="jest tests" tests="1" failures="0" errors="1" time="1.5"><testsuite name="undefined" errors="1" failures="0" skipped="0" time="0" tests="1"><testcase classname="Test suite failed to run" name="bot.test.js" time="0"><error>SyntaxError: Unexpected token</error></testcase></testsuite></testsuites>`,
   ),
   file(
-    'jest-junit: only the sum knows of a failure',
+    'jest-junit: a failure in the totals only',
     [1, 1, 0],
     `${xml}<testsuites name="jest tests" tests="1" failures="1" errors="0" time="1.5"><testsuite name="bot" errors="0" failures="0" skipped="0" time="0" tests="1"><testcase classname="bot" name="starts" time="0"/></testsuite></testsuites>`,
     /^JUnit: the report counts 1 failures and 0 errors but lists 0$/,
@@ -394,7 +394,7 @@ Failed asserting that 2 matches expected 1.</failure></testcase>
     `<testsuites name="Pester" tests="4" errors="0" failures="1" disabled="1" time="0.3"><testsuite name="Bot.Tests.ps1" tests="4" errors="0" failures="1" hostname="CI" id="0" skipped="1" disabled="1" package="Bot.Tests.ps1" time="0.2"><testcase name="Bot.starts" status="Passed" classname="Bot.Tests.ps1" assertions="0" time="0.01"/><testcase name="Bot.stops" status="Failed" classname="Bot.Tests.ps1" assertions="0" time="0.01"><failure message="Expected 1">at Bot.Tests.ps1:9</failure></testcase><testcase name="Bot.waits" status="Skipped" classname="Bot.Tests.ps1" assertions="0" time="0"><skipped message=""/></testcase><testcase name="Bot.old" status="NotRun" classname="Bot.Tests.ps1" assertions="0" time="0"/></testsuite></testsuites>`,
   ),
   file(
-    'behave: a step that nobody wrote',
+    'behave: an undefined step',
     [1, 1, 1],
     `<testsuite name="bot.Bot" tests="3" errors="0" failures="1" skipped="1" time="0.1"><testcase classname="bot.Bot" name="starts" status="passed" time="0.1"><system-out><![CDATA[]]></system-out></testcase><testcase classname="bot.Bot" name="stops" status="undefined" time="0"><failure type="undefined" message="No matching step"/></testcase><testcase classname="bot.Bot" name="waits" status="untested" time="0"><skipped/></testcase></testsuite>`,
   ),
@@ -426,19 +426,19 @@ Failed asserting that 2 matches expected 1.</failure></testcase>
 ]
 
 void t.test(
-  `the JUnit files of many tools: each test counts once, and ${files.length} sums are as counted by hand`,
+  `JUnit report: the counts of ${files.length} files of many tools equal those counted by hand`,
   async (t) => {
     for (const { file, text, error, ...counts } of files) {
       const report = await junit(text)
       const { passed, failed, skipped } = summaryOf(report)
       t.strictSame({ passed, failed, skipped }, counts, file, { results: report.results })
       if (error) t.match(errors(report), error, `${file}: the reason`)
-      t.strictSame(await junit(text, 5), report, `${file}: however it is cut`)
+      t.strictSame(await junit(text, 5), report, `${file}: the same for any chunks`)
     }
   },
 )
 
-void t.test('a JUnit report without evidence of a pass has failed', async (t) => {
+void t.test('JUnit report: counts as failed without evidence of a pass', async (t) => {
   const one = '<testcase name="a"/>'
   const cases: [what: string, text: string, error: RegExp][] = [
     ['no suite', '<testsuites/>', /JUnit: file 1 has no tests/],
@@ -454,7 +454,7 @@ void t.test('a JUnit report without evidence of a pass has failed', async (t) =>
     ['tests that are not a number', `<testsuite tests="NaN">${one}</testsuite>`, /counts NaN tests/],
     ['disabled tests', `<testsuite tests="1" disabled="1">${one}</testsuite>`, /counts 1 skipped tests but lists 0/],
     ['a status', '<testsuite><testcase name="a" status="error"/></testsuite>', /a: status: error/],
-    ['a status that nobody knows', '<testsuite><testcase name="a" status="exploded"/></testsuite>', /status: exploded/],
+    ['an unknown status', '<testsuite><testcase name="a" status="exploded"/></testsuite>', /status: exploded/],
     ['a status of an object', '<testsuite><testcase name="a" status="constructor"/></testsuite>', /status: constructor/],
     ['a nested suite', `<testsuite name="x"><testsuite name="y" errors="1">${one}</testsuite></testsuite>`, /x > y > JUnit/],
   ] // prettier-ignore
@@ -464,19 +464,17 @@ void t.test('a JUnit report without evidence of a pass has failed', async (t) =>
     t.match(errors(report), error, what)
   }
   const beside = await read([`<testsuite tests="1">${one}</testsuite>`, '<testsuite name="none" tests="0"/>'])
-  t.equal(summaryOf(beside).failed, 0, 'a file may say that it has no tests, beside others')
+  t.equal(summaryOf(beside).failed, 0, 'a file with a count of no tests is accepted beside others')
   const shell = await read([`<testsuite tests="1">${one}</testsuite>`, '<testsuites/>'])
-  t.match(errors(shell), /JUnit: file 2 has no tests/, 'a file that says nothing')
+  t.match(errors(shell), /JUnit: file 2 has no tests/, 'a file without any suite')
 })
 
-void t.test(
-  'a JUnit file with an odd byte is read: encodings, what stands around it, characters that XML forbids',
-  async (t) => {
-    const of = (name: string, header = ''): string => `${header}<testsuite><testcase name="${name}"/></testsuite>`
-    const declared = (encoding: string): string => `<?xml version="1.0" encoding="${encoding}"?>\n`
-    const latin = (text: string): Buffer => Buffer.from(text, 'latin1')
-    const swapped = Buffer.from(`\ufeff${of('é')}`, 'utf16le').swap16()
-    const cases: [what: string, bytes: Buffer | string, name: string][] = [
+void t.test('JUnit report: reads other encodings, text around the XML and characters that XML forbids', async (t) => {
+  const of = (name: string, header = ''): string => `${header}<testsuite><testcase name="${name}"/></testsuite>`
+  const declared = (encoding: string): string => `<?xml version="1.0" encoding="${encoding}"?>\n`
+  const latin = (text: string): Buffer => Buffer.from(text, 'latin1')
+  const swapped = Buffer.from(`\ufeff${of('é')}`, 'utf16le').swap16()
+  const cases: [what: string, bytes: Buffer | string, name: string][] = [
     ['a byte that is not UTF-8', latin(of('caf\xe9 \xff', declared('UTF-8'))), 'caf\ufffd \ufffd'],
     ['the same without a declaration', latin(of('caf\xe9')), 'caf\ufffd'],
     ['UTF-8 that says it is UTF-16', of('é 😀', declared('utf-16')), 'é 😀'],
@@ -507,45 +505,43 @@ void t.test(
     ['a < that begins nothing', of('1 < 2 <3'), '1 < 2 <3'],
     ['references that XML has', of('&lt;&amp;&gt;&quot;&apos;&#233;'), '<&>"\'é'],
   ] // prettier-ignore
-    for (const [what, bytes, name] of cases)
-      for (const size of [1 << 16, 1, 3]) {
-        const { results } = await junit(bytes, size)
-        t.strictSame(results, [{ name, status: 'passed' }], `${what}, ${size} bytes at once`)
-      }
-    const text = 'a & b <![CDATA[&amp; & < ]]>]]> &#27; x <!-- & -- -->&lt;'
-    const printed = `<testsuite><testcase name="a"><system-out>${text}</system-out></testcase></testsuite>`
-    for (const size of [1 << 16, 1, 2, 3, 5])
-      t.match(
-        (await junit(printed, size)).log,
-        '\na & b &amp; & < ]]> \u001b x <',
-        `text and CDATA, ${size} bytes at once`,
-      )
-    const hidden =
-      '<testsuite><testcase name="a & b"/><testcase name="c"><failure message="x;"/></testcase></testsuite>'
-    t.strictSame(
-      (await junit(hidden)).results.map(({ status }) => status),
-      ['passed', 'failed'],
-      'a lone & hides no test',
+  for (const [what, bytes, name] of cases)
+    for (const size of [1 << 16, 1, 3]) {
+      const { results } = await junit(bytes, size)
+      t.strictSame(results, [{ name, status: 'passed' }], `${what}, in chunks of ${size} bytes`)
+    }
+  const text = 'a & b <![CDATA[&amp; & < ]]>]]> &#27; x <!-- & -- -->&lt;'
+  const printed = `<testsuite><testcase name="a"><system-out>${text}</system-out></testcase></testsuite>`
+  for (const size of [1 << 16, 1, 2, 3, 5])
+    t.match(
+      (await junit(printed, size)).log,
+      '\na & b &amp; & < ]]> \u001b x <',
+      `text and CDATA, in chunks of ${size} bytes`,
     )
-  },
-)
+  const hidden = '<testsuite><testcase name="a & b"/><testcase name="c"><failure message="x;"/></testcase></testsuite>'
+  t.strictSame(
+    (await junit(hidden)).results.map(({ status }) => status),
+    ['passed', 'failed'],
+    'a lone & hides no test',
+  )
+})
 
-void t.test('what could hide a test, or harm, is still refused', async (t) => {
+void t.test('JUnit report: refuses a file that could hide a test or do harm', async (t) => {
   const deep = `${'<testsuite>'.repeat(200)}<testcase name="a"/>${'</testsuite>'.repeat(200)}`
   const declares = '<!DOCTYPE testsuite [<!ENTITY x "y"><!ENTITY f SYSTEM "file:///etc/passwd">]>'
   const cases: [what: string, text: string, detail: RegExp][] = [
-    ['a second report behind it', '<testsuite tests="0"/><testsuite><testcase name="a"/></testsuite>', /one root/],
-    ['a second file behind it', `${xml}<testsuite tests="0"/>\n${xml}<testsuite/>`, /XML declaration/],
-    ['a file that is cut', '<testsuite><testcase name="a"/>', /unclosed tag/],
+    ['a second report after it', '<testsuite tests="0"/><testsuite><testcase name="a"/></testsuite>', /one root/],
+    ['a second file after it', `${xml}<testsuite tests="0"/>\n${xml}<testsuite/>`, /XML declaration/],
+    ['a file that is cut short', '<testsuite><testcase name="a"/>', /unclosed tag/],
     ['a file that is cut in a reference', '<testsuite><testcase name="a &amp', /unexpected end|unclosed/],
     ['tags that do not fit', '<testsuite><testcase name="a"></testsuite></testcase>', /unexpected close tag|unmatched/],
     ['an entity that is declared', `${declares}<testsuite><testcase name="&x;"/></testsuite>`, /undefined entity/],
     ['an entity of a file', `${declares}<testsuite><testcase name="&f;"/></testsuite>`, /undefined entity/],
-    ['the same behind a line', `log\n${declares}<testsuite><testcase name="&f;"/></testsuite>`, /undefined entity/],
+    ['the same after a line', `log\n${declares}<testsuite><testcase name="&f;"/></testsuite>`, /undefined entity/],
     ['suites nested too deep', deep, /nested too deep/],
     ['more than 1 MiB before it', `${'x'.repeat(1_100_000)}<testsuite><testcase name="a"/></testsuite>`, /no <testsuites>/],
     ['another root', '<?xml version="1.0"?><html><testsuite/></html>', /begins with <html>/],
-    ['an encoding that nobody knows', '<?xml version="1.0" encoding="klingon"?><testsuite/>', /klingon is not supported/],
+    ['an unknown encoding', '<?xml version="1.0" encoding="klingon"?><testsuite/>', /klingon is not supported/],
   ] // prettier-ignore
   for (const [what, text, detail] of cases) await t.rejects(junit(text), { code: 'bad_request', detail }, what)
 })
@@ -560,16 +556,16 @@ const runOf = async (t: Test) => {
   }
 }
 
-void t.test('deck report stores a run whose counts are not met as failed, and says so', async (t) => {
+void t.test('JUnit report: a run whose counts are not met is stored as failed, with the reason', async (t) => {
   const { env, mission, latest } = await runOf(t)
   await writeFile(
     join(folder, 'counts.xml'),
     '<testsuites><testsuite name="bot" tests="2" failures="1"><testcase classname="bot" name="starts"/></testsuite></testsuites>',
   )
-  const told = await deck(t, ['report', mission, '--junit', 'counts.xml', '--fail'], env)
-  t.match(told, { code: 1, out: /failed: 1 passed, 1 failed/, err: /bot > JUnit/ })
+  const failed = await deck(t, ['report', mission, '--junit', 'counts.xml', '--fail'], env)
+  t.match(failed, { code: 1, out: /failed: 1 passed, 1 failed/, err: /bot > JUnit/ })
   const loose = await deck(t, ['report', mission, '--junit', 'counts.xml', '--no-counts', '--json'], env)
-  t.match(JSON.parse(loose.out), { status: 'failed', summary: { failed: 1 } }, 'a failure that is missing still counts')
+  t.match(JSON.parse(loose.out), { status: 'failed', summary: { failed: 1 } }, 'a missing failure still counts')
   await writeFile(
     join(folder, 'subtests.xml'),
     '<testsuite name="pytest" tests="4" failures="0" errors="0" skipped="0"><testcase name="a"/></testsuite>',

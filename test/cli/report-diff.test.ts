@@ -1,5 +1,5 @@
-// Two runs as public tools report them, as deck report reads them, and compared: what broke, was fixed, came and went has the names that
-// the tools gave. The second run is the first one's file, edited as the tool would have written it.
+// Diffs of runs that `report` reads from files of public tools: newly failing, fixed, added and removed tests have the tools' names.
+// The second file is the first one, edited as the tool would have written it.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -46,7 +46,7 @@ const compared = async (
     runs.push(String(json['id']))
     if (runs.length === 1)
       await instance.request('POST', `/api/missions/${id}/chat/rafael`, rafael, {
-        message: 'Mended:\n```js\nfix()\n```',
+        message: 'Fixed:\n```js\nfix()\n```',
       })
   }
   const { json } = await instance.request('GET', `/api/missions/${id}/tests/${runs[0]}/diff/${runs[1]}`, alice)
@@ -54,12 +54,12 @@ const compared = async (
   for (const what of ['newly_failing', 'fixed', 'still_failing', 'added', 'removed', 'slower'] as const)
     t.strictSame(names(json[what]), expected[what] ?? [], what)
   const { messages } = json['between'] as { messages: Json[] }
-  t.match(messages, [{ message: /^Mended/, code_blocks: [{ language: 'js', code: 'fix()\n' }] }])
+  t.match(messages, [{ message: /^Fixed/, code_blocks: [{ language: 'js', code: 'fix()\n' }] }])
 }
 
 const read = (name: string): Promise<string> => readFile(join(reports, name), 'utf8')
 
-void t.test('pytest', async (t) => {
+void t.test('report diff: compares two runs of pytest', async (t) => {
   const text = await read('pytest.xml')
   const failure =
     /<testcase classname="tests.test_buttons.TestButtons" name="test_shown\[reply\]"[^]*?<\/testcase>/.exec(
@@ -86,7 +86,7 @@ void t.test('pytest', async (t) => {
   )
 })
 
-void t.test('jest-junit', async (t) => {
+void t.test('report diff: compares two runs of jest-junit', async (t) => {
   const text = await read('jest.xml')
   const failure = /<failure>[^]*?<\/failure>/.exec(text)?.[0] ?? ''
   await compared(
@@ -110,7 +110,7 @@ void t.test('jest-junit', async (t) => {
   )
 })
 
-void t.test('Maven Surefire', async (t) => {
+void t.test('report diff: compares two runs of Maven Surefire', async (t) => {
   const text = await read('surefire.xml')
   await compared(
     t,
@@ -131,7 +131,7 @@ void t.test('Maven Surefire', async (t) => {
   )
 })
 
-void t.test("tap's own output", async (t) => {
+void t.test("report diff: compares two runs of tap's own output", async (t) => {
   const before =
     'TAP version 14\n# Subtest: test/a.test.ts\n    # Subtest: buttons\n        ok 1 - there\n        not ok 2 - two\n        1..2\n' +
     '    not ok 1 - buttons # time=3ms\n    \n    ok 2 - plain\n    1..2\nnot ok 1 - test/a.test.ts # time=12ms\n1..1\n'

@@ -1,5 +1,5 @@
-// deck report: test runs from files as public tools write them (test/reports), and from what tap and node:test print when they are run
-// here. The names are what runs are compared by: they are held to the letter.
+// report: test runs from files of public tools (test/reports), and from the output of tap and node:test, which run here.
+// Runs are compared by the names of their tests, so the names must be exact.
 import { spawn } from 'node:child_process'
 import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -31,15 +31,15 @@ const tap = (text: string): Report & { failed: boolean } => {
   return { ...report, failed: hasFailed(report) }
 }
 const brief = ({ results }: Report): [string, string][] => results.map(({ name, status }) => [name, status])
-/** What a program prints to stdout, however it ends. */
+/** Returns the stdout of a program, with any exit code. */
 const output = async (t: Test, args: string[], cwd = reports): Promise<string> => {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(TAP|_TAPJS|NODE)/.test(name)))
   const { out, err, ended } = collect(spawn(process.execPath, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] }))
   await ended
-  if (out() === '') t.fail(`it printed nothing: ${args.join(' ')}`, { stderr: err() })
+  if (out() === '') t.fail(`no output: ${args.join(' ')}`, { stderr: err() })
   return out()
 }
-/** A project of its own with tap.mjs in it: tap keeps files in its project, and another tap that runs there removes them. */
+/** Makes a separate project with tap.mjs: tap keeps files in its project, which a second tap there would remove. */
 const tapProject = async (): Promise<string> => {
   const project = join(folder, 'tap')
   await mkdir(project)
@@ -50,7 +50,7 @@ const tapProject = async (): Promise<string> => {
   return project
 }
 
-void t.test('the files of pytest, jest-junit, Surefire and go-junit-report become results of one form', async (t) => {
+void t.test('JUnit report: pytest, jest-junit, Surefire and go-junit-report become uniform results', async (t) => {
   const expected: Record<string, { results: [string, string][]; ms: number }> = {
     pytest: {
       ms: 2417,
@@ -100,7 +100,7 @@ void t.test('the files of pytest, jest-junit, Surefire and go-junit-report becom
     read[tool] = report
     t.strictSame(brief(report), results, tool)
     t.equal(summaryOf(report).duration_ms, ms, `${tool}'s time`)
-    t.strictSame(await junit(bytes, 7), report, 'however it is cut')
+    t.strictSame(await junit(bytes, 7), report, 'the same for any chunks')
   }
   const one = (tool: string, n: number): Result | undefined => read[tool]?.results[n]
   t.match(one('pytest', 1)?.error, /^AssertionError: assert.*\nself = <tests/s, 'the message, then the trace')
@@ -108,17 +108,17 @@ void t.test('the files of pytest, jest-junit, Surefire and go-junit-report becom
   t.match(one('jest', 1)?.error, /^Error: expect\(received\)/)
   t.match(one('surefire', 1), { duration_ms: 6, error: /^expected: <400> but was: <201>\norg\.opentest4j/ })
   t.equal(one('surefire', 2)?.duration_ms, 1202100, 'thousands with commas')
-  t.strictSame(Object.keys(one('surefire', 0) ?? {}), ['name', 'status', 'duration_ms', 'suite'], 'nothing more')
+  t.strictSame(Object.keys(one('surefire', 0) ?? {}), ['name', 'status', 'duration_ms', 'suite'], 'no other members')
   t.equal(
     read['surefire']?.log,
     '--- com.example.deck.MissionTest > rejectsPastDeadline (stdout)\nPOST /missions -> 201\n' +
       '--- com.example.deck.MissionTest > rejectsPastDeadline (stderr)\nWARN \u001b[31mdeadline\u001b[0m is in the past\n',
-    'what tests print is the log, in its colours',
+    'the output of tests is the log, with its colours',
   )
   t.equal(read['go']?.log, '--- github.com/example/deck/topic (stdout)\nseed 42\n')
 })
 
-void t.test("what tap's own reporter prints becomes results, each assertion one", async (t) => {
+void t.test("TAP report: the output of tap's reporter becomes one result for each assertion", async (t) => {
   const text = await output(
     t,
     [join(root, 'node_modules/.bin/tap'), '--reporter=tap', '--disable-coverage', 'tap.mjs'],
@@ -141,7 +141,7 @@ void t.test("what tap's own reporter prints becomes results, each assertion one"
   t.ok(report.failed)
 })
 
-void t.test('what node:test prints, as TAP and as JUnit, has the same names', async (t) => {
+void t.test('report: node:test output has the same names as TAP and as JUnit', async (t) => {
   const as = (reporter: string) => output(t, ['--test', `--test-reporter=${reporter}`, 'node.mjs'])
   const results = [
     ['topics > are parsed', 'passed'],
@@ -238,7 +238,7 @@ void t.test('TAP report: counts as failed when it is cut short, bails out, break
   t.end()
 })
 
-void t.test("numbers in TAP's diagnostics keep their digits", (t) => {
+void t.test('TAP report: numbers in diagnostics keep every digit', (t) => {
   const diagnostics = (indent: string, end = '') =>
     ['---', 'expected: 1234567890123456789', 'actual: 1e-400', 'duration_ms: 2.5', '...']
       .map((line) => `${indent}  ${line}\n`)
@@ -255,20 +255,20 @@ void t.test("numbers in TAP's diagnostics keep their digits", (t) => {
   t.end()
 })
 
-void t.test('what is no JUnit XML is refused, and an XML bomb stays what it is', async (t) => {
+void t.test('JUnit report: a file that is no JUnit XML is refused, and entities are not expanded', async (t) => {
   const bomb = `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa">${'bcdefghij'
     .split('')
     .map((c, i) => `<!ENTITY ${c} "${`&${'abcdefghij'[i]};`.repeat(10)}">`)
     .join('')}]>`
   for (const [what, xml] of [
     ['nothing', ''],
-    ['no XML', 'ok 1 - a'],
+    ['text that is no XML', 'ok 1 - a'],
     ['another root', '<html></html>'],
-    ['one that is cut', '<testsuite name="a"><testcase name="b">'],
+    ['a file that is cut short', '<testsuite name="a"><testcase name="b">'],
     ['crossed tags', '<testsuite><testcase></testsuite></testcase>'],
-    ['a bomb', `${bomb}<testsuite><testcase name="&j;"/></testsuite>`],
-    ['a file of this machine', '<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><testsuite name="&f;"/>'],
-    ['an encoding that nobody knows', '<?xml version="1.0" encoding="klingon"?><testsuite/>'],
+    ['an XML bomb', `${bomb}<testsuite><testcase name="&j;"/></testsuite>`],
+    ['an entity of a local file', '<!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/passwd">]><testsuite name="&f;"/>'],
+    ['an unknown encoding', '<?xml version="1.0" encoding="klingon"?><testsuite/>'],
   ] as const)
     await t.rejects(junit(xml as string), { code: 'bad_request', detail: /^a file is not JUnit XML: / }, what)
   const latin = Buffer.from(
@@ -278,7 +278,7 @@ void t.test('what is no JUnit XML is refused, and an XML bomb stays what it is',
     ),
     'latin1',
   )
-  t.strictSame(brief(await junit(latin)), [['é > ü', 'passed']], 'another encoding is read')
+  t.strictSame(brief(await junit(latin)), [['é > ü', 'passed']], 'other encodings are read')
   const utf16 = Buffer.from(
     '\ufeff<?xml version="1.0" encoding="UTF-16"?><testsuite name="é"><testcase name="ü"/></testsuite>',
     'utf16le',
@@ -292,7 +292,7 @@ void t.test('what is no JUnit XML is refused, and an XML bomb stays what it is',
   ])
 })
 
-void t.test('names are unique and the same again, and errors are shortened until all fits a run', (t) => {
+void t.test('report: names are unique and repeatable, and errors are shortened to fit into a run', (t) => {
   const unique = makeUnique()
   t.strictSame(['a', 'a', 'a (2)', 'a', 'b'].map(unique), ['a', 'a (2)', 'a (2) (2)', 'a (3)', 'b'])
   const results = (count: number, error: string): Result[] =>
@@ -306,7 +306,7 @@ void t.test('names are unique and the same again, and errors are shortened until
   t.end()
 })
 
-void t.test('a log goes in order, in pieces between characters, and stops at the first failure', async (t) => {
+void t.test('report log: is sent in order, in chunks of whole characters, until the first failure', async (t) => {
   const sent: string[] = []
   const log = makeLog((text) => Promise.resolve(sent.push(text)))
   const text = `x${'😀'.repeat(400_000)}`
@@ -339,12 +339,12 @@ const open = async (t: Test) => {
   }
 }
 
-void t.test('deck report posts a run of files, and answers a run that was asked for', async (t) => {
+void t.test('report: posts a run from files, or completes a requested run', async (t) => {
   const { instance, env, mission, tests, latest, log } = await open(t)
   const files = ['surefire', 'go'].map((name) => join(reports, `${name}.xml`))
-  const told = await deck(t, ['report', mission, '--junit', ...files], env)
-  t.match(told, { code: 0, out: /^run [\w-]{36} failed: 4 passed, 4 failed, 2 skipped in 1204\.5 s\n$/ })
-  t.match(told.err, /MissionTest > connects/)
+  const posted = await deck(t, ['report', mission, '--junit', ...files], env)
+  t.match(posted, { code: 0, out: /^run [\w-]{36} failed: 4 passed, 4 failed, 2 skipped in 1204\.5 s\n$/ })
+  t.match(posted.err, /MissionTest > connects/)
   const run = await latest()
   t.match(run, { status: 'failed', summary: { passed: 4, failed: 4, skipped: 2, total: 10, duration_ms: 1204521 } })
   t.equal((run['results'] as Json[]).length, 10)
@@ -364,7 +364,7 @@ void t.test('deck report posts a run of files, and answers a run that was asked 
   t.equal((await deck(t, ['report', mission, '--junit', ...files, '--fail'], env)).code, 1, '--fail')
 })
 
-void t.test('TAP is followed while it comes', async (t) => {
+void t.test('TAP report: the run and its log are live while the input arrives', async (t) => {
   const { env, mission, latest, log } = await open(t)
   await writeFile(join(folder, 'run.tap'), '1..1\nok 1 - a # time=2.5ms\n')
   t.match(await deck(t, ['report', mission, '--tap', 'run.tap'], env), { code: 0, out: /passed: 1 passed, 0 failed/ })
@@ -373,7 +373,7 @@ void t.test('TAP is followed while it comes', async (t) => {
   child.stdin?.write('TAP version 14\nok 1 - \u001b[32mgréen\u001b[0m\n')
   await until(async () => (await latest())['status'] === 'running', 'the run')
   const { id } = await latest()
-  await until(async () => (await log(id)).includes('ok 1'), 'its log, while it runs')
+  await until(async () => (await log(id)).includes('ok 1'), 'its log while it runs')
   t.equal((await latest())['results'], null)
   child.stdin?.end('not ok 2 - b\n1..2\n')
   t.match(await ended, { code: 1, out: /failed: 1 passed, 1 failed/ })
@@ -381,7 +381,7 @@ void t.test('TAP is followed while it comes', async (t) => {
   t.match(await latest(), { id, status: 'failed', summary: { total: 2 } })
 })
 
-void t.test('TAP in UTF-16, as PowerShell writes it, is read', async (t) => {
+void t.test('TAP report: UTF-16, as PowerShell writes it, is read', async (t) => {
   const { env, mission, latest, log } = await open(t)
   const text = '1..2\r\nok 1 - gréen\r\nnot ok 2 - b\r\n'
   await writeFile(join(folder, 'wide.tap'), Buffer.from(`\ufeff${text}`, 'utf16le'))
@@ -391,7 +391,7 @@ void t.test('TAP in UTF-16, as PowerShell writes it, is read', async (t) => {
   t.equal(await log(run['id']), text)
 })
 
-void t.test('deck report: fails and leaves no run when its options, input or token are wrong', async (t) => {
+void t.test('report: fails and leaves no run when its options, input or token are wrong', async (t) => {
   const { env, mission, instance, tests } = await open(t)
   const cases: [args: string[], code: number, err: RegExp, env?: Json][] = [
     [['report', mission], 2, /either --junit or --tap/],
@@ -415,5 +415,5 @@ void t.test('deck report: fails and leaves no run when its options, input or tok
     { DECK_URL: instance.url, JWT_SECRET: secret },
     '1..1\nok 1\n',
   )
-  t.match(own, { code: 0, err: /as reporter/ }, "with a secret of this folder's server it needs no token")
+  t.match(own, { code: 0, err: /as reporter/ }, "no token is needed with the secret of this folder's server")
 })

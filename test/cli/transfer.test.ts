@@ -23,7 +23,7 @@ import {
 
 const odd = `\u001b[31mred\u001b[0m\r\n\tÄ 𝄞 👩‍👩‍👧 "quoted" \\n \\\\ \u2028 \u007f \u0085 {"kind":"end"} \\.`
 
-/** A mission in which everything happened that can. */
+/** A mission with rows of every kind that an export has. */
 const fullMission = async (t: Test, { instance, database }: { instance: Instance; database: FreshDatabase }) => {
   const mission = await makeMission(instance, { title: odd.slice(0, 100) })
   const api = `/api/missions/${mission.id}`
@@ -32,7 +32,7 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
     if (status >= 300) t.fail(`${method} ${path}: ${text}`)
     return json
   }
-  // Chats: answered, cleared and gone on, with holes, cleared and empty, of keys and blocks.
+  // Chats: with keys and code blocks, with gaps, cleared and continued, cleared and empty, and written by SQL.
   for (let n = 1; n <= 5; n++) await ask('POST', '/chat/rafael', { message: `${odd} ${n}`, key: `key ${n}` }, alice)
   await ask('POST', '/chat/rafael', { message: '```js\n1\n```', code_blocks: [{ language: null, code: odd }] }, rafael)
   await database.query(`delete from chat_messages where mission_id = $1 and seq in (2, 6)`, [mission.id])
@@ -50,30 +50,30 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
   await instance
     .connect(alice)
     .then((client) => client.ask({ type: 'read', topic: `missions/${mission.id}/chat/leo`, seq: 7 }))
-  // An inbox with tasks, of which one is set aside.
+  // An inbox with tasks, one of them set aside.
   await database.query(`select deck.open_inbox('ida')`)
   for (let n = 0; n < 3; n++) await ask('POST', '/chat/ida', { message: 'a task' }, alice)
   await database.query(`select deck.find_tasks('ida', null, 100)`)
   await database.query('update deck.tasks set dead = true, attempt = 5 where seq = 2')
-  // The checklist: toggled, deleted.
+  // The checklist: a completed and a deleted item.
   for (let n = 0; n < 3; n++) await ask('POST', '/dod', { text: `${odd} ${n}`, category: 'tests' })
   const { items } = (await ask('GET', '/dod')) as { items: { id: string }[] }
   await ask('PATCH', `/dod/${items[0]?.id}`, { completed: true })
   await ask('DELETE', `/dod/${items[1]?.id}`)
-  // One from the time before there were such triggers.
+  // An item from before the triggers existed: completed without a time.
   const own = new pg.Client({ connectionString: database.adminUrl })
   await own.connect()
   await own.query(
     `set session_replication_role = replica; update dod_items set completed_at = null where id = '${items[0]?.id}'`,
   )
   await own.end()
-  // Items that name a test: with evidence, completed without it, and of a test that no run has.
+  // Items that name a test: one completed by an override, one with a failed run as evidence, one whose test no run has.
   await ask('POST', '/tests', { status: 'failed', results: [{ name: odd, status: 'failed' }] })
   const named: string[] = []
   for (const test_name of [odd, odd, 'no run has it'])
     named.push(String((await ask('POST', '/dod', { text: 'x', category: 'tests', test_name }))['id']))
   await ask('PATCH', `/dod/${named[0]}`, { completed: true, override: `${odd} by hand` })
-  // Runs: with a log that grew, one that was replaced, one too long to be folded at each chunk, none, and one that is gone.
+  // Runs: with a log that grew, with a replaced log, with a log too long to be folded at each chunk, and a deleted run.
   const runs: string[] = []
   for (const status of ['passed', 'failed', 'running', 'passed', 'failed']) {
     const { id } = await ask('POST', '/tests', { status, summary: { n: 1.5 }, results: [{ name: odd }], logs: odd })
@@ -88,7 +88,7 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
   for (let n = 0; n < 5; n++) await log(2, `${n} ${'x'.repeat(40_000)}\n`)
   await database.query(`update test_runs set logs = 'another' where id = $1`, [runs[1]])
   await database.query('delete from test_runs where id = $1', [runs[3]])
-  // What no double holds.
+  // Numbers beyond a double.
   await database.query(`update test_runs set summary = '{"n": 12345678901234567890.10, "m": 1e-400}' where id = $1`, [
     runs[4],
   ])
@@ -96,8 +96,8 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
   return mission
 }
 
-/** All that the API says of the mission, and where its topics stand. */
-const told = async (instance: Door, mission: string): Promise<string[]> => {
+/** Returns the mission's resources as the API returns them, with their latest seqs, without the epoch. */
+const read = async (instance: Door, mission: string): Promise<string[]> => {
   const paths = [
     '',
     '/dod',
@@ -115,37 +115,37 @@ const told = async (instance: Door, mission: string): Promise<string[]> => {
   return [...answers, ...logs].map(({ status, text }) => `${status} ${text.replace(/"epoch":"\w+"/, '')}`)
 }
 
-/** All rows of the database but those of the mission's former lives, to see that nothing was changed. */
-const everything = async ({ query }: FreshDatabase): Promise<unknown> =>
+/** Returns rows and counts of all tables, to check that nothing was changed. */
+const snapshot = async ({ query }: FreshDatabase): Promise<unknown> =>
   query(`select (select jsonb_agg(to_jsonb(x) order by id) from missions x) as m, (select jsonb_agg(to_jsonb(x) order by id) from chat_messages x) as c,
     (select jsonb_agg(to_jsonb(x) order by topic, seq) from deck.events x) as e, (select jsonb_agg(to_jsonb(x) order by topic) from deck.heads x) as h,
     (select count(*) from test_runs) as t, (select count(*) from dod_items) as d, (select count(*) from deck.pending) as p,
     (select count(*) from deck.audit) as a, deck.epoch() as epoch`)
 
-void t.test('export, drop and import give the mission back: byte for byte, and as the API tells it', async (t) => {
+void t.test('transfer: export, delete and import restore the mission byte for byte, as the API shows it', async (t) => {
   const both = await startDeck(t)
   const { instance, database } = both
   const mission = await fullMission(t, both)
   const other = await makeMission(instance)
   await instance.request('POST', `/api/missions/${other.id}/chat/ida`, alice, { message: 'elsewhere' })
-  const before = await told(instance, mission.id)
+  const before = await read(instance, mission.id)
   const first = await exported(database.url, mission.id)
   const { out } = await deck(t, ['export', String(mission.number)], { DATABASE_URL: database.url })
-  t.same(Buffer.from(out), first, 'by its number, too')
+  t.same(Buffer.from(out), first, 'by its number as well')
   t.match(await imported(t, database.url, first), { code: 1, out: '', err: /is there already; nothing was changed/ })
 
   t.equal((await instance.request('DELETE', `/api/missions/${mission.id}`, admin)).status, 204)
   t.match(await imported(t, database.url, first), { code: 0, out: /^1 mission is restored, with \d+ messages\n$/ })
   t.same(await exported(database.url, mission.id), first)
-  t.strictSame(await told(instance, mission.id), before)
+  t.strictSame(await read(instance, mission.id), before)
   t.strictSame(await database.query('select from deck.pending'), [])
   t.match(await database.query(`select mission_id from deck.audit where action = 'mission.import'`), [
     { mission_id: mission.id },
   ])
   const overrides = await database.query(`select actor from deck.audit where action = 'dod.override'`)
-  t.strictSame(overrides, [{ actor: 'root' }], 'what is put back is no new override')
+  t.strictSame(overrides, [{ actor: 'root' }], 'a restored override is not audited again')
 
-  // It goes on where it was, with its keys.
+  // The mission continues with its seqs and keys.
   const post = (who: string, body: Json) =>
     instance.request('POST', `/api/missions/${mission.id}/chat/${who}`, alice, body)
   t.match(await post('rafael', { message: 'next' }), { status: 201, json: { seq: 7 } })
@@ -159,10 +159,10 @@ void t.test('export, drop and import give the mission back: byte for byte, and a
   t.ok((await makeMission(instance)).number > other.number)
 })
 
-void t.test('another database has the same mission, and both have the same export; all missions, too', async (t) => {
+void t.test('transfer: one mission or all are restored in another database, with the same export', async (t) => {
   const both = await startDeck(t)
   const mission = await fullMission(t, both)
-  const before = await told(both.instance, mission.id)
+  const before = await read(both.instance, mission.id)
   await makeMission(both.instance)
   await both.instance.request('DELETE', `/api/missions/${(await makeMission(both.instance)).id}`, admin)
   const [one, all] = [await exported(both.database.url, mission.id), await exported(both.database.url, '--all')]
@@ -173,38 +173,35 @@ void t.test('another database has the same mission, and both have the same expor
     const there = await startDeck(t)
     t.equal(await restored(there.database.url, file), undefined)
     t.same(await exported(there.database.url, which), file)
-    t.strictSame(await told(there.instance, mission.id), before)
-    // The tasks of the mission are found there too. Messages to citizens without an inbox are not tasks.
+    t.strictSame(await read(there.instance, mission.id), before)
+    // The tasks of the mission are found there as well. Messages to citizens without an inbox are not tasks.
     await there.database.query(`select deck.open_inbox('rafael')`)
     await there.database.query(`select deck.find_tasks(w, null, 100) from unnest(array['ida', 'rafael']) w`)
     t.match(await there.database.query(`select count(*)::int as n from deck.tasks`), [{ n: 3 }])
   }
 })
 
-void t.test(
-  'what a citizen with an inbox was asked elsewhere, before he had one there, is no task for him',
-  async (t) => {
-    const [from, to] = [await startDeck(t), await startDeck(t)]
-    const mission = await makeMission(from.instance)
-    await from.instance.request('POST', `/api/missions/${mission.id}/chat/ida`, alice, { message: 'of old' })
-    await to.database.query(`select deck.open_inbox('ida')`)
-    t.equal(await restored(to.database.url, await exported(from.database.url, mission.id)), undefined)
-    await to.database.query(`select deck.find_tasks('ida', null, 100)`)
-    t.strictSame(await to.database.query('select from deck.tasks'), [])
-    await to.instance.request('POST', `/api/missions/${mission.id}/chat/ida`, alice, { message: 'of now' })
-    await to.database.query(`select deck.find_tasks('ida', null, 100)`)
-    t.match(await to.database.query('select seq::int from deck.tasks'), [{ seq: 2 }])
-  },
-)
+void t.test('transfer: messages that were no tasks in the source are no tasks in the target', async (t) => {
+  const [from, to] = [await startDeck(t), await startDeck(t)]
+  const mission = await makeMission(from.instance)
+  await from.instance.request('POST', `/api/missions/${mission.id}/chat/ida`, alice, { message: 'of old' })
+  await to.database.query(`select deck.open_inbox('ida')`)
+  t.equal(await restored(to.database.url, await exported(from.database.url, mission.id)), undefined)
+  await to.database.query(`select deck.find_tasks('ida', null, 100)`)
+  t.strictSame(await to.database.query('select from deck.tasks'), [])
+  await to.instance.request('POST', `/api/missions/${mission.id}/chat/ida`, alice, { message: 'of now' })
+  await to.database.query(`select deck.find_tasks('ida', null, 100)`)
+  t.match(await to.database.query('select seq::int from deck.tasks'), [{ seq: 2 }])
+})
 
-void t.test('a file that was cut off, changed, or is of a newer version is refused, and changes nothing', async (t) => {
+void t.test('restore: a cut, changed or newer file is refused and changes nothing', async (t) => {
   const both = await startDeck(t)
   const { database, instance } = both
   const mission = await fullMission(t, both)
   const whole = (await exported(database.url, mission.id)).toString()
   await instance.request('DELETE', `/api/missions/${mission.id}`, admin)
   const taken = await makeMission(instance, { number: mission.number })
-  const before = await everything(database)
+  const before = await snapshot(database)
   const rows = whole
     .trimEnd()
     .split('\n')
@@ -214,30 +211,34 @@ void t.test('a file that was cut off, changed, or is of a newer version is refus
   const swap = (from: string | RegExp, to: string): string => sealed(rows.map((line) => line.replace(from, to)))
   const one = rows.findIndex((line) => line.includes('"chat_messages"'))
   const files: [string, string, RegExp][] = [
-    ['its number is taken', whole, new RegExp(`another mission has the number ${mission.number}`)],
+    ['with a taken number', whole, new RegExp(`another mission has the number ${mission.number}`)],
     ['empty', '', /is cut off/],
     ['without its last line', `${rows.join('\n')}\n`, /is cut off/],
     ['cut in the middle', good.slice(0, good.length >> 1), /not of an export|is cut off/],
     ['cut within its last line', good.slice(0, -10), /changed on the way/],
     ['without a row', good.replace(`${rows[one]}\n`, ''), /changed on the way/],
     ['with another word', good.replace('by SQL 9', 'by SQL 8'), /changed on the way/],
-    ['with more behind', `${good}${rows[1]}\n`, /follows the end/],
+    ['with a row after its end', `${good}${rows[1]}\n`, /follows the end/],
     ['of a newer format', sealed(['{"kind":"deck","format":2}', ...rows.slice(1)]), /newer version/],
-    ['with a column of tomorrow', swap('{"at":', '{"mood": "good", "at":'), /has no mood here: the file is of a newer/],
-    ['with a kind of tomorrow', sealed([...rows, '{"kind":"moods","row":{"mission_id": 1}}']), /newer version/],
+    ['with an unknown column', swap('{"at":', '{"mood": "good", "at":'), /has no mood here: the file is of a newer/],
+    ['with an unknown kind', sealed([...rows, '{"kind":"moods","row":{"mission_id": 1}}']), /newer version/],
     ['with a line that is null', sealed([...rows, 'null']), /not of an export/],
     [
       'with rows of another mission',
       swap(/"mission_id": "[^"]+"/, `"mission_id": "${taken.id}"`),
       /no mission of the file/,
     ],
-    ['with events of another', swap(/"missions\/.{36}/, `"missions/${taken.id}`), /no mission of the file/],
+    ['with events of another mission', swap(/"missions\/.{36}/, `"missions/${taken.id}`), /no mission of the file/],
     [
       'with a row that a constraint refuses',
       swap('"sender": "citizen"', '"sender": "king"'),
       /refused: .*sender_valid/,
     ],
-    ['with a row that would be another', swap('"budget": 300', '"budget": "0300"'), /not be stored as it is/],
+    [
+      'with a row that would be stored differently',
+      swap('"budget": 300', '"budget": "0300"'),
+      /not be stored as it is/,
+    ],
     [
       'with a row twice',
       sealed([...rows.slice(0, one), ...rows.slice(one, one + 1), ...rows.slice(one)]),
@@ -246,12 +247,12 @@ void t.test('a file that was cut off, changed, or is of a newer version is refus
   ]
   for (const [what, file, why] of files) {
     t.match(await restored(database.url, file), why, what)
-    t.strictSame(await everything(database), before, `${what}: nothing was changed`)
+    t.strictSame(await snapshot(database), before, `${what}: nothing was changed`)
   }
-  t.equal(await restored(database.url, good), undefined, 'and the good one is not')
+  t.equal(await restored(database.url, good), undefined, 'the complete file is accepted')
 })
 
-void t.test('two at once: one puts the mission back, the other is refused', async (t) => {
+void t.test('restore: of several at once, one restores the mission and the others are refused', async (t) => {
   const both = await startDeck(t)
   const mission = await fullMission(t, both)
   const file = await exported(both.database.url, mission.id)
@@ -263,7 +264,7 @@ void t.test('two at once: one puts the mission back, the other is refused', asyn
   t.same(await exported(both.database.url, mission.id), file)
 })
 
-void t.test('import: disconnects the followers on every instance, because the epoch changed', async (t) => {
+void t.test('restore: disconnects the followers on every instance, because the epoch changed', async (t) => {
   const { instance, database } = await startDeck(t)
   const second = await startInstance(t, database.url)
   const mission = await makeMission(instance)
@@ -287,7 +288,7 @@ void t.test('import: disconnects the followers on every instance, because the ep
       { reason: 'epoch' },
     )
   }
-  // A cursor of the former life is not mistaken for one of this.
+  // A cursor from before the import is a conflict, although its seq exists again.
   await send('another two')
   await until(async () => (await second.request('GET', `/api/${topic}`, alice)).json['last_seq'] === 2, 'the message')
   for (const on of [instance, second]) {
@@ -305,7 +306,7 @@ void t.test('import: disconnects the followers on every instance, because the ep
   }
 })
 
-void t.test('texts of any kind come back as they were', async (t) => {
+void t.test('transfer: random texts are restored unchanged', async (t) => {
   const { url, query } = await migrated(t)
   const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 40 }).filter((s) => !s.includes('\0'))
   const rows = fc.sample(fc.tuple(text, fc.option(text), text, text), 300)
@@ -336,7 +337,7 @@ void t.test('texts of any kind come back as they were', async (t) => {
   t.same(await exported(url, '--all'), file)
 })
 
-void t.test('every table is carried, or known to be left out', async (t) => {
+void t.test('transfer: every table is exported or in the list of tables left out', async (t) => {
   const { query } = await migrated(t)
   const leftOut = [
     'audit',
@@ -363,7 +364,7 @@ void t.test('every table is carried, or known to be left out', async (t) => {
   t.strictSame(rows, [])
 })
 
-void t.test('export says what it needs, and who does not own the database may not import', async (t) => {
+void t.test('export, import: report missing arguments; only the database owner may import', async (t) => {
   const { url, query, adminUrl } = await migrated(t)
   const env = { DATABASE_URL: url }
   const ends: [string[], Partial<Ended> | Record<string, RegExp | number>, string?][] = [
