@@ -28,7 +28,7 @@ const other = await startInstance(t, database.url)
 const mission = await makeMission(instance)
 const chat = `missions/${mission.id}/chat/rafael`
 
-/** Opens a socket without a token of its own. Returns its close code, the HTTP status of a refusal, or its welcome. */
+/** Opens a socket with the given query and options. Returns its close code, the HTTP status of a refusal, or its welcome. */
 const dial = (t: Test, { url }: Instance, query: string, options: Json = {}): Promise<number | Json> => {
   const socket = new WebSocket(`${url.replace('http', 'ws')}/api/ws${query}`, ['deck.v1'], options)
   t.teardown(() => socket.terminate())

@@ -1,4 +1,4 @@
-// A fresh token on an open socket: rights of the previous token that it lacks end at once. Each pair of role and claim is played.
+// A fresh token on an open socket: rights that only the previous token had end at once. Each pair of role and claim is tested.
 // Events, tasks, drafts and presence of a socket follow its current token.
 import t from 'tap'
 import { keepsRights, sees } from '../../src/access/policy.ts'

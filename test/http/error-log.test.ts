@@ -21,7 +21,7 @@ const topic = `missions/${id}/chat/rafael`
 void t.test(
   'error log: an internal error has the same error_id in the answer and in the log, with its request or socket',
   async (t) => {
-    // An unexpected fault: an insert of a message raises an error that the project never raises itself.
+    // An unexpected fault: the insert of a message raises an error that the server has no code for.
     await database.query(`create function deck.broken() returns trigger language plpgsql as $$
     begin raise exception 'the disk of somebody is on fire' using errcode = 'XX000'; end $$`)
     await database.query(`create trigger broken before insert on chat_messages execute function deck.broken()`)

@@ -133,7 +133,7 @@ void t.test(
     const whole = `x${'😀'.repeat(200_000)}`
     await database.query('update test_runs set logs = $2 where id = $1', [run, whole])
     const count = Math.ceil(Buffer.byteLength(whole) / (most - 3))
-    await until(() => client.events(topic).length === count, 'the pieces')
+    await until(() => client.events(topic).length === count, 'the chunks')
     const events = client.events(topic)
     t.strictSame(
       events.map(({ event, seq }) => [event, seq]),

@@ -49,7 +49,7 @@ const dial = async (
   return { socket, frames, upgrade, status, code: () => code }
 }
 
-/** Waits until the server has handled all earlier frames. Returns the frames received meanwhile, without the pong. */
+/** Waits until the server has handled all earlier frames. Returns the frames received meanwhile, without the answer to the ping. */
 const settled = async (client: Client): Promise<Json[]> => {
   const before = client.frames.length
   const { id } = await client.ask({ type: 'ping' })
