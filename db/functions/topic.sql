@@ -54,7 +54,7 @@ create or replace function deck.epoch() returns text language sql stable
       e.salt), 'UTF8')), 'hex'), 16)
     from deck.epoch_salt e);
 
--- The stamp of each page of rows: an instance that sees another one reads the epoch again (src/database/postgres/epoch). Cheaper than the
+-- The stamp of each page of rows: an instance that reads a different stamp reads the epoch again (src/database/postgres/epoch). Cheaper than the
 -- epoch itself. Fails where deck.epoch() fails. (A table, so that Postgres inlines it.)
 create or replace function deck.stamp() returns table (stamp text) language sql stable as $$
   select s.salt || 'deck.heads'::regclass::oid || case
