@@ -1,37 +1,37 @@
--- The writer's calls: a batch of messages, each numbered under its topic's head, in one transaction.
+-- The writer's procedures: they save a batch of messages in one transaction. Each message gets its seq under the lock of its topic's head.
 --
--- What becomes of an entry, by the first condition that holds:
+-- The outcome of an entry is the first one whose condition holds:
 --
 --   outcome   condition
 --   -------   ------------------------------------------------------------------------------------------------------
---   busy      another transaction holds the mission, the head or the task, or the topic has no head yet (p_wait = 0 only);
---             nothing was done
---   seen      its key was used before, or (p_again) its id is stored: `saved` holds the stored message
---   cleared   its key was used by a message that a clearing removed less than 24 hours ago
---   gone      the mission does not exist, or is assigned to another person than p_assigned says
---   full      the mission has as many chats as the API gives it, and this is not one of them
---   fenced    another session holds the task that it would end (append_replies only)
---   changed   saved, but not as sent: a trigger of the database's owner changed it. `saved` holds what is stored
---   (none)    saved: its seq follows from `places`
+--   busy      another transaction has locked the mission, the head or the task, or the topic has no head yet. Only if p_wait = 0;
+--             the entry was not saved
+--   seen      the key was used before, or (p_again) the id is stored: `saved` holds the stored message
+--   cleared   the key belonged to a message that was removed by clearing the chat less than 24 hours ago
+--   gone      the mission does not exist, or is not assigned to the person in p_assigned
+--   full      the mission has deck.most_chats() chats, and this chat is not one of them
+--   fenced    the session does not hold the task that the reply ends (append_replies only)
+--   changed   saved, but not as sent: a trigger of the database's owner changed the message. `saved` holds the stored message
+--   (none)    saved: the seq follows from `places`
 --
--- A call fails if a trigger keeps a message from being stored in its place: its seq would be missing. (The writer then sends each message
--- by itself.)
+-- A call fails if a trigger prevents a message from being stored under its seq, as the topic would have a gap. (The writer then sends
+-- each message alone.)
 --
--- Plans are kept for a session: one made while a table was small must not read all of it once it is large. Tables are read by laterals with
--- a limit, which are never turned into joins; what is joined comes in with the call. (Left to itself Postgres plans anew for each call, as
--- a plan for two rows looks cheaper than one for any number: 0.5 ms.)
+-- A session caches its plans. A plan that was made while a table was small must not scan the table once it is large. So tables are read
+-- by lateral subqueries with a limit, which Postgres never turns into joins; only the call's own arrays are joined. The generic plan is
+-- forced: otherwise Postgres plans each call again (0.5 ms), because a plan for two rows looks cheaper than the generic one.
 
--- Chats that a mission gets by the API (src/database/bounds says the same); SQL writers are not counted.
+-- The API's limit of chats per mission (the same number is in src/database/bounds). Rows inserted with SQL are not limited.
 create or replace function deck.most_chats() returns integer language sql immutable return 1000;
 
--- p_topics:   the chats, sorted and distinct. p_chats: for each entry the position of its chat among them, from 1.
--- entries:    an array a column, in the order of one sender's messages; an array that would hold nulls only may be null.
---             p_assigned, if given, is the person to whom the mission must still be assigned. p_again: a former call with this id may
---             have committed, and its answer was lost. p_bys: the admin who writes as another author, for the audit.
--- p_wait:     ms to wait for each lock (then 55P03), and missing heads are made. 0: never waits; what is locked is 'busy'.
--- p_origin:   the instance, for its notifications; none are sent where deck.hints is off.
+-- p_topics:   the chats, sorted and distinct. p_chats: each entry's index in p_topics, from 1.
+-- entries:    one array per column. The messages of one sender are in the order in which they were sent. An array of nulls may be null.
+--             p_assigned: the person to whom the mission must still be assigned, or null. p_again: a previous call with this id may have
+--             committed, but its answer was lost. p_bys: the admin who writes under another author's name, for the audit log.
+-- p_wait:     ms to wait for each lock (then 55P03); missing heads are created. 0: does not wait; entries behind a lock are 'busy'.
+-- p_origin:   the instance's name, for notifications. If deck.hints is off, no notifications are sent.
 --
--- places:     for each topic [head, at]: its saved entries have the seqs after head, in their order.
+-- places:     for each topic [head, at]: its saved entries have the seqs head + 1, head + 2 … in the order of the entries.
 -- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved as sent; n counts from 1.
 create or replace function deck.save_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
@@ -40,24 +40,24 @@ language plpgsql
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 declare
-  v_free   uuid[];                           -- missions whose key share is held
-  v_held   text[];                           -- topics whose head is held, and their floors
+  v_free   uuid[];                           -- missions that this transaction has locked (for key share)
+  v_held   text[];                           -- topics whose head this transaction has locked, and their floors
   v_floors bigint[];
   v_now    timestamp;
-  v_known  integer[] := '{}';                -- entries that were saved before, or whose key was cleared
+  v_known  integer[] := '{}';                -- entries whose outcome is 'seen' or 'cleared'
   v_before json;
   v_sent   bigint;                           -- digests of the messages as sent and as stored
   v_stored bigint;
   v_hints  integer;
 begin
-  -- 1. Locks: missions, then heads, each in order, so that no two batches wait for each other. A batch that may not wait skips what is
-  -- locked; one that may also makes the missing heads.
+  -- 1. Locks: missions, then heads, both sorted, so that two batches can't deadlock. With p_wait = 0 locked rows are skipped. Otherwise
+  -- missing heads are created.
   if p_wait > 0 then
     perform set_config('lock_timeout', p_wait::text, true);
     select array_agg(x.id) into v_free from (
       select m.id from public.missions m where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t))
       order by m.id for key share) x;
-    -- (Batches that run at the same time may together create a few more.)
+    -- (Concurrent batches may exceed the limit by a few chats.)
     insert into deck.heads (topic)
     select n.topic
     from (
@@ -87,8 +87,8 @@ begin
       order by h.topic for update skip locked) x;
   end if;
 
-  -- 2. Repetitions: entries whose key or id is stored. From here on each statement is later than the locks, so that it sees what the
-  -- former holders committed.
+  -- 2. Duplicates: entries whose key or id is stored. The statements from here on start after the locks were taken. So they see all rows
+  -- that the locks' previous holders committed.
   v_now := deck.now();
   if p_keys is not null or p_again is not null then
     select array_agg(x.n::integer), json_agg(json_build_object(
@@ -120,7 +120,8 @@ begin
     v_known := coalesce(v_known, '{}');
   end if;
 
-  -- 3. Numbers, rows and notifications, in one statement: each entry's seq follows its topic's head, and no row is read back.
+  -- 3. One statement assigns the seqs, inserts the rows and sends the notifications. An entry's seq follows its topic's latest seq; the
+  -- inserted rows are not read again.
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
@@ -135,7 +136,7 @@ begin
         order by c.seq desc limit 1) c on h.topic is not null
       left join lateral (select e.seq, e.at from deck.events e where e.topic = h.topic order by e.seq desc limit 1) e on true
     ),
-    -- (Materialized: what is sent twice, to the table and to the digest, is joined and numbered once.)
+    -- (Materialized: both the insert and the digest read this, but it is joined and numbered only once.)
     entry as materialized (
       select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key, p.at,
         p.head + row_number() over (partition by e.chat order by e.n) as seq
@@ -174,8 +175,8 @@ begin
   ) x;
   perform set_config('deck.numbering', 'off', true);
 
-  -- 4. Outcomes: those of the repetitions, and of messages that a trigger of the database's owner changed: the digests show it, so that
-  -- a batch is read back only then.
+  -- 4. Adds the outcomes of duplicates, and of messages that a trigger of the database's owner changed. The batch is read again only if
+  -- the digests differ or deck.touched is on.
   if v_before is not null then
     others := case when others is null then v_before else (v_before::jsonb || others::jsonb)::json end;
   end if;
@@ -184,7 +185,7 @@ begin
     others := (coalesce(others::jsonb, '[]') || deck.stored_messages(p_topics, p_chats, places, others))::json;
   end if;
 
-  -- 5. The audit, of what admins wrote as other authors.
+  -- 5. Audit: messages that admins wrote under another author's name.
   if p_bys is not null then
     insert into deck.audit (action, actor, mission_id, detail)
     select 'message.as', e.by, m.mission_id,
@@ -195,8 +196,8 @@ begin
   end if;
 end $$;
 
--- The messages of a batch as they are stored, where triggers may have changed them: for each one that is not among p_others, as `others`
--- has it. Fails if one is not in its place.
+-- Returns the batch's stored messages, which triggers may have changed, in the format of `others`. Entries in p_others are left out.
+-- Raises check_violation if a message is not stored under its seq.
 create or replace function deck.stored_messages(p_topics text[], p_chats integer[], p_places json, p_others json) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -216,20 +217,21 @@ begin
     select m.* from public.chat_messages m
     where m.mission_id = deck.topic_mission(e.topic) and m.citizen = deck.topic_citizen(e.topic) and m.seq = e.seq limit 1) c on true;
   if v_missing then
-    raise check_violation using message = 'a trigger of the database refused the message';
+    raise check_violation using message = 'a trigger of the database kept the message from being stored';
   end if;
   return v_stored;
 end $$;
 
--- What a procedure below reads after its commit, so that no message is delivered under rights older than itself: rights
--- [[mission, number, assigned_to]] of the topics' missions, and the stamp. (Postgres inlines it.)
+-- The procedures below call this after their commit, so that no message is delivered by rights that are older than the message.
+-- rights: [[mission, number, assigned_to]] of the topics' missions. stamp: that of deck.stamp().
+-- (Postgres inlines the function.)
 create or replace function deck.rights_of(p_topics text[]) returns table (rights json, stamp text) language sql stable as $$
   select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (select s.stamp from deck.stamp() s)
   from public.missions m
   where m.id = any (array(select distinct deck.topic_mission(t) from unnest(p_topics) t))
 $$;
 
--- deck.save_messages() as a transaction of its own.
+-- Calls deck.save_messages() and commits.
 create or replace procedure deck.append_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text,
@@ -244,8 +246,8 @@ begin
   select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
 end $$;
 
--- The same for a batch of which some entries are replies: for each entry or null, the task that it ends and the session that must hold it.
--- Tasks are locked before any head.
+-- The same for a batch in which some entries are replies that end tasks. p_tasks: the task that the entry ends, or null. p_holders: the
+-- session that must hold the task. Tasks are locked before any head.
 create or replace procedure deck.append_replies(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_tasks uuid[], p_holders uuid[],
@@ -254,10 +256,10 @@ language plpgsql as $$
 declare
   v_held uuid[];
   v_busy uuid[] := '{}';
-  -- Nobody has this name: an entry that requires the mission to be assigned to it is refused.
+  -- No person has this name. An entry that requires the mission to be assigned to it gets the outcome 'gone'.
   v_nobody constant text := gen_random_uuid();
   v_assigned text[];
-  v_refused text[];                          -- for each entry its outcome instead of 'gone', if its task is not held
+  v_refused text[];                          -- for each entry: the outcome that replaces 'gone' if the session does not hold the task
 begin
   if p_wait > 0 then
     perform set_config('lock_timeout', p_wait::text, true);

@@ -1,17 +1,18 @@
--- Numbering: any program that writes to the four tables gets its seqs when its transaction commits.
+-- Numbering: rows that any program writes to the four tables get their seqs when the transaction commits.
 --
--- Statement triggers (changes.sql) note what changed in deck.pending; one deferred trigger on deck.pending numbers all of it at commit.
--- So an open transaction holds no topic, and one that rolls back leaves no gap.
+-- Statement triggers (changes.sql) record each change in deck.pending. At commit, one deferred trigger on deck.pending numbers all changes.
+-- So an open transaction blocks no topic, and a transaction that rolls back leaves no gap.
 --
--- Lock order, everywhere: tasks, then rows (a mission's key share before its parts), then all heads of the transaction in one pass
--- sorted by topic, once, last. After a head lock nothing waits. Functions run as their owner, so that a writer needs grants on the four
--- tables only.
+-- Lock order, everywhere: tasks, then rows (a mission's key share before its parts), then heads. A transaction locks all its heads last,
+-- in a single pass sorted by topic. It waits for no lock once it holds a head's. The functions run as their owner, so that writers need
+-- grants on the four tables only.
 --
--- Plans are kept for a session: one made while a table was small must not read all of it once it is large. With these settings only
--- nested loops over indexes are left; work_mem keeps a COPY's rows from being sorted on disk.
+-- A session caches its plans. A plan that was made while a table was small must not scan the table once it is large. The settings below
+-- leave only nested loops over indexes. work_mem prevents sorting the rows of a large COPY on disk.
 --
--- Triggers of the database's owner on the four tables expect `public` in the search path. Functions that only our own role may call have it.
--- Where any writer's commit gets here, a statement that writes to a table sets it once it is planned, and it is set back behind it.
+-- Triggers of the database's owner on the four tables may need `public` in the search path. Functions that only the server's role may
+-- call have it there. The functions below run in any writer's commit: their statement adds `public` after it was planned, and it is
+-- removed after the statement.
 
 create or replace function deck.number() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -22,12 +23,13 @@ declare
   v_proofs   boolean;
   v_keyed    boolean;
 begin
-  -- It fires once for each noted statement; the first firing does the work of all.
+  -- The trigger fires once per recorded statement. The first call numbers all of them; the others return here.
   if not exists (select from deck.pending p where p.id = new.id) then
     return null;
   end if;
 
-  -- Missing heads first, then the locks: a transaction that waits in the first pass holds only heads that no other transaction can see yet.
+  -- Missing heads are created first, then all heads are locked. A transaction that waits while creating holds only heads that no other
+  -- transaction can see yet.
   select array_agg(x.topic), bool_or(x.proof), bool_or(x.keyed) into v_topics, v_proofs, v_keyed
   from (
     select c.topic, bool_or(c.proof) as proof, bool_or(c.keyed) as keyed
@@ -42,8 +44,8 @@ begin
     perform deck.weigh();
   end if;
 
-  -- The heads are locked: from here on what other transactions committed to these topics is visible. Not in a snapshot that is older
-  -- than the locks: there a seq may be given twice, which is a serialization failure.
+  -- The heads are locked. Under read committed, all committed rows of these topics are visible from here on. The snapshot of a higher
+  -- isolation level is older than the locks: a seq may be assigned twice, which is reported as a serialization failure.
   perform deck.mark();
   if current_setting('transaction_isolation') = 'read committed' then
     perform deck.give_seqs(v_keyed);
@@ -53,7 +55,7 @@ begin
     exception when unique_violation then
       get stacked diagnostics v_violated = constraint_name;
       if v_violated in ('chat_messages_topic_seq', 'events_pkey') then
-        raise serialization_failure using message = 'could not serialize: the topic went on since this transaction began';
+        raise serialization_failure using message = 'could not serialize: the topic changed since this transaction began; retry the transaction';
       end if;
       raise;
     end;
@@ -61,7 +63,7 @@ begin
   return null;
 end $$;
 
--- Gives the seqs, under the heads' locks. p_keyed: whether any new message has a key.
+-- Assigns the seqs. The caller has locked the heads. p_keyed: whether any new message has a key.
 create or replace function deck.give_seqs(p_keyed boolean) returns void language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set work_mem = '32MB' as $$
@@ -79,8 +81,8 @@ begin
   where h.topic = f.topic and h.floor < f.floor;
 
   if p_keyed then
-    -- Before the unique index checks it: that would wait, with the heads locked, for an open transaction that has removed the key's
-    -- message.
+    -- Keys are checked here, before the unique index does. If an open transaction has removed the key's message, the index would wait for
+    -- it while the heads are locked.
     select case when s.found then 'this key was used before' else 'this key was used before the chat was cleared' end into v_used
     from deck.pending p
     cross join lateral unnest(p.messages) as r (id)
@@ -109,7 +111,7 @@ begin
       from deck.noted c where c.event is distinct from 'floor'
         and (select set_config('search_path', 'public, pg_temp', true)) is not null
     ),
-    -- A topic's latest seq is looked up for the first of its changes, and handed to the others.
+    -- A topic's latest seq is read for the topic's first change only, and used for the others.
     x as materialized (
       select c.topic, c.row_id, c.spot, c.event, c.data,
         max(h.seq) over (partition by c.topic) + c.nth as seq, max(h.at) over (partition by c.topic) as at
@@ -122,12 +124,12 @@ begin
           where deck.topic_is_chat(c.topic) and m.mission_id = c.mission_id and m.citizen = deck.topic_citizen(c.topic) and m.seq is not null
           order by m.seq desc limit 1) m on true
         left join lateral (select e.seq, e.at from deck.events e where e.topic = c.topic order by e.seq desc limit 1) e on true
-        -- (Outside, the condition would be tested after all of this was looked up for each row.)
+        -- (Outside the subquery, the condition would be checked only after the subquery has run for each row.)
         where c.nth = 1 and h.topic = c.topic
         limit 1
       ) h on true
     ),
-    -- By its place in the table: no other transaction can see these rows, let alone move them.
+    -- Rows are found by ctid: no other transaction can see these rows, so none can move them.
     messages as (
       update public.chat_messages c set seq = x.seq, at = x.at from x where x.event is null and c.ctid = x.spot
       returning 1

@@ -1,10 +1,11 @@
--- Search blocks: for every 500 messages of a chat one row of deck.search_blocks. It says where to look, never what is found: the messages
--- themselves are read and compared. Blocks are built behind the writers (src/database/search/indexer); newer messages, those that were changed
--- or removed since (deck.search_stale), and blocks of another version of the word rule (words.sql) are scanned, and the blocks of the
--- latter two are rebuilt.
+-- Search blocks: deck.search_blocks has one row for every 500 messages of a chat. A block only narrows down a search: the messages of the
+-- blocks that match are read and compared. Blocks are built in the background (src/database/search/indexer).
+--
+-- These are always scanned: messages without a block, messages that were changed or removed since their block was built
+-- (deck.search_stale), and blocks built by another version of the word rule (words.sql). The last two kinds are then rebuilt.
 
--- Notes messages that were changed or removed after they were numbered. (deck.touched: save_messages() reads again what its own
--- insert may have led to.)
+-- Records messages that were changed or removed after they were numbered. (deck.touched: save_messages() reads its batch again, because a
+-- trigger may have changed it.)
 create or replace function deck.note_stale() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -18,9 +19,11 @@ begin
   return null;
 end $$;
 
--- The block of a chat's messages with p_after < seq <= p_upto: up to p_most of them, or 256 KiB as they are (stored, code may be a hundred
--- times smaller). `more` if others follow. The words of code are in it twice, once behind the mark \5.
--- Languages and code of Markdown are guessed generously: what follows the first fence of a line is a language, and code.
+-- Returns the block of a chat's messages with p_after < seq <= p_upto: up to p_most messages, or 256 KiB of uncompressed text (stored code
+-- may be a hundred times smaller). more: true if the block is full, so that messages may follow. Words of code are in the block twice,
+-- once with the prefix \5.
+-- For Markdown the rule prefers false matches to missed ones: the text after the first fence of a line counts both as a language and as
+-- code.
 create or replace function deck.search_block(
   p_mission uuid, p_citizen text, p_after bigint, p_upto bigint, p_most integer,
   out more boolean, out last bigint, out earliest timestamp, out latest timestamp, out words tsvector)
@@ -80,7 +83,7 @@ begin
       select distinct a.mark from (
         select E'\x01' || p_mission || p_citizen as mark
         union all select distinct E'\x03' || t.sender from taken t
-        -- Over a thousand languages: any may be among them.
+        -- Over a thousand languages: the block has a mark that matches any language.
         union all select E'\x02' || l.language from languages l where (select count(*) from languages) <= 1000
         union all select E'\x02' where (select count(*) from languages) > 1000
         union all select E'\x05' || w.word
@@ -91,7 +94,7 @@ begin
   select min(t.created_at), max(t.created_at), string_agg(t.message, E'\n'), array(select m.mark from marks m)
   into earliest, latest, v_whole, v_marks
   from taken t;
-  -- All texts are divided in one call, which takes half the time of one call each.
+  -- All texts are split into words by a single call, which takes half the time of a call per text.
   select array_to_tsvector(array_agg(x.word)) into words
   from (
     select distinct w.word collate "C" as word from unnest(v_marks || deck.block_words(coalesce(v_whole, ''))) as w (word)
@@ -101,13 +104,13 @@ begin
   words := coalesce(words, array_to_tsvector(array[E'\x01' || p_mission || p_citizen, E'\x04']));
 end $$;
 
--- Blocks of a mission, or of one of its chats, whose words are of another version of the rule.
+-- Returns the blocks of a mission, or of one of its chats, that were built by another version of the word rule.
 create or replace function deck.search_outdated(p_mission uuid, p_citizen text) returns table (citizen text, first bigint, last bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
-  -- There are none but for some time after an upgrade.
+  -- Such blocks exist only for some time after an upgrade.
   if exists (select from deck.search_blocks s where s.rule < deck.word_rule())
     or exists (select from deck.search_blocks s where s.rule > deck.word_rule())
   then
@@ -117,8 +120,9 @@ begin
   end if;
 end $$;
 
--- Chats with enough new messages for a block. Gaps below the oldest message do not count: else a chat of which little is left would be
--- read in each round and never get a block. (`collate "default"`: with 10 million messages this took 21 s without it, see topic.sql.)
+-- Returns the chats with enough new messages for a block. Seqs below the oldest stored message do not count. Otherwise a chat whose older
+-- messages were removed would be read in each round without getting a block. (Without `collate "default"` this took 21 s with 10 million
+-- messages, see topic.sql.)
 create or replace function deck.search_due() returns table (mission_id uuid, citizen text) language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -145,7 +149,7 @@ create or replace function deck.search_index(p_mission uuid, p_citizen text, p_m
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  -- Read before the words are: if the rule changes meanwhile, the block is rebuilt.
+  -- The rule's version is read before the words. If the rule changes in between, the block counts as outdated and is rebuilt.
   v_rule  integer := deck.word_rule();
   v_mark  bigint;
   v_block record;
@@ -163,7 +167,7 @@ begin
   return p_most;
 end $$;
 
--- Rebuilds the block that ends at p_last from its messages as they are.
+-- Rebuilds the block that ends at p_last from the messages that are stored now.
 create or replace function deck.search_renew(p_mission uuid, p_citizen text, p_last bigint) returns void language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -176,15 +180,15 @@ begin
   where s.mission_id = p_mission and s.citizen = p_citizen and s.last = p_last;
   update deck.search_blocks s
   set code = true, rule = v_rule, (earliest, latest, words) = (
-    -- More than a block holds, because rows have grown: all of it is scanned.
+    -- The messages have grown beyond a block's size: the block matches every search and is scanned.
     case when v_block.more then '-infinity' else v_block.earliest end, case when v_block.more then 'infinity' else v_block.latest end,
     case when v_block.more then v_block.words || array_to_tsvector(array[E'\x04']) else v_block.words end)
   where s.mission_id = p_mission and s.citizen = p_citizen and s.last = p_last;
 end $$;
 
--- Rebuilds up to p_most blocks of one chat in which messages were changed or removed, or else blocks without marks of code or with
--- words of another version of the rule, of any chat.
--- Returns true if there may be more to do.
+-- Rebuilds up to p_most blocks of one chat in which messages were changed or removed. If no chat has such blocks, rebuilds blocks of any
+-- chat that lack the marks of code or were built by another version of the word rule.
+-- Returns true if more blocks may need it.
 create or replace function deck.search_mend(p_most integer) returns boolean language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -199,7 +203,7 @@ declare
 begin
   select s.mission_id, s.citizen into v_mission, v_citizen from deck.search_stale s order by s.id limit 1;
   if not found then
-    -- (One branch each, so that each is read from its index.)
+    -- (One branch per condition, so that each branch uses its index.)
     for v_block in
       select x.mission_id, x.citizen, x.last from (
         (select s.mission_id, s.citizen, s.last from deck.search_blocks s
@@ -217,7 +221,7 @@ begin
     end loop;
     return found;
   end if;
-  -- The changes noted here are committed: the statements below see them.
+  -- The recorded changes are committed, so the statements below see them.
   select array_agg(x.id) into v_ids from (
     select s.id from deck.search_stale s where s.mission_id = v_mission and s.citizen = v_citizen order by s.first limit 500) x;
   select c.seq into v_lowest from public.chat_messages c
@@ -241,7 +245,7 @@ begin
   foreach v_last in array coalesce(v_stale, '{}') loop
     perform deck.search_renew(v_mission, v_citizen, v_last);
   end loop;
-  -- All up to the last of them is done, or all if there were fewer.
+  -- If p_most blocks were rebuilt, the changes up to the last of these blocks are done. Otherwise all changes are.
   if coalesce(cardinality(v_stale), 0) < p_most then
     v_last := 9223372036854775807;
   end if;
@@ -250,7 +254,8 @@ begin
   return true;
 end $$;
 
--- The blocks in which such messages may be. By the index on words only, since no other leads to words.
+-- Returns the blocks that may contain messages of the query, of this time and with p_after < seq < p_before. The settings leave only the
+-- index on words.
 create or replace function deck.search_candidates(
   p_query tsquery, p_since timestamp, p_until timestamp, p_after bigint, p_before bigint, out firsts bigint[], out lasts bigint[])
 language plpgsql stable
@@ -263,8 +268,8 @@ begin
     and (p_since is null or b.latest >= p_since) and (p_until is null or b.earliest < p_until);
 end $$;
 
--- A mission's blocks in which such messages may be, by their newest message, the newest first, below a place in that order. By the index
--- on words only.
+-- Returns a mission's blocks that may contain such messages, ordered by the time of their newest message, newest first. p_below…: where
+-- the previous page ended. The settings leave only the index on words.
 create or replace function deck.search_newest(
   p_query tsquery, p_since timestamp, p_until timestamp, p_upto timestamp,
   p_below timestamp, p_below_citizen text, p_below_last bigint, p_most integer)

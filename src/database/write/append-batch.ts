@@ -1,7 +1,8 @@
-// Calls of deck.append_messages: entries go in together, each is answered with what became of it, and what was saved is handed on
-// as pages of its topics, without being read back. What is busy, and what can't be known because the connection broke, comes
-// back to the writer; the latter marked `again`, so that the next call looks up its id under the head's lock before it
-// writes. An entry that can't be stored fails alone, never its batch.
+// Calls deck.append_messages with a batch of entries and answers each entry with its outcome. Saved messages are passed on as pages of
+// their topics, without reading them from the database.
+//
+// Busy entries return to the writer. If the connection broke, an entry may or may not be saved: it returns marked `again`, and the next
+// call looks up its id under the head's lock before it writes. An entry that can't be stored fails alone, not its batch.
 import type pg from 'pg'
 import { deny, noMission, type Refusal } from '../../protocol/errors.ts'
 import { blocksOf } from '../../protocol/blocks.ts'
@@ -30,58 +31,58 @@ export const makeAppend = (
     observe,
     stats,
   }: {
-    /** this instance's name in hints */
+    /** this instance's name in notifications */
     origin: string
     succeed: (pending: Pending, written: Written) => void
     fail: (pending: Pending, refusal: Refusal) => void
-    /** a topic's new rows, that follow `from` */
+    /** receives a topic's new rows, which follow the seq `from` */
     onSaved: (topic: string, from: number, page: Page) => void
-    /** an answer was lost: followers do not know the rows that it may have saved */
+    /** the answer of a call was lost: it may have saved rows that followers have not received */
     onLost: () => void
     onFault: (error: unknown) => void
-    /** Postgres took a batch, whatever became of its entries */
+    /** Postgres executed a batch; entries may still have been refused */
     onAnswered: () => void
-    /** it did not, and its entries wait */
+    /** Postgres did not execute a batch; its entries wait */
     onFailed: (error: unknown) => void
     audit: (line: Audited) => void
     saw: Epochs['saw']
-    /** for metrics: the messages of a batch; seconds from a request to its commit */
+    /** for metrics: messages per batch; seconds from a request to its commit */
     observe: {
       batch: (size: number) => void
       commit: (seconds: number) => void
-      /** for traces: what was in a batch, and when it was sent and answered (performance.now) */
+      /** for traces: the entries of a batch, and when it was sent and answered (performance.now) */
       committed?: ((entries: readonly Pending[], since: number, until: number) => void) | undefined
     }
     stats: { batches: number; entries: number }
   },
 ) => {
-  /** One call: what is known of each entry is answered, the busy ones come back. */
+  /** Sends one batch and answers its entries. Returns the busy ones. */
   const call = async (batch: Pending[], wait: number): Promise<Pending[]> => {
-    // Nothing has been sent where this fails, and nothing is unknown.
+    // If this fails, nothing was sent, so no entry's outcome is unknown.
     const client = await pool.connect()
     const live = batch.filter(({ settled }) => !settled)
     if (live.length === 0) {
       client.release()
       return []
     }
-    let given: Call
+    let request: Call
     try {
-      given = callOf(live, wait, origin)
+      request = callOf(live, wait, origin)
     } catch (error) {
       client.release()
       onFault(error)
       throw Object.assign(deny('internal'), { cause: error })
     }
-    const { topics, chats } = given
+    const { topics, chats } = request
     for (const pending of live) pending.inFlight = true
     const asOf = performance.now()
     let found: Outcome | undefined
     try {
-      found = await given.run(client)
+      found = await request.run(client)
       client.release()
     } catch (error) {
       client.release(isSpent(error))
-      // A statement that was cancelled may have been so after its commit.
+      // 57014: a cancelled statement may have committed before it was cancelled.
       if (isAmbiguous(error) || sqlState(error) === '57014') {
         for (const pending of live) pending.again = true
         onLost()
@@ -146,7 +147,7 @@ export const makeAppend = (
     if (outcome === 'fenced') return fail(pending, deny('conflict', 'this socket does not hold the task'))
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
     if (!saved) return
-    // An entry whose own first call had committed is not a repetition.
+    // If the stored id is the entry's own, an earlier call for this entry had committed: it is no duplicate.
     const seen = saved.id !== entry.id
     if (!seen) note(pending, seq)
     stats.entries++
@@ -163,7 +164,7 @@ export const makeAppend = (
     return encode(pending, { ...saved, code_blocks, key }, created_at, seq)
   }
 
-  /** A call, and what its failure means: -> the entries that have to wait. */
+  /** Calls, and retries or fails entries if the call fails. Returns the entries that have to wait. */
   const attempt = async (batch: Pending[], wait: number): Promise<Pending[]> => {
     for (let tries = 1; ; tries++) {
       try {
@@ -172,7 +173,7 @@ export const makeAppend = (
         if (isRetryable(error) && tries < 5) continue
         const unanswered = batch.filter(({ settled }) => !settled)
         if (isSpent(error) || meaningOf(error) === 'wait') {
-          // Somebody's lock is no failure.
+          // 55P03: another transaction holds a lock. This is no fault of the database.
           if (sqlState(error) !== '55P03') onFailed(error)
           return unanswered
         }
@@ -182,10 +183,10 @@ export const makeAppend = (
           for (const pending of unanswered) fail(pending, refusal ?? Object.assign(deny('internal'), { cause: error }))
           return []
         }
-        // One bad entry fails alone: the batch is tried entry by entry.
+        // So that a bad entry fails alone, the batch is sent entry by entry.
         const busy: Pending[] = []
         for (const pending of unanswered)
-          // Not before an earlier one of its topic.
+          // An earlier entry of the topic waits: the order of a topic's entries is kept.
           if (busy.some(({ entry }) => entry.topic === pending.entry.topic)) busy.push(pending)
           else busy.push(...(await attempt([pending], wait)))
         return busy

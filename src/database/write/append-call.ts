@@ -1,12 +1,12 @@
-// The calls of deck.append_message, deck.append_messages and deck.append_replies (db/functions/append.sql): their values, and what they
-// return.
+// The calls of deck.append_message, deck.append_messages and deck.append_replies (db/functions/append.sql): their parameters and
+// results.
 import type pg from 'pg'
 import type { Message } from '../../protocol/rows.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
 import type { Entry, Pending } from './pending-message.ts'
 
 type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message'> & { code_blocks: unknown }
-/** An entry that was not saved as sent. `key`: only if the message is stored otherwise than sent. */
+/** An entry that was not saved as sent. `key` is present only for the outcome 'changed'. */
 export type Other = {
   n: number
   outcome: string
@@ -33,7 +33,7 @@ type MessageRow = {
   stamp: string
 }
 
-/** `more`: the procedure's parameters after those that both have. */
+/** `more`: the procedure's parameters after the shared ones. */
 const textOf = (procedure: string, more = ''): string => `call deck.${procedure}(
   $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
   $11::text[], $12, $13${more})`

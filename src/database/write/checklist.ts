@@ -1,4 +1,4 @@
-// Checklists: what the API reads and changes of their items. Rows are returned as JSON text, as the database formed it.
+// Checklists: the API's reads and changes of items. Rows are returned as the database's JSON text.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import type { DodPatch, NewDodItem } from '../../protocol/rows.ts'
@@ -11,7 +11,7 @@ import { actAs, assignments, plain, quoted, type Allow, type Transactions } from
 
 const progress = `(select jsonb_build_object('completed', count(*) filter (where completed), 'total', count(*))
   from dod_items where mission_id = m.id)`
-// Items until the response is full, at least one: SQL writers are not limited. The progress counts all items.
+// Returns items until the response is full, at least one, because SQL writers may add any number. The progress counts all items.
 const items = `(select coalesce(jsonb_agg(x.json order by x.ordinal) filter (where x.upto <= ${answerBytes} or x.n = 1), '[]') from (
     select d.ordinal, i.json, sum(octet_length(i.json::text) + 2) over w as upto, row_number() over w as n
     from dod_items d cross join lateral deck.dod_item_json(d) i (json) where d.mission_id = m.id window w as (order by d.ordinal)) x)`
@@ -20,15 +20,15 @@ const checklist = selectMission({
   columns: `jsonb_build_object('items', ${items}, 'progress', ${progress})::text as json`,
 })
 
-/** `pool` is for reading; `audit` is called once a change is committed. */
+/** `pool` is for reads. `audit` is called after a change is committed. */
 export const makeChecklistChanges = (
   pool: pg.Pool,
   { transaction, enter, settle, write }: Transactions,
   audit: (line: Audited) => void,
 ) => {
   /**
-   * A change that evidence may forbid. While it had the items locked, a run that was written meanwhile could not reach them: their
-   * evidence is weighed now, and not only by the next house-keeping.
+   * A change that Postgres refuses if items lack evidence. The refused transaction had the items locked, so that a concurrent test run
+   * could not update their evidence. The evidence is evaluated again here rather than by the next housekeeping.
    */
   const provable = async (change: (client: pg.PoolClient) => Promise<string>): Promise<string> => {
     try {
@@ -66,7 +66,7 @@ export const makeChecklistChanges = (
         )
       }),
 
-    /** Changes an item in the name of `by`, or (null) deletes it; -> { item, progress }. */
+    /** Changes an item in the name of `by`, or deletes it (null). Returns the JSON text of { item, progress }. */
     async changeItem(ref: MissionRef, allow: Allow, item: string, patch: DodPatch | null, by: string): Promise<string> {
       let mission = ''
       const row = await provable(async (client) => {
@@ -76,7 +76,7 @@ export const makeChecklistChanges = (
         if (patch === null) {
           const gone = await client.query('delete from dod_items where id = $1 and mission_id = $2', [item, mission])
           if (gone.rowCount === 0) throw deny('not_found', 'no such item')
-          // The deletion's own event, numbered just now under the head that this transaction holds, is the last of its topic.
+          // This transaction holds the topic's head, so the topic's last event is the deletion that was just numbered.
           const topic = quoted(`missions/${mission}/dod`)
           return settle(
             client,
@@ -105,8 +105,8 @@ export const makeChecklistChanges = (
     },
 
     /**
-     * Ticks all items and sets the mission to 'qa', or unticks all and takes it out of 'qa'; -> { items, progress }. With an override, in the name of
-     * `by`, also the items that lack evidence; without it there must be none.
+     * Ticks all items and sets the mission's status to 'qa', or unticks all and sets 'qa' back to 'active'. Returns the JSON text of
+     * { items, progress }. `override` also ticks items that lack evidence, in the name of `by`; without it they make the call reject.
      */
     async changeAllItems(
       ref: MissionRef,
@@ -125,7 +125,7 @@ export const makeChecklistChanges = (
            where mission_id = $1 and completed is distinct from $2`,
           [mission, completed, override],
         )
-        // What is taken back is no longer in QA; a complete mission stays complete.
+        // Unticking takes a mission out of QA; the status 'complete' stays.
         await client.query(
           completed
             ? `update missions set status = 'qa' where id = $1 and status <> 'qa'`

@@ -1,11 +1,11 @@
-// Messages that wait to be written. Authors take turns, so that each author with waiting messages is in the next batch, whatever the
-// others have sent. Messages of one author keep their order.
+// Messages that wait to be written. Authors take turns: each author with waiting messages gets some of them into the next batch, however
+// many others wait. Messages of one author keep their order.
 import type { Entry, Pending } from './pending-message.ts'
 
-/** Bytes of one turn; a larger message is taken alone. */
+/** Bytes per turn; a larger message is taken alone. */
 const turnBytes = 64 * 1024
 
-/** The subject that an entry counts for: an admin who writes as somebody else counts as the admin. */
+/** The author whose share an entry uses. If an admin writes under another author's name, it is the admin's. */
 export const writerOf = ({ by, author }: Entry): string => by ?? author ?? ''
 
 export const makeQueue = () => {
@@ -52,17 +52,17 @@ export const makeQueue = () => {
       return taken
     },
 
-    /** Removes and returns the entries for which `goes` returns true. */
-    withdraw(goes: (pending: Pending) => boolean): Pending[] {
-      const gone: Pending[] = []
+    /** Removes and returns the entries for which `matches` returns true. */
+    withdraw(matches: (pending: Pending) => boolean): Pending[] {
+      const removed: Pending[] = []
       for (const [writer, line] of lines) {
-        const rest = line.filter((pending) => !goes(pending) || gone.push(pending) === 0)
+        const rest = line.filter((pending) => !matches(pending) || removed.push(pending) === 0)
         if (rest.length === line.length) continue
         if (rest.length > 0) lines.set(writer, rest)
         else lines.delete(writer)
       }
-      size -= gone.length
-      return gone
+      size -= removed.length
+      return removed
     },
   }
 }

@@ -1,5 +1,4 @@
-// Missions, and the clearing of their chats: what the API reads and changes of them. Rows are returned as JSON text, as the database
-// formed it.
+// Missions: the API's reads and changes, and clearing their chats. Rows are returned as the database's JSON text.
 import type pg from 'pg'
 import type { MissionPatch, NewMission } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
@@ -14,7 +13,7 @@ const oneMission = selectMission({
   joins: 'join missions t on t.id = m.id',
 })
 
-/** `pool` is for reading; `audit` is called once a change is committed. */
+/** `pool` is for reads. `audit` is called after a change is committed. */
 export const makeMissionChanges = (
   pool: pg.Pool,
   { transaction, enter, settle, write }: Transactions,
@@ -24,7 +23,7 @@ export const makeMissionChanges = (
     `select deck.mission_json(m)::text as json from missions m where id = ${quoted(id)}`
 
   return {
-    /** `chats`: each mission with its chats, and how much of them this subject has not read. */
+    /** `chats`: adds each mission's chats with the unread counts of the user `sub`. */
     async listMissions(
       filter: { status?: string; assigned_to?: string; after?: number; limit: number },
       see: { all: boolean; sub: string | null; refs: string[] },
@@ -120,7 +119,7 @@ export const makeMissionChanges = (
         return { id, cleared: rows[0]?.cleared }
       })
       audit({ action: 'chat.clear', actor: by, mission: id, detail: { citizen, seq: cleared } })
-      // Messages that somebody had locked: gone, or to be removed now that no head is held.
+      // Removes messages that were locked by another transaction while the chat was cleared. No head is held while this waits.
       await write('select deck.remove_messages($1, $2, $3, false)', [id, citizen, cleared])
     },
   }

@@ -1,4 +1,4 @@
-// An entry: a message on its way into the log, and what waits for its answer.
+// An entry: a message that is to be written, and the request that waits for its result.
 import { randomUUID } from 'node:crypto'
 import type { CodeBlock, Message } from '../../protocol/rows.ts'
 
@@ -8,21 +8,21 @@ export type Entry = {
   id: string
   sender: Message['sender']
   author: string | null
-  /** whom the mission must still be assigned to, if the writer's right rests on it */
+  /** the person to whom the mission must still be assigned, if the writer's permission depends on it */
   assigned: string | null
   message: string
   code_blocks: CodeBlock[] | null
   key: string | null
-  /** the admin who writes it as another, for the audit */
+  /** the admin who writes under the author's name, for the audit log */
   by?: string
-  /** the task that it ends, and the session that has to hold it */
+  /** the task that the message ends, and the session that must hold it */
   task?: { id: string; holder: string }
 }
 
-/** A message's JSON text; `seen`: the key had been used, and this is what the first send saved. */
+/** A message's JSON text. `seen`: the key was used before, and `message` is what the first request saved. */
 export type Written = { seq: number; message: string; seen: boolean }
 
-/** An entry that waits for its answer, between its neighbours in the list of all that do. */
+/** An entry that waits for its result: a node of the writer's linked list. */
 export type Pending = {
   before: Pending | undefined
   after: Pending | undefined
@@ -30,10 +30,10 @@ export type Pending = {
   bytes: number
   mission: string
   citizen: string
-  /** when its request came, and when it is given up (performance.now) */
+  /** when the request arrived, and when it ends as `unavailable` (performance.now) */
   since: number
   due: number
-  /** whether a call with it may have committed without our knowing */
+  /** whether a call with this entry may have committed although its answer was lost */
   again: boolean
   inFlight: boolean
   settled: boolean
@@ -41,7 +41,7 @@ export type Pending = {
   reject: (refusal: unknown) => void
 }
 
-/** A UUID of version 7: rows that follow one another stand side by side in the index. */
+/** Returns a version 7 UUID: it starts with the time, so that consecutive rows are neighbours in the index. */
 export const newId = (): string => {
   const time = Date.now().toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`

@@ -1,4 +1,4 @@
-// Test runs: what the API reads and changes of them, what it adds to their logs (database/read/run-logs reads those), and their house-keeping.
+// Test runs: the API's reads and changes, appending to run logs (database/read/run-logs reads them), and housekeeping.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import type { NewTestRun, TestRunPatch } from '../../protocol/rows.ts'
@@ -8,10 +8,10 @@ import { answerBytes } from '../bounds.ts'
 import { assignments, plain, quoted, utc, type Allow, type Transactions } from '../postgres/transaction.ts'
 
 /**
- * A page of a mission's runs, newest first; `id` is null in the one row if there are none.
+ * A page of a mission's runs, newest first. A mission without runs yields one row whose `id` is null.
  *
- * $3, $4 creation time (RFC 3339) and ID of the run that all are older than, or null
- * $5 runs at most
+ * $3, $4 the page's runs are older than the run with this creation time (RFC 3339) and ID, or null
+ * $5 maximum number of runs
  */
 const runPage = selectMission({
   columns: 'r.*',
@@ -25,14 +25,14 @@ const runPage = selectMission({
   order by r.created_at desc, r.id desc`,
 })
 
-/** Where a page of runs ended: the last one's creation time (RFC 3339) and ID. */
+/** Where a page of runs ended: its last run's creation time (RFC 3339) and ID. */
 export type RunCursor = { at: string; id: string }
 export type RunRow = { id: string | null; created_at: string; json: string | null }
 
-// A run can have megabytes: the first read is small, so that few rows are read that do not fit into the response.
+// Runs per read. A run may have megabytes: the first read is small, so that few rows are read in vain.
 const runsPerRead = { first: 4, most: 32 }
 
-/** A page that ends by `limit` or by bytes, read part by part; with what else the first part found. */
+/** Reads a page in parts until it has `limit` runs or answerBytes bytes. Returns it with the other fields of the first part. */
 export const pageOfRuns = async <Found extends { rows: RunRow[] }>(
   limit: number,
   before: RunCursor | undefined,
@@ -74,7 +74,7 @@ const oneRun = runOf('t.id = $3::uuid')
 /** The newest run; $3: null. */
 const latestRun = runOf('$3::uuid is null')
 
-/** A run as a client sends it; summary and results are JSON texts, so that Postgres holds their numbers as they were sent. */
+/** A run as a client sends it. summary and results are JSON texts, so that Postgres stores their numbers without rounding. */
 type RunPatch = Pick<TestRunPatch, 'status'> & {
   summary?: string | null | undefined
   results?: string | null | undefined
@@ -86,7 +86,7 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
     `select deck.test_run_json(t)::text as json from test_runs t where id = ${quoted(id)}`
 
   return {
-    /** Ends by `limit` or by bytes; one run is always given. */
+    /** Returns up to `limit` runs or answerBytes bytes, at least one run. */
     listRuns: (ref: MissionRef, { before, limit }: { before?: RunCursor; limit: number }) =>
       pageOfRuns(limit, before, async (cursor, count) => {
         const { mission, rows } = await readMission<RunRow>(pool, {
@@ -137,7 +137,7 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
 
     // Logs
 
-    /** Appends a chunk; -> its seq (where the log stands, if the chunk is empty). */
+    /** Appends a chunk and returns its seq. For an empty chunk, returns the log's latest seq. */
     appendLog: (ref: MissionRef, allow: Allow, run: string, chunk: string): Promise<number> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
@@ -157,7 +157,7 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
         return rows[0]?.seq ?? 0
       }),
 
-    /** House-keeping that every instance does now and then. */
+    /** Housekeeping that each instance runs periodically. */
     async tidy(): Promise<void> {
       await write('select deck.tidy()')
       await write('select deck.weigh_again()')

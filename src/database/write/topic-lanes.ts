@@ -1,12 +1,14 @@
-// Messages whose mission or head another transaction has locked (or whose topic has no head yet), each topic's in a lane of its own. A lane
-// keeps its order: its front is sent again until its lock comes. A topic whose lock did not come is held: it is only checked for a
-// while, then waited for briefly and alone, so that no other topic waits behind it.
+// Lanes: one queue per topic, for messages whose mission or head another transaction has locked, or whose topic has no head yet. A lane
+// keeps its order: its first messages are sent again until the lock is acquired.
+//
+// If a topic's lock can't be acquired, the topic is held: it is only tried without waiting. From time to time it gets a turn, in which
+// a call waits briefly for this topic alone. So no other topic waits behind it.
 import type { Pending } from './pending-message.ts'
 
-/** ms to wait in the queue of a lock, which is fair between instances that write to one topic; the same for a held topic. */
+/** ms to wait for a lock; the same for a held topic. Postgres grants locks in order, so instances that write to one topic alternate. */
 const laneWait = 50
 const heldWait = 3
-/** ms between two turns of a held topic; ms that a topic stays held without a lane, should more of its messages come. */
+/** ms between two turns of a held topic; ms after which a topic without waiting messages is no longer held. */
 const heldFor = 500
 const heldMemory = 30_000
 
@@ -39,7 +41,7 @@ export const makeTopicLanes = <T extends LaneEntry>(
       else lanes.set(topic, [message])
     },
 
-    /** The next messages of some lanes, up to a batch. They stay in their lanes until they are settled and released. */
+    /** Returns the first messages of these lanes, at most a batch. They stay in their lanes until they are settled and released. */
     fronts(topics: string[]): T[] {
       const batch: T[] = []
       let bytes = 0
@@ -54,7 +56,10 @@ export const makeTopicLanes = <T extends LaneEntry>(
       return batch
     },
 
-    /** What waits for its locks next, and for how long: up to `most` topics that are not held, else one that is, when it has its turn. */
+    /**
+     * Returns the topics whose locks the next call waits for, and for how many ms: up to `most` topics that are not held, else a held topic
+     * whose turn it is.
+     */
     turn(most: number): { topics: string[]; wait: number } {
       const time = now()
       for (const [topic, next] of held) if (!lanes.has(topic) && next < time - heldMemory) held.delete(topic)
@@ -64,14 +69,14 @@ export const makeTopicLanes = <T extends LaneEntry>(
       return { topics: [], wait: heldWait }
     },
 
-    /** The locks of these topics did not come. */
+    /** Marks topics as held: a call waited for their locks in vain. */
     hold(topics: string[]): void {
       for (const topic of topics) held.set(topic, now() + heldFor)
     },
 
     /**
-     * After a call with `batch`, the fronts of `topics`: removes what is settled. Topics of the batch that are not `busy` are held no
-     * longer. Returns how many these are.
+     * After a call with `batch` (from fronts(topics)): removes settled messages. Topics of the batch without `busy` messages are no longer
+     * held. Returns the number of these topics.
      */
     release(topics: string[], batch: T[], busy: T[]): number {
       for (const topic of topics) {

@@ -1,5 +1,5 @@
-// Whether Postgres accepts the writer's batches. After a failed batch, while no messages wait, a probe writes a row: so the fault ends
-// by itself.
+// Tracks whether Postgres accepts the writer's batches. After a failed batch, while no messages wait, a probe writes a row every second
+// until one succeeds. So the fault ends without new messages.
 import { setTimeout as delay } from 'node:timers/promises'
 import { reasonOf } from '../postgres/errors.ts'
 
@@ -41,11 +41,11 @@ export const makeWriteHealth = ({
     trying = true
   }
   return {
-    /** Postgres took a batch, whatever became of its entries. */
+    /** Postgres executed a batch; entries may still have been refused. */
     onAnswered,
-    /** Postgres did not take a batch. */
+    /** Postgres did not execute a batch. */
     onFailed,
-    /** Returns why messages can't be written; undefined if they can. `oldest`: when the oldest waiting message's request came. */
+    /** Returns why messages can't be written, or undefined. `oldest`: when the request of the oldest waiting message arrived. */
     fault(oldest: number | undefined): string | undefined {
       const now = performance.now()
       const stalled = oldest !== undefined && now - oldest > stalledFor && now - answeredAt > stalledFor

@@ -1,9 +1,11 @@
-// The writer: one batch in flight, what arrives meanwhile is the next. An entry is answered once it is committed.
+// The writer: one batch is in flight; entries that arrive meanwhile form the next batch. An entry is answered once it is committed.
 //
-// A batch never waits for a foreign transaction: entries whose mission or head is locked by somebody else (or whose topic
-// has no head yet) move to their topic's waiting lane, on a second connection, and later ones of that topic queue behind
-// them, so that one sender's order is kept. Entries of a batch whose answer was lost go there too, marked `again`: their
-// ids are looked up under the head's lock before they are written. What waits too long ends as `unavailable`.
+// A batch does not wait for locks. If another transaction has locked an entry's mission or head, or the topic has no head yet, the entry
+// moves to its topic's lane. A second connection writes the lanes. Later entries of that topic queue behind it, so that each sender's
+// order is kept.
+//
+// If a batch's answer was lost, its entries move to lanes as well, marked `again`: their ids are looked up under the head's lock before
+// they are written. An entry that is not answered by its deadline ends as `unavailable`.
 import type pg from 'pg'
 import { deny, overloaded, type Refusal } from '../../protocol/errors.ts'
 import { topicParts } from '../../protocol/topics.ts'
@@ -14,27 +16,27 @@ import { makeTopicLanes } from './topic-lanes.ts'
 import { makeWriteHealth } from './write-health.ts'
 
 export type WriterLimits = {
-  /** entries a batch */
+  /** entries per batch */
   batch: number
-  /** bytes of text a batch, roughly */
+  /** bytes of text per batch, estimated */
   batchBytes: number
-  /** entries and bytes that may wait; one author may hold half. Beyond: `unavailable` */
+  /** entries and bytes that may wait; one author may use half of each. Entries beyond are refused as `unavailable` */
   queue: number
   queueBytes: number
-  /** ms from an entry's request until it ends as `unavailable`, should it not be answered */
+  /** ms from an entry's request until it ends as `unavailable` if it has no result */
   deadline: number
 }
 
 export type Writer = {
-  /** `since`: when its request came (performance.now), which counts for the deadline. */
+  /** `since`: when the request arrived (performance.now); the deadline counts from it. */
   append(entry: Entry, since?: number): Promise<Written>
-  /** Resolves once nothing is waiting any more. */
+  /** Resolves once no entry waits. */
   idle(): Promise<void>
-  /** Returns why messages can't be written; undefined if they can. */
+  /** Returns why messages can't be written, or undefined. */
   fault(): string | undefined
-  /** Ends the probes of a fault; waiting messages stay. */
+  /** Ends the probes; waiting entries are still written. */
   close(): void
-  /** What was written so far; waiting messages and their bytes; topics whose lock another transaction has, and those held for long. */
+  /** Written batches and entries; waiting entries and their bytes; topics that wait for a lock (lane), and those of them that are held. */
   stats(): { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
 }
 
@@ -47,10 +49,11 @@ export const makeWriter = (
   > & { tryWriting: () => Promise<unknown> },
 ): Writer => {
   const queue = makeQueue()
-  // What each writer has waiting.
+  // Waiting entries by author.
   const shares = new Map<string, { messages: number; bytes: number }>()
   const lanes = makeTopicLanes<Pending>(limits)
-  // All that wait, in a list: a Set's tables, once old, would keep what they held alive until the next full collection.
+  // All waiting entries, as a linked list. The tables of a long-lived Set would keep removed entries alive until the next full garbage
+  // collection.
   let oldest: Pending | undefined
   let newest: Pending | undefined
   let waiting = 0
@@ -94,7 +97,8 @@ export const makeWriter = (
     if (settle(pending)) pending.reject(refusal)
   }
 
-  // Whatever hangs, an entry is answered: one whose fate is unknown says so if no key can tell it later.
+  // Each entry is answered by its deadline, even if Postgres hangs. If the entry may have been saved and has no key to retry with, the
+  // refusal says `maybe`.
   const sweep = (): void => {
     const now = performance.now()
     for (let pending = oldest, next = oldest?.after; pending; pending = next, next = next?.after) {
@@ -142,7 +146,7 @@ export const makeWriter = (
     batchRunning = false
   }
 
-  /** Writes the fronts of these lanes; returns how many topics moved on. */
+  /** Writes the first messages of these lanes. Returns the number of topics that made progress. */
   const advance = async (topics: string[], wait: number): Promise<number> => {
     const fronts = lanes.fronts(topics)
     return lanes.release(topics, fronts, await attempt(fronts, wait))
@@ -151,8 +155,8 @@ export const makeWriter = (
   const runLanes = async (): Promise<void> => {
     if (laneRunning) return
     laneRunning = true
-    // Topics that are not held wait together: new chats, whose heads are yet to be made, come by the hundred. A group whose wait was in
-    // vain is halved until those of one mission are left, which are held.
+    // Topics that are not held wait in one call, as hundreds of new chats may lack a head at once. If the call waited in vain, the group is
+    // halved until only topics of one mission are left; these are held.
     let together = Infinity
     while (lanes.size > 0) {
       const checked = await advance(lanes.topics(), 0)
@@ -161,7 +165,7 @@ export const makeWriter = (
       if (moved > 0) together *= 2
       else if (new Set(topics.map((topic) => topicParts(topic).mission)).size > 1) together = topics.length >> 1
       else lanes.hold(topics)
-      // All lanes are held, or the database is away: check again soon, or when another topic comes.
+      // All lanes are held, or the database is unreachable: try again in 100 ms, or when a message of another topic arrives.
       if (checked + moved === 0) await nap(100)
     }
     laneRunning = false
@@ -204,14 +208,14 @@ export const makeWriter = (
       shares.set(writer, share)
       queue.push(pending)
       sweeper ??= setInterval(sweep, 100)
-      // After this tick, so that what one tick brings goes together.
+      // In a microtask, so that entries of the same tick share a batch.
       if (!batchRunning) queueMicrotask(() => void pump())
     })
 
   return {
     append(entry, since = performance.now()) {
       if (entry.key === null) return enqueue(entry, since)
-      // The same key twice at once: one is written, both are answered with it.
+      // Concurrent requests with the same key: one entry is written, all are answered with it.
       const same = `${entry.topic}\n${entry.author ?? ''}\n${entry.key}`
       const first = byKey.get(same)
       if (first) return first.then((written) => ({ ...written, seen: true }))
