@@ -1,4 +1,4 @@
--- Two example missions with their checklists, chats and a test run. Idempotent: what is there stays as it is.
+-- Two example missions with their checklists, chats and a test run. Idempotent: existing rows are left unchanged.
 
 insert into missions (id, number, title, client, budget, deadline, status, assigned_to, github_url, created_at) values
   ('47000000-0000-4000-8000-000000000047', 47, 'Telegram Notifier', 'Acme Corp', 300, '2025-11-08 23:59:59', 'active',

@@ -1,8 +1,8 @@
--- Access: subjects and tokens that are refused, and the audit. deck.revoke() and deck.unrevoke() are for operators: their parameters keep
--- plain names.
+-- Access: revoked subjects and tokens, and the audit log. Operators call deck.revoke() and deck.unrevoke(): their parameters have no
+-- prefix.
 
--- Who does what a trigger audits: the person in whose name an instance works (`deck.actor`, set for its transaction), otherwise the login.
--- Anybody can set that, so it counts only where the login is the server's: the owner of our tables, or a member of it.
+-- Returns the actor that a trigger writes to the audit log: the user for whom the server acts (`deck.actor`, set for the transaction),
+-- otherwise the login role. Any role can set deck.actor, so it is used only if the login is the tables' owner or a member of it.
 create or replace function deck.actor() returns text language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -12,7 +12,7 @@ begin
   return session_user;
 end $$;
 
--- Audits a mission's deletion by any writer: the API names its actor by a setting of the transaction, others are known by their login.
+-- Audits each deletion of a mission, by the API or by SQL.
 create or replace function deck.audit_mission() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -22,7 +22,7 @@ begin
   return null;
 end $$;
 
--- Every instance reads the list again. (The line names no topic.)
+-- Notifies all instances to read the list of revocations again.
 create or replace function deck.tell_revocations() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -30,7 +30,7 @@ begin
   return null;
 end $$;
 
--- Refuses a sub or a jti from now on. Returns false if it was refused already.
+-- Revokes a sub (user ID) or a jti (token ID) from now on. Returns false if it was revoked before.
 create or replace function deck.revoke(name text, by text default session_user) returns boolean language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -43,7 +43,7 @@ begin
   return true;
 end $$;
 
--- Accepts it again. Returns false if it was not refused.
+-- Accepts a revoked sub or jti again. Returns false if it was not revoked.
 create or replace function deck.unrevoke(name text, by text default session_user) returns boolean language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare

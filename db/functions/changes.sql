@@ -1,7 +1,7 @@
--- Changes: statement triggers that note in deck.pending what a statement changed, for deck.number() at commit; what the database gives to
--- a new row and refuses; and what follows a deletion.
+-- Triggers of the four tables: they record each statement's changes in deck.pending for deck.number() at commit, set columns of new rows,
+-- refuse changes, and clean up after deletions.
 
--- What a statement changed ----------------------------------------------------------------------------------------
+-- Recording changes -----------------------------------------------------------------------------------------------
 
 create or replace function deck.note_messages() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -14,8 +14,8 @@ begin
   return null;
 end $$;
 
--- Messages that SQL removes are no event, but their seqs are not given again. A floor is needed only where the greatest seq was removed: as
--- long as a later message exists, that one shows the chat's latest seq, and its own removal is noted. So pruning takes no head's lock.
+-- Messages that SQL deletes cause no event, but their seqs are never reused. A floor is recorded only if a chat's last message was deleted:
+-- otherwise the last message still holds the chat's latest seq. So pruning locks no head.
 create or replace function deck.note_removed_messages() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -37,7 +37,7 @@ begin
     from new_rows n join old_rows o using (id)
     where deck.mission_json(n::public.missions) <> deck.mission_json(o::public.missions);
   else
-    -- The parts are deleted by now, and with them every row that could still add to their topics; their events are deleted here.
+    -- The mission's rows in other tables are already deleted, so that nothing can be added to their topics. Their events are deleted here.
     with gone as (
       delete from deck.events e using old_rows o
       where e.topic > 'missions/' || o.id || '/' and e.topic < 'missions/' || o.id || '0'
@@ -65,7 +65,7 @@ begin
     where deck.dod_item_json(n::public.dod_items) <> deck.dod_item_json(o::public.dod_items)
     order by n.ordinal;
   else
-    -- Not for items that are deleted with their mission.
+    -- Items that are deleted with their mission cause no event.
     insert into deck.pending (topic, mission_id, row_id, event, data)
     select 'missions/' || o.mission_id || '/dod', o.mission_id, o.id, 'dod_item.deleted', deck.dod_item_json(o::public.dod_items)
     from old_rows o
@@ -91,7 +91,7 @@ begin
   return null;
 end $$;
 
--- What the database gives and refuses -----------------------------------------------------------------------------
+-- Columns that the database sets, and refusals --------------------------------------------------------------------
 
 create or replace function deck.give_number() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
@@ -110,17 +110,17 @@ begin
   return new;
 end $$;
 
--- The trigger's argument is the message.
+-- The trigger's argument is the error message.
 create or replace function deck.refuse() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
   raise check_violation using message = tg_argv[0], table = tg_table_name, schema = tg_table_schema;
 end $$;
 
--- Other instances and the past ------------------------------------------------------------------------------------
+-- Notifications about missions, and history -----------------------------------------------------------------------
 
--- Sends to every instance which mission was changed, created or deleted, for the lists of missions. Only that: anybody may notify, so who
--- may see it is read (src/database/read/topics, assigned).
+-- Notifies all instances that a mission was created, changed or deleted, so that they update lists of missions. The payload is only the id:
+-- any role can send notifications, so instances read the mission's assignment themselves (src/database/read/topics, assigned).
 create or replace function deck.tell_mission() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -128,7 +128,7 @@ begin
   return null;
 end $$;
 
--- Keeps a mission's row as it was before its first change, which no event holds.
+-- Stores a mission's row before its first change, because no event contains it.
 create or replace function deck.keep_beginning() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -136,13 +136,13 @@ begin
   return null;
 end $$;
 
--- Keeps what places a deleted item or run in a list of an earlier time.
+-- Stores the sort key of a deleted item or run, so that past states can list it in its order.
 create or replace function deck.keep_removed() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_now constant timestamp := deck.now();
 begin
-  -- Not what is deleted with its mission.
+  -- Nothing is stored for rows that are deleted with their mission.
   if not exists (select from public.missions m where m.id = old.mission_id) then
     return null;
   end if;

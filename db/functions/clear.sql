@@ -1,7 +1,7 @@
 -- Clearing a chat.
 
--- Deletes a chat's messages up to a seq and remembers their keys. Messages that another transaction has locked are waited for, or
--- (p_skip) left.
+-- Deletes a chat's messages up to a seq and stores their keys. Waits for messages that another transaction has locked, or skips them
+-- (p_skip).
 create or replace function deck.remove_messages(p_mission uuid, p_citizen text, p_upto bigint, p_skip boolean) returns void language plpgsql
 set search_path = pg_catalog, public, pg_temp as $$
 declare
@@ -27,8 +27,9 @@ begin
   on conflict (mission_id, citizen, author, key) do update set cleared_at = excluded.cleared_at;
 end $$;
 
--- Clears a chat; followers get chat.cleared, keys are refused for 24 hours. Returns its seq. Under the head's lock it never waits: the
--- caller removes messages that another transaction has locked by a deck.remove_messages() after the commit.
+-- Clears a chat: followers receive chat.cleared, and the messages' keys are refused for 24 hours. Returns the seq of chat.cleared.
+-- It waits for no lock while it holds the head's. So it skips messages that another transaction has locked; the caller removes them with
+-- deck.remove_messages() after the commit.
 create or replace function deck.clear_chat(p_mission uuid, p_citizen text, p_by text) returns bigint language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -36,9 +37,9 @@ declare
   v_cleared bigint;
 begin
   perform from public.missions m where m.id = p_mission for key share;
-  -- One clearing of a chat at a time: two could deadlock, one with the rows and the other with the head.
+  -- Only one transaction clears a chat at a time: two could deadlock if one holds the rows and the other the head.
   perform pg_advisory_xact_lock(hashtextextended(v_chat, 0));
-  -- Most messages are deleted before the head is locked; then, under the lock, those that came meanwhile.
+  -- Most messages are deleted before the head is locked. Messages that arrive in between are deleted under the lock.
   perform deck.remove_messages(p_mission, p_citizen, 9223372036854775807, false);
   insert into deck.pending (topic, mission_id, row_id, event, data)
   values (v_chat, p_mission, p_mission, 'chat.cleared', jsonb_build_object('mission_id', p_mission, 'citizen', p_citizen, 'by', p_by));

@@ -1,36 +1,37 @@
--- Evidence: an item of the definition of done may name a test, and then it can be completed only if that test passed.
+-- Evidence: an item of the definition of done may name a test. Such an item can be completed only if that test passed.
 --
--- The newest finished run counts (passed or failed, by created_at and id) whose results have an element with that name. The item's
--- columns hold what that run says; the database writes them, whatever a writer gives.
+-- The evidence is the newest finished run (passed or failed, by created_at and id) whose results have an element with that name. The
+-- item's evidence columns hold that test's status. Only the database writes these columns; values from writers are ignored.
 --
--- A transaction that changes a finished run, or an item that names a test, notes a 'proof' in deck.pending. The note takes the lock of the
--- mission's DoD topic at commit, so the second of two transactions sees what the first has committed: a run and an item that names its
--- test, two runs, a run and a completion. Under that lock deck.weigh() gives the items their evidence and refuses completions that lack
--- it, before anything is numbered. It never waits: an item that another transaction has locked is left to that transaction, and to
--- deck.weigh_again() if it rolls back. So an open transaction delays no run.
+-- A transaction that changes a finished run, or an item that names a test, records a 'proof' in deck.pending. So it locks the head of the
+-- mission's DoD topic at commit. The second of two such transactions therefore sees what the first has committed.
+--
+-- Under that lock deck.weigh() updates the items' evidence and refuses completions that lack it, before anything is numbered. It never
+-- waits: an item that another transaction has locked is updated by that transaction, or by deck.weigh_again() if it rolls back. So an open
+-- transaction delays no run.
 
--- What a run says of a test -------------------------------------------------------------------------------------------
+-- Test results ------------------------------------------------------------------------------------------------------------
 
--- What an element of results says: 'passed' by its own word only. An unknown status is no pass.
+-- Returns the status of an element of results. An unknown status counts as 'failed'.
 create or replace function deck.test_word(p_element jsonb) returns text language sql immutable parallel safe
   return case
     when lower((p_element ->> 'status') collate "C") in ('passed', 'pass', 'ok', 'success') then 'passed'
     when lower((p_element ->> 'status') collate "C") in ('skipped', 'skip', 'todo', 'pending', 'disabled') then 'skipped'
     else 'failed' end;
 
--- Of several elements with one name the worst counts. Returns null for an empty array.
+-- Returns the worst of the statuses of elements with the same name; null for an empty array.
 create or replace function deck.worst(p_words text[]) returns text language sql immutable parallel safe
   return case when 'failed' = any (p_words) then 'failed' when 'skipped' = any (p_words) then 'skipped'
               when 'passed' = any (p_words) then 'passed' end;
 
--- A run's tests: elements of its results that are objects with a name.
+-- Returns a run's tests: the elements of its results that are objects with a name.
 create or replace function deck.tests_of(p_results jsonb) returns table (name text, element jsonb) language sql immutable parallel safe as $$
   select e.value ->> 'name', e.value
   from jsonb_array_elements(case when jsonb_typeof(p_results) = 'array' then p_results else '[]' end) e
   where jsonb_typeof(e.value) = 'object' and jsonb_typeof(e.value -> 'name') = 'string'
 $$;
 
--- Searches the mission's history for a test, from the newest run on. (A run without a time has no place in that order.)
+-- Searches the mission's runs for a test, newest first. (Runs without created_at are ignored.)
 create or replace function deck.evidence_of(p_mission uuid, p_test text, out run uuid, out status text, out at timestamp)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -41,7 +42,7 @@ declare
   v_results jsonb;
 begin
   status := 'missing';
-  -- First the time alone, which the index has in order, so that no run older than the one found is read.
+  -- Reads only the time first. The index is sorted by time, so that no run older than the result is read.
   select t.created_at into v_at from public.test_runs t
   where t.mission_id = p_mission and t.created_at is not null and t.status in ('passed', 'failed') and t.results @> v_needle
   order by t.created_at desc limit 1;
@@ -57,15 +58,15 @@ begin
   from jsonb_path_query(v_results, 'strict $[*] ? (@.name == $test)', jsonb_build_object('test', p_test)) e;
 end $$;
 
--- What a writer gives ---------------------------------------------------------------------------------------------------
+-- Columns of items ------------------------------------------------------------------------------------------------------
 
--- The columns of evidence are never a writer's. An override stands or falls with the completion that it is for.
+-- Overwrites the evidence columns of a written row with the database's own. Unticking an item removes its override.
 create or replace function deck.keep_evidence() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 begin
   if tg_op = 'UPDATE' and new.test_name is distinct from old.test_name and new.completed then
     raise exception using errcode = 'DK001', constraint = 'dod_items_test_name', table = tg_table_name, schema = tg_table_schema,
-      message = 'the test of a completed item stays: untick the item first';
+      message = 'the test name of a completed item can not be changed: untick the item first';
   end if;
   if new.test_name is null then
     new.evidence_run := null;
@@ -86,7 +87,6 @@ begin
     new.override_by := null;
     new.override_at := null;
   elsif tg_op = 'INSERT' or new.override_reason is distinct from old.override_reason then
-    -- The API names its actor by a setting of the transaction, others are known by their login.
     new.override_by := deck.actor();
     new.override_at := clock_timestamp() at time zone 'utc';
   else
@@ -99,7 +99,7 @@ end $$;
 create or replace function deck.refuse_override() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
-  raise insufficient_privilege using message = 'an override is for admins to give', table = tg_table_name, schema = tg_table_schema;
+  raise insufficient_privilege using message = 'only admins can set override_reason', table = tg_table_name, schema = tg_table_schema;
 end $$;
 
 -- Audits an override by any writer.
@@ -112,9 +112,9 @@ begin
   return null;
 end $$;
 
--- What is weighed at commit ---------------------------------------------------------------------------------------------
+-- Evaluation at commit --------------------------------------------------------------------------------------------------
 
--- A run: its data is null. Not for a run that is deleted with its mission.
+-- Records a run as a 'proof' whose data is null. Nothing is recorded for a run that is deleted with its mission.
 create or replace function deck.note_run_proof() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -133,7 +133,8 @@ begin
   return null;
 end $$;
 
--- An item: 'other', if it names another test than before; 'held', if it needs evidence, because it was completed or lost its override.
+-- Records an item as a 'proof'. other: the item's test name was set or changed. held: the item needs evidence, because it was completed or
+-- lost its override.
 create or replace function deck.note_item_proof() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -150,9 +151,9 @@ begin
   return null;
 end $$;
 
--- Gives items their evidence and refuses completions that lack it: at commit, under the heads of their DoD topics. A written run is
--- compared with what an item has; the history is searched only where that does not decide: another test is named, the run that was the
--- evidence was changed or deleted, or the item was locked the last time.
+-- Updates items' evidence and refuses completions that lack it: at commit, with the heads of the DoD topics locked. A written run is
+-- compared with the item's current evidence. The mission's runs are searched only if the item's test name changed, the run that was its
+-- evidence was changed or deleted, or the item was locked at the previous evaluation.
 create or replace function deck.weigh() returns void language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -171,7 +172,7 @@ declare
   v_times    timestamp[] := '{}';
   v_lacking  text;
 begin
-  -- Taken out first: where constraints are immediate, the update below numbers its changes by itself.
+  -- The proofs are removed first: if constraints are immediate, the update below numbers its own changes.
   with gone as (
     delete from deck.pending p where p.xid = pg_current_xact_id_if_assigned() and p.event = 'proof'
     returning p.mission_id, p.row_id, p.data)
@@ -182,7 +183,7 @@ begin
   if v_missions is null then
     return;
   end if;
-  -- Updated, so that a snapshot that is older than this lock, and would miss what is committed here, ends as 40001.
+  -- The update changes nothing. It makes a transaction whose snapshot is older than this lock fail with 40001: it would miss committed rows.
   update deck.heads h set floor = h.floor where h.topic = any (array(select 'missions/' || m || '/dod' from unnest(v_missions) m));
 
   select array_agg(distinct i.test_name) into v_names
@@ -193,7 +194,7 @@ begin
   end if;
 
   for v_item in
-    -- The newest word of these runs for each name.
+    -- Each test's status in the newest of these runs.
     with told as materialized (
       select distinct on (r.mission_id, x.name) r.mission_id, x.name, r.id, r.created_at, x.word
       from unnest(v_runs) u
@@ -262,8 +263,8 @@ begin
   end if;
 end $$;
 
--- Housekeeping, run by every instance now and then: items that were locked when they were weighed. (Some were deleted since, or name no
--- test.)
+-- Housekeeping, run periodically by each instance: evaluates items that were locked at their last evaluation. (Items that were deleted
+-- since, or name no test any more, are only removed from the list.)
 create or replace function deck.weigh_again() returns void language plpgsql
 set search_path = pg_catalog, public, pg_temp as $$
 begin
@@ -273,7 +274,7 @@ begin
   delete from deck.unproven x where x.ctid = any (array(
     select u.ctid from deck.unproven u
     where not exists (select from public.dod_items d where d.id = u.item and d.test_name is not null) for update skip locked));
-  -- An update that changes nothing is weighed all the same.
+  -- An update that changes nothing triggers the evaluation, too.
   update public.dod_items i set test_name = i.test_name where i.id = any (array(
     select d.id from public.dod_items d where d.id = any (array(select u.item from deck.unproven u limit 100))
     order by d.id for no key update skip locked));

@@ -1,7 +1,7 @@
--- Housekeeping, and what an operator asks.
+-- Housekeeping, and functions for operators.
 
--- Run by every instance now and then: logs of runs that ended, or that were silent for 10 minutes, are folded into test_runs.logs for
--- readers by SQL; keys that were cleared over 24 hours ago are deleted.
+-- Run periodically by each instance. If a run has ended, or its log has not grown for 10 minutes, the log is copied to test_runs.logs for
+-- SQL readers. Keys that were cleared over 24 hours ago are deleted.
 create or replace function deck.tidy() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -21,7 +21,7 @@ begin
     select c.ctid from deck.cleared_keys c where c.cleared_at < now() at time zone 'utc' - interval '24 hours' for update skip locked));
 end $$;
 
--- Old rows that violate a constraint, by table and id (at most 100 a constraint).
+-- Returns old rows that violate a constraint, by table and id (at most 100 per constraint).
 create or replace function deck.violations() returns table (tab text, id uuid, broken text) language plpgsql stable as $$
 declare
   v_check record;
@@ -37,7 +37,7 @@ begin
   end loop;
 end $$;
 
--- A probe for an instance whose last batch failed: writes a row that needs a page of its own, and deletes the former ones.
+-- A probe for an instance whose last batch failed: writes a row that fills a new page, and deletes earlier ones.
 create or replace function deck.try_writing() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,7 +1,7 @@
--- A citizen's inbox. Each user message to a citizen that has asked for work is a task: found in the chats by seq, leased to one session at a
--- time, ended by a reply (deck.append_replies) or without one, set aside after five attempts.
+-- A citizen's inbox. Once a citizen has asked for work, each user message to it becomes a task. Tasks are found in the chats by seq and
+-- leased to one session at a time. A task ends with a reply (deck.append_replies) or without one; after five attempts it is marked dead.
 
--- Opens a citizen's inbox. The messages that its chats hold by then are no tasks.
+-- Opens a citizen's inbox. Messages that are already in its chats do not become tasks.
 create or replace function deck.open_inbox(p_citizen text) returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
@@ -17,8 +17,8 @@ begin
   end if;
 end $$;
 
--- Makes tasks of new messages in the citizen's chats, of these missions or (null) of all, up to p_most messages a chat. Returns true if
--- there are more. Chats are locked in order, so that each message is read once.
+-- Creates tasks from new messages in the citizen's chats, of these missions or of all (null), up to p_most messages per chat. Returns true
+-- if more may follow. Chats are locked in order, so that each message is read by only one transaction.
 create or replace function deck.find_tasks(p_citizen text, p_missions uuid[], p_most integer) returns boolean language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -63,8 +63,8 @@ begin
   return coalesce(v_more, false);
 end $$;
 
--- Leases the oldest free tasks, one for each of the holders, for p_lease seconds; p_missions and p_numbers, if given, are the missions that
--- the holders may see. A locked task is another session's.
+-- Leases the oldest free tasks, one per holder, for p_lease seconds. p_missions and p_numbers, if not null, are the ids and numbers of the
+-- missions that the holders may see. Locked tasks are skipped: another session is taking them.
 create or replace function deck.claim_tasks(p_citizen text, p_holders uuid[], p_missions uuid[], p_numbers integer[], p_lease integer)
 returns table (holder uuid, task uuid, attempt integer, lease_until timestamptz, mission_id uuid, id uuid, sender text,
   author text, message text, code_blocks text, created_at timestamp, seq bigint, key text)
@@ -74,7 +74,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
-  -- Five attempts are enough: the fifth was given up.
+  -- A task whose fifth attempt has ended without a result is dead.
   update deck.tasks t set dead = true, lease_until = null
   where t.id = any (array(
     select d.id from deck.tasks d
@@ -108,7 +108,7 @@ begin
   order by t.n;
 end $$;
 
--- Housekeeping: deletes tasks that ended a day ago, and those whose message or mission is gone.
+-- Housekeeping: deletes tasks that ended over a day ago, and tasks whose message or mission was deleted.
 create or replace function deck.tidy_inboxes() returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,6 +1,6 @@
--- The rows' JSON forms, as the API and the events have them.
+-- The rows' JSON forms in the API and in events.
 
--- A time in RFC 3339, UTC; null for null.
+-- Returns a time in RFC 3339, UTC; null for null.
 create or replace function deck.iso(p_time timestamp) returns text language sql stable parallel safe
   return (to_json(p_time) #>> '{}') || 'Z';
 
@@ -10,7 +10,7 @@ create or replace function deck.mission_json(p_mission public.missions) returns 
     'deadline', deck.iso(p_mission.deadline), 'status', p_mission.status, 'assigned_to', p_mission.assigned_to,
     'github_url', p_mission.github_url, 'created_at', deck.iso(p_mission.created_at), 'seq', p_mission.seq);
 
--- The members of evidence are present only if the item names a test.
+-- `test_name` and `evidence` are present only if the item names a test.
 create or replace function deck.dod_item_json(p_item public.dod_items) returns jsonb language sql stable parallel safe
   return jsonb_build_object(
     'id', p_item.id, 'mission_id', p_item.mission_id, 'text', p_item.text, 'category', p_item.category,

@@ -1,2 +1,2 @@
--- What only instances of the previous minor version call, each with the version that may delete it. Empty: this version calls every function
--- by the name and the types that the one before does.
+-- Functions that only instances of the previous minor version call, each with the version that may delete it. Empty: this version and the
+-- previous one call every function with the same name and types.

@@ -1,10 +1,10 @@
--- Retention: whatever was numbered before a time is deleted in batches (mission-deck prune).
+-- Retention (mission-deck prune): deletes rows that were numbered before a time, in batches.
 --
--- Each call is a transaction of its own. It never waits: rows that another transaction has locked are left to the next prune. Rows are
--- deleted as by any DELETE, so that floors and search blocks follow by their triggers. Heads stay.
+-- Each call runs in a separate transaction and never waits: rows that another transaction has locked are left to the next prune. The usual
+-- triggers maintain floors and search blocks. Heads are not deleted.
 
--- Messages of a chat with p_after < seq <= p_upto, p_most of them at a time. Returns the last one read (null: no more), how many were
--- deleted, and how many were kept, because another transaction has them locked or a session holds their task.
+-- Deletes messages of a chat with p_after < seq <= p_upto, at most p_most. Returns the last seq read (null: no more), how many messages were
+-- deleted, and how many were kept because another transaction has locked them or a session holds their task.
 create or replace function deck.prune_chat(
   p_mission uuid, p_citizen text, p_after bigint, p_upto bigint, p_most integer, out last bigint, out removed integer, out kept integer)
 language plpgsql
@@ -12,7 +12,7 @@ set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generi
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   v_ids uuid[];
-  -- Tasks are locked before anything else, as everywhere.
+  -- Tasks are locked first (the lock order is in numbering.sql).
   v_busy uuid[];
   v_free uuid[];
 begin
@@ -33,8 +33,8 @@ begin
   kept := coalesce(cardinality(v_ids), 0) - removed;
 end $$;
 
--- Test runs without a change since p_before, the oldest first, after one of them. Not those that run, the evidence of an item, and the
--- mission's newest.
+-- Returns test runs without a change since p_before, oldest first, that follow the run (p_after, p_after_id). Excluded are running runs,
+-- runs that are an item's evidence, and the mission's newest run.
 create or replace function deck.prunable_runs(p_mission uuid, p_before timestamp, p_after timestamp, p_after_id uuid, p_most integer)
 returns table (id uuid, created_at timestamp, bytes bigint) language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -59,8 +59,8 @@ begin
     order by t.created_at, t.id limit p_most;
 end $$;
 
--- Some of those, with their events and logs: up to p_most, or as many as have p_size bytes of logs, but at least one. Returns the last one
--- read, how many were deleted, and how many were kept, because another transaction has them locked.
+-- Deletes prunable runs with their events and logs: up to p_most runs or p_size bytes of logs, at least one run. Returns the last run read,
+-- how many were deleted, and how many were kept because another transaction has locked them.
 create or replace function deck.prune_runs(
   p_mission uuid, p_before timestamp, p_after timestamp, p_after_id uuid, p_most integer, p_size bigint,
   out after timestamp, out after_id uuid, out removed integer, out kept integer)
@@ -80,7 +80,7 @@ begin
   select array_agg(x.id) into v_free from (
     select t.id from public.test_runs t where t.id = any (v_ids) order by t.id for update skip locked) x;
   delete from public.test_runs t where t.id = any (v_free);
-  -- There is no state of a time at which they were.
+  -- No past state that can still be read contains these runs.
   delete from deck.removed r where r.id = any (v_free);
   with gone as (
     delete from deck.events e
@@ -94,9 +94,9 @@ begin
   kept := coalesce(cardinality(v_ids), 0) - removed;
 end $$;
 
--- Events of a mission, its checklist or its runs (p_topic) that later events replaced before that time: the last event of each row stays, so
--- that the state of any time since is known, and a client that resumes from before still reaches the present state. Up to p_most are
--- read. Returns the last of them (null: no more), and how many were deleted, or (p_dry) would be.
+-- Deletes events of a mission, its checklist or its runs (p_topic) if a later event with seq <= p_upto replaces them. Each row's last event
+-- stays: the state at any later time is still known, and a client that resumes from an older seq still reaches the current state.
+-- Reads up to p_most events. Returns the last seq read (null: no more), and how many events were deleted, or would be (p_dry).
 create or replace function deck.prune_events(
   p_topic text, p_after bigint, p_upto bigint, p_most integer, p_dry boolean, out last bigint, out removed integer)
 language plpgsql

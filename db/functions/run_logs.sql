@@ -1,7 +1,7 @@
--- Run logs of any size. Each chunk has its position in bytes, so that a part of a log is read without what precedes it; logs that SQL writes
--- come in pieces that a reader can take; test_runs.logs follows up to 16 MiB, so that no append ever rewrites more.
+-- Run logs of any size. Each chunk's byte position is stored, so that a part of a log is read without the preceding chunks. Logs that SQL
+-- writes are split into pieces of at most 256 KiB. test_runs.logs holds a copy of the log up to 16 MiB, so that no append rewrites more.
 
--- A text in pieces of at most 256 KiB of UTF-8, cut between characters; the empty text is one piece.
+-- Splits a text into pieces of at most 256 KiB of UTF-8, between characters. The empty text is one piece.
 create or replace function deck.pieces(p_text text) returns setof text language plpgsql immutable
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -26,7 +26,7 @@ begin
   end loop;
 end $$;
 
--- Row by row, since only a trigger with a column list leaves alone the updates that don't name the logs.
+-- A row trigger: a statement trigger with transition tables can have no column list, and would run for updates that do not set the logs.
 create or replace function deck.note_logs() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -46,7 +46,7 @@ begin
   return null;
 end $$;
 
--- A deleted run's log loses its events, and those that are not yet numbered.
+-- Deletes the events of a deleted run's log, including those that are not numbered yet.
 create or replace function deck.forget_logs() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -60,8 +60,7 @@ begin
   return null;
 end $$;
 
--- Adds to deck.log_sizes what a log's events lack there. The events of a statement may come in any order: the first one's firing does
--- the work of all.
+-- Adds a log's new events to deck.log_sizes. The trigger fires per event, in any order; the first call handles all events of the statement.
 create or replace function deck.size_log(p_log text) returns void language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -97,7 +96,7 @@ begin
   return null;
 end $$;
 
--- The whole log of a run, up to the 1 GB that a text may have.
+-- Returns the whole log of a run. Postgres limits a text to 1 GB.
 create or replace function deck.log_text(p_mission uuid, p_run uuid) returns text language sql stable as $$
   select string_agg(e.data ->> 'chunk', '' order by e.seq)
   from deck.events e
@@ -105,8 +104,8 @@ create or replace function deck.log_text(p_mission uuid, p_run uuid) returns tex
     and e.seq >= coalesce((select s.first from deck.log_sizes s where s.run_id = p_run order by s.first desc, s.upto desc limit 1), 0)
 $$;
 
--- Writes a run's log to test_runs.logs, unless it is over 16 MiB: the column then keeps what it had. An old row that violates a constraint
--- is left unchanged: its log is in the events.
+-- Writes a run's log to test_runs.logs. If the log is over 16 MiB, the column keeps its value. An old row that violates a constraint is
+-- left unchanged; its log is in the events.
 create or replace function deck.fold_log(p_mission uuid, p_run uuid) returns void language plpgsql
 set search_path = pg_catalog, public, pg_temp as $$
 declare
@@ -124,9 +123,10 @@ exception when check_violation then
   null;
 end $$;
 
--- Appends a chunk to a run's log: one event, or pieces where its frame could be over 4 MiB (control characters, each of which is six
--- bytes of JSON). For readers by SQL it is folded into test_runs.logs: at once while the log is short, then whenever its size has
--- doubled, so that growing costs what is appended and not what is there. Returns the latest seq.
+-- Appends a chunk to a run's log as one event. If its frame could be over 4 MiB (a control character is six bytes of JSON), the chunk is
+-- split into several events. Returns the log's latest seq.
+-- For SQL readers the log is copied to test_runs.logs: immediately while it is short, then each time its size has doubled. So the cost of
+-- appending does not grow with the log.
 create or replace function deck.append_log(p_mission uuid, p_run uuid, p_chunk text) returns bigint language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -145,7 +145,7 @@ begin
   order by p.n;
   set constraints deck.number immediate;
   select s.upto, s.seq into v_size, v_here from deck.log_sizes s where s.run_id = p_run order by s.first desc, s.upto desc limit 1;
-  -- A run that another transaction is changing is left to deck.tidy(): the head is locked by now.
+  -- The head is locked, so this does not wait for a run that another transaction has locked. deck.tidy() copies its log later.
   select coalesce(octet_length(t.logs), 0) into v_folded from public.test_runs t where t.id = p_run for no key update skip locked;
   if v_folded is not null and (v_size <= 65536 or v_size >= 2 * v_folded) then
     perform deck.fold_log(p_mission, p_run);

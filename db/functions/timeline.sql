@@ -1,12 +1,13 @@
--- A time's place in a topic. (The order of a mission's events, and the horizon up to which it is readable: topic.sql.)
+-- Finding a topic's seq at a time. (topic.sql explains the order of a mission's events and the horizon.)
 
--- The greatest seq of a topic that was numbered before p_moment (p_through: or at it), or 0: of a chat's messages, if a
--- citizen is given, of the topic's events otherwise. As times follow the seq, some 20 index lookups find it among a million.
+-- Returns the greatest seq of a topic that was numbered before p_moment (p_through: or at p_moment), or 0. If p_citizen is not null, it
+-- searches the chat's messages, otherwise the topic's events. Times never decrease with the seq, so a binary search finds it: about 20
+-- index lookups among a million rows.
 create or replace function deck.seq_at(p_topic text, p_mission uuid, p_citizen text, p_moment timestamp, p_through boolean)
 returns bigint language plpgsql stable as $$
 declare
-  v_low  bigint := 0;                        -- before the moment, as far as is known
-  v_high bigint;                             -- from here on it is not
+  v_low  bigint := 0;                        -- greatest seq known to be before the moment
+  v_high bigint;                             -- smallest seq known not to be
   v_mid  bigint;
   v_seen record;
 begin
@@ -26,7 +27,7 @@ begin
     return coalesce(v_seen.seq, 0);
   end if;
   v_high := v_seen.seq;
-  -- The first row, then halves.
+  -- Starts with the first row, then halves the range.
   v_mid := 1;
   while v_low < v_mid and v_mid < v_high loop
     if p_citizen is null then

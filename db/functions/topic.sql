@@ -1,10 +1,10 @@
--- Topics: what their names consist of, notifications about them, the epoch, and the mark and horizon of numbering.
+-- Topics: parsing their names, notifications, the epoch, and the mark and horizon of numbering.
 --
 --   missions/{mission}                      missions/{mission}/chat/{citizen}      missions/{mission}/dod
 --   missions/{mission}/tests                missions/{mission}/tests/{run}/logs    {mission}, {run}: a UUID of 36 characters
 --
--- The parts are plain expressions that Postgres inlines. deck.heads.topic has collation "C", and so has a part of it: a comparison with
--- a citizen's column needs `collate "default"`, or no index of that column fits.
+-- The parsing functions are expressions that Postgres inlines. deck.heads.topic has collation "C", and so have its parts. A comparison with
+-- a citizen column needs `collate "default"`; otherwise Postgres can't use that column's indexes.
 
 create or replace function deck.topic_mission(p_topic text) returns uuid language sql immutable parallel safe
   return substr(p_topic, 10, 36)::uuid;
@@ -12,35 +12,36 @@ create or replace function deck.topic_mission(p_topic text) returns uuid languag
 create or replace function deck.topic_is_chat(p_topic text) returns boolean language sql immutable parallel safe
   return substr(p_topic, 46, 6) = '/chat/';
 
--- The citizen of a chat's topic.
+-- Returns the citizen of a chat topic.
 create or replace function deck.topic_citizen(p_topic text) returns text language sql immutable parallel safe
   return substr(p_topic, 52);
 
--- The run of a log's topic.
+-- Returns the run of a log topic.
 create or replace function deck.topic_run(p_topic text) returns uuid language sql immutable parallel safe
   return substr(p_topic, 53, 36)::uuid;
 
--- Notifications go by 64 channels, a mission's by the last byte of its id: an instance listens to those of the missions that its sockets
--- follow. (With a channel a mission, each session would compare every notification with each of its channels.)
+-- Notifications use 64 channels; the last byte of the mission's id selects one. An instance listens only on the channels of missions that
+-- its sockets follow. (With a channel per mission, Postgres would compare each notification with every channel of each session.)
 create or replace function deck.hint_channel(p_topic text) returns text language sql immutable parallel safe
   return 'deck_' || ((('x' || substr(p_topic, 44, 2))::bit(8)::integer % 64)::text);
 
--- "Topic T is at least at n": a hint, never the message itself. It begins with the instance whose batch it is ('-' for other writers): that
--- instance knows its own messages. One notification a topic: joining them took longer than sending them.
+-- Notifies that a topic's latest seq is at least n. The payload is 'ORIGIN SEQ TOPIC', never the message itself. The origin is the instance
+-- that wrote the batch, which skips its own notifications; '-' for other writers. Each topic gets a separate notification: joining
+-- them took longer than sending them.
 create or replace function deck.hint(p_topics text[], p_seqs bigint[]) returns void language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   perform pg_notify(deck.hint_channel(t.topic), '- ' || t.seq || ' ' || t.topic) from unnest(p_topics, p_seqs) as t (topic, seq);
 end $$;
 
--- Raised where cursors can't be judged: on a standby, and on a timeline to which deck.greet() has not yet given an epoch.
+-- Raises DK002. Cursors can't be checked on a standby, and on a timeline for which deck.greet() has not drawn a salt yet.
 create or replace function deck.refuse_server() returns text language plpgsql as $$
 begin
   raise exception 'this server is a standby, or its timeline has no epoch yet' using errcode = 'DK002';
 end $$;
 
--- Opaque; differs after a restore of a dump (new oids), on another cluster and after a promotion (new timeline, new salt). A standby
--- returns its primary's, as far as it has come.
+-- Returns the epoch, an opaque text. It changes when a dump is restored (new oids), on a different cluster, and after a promotion (new
+-- timeline and salt). A standby returns the epoch of its primary, as far as it has been replicated.
 create or replace function deck.epoch() returns text language sql stable
   return (
     select left(encode(sha256(convert_to(concat_ws('/',
@@ -64,8 +65,8 @@ create or replace function deck.stamp() returns table (stamp text) language sql 
   from deck.epoch_salt s
 $$;
 
--- Each instance calls it on each new connection. The first call on a new timeline (a promotion, a restored backup) draws a new salt: two
--- servers restored from one backup have the same timeline number.
+-- Called on each new connection of an instance. The first call on a new timeline (after a promotion or a restored backup) draws a new salt,
+-- because two servers that were restored from the same backup have the same timeline number.
 create or replace function deck.greet(out standby boolean, out cluster text, out timeline text, out epoch text)
 language plpgsql as $$
 declare
@@ -76,7 +77,7 @@ begin
     return;
   end if;
   v_timeline := left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
-  -- Only then: an update takes a lock and waits for the disk.
+  -- The check avoids an update that would take a lock and wait for the disk.
   if exists (select from deck.epoch_salt e where e.timeline is distinct from v_timeline) then
     update deck.epoch_salt e set salt = gen_random_uuid()::text, timeline = v_timeline
     where e.timeline is distinct from v_timeline;
@@ -86,26 +87,31 @@ begin
   epoch := deck.epoch();
 end $$;
 
--- All events of a mission have one order: by the time of their numbering (`at`), which never decreases along a topic, then by topic and
--- seq. It is readable up to a horizon, below which nothing can appear any more: a transaction may be numbered early and commit late. So
--- each transaction takes a lock named by the second before it reads the clock; nothing waits for that lock, readers only list it.
--- Nothing is written for it, and it ends with its transaction.
+-- All events of a mission have one order: by the time of their numbering (`at`), which never decreases within a topic, then by topic and
+-- seq. A transaction may be numbered early and commit late. So the order is readable only up to a horizon, below which no event can appear
+-- any more.
+--
+-- To compute the horizon, each transaction takes an advisory lock before it reads the clock. The lock's name is the current second. Nothing
+-- waits for this lock, readers only list it. It needs no write and ends with the transaction.
 
--- Declares that this transaction is about to number. Returns false only if another session holds the lock exclusively; it never waits.
+-- Marks this transaction as numbering. Returns false only if another session holds the lock exclusively. Never waits.
 create or replace function deck.mark() returns boolean language sql volatile
   return pg_try_advisory_xact_lock_shared(47470016, floor(date_part('epoch', clock_timestamp()) - 1577836800)::integer);
 
--- The time of what is numbered now: the clock's, but not before a horizon that was reported, should the clock be set back. Read after
--- deck.mark().
+-- Returns the time for events that are numbered now: the clock's time, but never before a reported horizon, even if the clock was set back.
+-- Call it after deck.mark().
 create or replace function deck.now() returns timestamp language sql volatile
   return greatest(clock_timestamp() at time zone 'utc',
     timestamp '2020-01-01' + pg_sequence_last_value('deck.settled'::regclass) * interval '1 microsecond');
 
--- Whatever was numbered before this time is committed, or rolled back, for every statement that begins later.
--- A transaction that takes its lock after this check reads the clock after it; one that has released it has committed visibly. Locks of
--- transactions that hold no head are ignored: anybody may take such a lock, but only numbering locks heads.
--- It is made known before that check, so that a transaction which is not seen here reads it. While the clock is behind the horizon that was
--- reported last, each horizon is a microsecond later than the one before: what was numbered meanwhile becomes readable.
+-- Returns the horizon. For statements that begin later, each transaction that was numbered before the horizon has ended.
+--
+-- The horizon is stored first, then the locks are listed. A transaction that takes its lock after the listing reads the clock and the
+-- stored horizon after it. A transaction that has released its lock has committed visibly. Locks of transactions that hold no head are
+-- ignored: any role may take such a lock, but only numbering locks heads.
+--
+-- If the clock is behind the last reported horizon, each horizon is a microsecond later than the previous one. So events that are numbered
+-- in the meantime become readable.
 create or replace function deck.horizon() returns timestamp language plpgsql volatile
 set search_path = pg_catalog, pg_temp as $$
 declare
@@ -114,7 +120,7 @@ declare
   v_oldest bigint;
 begin
   if current_setting('transaction_read_only') = 'off' then
-    -- One at a time, and nothing waits for the disk.
+    -- Only one session computes the horizon at a time, and its commit does not wait for the disk.
     lock table deck.seal_key in share update exclusive mode;
     perform set_config('synchronous_commit', 'off', true);
     v_now := greatest(v_now, v_start + ((select s.last_value from deck.settled s) + 1) * interval '1 microsecond');

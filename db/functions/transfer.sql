@@ -1,21 +1,22 @@
--- Import and export. Messages of other programs come in by batches and are numbered under the heads like any other; exported missions are
--- restored with the ids, seqs and times that they had, which only deck.restore() may do.
+-- Import and export. Messages of other programs are imported in batches and get new seqs. Exported missions are restored with their
+-- original ids, seqs and times; only deck.restore() can do this.
 
--- A batch of messages with their own times, in one transaction (the caller's, if it has begun one).
+-- Saves a batch of messages with given times, in the caller's transaction.
 --
--- p_topics: the chats, sorted and distinct. p_chats: for each entry the position of its chat among them, from 1.
--- entries:  an array a column; an array that would hold nulls only may be null. A null time means now.
+-- p_topics: the chats, sorted and distinct. p_chats: each entry's index in p_topics, from 1.
+-- entries:  one array per column; an array of nulls may be null. A null time means now.
 --
--- others:   [{ n, why }] for what was not saved, n from 1: 'seen' (its id is in this chat, or its key was used before), 'cleared' (its key
---           was used by a message that a clearing removed less than 24 hours ago), 'taken' (its id is in another chat), 'gone' (no such
---           mission). null if all were saved. With p_strict any outcome but 'seen' is an error (DK103), and nothing is saved.
+-- others:   [{ n, why }] for entries that were not saved, n from 1; null if all were saved. why is one of:
+--           'seen' (the id is in this chat, or the key was used before), 'cleared' (the key belonged to a message that was removed by clearing
+--           the chat less than 24 hours ago), 'taken' (the id is in another chat), 'gone' (the mission does not exist).
+--           With p_strict any outcome but 'seen' raises DK103, and nothing is saved.
 --
--- Rows first (the missions' key shares), then the heads in order, as everywhere.
+-- Locks: the missions (for key share), then the heads in order (the lock order is in numbering.sql).
 create or replace function deck.import_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_messages text[], p_blocks text[], p_keys text[],
   p_times timestamp[], p_strict boolean, out others json)
 language plpgsql
--- Plans are kept for a session: tables are read by laterals with a limit, which are never turned into joins.
+-- A session caches its plans. Tables are read by lateral subqueries with a limit, which Postgres never turns into joins (append.sql).
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
 declare
@@ -33,7 +34,7 @@ begin
   perform from (select from deck.heads h where h.topic = any (p_topics) order by h.topic for update) locked;
 
   perform deck.mark();
-  -- Later statements than the locks, so that they see what the former holders committed.
+  -- The statements from here on start after the locks were taken. So they see all rows that the locks' previous holders committed.
   v_now := deck.now();
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
@@ -92,7 +93,7 @@ begin
   into others, v_missing from told;
   perform set_config('deck.numbering', 'off', true);
   if v_missing then
-    raise check_violation using message = 'a trigger of the database refused a message';
+    raise check_violation using message = 'a trigger of the database kept a message from being stored';
   end if;
   if p_strict and others is not null then
     select x.* into v_bad from json_to_recordset(others) as x (n integer, why text) where x.why <> 'seen' order by x.n limit 1;
@@ -104,11 +105,14 @@ end $$;
 
 -- Export ------------------------------------------------------------------------------------------------------------
 
--- What an exported mission consists of, in the order in which it is written and restored. `mission` is the mission of a row r, `within`
--- selects the rows of the mission %L, `sort` is an order that is the same in every database. Whole rows: columns that are added later
--- are included. So are tables of this schema that are added later, if they have a mission_id. Left out is what is rebuilt (search
--- blocks), means nothing elsewhere (drafts, tickets) or is the database's own (the audit, revocations).
--- Runs precede the checklist: an item's evidence is then found as it was.
+-- Returns the tables of an exported mission, in the order in which they are written and restored. mission: an expression for the mission of
+-- a row r. within: a condition that selects the rows of the mission %L. sort: an order that is the same in every database.
+--
+-- Whole rows are exported, so that columns of later versions are included. So are later tables of schema deck that have a mission_id. Not
+-- exported: search blocks (they are rebuilt), drafts and tickets (useless elsewhere), the audit log and revocations (they belong to the
+-- database).
+--
+-- Runs are restored before the checklist, so that the items' evidence is found again.
 create or replace function deck.carried() returns table (kind text, tab text, mission text, within text, sort text) language sql stable
 set search_path = pg_catalog, pg_temp as $$
   with known (n, kind, tab, mission, within, sort) as (values
@@ -118,7 +122,7 @@ set search_path = pg_catalog, pg_temp as $$
     (3, 'test_runs', 'public.test_runs', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.created_at, r.id'),
     (4, 'dod_items', 'public.dod_items', 'r.mission_id', 'r.mission_id = %L', 'r.mission_id, r.ordinal, r.id'),
     (5, 'heads', 'deck.heads', 'deck.topic_mission(r.topic)', 'r.topic >= ''missions/'' || %1$L and r.topic < ''missions/'' || %1$L || ''0''', 'r.topic'),
-    -- Chat by chat: see src/database/transfer/export.
+    -- Exported chat by chat: see src/database/transfer/export.
     (6, 'chat_messages', 'public.chat_messages', 'r.mission_id', 'r.mission_id = %L', 'r.seq, r.id'),
     (7, 'events', 'deck.events', 'deck.topic_mission(r.topic)', 'r.topic >= ''missions/'' || %1$L and r.topic < ''missions/'' || %1$L || ''0''', 'r.topic, r.seq'),
     (8, 'open_logs', 'deck.open_logs', '(select t.mission_id from public.test_runs t where t.id = r.run_id)',
@@ -143,7 +147,8 @@ set search_path = pg_catalog, pg_temp as $$
   order by x.n, x.kind
 $$;
 
--- A run's log as its events have it, up to one of them: what test_runs.logs holds once it was folded, so that a file holds it once.
+-- Returns a run's log from its events, up to the event p_upto. An exported file uses it instead of an equal test_runs.logs, so that the log
+-- is in the file only once.
 create or replace function deck.folded_log(p_mission uuid, p_run uuid, p_upto bigint) returns text language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select string_agg(e.data ->> 'chunk', '' order by e.seq)
@@ -154,7 +159,7 @@ set search_path = pg_catalog, pg_temp as $$
       where r.topic = 'missions/' || p_mission || '/tests/' || p_run || '/logs' and r.seq <= p_upto and r.event = 'log.replaced'), 0)
 $$;
 
--- The event up to which test_runs.logs holds a run's log; null if it holds anything else.
+-- Returns the seq of the log event up to which test_runs.logs equals the log; null if it differs.
 create or replace function deck.folded_upto(p_run public.test_runs) returns bigint language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select case
@@ -169,15 +174,15 @@ $$;
 
 -- Restore -------------------------------------------------------------------------------------------------------------
 
--- Makes room for a mission: it must not exist, and what a deleted one of its id has left behind is deleted. A transaction that waits for
--- its number takes another: the sequence is advanced first, which no rollback reverts.
+-- Prepares for restoring a mission. Raises DK101 if its id or number exists. Deletes what a deleted mission with the same id has left.
+-- The sequence of mission numbers is advanced first, and a rollback does not revert this: a concurrent insert gets a different number.
 create or replace function deck.make_room(p_mission uuid, p_number integer) returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_kind record;
 begin
   if exists (select from public.missions m where m.id = p_mission) then
-    raise exception using errcode = 'DK101', message = format('mission #%s (%s) is there already', p_number, p_mission);
+    raise exception using errcode = 'DK101', message = format('mission #%s (%s) exists already', p_number, p_mission);
   end if;
   if exists (select from public.missions m where m.number = p_number) then
     raise exception using errcode = 'DK101', message = format('another mission has the number %s', p_number);
@@ -195,14 +200,16 @@ begin
   delete from deck.search_stale s where s.mission_id = p_mission;
 end $$;
 
--- The one function that takes seqs instead of giving them. Rows of one kind, each as JSON text, in the order of deck.carried(); all of a
--- file in one transaction, which deck.restored() ends. Missions come first, and every later row must belong to one that this
--- transaction has made: so their topics hold nothing else, and no other transaction can write to them yet.
--- Constraints refuse what they always refuse. What a trigger gives to a new row (actors and times) is corrected. A row that would be stored
--- otherwise than given is refused, too.
--- Its caller owns the tables; no other role may call it.
+-- Inserts rows of one kind with their original seqs. Each line is a row as JSON text. The kinds of a file are restored in the order of
+-- deck.carried(), all in one transaction; deck.restored() is its last call.
+--
+-- Missions come first. Each later row must belong to a mission that this transaction has created. So the topics hold no other rows, and no
+-- other transaction can write to them yet.
+--
+-- Constraints apply as usual. Columns that triggers set in new rows (actors and times) are corrected afterwards. A row that would still
+-- be stored differently is refused. Only the owner of the tables may call this function.
 create or replace function deck.restore(p_kind text, p_lines text[]) returns void language plpgsql
--- (The lines are joined with the rows made of them: not by nested loops, which our sessions prefer.)
+-- (The lines are joined with the inserted rows. Hash joins are enabled for this: the server's sessions disable them.)
 set search_path = pg_catalog, public, pg_temp set enable_hashjoin = on set enable_nestloop = on as $$
 declare
   v_kind    record;
@@ -219,7 +226,7 @@ begin
     where t.id = (l::jsonb ->> 'id')::uuid and m.id = t.mission_id and m.xmin = pg_current_xact_id()::xid;
     get diagnostics v_altered = row_count;
     if v_altered <> cardinality(p_lines) then
-      raise exception using errcode = 'DK102', message = 'a log without its run';
+      raise exception using errcode = 'DK102', message = 'a log belongs to no run of the file';
     end if;
     delete from deck.pending p where p.xid = pg_current_xact_id_if_assigned();
     perform set_config('deck.numbering', 'off', true);
@@ -233,14 +240,14 @@ begin
   end if;
   select c.* into v_kind from deck.carried() c where c.kind = p_kind;
   if not found then
-    raise exception using errcode = 'DK102', message = format('nothing is known here of %s: the file is of a newer version', p_kind);
+    raise exception using errcode = 'DK102', message = format('unknown kind of row %s: the file is of a newer version', p_kind);
   end if;
   if p_kind = 'missions' then
     for v_row in select (l::jsonb ->> 'id')::uuid as id, (l::jsonb ->> 'number')::integer as number from unnest(p_lines) l loop
       perform deck.make_room(v_row.id, v_row.number);
     end loop;
   elsif p_kind = 'inboxes' then
-    -- What other missions' chats hold by now is no task, as with any first request for work. (None of the file's missions exists yet.)
+    -- Existing messages of other missions do not become tasks, as with any first request for work. (The file's chats are still empty.)
     for v_row in select l::jsonb ->> 'citizen' as citizen, (l::jsonb ->> 'since')::timestamptz as since from unnest(p_lines) l loop
       if not exists (select from deck.inboxes i where i.citizen = v_row.citizen) then
         perform deck.open_inbox(v_row.citizen);
@@ -254,12 +261,12 @@ begin
     return;
   end if;
 
-  -- The columns are those of the first row; columns that only a newer database has get their default.
+  -- The first row names the columns. Columns of this database that are missing there get their defaults.
   select string_agg(format('%I', c.key), ', ' order by c.key), min(c.key) filter (where a.attname is null) into v_columns, v_unknown
   from jsonb_object_keys(p_lines[1]::jsonb) c (key)
   left join pg_attribute a on a.attrelid = v_kind.tab::regclass and a.attname = c.key and a.attnum > 0 and not a.attisdropped;
   if v_unknown is not null then
-    raise exception using errcode = 'DK102', message = format('%s has no %s here: the file is of a newer version', p_kind, v_unknown);
+    raise exception using errcode = 'DK102', message = format('%s has no column %s: the file is of a newer version', p_kind, v_unknown);
   end if;
   execute format($q$
     with
@@ -290,20 +297,21 @@ begin
     raise exception using errcode = 'DK102', message = format('a row of %s belongs to no mission of the file', p_kind);
   end if;
   if v_altered > 0 then
-    raise exception using errcode = 'DK102', message = format('a row of %s would not be stored as it is', p_kind);
+    raise exception using errcode = 'DK102', message = format('a row of %s would be stored with different values', p_kind);
   end if;
-  -- What the tables' triggers noted is no change: the file has its events.
+  -- Removes the changes that the tables' triggers have recorded: the file contains the events.
   delete from deck.pending p where p.xid = pg_current_xact_id_if_assigned();
   perform set_config('deck.numbering', 'off', true);
 end $$;
 
--- Ends a restore: clients that followed these topics before the deletion, or in another database, have to read again.
+-- Ends a restore. The new salt changes the epoch: clients that followed these topics before, here or in a different database, must read them
+-- again.
 create or replace function deck.restored(p_missions uuid[], p_by text) returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_last bigint;
 begin
-  -- A citizen whose inbox this database has and the file has not: older messages are no tasks for it.
+  -- For citizens whose inbox is in this database but not in the file, the restored messages do not become tasks.
   insert into deck.inbox_chats (citizen, mission_id, upto)
   select deck.topic_citizen(h.topic), deck.topic_mission(h.topic), c.seq
   from unnest(p_missions) m
@@ -315,7 +323,7 @@ begin
   where exists (select from deck.inboxes i where i.citizen = deck.topic_citizen(h.topic))
     and deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
   on conflict do nothing;
-  -- Items that are added later come last.
+  -- Items that are added later get greater ordinals.
   select max(d.ordinal) into v_last
   from unnest(p_missions) m cross join lateral (
     select x.ordinal from public.dod_items x where x.mission_id = m order by x.ordinal desc limit 1) d;

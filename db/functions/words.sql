@@ -1,20 +1,21 @@
--- The word rule (docs/search.md), the same in every database of encoding UTF-8: whatever its locale, its locale provider and the version
--- of Postgres. So classes of characters are those of unicode.sql, compared under the collation "C", and never the locale's; case folding
--- is by table; only NFC is Postgres's own, of characters for which all versions have the same.
--- src/database/search/highlight.ts has the rule once more, for what is highlighted.
+-- The word rule (docs/search.md): how a text is split into words. It gives the same words in every UTF-8 database, independent of locale,
+-- locale provider and Postgres version. So character classes come from unicode.sql and are compared under collation "C", and case folding
+-- uses a table. Only NFC is done by Postgres, for characters that all versions normalize alike.
+-- src/database/search/highlight.ts implements the rule for highlighting.
 
--- The version of the rule. Raise it when a text gets other words than before: blocks of search of another version are scanned until
--- they are rebuilt.
+-- The version of the rule. Raise it if a change of the rule gives any text different words. Search blocks of other versions are scanned
+-- until they are rebuilt.
 create or replace function deck.word_rule() returns integer language sql immutable parallel safe
   return 1;
 
--- A text that is not ASCII only, as deck.plain returns it.
+-- deck.plain() for a text with characters outside ASCII.
 create or replace function deck.plain_unicode(p_text text) returns text language plpgsql immutable parallel safe as $$
 declare
   v_text text collate "C";
   v_fold record;
 begin
-  -- Between words: what is no letter, digit or mark, and marks that follow no letter. So NFC composes nothing across it.
+  -- Replaces separators by a space: characters that are no letter, digit or mark, and marks that follow no letter. So NFC never composes
+  -- characters of two words.
   v_text := regexp_replace(lower(p_text collate "C"),
     '[^a-z0-9' || deck.letters() || deck.marks() || '][^a-z0-9' || deck.letters() || ']*|^[^a-z0-9' || deck.letters() || ']+', ' ', 'g');
   if v_text is not nfc normalized then
@@ -25,7 +26,7 @@ begin
       regexp_replace(v_text, '[' || deck.unspaced() || '][' || deck.marks() || ']*', ' \& ', 'g'), '   ', ' '), '  ', ' ');
   end if;
   if v_text ~ ('[A-Z' || deck.cased() || ']') then
-    -- (NFC may have made a K of the sign for kelvin.)
+    -- (NFC turns the kelvin sign into a capital K.)
     v_text := lower(v_text);
     for v_fold in
       select c.letter, deck.folds()::jsonb ->> c.letter as folded
@@ -40,20 +41,21 @@ begin
   return ' ' || v_text || ' ';
 end $$;
 
--- A text's words, folded, one space between two, and one space or more before the first and after the last. `like '% a b %'` on it tells
--- whether a text has the words a and b, one after the other.
+-- Returns a text's case-folded words, separated by single spaces, with at least one space before the first and after the last word.
+-- `like '% a b %'` on the result tests whether the text has the words a and b in sequence.
 create or replace function deck.plain(p_text text) returns text language sql immutable parallel safe
   return case
     when octet_length(p_text) = char_length(p_text) then ' ' || regexp_replace(lower(p_text collate "C"), '[^a-z0-9]+', ' ', 'g') || ' '
     else deck.plain_unicode(p_text) end;
 
--- A text's words with their places, for ranks: Postgres keeps up to 256 places of a word, up to the 16,383rd, and words up to 2,046 bytes.
+-- Returns a text's words with their positions, for ranking. Postgres keeps at most 256 positions of a word, positions up to 16,383, and words
+-- up to 2,046 bytes.
 create or replace function deck.words(p_text text) returns tsvector language sql immutable parallel safe
   return coalesce((
     select string_agg(w.word || ':' || w.place, ' ') from unnest(string_to_array(btrim(deck.plain(p_text)), ' ')) with ordinality as w (word, place)
     where octet_length(w.word) <= 2046), '')::tsvector;
 
--- What a block of search holds of a text: its words, and each two unspaced letters that follow one another.
+-- Returns the words of a text for a search block: its words, and each pair of adjacent letters of a script without spaces.
 create or replace function deck.block_words(p_text text) returns text[] language plpgsql immutable parallel safe as $$
 declare
   v_words text[] := string_to_array(btrim(deck.plain(p_text)), ' ');
