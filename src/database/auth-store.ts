@@ -1,10 +1,10 @@
-// What the doors keep in the database: tickets, who was shut out, the audit.
+// What authentication stores in the database: tickets and revocations.
 import { createHash, randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { toActor, toClaims, type Actor } from '../access/actor.ts'
 import { deny } from '../protocol/errors.ts'
 
-/** What was done with more than a user's rights; `actor` is the sub of the token. */
+/** An action for the audit log; `actor` is the sub of the token. */
 export type Audited = {
   action: 'chat.clear' | 'mission.delete' | 'message.as' | 'dod.override'
   actor: string
@@ -16,7 +16,7 @@ const digest = (ticket: string): Buffer => createHash('sha256').update(ticket).d
 
 /** `ticketLife`: seconds. */
 export const makeAccess = (pool: pg.Pool, ticketLife: number) => ({
-  /** A ticket that stands for the actor once, for some seconds, on every instance. */
+  /** Issues a ticket: any instance accepts it once for the actor, within `ticketLife` seconds. */
   async issueTicket(actor: Actor): Promise<{ ticket: string; expires_in: number }> {
     const ticket = `deck_ticket_${randomBytes(24).toString('base64url')}`
     await pool.query({
@@ -30,7 +30,7 @@ export const makeAccess = (pool: pg.Pool, ticketLife: number) => ({
     return { ticket, expires_in: ticketLife }
   },
 
-  /** Whom a ticket stands for; it is used up. Otherwise `unauthorized`. */
+  /** Uses up a ticket and returns its actor. Rejects with `unauthorized` if it is unknown, used or expired. */
   async takeTicket(ticket: string): Promise<Actor> {
     const { rows } = await pool.query<{ actor: string; valid: boolean }>({
       name: 'take ticket',
@@ -41,7 +41,7 @@ export const makeAccess = (pool: pg.Pool, ticketLife: number) => ({
     return toActor(JSON.parse(rows[0].actor))
   },
 
-  /** Changes whenever the list of the revoked does. */
+  /** Returns a text that changes whenever the list of revocations changes. */
   async revocationsStamp(): Promise<string> {
     const { rows } = await pool.query<{ stamp: string }>({
       name: 'revocations stamp',

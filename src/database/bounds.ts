@@ -1,17 +1,17 @@
-// Bounds of answers and of missions.
+// Limits of responses and of missions.
 
-/** Bytes of JSON in an answer that is no stream, less its frame; one row is always given. */
+/** Bytes of JSON in a response that is not a stream, without its frame. A response always has at least one row. */
 export const answerBytes = 4 * 1024 * 1024 - 4096
 
-/** Chats and checklist items that a mission gets by the API, and bytes of the items' texts; SQL writers are not counted. */
+/** The API's limits per mission: chats, checklist items, and bytes of the items' texts. Rows inserted with SQL are not limited. */
 export const perMission = { chats: 1000, items: 1000, itemBytes: 1024 * 1024 }
 
 /** Rows that the first statement of a page reads: the default page and one more. */
 const firstRows = 51
 
 /**
- * How many of the `left` rows the next statement of a page reads: as many as have room if they are like those that were read. Postgres makes
- * all of them into text before it can tell which fit.
+ * Returns how many of the `left` rows a page's next statement reads: as many as fit if they have the average size of those that were read.
+ * Postgres converts all of them to text before it knows which fit.
  */
 export const rowsToRead = (left: number, read: { rows: number; bytes: number }): number =>
   Math.min(
@@ -21,14 +21,14 @@ export const rowsToRead = (left: number, read: { rows: number; bytes: number }):
       : Math.max(1, Math.ceil(((answerBytes - read.bytes) / Math.max(1, read.bytes)) * read.rows)),
   )
 
-/** The first rows whose texts fit into so many bytes; at least one. */
+/** Returns the first rows whose texts fit into `most` bytes, at least one. */
 export const fittingTexts = <Row>(rows: readonly Row[], text: (row: Row) => string, most = answerBytes): Row[] => {
   let bytes = 0
   const end = rows.findIndex((row, n) => (bytes += Buffer.byteLength(text(row)) + 1) > most && n > 0)
   return rows.slice(0, end < 0 ? rows.length : end)
 }
 
-/** The rows of a page that fit into a response, from its first or its last on; at least one. */
+/** Returns the rows of a page that fit into a response, starting from its first or its last row; at least one. */
 export const fitting = <Row>(rows: readonly Row[], from: 'first' | 'last'): Row[] => {
   const kept = fittingTexts(from === 'first' ? rows : rows.toReversed(), (row) => JSON.stringify(row))
   return from === 'first' ? kept : kept.reverse()

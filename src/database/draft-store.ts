@@ -1,4 +1,5 @@
-// Drafts as they are stored: claims, checkpoints, the look of who joins late. An unlogged table; the generation fences writers.
+// Stored drafts: claims, checkpoints, and reads for subscribers that join late. The table is unlogged. The generation fences writers: only
+// the session that claimed a draft last can save it.
 import pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
@@ -7,7 +8,7 @@ import { toMessage, type MessageColumns } from './postgres/columns.ts'
 
 export type DraftName = { topic: string; key: string }
 export type StoredDraft = DraftName & { generation: number; text: string }
-/** The claimed draft; or the message that has the key already; or the length that the stored draft has (0: no draft). */
+/** The claimed draft, the message that has the key already, or the length of the stored draft (0: no draft). */
 export type Claim = { generation: number; text: string } | { message: Message } | { expected: number }
 
 const columns = (drafts: readonly DraftName[]) => {
@@ -15,24 +16,25 @@ const columns = (drafts: readonly DraftName[]) => {
   return [parts.map((p) => p.mission), parts.map((p) => p.citizen), drafts.map(({ key }) => key)]
 }
 
-/** Bytes of a chat's drafts that are read at a time. */
+/** Bytes of a chat's drafts that one read returns. */
 const loadBytes = 1024 * 1024
 
 /** `prefix` begins the notifications of this instance's claims (live/ephemeral/draft-claims). */
 export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) => {
-  // A server that died between a reply's commit and the end of its draft leaves the draft behind.
+  // Whether the draft's message is stored. A server that crashes between a reply's commit and the draft's deletion leaves the draft behind.
   const stored = `exists (
     select from chat_messages s
     where deck.key_name(s.mission_id, s.citizen, s.author, s.key) = deck.key_name(d.mission_id, d.citizen, d.author, d.key)
       and s.key is not null and s.seq is not null)`
-  // Told as the claim commits: the former owner's next delta, on any instance, is to be refused. A mere hint: who hears it reads.
-  const told = (topic: string): string => `generation::float8 as generation, text,
+  // Sends a notification when the claim commits, so that any instance refuses the previous owner's next delta. The notification may be
+  // false or lost: an instance that receives it reads the generation.
+  const claimedColumns = (topic: string): string => `generation::float8 as generation, text,
     pg_notify(deck.hint_channel(${topic}), ${pg.escapeLiteral(prefix)} || ${topic} || ' ' || key)`
   const silent = 'd.touched < clock_timestamp() - make_interval(secs => $1::float8 / 1000)'
   const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
 
   return {
-    /** Opens a draft (offset 0), or continues what is stored if it is as long as `offset`. */
+    /** Opens a draft (offset 0), or continues the stored draft if its length equals `offset`. */
     async claim({ topic, key }: DraftName, author: string, offset: number): Promise<Claim> {
       const { mission, citizen } = topicParts(topic)
       const message = await this.claimed({ topic, key }, author)
@@ -45,7 +47,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
                      on conflict (mission_id, citizen, key) do update
                        set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp()
                        where d.author = excluded.author
-                     returning ${told('$5::text')}`,
+                     returning ${claimedColumns('$5::text')}`,
               values: [mission, citizen, key, author, topic],
             }
           : {
@@ -53,14 +55,14 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
               text: `update deck.drafts set generation = generation + 1, aborted = false, touched = clock_timestamp()
                      where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and units = $5
                        and touched > clock_timestamp() - interval '24 hours'
-                     returning ${told('$6::text')}`,
+                     returning ${claimedColumns('$6::text')}`,
               values: [mission, citizen, key, author, offset, topic],
             },
       )
       return rows[0] ?? { expected: await this.expected({ topic, key }) }
     },
 
-    /** The message that has this key already. */
+    /** Returns the message that has this key already, or undefined. */
     async claimed({ topic, key }: DraftName, author: string): Promise<Message | undefined> {
       const { mission, citizen } = topicParts(topic)
       const { rows: messages } = await main.query<MessageColumns>({
@@ -74,7 +76,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return messages[0] && toMessage(messages[0], mission, citizen ?? '')
     },
 
-    /** Whether it is being written. */
+    /** Returns whether the draft is stored and not aborted. */
     async exists({ topic, key }: DraftName): Promise<boolean> {
       const { mission, citizen } = topicParts(topic)
       const { rows } = await main.query({
@@ -112,7 +114,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return rows[0]?.units ?? 0
     },
 
-    /** Saves drafts, in one statement; -> whether each was still of its generation. */
+    /** Saves drafts in one statement. Returns for each whether it was saved: false if its generation has changed. */
     async save(drafts: readonly StoredDraft[]): Promise<boolean[]> {
       const { rows } = await main.query<{ n: number }>({
         name: 'draft-save',
@@ -132,7 +134,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return drafts.map((_, i) => saved.has(i + 1))
     },
 
-    /** Removes an author's draft, if it is (still) of this generation. */
+    /** Deletes an author's draft; with `generation`, only if the draft still has this generation. */
     async drop({ topic, key }: DraftName, author: string, generation?: number): Promise<void> {
       const { mission, citizen } = topicParts(topic)
       await main.query({
@@ -143,7 +145,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       })
     },
 
-    /** The drafts of a chat that are being written, the latest `loadBytes` of them; many askers share a statement. */
+    /** Returns a chat's open drafts, newest first, until `loadBytes` are reached. Concurrent calls share a statement. */
     load: makeBatched(
       async (topics: string[]): Promise<StoredDraft[][]> => {
         const [missions, citizens] = columns(topics.map((topic) => ({ topic, key: '' })))
@@ -163,7 +165,10 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       { max: 16, patience },
     ),
 
-    /** Gives up drafts that were silent for so many ms, and forgets those of yesterday and those that are messages; -> the former. */
+    /**
+     * Aborts drafts that were not saved for `silence` ms, and returns them. Deletes drafts older than 24 hours, and silent drafts whose
+     * message is stored.
+     */
     async expire(silence: number): Promise<(DraftName & { generation: number })[]> {
       await main.query(`delete from deck.drafts where touched < clock_timestamp() - interval '24 hours'`)
       await main.query(`delete from deck.drafts d where not d.aborted and ${silent} and ${stored}`, [silence])

@@ -1,18 +1,18 @@
-// A citizen's tasks as they are stored: found in its chats, leased to sessions, ended or given back. A reply ends its task in the
-// writer's transaction (database/write/append-batch); here is all the rest. Every end is fenced by the session that holds the task.
+// A citizen's stored tasks: they are found in its chats, leased to sessions, and ended or released. Only the session that holds a task can
+// end it. A reply ends its task in the writer's transaction (database/write/append-batch).
 import type pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { uuids } from './postgres/binary-arrays.ts'
 import { makeBatched } from './postgres/batcher.ts'
 import { toMessage, type MessageColumns } from './postgres/columns.ts'
 
-/** A task as its holder gets it; `lease_until` is RFC 3339. */
+/** A task as its holder receives it; `lease_until` is RFC 3339. */
 export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
-/** The missions that a session may see, by id and number; undefined: all. */
+/** The missions that a session may see, as ids and numbers; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
 
-/** Messages of a chat that are looked through at a time. */
-const lookAt = 500
+/** Messages of a chat that one statement scans for tasks. */
+const scanned = 500
 
 type TaskColumns = MessageColumns & {
   holder: string
@@ -25,9 +25,9 @@ type TaskColumns = MessageColumns & {
 const isNumber = (name: string): boolean => /^[1-9][0-9]{0,8}$/.test(name)
 const isId = (name: string): boolean => name.length === 36
 
-/** `patience`: ms until an end that is not answered is `unavailable`; `lease`: seconds for which a task is a session's, if it is not renewed. */
+/** `patience`: ms until a call to end or release a task rejects with `unavailable`; `lease`: seconds until a lease that is not renewed ends. */
 export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
-  /** One statement for many: those of (task, session) whose task the session has, or had last. */
+  /** Batches updates of tasks. A task is updated only if the session is its last holder; the calls return whether it was. */
   const fenced = (name: string, set: string, while_: string) =>
     makeBatched(
       async (asked: { task: string; holder: string; after?: number }[]): Promise<boolean[]> => {
@@ -50,22 +50,22 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
     )
 
   return {
-    /** Opens the citizen's inbox, if it has none: tasks are what comes into its chats from now on. */
+    /** Opens the citizen's inbox if it has none. User messages that are written from now on become tasks. */
     async open(citizen: string): Promise<void> {
       await writes.query({ name: 'inbox-open', text: 'select deck.open_inbox($1)', values: [citizen] })
     },
 
-    /** Finds new tasks in the citizen's chats of these missions, or (undefined) of all; true if there is more to be found. */
+    /** Finds new tasks in the citizen's chats of these missions, or of all (undefined). Returns true if more may follow. */
     async find(citizen: string, missions: string[] | undefined): Promise<boolean> {
       const { rows } = await writes.query<{ more: boolean }>({
         name: 'tasks-find',
         text: 'select deck.find_tasks($1, $2::uuid[], $3) as more',
-        values: [citizen, missions ?? null, lookAt],
+        values: [citizen, missions ?? null, scanned],
       })
       return rows[0]?.more === true
     },
 
-    /** The oldest free tasks, one for each of the holders, of missions that they may see. */
+    /** Leases the oldest free tasks of missions that the holders may see, one per holder. */
     async claim(citizen: string, holders: string[], seen: Seen): Promise<Task[]> {
       const { rows } = await writes.query<TaskColumns>({
         name: 'tasks-claim',
@@ -90,21 +90,21 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       }))
     },
 
-    /** Ends a task without a reply; false if the session does not hold it. Saying so twice is no fault. */
+    /** Ends a task without a reply. Returns false if the session does not hold it. Idempotent. */
     end: fenced(
       'tasks-end',
       'ended = coalesce(t.ended, clock_timestamp()), lease_until = null',
       't.lease_until is not null or t.ended is not null',
     ),
 
-    /** Returns a task to the queue, not before `after` seconds; false if the session does not hold it. */
+    /** Puts a task back into the queue, to be leased after `after` seconds. Returns false if the session does not hold it. */
     release: fenced(
       'tasks-release',
       'lease_until = null, ready_at = clock_timestamp() + make_interval(secs => a.after)',
       't.ended is null',
     ),
 
-    /** Gives back what was claimed and not delivered, as if it had not been. */
+    /** Releases tasks that were leased but not delivered. The attempt does not count. */
     async undo(tasks: Task[]): Promise<void> {
       await writes.query({
         name: 'tasks-undo',
@@ -116,7 +116,7 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       })
     },
 
-    /** Renews leases; -> the tasks whose holder still has them. */
+    /** Renews leases. Returns the tasks that their holders still hold. */
     async renew(held: { task: string; holder: string }[]): Promise<Set<string>> {
       const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-renew',
@@ -129,7 +129,7 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       return new Set(rows.map(({ id }) => id))
     },
 
-    /** What a former session of the citizen holds is this session's from now on; -> those tasks. */
+    /** Transfers the tasks of a former session of the citizen to this session. Returns them. */
     async resume(citizen: string, former: string, session: string): Promise<string[]> {
       const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-resume',

@@ -1,7 +1,8 @@
-// Retention: takes away what was numbered before a time, mission by mission, in batches that are transactions of their own: the messages of
-// chats; test runs to which nothing happened since, with results and logs; events that later ones made void. Heads stay, so no seq is given
-// twice. It waits for nobody's lock, rests as long as it works, and may be ended at any point: run again, it goes on.
-// What is locked, or worked on as a task, is left to the next time.
+// Retention: deletes rows that were numbered before a time: chat messages; test runs that have not changed since, with results and logs; and
+// events that later events replace. Heads are kept, so that no seq is reused.
+//
+// It works mission by mission. Each batch is a separate transaction and waits for no lock: locked rows, and messages whose task is leased,
+// are left to the next run. After each batch it pauses as long as the batch took. It can be stopped at any point; the next run continues.
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import { deny, noMission } from '../protocol/errors.ts'
@@ -9,18 +10,18 @@ import type { MissionRef } from '../protocol/topics.ts'
 import { citizenOf } from './postgres/columns.ts'
 import { missionByRef, refValues } from './read/read-mission.ts'
 
-/** Messages, or events looked at, that a transaction takes: some 30 ms. */
+/** Messages or events per transaction, about 30 ms. */
 const rows = 1000
-/** Runs that one takes, and bytes of their logs, but for one run. */
+/** Runs per transaction, and bytes of their logs; a run with a larger log is deleted alone. */
 const runs = 50
 const runBytes = 16 * 1024 * 1024
-/** Hours that a key has to be known for: a sender whose answer was lost sends again under it. */
+/** Hours for which a message's key must be known: after a lost answer the sender retries with the same key. */
 const hours = 24
 const turn = 4_747_003
 
 export type Pruned = { missions: number; messages: number; runs: number; events: number; kept: number }
 
-/** Ends as soon as `signal` is aborted. `dry`: counts, and changes nothing. -> what went, or would go. */
+/** Stops as soon as `signal` is aborted. `dry`: only counts. Returns the number of rows that were deleted, or would be (`dry`). */
 export const prune = async (
   client: pg.Client,
   options: {
@@ -29,13 +30,13 @@ export const prune = async (
     mission?: MissionRef | undefined
     dry: boolean
     signal: AbortSignal
-    /** after each batch, and each mission: what went so far, and how many missions are done of how many */
+    /** called after each batch and each mission with the counts so far and the number of all missions */
     onProgress: (sofar: Pruned, of: number) => void
   },
 ): Promise<Pruned> => {
   const { mission, dry, signal, onProgress } = options
   const done: Pruned = { missions: 0, messages: 0, runs: 0, events: 0, kept: 0 }
-  // As the server's sessions have it: plans rest on no statistics. Batches are short, a count may be long.
+  // The planner settings of the server's sessions (session-settings). statement_timeout is 0 because a count may take long.
   await client.query(
     `set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set jit = off;
      set plan_cache_mode = force_generic_plan; set lock_timeout = '3s'; set statement_timeout = 0`,
@@ -65,14 +66,14 @@ export const prune = async (
   if (mission && asked.rows.length === 0) throw noMission()
   const missions = asked.rows.map(({ id }) => id)
 
-  /** Calls for batches until one finds nothing more. */
+  /** Calls `batch` until it returns false. */
   const batches = async (batch: () => Promise<boolean>): Promise<void> => {
     while (!signal.aborted) {
       const since = performance.now()
       const more = await batch()
       onProgress(done, missions.length)
       if (!more) return
-      // The writers' machine is theirs.
+      // Leaves at least half of the time to other sessions.
       if (!dry) await delay(performance.now() - since, undefined, { signal }).catch(() => {})
     }
   }
@@ -158,7 +159,7 @@ export const prune = async (
   try {
     for (const id of missions) {
       if (signal.aborted) break
-      // First, so that no client receives a state that is being removed.
+      // Recorded before anything is deleted, so that no client receives a past state with missing rows.
       if (!dry)
         await client.query(
           `insert into deck.pruned as p (mission_id, before) select id, $2 from missions where id = $1

@@ -1,41 +1,41 @@
-// Which channels of hints this instance hears: those of the topics that it follows, each as long as one is followed.
-// A mission's topics share one of 64: so an instance hears a 64th of the missions that are none of its own for each that is,
-// and a session of Postgres compares a notification with at most 64 names.
+// Chooses the channels on which this instance listens: those of the topics that it follows. A mission's topics share one of 64 channels.
+// So with each followed mission an instance also receives the notifications of a 64th of all other missions, and Postgres compares a
+// notification with at most 64 channels per session.
 
 const shards = 64
 
-/** The channel of a topic's hints; db/functions/topic.sql says the same. */
+/** Returns the channel of a topic's notifications. deck.hint_channel() in db/functions/topic.sql must return the same. */
 export const channelOf = (topic: string): string => `deck_${Number.parseInt(topic.slice(43, 45), 16) % shards}`
 
 export const makeChannels = ({
   listen,
   unlisten,
 }: {
-  /** Resolves once LISTEN holds. */
+  /** Resolves once LISTEN is in effect. */
   listen: (channel: string) => Promise<void>
   unlisten: (channel: string) => void
 }) => {
-  const heard = new Map<string, { topics: number; holds: Promise<void> }>()
-  const hear = (channel: string): Promise<void> => {
-    let state = heard.get(channel)
-    if (!state) heard.set(channel, (state = { topics: 0, holds: listen(channel) }))
+  const followed = new Map<string, { topics: number; listening: Promise<void> }>()
+  const join = (channel: string): Promise<void> => {
+    let state = followed.get(channel)
+    if (!state) followed.set(channel, (state = { topics: 0, listening: listen(channel) }))
     state.topics++
-    return state.holds
+    return state.listening
   }
   const leave = (channel: string): void => {
-    const state = heard.get(channel)
+    const state = followed.get(channel)
     if (!state || --state.topics > 0) return
-    heard.delete(channel)
+    followed.delete(channel)
     unlisten(channel)
   }
   const all = Array.from({ length: shards }, (_, n) => `deck_${n}`)
   return {
-    /** One more topic is followed; resolves once its hints are heard. */
-    follow: (topic: string): Promise<void> => hear(channelOf(topic)),
+    /** Adds a topic. Resolves once its notifications arrive. */
+    follow: (topic: string): Promise<void> => join(channelOf(topic)),
     unfollow: (topic: string): void => leave(channelOf(topic)),
-    /** The hints of all topics are wanted; resolves once they are heard. */
+    /** Listens on all channels. Resolves once the notifications of all topics arrive. */
     async followAll(): Promise<void> {
-      await Promise.all(all.map(hear))
+      await Promise.all(all.map(join))
     },
     unfollowAll: (): void => all.forEach(leave),
   }

@@ -1,10 +1,12 @@
-// How instances hear of one another: by NOTIFY, or, where HINTS_URL is set, by NATS. The writer's batches then notify nobody
-// (deck.hints = off, db/functions/append.sql), and tell it here once they are committed. What SQL and the database itself tell
-// still comes by NOTIFY, so LISTEN stays; and while NATS is away, all goes by NOTIFY.
-// On NATS each mission is a subject: an instance hears of the missions that its sockets follow and of no other.
+// Notifications between instances, by NOTIFY or, if HINTS_URL is set, by NATS. They are hints: any of them may be lost.
+//
+// With NATS the writer's batches send no NOTIFY (deck.hints = off, db/functions/append.sql): this module publishes after the commit. Changes
+// by SQL are still sent by NOTIFY, so LISTEN stays on. While NATS is disconnected, all notifications are sent by NOTIFY.
+//
+// On NATS each mission is a subject: an instance receives only notifications of the missions that its sockets follow.
 import type { Bus } from './nats.ts'
 
-/** ms in which hints that NATS did not take are put together: one statement for all of them. */
+/** ms for which notifications that NATS did not accept are collected, to send them with one statement. */
 const every = 10
 
 const missionOf = (topic: string): string => topic.slice(9, 45)
@@ -17,24 +19,24 @@ type Channels = {
 }
 
 export const makeHints = (options: {
-  /** undefined: all by NOTIFY */
+  /** undefined: all notifications are sent by NOTIFY */
   bus: Bus | undefined
-  /** this instance's name in hints */
+  /** this instance's name in notifications */
   origin: string
-  /** what is heard of Postgres */
+  /** the channels of Postgres */
   channels: Channels
-  /** one statement that notifies on the channels of the topics */
+  /** sends NOTIFY on the channels of the topics, with one statement */
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
   onError: (error: unknown) => void
 }) => {
   const { bus, channels, notify, onError } = options
   let due = new Map<string, number>()
   let timer: NodeJS.Timeout | undefined
-  // Missions by how many of their topics are followed, and how many want to hear of all.
+  // The number of followed topics by mission, and the number of followAll() calls in effect.
   const missions = new Map<string, number>()
   let all = 0
-  // Since when (performance.now) topics are heard, and by how many.
-  const heard = new Map<string, { count: number; since: number }>()
+  // Followed topics: how often each is followed, and since when (performance.now).
+  const followed = new Map<string, { count: number; since: number }>()
   let allSince = Infinity
   let connectedAt = 0
 
@@ -46,11 +48,11 @@ export const makeHints = (options: {
     notify(topics, payloads).catch(onError)
   }
 
-  const hear = async (topic: string): Promise<void> => {
+  const join = async (topic: string): Promise<void> => {
     const mission = missionOf(topic)
     const count = missions.get(mission) ?? 0
     missions.set(mission, count + 1)
-    // Also the second to come may not go on before it holds.
+    // The second and later calls for a mission also wait until the subscription is in effect.
     if (all === 0) await (count === 0 ? bus?.listen(mission) : bus?.settled())
   }
   const leave = (topic: string): void => {
@@ -61,7 +63,7 @@ export const makeHints = (options: {
     if (all === 0) bus?.unlisten(mission)
   }
   // Both subscriptions overlap briefly; duplicate notifications are harmless.
-  const hearAll = async (): Promise<void> => {
+  const joinAll = async (): Promise<void> => {
     if (all++ > 0) return bus?.settled()
     const held = bus?.listen('*')
     for (const mission of missions.keys()) bus?.unlisten(mission)
@@ -74,46 +76,46 @@ export const makeHints = (options: {
   }
 
   return {
-    /** One more topic is followed; resolves once its hints are heard. */
+    /** Adds a topic. Resolves once its notifications arrive. */
     async follow(topic: string): Promise<void> {
-      const state = heard.get(topic) ?? { count: 0, since: performance.now() }
-      heard.set(topic, state)
+      const state = followed.get(topic) ?? { count: 0, since: performance.now() }
+      followed.set(topic, state)
       state.count++
-      await Promise.all([channels.follow(topic), hear(topic)])
+      await Promise.all([channels.follow(topic), join(topic)])
     },
     unfollow(topic: string): void {
-      const state = heard.get(topic)
-      if (state && --state.count === 0) heard.delete(topic)
+      const state = followed.get(topic)
+      if (state && --state.count === 0) followed.delete(topic)
       channels.unfollow(topic)
       leave(topic)
     },
-    /** The hints of all topics are wanted; resolves once they are heard. */
+    /** Follows all topics. Resolves once their notifications arrive. */
     async followAll(): Promise<void> {
       if (all === 0) allSince = performance.now()
-      await Promise.all([channels.followAll(), hearAll()])
+      await Promise.all([channels.followAll(), joinAll()])
     },
     unfollowAll(): void {
       channels.unfollowAll()
       leaveAll()
       if (all === 0) allSince = Infinity
     },
-    /** It hears again: what was sent meanwhile is gone. */
+    /** The connection was restored: notifications that were sent in between are lost. */
     connected: (): void => void (connectedAt = performance.now()),
-    /** Since when a topic's notifications are heard without a break; Infinity if they are not. */
+    /** Returns since when a topic's notifications have arrived without interruption (performance.now); Infinity if it is not followed. */
     heardSince: (topic: string): number =>
-      Math.max(connectedAt, Math.min(heard.get(topic)?.since ?? Infinity, allSince)),
+      Math.max(connectedAt, Math.min(followed.get(topic)?.since ?? Infinity, allSince)),
 
-    /** A batch of this instance has taken a topic up to a seq. */
+    /** Publishes that a batch of this instance has committed rows of a topic, up to `seq`. */
     saved(topic: string, seq: number): void {
-      if (!bus || bus.tell(missionOf(topic), `${options.origin} ${seq} ${topic}`)) return
+      if (!bus || bus.publish(missionOf(topic), `${options.origin} ${seq} ${topic}`)) return
       due.set(topic, Math.max(seq, due.get(topic) ?? 0))
       timer ??= setTimeout(flush, every)
     },
 
-    /** Tells what is no hint to the instances that follow the topics. */
+    /** Sends other payloads than latest seqs to the instances that follow the topics. */
     async signal(topics: string[], payloads: string[]): Promise<void> {
       if (!bus) return void (await notify(topics, payloads))
-      const left = topics.map((topic, i) => !bus.tell(missionOf(topic), payloads[i] ?? ''))
+      const left = topics.map((topic, i) => !bus.publish(missionOf(topic), payloads[i] ?? ''))
       if (!left.includes(true)) return
       await notify(
         topics.filter((_, i) => left[i]),

@@ -1,7 +1,9 @@
-// LISTEN that proves itself: hints come in, `onConnected` tells when LISTEN (again) holds; what was sent while it was away
-// is gone, so its users re-read the latest seqs then. A session that was silent for a second notifies itself: an echo that
-// stays out, like any error, ends the session, and a new one is opened, without a limit. Every pg-listen subscriber is used for
-// one connection only: its own reconnecting trusts a session that it can still ask for a pid.
+// A LISTEN session that checks itself. It receives notifications, and calls `onConnected` whenever LISTEN is in effect (again). Notifications
+// that were sent in between are lost, so callers then read the latest seqs again.
+//
+// If no notification has arrived for 750 ms, the session notifies itself. If this echo does not arrive, or an error occurs, the session is
+// closed and a new one is opened, without a limit. Each pg-listen subscriber is used for one connection only: its own reconnect does not
+// detect sessions that answer queries but do not listen.
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { Socket } from 'node:net'
@@ -10,39 +12,40 @@ import pgListen, { type Subscriber } from 'pg-listen'
 import type pg from 'pg'
 
 export type Listener = {
-  /** Connects and listens; fails if it can't, or if a notification of a pooled connection doesn't come within 5 s. */
+  /** Connects and listens. Rejects if this fails, or if a notification from a pooled connection does not arrive within 5 s. */
   start(): Promise<void>
-  /** Hears another channel; resolves once LISTEN holds (or the session is replaced, and heads are read anyway). */
+  /** Listens on one more channel. Resolves once LISTEN is in effect, or the session is replaced: then the latest seqs are read anyway. */
   listen(channel: string): Promise<void>
   unlisten(channel: string): void
-  /** Whether LISTEN holds as far as is known. */
+  /** Whether LISTEN is in effect, as far as is known. */
   ready(): boolean
   /** Replaces the session: its database is no longer the current one. */
   renew(): void
-  /** When the session that holds was opened (performance.now), and how many there have been. */
+  /** When the current session was opened (performance.now; undefined if there is no session), and the number of sessions so far. */
   stats(): { since: number | undefined; sessions: number }
   close(): Promise<void>
 }
 
 type Link = {
   subscriber: Subscriber
-  /** resolves when the connection is no more */
+  /** resolves when the connection is lost */
   lost: Promise<Error>
   fail(error: Error): void
-  /** aborted when it is given up */
+  /** aborted when the session is closed */
   gone: AbortSignal
-  /** ends it, whatever it is doing */
+  /** closes the session immediately */
   cut(): void
 }
 
 const channel = 'deck'
 const silenced = 'LISTEN does not echo'
-// ms of silence until a session notifies itself, and until the echo has to be there: a dead one is known after 3.5 s at the
-// latest, which leaves the tail as much again of the 7 s in which a black-holed instance is to catch up. Any notification
-// is a proof, also another instance's: however many there are, about one a second is sent in all.
+// ms without notifications until a session notifies itself, and ms until the echo must arrive. A dead session is detected after at most
+// 3.5 s. An instance whose packets are dropped must catch up within 7 s, which leaves the tail the other half. Notifications of other
+// instances count, too: so all instances together send only about one echo a second.
 const silence = 750
 const patience = 2000
-// ms after which it speaks in any case: it may be on a database of its own, or about to be ended as idle (idle_session_timeout).
+// ms after which a session notifies itself in any case: it may be connected to a different database than the pools, or about to be closed
+// as idle (idle_session_timeout).
 const speakEvery = 5000
 
 export const makeListener = (options: {
@@ -62,10 +65,10 @@ export const makeListener = (options: {
   let openedAt = 0
   let sessions = 0
   let link: Link | undefined
-  // Nobody else hears its echoes.
+  // Only this instance listens on the channel of its echoes.
   const own = `deck_echo_${randomUUID().replaceAll('-', '')}`
 
-  // One after the other, as a session takes them.
+  // One change at a time, because a session executes statements in sequence.
   let adjusting = Promise.resolve()
   const adjust = (name: string): Promise<void> =>
     (adjusting = adjusting.then(async () => {
@@ -81,7 +84,7 @@ export const makeListener = (options: {
     else options.onHints(text)
   }
 
-  /** Whether it hears what the pools notify: both are on one database. */
+  /** Resolves if a notification from the pools arrives: both are connected to the same database. Rejects otherwise. */
   const echoed = async (within: number): Promise<void> => {
     const echo = `echo ${randomUUID()}`
     const back = once(heard, echo, { signal: AbortSignal.timeout(within) })
@@ -113,7 +116,7 @@ export const makeListener = (options: {
     try {
       await subscriber.connect()
       const listening = new Set<string>()
-      // Others may come to be wanted meanwhile.
+      // Further channels may be added in the meantime.
       for (
         let wanted = [channel, own];
         wanted.length > 0;
@@ -137,7 +140,7 @@ export const makeListener = (options: {
     }
   }
 
-  /** Resolves when the session doesn't hear itself. */
+  /** Resolves when an echo of the session does not arrive. */
   const silent = async ({ subscriber, fail, gone }: Link): Promise<Error> => {
     for (let spokeAt = performance.now(); ;) {
       await delay(silence, undefined, { signal: gone })
@@ -145,7 +148,7 @@ export const makeListener = (options: {
       if (now - spokeAt >= speakEvery) {
         spokeAt = now
         subscriber.notify(own, 'beat').catch(() => {})
-        // The pools may lead to another database by now. That theirs is away is no fault of this session.
+        // The pools may be connected to a different database by now. If their database is unreachable, this session is not at fault.
         echoed(patience).catch((error: Error) => {
           if (error.message.startsWith(silenced)) fail(error)
         })
@@ -158,14 +161,14 @@ export const makeListener = (options: {
         delay(patience, undefined, { signal: gone }),
       ])
       ended.abort()
-      // After a tick that took long the timer comes before what has arrived meanwhile.
+      // After a long tick the timer fires before notifications that have already arrived: let them be processed.
       if (heardAt < now) await turn()
       if (heardAt < now) await turn()
       if (heardAt < now) return new Error(`LISTEN was silent: no echo within ${patience} ms`)
     }
   }
 
-  /** Watches over the session, and opens the next one when it is gone, until close. */
+  /** Watches the session and opens a new one when it is lost, until close(). */
   const keep = async (): Promise<void> => {
     for (let failures = 0; ;) {
       if (link) {
@@ -177,7 +180,7 @@ export const makeListener = (options: {
         if (signal.aborted) return
         options.onError(error)
       }
-      // Jittered, so that instances do not come back in step.
+      // With jitter, so that instances do not reconnect at the same time.
       await delay(Math.min(1000, 50 * 2 ** failures++) * (0.5 + Math.random()), undefined, { signal })
       try {
         link = await connect()
@@ -210,7 +213,7 @@ export const makeListener = (options: {
     async close() {
       over.abort()
       up = false
-      // A farewell where there is somebody to hear it; a session that hangs is cut.
+      // Closes the session properly; after 500 ms it is cut off.
       if (link) await Promise.race([link.subscriber.close().catch(() => {}), delay(500, undefined, { ref: false })])
       link?.cut()
     },

@@ -1,32 +1,36 @@
-// Hints by NATS instead of NOTIFY: a subject a channel. It promises what NOTIFY does, which is nothing: what is lost is found
-// by the tail's look at the heads, and whenever it is connected (again) that look is asked for at once. While it is not connected, `tell`
-// returns false, and the caller uses NOTIFY. Knows neither topics nor what the payloads mean.
-// The client is loaded only where HINTS_URL is set.
+// Notifications by NATS instead of NOTIFY; each channel is a subject. As with NOTIFY, notifications may be lost: the tail finds their rows by
+// polling the latest seqs. It polls immediately whenever NATS is connected (again).
+//
+// While NATS is disconnected, `publish` returns false, and the caller uses NOTIFY. This module does not interpret payloads. The NATS client is
+// loaded only if HINTS_URL is set.
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { NatsConnection, Subscription } from '@nats-io/transport-node'
 
 export type Bus = {
-  /** Connects, and retries without a limit; resolves at once. */
+  /** Starts to connect, and retries without a limit. Returns immediately. */
   start(): void
-  /** Hears a channel; resolves once that holds, or when it is not connected: then heads are read anyway once it is. */
+  /**
+   * Subscribes to a channel. Resolves once the subscription is in effect, or immediately while disconnected: after connecting, the latest
+   * seqs are read anyway.
+   */
   listen(channel: string): Promise<void>
   unlisten(channel: string): void
-  /** Resolves once all that was asked to be heard is. */
+  /** Resolves once all subscriptions are in effect. */
   settled(): Promise<void>
-  /** False if it is not connected: nothing was sent. */
-  tell(channel: string, payload: string): boolean
+  /** Publishes a payload. Returns false if NATS is disconnected: then nothing was sent. */
+  publish(channel: string, payload: string): boolean
   stats(): { connected: boolean; sent: number; heard: number }
   close(): Promise<void>
 }
 
-/** ms between two pings, of which two may stay unanswered: a link that leads nowhere is known as soon as that of LISTEN. */
+/** ms between two pings. Two may stay unanswered, so that a dead connection is detected as fast as that of LISTEN. */
 const pingEvery = 1000
-/** ms that connecting may take, and that lie between two tries. */
+/** ms that connecting may take, and ms between two tries. */
 const patience = 2000
 const pause = 250
 
-/** What the client is to be told: it takes no names and passwords in its addresses. */
+/** Returns the client's options for HINTS_URL. User and password are separate options, because the client accepts none in addresses. */
 export const busOptions = (url: string) => {
   const all = url.split(',').map((part) => new URL(part.trim()))
   const [first] = all
@@ -39,7 +43,7 @@ export const busOptions = (url: string) => {
   }
 }
 
-/** Publishes something on a subject of its own and waits until it comes back; -> ms. Throws what goes wrong. */
+/** Publishes a message on a new subject and waits until it comes back. Returns the ms that this took. Rejects if it fails. */
 export const tryBus = async (url: string): Promise<number> => {
   const { connect } = await import('@nats-io/transport-node')
   const connection = await connect({ ...busOptions(url), timeout: patience, reconnect: false })
@@ -49,7 +53,7 @@ export const tryBus = async (url: string): Promise<number> => {
     const begun = performance.now()
     connection.publish(subject)
     for await (const _ of echo) return performance.now() - begun
-    throw new Error('what was published did not come back')
+    throw new Error('the published message did not come back')
   } finally {
     await connection.close()
   }
@@ -57,7 +61,7 @@ export const tryBus = async (url: string): Promise<number> => {
 
 export const makeBus = (options: {
   url: string
-  /** of whose database it is: others on the same NATS are not heard */
+  /** returns a name for the database: other databases may use the same NATS */
   space: () => Promise<string>
   name: string
   onHeard: (payload: string) => void
@@ -77,7 +81,7 @@ export const makeBus = (options: {
     if (error) return onError(error)
     heard++
     try {
-      // Any client of NATS may have published anything.
+      // Any client of NATS can publish invalid payloads.
       options.onHeard(text())
     } catch (fault) {
       onError(fault)
@@ -102,7 +106,7 @@ export const makeBus = (options: {
     }
   }
 
-  /** Connects, and connects anew what the client itself has given up, until close. */
+  /** Connects, and reconnects when the client has given up, until close(). */
   const keep = async (): Promise<void> => {
     const { connect } = await import('@nats-io/transport-node')
     while (!over.signal.aborted) {
@@ -136,7 +140,7 @@ export const makeBus = (options: {
     }
   }
 
-  // The server's answer: what is published from here on is heard.
+  // flush() waits for the server's answer: messages that are published after it arrive.
   const settled = async (): Promise<void> => {
     if (up) await Promise.race([connection?.flush().catch(() => {}), delay(patience, undefined, { ref: false })])
   }
@@ -153,7 +157,7 @@ export const makeBus = (options: {
       channels.delete(channel)
     },
     settled,
-    tell(channel, payload) {
+    publish(channel, payload) {
       if (!up || !connection) return false
       try {
         connection.publish(`${prefix}.${channel}`, payload)

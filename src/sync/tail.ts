@@ -6,7 +6,7 @@ import type { Page } from '../protocol/rows.ts'
 
 export type Tail = {
   /**
-   * Follows a topic whose latest seq was `head` a moment ago, and reads on from there: this instance heard no notification of rows that
+   * Follows a topic whose latest seq was `head` a moment ago, and reads on from there: this instance received no notification of rows that
    * were added in between. Does nothing if the topic is followed already.
    */
   follow(topic: string, head: number): void
@@ -21,25 +21,25 @@ export type Tail = {
   saved(topic: string, from: number, page: Page): void
   /** Reads the latest seqs of all followed topics soon. */
   check(): void
-  /** Topics followed; reads, delivered pages, notifications of other instances, topics whose progress only polling found. */
+  /** Followed topics; reads, delivered pages, notifications from other writers, and topics whose new rows only polling found. */
   stats(): { topics: number; reads: number; pages: number; hints: number; found: number }
   close(): void
 }
 
-// A page is at most 100 rows of a topic, and a read is of 200 topics: 16 MiB in all, and a row of each, of which those
-// of logs may have megabytes.
+// A page has at most 100 rows of a topic. A read covers at most 200 topics and 16 MiB, except one row per topic. A row of a log may have
+// megabytes, so a read covers at most 10 logs.
 const rows = 100
 const topicsPerRead = 200
 const logsPerRead = 10
 const bytesPerRead = 16 * 1024 * 1024
 
-/** `hinted`: where hints say that it stands, true or not. */
+/** `hinted`: the greatest seq in notifications. Any client can send notifications, so it may be false. */
 type Followed = { cursor: number; head: number; hinted: number }
 
 export const makeTail = (options: {
-  /** this instance's name in hints: what it wrote comes by `saved` */
+  /** this instance's name in notifications: its own are ignored, because `saved` delivers its rows */
   origin: string
-  /** Hears the hints of a topic from when it resolves on. */
+  /** Resolves once notifications of the topic arrive. */
   listen: (topic: string) => Promise<void>
   unlisten: (topic: string) => void
   read: (asked: { topic: string; after: number }[], limit: number, bytes: number) => Promise<Page[]>
@@ -58,7 +58,7 @@ export const makeTail = (options: {
   let closed = false
   const stats = { reads: 0, pages: 0, hints: 0, found: 0 }
 
-  /** A topic is at least at a seq; true if that was not known. */
+  /** Notes that a topic's latest seq is at least `seq`. Returns true if this was not known. */
   const mark = (topic: string, seq: number): boolean => {
     const state = followed.get(topic)
     if (!state || !(seq > state.cursor)) return false
@@ -84,7 +84,7 @@ export const makeTail = (options: {
 
   const hand = (topic: string, state: Followed, page: Page): void => {
     const from = state.cursor
-    // What this instance wrote while a read was under way has been handed on, and may be in there.
+    // Rows that this instance wrote during the read were already delivered, and may be in the page.
     const [first] = page.events
     if (first && page.covered <= from) return
     state.cursor = Math.max(from, page.covered)
@@ -104,7 +104,7 @@ export const makeTail = (options: {
         const pages = await options.read(asked, rows, Math.ceil(bytesPerRead / asked.length))
         pages.forEach((page, i) => {
           const { topic, state } = asked[i] as (typeof asked)[number]
-          // Unfollowed, or followed anew, while the read was under way.
+          // The topic was unfollowed, or followed again, during the read.
           if (followed.get(topic) !== state) return
           state.head = Math.max(page.head, page.covered, state.cursor)
           if (page.head > page.covered) dirty.add(topic)
@@ -113,7 +113,7 @@ export const makeTail = (options: {
       } catch (error) {
         options.onError(error)
         for (const { topic } of asked) if (followed.has(topic)) dirty.add(topic)
-        // With the database away a read fails at once: wait before the next.
+        // While the database is unreachable, reads fail immediately: wait before the next.
         await new Promise((resolve) => setTimeout(resolve, 200))
       }
     }
@@ -171,7 +171,7 @@ export const makeTail = (options: {
       if (topic === undefined || origin === options.origin) return
       stats.hints++
       const state = followed.get(topic)
-      // Anybody may notify: where the topic stands is read.
+      // Any client can send notifications, so the topic's latest seq is read from the database.
       if (!state || !(Number(seq) > state.cursor)) return
       state.hinted = Math.max(state.hinted, Number(seq))
       dirty.add(topic)

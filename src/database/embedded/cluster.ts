@@ -1,7 +1,10 @@
-// A Postgres cluster in a folder: the binaries from npm, the folder that initdb makes, the process that runs on it.
-// Promises: the folder is there whole, with its passwords, or it isn't there; as root the server runs as another user without any
-// capability, also under folders that user can't traverse; a launched server outlives its terminal and this process.
-// Doesn't connect to it and doesn't decide when to launch or to stop: embedded.ts does.
+// A Postgres cluster in a folder: npm's binaries, the data folder that initdb creates, and the server process.
+//
+// Guarantees: the folder appears complete, with its passwords, or not at all. If this process is root, the server runs as a different user
+// without capabilities, even below folders that this user can't traverse. A launched server keeps running after its terminal and this
+// process end.
+//
+// index.ts connects to it, and decides when to launch and to stop it.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chmod, chown, cp, lstat, mkdir, mkdtemp, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises'
@@ -27,7 +30,7 @@ const run = promisify(execFile)
 const PASSWORDS = 'passwords.json'
 const ELSE = 'run as another user, or set DATABASE_URL to a Postgres server'
 
-const told = (error: unknown) => {
+const outputOf = (error: unknown) => {
   const { stderr, message } = error as Error & { stderr?: string }
   return tail(stderr ?? '') || message
 }
@@ -46,7 +49,7 @@ const findBinaries = async (): Promise<Binaries> => {
   }
 }
 
-/** Root's stand-in: Postgres refuses to run as root. */
+/** Returns the user that runs Postgres if this process is root, because Postgres refuses to run as root. */
 const findUser = async (dir: string): Promise<User | undefined> => {
   if (process.getuid?.() !== 0) return undefined
   const owner = await stat(dir).catch(() => undefined)
@@ -57,13 +60,13 @@ const findUser = async (dir: string): Promise<User | undefined> => {
   return { uid: Number(entry[2]), gid: Number(entry[3]) }
 }
 
-/** Root's own folder, which nobody else can change. */
+/** Returns whether the path is a folder that only root can change. */
 const isOfRoot = async (path: string) => {
   const found = await lstat(path).catch(() => undefined)
   return found !== undefined && found.isDirectory() && found.uid === 0 && (found.mode & 0o022) === 0
 }
 
-/** A copy of the binaries that every user can run, made once for each version. */
+/** Copies the binaries to a folder where every user can run them, once per version. */
 const copyTo = async (home: string, binaries: Binaries): Promise<Binaries> => {
   const folder = join(home, `mission-deck-postgres-${binaries.version}-${process.arch}`)
   const copy = { ...binaries, initdb: join(folder, 'bin', 'initdb'), postgres: join(folder, 'bin', 'postgres') }
@@ -78,7 +81,7 @@ const copyTo = async (home: string, binaries: Binaries): Promise<Binaries> => {
     }
     await rename(draft, folder)
   } catch (error) {
-    // Another process was first.
+    // Another process has created the copy first.
     if (!(await isOfRoot(folder))) throw error
   } finally {
     await rm(draft, { recursive: true, force: true })
@@ -88,10 +91,10 @@ const copyTo = async (home: string, binaries: Binaries): Promise<Binaries> => {
 
 type Ready = { runner: Runner; binaries: Binaries }
 
-/** How to run Postgres here, and which: root's stand-in may be unable to reach npm's binaries. */
+/** Returns how to run Postgres, and the binaries to use: the user that replaces root may have no access to npm's. */
 const prepare = async (dir: string, binaries: Binaries): Promise<Ready> => {
   const user = await findUser(dir)
-  // no HOME, no PG*, no secrets of this process: the server outlives it and shows its environment in /proc
+  // Not HOME, PG* or secrets of this process: /proc shows the environment of the server, which may outlive this process.
   const kept = ['PATH', 'LD_LIBRARY_PATH', 'SystemRoot', 'TEMP', 'TMP'].map(
     (name) => [name, process.env[name]] as const,
   )
@@ -105,7 +108,7 @@ const prepare = async (dir: string, binaries: Binaries): Promise<Ready> => {
       await call(runner, found.postgres, ['--version'])
       return { runner, binaries: found }
     } catch (error) {
-      problem = told(error)
+      problem = outputOf(error)
     }
   }
   throw new Error(`Postgres refuses to run as root, and user ${user.uid} can't run it here: ${ELSE}\n${problem}`)
@@ -142,15 +145,15 @@ const make = async (dir: string, { runner, binaries }: Ready, durable: boolean) 
     await writeSecret(join(data, PASSWORDS), JSON.stringify(passwords), user)
     await rename(data, dir)
   } catch (error) {
-    if (await readPasswords(dir)) return // another process was first
+    if (await readPasswords(dir)) return // another process has created the cluster first
     const hint = user ? `\nIf user ${user.uid} has no access to it: ${ELSE}` : ''
-    throw new Error(`Postgres could not make ${dir}:\n${told(error)}${hint}`, { cause: error })
+    throw new Error(`Postgres could not make ${dir}:\n${outputOf(error)}${hint}`, { cause: error })
   } finally {
     await rm(nursery, { recursive: true, force: true })
   }
 }
 
-/** Removes what a killed start left behind, but nothing that may still be in the making. */
+/** Removes folders that a killed start has left, if they are over 10 minutes old: newer ones may be in use. */
 const sweep = async (dir: string) => {
   const names = (await readdir(dirname(dir))).filter((name) => name.startsWith(`${basename(dir)}.new-`))
   for (const path of names.map((name) => join(dirname(dir), name))) {
@@ -174,7 +177,7 @@ const readPasswords = async (dir: string): Promise<Passwords | undefined> => {
   }
 }
 
-/** The cluster in the folder, made if it isn't there yet. */
+/** Returns the cluster in the folder; creates it if it does not exist. */
 export const openCluster = async (dir: string, settings: Record<string, string>): Promise<Cluster> => {
   const binaries = await findBinaries()
   let passwords = await readPasswords(dir)

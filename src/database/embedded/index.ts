@@ -1,7 +1,9 @@
-// Postgres without a Postgres installed: runs one from npm on a folder, or joins the one that already runs there.
-// Promises: processes that use one folder share one cluster, however they start and stop; a kill -9 of any of them does
-// no harm; the last one out stops it. Passwords are in the folder and in the URLs only.
-// Doesn't migrate, pool or back up. A joiner's `settings` are ignored: they count at the cluster's start.
+// Embedded Postgres: starts a cluster from npm's binaries on a folder, or joins the cluster that already runs there.
+//
+// Guarantees: processes that use the same folder share one cluster, in whatever order they start and stop. kill -9 of any of them does no
+// harm. The last process to stop also stops the cluster. Passwords are only in the folder and in the URLs.
+//
+// It does not migrate, pool or back up. `settings` apply only if this call starts the cluster.
 import { randomBytes } from 'node:crypto'
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { Socket } from 'node:net'
@@ -16,18 +18,18 @@ export type Embedded = {
   url: string
   /** connection string of the superuser `postgres` on database `postgres` */
   adminUrl: string
-  /** whether the cluster was already running (another server, or an orphan of one that was killed) */
+  /** whether the cluster was already running: used by another process, or left by one that was killed */
   joined: boolean
-  /** Stops the cluster if nobody else uses it. Idempotent. */
+  /** Stops the cluster if no other process uses it. Idempotent. */
   stop(): Promise<void>
 }
 
-/** A connection that stays open as long as its process uses the cluster: by it the others know that they're not the last. */
+/** A connection that stays open as long as its process uses the cluster. It shows other processes that the cluster is in use. */
 type Keeper = { client: pg.Client; socket: Socket }
 
 const KEEPER = 'mission-deck keeper '
 const LOCK = 1_296_319_812
-/** Endings of a launched server after which another try can do better: it lost a race for the port or the folder. */
+/** Log texts of a launched server that ended because it lost a race for the port or the folder: starting again may succeed. */
 const RACES = /could not bind|could not create any TCP|lock file "postmaster.pid"|pre-existing shared memory block/
 
 const connect = async ({ passwords }: Cluster, server: Postmaster): Promise<Keeper> => {
@@ -48,7 +50,7 @@ const connect = async ({ passwords }: Cluster, server: Postmaster): Promise<Keep
   client.on('error', () => undefined)
   try {
     await client.connect()
-    // after a crash the port may be another server's, and that one may let everybody in
+    // After a crash another server may use the port, and it may accept any password.
     const { rows } = await client.query<{ lock: string }>("select pg_read_file('postmaster.pid') as lock")
     if (Number(rows[0]?.lock.split('\n')[0]) !== server.pid)
       throw new Error(`port ${server.port} belongs to another server`)
@@ -62,10 +64,10 @@ const connect = async ({ passwords }: Cluster, server: Postmaster): Promise<Keep
 const makeUrl = (user: keyof Cluster['passwords'], { passwords }: Cluster, { port }: Postmaster) =>
   `postgres://${user}:${passwords[user]}@127.0.0.1:${port}/${user}`
 
-/** Role, database and URL file. Under the lock: joiners must not collide, nor meet a shutdown that has been decided. */
+/** Creates the role, the database and the URL file. Takes the lock, so that it conflicts with no other process, nor with a shutdown. */
 const provide = async (cluster: Cluster, server: Postmaster, client: pg.Client) => {
   await client.query('select pg_advisory_lock($1)', [LOCK])
-  // a failing statement would be logged, password and all
+  // Postgres would log a failing statement including the password.
   await client.query('set log_min_error_statement = panic')
   const role = await client.query("select from pg_roles where rolname = 'deck'")
   if (!role.rowCount) {
@@ -95,7 +97,7 @@ const enter = async (cluster: Cluster, server: Postmaster) => {
   }
 }
 
-/** Joins the running server, or launches one and joins that, until one of them lets us in. */
+/** Connects to the running server, or launches one and connects to it. Retries until a connection succeeds or time runs out. */
 const reach = async (cluster: Cluster) => {
   const begun = Date.now()
   let launched: Launched | undefined
@@ -112,13 +114,13 @@ const reach = async (cluster: Cluster) => {
     }
     const end = await launched?.ended()
     if (end) {
-      // code 0: it came up, was joined, and its joiner was the last one out before we were in
+      // Exit code 0: another process joined the server and stopped it before this process could connect.
       if (end.code !== 0 && !RACES.test(end.log))
         throw new Error(`Postgres did not start in ${cluster.dir}:\n${end.log}`)
       problem = end.log
       launched = undefined
     }
-    // recovery after a crash takes its time
+    // Recovery after a crash may take long.
     const patience = launched || server?.status === 'starting' ? 60_000 : 15_000
     if (Date.now() - begun > patience) {
       const holder = server && `Process ${server.pid} (${server.status}) holds ${cluster.dir} but does not let us in`
@@ -129,10 +131,10 @@ const reach = async (cluster: Cluster) => {
   }
 }
 
-/** From here on the others don't count us, though our connection may take a moment to go. */
+/** Makes other processes ignore this connection, which may take a moment to close. */
 const unname = (client: pg.Client) => client.query("set application_name = 'left'")
 
-/** Asked under the lock. Connections that were just closed, and those of the killed, get a second to go. */
+/** Takes the lock and returns whether no other process uses the cluster. Waits up to a second for connections that are closing. */
 const isLastOne = async (client: pg.Client) => {
   await client.query('select pg_advisory_lock($1)', [LOCK])
   const deadline = Date.now() + 1000
@@ -150,7 +152,7 @@ const isLastOne = async (client: pg.Client) => {
   return false
 }
 
-/** The lock is held until the server is gone: nobody gets in between the decision and its end. */
+/** Stops the server if this process is the last one. The lock is held until the server has ended, so that no process can join it. */
 const leave = async (cluster: Cluster, keeper: Keeper) => {
   const server = await cluster.running()
   if (!server) return

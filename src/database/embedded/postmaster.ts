@@ -1,6 +1,7 @@
-// The server process that holds a cluster's folder, as its lock file (postmaster.pid) and the system show it.
-// Promises: a process that isn't Postgres, a dead one or a zombie never counts as the server, whatever the file says.
-// A launched one outlives its terminal and this process. Doesn't wait for a launched one, and doesn't connect.
+// The server process of a cluster's folder, found by its lock file (postmaster.pid) and the system's process list.
+//
+// A process that is dead, a zombie or not Postgres is never taken for the server, whatever the lock file says. A launched server keeps
+// running after its terminal and this process end. Launching does not wait until the server accepts connections.
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { link, open, readFile, rename, rm, stat } from 'node:fs/promises'
@@ -12,10 +13,10 @@ import { promisify } from 'node:util'
 /** `status` is 'starting', 'ready', 'stopping' or 'standby'. */
 export type Postmaster = { pid: number; port: number; status: string }
 
-/** A server process that was just spawned; `ended` tells how it ended and what it logged, once it has. */
+/** A spawned server process. `ended` resolves with its exit code and log once it has ended, with undefined before. */
 export type Launched = { pid: number | undefined; ended(): Promise<{ code: number | null; log: string } | undefined> }
 export type User = { uid: number; gid: number }
-/** How to run a program: as whom, if not as this process's user, and the spawn options. */
+/** How to run a program: the user, if it differs from this process's, and the spawn options. */
 export type Runner = { user: User | undefined; options: { env: NodeJS.ProcessEnv } & Partial<User> }
 
 const run = promisify(execFile)
@@ -34,7 +35,7 @@ export const isAlive = (pid: number) => {
   }
 }
 
-/** Whether a living process is a Postgres server: pids are reused, and small in a container. A zombie has no command. */
+/** Returns whether a process is alive and a Postgres server. Pids are reused, above all in containers. A zombie has no command. */
 export const isPostgres = async (pid: number): Promise<boolean> => {
   if (!isAlive(pid)) return false
   if (process.platform === 'win32') return true
@@ -54,7 +55,7 @@ const parse = (lock: string): Postmaster => {
   return { pid: Number(pid), port: Number(port), status: status?.trim() || 'starting' }
 }
 
-/** The server on this folder, if one is running. */
+/** Returns the server that runs on this folder, or undefined. */
 export const readPostmaster = async (dir: string): Promise<Postmaster | undefined> => {
   const lock = await readLock(lockFile(dir))
   if (!lock) return undefined
@@ -63,9 +64,9 @@ export const readPostmaster = async (dir: string): Promise<Postmaster | undefine
 }
 
 /**
- * Removes a lock file that Postgres would stop at though nobody holds it: its process is no Postgres but one that has
- * got the same pid, or the machine crashed before the file had any content. Should it be a new server's file after all,
- * it is put back; and two servers never run on one folder, as they'd also need the same shared memory segment.
+ * Removes a stale lock file that would keep Postgres from starting: a process that is not Postgres has its pid, or the machine crashed before
+ * the file was written. If the removed file turns out to be a new server's, it is put back. Two servers can't run on one folder
+ * in any case: they would need the same shared memory segment.
  */
 export const clearStaleLock = async (dir: string): Promise<void> => {
   const path = lockFile(dir)
@@ -94,13 +95,13 @@ const freePort = () =>
   })
 
 /**
- * The data folder's name for a program that is spawned in it. Another user may be unable to pass the folders above it: the spawn enters it
- * before it changes the user, and by this link it is reached without them.
+ * Returns the path by which a spawned program reaches the data folder. A different user may have no access to the folders above it. So the
+ * program is spawned with the data folder as its working directory, and reaches it by this link.
  */
 export const folderFor = ({ user }: Runner, dir: string) =>
   user && process.platform === 'linux' ? '/proc/self/cwd' : dir
 
-/** Spawns a server on the folder, at a free port. */
+/** Spawns a server on the folder, on a free port. */
 export const launchPostmaster = async (
   dir: string,
   postgres: string,
@@ -134,7 +135,7 @@ export const launchPostmaster = async (
   }
 }
 
-/** Asks for a fast shutdown, after 8 s for an immediate one. Resolves when the process is gone. */
+/** Requests a fast shutdown, and after 8 s an immediate one. Resolves once the process has ended. Rejects if it does not end. */
 export const stopPostmaster = async (dir: string, pid: number, pgCtl: string): Promise<void> => {
   const signals: [NodeJS.Signals, string, number][] = [
     ['SIGINT', 'fast', 8000],

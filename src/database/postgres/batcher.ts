@@ -1,14 +1,17 @@
-// Many askers, few statements: what is asked while a statement is in flight becomes the next one.
+// Batches concurrent calls: calls that arrive while a statement is in flight share the next statement.
 import { deny } from '../../protocol/errors.ts'
 import { isSpent } from './errors.ts'
 
-/** Makes a function of one item from one of many items (which may be retried). Rejects with `unavailable` after `patience` ms. */
+/**
+ * Turns `run`, which takes many items and may be called twice with the same items, into a function of one item. That function rejects with
+ * `unavailable` after `patience` ms.
+ */
 export const makeBatched = <Item, Result>(
   run: (items: Item[]) => Promise<Result[]>,
   { max, patience }: { max: number; patience: number },
 ) => {
-  type Asker = { item: Item; resolve: (result: Result) => void; reject: (error: unknown) => void; gone: boolean }
-  let waiting: Asker[] = []
+  type Call = { item: Item; resolve: (result: Result) => void; reject: (error: unknown) => void; gone: boolean }
+  let waiting: Call[] = []
   let flying = false
 
   const pump = async (): Promise<void> => {
@@ -20,7 +23,7 @@ export const makeBatched = <Item, Result>(
       if (batch.length === 0) continue
       try {
         const items = batch.map(({ item }) => item)
-        // A connection may have broken while nobody looked: a second one tells whether the database is away.
+        // The connection may have broken while it was idle: retry once with a different connection.
         const results = await run(items).catch((error: unknown) =>
           isSpent(error) ? run(items) : Promise.reject(error),
         )
@@ -34,7 +37,7 @@ export const makeBatched = <Item, Result>(
 
   return (item: Item): Promise<Result> =>
     new Promise((resolve, reject) => {
-      const asker: Asker = {
+      const call: Call = {
         item,
         resolve(result) {
           clearTimeout(late)
@@ -42,14 +45,14 @@ export const makeBatched = <Item, Result>(
         },
         reject(error) {
           clearTimeout(late)
-          asker.gone = true
+          call.gone = true
           reject(error)
         },
         gone: false,
       }
-      const late = setTimeout(() => asker.reject(deny('unavailable')), patience)
-      waiting.push(asker)
-      // After this tick, so that what one tick asks goes together.
+      const late = setTimeout(() => call.reject(deny('unavailable')), patience)
+      waiting.push(call)
+      // In a microtask, so that calls of the same tick share a statement.
       if (!flying) queueMicrotask(() => void pump())
     })
 }

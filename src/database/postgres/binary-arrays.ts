@@ -1,6 +1,6 @@
-// Arrays in Postgres' binary format, for parameters: as text each element would be quoted here and parsed there.
-// (Format: dimensions, whether there are nulls, the element's type, then for each dimension its length and first index,
-// then each element as its length and bytes, length -1 for null.)
+// Encodes arrays in Postgres's binary format, for parameters. In text format each element would be quoted here and parsed by Postgres.
+// Format: number of dimensions, whether there are nulls, the element type, each dimension's length and first index, then each element's
+// length and bytes; length -1 means null.
 
 const head = 20
 
@@ -14,11 +14,11 @@ const begin = (bytes: number, type: number, nulls: boolean, length: number): Buf
   return buffer
 }
 
-/** text[]; null if it would hold nulls only. */
+/** Returns a text[], or null if all values are null. */
 export const texts = (values: readonly (string | null | undefined)[]): Buffer | null => {
   let bytes = 0
   let nulls = 0
-  // Batches repeat their senders and authors.
+  // Senders and authors often repeat within a batch: the length of the last value is reused.
   let last: string | null | undefined
   let size = 0
   for (const value of values) {
@@ -46,7 +46,7 @@ export const integers = (values: readonly number[]): Buffer => {
   return buffer
 }
 
-/** boolean[]; null if all are false. */
+/** Returns a boolean[], or null if all values are false. */
 export const booleans = (values: readonly boolean[]): Buffer | null => {
   if (!values.includes(true)) return null
   const buffer = begin(values.length, 16, false, values.length)
@@ -55,10 +55,10 @@ export const booleans = (values: readonly boolean[]): Buffer | null => {
   return buffer
 }
 
-/** uuid[]; what is no UUID throws. */
+/** Returns a uuid[]. Throws a TypeError if a value is not a UUID. */
 export const uuids = (values: readonly string[]): Buffer => nullableUuids(values)
 
-/** uuid[] that may hold nulls. */
+/** Returns a uuid[]; undefined becomes null. Throws a TypeError if a value is not a UUID. */
 export const nullableUuids = (values: readonly (string | undefined)[]): Buffer => {
   const given = values.filter((value) => value !== undefined).length
   const buffer = begin(16 * given, 2950, given < values.length, values.length)
@@ -72,7 +72,7 @@ export const nullableUuids = (values: readonly (string | undefined)[]): Buffer =
   return buffer
 }
 
-/** text[] of what is UTF-8 already. */
+/** Returns a text[] from UTF-8 bytes. */
 export const rawTexts = (values: readonly Buffer[]): Buffer => {
   const bytes = values.reduce((sum, value) => sum + value.length, 0)
   const buffer = begin(bytes, 25, false, values.length)
@@ -81,7 +81,7 @@ export const rawTexts = (values: readonly Buffer[]): Buffer => {
   return buffer
 }
 
-/** timestamp[] of µs since 2000; null if it would hold nulls only. */
+/** Returns a timestamp[] from µs since 2000, or null if all values are null. */
 export const timestamps = (values: readonly (bigint | null)[]): Buffer | null => {
   const given = values.filter((value) => value !== null).length
   if (given === 0) return null

@@ -1,5 +1,4 @@
-// What several statements read in the same form, as SQL and as types: a mission's rights, a message, a topic's head.
-// Runs nothing itself.
+// SQL and types of columns that several statements read: a mission's rights, a message, a topic's latest seq.
 import { blocksOf } from '../../protocol/blocks.ts'
 import type { Message, MissionRights } from '../../protocol/rows.ts'
 
@@ -7,7 +6,7 @@ export type MissionColumns = { mission_id: string | null; number: number | null;
 /** SQL of MissionColumns, from a mission `m`. */
 export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to'
 
-/** Returns what rights depend on; undefined if the mission does not exist. */
+/** Returns the columns that permissions depend on; undefined if the mission does not exist. */
 export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
   row?.mission_id == null
     ? undefined
@@ -40,18 +39,18 @@ export const toMessage = (row: MessageColumns, mission_id: string, citizen: stri
   key: row.key,
 })
 
-/** SQL of a topic's head: the greatest seq in its log, or given to rows that were deleted. The arguments are SQL. */
+/** SQL of a topic's latest seq; deleted rows count. The arguments are SQL. */
 export const headOf = (topic: string, mission: string, citizen: string): string => `greatest(0,
   (select floor from deck.heads where topic = ${topic}),
   (select seq from chat_messages
    where mission_id = ${mission} and citizen = ${citizen} and seq is not null order by seq desc limit 1),
   (select seq from deck.events where topic = ${topic} order by seq desc limit 1))`
 
-/** SQL of the head of a chat of mission `m`; $3 is its citizen. */
+/** SQL of a chat's latest seq, in mission `m`; $3 is its citizen. */
 export const chatHead = headOf("'missions/' || m.id || '/chat/' || $3", 'm.id', '$3')
 
 /**
- * SQL of the citizen of a chat's topic in deck.heads, in the collation of the citizens' columns. In the topics' own collation no
- * index of theirs fits: all of a mission was read for each of its chats (21 s instead of 0.04 for 200 chats of 10 million messages).
+ * SQL of the citizen of a chat topic in deck.heads, in the collation of the citizen columns. With the topics' collation no index of these
+ * columns can be used: the whole mission was scanned for each chat (21 s instead of 0.04 for 200 chats of 10 million messages).
  */
 export const citizenOf = (topic: string): string => `deck.topic_citizen(${topic}) collate "default"`

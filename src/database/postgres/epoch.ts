@@ -1,14 +1,13 @@
-// Watches over the epoch: whether the database is still the one that cursors were given by. Every new connection is asked for it,
-// and gives a timeline that has no epoch yet one, before it is used; as long as a connection lives only its stamp can change (a
-// restore in place, a change by hand), and that comes with every page of rows. So no row of another time is handed to who holds
-// rows of this one.
+// Watches the epoch: whether the database is still the one that issued the clients' cursors. Each new connection calls deck.greet() before
+// it is used, which returns the epoch. While a connection is open, only the stamp can change (a restore in place, a manual change).
+// Each page of rows contains the stamp. So rows of different epochs are never mixed.
 import type pg from 'pg'
 import type { Greet } from './pool.ts'
 import { WrongServer } from './errors.ts'
 
 /**
- * SQL for the part of the epoch that can change while a connection lives, to a pooler too; it costs a tenth of the whole. It fails on
- * a standby, and on a timeline that has no salt of its own yet. (Its value is as the version before forms it.)
+ * SQL for the part of the epoch that can change while a connection is open, also behind a pooler. It costs a tenth of the whole epoch. Fails on
+ * a standby, and on a timeline without a salt. (The previous version forms the same value.)
  */
 export const stamp = `(select salt || 'deck.heads'::regclass::oid || case
   when pg_is_in_recovery() then deck.refuse_server()
@@ -16,16 +15,16 @@ export const stamp = `(select salt || 'deck.heads'::regclass::oid || case
   else deck.refuse_server() end from deck.epoch_salt)`
 
 export type Epochs = {
-  /** Asks a new connection. Throws if its server is a standby, or was the primary before the last failover. */
+  /** Checks a new connection. Rejects if its server is a standby, or was the primary before the last failover. */
   greet: Greet
-  /** Takes the epoch, or the stamp, that a read found which began at `asOf` (performance.now). */
+  /** Takes the epoch or stamp from a read that began at `asOf` (performance.now). */
   saw(what: 'epoch' | 'stamp', found: string, asOf: number): void
 }
 
 /** ms for which a former primary is refused after the last answer of the current one: longer than a proxy takes to switch. */
 const remembered = 10_000
 
-/** `onChange` is called before what was read is handed on. */
+/** `onChange` is called before the rows of the read are delivered. */
 export const makeEpochs = (onChange: () => void): Epochs => {
   const known = new Map<string, string>()
   let changedAt = 0
@@ -33,12 +32,12 @@ export const makeEpochs = (onChange: () => void): Epochs => {
 
   const saw = (what: string, found: string, asOf: number): void => {
     const before = known.get(what)
-    // A read of the time before tells nothing about now.
+    // A read that began before the last change is outdated.
     if (asOf < changedAt) return
     if (newest) newest.heardAt = asOf
     if (before === found) return
     if (before !== undefined) {
-      // The other one has changed too, or will be found as it was.
+      // If the epoch changed, the stamp may have changed too, and vice versa: both are learned again.
       known.clear()
       changedAt = performance.now()
     }

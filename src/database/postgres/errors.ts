@@ -1,17 +1,17 @@
-// What each error of Postgres, and of the way to it, means: whether the statement took effect, and what cures it. One table;
-// test/database/postgres-errors.test.ts names each of its lines.
+// Classifies errors of Postgres and of the connection: whether the statement took effect, and whether a retry can succeed.
+// test/database/postgres-errors.test.ts covers each line of the table.
 import pg from 'pg'
 import { deny, Refusal } from '../../protocol/errors.ts'
 
 /**
- * retry      it took no effect, and may do better at once
- * wait       it took no effect; the same connection may do better later
- * reconnect  it took no effect; another connection, or another server, may do better
- * lost       it may have taken effect; the connection is no good any more
+ * retry      the statement had no effect; an immediate retry may succeed
+ * wait       the statement had no effect; a later retry on the same connection may succeed
+ * reconnect  the statement had no effect; a retry on a different connection or server may succeed
+ * lost       the statement may have taken effect; the connection can't be used any more
  */
 export type Meaning = 'retry' | 'wait' | 'reconnect' | 'lost'
 
-/** By SQLSTATE, or by its class where the class has one meaning. What is not here is the request's fault, or ours. */
+/** By SQLSTATE, or by its class if the whole class has one meaning. Other errors are a fault of the request or of the server. */
 export const meanings: Readonly<Record<string, Meaning>> = {
   '40001': 'retry', // serialization_failure
   '40P01': 'retry', // deadlock_detected
@@ -23,35 +23,35 @@ export const meanings: Readonly<Record<string, Meaning>> = {
   '57P05': 'lost', // idle_session_timeout
   '25P03': 'lost', // idle_in_transaction_session_timeout
   '25P04': 'lost', // transaction_timeout
-  '57014': 'wait', // query_canceled: by a timeout, or by hand
+  '57014': 'wait', // query_canceled: by a timeout or an operator
   '55P03': 'wait', // lock_not_available
   '55006': 'wait', // object_in_use
   '53100': 'wait', // disk_full
   '53200': 'wait', // out_of_memory
   '53400': 'wait', // configuration_limit_exceeded
-  '58': 'wait', // errors of the system: files, disks
+  '58': 'wait', // system errors: files, disks
   '53300': 'reconnect', // too_many_connections
-  '25006': 'reconnect', // read_only_sql_transaction: demoted, or set so
+  '25006': 'reconnect', // read_only_sql_transaction: the server was demoted or set read-only
   '25P02': 'reconnect', // in_failed_sql_transaction
   '55000': 'reconnect', // object_not_in_prerequisite_state: recovery is in progress
   '26000': 'reconnect', // invalid_sql_statement_name: a pooler without prepared statements
   '42P05': 'reconnect', // duplicate_prepared_statement: the same
-  '0A000': 'reconnect', // feature_not_supported: a cached plan of a table that was altered
+  '0A000': 'reconnect', // feature_not_supported: the table of a cached plan was altered
   '28': 'reconnect', // the password or pg_hba.conf was changed
-  '3D000': 'reconnect', // invalid_catalog_name: no such database, at the moment
+  '3D000': 'reconnect', // invalid_catalog_name: the database does not exist at the moment
   '57P04': 'reconnect', // database_dropped
-  // A database that is being restored, or whose grants are: the tables come back.
+  // The database or its grants are being restored: the objects will exist again.
   '3F000': 'reconnect', // invalid_schema_name
   '42P01': 'reconnect', // undefined_table
   '42703': 'reconnect', // undefined_column
   '42883': 'reconnect', // undefined_function
   '42704': 'reconnect', // undefined_object
   '42501': 'reconnect', // insufficient_privilege
-  DK002: 'lost', // of db/functions/topic.sql: not the primary, or of a timeline that has no epoch yet
+  DK002: 'lost', // db/functions/topic.sql: a standby, or a timeline without an epoch
   unconfirmed: 'lost', // Unconfirmed, below
 }
 
-/** Committed on the primary, but Postgres gave up waiting for the synchronous standby: should the primary die, it may be lost. */
+/** Committed on the primary, but Postgres stopped waiting for the synchronous standby. If the primary fails, the commit may be lost. */
 export class Unconfirmed extends Error {
   readonly code = 'unconfirmed'
   constructor() {
@@ -60,7 +60,7 @@ export class Unconfirmed extends Error {
   }
 }
 
-/** The server is there, but is not the one to work on: a standby, or one that was the primary before. */
+/** The server is reachable but can't be used: it is a standby, or was the primary before a failover. */
 export class WrongServer extends Error {
   readonly code = 'wrong_server'
   constructor(message: string) {
@@ -69,17 +69,17 @@ export class WrongServer extends Error {
   }
 }
 
-/** Codes of Node: system calls, DNS, TLS. */
+/** Error codes of Node: system calls, DNS, TLS. */
 const ofNetwork =
   /^(E(?!RR_)[A-Z0-9_]+|ERR_(SSL|TLS|SOCKET)_\w+|wrong_server|(CERT|CRL|UNABLE_TO|SELF_SIGNED|DEPTH_ZERO|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH|PATH_LENGTH|ERROR_IN)\w*)$/
-/** Errors of pg, which have no code. */
+/** Messages of pg's errors, which have no code. */
 const ofDriver = /connection|timeout|timed out|not queryable|Client was closed|\bSSL\b|^SASL|using a pool|use a pool/i
 
-/** The SQLSTATE of an error that Postgres reported; undefined for one of the connection. */
+/** Returns the SQLSTATE of an error that Postgres reported; undefined for an error of the connection. */
 export const sqlState = (error: unknown): string | undefined =>
   error instanceof pg.DatabaseError ? error.code : undefined
 
-/** A word for an error that may be told to anybody: its code, or what kind it is. */
+/** Returns a word for an error that any client may see: its code or its kind. */
 export const reasonOf = (error: unknown): string => {
   const { code } = error as { code?: unknown }
   if (typeof code === 'string' && /^[A-Za-z0-9_]+$/.test(code)) return code
@@ -91,7 +91,7 @@ export const reasonOf = (error: unknown): string => {
       : error.name
 }
 
-/** Undefined: the request's fault, or ours. */
+/** Returns undefined if the error is a fault of the request or of the server. */
 export const meaningOf = (error: unknown): Meaning | undefined => {
   if (error instanceof Unconfirmed) return meanings[error.code]
   const state = sqlState(error)
@@ -101,17 +101,17 @@ export const meaningOf = (error: unknown): Meaning | undefined => {
   return ofNetwork.test(code) || ofDriver.test(error.message) ? 'lost' : undefined
 }
 
-/** Whether the same statement may do better at once (serialization failure, deadlock). */
+/** Whether an immediate retry of the statement may succeed (serialization failure, deadlock). */
 export const isRetryable = (error: unknown): boolean => meaningOf(error) === 'retry'
 
-/** Whether it is not known if the statement took effect. An error that has no meaning here and is not Postgres's may come from anywhere. */
+/** Whether the statement may or may not have taken effect. An unclassified error that is not from Postgres counts as ambiguous, too. */
 export const isAmbiguous = (error: unknown): boolean =>
   !(error instanceof Refusal) && (meaningOf(error) ?? (sqlState(error) === undefined ? 'lost' : undefined)) === 'lost'
 
-/** Whether the connection that met it is to be given up. */
+/** Whether the connection with this error must be discarded. */
 export const isSpent = (error: unknown): boolean => isAmbiguous(error) || meaningOf(error) === 'reconnect'
 
-/** Of db/functions/evidence.sql: what an item's evidence forbids; its message is for the reader. */
+/** db/functions/evidence.sql: the change is refused because an item lacks evidence. Clients receive the message. */
 export const noEvidence = 'DK001'
 
 /** Returns the refusal that a client receives for a database error; undefined if it is a fault of the server. */
@@ -124,19 +124,19 @@ export const toRefusal = (error: unknown): Refusal | undefined => {
   if (state === undefined) return undefined
   const { constraint = '' } = error as pg.DatabaseError
   if (constraint === 'dod_items_override_valid')
-    return deny('conflict', 'an override is for an item that names a test and is being completed')
+    return deny('conflict', 'an override needs an item that names a test and is being completed')
   if (state === '23514') return deny('bad_request', constraint ? `refused by ${constraint}` : (error as Error).message)
   if (state === '23505') return deny('conflict', constraint === 'missions_number' ? 'this number is taken' : undefined)
   if (state === '23503') return deny('not_found')
   if (state === noEvidence) return deny('conflict', (error as Error).message)
-  // A trigger's own exception: its text is for SQL writers.
+  // An exception of an owner's trigger: its text is meant for SQL writers.
   if (state === 'P0001') return deny('bad_request', 'a trigger of the database refused the change')
   if (state === '22003')
     return deny(
       'bad_request',
       'a number is out of range: up to 131072 digits before its decimal point and 16383 after it can be stored',
     )
-  // Data that a column can't hold: encodings, times, JSON nested too deep.
+  // Values that a column can't store: encodings, times, JSON nested too deep.
   if (state.startsWith('22') || state === '54001') return deny('bad_request', 'a value can not be stored')
   return undefined
 }

@@ -1,8 +1,9 @@
-// Brings a database up to date: db/migrations, each file once, then the files of db/functions that have changed, all in one
-// transaction. deck.schema_files holds each file's hash and the version that applied it.
-// Instances that start at once queue on an advisory lock. A start that can't get its table locks within two seconds gives way to the
-// traffic and tries again. An older version leaves a newer one's functions alone. Old rows that violate a constraint are
-// reported, never changed.
+// Migrates a database: applies each file of db/migrations once, then the changed files of db/functions, in one transaction.
+// deck.schema_files holds each file's hash and the version that applied it.
+//
+// Instances that start at the same time queue on an advisory lock. If a start can't get its table locks within two seconds, it rolls back, so
+// that it does not block other sessions, and tries again. An older version does not replace a newer version's functions. Old rows that
+// violate a constraint are reported, never changed.
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -18,13 +19,13 @@ export type Violation = { tab: string; id: string; broken: string }
 /** A file of db/; `path` is relative to that folder. */
 export type SchemaFile = { path: string; text: string; hash: string }
 
-/** What deck.schema_files says of a file. */
+/** A row of deck.schema_files. */
 type Applied = { path: string; hash: string; version: string }
 
 const lockNotAvailable = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === '55P03'
 
-/** Files whose functions those of other files depend on when they are created. */
+/** Files that are applied first, because functions of other files need theirs when they are created. */
 const basic = ['json.sql', 'topic.sql']
 
 /** Returns the files of db/`folder` by name, the basic ones first. */
@@ -40,13 +41,13 @@ const filesOf = async (folder: 'migrations' | 'functions'): Promise<SchemaFile[]
   )
 }
 
-/** Returns the files that make the schema, in the order in which they are applied. */
+/** Returns all files of the schema in the order in which they are applied. */
 export const schemaFiles = async (): Promise<{ migrations: SchemaFile[]; functions: SchemaFile[] }> => ({
   migrations: await filesOf('migrations'),
   functions: await filesOf('functions'),
 })
 
-/** Returns what was applied to a database by this version or another since 022_scale, in that order. */
+/** Returns the files that any version since 022_scale has applied to a database, in the order of their application. */
 export const appliedFiles = async (client: pg.ClientBase): Promise<Applied[]> => {
   const made = await client.query<{ made: boolean }>(`select to_regclass('deck.schema_files') is not null as made`)
   if (!made.rows[0]?.made) return []
@@ -54,8 +55,8 @@ export const appliedFiles = async (client: pg.ClientBase): Promise<Applied[]> =>
 }
 
 /**
- * Returns the files to apply to a database that has `applied`: migrations that are missing, and functions that differ.
- * `newer` is the newest version that has applied functions here, if it is newer than this one: its functions stay.
+ * Returns the files that must be applied to a database with the files `applied`: missing migrations and changed functions.
+ * `newer` is set if a newer version has applied functions here: then its functions are kept.
  */
 export const pendingFiles = async (applied: Applied[], version: string) => {
   const { migrations, functions } = await schemaFiles()
@@ -72,7 +73,7 @@ export const pendingFiles = async (applied: Applied[], version: string) => {
   }
 }
 
-/** Returns whether the database stands at 022_scale. Throws if it stands between 000-003 and that. */
+/** Returns whether the database is at migration 022_scale. Throws if it is at a migration between 003 and 022_scale. */
 const isAt022 = async (client: pg.Client): Promise<boolean> => {
   const { rows } = await client.query<{ begun: boolean; whole: boolean; listed: boolean }>(
     `select to_regclass('deck.heads') is not null as begun, to_regclass('deck.pruned') is not null as whole,
@@ -91,7 +92,7 @@ const isAt022 = async (client: pg.Client): Promise<boolean> => {
   return at?.whole === true
 }
 
-/** The last migration that a database at 022_scale needs no more: what it makes is there. */
+/** The last migration whose objects a database at 022_scale already has. */
 const adopted = 'migrations/004_deck.sql'
 
 const ledger = `
@@ -104,7 +105,7 @@ const ledger = `
     applied_at timestamptz not null default clock_timestamp()
   )`
 
-/** Applies what is pending, in the caller's transaction. Returns a line for each file. */
+/** Applies the pending files in the caller's transaction. Returns a log line per file. */
 const apply = async (client: pg.Client, version: string): Promise<string[]> => {
   const applied = await appliedFiles(client)
   const { migrations, functions } = await pendingFiles(applied, version)
@@ -129,8 +130,8 @@ export const ownVersion = async (): Promise<string> =>
   (JSON.parse(await readFile(root('package.json'), 'utf8')) as { version: string }).version
 
 /**
- * Brings the database of `client` (a session, not a transaction pooler's) up to date, or leaves it as it was.
- * Returns old rows that violate a constraint. Throws what Postgres reports, and if the database can't be upgraded.
+ * Migrates the database of `client` (a connection without a transaction pooler), or leaves it unchanged.
+ * Returns old rows that violate a constraint. Rejects with Postgres's error, or if the database can't be upgraded.
  */
 export const migrate = async (
   client: pg.Client,
@@ -141,7 +142,7 @@ export const migrate = async (
   const lock = 4_747_001
   await client.query(`select pg_advisory_lock(${lock})`)
   try {
-    // 30 tries of up to 2 s: longer than any batch, shorter than a deploy's patience.
+    // 30 tries of up to 2 s each: longer than any batch, shorter than the timeout of a deployment.
     await client.query(`set lock_timeout = '2s'; set search_path = public`)
     for (let attempt = 1; ; attempt++) {
       try {
@@ -163,5 +164,5 @@ export const migrate = async (
   }
 }
 
-/** The text of db/seed.sql. */
+/** The path of db/seed.sql. */
 export const seedFile = root('db/seed.sql')

@@ -1,31 +1,30 @@
-// Runs long reads, a limited number at a time and one of each subject, so that they leave the other connections to short reads. Subjects
-// take turns: a subject with many searches does not delay another subject's while there is a place, and by one statement a turn otherwise.
-// A failed statement does not block the queue.
+// Queues for long reads: a limited number runs at a time, and at most one per user, so that other connections stay free for short reads. Users
+// take turns: a user with many searches delays other users by at most one statement per turn. A failed statement does not block the queue.
 
 export type Turn = <T>(work: () => Promise<T>) => Promise<T>
-/** Returns the queue of one subject. */
-export type Turns = (who: string) => Turn
+/** Returns the queue of one user (sub). */
+export type Turns = (sub: string) => Turn
 
-/** `most`: statements that run at a time, of different subjects. */
+/** `most`: statements that run at a time, of different users. */
 export const makeTurns = (most = 1): Turns => {
-  // By subject, of those that wait; the first entry is next.
+  // Waiting statements by user; the first entry is next.
   const lines = new Map<string, (() => Promise<void>)[]>()
   const running = new Set<string>()
   const next = (): void => {
-    for (const [who, line] of lines) {
+    for (const [sub, line] of lines) {
       if (running.size >= most) return
-      if (running.has(who)) continue
-      lines.delete(who)
+      if (running.has(sub)) continue
+      lines.delete(sub)
       const piece = line.shift()
-      if (line.length > 0) lines.set(who, line)
-      running.add(who)
+      if (line.length > 0) lines.set(sub, line)
+      running.add(sub)
       void piece?.().then(() => {
-        running.delete(who)
+        running.delete(sub)
         next()
       })
     }
   }
-  return (who) => (work) =>
+  return (sub) => (work) =>
     new Promise((resolve, reject) => {
       const piece = async (): Promise<void> => {
         try {
@@ -34,9 +33,9 @@ export const makeTurns = (most = 1): Turns => {
           reject(error)
         }
       }
-      const line = lines.get(who)
+      const line = lines.get(sub)
       if (line) line.push(piece)
-      else lines.set(who, [piece])
+      else lines.set(sub, [piece])
       next()
     })
 }

@@ -1,26 +1,28 @@
-// Connections that say what they know. A commit of which the synchronous standby knows nothing comes back as a success with a
-// warning beside it: here it is an error. A pool can be told that all it has open leads to another time: what comes of it is then
-// of unknown outcome, and it is given up.
+// A pool and a client that report uncertain outcomes. If the synchronous standby did not confirm a commit, Postgres reports success with a
+// warning; here the query fails. If the database was replaced, expire() discards all connections, and their running queries fail
+// because their outcome is unknown.
 import { createConnection } from 'node:net'
 import pg from 'pg'
 import { Unconfirmed, WrongServer } from './errors.ts'
 import type { ServerAddress } from './server-address.ts'
 
-/** Asks a new connection; false: what it answered is of a time that is over. It throws if the server will not do. */
+/**
+ * Checks a new connection. Resolves with false if the database was replaced while the check ran. Rejects if the server can't be used.
+ */
 export type Greet = (client: pg.ClientBase) => Promise<boolean>
 type Done = (error: Error | undefined, result?: unknown) => void
-/** Shared by the connections to one database; `over` once the database was replaced. */
+/** Shared by the connections to one database. `over` is true once the database was replaced. */
 type Era = { over: boolean }
 
 export type ClientConfig = pg.ClientConfig & {
-  /** ms until a query is cancelled; 0: never. A commit that waits for its standby heeds no statement_timeout */
+  /** ms until a query is cancelled; 0: never. statement_timeout does not end a commit that waits for its standby */
   deadline?: number
 }
 
-/** ms that a cancelled query has to end. */
+/** ms within which a cancelled query must end. */
 const grace = 500
 
-/** Asks the server of a connection to cancel what it is doing there, as libpq does: by a connection of its own. */
+/** Cancels the running query of a connection. As in libpq, the request is sent on a separate connection. */
 const cancel = (client: pg.Client): void => {
   const { host, port, processID, secretKey } = client as pg.Client & {
     processID: number | null
@@ -35,27 +37,27 @@ const cancel = (client: pg.Client): void => {
   socket.end(request)
 }
 
-/** A connection. Its queries throw Unconfirmed where Postgres gave up waiting for its synchronous standby. */
+/** A connection. Its queries reject with Unconfirmed if Postgres stopped waiting for its synchronous standby. */
 export class Client extends pg.Client {
   era: Era = { over: false }
-  /** A cancel request is on its way: it may meet the next query. */
+  /** A cancel request was sent. It may arrive late and cancel the next query, so the connection is discarded. */
   spent = false
   constructor({ deadline = 0, ...config }: ClientConfig = {}) {
     super(config)
     let unconfirmed = false
-    // By the routine: the words are in the server's language. It comes before the answer that it belongs to.
+    // Recognized by its routine, because the text is translated. The warning arrives before the query's result.
     this.on('notice', ({ routine }) => {
       if (routine === 'SyncRepWaitForLSN') unconfirmed = true
     })
     const judge = (error: Error | undefined): Error | undefined => {
       const was = unconfirmed
       unconfirmed = false
-      // It counts also where the statement failed after its commit.
+      // Even if the statement failed after its commit.
       if (was) return new Unconfirmed()
       return error ?? (this.era.over ? new WrongServer('the database was replaced while the query ran') : undefined)
     }
     const ask = this.query.bind(this) as (...given: unknown[]) => unknown
-    /** Calls `done` once: with what became of the query, or with an error if nothing did. */
+    /** Runs a query and calls `done` once, with the result or an error; with a timeout error if neither arrives by the deadline. */
     const bounded = (given: unknown[], done: Done): void => {
       let timer: NodeJS.Timeout | undefined
       let open = true
@@ -69,7 +71,7 @@ export class Client extends pg.Client {
         timer = setTimeout(() => {
           this.spent = true
           cancel(this)
-          // It did not end: the connection is discarded.
+          // If the query does not end either, it fails and the connection is discarded.
           timer = setTimeout(() => end(new Error('Query read timeout')), grace)
         }, deadline)
       ask(...given, end)
@@ -77,7 +79,7 @@ export class Client extends pg.Client {
     this.query = ((...given: unknown[]) => {
       const last = given.at(-1)
       if (typeof last === 'function') return void bounded(given.slice(0, -1), last as Done)
-      // A cursor or a stream.
+      // A cursor or a stream is not limited.
       if (typeof (given[0] as { submit?: unknown }).submit === 'function') return ask(...given)
       return new Promise((resolve, reject) => {
         bounded(given, (error, result) => {
@@ -95,7 +97,7 @@ type Connected = (
   release: (broken?: unknown) => void,
 ) => void
 
-/** A pool whose address is looked up when a connection is wanted; `greet` asks each new one, and may refuse it. */
+/** A pool that locates the server when it opens a connection. `greet` checks each new connection and may refuse it. */
 export class Pool extends pg.Pool {
   #era: Era = { over: false }
   readonly #address: ServerAddress
@@ -107,7 +109,7 @@ export class Pool extends pg.Pool {
     super({
       ...config,
       Client,
-      // It is awaited, whatever its type says. Its query has no deadline of its own yet.
+      // pg-pool awaits it, contrary to its type. The queries of `greet` are limited by the connection timeout.
       onConnect: (async (client: Client) => {
         const late = setTimeout(() => void client.end().catch(() => {}), connectionTimeoutMillis)
         const ofNow = await greet(client).finally(() => clearTimeout(late))
@@ -116,11 +118,11 @@ export class Pool extends pg.Pool {
     })
     this.#address = address
     this.on('error', onError)
-    // One that breaks while it is taken out tells its query, or the next one; without a listener it would end the process.
+    // If a connection breaks while it is in use, its query rejects. Without this listener the error event would end the process.
     this.on('connect', (client) => client.on('error', () => {}))
   }
 
-  /** Gives up every connection: what is idle now, what is taken out when it comes back. */
+  /** Discards all connections: idle ones now, the others when they are released. */
   expire(): void {
     this.#era.over = true
     this.#era = { over: false }
@@ -158,7 +160,7 @@ export class Pool extends pg.Pool {
       })
     const known = this.#address.known()
     if (known !== undefined) this.options.connectionString = known
-    // Where none is opened nothing is looked up.
+    // The server is located only if a connection will be opened.
     if (known !== undefined || this.idleCount > 0 || this.totalCount >= this.options.max) return go()
     this.#address.locate().then(
       (url) => {

@@ -1,5 +1,5 @@
-// Whether a pooler stands between, and whether it keeps what our sessions need: prepared statements, and what they ask for at their
-// start. A transaction pooler gives each transaction whichever of its own sessions is free.
+// Detects a pooler between the server and Postgres, and whether it supports prepared statements. A transaction pooler runs each transaction
+// in any free session.
 import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { sqlState } from './errors.ts'
@@ -8,8 +8,8 @@ export const noPreparedStatements =
   'DATABASE_URL leads through a pooler that keeps no prepared statements: PgBouncer needs version 1.21 or later with max_prepared_statements; or name the database itself.'
 
 /**
- * Whether statements prepared on two connections stay apart. A pooler that passes them on as they are gives the second one the session
- * that the first has left: there the name is taken, or means something else.
+ * Returns whether prepared statements of two connections are kept separate. A pooler without support for them gives the second connection
+ * the session of the first: there the statement's name is taken, or has a different statement.
  */
 export const keepsPreparedStatements = async (one: pg.Pool, other: pg.Pool): Promise<boolean> => {
   const clients = [await one.connect(), await other.connect()]
@@ -35,7 +35,7 @@ export const keepsPreparedStatements = async (one: pg.Pool, other: pg.Pool): Pro
   }
 }
 
-/** Whether the process id that a connection was given is not its session's: a pooler has its own. */
+/** Returns whether a connection leads through a pooler: its process id then differs from the session's. */
 export const isPooled = async (client: pg.ClientBase): Promise<boolean> => {
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid')
   return (client as unknown as { processID: number }).processID !== rows[0]?.pid

@@ -1,6 +1,6 @@
-// Connections to Postgres. Every session of the server uses UTC, is bounded in time, and is named.
-// At most DATABASE_POOL_MAX + 2 connections an instance: pools for requests, for the writer and its lane, one session for
-// the tail, one for LISTEN.
+// Connections to Postgres. Each session of the server uses UTC, has time limits and an application_name.
+// An instance uses at most DATABASE_POOL_MAX + 2 connections: pools for requests, for the writer and its lanes, one connection for the
+// tail, one for LISTEN.
 import pg from 'pg'
 import { Client, Pool, type Greet } from './pool.ts'
 import { makeServerAddress, type ServerAddress } from './server-address.ts'
@@ -16,25 +16,25 @@ import {
 
 export type DatabaseOptions = {
   url: string
-  /** a session-level way to the same database, where `url` is a transaction pooler */
+  /** the same database without a transaction pooler; equals `url` if that leads through none */
   directUrl: string
   poolMax: number
-  /** asks each new connection to the primary, before it is used */
+  /** checks each new connection to the primary before it is used */
   greet?: Greet
   /** ms that connecting, or waiting for a connection, and a statement may take */
   deadlines?: Partial<Deadlines>
-  /** a replica to read history from; '': none */
+  /** a replica from which history is read, or '' */
   replicaUrl?: string
-  /** the writer's batches notify nobody: their hints go another way */
+  /** the writer's batches send no NOTIFY, because their notifications are sent by NATS */
   quietWriter?: boolean
 }
 
-/** ms. A statement gives up on the server before the client does, so that its answer is known. */
+/** ms. The server's timeout of a statement is shorter than the client's, so that the client learns the outcome. */
 export type Deadlines = {
   connect: number
   /**
-   * the writer's and the tail's: their statements take milliseconds. A connection that leads nowhere is known soon enough for a
-   * message of unknown fate to be looked up by another, and for an instance to catch up within 7 s
+   * for the writer and the tail: their statements take milliseconds. A dead connection is detected so early that a different connection can
+   * look up whether a message was saved, and that an instance catches up within 7 s
    */
   writer: number
   tail: number
@@ -42,28 +42,28 @@ export type Deadlines = {
 }
 
 export type Database = {
-  /** reads, look-ups and drafts: nothing that waits for a lock, or for a standby */
+  /** for reads and drafts: statements that wait neither for locks nor for a standby */
   main: pg.Pool
-  /** all other writes: one that waits for somebody's lock, or for a standby, holds up no reader */
+  /** for all other writes: they may wait for locks or for a standby, and must not delay reads */
   changes: pg.Pool
-  /** the writer's batches and its waiting lane */
+  /** for the writer's batches and lanes */
   writer: pg.Pool
-  /** the tail's reads */
+  /** for the tail's reads */
   tail: pg.Pool
-  /** the replica's, for history; undefined without a replica */
+  /** for reads of history from the replica; undefined without a replica */
   replica: pg.Pool | undefined
-  /** all of them by name */
+  /** all pools by name */
   pools: Record<string, pg.Pool>
-  /** configuration of a session-level connection (LISTEN, migrations, locks); it has no deadlines but that of connecting */
+  /** Returns the configuration of a connection without a pooler (LISTEN, migrations, locks). Only connecting has a time limit. */
   direct(): Promise<pg.ClientConfig>
-  /** Opens a connection anew, by which it is seen where the address leads by now: connections that are open stay where they are. */
+  /** Opens a new connection, which checks the server that the address leads to now. Open connections would stay with their server. */
   look(): Promise<void>
-  /** Gives up every pooled connection: what they lead to is not the database any more. */
+  /** Discards all pooled connections, because the database was replaced. */
   expire(): void
   close(): Promise<void>
 }
 
-// Rows keep what Postgres says: bigint as a number (a seq is far below 2^53), times as RFC 3339 text, JSON as text.
+// Types of result columns: bigint as a number (a seq is far below 2^53), times as RFC 3339 text, JSON as text.
 const parsers: Record<number, (text: string) => unknown> = {
   20: Number,
   1114: (text) => `${text.replace(' ', 'T')}Z`,
@@ -83,7 +83,7 @@ const addressOf = (url: string, primary: boolean): ServerAddress =>
     options: process.env['PGOPTIONS'],
   })
 
-/** Opens the pools (their connections open as needed). */
+/** Creates the pools. Connections are opened as needed. */
 export const openDatabase = (
   {
     url,
@@ -123,7 +123,7 @@ export const openDatabase = (
         address,
         options: optionsOf(address, wanted),
         ...boundsOf(patience),
-        // A client that got no answer in time takes its connection for dead.
+        // If a query has no result by then, the client cancels it and discards the connection.
         deadline: patience + 250,
         max,
         idleTimeoutMillis: 30_000,
@@ -139,7 +139,7 @@ export const openDatabase = (
   const tail = pool(1, follow)
   const changes = pool(Math.max(1, Math.floor((poolMax - 2) / 2)), statement)
   const main = pool(Math.max(1, poolMax - 2 - changes.options.max), statement)
-  // Its statement gives up soon: the primary is there.
+  // The replica's timeouts are short, because the primary can serve the read.
   const replica = replicaUrl
     ? pool(main.options.max, 1500, {
         address: addressOf(replicaUrl, false),
@@ -161,7 +161,7 @@ export const openDatabase = (
       }
     },
     look: async () => {
-      // Of the pool that is used the least; one that is busy is not waited for.
+      // Uses the pool with the least load, and only if it has a free connection.
       if (changes.waitingCount > 0 || changes.totalCount - changes.idleCount >= changes.options.max) return
       ;(await changes.connect()).release(true)
       ;(await changes.connect()).release()
@@ -175,10 +175,10 @@ export const openDatabase = (
   }
 }
 
-/** Opens a session without statement deadlines; the caller ends it. */
+/** Opens a connection without a statement timeout. The caller ends it. */
 export const openSession = async (config: pg.ClientConfig): Promise<pg.Client> => {
   const client = new Client(config)
-  // The statement that meets the error tells it.
+  // The next statement rejects with the error.
   client.on('error', () => {})
   await client.connect()
   await insist(client, { ...settings, ...unbounded })

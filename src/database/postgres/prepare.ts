@@ -1,5 +1,5 @@
-// What has to be true of a database before the server uses it: a primary in UTF-8, migrated, and (if asked for, and while
-// it holds no mission yet) with the example missions.
+// Prepares a database for the server: checks version, encoding and that it is the primary, and migrates it. With `seed`, adds the example
+// missions to an empty database.
 import { readFile } from 'node:fs/promises'
 import type pg from 'pg'
 import { openSession } from './pools.ts'

@@ -1,27 +1,27 @@
-// Where Postgres is: one host or several (libpq's `host=a,b` and `target_session_attrs`), with TLS or without it. What has to be
-// tried out, which of several is the primary and whether it has TLS, is tried when a connection is wanted, not at the start only.
+// The address of Postgres: one host or several (libpq's `host=a,b` and `target_session_attrs`), with or without TLS. If it must be
+// tried which host is the primary, or whether a host supports TLS, this is done for each new connection, not only at the start.
 import pg from 'pg'
 import { sqlState, WrongServer } from './errors.ts'
 
-/** What a server has to be; libpq's words. */
+/** Required properties of a server, as in libpq's target_session_attrs. */
 export const sessionAttributes = ['any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby'] as const
 type Wanted = (typeof sessionAttributes)[number]
 
 export type ServerAddress = {
-  /** what the URL, or PGOPTIONS, asks of each session (libpq's `options`); '': nothing */
+  /** session settings of the URL or PGOPTIONS (libpq's `options`), or '' */
   options: string
-  /** the URL of one server, as pg takes it; undefined while that has to be looked up */
+  /** Returns the URL of one server, in pg's format; undefined if it must be located first. */
   known(): string | undefined
-  /** Looks it up. Throws what the servers answered. */
+  /** Locates a server. Rejects with the error of a server. */
   locate(): Promise<string>
-  /** A connection failed: the address is looked up again. */
+  /** Discards the located server, because a connection failed. */
   forget(): void
 }
 
-/** ms that one look may take. */
+/** ms that connecting to a server and checking it may take. */
 const patience = 2000
 
-/** Parameters of a URL that say how to connect. All others would replace what our sessions ask for. */
+/** Parameters of a URL that are kept. All others could override the sessions' settings. */
 const ofConnection = /^(user|password|ssl\w*|uselibpqcompat|application_name)$/
 
 type Parts = {
@@ -34,7 +34,7 @@ type Parts = {
 
 type Env = { sslmode?: string | undefined; rootCert?: string | undefined; options?: string | undefined }
 
-/** Takes a URL apart. Throws a TypeError, which does not contain the text, if it is not a URL. */
+/** Parses a URL. If it is invalid, throws a TypeError that does not contain the text. */
 export const parseServerUrl = (text: string, env: Env = {}): Parts => {
   const found = /^(postgres(?:ql)?:\/\/)([^/?#]*@)?([^/?#@]*)([^?#]*)(\?[^#]*)?$/.exec(text)
   const invalid = (): TypeError => Object.assign(new TypeError('Invalid URL'), { code: 'ERR_INVALID_URL' })
@@ -58,7 +58,7 @@ export const parseServerUrl = (text: string, env: Env = {}): Parts => {
     const own = new URLSearchParams(params)
     own.set('sslmode', tls === undefined ? mode : tls ? 'require' : 'disable')
     if (tls !== undefined) own.delete('sslrootcert')
-    // A folder with a Unix socket is no authority.
+    // The folder of a Unix socket can't be a URL's host: it is a parameter.
     const socket = /^(\/[^:]*)(?::(\d+))?$/.exec(host)
     if (socket) own.set('host', socket[1] ?? '')
     if (socket?.[2]) own.set('port', socket[2])
@@ -75,12 +75,12 @@ export const parseServerUrl = (text: string, env: Env = {}): Parts => {
 const isUnencrypted = (error: unknown): boolean =>
   (error instanceof Error && /does not support SSL/.test(error.message)) || (sqlState(error) ?? '').startsWith('28')
 
-type Look = { url: string; standby: boolean; readOnly: boolean }
+type Server = { url: string; standby: boolean; readOnly: boolean }
 
-const lookAt = async (url: string, options: string): Promise<Look> => {
+const probe = async (url: string, options: string): Promise<Server> => {
   const client = new pg.Client({
     connectionString: url,
-    // (query_timeout counts.)
+    // (query_timeout limits the query.)
     options: `${options} -c statement_timeout=0`,
     connectionTimeoutMillis: patience,
     query_timeout: patience,
@@ -88,7 +88,7 @@ const lookAt = async (url: string, options: string): Promise<Look> => {
   client.on('error', () => {})
   try {
     await client.connect()
-    const { rows } = await client.query<Omit<Look, 'url'>>(
+    const { rows } = await client.query<Omit<Server, 'url'>>(
       `select pg_is_in_recovery() as standby, current_setting('transaction_read_only') = 'on' as "readOnly"`,
     )
     return { url, ...(rows[0] ?? { standby: false, readOnly: false }) }
@@ -97,40 +97,40 @@ const lookAt = async (url: string, options: string): Promise<Look> => {
   }
 }
 
-const fits = (wanted: Wanted, { standby, readOnly }: Look): boolean =>
+const fits = (wanted: Wanted, { standby, readOnly }: Server): boolean =>
   wanted === 'any' ||
   (wanted === 'primary' && !standby) ||
   (wanted === 'read-write' && !readOnly) ||
   (wanted === 'read-only' && readOnly) ||
   ((wanted === 'standby' || wanted === 'prefer-standby') && standby)
 
-/** `primary`: of several servers only one that is no standby will do, whatever the URL says. */
+/** `primary`: if there are several servers, accepts only one that is not a standby, whatever the URL requires. */
 export const makeServerAddress = (text: string, { primary, ...env }: Env & { primary: boolean }): ServerAddress => {
   const { hosts, options, wanted: given, urlOf, prefers } = parseServerUrl(text, env)
   const wanted = primary && hosts.length > 1 && given !== 'read-write' ? 'primary' : given
   const fixed = hosts.length === 1 && !prefers ? urlOf(hosts[0] ?? '', undefined) : undefined
   let found = fixed
-  let looking: Promise<string> | undefined
+  let locating: Promise<string> | undefined
 
-  /** A host as it is reached: with TLS if it has that. */
-  const reach = async (host: string): Promise<Look> => {
-    // Nobody listens in on a socket of this machine.
-    if (!prefers || host.startsWith('/')) return lookAt(urlOf(host, prefers ? false : undefined), options)
+  /** Connects to a host, with TLS if the host supports it. */
+  const reach = async (host: string): Promise<Server> => {
+    // A Unix socket needs no TLS.
+    if (!prefers || host.startsWith('/')) return probe(urlOf(host, prefers ? false : undefined), options)
     try {
-      return await lookAt(urlOf(host, true), options)
+      return await probe(urlOf(host, true), options)
     } catch (error) {
-      if (isUnencrypted(error)) return lookAt(urlOf(host, false), options)
+      if (isUnencrypted(error)) return probe(urlOf(host, false), options)
       throw error
     }
   }
 
-  const look = async (): Promise<string> => {
+  const locate = async (): Promise<string> => {
     if (hosts.length === 1) return (await reach(hosts[0] ?? '')).url
-    const looks = hosts.map(reach)
-    const first = looks.map(async (asked) => {
-      const it = await asked
-      if (!fits(wanted, it)) throw new WrongServer(`none of ${hosts.length} servers is ${wanted} right now`)
-      return it.url
+    const probes = hosts.map(reach)
+    const first = probes.map(async (pending) => {
+      const server = await pending
+      if (!fits(wanted, server)) throw new WrongServer(`none of ${hosts.length} servers is ${wanted} right now`)
+      return server.url
     })
     try {
       return await Promise.any(first)
@@ -138,7 +138,7 @@ export const makeServerAddress = (text: string, { primary, ...env }: Env & { pri
       const errors = error instanceof AggregateError ? (error.errors as unknown[]) : [error]
       const other =
         wanted === 'prefer-standby'
-          ? (await Promise.allSettled(looks)).find((it) => it.status === 'fulfilled')
+          ? (await Promise.allSettled(probes)).find((outcome) => outcome.status === 'fulfilled')
           : undefined
       if (other) return other.value.url
       throw errors.find((each) => each instanceof WrongServer) ?? errors[0]
@@ -149,9 +149,9 @@ export const makeServerAddress = (text: string, { primary, ...env }: Env & { pri
     options,
     known: () => found,
     locate: () =>
-      (looking ??= look()
+      (locating ??= locate()
         .then((url) => (found = url))
-        .finally(() => (looking = undefined))),
+        .finally(() => (locating = undefined))),
     forget: () => void (found = fixed),
   }
 }

@@ -1,11 +1,11 @@
-// Session settings: what each of this server's sessions in Postgres sets, and how the doctor compares them with the role's and the
-// database's own.
+// Session settings: each of the server's Postgres sessions sets them. `deck doctor` compares them with the settings of the role and the
+// database.
 import pg from 'pg'
 import type { ServerAddress } from './server-address.ts'
 
-/** What each session asks for, whatever the role, the database, DATABASE_URL and PGOPTIONS ask. */
+/** Settings of each session. They override those of the role, the database, DATABASE_URL and PGOPTIONS. */
 export const settings = {
-  // What our SQL means, and how its results are written.
+  // The SQL and the parsing of its results depend on these.
   timezone: 'UTC',
   datestyle: 'ISO',
   intervalstyle: 'postgres',
@@ -20,11 +20,11 @@ export const settings = {
   gin_fuzzy_search_limit: '0',
   default_transaction_isolation: 'read committed',
   default_transaction_deferrable: 'off',
-  // What a commit does not say in its answer it says in a warning.
+  // If a standby did not confirm a commit, Postgres reports this only as a warning.
   client_min_messages: 'warning',
   idle_session_timeout: '0',
-  // Prepared plans live as long as their session: one made while a table was small must not read all of it once it is large.
-  // All that is asked here is served by nested loops over indexes.
+  // A session keeps its prepared plans. A plan that was made while a table was small must not scan the table once it is large. All of the
+  // server's queries can run as nested loops over indexes.
   enable_nestloop: 'on',
   enable_indexscan: 'on',
   enable_indexonlyscan: 'on',
@@ -37,34 +37,34 @@ export const settings = {
 }
 export type Settings = Record<string, string | number>
 
-/** Settings that count for our sessions, too, as the role or the database has them. */
+/** Settings that sessions take over from the role or the database. */
 const ofTheRole = new Set(['default_transaction_read_only', 'session_replication_role', 'synchronous_commit'])
 
-/** What pooled sessions are bounded by, in ms. */
+/** Time limits of pooled sessions, in ms. */
 export const boundsOf = (statement: number): Settings => ({
   statement_timeout: statement,
   lock_timeout: 3000,
   idle_in_transaction_session_timeout: 5000,
 })
 
-/** Settings of the role or the database that would end long work. */
+/** Switches off time limits of the role or the database, for long work. */
 export const unbounded: Settings = {
   statement_timeout: 0,
   lock_timeout: 0,
   idle_in_transaction_session_timeout: 0,
 }
 
-/** libpq's `options`: the address's own first, so that ours count. */
+/** Returns libpq's `options`. The address's settings come first, so that `values` override them. */
 export const optionsOf = ({ options }: ServerAddress, values: Settings): string =>
   [options, ...Object.entries(values).map(([name, value]) => `-c ${name}=${String(value).replace(/[\\ ]/g, '\\$&')}`)]
     .filter((part) => part !== '')
     .join(' ')
 
-// Of Postgres 17 and later: older ones refuse it at a session's start.
+// Only Postgres 17 and later have this setting. Earlier versions would refuse it in `options`.
 export const noTransactionTimeout = `select set_config('transaction_timeout', '0', false)
   where current_setting('transaction_timeout', true) <> '0'`
 
-/** Sets again what a proxy dropped at the session's start; not in a pooler's sessions, which it shares with other clients. */
+/** Sets the settings again if a proxy dropped them from `options`. Not in a pooler's sessions, because other clients share them. */
 export const insist = async (client: pg.ClientBase, values: Settings): Promise<void> => {
   await client.query(
     `select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)
@@ -74,14 +74,14 @@ export const insist = async (client: pg.ClientBase, values: Settings): Promise<v
   )
 }
 
-/** SQL that gives a role what our sessions ask for, where a pooler drops that. */
+/** Returns SQL that sets the sessions' settings for a role, for poolers that drop `options`. */
 export const settingsForRole = (role: string, database: string): string[] =>
   Object.entries({ ...settings, ...boundsOf(4000) }).map(
     ([name, value]) =>
       `alter role ${pg.escapeIdentifier(role)} in database ${pg.escapeIdentifier(database)} set ${name} = ${pg.escapeLiteral(String(value))};`,
   )
 
-/** The settings that a session lacks, as "name is value". */
+/** Returns the settings whose value in a session differs, as "name is value". */
 export const missingSettings = async (connection: Pick<pg.Pool, 'query'>): Promise<string[]> => {
   const wanted = { ...settings, ...boundsOf(4000) }
   const { rows } = await connection.query<{ name: string; value: string; base: string }>(
@@ -97,7 +97,10 @@ export const missingSettings = async (connection: Pick<pg.Pool, 'query'>): Promi
   return rows.filter((row) => !same(row.name.toLowerCase(), row)).map(({ name, base }) => `${name} is ${base}`)
 }
 
-/** Returns what the role or the database sets otherwise than our sessions, and what a session can't set for itself. */
+/**
+ * Returns settings of the role or the database that differ from those of the sessions (`ours`), and those that the sessions take over
+ * (`ours` is undefined).
+ */
 export const foreignSettings = async (
   client: pg.ClientBase,
 ): Promise<{ name: string; value: string; of: string; ours: string | undefined }[]> => {

@@ -1,6 +1,6 @@
-// Changes that the API makes: plain DML through the same triggers that number any SQL writer. Each runs in a transaction that
-// first takes the mission's key share and asks whether it is allowed; `settle` then numbers, reads the answer and commits in
-// one message, so that no head stays locked while this process is busy elsewhere.
+// Changes by the API: plain DML, numbered by the same triggers as rows of SQL writers. Each change is a transaction that first locks the
+// mission (for key share) and checks permissions. `settle` then numbers, reads the response and commits in one round trip, so that no head
+// stays locked while this process is busy.
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
@@ -9,16 +9,16 @@ import type { MissionRef } from '../../protocol/topics.ts'
 import { toRights } from './columns.ts'
 import { isRetryable, isSpent, meaningOf, sqlState } from './errors.ts'
 
-/** Throws if the change is not allowed to this mission (undefined: it does not exist). */
+/** Throws if the change to this mission is not allowed. undefined: the mission does not exist. */
 export type Allow = (mission: MissionRights | undefined) => void
 
 type Json = { json: string | null }
 
 export const makeTransactions = (writes: pg.Pool) => {
   /**
-   * Runs `change` in a transaction; `settle` ends it. Deadlocks and serialization failures are tried again, and once what another
-   * connection may cure. So are locks
-   * that somebody holds, with the connection given back in between: changes of other missions need it meanwhile.
+   * Runs `change` in a transaction; `change` ends it with `settle`. Retries after deadlocks and serialization failures, and once if a
+   * different connection may help. If a lock is not available within 50 ms, retries for up to 3 s. In between, the connection is returned
+   * to the pool, because changes of other missions need it.
    */
   const transaction = async <T>(change: (client: pg.PoolClient) => Promise<T>): Promise<T> => {
     const patience = performance.now() + 3000
@@ -43,14 +43,14 @@ export const makeTransactions = (writes: pg.Pool) => {
     }
   }
 
-  /** Takes the mission's key share (a deletion, its row) and asks whether the change is allowed. */
+  /** Locks the mission's row (`lock`) and calls `allow`. Returns the mission's id. */
   const enter = async (
     client: pg.PoolClient,
     ref: MissionRef,
     allow: Allow,
     lock = 'for key share',
   ): Promise<string> => {
-    // Not by readMission: a row lock needs the table itself, not a union.
+    // readMission can't be used here: row locks do not work with its union.
     const [where, value] = 'id' in ref ? ['id', ref.id] : ['number', ref.number]
     const { rows } = await client.query<{ mission_id: string; number: number; assigned_to: string }>(
       `select id as mission_id, number, assigned_to from missions where ${where} = $1 ${lock}`,
@@ -61,7 +61,7 @@ export const makeTransactions = (writes: pg.Pool) => {
     return mission?.id ?? ''
   }
 
-  /** Numbers what the transaction changed, reads `select` (made of literals only) and commits, in one message. */
+  /** Numbers the transaction's changes, runs `select` and commits, in one round trip. `select` can have no parameters. */
   const settle = async (client: pg.PoolClient, select: string): Promise<string> => {
     const results = (await client.query<Json>(
       `set constraints all immediate; ${select}; commit`,
@@ -71,27 +71,27 @@ export const makeTransactions = (writes: pg.Pool) => {
     return json
   }
 
-  /** One statement that is a transaction of its own. */
+  /** Runs one statement, outside a transaction. */
   const write = (text: string, values?: unknown[]) => writes.query(text, values)
 
   return { transaction, enter, settle, write }
 }
 export type Transactions = ReturnType<typeof makeTransactions>
 
-/** Sets the actor that triggers name for what the transaction does. */
+/** Sets the actor that triggers write to the audit log, for this transaction. */
 export const actAs = (client: pg.PoolClient, by: string) =>
   client.query(`select set_config('deck.actor', $1, true)`, [by])
 
-/** An id as a literal. */
+/** Returns an id as an SQL literal. */
 export const quoted = (id: string): string => pg.escapeLiteral(id)
 
-/** A given time, as the UTC that TIMESTAMP columns hold. */
+/** SQL that converts a time to UTC, for TIMESTAMP columns. */
 export const utc = (parameter: string): string => `${parameter}::timestamptz at time zone 'utc'`
 
-/** A value as it is. */
+/** SQL of an unconverted value. */
 export const plain = (parameter: string): string => parameter
 
-/** `set` clauses for the members that are given. */
+/** Returns the `set` clauses and values of columns whose value is not undefined. Parameters begin at $2. */
 export const assignments = (given: [column: string, expression: (parameter: string) => string, value: unknown][]) => {
   const set = given.filter(([, , value]) => value !== undefined)
   return {

@@ -1,28 +1,32 @@
-// Waiting for a database that is away at a start: a failover is no reason for an instance to exit, and to be restarted ever more slowly.
+// Waits at the start for an unreachable database, so that an instance does not exit during a failover: its supervisor would restart it with
+// growing delays.
 import { setTimeout as delay } from 'node:timers/promises'
 import { meaningOf } from './errors.ts'
 
-/** ms between two tries, and between two words about it. */
+/** ms between two tries, and between two reports. */
 const every = 500
-const toldEvery = 10_000
+const reportEvery = 10_000
 
-/** Tries `work` until it succeeds, for up to so many seconds, as long as it fails by the state of the database. */
+/**
+ * Retries `work` for up to `seconds` while the database is unavailable. `report` receives the error and the seconds that remain. Rejects
+ * with the error of `work` if it has a different cause, the time is over or `over` returns true.
+ */
 export const patiently = async <T>(
   seconds: number,
   work: () => Promise<T>,
-  tell: (error: unknown, seconds: number) => void,
+  report: (error: unknown, seconds: number) => void,
   over: () => boolean,
 ): Promise<T> => {
   const end = performance.now() + seconds * 1000
-  for (let toldAt = -Infinity; ;) {
+  for (let reportedAt = -Infinity; ;) {
     try {
       return await work()
     } catch (error) {
       const now = performance.now()
       if (meaningOf(error) === undefined || now > end || over()) throw error
-      if (now - toldAt >= toldEvery) {
-        tell(error, Math.ceil((end - now) / 1000))
-        toldAt = now
+      if (now - reportedAt >= reportEvery) {
+        report(error, Math.ceil((end - now) / 1000))
+        reportedAt = now
       }
       await delay(every)
     }

@@ -2,18 +2,18 @@
 import { chatHead, citizenOf, headOf, messageColumns } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** Unread messages are counted up to here. */
+/** The maximum count of unread messages. */
 export const mostUnread = 1000
 
 /**
- * A page of a chat in ascending order, from its newest or its oldest message on. `found` counts the rows before the limit of bytes.
+ * A page of a chat in ascending order, starting at the newest or the oldest message. `found` counts the rows without the limit of bytes.
  *
  * $1, $2 the mission
  * $3 citizen
- * $4 the seq that all messages are above
- * $5 the seq that all messages are below
- * $6 messages at most
- * $7 bytes at most, except the last message read
+ * $4 only messages with a greater seq
+ * $5 only messages with a smaller seq
+ * $6 maximum number of messages
+ * $7 maximum bytes, except the last message read
  */
 const pageOf = (direction: 'asc' | 'desc'): string =>
   selectMission({
@@ -41,13 +41,13 @@ export const shown = { characters: 300, blockBytes: 4096 }
 
 const citizen = citizenOf('h.topic')
 /**
- * A page of a mission's chats, those with the newest message first, each with its head, how far a subject has read, and its newest
- * message: of a long one the beginning, unless its blocks are to be read from it.
+ * A page of a mission's chats, sorted by their newest message, newest first. Each has its latest seq, how far the user has read, and its
+ * newest message. A long message is shortened, unless its code blocks must be parsed from it.
  *
  * $1, $2 the mission
- * $3 the subject
- * $4, $5 at and topic of the last chat of the page before, or null
- * $6 chats at most
+ * $3 the user (sub)
+ * $4, $5 at and topic of the previous page's last chat, or null
+ * $6 maximum number of chats
  */
 // `limit 1` keeps each lookup on all columns of its index. A plain join that was planned while the tables were small reads all messages of
 // the mission for each chat.

@@ -1,5 +1,5 @@
-// What was said, read over HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come
-// from one statement (database/read/read-mission).
+// Reads for HTTP: a page of a chat's messages, and a mission's chats. Rows, head and the mission's assignee come from one statement
+// (database/read/read-mission).
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import { answerBytes, rowsToRead } from '../bounds.ts'
@@ -13,10 +13,10 @@ import { makeReadChat } from './replica.ts'
 /** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 if it has no message), and its topic. */
 export type ChannelCursor = { last: string; topic: string }
 
-/** A message as the list of chats shows it: `cut` if anything was left out. `heavy`: its blocks are not wanted. */
+/** Returns a message for the list of chats; `cut` is set if it was shortened. `heavy`: its code blocks were left out. */
 const shorten = (message: Message, heavy: boolean): Message & { cut?: true } => {
   const { characters, blockBytes } = sql.shown
-  // Code points; most messages have no more than they have code units.
+  // The limit counts code points. They are counted only if there are more code units than that.
   const long = message.message.length > characters && [...message.message].length > characters
   const blocks = message.code_blocks
   const large = heavy || (blocks !== null && Buffer.byteLength(JSON.stringify(blocks)) > blockBytes)
@@ -31,10 +31,10 @@ const shorten = (message: Message, heavy: boolean): Message & { cut?: true } => 
 
 export type HistoryQuery = { after?: number; before?: number; limit: number }
 
-/** `main` is for reading; pages may come from a replica. */
+/** `main` is for reads; pages may come from a replica. */
 export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) => {
   return {
-    /** A page of a chat's messages in ascending order, with head and epoch of the same snapshot. */
+    /** Returns a page of a chat's messages in ascending order, with head and epoch of the same snapshot. */
     async page(ref: MissionRef, citizen: string, { after, before, limit }: HistoryQuery) {
       const forward = after !== undefined
       const direction = forward ? 'after' : 'before'
@@ -66,7 +66,7 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
           }
           const cut = full || found > read.length
           if (cut || found < count || page.length > limit) return { ...first, mission, page, cut }
-          // All of the page is of the first statement's snapshot.
+          // Later statements read nothing newer than the first statement's snapshot.
           if (forward) [low, high] = [page.at(-1)?.seq ?? low, Math.min(high, first.head + 1)]
           else high = page[0]?.seq ?? high
         }
@@ -75,14 +75,14 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
       const { page, cut, head, epoch } = found
       const messages = mission ? page.map((row) => toMessage(row, mission.id, citizen)) : []
       const has_more = cut || messages.length > limit
-      // One more than asked for was read: it is the newest of a page forward, the oldest of one backward.
+      // One message more than `limit` was read: the newest one if reading forward, the oldest one if backward.
       if (messages.length > limit) messages.splice(forward ? limit : 0, 1)
       return { mission, messages, last_seq: head, has_more, epoch }
     },
 
     /**
-     * The chats of a mission in which anything was ever said, those with the newest message first: each with its head, its newest
-     * message, shortened, and how far `sub` has read. `next` is where the next page begins.
+     * Returns the chats of a mission that ever had a message, sorted by their newest message, newest first. Each has its latest seq, its
+     * newest message, shortened, and how far `sub` has read. `next` is the cursor of the next page.
      */
     async channels(ref: MissionRef, sub: string, { limit, before }: { limit: number; before?: ChannelCursor }) {
       type Row = {

@@ -3,15 +3,14 @@ import { chatHead, messageColumns, missionColumns } from '../postgres/columns.ts
 import { epochColumn, missionByRef } from './read-mission.ts'
 
 /**
- * A page of a chat in ascending order. Rights, epoch and head are in its first row only, unlike in selectMission's form: the 500
- * rows of a page don't each carry them.
+ * A page of a chat in ascending order. Unlike in selectMission's statements, only the first of up to 500 rows has rights, epoch and head.
  *
  * $1, $2 the mission
  * $3 citizen
- * $4 the seq that all messages are above
- * $5 the seq that all messages are below
- * $6 messages at most
- * $7 bytes at most, except the last message
+ * $4 only messages with a greater seq
+ * $5 only messages with a smaller seq
+ * $6 maximum number of messages
+ * $7 maximum bytes, except the last message
  */
 export const replayPage = `
   select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key

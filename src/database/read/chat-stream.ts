@@ -1,6 +1,6 @@
-// A chat from one end to the other, for who takes all of it: page by page along its seq, forward, up to where it stood at the
-// start. No connection is held between two pages, however long a reader takes over one. Rows, head, epoch and the mission's
-// assignee of a page come from one statement (database/read/read-mission); a seq that a page lacks was deleted, and is skipped.
+// Reads a whole chat for a stream: page by page in order of seq, up to the latest seq at the start. No connection is held between two pages,
+// so slow readers block none. A page's rows, head, epoch and the mission's assignee come from one statement (database/read/read-mission).
+// Seqs of deleted messages are skipped.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import { isFiltered, type Filters } from '../../protocol/filters.ts'
@@ -13,14 +13,14 @@ import type { Reading } from './replica.ts'
 import type { Search } from '../search/chat-search.ts'
 import { makeTurns } from '../postgres/mutex.ts'
 
-/** Bytes of rows that a page holds, but for one row, and rows of the first page and of any: by `bench/history.ts`. */
+/** Maximum bytes of a page, except one row; rows of the first page, and maximum rows of a page. Chosen with `bench/history.ts`. */
 const pageBytes = 256 * 1024
 const firstRows = 100
 const mostRows = 500
 
 export type ReplayQuery = Filters & { after?: number; before?: number }
 
-/** All replays together read one page at a time, from the replica if there is one. `search` finds what fits filters. */
+/** All streams together read one page at a time, from the replica if there is one. `search` handles queries with filters. */
 export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick<Search, 'from'>) => {
   const turns = makeTurns()
 
@@ -42,7 +42,7 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
     const messages = rows.flatMap((row) => (row.seq === null || !mission ? [] : [toMessage(row, mission.id, citizen)]))
     return { mission, messages, head: rows[0]?.head ?? 0, epoch }
   }
-  /** `upto`: where the chat has been seen to stand. */
+  /** `upto`: a seq that the chat is known to have reached. */
   const read = async (
     ref: MissionRef,
     citizen: string,
@@ -57,7 +57,7 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
   }
 
   return {
-    /** The first page of a chat's messages between two seqs; it leads to the others. */
+    /** Returns the first page of a chat's messages between two seqs; its `next` reads the following one. */
     async from(ref: MissionRef, citizen: string, query: ReplayQuery, sub: string): Promise<ReplayPage> {
       if (isFiltered(query)) return search.from(ref, citizen, query, sub)
       const inTurn = turns(sub)
@@ -69,7 +69,7 @@ export const makeReplay = ({ readChat }: Pick<Reading, 'readChat'>, search: Pick
         const { mission, messages } = found
         const reached = messages.at(-1)?.seq ?? last
         if (!mission || reached >= last) return found
-        // Where rows are large, no more are asked for than a page holds.
+        // If rows are large, the next statement requests only as many as fit into a page.
         const rows = Math.min(mostRows, messages.length * 2)
         const next = async (): Promise<ReplayPage> => {
           const following = await inTurn(() => read({ id: mission.id }, citizen, reached, last + 1, rows, last))

@@ -1,13 +1,14 @@
-// Missions by their id or number: what a sender's rights are asked of. Those asked by id are remembered for up to a
-// second; a number is looked up each time, since it may come to be another mission's.
-// Readers don't use it: their rights come with the rows. A write whose right rests on the assignment is checked again
-// where it is committed.
+// Missions by id or number, to check a sender's rights. Lookups by id are cached for up to a second. Lookups by number are not cached,
+// because a number may be given to a different mission.
+//
+// Reads do not use it: their rights come with the rows. If a write is allowed by the mission's assignment, the assignment is checked again
+// when the write is committed.
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import type { Store } from './topics.ts'
 
 export type Missions = {
-  /** The mission, if it is remembered and satisfies `fits`. */
+  /** Returns the mission if it is cached and satisfies `fits`. */
   known(ref: MissionRef, fits: (mission: MissionRights | undefined) => boolean): MissionRights | undefined
   /** Returns undefined if the mission does not exist. A cached mission that fails `fits` is read again: it may have changed. */
   find(ref: MissionRef, fits: (mission: MissionRights | undefined) => boolean): Promise<MissionRights | undefined>
@@ -33,12 +34,12 @@ export const makeMissions = (store: Pick<Store, 'place'>, maxAge: number, maxSiz
         if (fits(mission)) return mission
       }
       const found = ask()
-      // Re-inserted, so that the oldest stand first.
+      // Deleted and inserted again, so that the map is sorted by age, oldest first.
       known.delete(name)
       const state: Known = { at: now, found }
       known.set(name, state)
       if (known.size > maxSize) for (const oldest of known.keys()) if (known.delete(oldest)) break
-      // What is not there may come at any moment.
+      // A missing mission is not cached, because it may be created at any moment.
       const forget = (): void => void (known.get(name)?.found === found && known.delete(name))
       found.then((mission) => (mission ? (state.mission = mission) : forget()), forget)
       return found

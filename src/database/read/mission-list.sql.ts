@@ -1,20 +1,20 @@
-// The missions that an actor sees, a page by number; if asked for, each with its chats and how much of them is unread.
+// The statements that list the missions that a user may see, by number, optionally with their chats and unread counts.
 import { answerBytes } from '../bounds.ts'
 import { citizenOf, headOf } from '../postgres/columns.ts'
 import { mostUnread } from './chat-history.sql.ts'
 
-/** Chats of a mission that are counted, and of them those that are listed: the unread ones before the others. */
+/** Chats per mission whose unread messages are counted, and chats that are listed: unread chats come first. */
 export const countedChats = 200
 export const listedChats = 40
 
 const citizen = citizenOf('h.topic')
 /**
  * $1 status, $2 assigned_to, or null
- * $3 the number that all missions are above
- * $4, $5, $6 all missions are seen; those assigned to this subject are; those with these IDs or numbers are
- * $7 missions at most
+ * $3 only missions with a greater number
+ * $4, $5, $6 which missions the user may see: all; those assigned to this sub; those with these IDs or numbers
+ * $7 maximum number of missions
  */
-// Up to the first that does not fit into the response.
+// The page ends before the first mission that does not fit into the response.
 const page = `
   select y.id, y.number, y.json from (
     select x.*, sum(octet_length(x.json) + 1) over (order by x.number rows between unbounded preceding and 1 preceding) as ahead
@@ -28,11 +28,11 @@ const page = `
 export const missionPage = page
 
 /**
- * The same, each with its chats by name. Not counted as unread: what the subject itself wrote.
+ * The same, each mission with its chats by name. The user's own messages do not count as unread.
  *
- * $8 the subject
+ * $8 the user (sub)
  */
-// `limit 1` keeps each lookup on all columns of its index, whatever was known of the tables when it was planned.
+// `limit 1` makes each lookup use all columns of its index, whatever the tables' size was when it was planned.
 export const missionPageWithChats = `
   select p.number, p.json, c.chats from (${page}) p
   cross join lateral (

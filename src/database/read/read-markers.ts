@@ -1,16 +1,16 @@
-// How far each sub has read a chat: the greatest seq that it named, up to the head. Many marks share a statement, and of
-// several of one sub in one chat the greatest is written.
+// Read markers: how far each user (sub) has read a chat. A marker is the greatest seq that the user's sockets sent, but at most the chat's
+// latest seq. Concurrent marks share a statement; if it has several of one user and chat, the greatest is written.
 import type pg from 'pg'
 import { makeBatched } from '../postgres/batcher.ts'
 import { headOf } from '../postgres/columns.ts'
 
 export type Mark = { mission: string; citizen: string; sub: string; seq: number }
-/** Where the sub stands now; `news`: whether it was less far before. */
+/** The user's marker now; `news`: whether this mark has advanced it. */
 export type Marked = { seq: number; news: boolean }
 
 const nameOf = ({ mission, citizen, sub }: Mark): string => `${mission} ${citizen} ${sub}`
 
-/** `patience`: ms until a mark that is not answered ends as `unavailable`. */
+/** `patience`: ms until a mark rejects with `unavailable`. */
 export const makeMarks = (writes: pg.Pool, patience: number) => {
   const mark = makeBatched(
     async (asked: Mark[]): Promise<(Marked | undefined)[]> => {
@@ -30,7 +30,7 @@ export const makeMarks = (writes: pg.Pool, patience: number) => {
             on conflict (mission_id, citizen, sub) do update set seq = excluded.seq where excluded.seq > r.seq
             returning *
           )
-          -- (One that another instance overtook meanwhile is not saved: then there is more than this snapshot knows.)
+          -- (If another instance has saved a greater mark in the meantime, this one is not saved, and this snapshot does not see the other.)
           select g.n, greatest(s.seq, r.seq, g.upto) as seq, s.seq is not null as news
           from given g
           left join saved s on s.mission_id = g.mission and s.citizen = g.citizen and s.sub = g.sub
@@ -51,7 +51,7 @@ export const makeMarks = (writes: pg.Pool, patience: number) => {
     },
     { max: 200, patience },
   )
-  /** undefined if the mission is gone. Safe to be repeated, as a batch is after a broken connection. */
+  /** Resolves with undefined if the mission does not exist. Idempotent, because a batch is repeated after a broken connection. */
   return { mark }
 }
 export type Marks = ReturnType<typeof makeMarks>

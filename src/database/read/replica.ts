@@ -1,21 +1,22 @@
-// Reading from a replica, where DATABASE_REPLICA_URL names one: pages and streams of a chat's history. A read shows what was committed when
-// it was asked for, as on the primary: the primary says first where the chat stands, and who may see it (one look-up that many
-// askers share), and the replica's rows count only if its snapshot has come as far, in the same epoch. If not, or if the replica
-// is slow or away, the primary reads. Nothing else is read there, and nothing is decided by it.
-// (Rows that SQL deletes have no seq: the replica may show them for as long as it is behind.)
+// Reads pages and streams of a chat's history from a replica, if DATABASE_REPLICA_URL is set. A read returns all rows that were committed
+// when it was requested, as on the primary. For this the primary first returns the chat's latest seq and the mission's rights, in a lookup
+// that concurrent reads share. The replica's rows are used only if its snapshot has reached this seq, in the same epoch. Otherwise, or if
+// the replica is slow or unreachable, the primary is read.
+//
+// (A deletion by SQL has no seq: the replica may still return the deleted rows while it is behind.)
 import type pg from 'pg'
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import type { Place } from './topics.ts'
 
-/** ms for which it is left alone after it was behind, and after it failed or was slow. */
+/** ms for which the replica is not used after it was behind, and after it failed or was slow. */
 const behindFor = 100
 const awayFor = 2000
 
 export type ReadStats = { replica: number; behind: number; failed: number }
 export type Snapshot = { mission: MissionRights | undefined; head: number; epoch: string }
 
-/** `read` with a pool of the replica or of the primary; `upto`: what its head has to have reached, besides. */
+/** Calls `read` with the replica's or the primary's pool. `upto`: a seq that the replica must have reached as well. */
 export type ReadChat = <T>(
   ref: MissionRef,
   citizen: string,
@@ -31,7 +32,7 @@ export const makeReadChat = (
   primary: pg.Pool,
   replica?: {
     pool: pg.Pool
-    /** where a chat stands, of the primary */
+    /** reads a chat's latest seq and rights from the primary */
     place: (asked: { mission: MissionRef; suffix: string; run: null }) => Promise<Place>
     onError: (error: unknown) => void
   },

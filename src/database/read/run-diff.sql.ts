@@ -3,7 +3,7 @@ import { flaky, slower } from '../../protocol/run-diff.ts'
 import { selectMission } from './read-mission.ts'
 
 /**
- * When the two runs were created; null if a run is not one of the mission.
+ * When the two runs were created; null for a run that does not belong to the mission.
  *
  * $1 mission ID, or null
  * $2 mission number, or null
@@ -29,7 +29,7 @@ const runJson = (run: string): string =>
 const side = (run: string): string => `
   select '${run}' as side, e.name, deck.test_word(e.element) as word, e.n,
     case when jsonb_typeof(e.element -> 'error') = 'string' then e.element ->> 'error' end as error,
-    -- A number that can't be a test's duration counts as none.
+    -- A number that can't be a test's duration is ignored.
     case when jsonb_typeof(e.element -> 'duration_ms') = 'number' and (e.element -> 'duration_ms')::numeric between 0 and 1e12
       then (e.element -> 'duration_ms')::numeric end as ms
   from deck.tests_of(${run}.results) with ordinality as e (name, element, n)`
@@ -37,7 +37,7 @@ const list = (name: string, members: string, where: string, order = 'at_b, at_a'
   '${name}', coalesce((select jsonb_agg(jsonb_build_object('name', name ${members}) order by ${order}) from told where ${where}), '[]')`
 
 /**
- * The comparison as JSON; null if a run is not one of the mission.
+ * The comparison as JSON; null if a run does not belong to the mission.
  *
  * $1 mission ID, or null
  * $2 mission number, or null
@@ -74,7 +74,7 @@ export const compare = selectMission({
 })
 
 /**
- * The flaky tests as JSON: those whose result changed often in the runs up to one.
+ * The flaky tests as JSON: tests whose result changed often in the runs up to a given one.
  *
  * $1 mission ID
  * $2 ID of the run

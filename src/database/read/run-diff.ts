@@ -1,6 +1,6 @@
-// Two test runs compared: what failed, was fixed, came, went and got slower from `a` to `b`, what is flaky up to `b`, and what was
-// said between the two. Names, words and durations are taken out of the results in Postgres: no run's results come here, and the
-// twenty from which flakiness is derived are read one after the other. Rights are checked before the comparison, and in its snapshot.
+// Compares two test runs: tests that failed, were fixed, were added, were removed or got slower from `a` to `b`, tests that are flaky up to
+// `b`, and messages between the two. Postgres extracts names, statuses and durations, so that results are not loaded into this process.
+// Rights are checked before the comparison, and in its snapshot.
 import type pg from 'pg'
 import { between, bytesCompared, type RunDiff } from '../../protocol/run-diff.ts'
 import { deny } from '../../protocol/errors.ts'
@@ -11,7 +11,7 @@ import * as sql from './run-diff.sql.ts'
 import { readMission } from './read-mission.ts'
 import type { Search } from '../search/chat-search.ts'
 
-/** Times in order: without the Z one is the other's beginning where it has no (more) fractions of a second. */
+/** Compares times as text, without the Z: a time with fewer fractional digits is then a prefix of a later one, and sorts first. */
 const isBefore = (x: string, y: string): boolean => x.slice(0, -1) < y.slice(0, -1)
 const newestFirst = ({ message: x }: Sized, { message: y }: Sized): number => {
   if (x.created_at !== y.created_at) return isBefore(x.created_at, y.created_at) ? 1 : -1
@@ -20,32 +20,32 @@ const newestFirst = ({ message: x }: Sized, { message: y }: Sized): number => {
 type Sized = { message: Message; bytes: number }
 const sized = (message: Message): Sized => ({ message, bytes: Buffer.byteLength(JSON.stringify(message)) })
 
-/** How many of them, from the first on, are not too many. */
+/** Returns how many of the first messages fit into the limits of number and bytes. */
 const fitting = (found: Sized[], most: number): number => {
   let bytes = 0
   for (const [i, one] of found.entries()) if (i === between.messages || (bytes += one.bytes + 1) > most) return i
   return found.length
 }
 
-/** In this order they get their part of the response. */
+/** The lists fill the response in this order. */
 const lists = ['newly_failing', 'still_failing', 'fixed', 'added', 'removed', 'slower'] as const
 
-/** The comparison without the last elements of its lists, where it has more bytes; `cut` then. */
+/** If the comparison has more than `most` bytes, removes the last elements of its lists and sets `cut`. */
 const shorten = (json: string, most: number): string => {
   if (Buffer.byteLength(json) <= most) return json
-  const told = JSON.parse(json) as Omit<RunDiff, 'flaky' | 'between'>
+  const diff = JSON.parse(json) as Omit<RunDiff, 'flaky' | 'between'>
   let left = most - 1024
   for (const name of lists) {
-    const all: { name: string }[] = told[name]
+    const all: { name: string }[] = diff[name]
     const end = all.findIndex((one) => (left -= Buffer.byteLength(JSON.stringify(one)) + 1) < 0)
     if (end >= 0) all.length = end
   }
-  return JSON.stringify({ ...told, cut: true })
+  return JSON.stringify({ ...diff, cut: true })
 }
 
-/** `main` is for reading. */
+/** `main` is for reads. */
 export const makeDiff = (main: pg.Pool, search: Search) => {
-  /** The newest messages of all chats that were created in a span of time, oldest first. */
+  /** Returns the newest messages of all chats in a span of time, oldest first. */
   const said = async (
     mission: MissionRights,
     span: { since: string; until: string },
@@ -59,7 +59,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
     })
     let newest: Sized[] = []
     let has_more = false
-    // Held are those of one chat, and the newest so far.
+    // Only one chat's messages and the newest so far are in memory.
     for (const { citizen } of rows) {
       const page = await search.page({ id: mission.id }, citizen, { ...span, limit: between.messages }, how)
       const found = [...newest, ...page.messages.map(sized)].sort(newestFirst)
@@ -69,7 +69,7 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
     return { ...span, messages: newest.reverse().map(({ message }) => message), has_more }
   }
 
-  /** -> the JSON of a RunDiff; `allow` throws, a run of another mission is `not_found`. */
+  /** Returns a RunDiff as JSON. `allow` throws if the user may not read the mission. A run of a different mission is `not_found`. */
   return async (
     ref: MissionRef,
     { a, b }: { a: string; b: string },
@@ -85,14 +85,14 @@ export const makeDiff = (main: pg.Pool, search: Search) => {
     const { a_at, b_at } = rows[0] ?? {}
     if (!a_at || !b_at) throw deny('not_found', 'no such test run')
     const [since, until] = isBefore(a_at, b_at) ? [a_at, b_at] : [b_at, a_at]
-    const told = await readMission<{ json: string | null }>(main, {
+    const comparison = await readMission<{ json: string | null }>(main, {
       ref: { id: mission.id },
       name: 'diff',
       text: sql.compare,
       values: [a, b],
     })
-    how.allow(told.mission)
-    const { json } = told.rows[0] ?? {}
+    how.allow(comparison.mission)
+    const { json } = comparison.rows[0] ?? {}
     if (!json) throw deny('not_found', 'no such test run')
     const compared = shorten(json, bytesCompared)
     const flaky = await main.query<{ json: string }>({ name: 'diff-flaky', text: sql.flips, values: [mission.id, b] })

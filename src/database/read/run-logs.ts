@@ -1,13 +1,13 @@
-// Run logs, read: any part of a log by its place in bytes, and its last lines from the end, at the cost of what is read and in the
-// memory of a page. A log that is read is the one of the first statement, whatever is added or replaced meanwhile.
+// Reads run logs: any part of a log by its byte positions, and its last lines from the end. Cost depends only on the part that is read, and
+// one page is in memory at a time. A reader gets the log as of its first statement, even if the log grows or is replaced meanwhile.
 import type pg from 'pg'
 import type { MissionRef } from '../../protocol/topics.ts'
 import { epochColumn, readMission, selectMission } from './read-mission.ts'
 
-/** Bytes of chunks that a page holds, but for one chunk. */
+/** Maximum bytes of a page's chunks, except one chunk. */
 const pageBytes = 256 * 1024
 
-/** What a log was at one moment: `first` is the seq that it began with. */
+/** The state of a log at one moment. `first`: the seq of its first event. */
 export type LogState = { topic: string; run: string; first: number; size: number }
 
 /** The log of a run since it was last replaced, in one row; $3: the run's ID. */
@@ -20,7 +20,7 @@ const logOf = selectMission({
 })
 
 export const makeLogs = (main: pg.Pool) => ({
-  /** `log` is undefined where there is no such run. */
+  /** Returns the log's state; `log` is undefined if the run does not exist. */
   async find(ref: MissionRef, run: string) {
     type Row = { run: string | null; first: number | null; size: number | null }
     const { mission, epoch, rows } = await readMission<Row>(main, { ref, name: 'log', text: logOf, values: [run] })
@@ -31,10 +31,10 @@ export const makeLogs = (main: pg.Pool) => ({
     return { mission, log: { topic, run: id, first: first ?? 0, size: size ?? 0 }, epoch }
   },
 
-  /** The bytes from `from` up to `upto`; throws if they are deleted meanwhile. */
+  /** Yields the bytes from `from` to `upto`. Throws if they are deleted meanwhile. */
   async *bytes({ topic, run, first }: LogState, from: number, upto: number): AsyncGenerator<Buffer> {
     for (let at = from; at < upto;) {
-      // Whole chunks, of which the first may begin before.
+      // Reads whole chunks; the first one may begin before `at`.
       const { rows } = await main.query<{ text: string | null; end: number | null }>({
         name: 'log-forward',
         text: `select string_agg(e.data ->> 'chunk', '' order by s.upto) as text, max(s.upto) as end
@@ -49,16 +49,16 @@ export const makeLogs = (main: pg.Pool) => ({
         values: [topic, run, first, at, Math.min(pageBytes, upto - at)],
       })
       const { text, end } = rows[0] ?? {}
-      if (text == null || end == null) throw new Error('the log went while it was read')
+      if (text == null || end == null) throw new Error('the log was deleted while it was read')
       const bytes = Buffer.from(text)
       const start = end - bytes.length
-      if (start > at || end <= at) throw new Error('the log went while it was read')
+      if (start > at || end <= at) throw new Error('the log was deleted while it was read')
       yield bytes.subarray(at - start, upto - start)
       at = end
     }
   },
 
-  /** Where the last `count` lines begin; a line feed at the very end begins no line. */
+  /** Returns the byte position at which the last `count` lines begin. A line feed at the very end begins no line. */
   async lastLines({ topic, run, first, size }: LogState, count: number): Promise<number> {
     let left = count
     for (let at = size; at > 0;) {
@@ -76,7 +76,7 @@ export const makeLogs = (main: pg.Pool) => ({
         values: [topic, run, first, at, pageBytes],
       })
       const text = rows[0]?.text
-      if (text == null) throw new Error('the log went while it was read')
+      if (text == null) throw new Error('the log was deleted while it was read')
       const bytes = Buffer.from(text)
       const start = at - bytes.length
       let feed = bytes.lastIndexOf(10, at === size ? -2 : -1)

@@ -1,10 +1,10 @@
-// The statements of database/read/state-at, about one mission (database/read/read-mission) as it was at a time. In all of them:
+// The statements of database/read/state-at, about one mission (database/read/read-mission) at a past time. In all of them:
 //
 // $1 mission ID, or null
 // $2 mission number, or null
 // $3 the time
 //
-// Rows have `existed` (whether there was such a mission then), `pruned` (the time up to which it was pruned, if that is later) and `json`.
+// Rows have `existed` (whether the mission existed then), `pruned` (the time up to which it was pruned, if that is later) and `json`.
 import { answerBytes } from '../bounds.ts'
 import { selectMission } from './read-mission.ts'
 import { utc } from '../postgres/transaction.ts'
@@ -17,16 +17,16 @@ const pastOf = (json: string, joins: string, existed = created): string =>
     joins,
   })
 
-// As in the index that finds them.
+// The same names are in the condition of the index that is used.
 const names = `'test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted'`
-/** The last event of a row up to the time; events of logs are not among them. */
+/** A row's last event up to the time, without events of logs. */
 const eventOf = (topic: string, id: string): string => `
   select e.seq, e.event, e.data from deck.events e
   where e.data ->> 'id' = ${id}::text and e.event in (${names}) and e.topic = 'missions/' || m.id || '/${topic}'
     and e.at <= $3::timestamp
   order by e.seq desc limit 1`
 
-/** The runs that there are, and those deleted since. */
+/** The existing runs, and those that were deleted since. */
 const runs = `
   select t.id, t.created_at from test_runs t where t.mission_id = m.id
   union all
@@ -45,7 +45,7 @@ export const mission = pastOf(
   `e.seq is not null or ${created}`,
 )
 
-/** Its checklist: items until the response is full, at least one. */
+/** The checklist: items until the response is full, at least one. */
 export const checklist = pastOf(
   'x.json',
   `
@@ -70,10 +70,10 @@ export const checklist = pastOf(
 )
 
 /**
- * A page of its runs, newest first, one row for each; `id` is null in the one row if there are none.
+ * A page of the mission's runs, newest first. A mission without runs yields one row whose `id` is null.
  *
- * $4, $5 creation time (RFC 3339) and ID of the run that all are older than, or null
- * $6 runs at most
+ * $4, $5 only runs older than the run with this creation time (RFC 3339) and ID, or null
+ * $6 maximum number of runs
  */
 export const runPage = pastOf(
   'x.*',
@@ -111,7 +111,7 @@ export const run = runOf('i.id = $4::uuid')
 /** The newest run; $4: null. */
 export const latestRun = runOf('$4::uuid is null')
 
-/** The seq that a chat had reached, as `json`; $4: its citizen. */
+/** A chat's latest seq at the time, as `json`; $4: its citizen. */
 export const chat = pastOf(
   'x.seq::text as json',
   `

@@ -1,6 +1,7 @@
-// A mission as it was at a time: itself, its checklist, its test runs, made from the last event of each row up to then; of a chat, where
-// it stood. What events do not tell stands in side tables: how a mission began, and what places a deleted row in a list. Lists have the order that they have
-// today. A time that is not yet over is answered by what is committed.
+// Past states: a mission, its checklist and its test runs at a time, from each row's last event up to that time; for a chat, the seq that it
+// had reached. Side tables hold what is not in events: a mission's first state, and the sort keys of deleted rows.
+//
+// Lists have today's order. For a time in the future the committed state is returned.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
@@ -11,7 +12,7 @@ import { pageOfRuns, type RunCursor, type RunRow } from '../write/test-runs.ts'
 type Row = { existed: boolean; pruned: string | null; json: string | null }
 
 const toPast = ({ mission, rows: [row] }: Pick<MissionRead<Row>, 'mission' | 'rows'>) => {
-  // Whether one may see it is asked first.
+  // A function, because the caller checks rights before it calls it.
   const known = (): string => {
     if (!row?.existed) throw deny('not_found', 'the mission did not exist at that time')
     if (row.pruned !== null) throw deny('not_found', `history before ${row.pruned} was pruned`)
@@ -21,7 +22,7 @@ const toPast = ({ mission, rows: [row] }: Pick<MissionRead<Row>, 'mission' | 'ro
   return { mission, known }
 }
 
-/** `main` is for reading. */
+/** `main` is for reads. */
 export const makePast = (main: pg.Pool) => ({
   mission: async (ref: MissionRef, at: string) =>
     toPast(await readMission<Row>(main, { ref, name: 'past-mission', text: sql.mission, values: [at] })),
@@ -29,7 +30,7 @@ export const makePast = (main: pg.Pool) => ({
   checklist: async (ref: MissionRef, at: string) =>
     toPast(await readMission<Row>(main, { ref, name: 'past-checklist', text: sql.checklist, values: [at] })),
 
-  /** Runs from the newest on, or from behind one; as many as fit into an answer. */
+  /** Returns runs, newest first, or those that follow `before`; as many as fit into a response. */
   listRuns: (ref: MissionRef, { before, limit }: { before?: RunCursor; limit: number }, at: string) =>
     pageOfRuns(limit, before, async (cursor, count) => {
       const { mission, rows } = await readMission<Row & RunRow>(main, {
@@ -41,7 +42,7 @@ export const makePast = (main: pg.Pool) => ({
       return { ...toPast({ mission, rows: rows.map((row) => ({ ...row, json: '' })) }), rows }
     }),
 
-  /** One run, or (null) the newest that there was. */
+  /** Returns a run, or the newest run of that time (null). */
   run: async (ref: MissionRef, run: string | null, at: string) =>
     toPast(
       await readMission<Row>(main, {
@@ -52,7 +53,7 @@ export const makePast = (main: pg.Pool) => ({
       }),
     ),
 
-  /** Where a chat stood: what was said there up to then has no greater seq. */
+  /** Returns the latest seq of a chat at that time. */
   async chat(ref: MissionRef, citizen: string, at: string) {
     const { mission, known } = toPast(
       await readMission<Row>(main, { ref, name: 'past-chat', text: sql.chat, values: [at, citizen] }),

@@ -1,20 +1,20 @@
 // The statement of database/read/timeline, about one mission (database/read/read-mission).
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** Keys that a statement reads of all topics together, but at least 16 of each: 5 ms. */
+/** Keys that a statement reads from all topics together, but at least 16 from each: about 5 ms. */
 const mostKeys = 5000
 
 /**
- * A page of a mission's events in the order of (at, topic, seq), or in the opposite order. `known` counts the page's events before the
- * limit of bytes; `beyond`: whether more may follow them.
+ * A page of a mission's events in the order of (at, topic, seq), or in the opposite order. `known` counts the page's events without the
+ * limit of bytes. `beyond`: whether more events may follow.
  *
  * $1 mission ID, or null
  * $2 mission number, or null
- * $3, $4, $5 the place that the page starts behind: time, the topic behind `missions/<ID>`, seq
- * $6, $7, $8 the place that it ends before, likewise
+ * $3, $4, $5 the page starts after this place: time, the topic without `missions/<ID>`, seq
+ * $6, $7, $8 the page ends before this place, likewise
  * $9 whether logs are included
- * $10 events at most
- * $11 bytes of JSON at most (not as they are stored, which is compressed), except the last event
+ * $10 maximum number of events
+ * $11 maximum bytes of JSON (uncompressed), except the last event
  */
 const pageOf = (newestFirst: boolean): string => {
   const down = newestFirst ? 'desc' : 'asc'
@@ -26,8 +26,8 @@ const pageOf = (newestFirst: boolean): string => {
     joins: `
   left join lateral (
     with
-      -- Where to start in each topic. A chat counts as two: its messages, and (without a citizen) its other events. Names have the
-      -- topics' collation "C": the index on chat_messages serves a citizen in its column's collation only.
+      -- The start seq in each topic. A chat has two rows: one for its messages, and one without a citizen for its other events. Names have
+      -- the topics' collation "C"; the index on chat_messages needs a citizen in its column's collation.
       source as materialized (
         select s.name, s.citizen, case
             when s.name = 'missions/' || m.id || $4 then $5::bigint ${newestFirst ? '- 1' : ''}
@@ -66,7 +66,7 @@ const pageOf = (newestFirst: boolean): string => {
             : `k.at < $6::timestamp or (k.at = $6::timestamp and (s.name, k.seq) < ('missions/' || m.id || $7, $8::bigint))`
         }
       ),
-      -- A topic that had its full share may have more keys: the order is known up to the first such topic's last key.
+      -- A topic that has used its full share may have more keys. So the order is known only up to the earliest last key of such topics.
       bound as materialized (select k.at, k.name, k.seq from keys k where k.last order by ${order('k')} limit 1),
       known as materialized (
         select k.*, row_number() over (order by ${order('k')}) as n

@@ -1,6 +1,7 @@
-// A mission's events in one order, (at, topic, seq), up to the horizon: no event is added below it. Pages never change, except for rows that
-// are removed later. A page costs its rows and a few index lookups a topic, however long the history is: each topic's index is searched
+// A mission's events in one order, (at, topic, seq), up to the horizon: no event is added below it. So pages never change, except that rows
+// may be deleted later. A page costs its rows and a few index lookups per topic, however long the history is: each topic's index is searched
 // for the page's start, and the topics are merged from there.
+//
 // Rows, epoch and the mission's assignee come from one statement (database/read/read-mission).
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
@@ -14,31 +15,31 @@ import { readMission } from './read-mission.ts'
 import { timelinePage } from './timeline.sql.ts'
 import { makeTurns } from '../postgres/mutex.ts'
 
-/** What lies between two places; `logs`: also what runs print. */
+/** The events between two places; `logs`: including events of run logs. */
 export type Span = { after: Place; before: Place; newestFirst: boolean; logs: boolean }
 
-/** An event: its place, its name, and its frame's text. */
+/** An event: its place, name and frame (JSON text). */
 export type Item = { place: Place; event: string; text: string }
 
 export type TimelinePage = {
-  /** undefined: there is no such mission, or not any more */
+  /** undefined: the mission does not exist, or was deleted */
   mission: MissionRights | undefined
   epoch: string
   items: Item[]
-  /** whether there may be more */
+  /** whether more events may follow */
   more: boolean
 }
 
-/** What is left of a span behind these items. */
+/** Returns the part of a span that follows these items. */
 export const rest = (span: Span, items: readonly Item[]): Span => {
   const place = items.at(-1)?.place
   return place ? { ...span, [span.newestFirst ? 'before' : 'after']: place } : span
 }
 
-/** `main` is for reading; `patience`: ms until a look at the horizon that is not answered is `unavailable`. */
+/** `main` is for reads; `patience`: ms until reading the horizon rejects with `unavailable`. */
 export const makeTimeline = (main: pg.Pool, patience: number) => {
   let settled = { epoch: '', at: '' }
-  const look = makeBatched(
+  const readHorizon = makeBatched(
     async (asked: null[]) => {
       const { rows } = await main.query<{ at: string; epoch: string }>({
         name: 'horizon',
@@ -49,7 +50,7 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
     { max: 10_000, patience },
   )
 
-  /** One statement's worth of a span: up to `limit` events, fewer where they are large or topics are many. */
+  /** Reads the beginning of a span with one statement: up to `limit` events, fewer if events are large or topics are many. */
   const read = async (ref: MissionRef, span: Span, limit: number, bytes: number): Promise<TimelinePage> => {
     const { newestFirst, logs } = span
     const [start, end] = newestFirst ? [span.before, span.after] : [span.after, span.before]
@@ -76,14 +77,14 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
   const turns = makeTurns()
 
   return {
-    /** The time below which all is settled; it goes back with the epoch only. */
+    /** Returns the horizon, below which no event is added. It never decreases within an epoch. */
     async horizon(): Promise<string> {
-      const found = await look(null)
+      const found = await readHorizon(null)
       if (found.epoch !== settled.epoch || isBefore(settled.at, found.at)) settled = found
       return settled.at
     },
 
-    /** A page of `limit` events, or as many as fit into its bytes; `see` is called with what each statement found, and may throw. */
+    /** Returns a page of up to `limit` events and answerBytes bytes. `see` is called with each statement's result, and may throw. */
     async page(ref: MissionRef, span: Span, limit: number, see: (found: TimelinePage) => void): Promise<TimelinePage> {
       const items: Item[] = []
       let bytes = 0
@@ -105,7 +106,7 @@ export const makeTimeline = (main: pg.Pool, patience: number) => {
       }
     },
 
-    /** A part of a span, for streams. All streams share a connection; subjects take turns. */
+    /** Reads the beginning of a span for streams. All streams together use one connection at a time; users take turns. */
     part: (ref: MissionRef, span: Span, limit: number, bytes: number, sub: string): Promise<TimelinePage> =>
       turns(sub)(() => read(ref, span, limit, bytes)),
   }

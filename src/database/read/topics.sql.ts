@@ -1,14 +1,14 @@
-// The statements of database/read/topics about several topics at once. Rows and head of a topic, and its mission's rights, are of one snapshot.
+// The statements of database/read/topics about several topics at once. A topic's rows, its head and its mission's rights are of one snapshot.
 // `offset 0` keeps Postgres from computing epoch and head again for each row (see selectMission in database/read/read-mission).
 import { headOf, missionColumns } from '../postgres/columns.ts'
 import { stamp } from '../postgres/epoch.ts'
 
 /**
- * Where topics are, one row for each, in the order asked.
+ * The latest seqs and missions of topics, one row per topic, in the given order.
  *
  * $1 uuid[]: a mission's ID, or null
  * $2 integer[]: its number, or null
- * $3 text[]: the topic behind `missions/<ID>`
+ * $3 text[]: the topic without `missions/<ID>`
  * $4 uuid[]: the test run that the topic needs, or null
  * $5 text[]: the chat's citizen, or null
  */
@@ -24,14 +24,14 @@ export const place = `
   order by t.n`
 
 /**
- * The next rows of topics, messages and events merged by seq. A topic without rows has one row whose seq is null.
+ * The next rows of topics, messages and events merged by seq. A topic without new rows has one row whose seq is null.
  *
  * $1 text[]: topics
- * $2 bigint[]: the seq to start behind
+ * $2 bigint[]: only rows with a greater seq
  * $3 uuid[]: the topic's mission
  * $4 text[]: the chat's citizen, or null
- * $5 rows of a topic at most
- * $6 bytes of a topic's rows at most, except its last row
+ * $5 maximum number of rows per topic
+ * $6 maximum bytes of rows per topic, except its last row
  */
 export const pages = `
   select t.n, ${missionColumns}, e.stamp, h.head, r.*
@@ -58,7 +58,7 @@ export const pages = `
   order by t.n, r.seq`
 
 /**
- * The heads of topics, in the order asked.
+ * The topics' latest seqs, in the given order.
  *
  * $1 text[]: topics
  * $2 uuid[]: the topic's mission
@@ -71,7 +71,7 @@ export const heads = `
   order by t.n`
 
 /**
- * Missions that were changed since a mark, deleted ones too: their numbers, to whom they are and were assigned, and their stamps.
+ * Missions that were changed or deleted since a mark: their numbers, the persons to whom they are and were assigned, and their stamps.
  *
  * $1 uuid[]: missions
  * $2 the mark, a transaction ID as text

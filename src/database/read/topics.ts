@@ -1,6 +1,5 @@
-// Every statement that runs on behalf of readers and the hub, named and typed. Rows and head of a topic, and the mission's
-// assignee, come from one statement and so from one snapshot: no row goes out under rights older than itself.
-// (What defines lives in db/, the writer's call in database/write/writer, changes of missions, checklists and runs in database/write.)
+// The statements of readers and the hub about topics. A topic's rows, its head and the mission's assignee come from one statement and so
+// from one snapshot: no row is sent under rights older than the row.
 import type pg from 'pg'
 import type { MissionRights, Page } from '../../protocol/rows.ts'
 import { topicParts, type MissionRef } from '../../protocol/topics.ts'
@@ -10,16 +9,16 @@ import type { Epochs } from '../postgres/epoch.ts'
 import { refValues } from './read-mission.ts'
 import * as sql from './topics.sql.ts'
 
-/** Where a topic stands; `exists` is false if its test run is not there. */
+/** A topic's latest seq and its mission's rights. `exists` is false if the topic's test run does not exist. */
 export type Place = { mission: MissionRights | undefined; exists: boolean; head: number; epoch: string; asOf: number }
 
 /** The stamp differs after each change of the mission. */
 type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
 
-/** `patience`: ms until a look-up that is not answered ends as `unavailable`. */
+/** `patience`: ms until a lookup rejects with `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
-  /** Where topics stand, and whether they are there; many askers share a statement. */
+  /** Looks up a topic. Concurrent calls share a statement. */
   const place = makeBatched(
     async (asked: { mission: MissionRef; suffix: string; run: string | null }[]): Promise<Place[]> => {
       const refs = asked.map(({ mission }) => refValues(mission))
@@ -41,8 +40,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     { max: 200, patience },
   )
 
-  // Up to `limit` rows of each, and no more than reach `bytes`, its last row aside: a page of full-size rows is not to be held
-  // by everybody who catches up.
+  // Returns up to `limit` rows and `bytes` bytes per topic, except for the last row. Each subscriber that catches up holds a page in memory.
   const pages = async (
     connection: pg.Pool | pg.PoolClient,
     asked: { topic: string; after: number }[],
@@ -106,11 +104,11 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
   return {
     place,
 
-    /** The next pages of topics for the tail: one statement, on a connection of its own. */
+    /** Reads the next pages of topics for the tail, with one statement on the tail's connection. */
     tailPages: (asked: { topic: string; after: number }[], limit: number, bytes: number) =>
       pages(tail, asked, limit, bytes),
 
-    /** The next page of one topic for a seat that catches up; `begun` is called once there is a connection for it. */
+    /** Reads the next page of one topic for a subscription that catches up. `begun` is called once a connection is available. */
     async page(topic: string, after: number, limit: number, bytes: number, begun: () => void): Promise<Page> {
       const client = await main.connect()
       let failed = true
@@ -124,7 +122,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       }
     },
 
-    /** Heads of topics, in their order; 0 for a topic without any. */
+    /** Returns the topics' latest seqs in order; 0 for a topic without rows. */
     async heads(topics: string[]): Promise<number[]> {
       const asOf = performance.now()
       const parts = topics.map(topicParts)
@@ -137,7 +135,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows.map(({ seq }) => seq)
     },
 
-    /** The seq before the newest `count` messages of a chat up to `head`; `head` where there are none. */
+    /** Returns the seq before a chat's newest `count` messages up to `head`; `head` if there are none. */
     async newest(mission: string, citizen: string, head: number, count: number): Promise<number> {
       const { rows } = await main.query<{ seq: number }>({
         name: 'newest',
@@ -149,13 +147,13 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows[0]?.seq ?? head
     },
 
-    /** The epoch of now. */
+    /** Returns the current epoch. */
     async epoch(): Promise<string> {
       const { rows } = await main.query<{ epoch: string }>({ name: 'epoch', text: 'select deck.epoch() as epoch' })
       return rows[0]?.epoch ?? ''
     },
 
-    /** A name for this database, which a failover keeps and a restored dump does not. */
+    /** Returns a name for this database. It stays the same after a failover, and changes when a dump is restored. */
     async space(): Promise<string> {
       const { rows } = await main.query<{ space: string }>({
         name: 'space',
@@ -165,7 +163,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows[0]?.space ?? ''
     },
 
-    /** Sends what is no hint to the instances that follow the topics. */
+    /** Sends other payloads than latest seqs to the instances that follow the topics. */
     signal: (topics: string[], payloads: string[]) =>
       main.query({
         name: 'signal',
@@ -173,7 +171,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
         values: [topics, payloads],
       }),
 
-    /** A transaction before which all have ended, so that what later ones change can be known. */
+    /** Returns the id of a transaction before which all have ended. Changes since then are those by transactions that are not older. */
     async mark(): Promise<string> {
       const { rows } = await main.query<{ mark: string }>({
         name: 'mark',
@@ -183,8 +181,8 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     },
 
     /**
-     * Of missions that were changed since a mark: whom they are, and were before their last changes, assigned to, and a stamp that each
-     * change alters; of a deleted one its events tell.
+     * Returns those of the missions that were changed since a mark: the persons to whom each is assigned and was assigned before its last
+     * changes, and a stamp that differs after each change. Deleted missions are found by their events.
      */
     async assigned(missions: string[], since: string): Promise<Assigned[]> {
       const { rows } = await main.query<Assigned>({
@@ -195,7 +193,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows
     },
 
-    /** Of these chats those that exist: their missions, and whether they were made since a mark. */
+    /** Returns those of the chats that exist, with their missions, and whether each was created since a mark. */
     async newChats(topics: string[], since: string): Promise<NewChat[]> {
       const { rows } = await main.query<NewChat>({
         name: 'new-chats',
@@ -205,7 +203,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return rows
     },
 
-    /** The key by which instances seal what they tell one another, and the database's time (ms) at `at` (performance.now). */
+    /** Returns the key with which instances encrypt their payloads, and the database's time (ms) at `at` (performance.now). */
     async sealKey(): Promise<{ key: Buffer; time: number; at: number }> {
       const asked = performance.now()
       const { rows } = await main.query<{ key: Buffer; time: number }>({
@@ -216,7 +214,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       return { ...rows[0], at: (asked + performance.now()) / 2 }
     },
 
-    /** What rights depend on, for those of the missions that are there. */
+    /** Returns the columns that permissions depend on, for those of the missions that exist. */
     async rights(missions: string[]): Promise<{ found: MissionRights[]; asOf: number }> {
       const asOf = performance.now()
       const { rows } = await main.query<MissionRights>({

@@ -1,11 +1,11 @@
-// A number of rows that follows the time of the statements that read them: a scan is fast where rows are small, and each of its
-// statements stays short where they are large.
+// A number of rows per statement that adapts to the statements' duration. So a scan is fast if rows are small, and its statements stay short
+// if rows are large.
 
-/** ms of a statement: the window grows after a faster one, and shrinks after a slower one. */
+/** ms: the window grows after a statement faster than `quick`, and shrinks after one slower than `slow`. */
 const quick = 40
 const slow = 150
 
-/** `first`, `least` and `most`: rows at the start, at least and at most. */
+/** `first`, `least` and `most`: initial, minimum and maximum number of rows. */
 export const adaptiveWindow = ({ first, least, most }: { first: number; least: number; most: number }) => {
   let rows = first
   const resize = (wanted: number): void => {
@@ -18,7 +18,7 @@ export const adaptiveWindow = ({ first, least, most }: { first: number; least: n
     get isLeast(): boolean {
       return rows === least
     },
-    /** As many rows as wanted, within the bounds. */
+    /** Sets the number of rows, within the bounds. */
     resize,
     /** Adapts to a statement that took `ms`. */
     took(ms: number): void {

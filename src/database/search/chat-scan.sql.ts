@@ -3,21 +3,20 @@ import { chatHead, messageColumns } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from '../read/read-mission.ts'
 import { fitsWords, mayFit } from './tsquery.ts'
 
-/** Bytes that a window may return, except its last row. */
+/** Maximum bytes that a window returns, except its last row. */
 const bytesFound = 256 * 1024
 
 /**
- * Where a chat may have messages that fit the filters: the ranges of its blocks that they don't rule out, of changed messages, and of
- * blocks of another version of the word rule.
- * Besides: its head, its lowest seq, and the last seq that blocks cover (`mark`).
+ * The ranges of a chat that may have messages that match the filters: of blocks that match, of changed messages, and of blocks built by
+ * another version of the word rule. Also the chat's latest seq, its lowest seq, and the last seq that blocks cover (`mark`).
  *
  * $1 mission ID, or null
  * $2 mission number, or null
  * $3 citizen
- * $4 what follows the chat's own mark in the query for blocks (blockQuery)
+ * $4 the query for blocks without the chat's mark (blockQuery)
  * $5, $6 timestamps: since and until, or null
- * $7 the seq that all messages are above
- * $8 the seq that all messages are below
+ * $7 only messages with a greater seq
+ * $8 only messages with a smaller seq
  */
 export const searchRanges = selectMission({
   once: `${epochColumn}, ${chatHead} as head,
@@ -38,7 +37,7 @@ export const searchRanges = selectMission({
 })
 
 /**
- * The messages of a window that fit the filters, in the order of the walk. `found` counts the rows before the limit of bytes.
+ * The messages of a window that match the filters, in the order of the scan. `found` counts the rows without the limit of bytes.
  *
  * $1 mission ID, or null
  * $2 mission number, or null
@@ -49,8 +48,8 @@ export const searchRanges = selectMission({
  * $9, $10 text[]: all and none of Words, or null
  * $11 language in lower case, or null
  * $12, $13 text[], $14, $15: all, any, odd and cased of Letters, or null
- * $16 rows at most
- * $17 tsquery as text, if it is ranked
+ * $16 maximum number of rows
+ * $17 tsquery as text, only for ranked windows
  */
 const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   selectMission({
@@ -71,7 +70,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
           and ($8::text is null or sender = $8)
           and ${mayFit('message', '$12', '$13', '$14', '$15')}
           and ($9::text[] is null or (select ${fitsWords('p.plain', '$9', '$10')} from (select deck.plain(message) as plain offset 0) p))
-          -- Whether it may have such a block; its JSON form decides.
+          -- Only whether the message may have such a block: the caller checks its JSON form.
           and ($11::text is null or case
             when code_blocks is null then message like '%\`\`\`%' or message like '%~~~%'
             else exists (
@@ -83,7 +82,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
   ) c on true
   order by c.seq ${direction}`,
   })
-/** Ranked windows are walked from the newest on. */
+/** Ranked windows are scanned from the newest message on. */
 export const searchWindow = {
   asc: windowOf('asc', false),
   desc: windowOf('desc', false),

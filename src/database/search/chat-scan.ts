@@ -1,7 +1,8 @@
-// The way through a chat to the messages that fit filters, in order of seq, exactly: it is looked through in windows, of which those are
-// left out that its blocks (db/functions/search.sql) rule out. What is newer than the blocks is looked through.
-// Each window is a statement of its own and of some milliseconds, with rights and epoch in its snapshot. Nothing of a chat is held but
-// what was found and where to look.
+// Finds all messages of a chat that match filters, in order of seq. The chat is scanned in windows. Windows that its blocks
+// (db/functions/search.sql) rule out are skipped; messages without a block are always scanned.
+//
+// Each window is a separate statement of a few milliseconds, with rights and epoch in its snapshot. Only matches and the ranges that are left
+// are kept in memory.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import { speaks, toBound, type Filters } from '../../protocol/filters.ts'
@@ -16,11 +17,11 @@ import { blockQuery, lookUp, type Words } from './tsquery.ts'
 
 /** Rows that a statement scans. */
 const scanned = { first: 500, least: 50, most: 4000 }
-/** Rows that it returns: fewer where they are large, since Postgres turns all into text before it drops those beyond the limit of bytes. */
+/** Rows that a statement returns. Fewer if rows are large: Postgres converts all to text before it drops those beyond the limit of bytes. */
 const returned = { first: 25, least: 1, most: 100 }
 export type Bounds = { after?: number; before?: number }
 type Range = { first: number; last: number }
-/** `ranks` by seq, where they are asked for. */
+/** `ranks` by seq; empty unless the search is ranked. */
 export type Step = { mission: MissionRights | undefined; messages: Message[]; ranks: Map<number, number> }
 type Walk = {
   mission: MissionRights | undefined
@@ -31,7 +32,7 @@ type Walk = {
   step(): Promise<Step>
 }
 
-/** What is in any of the ranges and between the bounds, in order and apart. */
+/** Returns the union of the ranges between `from` and `to`, as sorted ranges that do not touch. */
 const unite = (ranges: Range[], from: number, to: number): Range[] => {
   const united: Range[] = []
   for (const { first, last } of ranges.sort((a, b) => a.first - b.first)) {
@@ -44,9 +45,9 @@ const unite = (ranges: Range[], from: number, to: number): Range[] => {
   return united
 }
 
-/** `main` is for reading. */
+/** `main` is for reads. */
 export const makeWalk = (main: pg.Pool) => {
-  /** Begins; the statements are run by `inTurn`. */
+  /** Starts a scan. `inTurn` runs its statements. */
   return async (
     ref: MissionRef,
     citizen: string,

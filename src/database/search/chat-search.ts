@@ -1,5 +1,5 @@
-// A chat's messages that fit filters: a page of them along seq, the best of the newest, or all as a stream; found by database/search/chat-scan. Pages
-// share one turn at a connection, and so do streams.
+// Searches a chat: a page of matches in order of seq, the best of the newest matches, or all matches as a stream. database/search/chat-scan
+// finds them. All pages together use one connection at a time, and so do all streams.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import type { Filters } from '../../protocol/filters.ts'
@@ -12,26 +12,26 @@ import { spansOfAll } from './highlight.ts'
 import { makeTurns, type Turn, type Turns } from '../postgres/mutex.ts'
 import { makeWalk, type Bounds, type Step } from './chat-scan.ts'
 
-/** Messages that are ranked: the newest so many that fit. */
+/** The number of newest matches that are ranked. */
 export const mostRanked = 1000
 
 type Ranked = { message: Message; rank: number }
-/** How a page is given: its best messages first, not in the order of seq; each with its snippet. */
+/** `byRank`: the best messages first instead of in order of seq. `highlight`: each message with a snippet. */
 export type Manner = { byRank?: boolean; highlight?: boolean }
 
 const sizeOf = ({ message, code_blocks }: Message): number =>
   message.length + (code_blocks?.reduce((sum, { code }) => sum + code.length, 0) ?? 0)
 
-/** Keeps the best of what is added: up to `limit`, and no more than a page holds. */
+/** Keeps the best of the added messages, up to `limit` and the size of a page. */
 const makeBest = (limit: number) => {
   const best: Ranked[] = []
-  // The best of what was left out: what is no better comes after it.
+  // The best rank among the dropped messages. Later messages with the same or a lower rank are dropped, too.
   let out = -1
   return {
     best,
     add(message: Message, rank: number): void {
       if (rank <= out) return
-      // (They come the newest first.)
+      // (Messages are added newest first.)
       const at = best.findIndex((other) => other.rank < rank)
       best.splice(at < 0 ? best.length : at, 0, { message, rank })
       let bytes = 0
@@ -43,14 +43,17 @@ const makeBest = (limit: number) => {
   }
 }
 
-/** `main` is for reading; `turns`: those of all pages; `patience`: ms that a page may be looked for. */
+/** `main` is for reads; `turns`: the queues shared by all pages; `patience`: ms until a page's search times out. */
 export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
   const streaming = makeTurns()
 
   const begin = makeWalk(main)
 
   return {
-    /** A page as of database/read/chat-history, of the messages that fit; given up when `gone` or after `patience`. `sub`: the subject; `allow` throws. */
+    /**
+     * Returns a page of matches in the form of database/read/chat-history. `sub`: the user. `allow` throws if the user may not read the
+     * mission. Rejects with `unavailable` if `gone` returns true or after `patience`.
+     */
     async page(
       ref: MissionRef,
       citizen: string,
@@ -117,7 +120,7 @@ export const makeSearch = (main: pg.Pool, turns: Turns, patience: number) => {
       return { messages: shown, last_seq, has_more, epoch }
     },
 
-    /** All that fit between two seqs, as pages; some are empty, so that rights are checked throughout. */
+    /** Returns all matches between two seqs as pages. Some pages are empty, so that rights are checked throughout. */
     async from(ref: MissionRef, citizen: string, query: Filters & Bounds, sub: string): Promise<ReplayPage> {
       const walk = await begin(ref, citizen, query, true, streaming(sub))
       const { head, epoch } = walk

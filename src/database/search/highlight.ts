@@ -1,5 +1,5 @@
-// The word rule (docs/search.md) as db/functions/words.sql has it, for what is highlighted: a text's words, and where in it they are, in
-// UTF-16 code units. What is found is Postgres's to say.
+// The word rule (docs/search.md) for highlighting: finds a text's words and their positions in UTF-16 code units. db/functions/words.sql
+// implements the same rule; only Postgres decides which messages match.
 import { setImmediate as rest } from 'node:timers/promises'
 import type { Span } from '../../protocol/snippet.ts'
 import { folds } from './unicode-folds.ts'
@@ -11,12 +11,12 @@ const hasUnspaced = new RegExp(`[${unspaced}]`, 'u')
 const ascii = /^[^\u0080-\uffff]*$/
 const folded = new Map(Object.entries(JSON.parse(folds) as Record<string, string>))
 
-/** Letters outside ASCII that others are folded to, each with those others, but for what is folded to several. */
+/** Letters outside ASCII, each with the letters that case folding maps to it. Letters in folds of several characters are left out. */
 export const capitals = new Map<string, string>()
 for (const [letter, fold] of folded) if (fold > '\x7f') capitals.set(fold, (capitals.get(fold) ?? '') + letter)
 for (const fold of folded.values()) if (Array.from(fold).length > 1) for (const one of fold) capitals.delete(one)
 
-/** Characters whose fold has ASCII letters, and what it is: a text may have such a word without having its letters. */
+/** Characters whose fold contains ASCII letters, with the fold: a text may have such a word without containing its letters. */
 export const foldedToAscii = [...folded].filter(([, fold]) => /[a-z]/.test(fold))
 
 /** Whether a word is a letter of a script that is written without spaces. */
@@ -33,7 +33,7 @@ const fold = (text: string): string =>
         .normalize()
 
 type Word = { text: string; span: Span }
-/** The words of a text, in its order. */
+/** Yields the words of a text in order. */
 export function* wordsOf(text: string): Generator<Word> {
   for (const { 0: found, index } of text.matchAll(word)) {
     if (!hasUnspaced.test(found)) yield { text: fold(found), span: [index, found.length] }
@@ -43,7 +43,7 @@ export function* wordsOf(text: string): Generator<Word> {
   }
 }
 
-/** What to mark: words wherever they are, and unspaced letters (権利) only one after the other. */
+/** What to highlight: words anywhere, and runs of letters of a script without spaces (権利) only in sequence. */
 export type Marked = { words: Set<string>; runs: string[][] }
 
 export const spansOf = (text: string, { words, runs }: Marked): Span[] => {
@@ -62,10 +62,10 @@ export const spansOf = (text: string, { words, runs }: Marked): Span[] => {
   return spans
 }
 
-/** UTF-16 code units after which others get their turn: some 10 ms. */
+/** UTF-16 code units after which the event loop gets a turn: about 10 ms of work. */
 const most = 256 * 1024
 
-/** The spans of each text; none where nothing is to be marked. */
+/** Returns each text's spans; no spans if `marked` is null. */
 export const spansOfAll = async (marked: Marked | null, texts: string[]): Promise<Span[][]> => {
   const spans: Span[][] = []
   let size = 0

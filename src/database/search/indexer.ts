@@ -2,16 +2,16 @@
 // instance builds at a time, for at most a tenth of the time, so that writers at full speed and imports keep the machine.
 import type pg from 'pg'
 
-/** ms that the turn lasts if its holder says nothing more. */
+/** ms until a turn ends that its holder does not renew. */
 const turnLasts = 20_000
-/** Pauses are so many times as long as the work before them. */
+/** A pause is this many times as long as the preceding work. */
 const rest = 9
-/** Blocks a statement: some 10 ms each. */
+/** Blocks per statement, about 10 ms each. */
 const blocks = 2
 
 type Chat = { mission_id: string; citizen: string }
 
-/** `every`: ms between two looks for what is due. */
+/** `every`: ms between two checks for blocks that are due. */
 export const makeIndexer = (writes: pg.Pool, instance: string, onError: (error: unknown) => void, every: number) => {
   let timer: NodeJS.Timeout | undefined
   let closed = false
@@ -50,17 +50,17 @@ export const makeIndexer = (writes: pg.Pool, instance: string, onError: (error: 
       text: 'select deck.search_index($1, $2, $3) as added',
       values: [chat.mission_id, chat.citizen, blocks],
     })
-    // Others are due as well.
+    // Other chats get their turn first.
     if (rows[0]?.added === blocks) waiting.unshift(chat)
     return waiting.length > 0
   }
-  /** One that fails holds up no other; it is tried again later. */
+  /** Reports a failure instead of rejecting, so that it delays no other work. The work is tried again later. */
   const attempt = (work: () => Promise<boolean>): Promise<boolean> =>
     work().catch((error: unknown) => {
       if (!closed) onError(error)
       return false
     })
-  /** Does a piece of work; true if there is more. */
+  /** Does some work. Returns true if more is left. */
   const work = async (): Promise<boolean> => {
     if (!(await mine())) return false
     const mended = await attempt(mend)

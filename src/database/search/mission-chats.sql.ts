@@ -3,13 +3,13 @@ import { citizenOf } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from '../read/read-mission.ts'
 import { fitsWords, mayFit } from './tsquery.ts'
 
-/** Bytes of code of a range and of a look that a look may return, except the last row. */
+/** Maximum bytes of code that a statement returns, per range and in all, except the last row. */
 const bytesFound = 256 * 1024
 const bytesOfAll = 2 * 1024 * 1024
 
 /**
- * The ranges that no block covers: newer messages, changed messages, and blocks made before code was indexed, or with words of another
- * version of the word rule.
+ * The ranges without a usable block: newer messages, changed messages, and blocks built before code was indexed or by another version of the
+ * word rule.
  *
  * $1 mission ID
  * $2 null
@@ -40,21 +40,21 @@ export const uncoveredRanges = selectMission({
 })
 
 /**
- * Ranges of blocks that may have what is searched, newest first, below a block.
+ * Ranges of blocks that may contain hits, newest first, after a given block.
  *
  * $1 tsquery as text
  * $2, $3 timestamps: since and until, or null
  * $4 the newest time wanted, or null
- * $5, $6, $7 the latest time, citizen and last seq of the block above, or null
- * $8 blocks at most
+ * $5, $6, $7 the latest time, citizen and last seq of the previous block, or null
+ * $8 maximum number of blocks
  */
 export const newestBlocks =
   'select citizen, first, last, latest from deck.search_newest($1::tsquery, $2, $3, $4, $5, $6, $7, $8)'
 
 /**
- * The messages of some ranges that are hits, or may have code that is one; newest first in each range. `found` counts a range's rows
- * before the limit of bytes; `rank` is null if the message's text is no hit; `message` and `code_blocks` are null if its code is not a hit.
- * `cut`: the row's texts were left out because the rows before it fill the limit; read it again.
+ * The messages of some ranges whose text is a hit or whose code may be one, newest first in each range. `found` counts a range's rows
+ * without the limit of bytes. `rank` is null if the text is no hit. `message` and `code_blocks` are null if the code is no hit.
+ * `cut`: the row's texts are missing, because the preceding rows fill the limit; it must be read again.
  *
  * $1 mission ID
  * $2 null
@@ -68,7 +68,7 @@ export const newestBlocks =
  * $18 whether to rank
  * $19, $20 text[]: all and none of Words
  * $21 cased of Letters, or null
- * $22 rows of a range at most
+ * $22 maximum number of rows per range
  */
 export const look = selectMission({
   once: epochColumn,
@@ -93,7 +93,7 @@ export const look = selectMission({
             select c.id, c.seq, c.created_at, c.message, c.code_blocks,
               $6 and ${mayFit('c.message', '$9', '$10', '$11', '$21')}
                 and (select ${fitsWords('p.plain', '$19', '$20')} from (select deck.plain(c.message) as plain offset 0) p) as said,
-              -- Whether it may have such code; its JSON form decides.
+              -- Only whether the message may have such code: the caller checks its JSON form.
               $7 and case
                 when c.code_blocks is null and c.message not like '%\`\`\`%' and c.message not like '%~~~%' then false
                 else (select ${mayFit('k.code', '$9', '$10', '$11', '$21')}

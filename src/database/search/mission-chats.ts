@@ -1,6 +1,7 @@
-// A search of a mission, its chats: messages and code, newest first. What may have such a message (blocks of db/functions/search.sql,
-// what is newer than they are, what was changed) is looked through in the order of its newest message, and only so far as it can hold
-// what is newer than what was found. Each look is a statement of its own, of some milliseconds, with rights and epoch in its snapshot.
+// The part of a mission search that scans chats: messages and code, newest first. Candidate ranges are blocks that match
+// (db/functions/search.sql), messages without a block, and changed messages. They are scanned in the order of their newest message, until no
+// range can contain a newer hit than those found. Each scan is a separate statement of a few milliseconds, with rights and epoch in its
+// snapshot.
 import type pg from 'pg'
 import { blocksOf } from '../../protocol/blocks.ts'
 import { toAt } from '../../protocol/search-hits.ts'
@@ -14,20 +15,20 @@ import { missionBlocks } from './tsquery.ts'
 
 /** Rows that a statement scans. */
 const scanned = { first: 10, least: 2, most: 16_000 }
-/** Rows of a range that it returns: fewer where they are large, since Postgres turns all into text before it drops those beyond the limit of bytes. */
+/** Rows of a range that a statement returns. Fewer if rows are large: Postgres converts all to text before it drops those beyond the limit. */
 const returned = { first: 10, least: 1, most: 100 }
 /** Rows of a range that a statement scans. */
 const part = 4000
-/** Blocks that are asked for at a time. */
+/** Blocks per read. */
 const blocks = 500
 
-/** Messages of a chat; `latest` as in a Place, null: any. */
+/** Messages of a chat. `latest`: the newest message's time in the format of a Place; null: unknown. */
 type Range = { citizen: string; first: number; last: number; latest: string | null }
 
 export const makeFindChats = (main: pg.Pool) => {
   const match = makeMatch(main)
 
-  /** Messages without a usable block: newer and changed ones, and those of blocks without code. */
+  /** Returns ranges without a usable block: newer and changed messages, and blocks without code. */
   const unknown = async (mission: string, code: boolean): Promise<{ rights: Rights; ranges: Range[] }> => {
     type Row = { citizen: string | null; first: number; last: number }
     const { rows, ...rights } = await readMission<Row>(main, {
@@ -62,7 +63,7 @@ export const makeFindChats = (main: pg.Pool) => {
     return rows.map((row) => ({ ...row, latest: toAt(row.latest) }))
   }
 
-  /** Looks through some ranges, of each from its newest on; -> how far it came in each. */
+  /** Scans some ranges, each from its newest message on. Returns what is left of each. */
   const looked = async (mission: string, ranges: Range[], most: number, query: Query, collect: Collect) => {
     const begun = performance.now()
     const { words, wanted, since, until, from } = query
@@ -95,7 +96,7 @@ export const makeFindChats = (main: pg.Pool) => {
         since,
         until,
         worst?.at ?? null,
-        // (Other topics stand above all chats.)
+        // (The parts of other topics sort after those of all chats.)
         worst?.part.startsWith('chat/') ? worst.part.slice(5) : '\x7f',
         worst?.seq ?? 0,
         from?.at ?? null,
@@ -148,7 +149,7 @@ export const makeFindChats = (main: pg.Pool) => {
     return { rights, left: left.filter(({ first, last }) => first <= last), took: performance.now() - begun, large }
   }
 
-  /** Adds the mission's newest messages and code to what is collected; `check` before each look, and with its rights. */
+  /** Adds the mission's newest messages and code to `collect`. Calls `check` before each statement, and after it with its rights. */
   return async (mission: string, query: Query, collect: Collect, check: (rights?: Rights) => void): Promise<void> => {
     const words = missionBlocks(mission, query.words, { text: query.wanted.message, code: query.wanted.code })
     const begun = await query.inTurn(() => unknown(mission, query.wanted.code))
@@ -158,7 +159,7 @@ export const makeFindChats = (main: pg.Pool) => {
     let more = true
     const window = adaptiveWindow(scanned)
     const limit = adaptiveWindow(returned)
-    /** Whether nothing of it can be newer than what is collected; nothing below it can, then. */
+    /** Whether neither this range nor the following ones can contain a newer hit than those collected. */
     const late = ({ latest, citizen, last }: Range): boolean =>
       latest !== null && collect.isLate({ at: latest, part: `chat/${citizen}`, seq: last, kind: 'message' })
     for (;;) {

@@ -1,4 +1,4 @@
-// What a search of a mission looks for, and the hits that it collects: places only, in one order, bounded in number.
+// The query of a mission search, and the collection of its hits: only their places, sorted, with a maximum number.
 import { compare, type Kind, type Place } from '../../protocol/search-hits.ts'
 import type { Turn } from '../postgres/mutex.ts'
 import type { MissionRead } from '../read/read-mission.ts'
@@ -11,14 +11,14 @@ export type Query = {
   wanted: Record<Kind, boolean>
   since: string | null
   until: string | null
-  /** The newest place that is asked for. */
+  /** The newest place wanted. */
   from: Place | undefined
   byRank: boolean
-  /** Runs a statement when it is this subject's turn. */
+  /** Runs a statement when it is this user's turn. */
   inTurn: Turn
 }
 
-/** Keeps the newest `most` of what is added and fits. */
+/** Keeps the newest `most` hits of those that match the query's times and `fits`. */
 export const makeCollect = (most: number, { since, until }: Query, fits: (place: Place) => boolean) => {
   const items: Found[] = []
   const slot = (place: Place): number => {
@@ -35,7 +35,7 @@ export const makeCollect = (most: number, { since, until }: Query, fits: (place:
     get worst(): Found | undefined {
       return items[most - 1]
     },
-    /** Whether this, and all that is older, is of no more use. */
+    /** Whether this place and all older ones are beyond the limit. */
     isLate: (place: Place): boolean => slot(place) >= most,
     add(found: Found): void {
       if ((since !== null && found.at < since) || (until !== null && found.at >= until) || !fits(found)) return

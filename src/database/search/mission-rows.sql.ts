@@ -2,17 +2,17 @@
 import { epochColumn, selectMission } from '../read/read-mission.ts'
 import { fitsWords, mayFit } from './tsquery.ts'
 
-/** Runs that a look reads. */
+/** Runs that a statement reads. */
 export const runs = 200
-/** Bytes of their texts at most, except its last run. */
+/** Maximum bytes of their texts, except the last run. */
 const runBytes = 1024 * 1024
 
 /**
- * Runs, newest first. `fits`: whether a run may be a hit; if not, its texts are ''. `found` counts the runs before the limit of bytes.
+ * Runs, newest first. `fits`: whether a run may be a hit; if not, its texts are ''. `found` counts the runs without the limit of bytes.
  *
  * $1 mission ID
  * $2 null
- * $3, $4 time and seq of the run that all are older than, or null
+ * $3, $4 only runs older than the run with this time and seq, or null
  * $5, $6 timestamps: since and until, or null
  * $7, $8 text[], $9, $10: each, any, odd and cased of Letters, or null
  */
@@ -34,7 +34,7 @@ export const findRuns = selectMission({
           and t.created_at < coalesce($6::timestamp, 'infinity')
         order by t.created_at desc, t.seq desc limit ${runs} offset 0
       ) u
-      -- Whether it may have such a text; its JSON form decides.
+      -- Only whether the run may have such a text: the caller checks its JSON form.
       cross join lateral (
         select ${mayFit('k.text', '$7', '$8', '$9', '$10')} as fits
         from (select u.status || ' ' || u.summary || u.results as text offset 0) k offset 0

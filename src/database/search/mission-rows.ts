@@ -1,5 +1,6 @@
-// A search of a mission, its test runs and checklist: they are few, and read as they are. A run is found by one of its results (their
-// texts: names, statuses, errors) or by its status and summary, in the order of created_at; an item by its text, at its last change.
+// The part of a mission search that reads test runs and the checklist. They are few, so they have no index. A run is found by one of its
+// results (name, status, error) or by its status and summary, in order of created_at. An item is found by its text; its time is that of its
+// last change.
 import type pg from 'pg'
 import { toAt, type Place } from '../../protocol/search-hits.ts'
 import { quoteNumbers } from '../../protocol/text.ts'
@@ -22,10 +23,10 @@ const pairs = (value: unknown, path: string): string[] =>
     ? Object.entries(value).flatMap(([name, inner]) => pairs(inner, path === '' ? name : `${path} ${name}`))
     : [`${path}: ${String(value)}`]
 
-/** A run's texts, each of which is looked through for itself; columns as they come from the database. */
+/** Returns a run's texts, each of which is matched separately. The columns are those of the database. */
 export const textsOfRun = (run: { status: string; summary: string | null; results: string | null }) => {
   const results: unknown = run.results === null ? [] : JSON.parse(run.results)
-  // Its numbers are shown and found as they are stored.
+  // Numbers are quoted, so that they are shown and found as stored, without rounding.
   const summary: unknown = run.summary === null ? {} : JSON.parse(quoteNumbers(run.summary))
   return [
     { result: null, text: [run.status, ...pairs(summary, '')].join('\n') },
@@ -93,7 +94,7 @@ export const makeFindRows = (main: pg.Pool) => {
           texts.map(({ text }) => text),
           query.inTurn,
         )
-        // Of each run its best text, the first of equals.
+        // Each run's best text; the first one if several are equal.
         const hits = new Map<string, { i: number; rank: number }>()
         for (const [i, rank] of ranks.entries()) {
           const id = texts[i]?.run.id ?? ''

@@ -5,7 +5,7 @@ import { epochColumn, selectMission } from '../read/read-mission.ts'
 export const rights = selectMission({ once: epochColumn })
 
 /**
- * The rows of some hits, in their order; columns are null for rows that were deleted.
+ * The rows of some hits, in the order of the hits. The columns are null for rows that were deleted.
  *
  * $1 mission ID
  * $2 null

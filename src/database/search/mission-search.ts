@@ -1,6 +1,8 @@
-// A search of a mission: its messages, code, test runs and checklist, the newest hits first or the best of the newest, page by page
-// along one order (protocol/search-hits), exactly. What is collected is places; texts are read for the hits of the page only.
-// Bounded: in time by `patience`, in memory by the places of a page (or of those that are ranked) and some rows at a time.
+// Searches a mission: messages, code, test runs and checklist. Hits are sorted by time, newest first, or by rank among the newest. Pages
+// follow one order (protocol/search-hits), without gaps or duplicates.
+//
+// Only places of hits are collected; texts are read for the hits of the page. `patience` limits the time. Memory is limited to the places of
+// a page (or of all ranked hits) and some rows at a time.
 import type pg from 'pg'
 import { blocksOf } from '../../protocol/blocks.ts'
 import { deny } from '../../protocol/errors.ts'
@@ -19,9 +21,9 @@ import { spansOfAll } from './highlight.ts'
 import type { Turn, Turns } from '../postgres/mutex.ts'
 import { lookUp } from './tsquery.ts'
 
-/** Hits that are ranked: the newest so many. */
+/** The number of newest hits that are ranked. */
 export const mostRanked = 1000
-/** Hits whose rows are read at a time: up to 300 KB each, and of a run 2 MiB. */
+/** Hits whose rows one statement reads: up to 300 KB each, for a run 2 MiB. */
 const read = 10
 
 export type FindQuery = {
@@ -34,7 +36,7 @@ export type FindQuery = {
   until?: string
 }
 
-/** `main` is for reading; `patience`: ms that a page may be looked for. */
+/** `main` is for reads; `patience`: ms until a page's search times out. */
 export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
   const findChats = makeFindChats(main)
   const findRows = makeFindRows(main)
@@ -42,7 +44,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
   type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
     text: string
   }
-  /** The texts of a few hits with their columns; removed rows are missing. */
+  /** Returns the texts of a few hits with their columns; undefined for rows that were deleted. */
   const textsOf = async (
     mission: string,
     some: Found[],
@@ -86,7 +88,10 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     })
   }
 
-  /** A page of hits; given up when `gone` or after `patience`. `sub`: the subject; `allow` throws. */
+  /**
+   * Returns a page of hits. `sub`: the user. `allow` throws if the user may not read the mission. Rejects with `unavailable` if `gone` returns
+   * true or after `patience`.
+   */
   return async (
     ref: MissionRef,
     { q, kind, order, limit, cursor, ...bounds }: FindQuery,
@@ -119,12 +124,12 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
         return work()
       })
     const query: Query = { words, wanted, since, until, from, byRank, inTurn }
-    // By rank the place of the newest belongs to what is ranked; else the cursor's own was given already.
+    // By rank, the place `from` is itself ranked. Otherwise it is the last hit of the previous page, and is left out.
     const fits = (place: Place): boolean => from === undefined || compare(from, place) < (byRank ? 1 : 0)
     const collect = makeCollect(byRank ? mostRanked : limit + 1, query, fits)
     if (wanted.dod) await findRows.items(mission, query, collect, check)
     if (wanted.message || wanted.code) await findChats(mission, query, collect, check)
-    // Last: of runs only those that are newer than what was found by now.
+    // Runs come last, so that only those newer than the hits so far are read.
     if (wanted.test) await findRows.runs(mission, query, collect, check)
 
     const [top] = collect.items
@@ -138,7 +143,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     const place = ({ at, part, seq, kind }: Place): Place => ({ at, part, seq, kind })
     const hits: Hit[] = []
     let bytes = 0
-    // A language can be as long as code.
+    // A response is also limited in bytes, because a language can be as long as code.
     let full = false
     let last: Found | undefined
     for (let i = 0; i < page.length && !full; i += read) {
@@ -173,5 +178,5 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
 }
 export type Find = ReturnType<typeof makeFind>
 
-/** As rows have it. */
+/** Returns the time in the format of rows. */
 const toTime = (at: string): string => `${at.replace(/\.?0+$/, '')}Z`

@@ -1,10 +1,10 @@
-// Lines of those who wait for a place, by name: each has a number of places, and serves those who wait in the order in which they came.
+// Queues by name. Each queue has a number of places, which are given to waiting callers in the order of their arrival.
 
 type Line = { inside: number; waiting: (() => void)[] }
-/** Gives the place to the next in line. */
+/** Frees the place for the next caller. */
 export type Leave = () => void
 export type Lines = {
-  /** Resolves with what frees the place, once there is one; undefined: `most` wait already. */
+  /** Resolves with a function that frees the place, once a place is free. Returns undefined if `most` callers wait already. */
   enter(name: string, places: number, most?: number): Promise<Leave> | undefined
 }
 
@@ -16,7 +16,7 @@ export const makeLines = (): Lines => {
       lines.set(name, line)
       const leave = (): void => {
         const next = line.waiting.shift()
-        // The next takes over the place.
+        // The next caller takes over the place.
         if (next) return next()
         line.inside--
         if (line.inside === 0) lines.delete(name)

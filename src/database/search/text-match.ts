@@ -1,12 +1,12 @@
-// Whether texts have the words of a search, and how well, by Postgres: for texts that no row has as they are (code, results).
+// Matches and ranks texts that are not columns (code, results) in Postgres.
 import type pg from 'pg'
 import type { Turn } from '../postgres/mutex.ts'
 import { fitsWords, type Words } from './tsquery.ts'
 
-/** UTF-16 code units of texts that a statement takes, but for one text. */
+/** UTF-16 code units of texts per statement; a longer text is sent alone. */
 const most = 1024 * 1024
 
-/** `main` is for reading; each statement is run by `inTurn`. -> of each text its rank, or null if it doesn't fit. */
+/** `main` is for reads; `inTurn` runs each statement. Returns each text's rank, or null if it does not match. */
 export const makeMatch =
   (main: pg.Pool) =>
   async ({ all, none, rank }: Words, texts: string[], inTurn: Turn = (work) => work()): Promise<(number | null)[]> => {

@@ -1,60 +1,64 @@
-// What a search asks for, in the forms in which it is compared: with a message's words (deck.plain), with its letters, which is cheaper
-// and leaves some in that don't fit, and with the words of a whole block of messages (db/functions/search.sql), which may have them in
-// different messages, in any order, and those that are not wanted too. Which words a text has is for Postgres to say.
+// Parses a search query into the forms in which it is compared:
+//
+// - with a message's words (deck.plain): exact;
+// - with a message's letters: cheaper, but some messages pass that do not match;
+// - with the words of a block (db/functions/search.sql): the words may be in different messages and in any order, and excluded words may occur.
+//
+// Only Postgres splits texts into words.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import { capitals, foldedToAscii, isUnspaced, type Marked } from './highlight.ts'
 
-/** Any of alternatives: each has phrases that a text must have, and some that it must not. */
+/** One alternative of a query: phrases that a text must have, and phrases that it must not have. */
 type Alternative = { all: string[][]; none: string[][] }
 
 export type Words = {
-  /** Of each alternative LIKE patterns of deck.plain, all of which a text fits, and none of which: see `fitsWords`. */
+  /** Each alternative's LIKE patterns for deck.plain: a text matches all of `all`, and none of `none`. See `fitsWords`. */
   all: string[][]
   none: string[][]
-  /** the same as a tsquery in text, for ranks by deck.words */
+  /** the same as a tsquery in text form, to rank by deck.words */
   rank: string
-  /** What a block has, for each alternative; null if any block may have such a message. */
+  /** Each alternative's words that a block must have; null if any block may have a match. */
   loose: string[][] | null
-  /** What is marked where it is found; null if that is nothing. */
+  /** What is highlighted; null if nothing is. */
   marked: Marked | null
-  /** What letters a text has that may fit: see `mayFit`. */
+  /** The letters that a matching text must have: see `mayFit`. */
   letters: Letters
 }
 export type Letters = {
-  /** LIKE patterns, of which any such message fits all or any in lower case: to compare words costs 10 µs a message, this 1 */
+  /** LIKE patterns for the lower-case text. A match fits all of `all`, and one of `any`. This takes 1 µs per message, comparing words 10. */
   all: string[] | null
   any: string[] | null
-  /** the same as `all` for words in any order: of a phrase, each of its words */
+  /** the same as `all` for words in any order: a phrase's words are separate patterns */
   each: string[] | null
-  /** Regular expression of characters with which a text without those letters may fit; null without such a character. */
+  /** A regular expression of characters with which a text without those letters may match; null if there is no such character. */
   odd: string | null
-  /** Regular expression of letters outside ASCII, in either case, of a text that fits; null without such a letter. */
+  /** A regular expression of letters outside ASCII, in either case, that a matching text has; null if there is no such letter. */
   cased: string | null
 }
 
 /**
- * SQL: whether a text, as deck.plain returns it, has what is searched; `all` and `none` are parameters of type text[], those of Words.
+ * SQL of whether a text matches. `plain` is the text as returned by deck.plain; `all` and `none` are parameters (text[]) from Words.
  */
 export const fitsWords = (plain: string, all: string, none: string): string =>
   `exists (select from generate_subscripts(${all}::text[], 1) i
     where ${plain} like all ((${all}::text[])[i:i]) and not ${plain} like any ((${none}::text[])[i:i]))`
 
-/** SQL: whether a text has letters with which it may fit; `all` (or `each`), `any`, `odd` and `cased` are parameters, those of Letters. */
+/** SQL of whether a text may match, by its letters. `all` (or `each`), `any`, `odd` and `cased` are parameters from Letters. */
 export const mayFit = (text: string, all: string, any: string, odd: string, cased: string): string =>
   `((${all}::text[] is null or lower(${text} collate "C") like all (${all}))
     and (${any}::text[] is null or lower(${text} collate "C") like any (${any}))
     and (${cased}::text is null or ${text} collate "C" ~ ${cased})
     or coalesce(${text} collate "C" ~ ${odd}::text, false))`
 
-/** What joins the parts of an address, a path or a name: such a part is a phrase, whatever else is in it. */
+/** Characters that join the parts of an address, a path or a name. A part of the query that contains one is a phrase. */
 const joins = /[<>&./\\:@~?=%#]/
 
-/** What is asked, as Postgres's websearch_to_tsquery reads it: words that are all wanted, "a phrase", -not and or. */
+/** Parses a query like Postgres's websearch_to_tsquery: words, "a phrase", -not and or. Returns the alternatives' parts. */
 const partsOf = (q: string): { text: string; not: boolean }[][] => {
   const alternatives: { text: string; not: boolean }[][] = [[]]
   let rest = q
-  // At the beginning and after an `or` it is a word, as it is where nothing follows.
+  // `or` is a word at the beginning, after another `or`, and at the end.
   for (let isOperand = true; ;) {
     const [or] = isOperand ? [] : (/^[\s&|!()]*or(?![-_\p{L}\p{N}])(?=.\s*\S)/isu.exec(rest) ?? [])
     if (or !== undefined) {
@@ -72,10 +76,10 @@ const partsOf = (q: string): { text: string; not: boolean }[][] => {
 }
 
 const quoted = (lexeme: string): string => `'${lexeme.replace(/['\\]/g, (c) => c + c)}'`
-/** What a tsvector can hold. */
+/** Whether a tsvector can hold the word. */
 const isShort = (word: string): boolean => Buffer.byteLength(word) <= 2046
 
-/** Letters that a text has as they are if it has them at all: neither case folding nor NFC makes them of others. */
+/** Letters that NFC produces from compatibility ideographs. A text may have such a letter in a different form. */
 const compatible = new Set(
   [...range(0xf900, 0xfaff), ...range(0x2f800, 0x2fa1f)].map((code) => String.fromCodePoint(code).normalize()),
 )
@@ -84,14 +88,14 @@ function* range(first: number, last: number): Generator<number> {
 }
 const isItself = (letter: string): boolean =>
   /[a-z0-9]/.test(letter) || (isUnspaced(letter) && letter.normalize('NFD') === letter && !compatible.has(letter))
-/** The parts of a word that a text has as they are, but for ASCII's case. */
+/** Returns the parts of a word that each text with this word contains literally, except for ASCII case. */
 const lettersOf = (word: string): string[] =>
   Array.from(word, (letter) => (isItself(letter) ? letter : ' '))
     .join('')
     .split(' ')
     .filter(Boolean)
 
-/** A regular expression of a word's letters that have capitals, without those that NFC may make of several; '' without any. */
+/** Returns a regular expression of a word's letters that have capitals, without letters that NFC may compose of several; '' if none. */
 const casedOf = (word: string): string => {
   const parts = Array.from(word, (letter) => {
     const others = letter.normalize('NFD') === letter ? capitals.get(letter) : undefined
@@ -106,7 +110,7 @@ const lettersOfAll = (alternatives: Alternative[]): Letters => {
   const letters = new Set(alternatives.flatMap(({ all }) => all.flat(2).flatMap(lettersOf).join('').split('')))
   const odd = foldedToAscii.filter(([, fold]) => (fold.match(/[a-z]/g) ?? []).every((letter) => letters.has(letter)))
   const [first, ...others] = alternatives
-  // Of each alternative its longest word.
+  // Each alternative's longest word.
   const cased = alternatives.map(({ all }) => longestOf(all.flat().map(casedOf)))
   const some = {
     odd: odd.length === 0 ? null : `[${odd.map(([letter]) => letter).join('')}]`,
@@ -120,7 +124,7 @@ const lettersOfAll = (alternatives: Alternative[]): Letters => {
   return { ...some, all: null, any: any.length < alternatives.length ? null : any, each: null }
 }
 
-/** Words that are wanted, and letters that are one after the other. */
+/** Returns the words to highlight, and the runs of letters of a script without spaces. */
 const markedOf = (alternatives: Alternative[]): Marked | null => {
   const marked: Marked = { words: new Set(), runs: [] }
   for (const phrase of alternatives.flatMap(({ all }) => all))
@@ -133,7 +137,7 @@ const markedOf = (alternatives: Alternative[]): Marked | null => {
   return marked.words.size + marked.runs.length === 0 ? null : marked
 }
 
-/** What a block has of a phrase: its words, and each two unspaced letters. */
+/** Returns a phrase's words for a block: its words, and each pair of adjacent letters of a script without spaces. */
 const lexemesOf = (phrase: string[]): string[] => [
   ...phrase,
   ...phrase.flatMap((word, i) => {
@@ -156,7 +160,7 @@ const tsqueryOf = (alternatives: Alternative[]): string =>
     .map((alternative) => `(${alternative})`)
     .join(' | ')
 
-/** What a search asks for; `bad_request` if there is no word in it. */
+/** Parses a search query. Rejects with `bad_request` if it has no word. */
 export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
   const parts = partsOf(q)
   const { rows } = await main.query<{ plain: string }>({
@@ -173,7 +177,7 @@ export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
     return all.length + none.length === 0 ? [] : [{ all, none }]
   })
   if (alternatives.length === 0) throw deny('bad_request', 'q has no word to search for')
-  // Postgres's arrays are rectangular: what fills them decides nothing.
+  // Postgres's arrays are rectangular. The fillers have no effect on the match.
   const patterns = (some: string[][][], filler: string): string[][] => {
     const most = Math.max(1, ...some.map(({ length }) => length))
     return some.map((phrases) => [
@@ -198,11 +202,11 @@ export const lookUp = async (main: pg.Pool, q: string): Promise<Words> => {
   }
 }
 
-/** The query for what a block has of words, each behind a mark. */
+/** Returns the query for a block's words; `mark` precedes each word. */
 const blockWords = (loose: string[][], mark = ''): string =>
   `(${loose.map((words) => `(${words.map((word) => quoted(mark + word)).join(' & ')})`).join(' | ')})`
 
-/** The query for a mission's blocks that may have these words in a message, in code, or in either. */
+/** Returns the query for a mission's blocks that may have these words in a message's text, in code, or in either. */
 export const missionBlocks = (mission: string, { loose }: Words, wanted: { text: boolean; code: boolean }): string => {
   const marks = [
     ...(wanted.text && loose !== null ? [blockWords(loose)] : []),
@@ -211,12 +215,12 @@ export const missionBlocks = (mission: string, { loose }: Words, wanted: { text:
   return `'\x01${mission}':*${marks.length === 0 ? '' : ` & ('\x04' | ${marks.join(' | ')})`}`
 }
 
-/** What follows the chat's own mark in the query for blocks; the marks are those of deck.search_block. */
+/** Returns the query for a chat's blocks, without the chat's mark. deck.search_block defines the marks. */
 export const blockQuery = (wanted: { words: Words | null; language: string | null; sender: string | null }): string => {
   const { words, language, sender } = wanted
   const marks = [
     ...(words?.loose == null ? [] : [blockWords(words.loose)]),
-    // A language that is not plain ASCII is one that can't be told there.
+    // Blocks have one common mark for all languages that are not plain ASCII.
     ...(language === null ? [] : [/^[ -~]+$/.test(language) ? `(${quoted(`\x02${language}`)} | '\x02')` : `'\x02'`]),
     ...(sender === null ? [] : [quoted(`\x03${sender}`)]),
   ]

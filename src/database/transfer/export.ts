@@ -1,6 +1,8 @@
-// Missions as lines of NDJSON, as one snapshot has them: every row that belongs to them, whole, in an order that depends on nothing
-// but the rows; the same rows give the same bytes. Postgres makes the lines and COPY hands them over as they are (its quote and
-// delimiter are characters that JSON never has bare), so nothing is parsed or held here: memory does not grow with what there is.
+// Exports missions as NDJSON, from one snapshot: all their rows, complete, in an order that depends only on the rows. The same rows always
+// give the same bytes.
+//
+// Postgres forms the lines and COPY sends them unchanged: its quote and delimiter are characters that JSON always escapes. Nothing is parsed
+// or kept in memory.
 import { createHash } from 'node:crypto'
 import pg from 'pg'
 import { to } from 'pg-copy-streams'
@@ -14,7 +16,7 @@ type Kind = { kind: string; tab: string; mission: string | null; within: string;
 const line = (kind: string, row: string): string => `'{"kind":"${kind}","row":' || ${row}::text || '}'`
 const copy = (select: string): string => `copy (${select}) to stdout (format csv, quote E'\\x01', delimiter E'\\x02')`
 
-/** Writes the mission, or all of them; `write` may wait for its reader. The connection is used up to the end. */
+/** Exports a mission or all missions. `write` may wait for its reader. If this rejects, `client` has an open transaction. */
 export const exportMissions = async (
   client: pg.Client,
   mission: MissionRef | 'all',
@@ -40,7 +42,7 @@ export const exportMissions = async (
     'select kind, tab, mission, format(within, $1::text) as within, sort from deck.carried()',
     [id],
   )
-  /** Rows that belong to the mission; of all, those of missions that are there. */
+  /** SQL of whether a row is exported. If all missions are, rows of deleted missions are left out. */
   const belongs = ({ mission, within }: Kind): string =>
     id !== undefined
       ? within
@@ -49,7 +51,7 @@ export const exportMissions = async (
         : `exists (select from public.missions x where x.id = ${mission})`
 
   await put(Buffer.from(`${header}\n`))
-  // Behind which number the next mission's comes; of use with all of them only.
+  // The last mission number that was assigned. It is exported only with all missions.
   if (id === undefined)
     await run(
       `select ${line('numbers', `jsonb_build_object('last', greatest(q.last_value - case when q.is_called then 0 else 1 end, m.number))`)}
@@ -71,7 +73,7 @@ export const exportMissions = async (
         : 'to_jsonb(r)'
     await run(`select ${line(name, row)} from ${tab} r where ${belongs(kind)} order by ${sort}`)
   }
-  // Logs that the events have word for word are made of them again.
+  // If a run's log equals that of its events, only the last event's seq is exported: the import restores the log from the events.
   const runs = kinds.find(({ kind }) => kind === 'test_runs')
   if (runs)
     await run(
@@ -92,7 +94,7 @@ const idOf = async (client: pg.Client, ref: MissionRef): Promise<string> => {
   return row.id
 }
 
-/** Chats in the order of their topics; each is read by itself, by the index that its history is read by. */
+/** Returns the chats in the order of their topics. Each chat is exported separately, so that the index of its history is used. */
 const chatsOf = async (
   client: pg.Client,
   kinds: Kind[],

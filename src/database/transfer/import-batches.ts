@@ -1,7 +1,9 @@
-// Messages of any program into chats, by batches that are numbered under the heads and live on the sockets like any other's.
-// A chat's lines are saved in their order, by one of two connections at a time. Each line has an id that is always the same: what
-// has been saved before is seen again and not saved twice, so an import that was cut off anywhere, or is run again, goes on by itself.
-// Nothing of a batch is saved if a line of it is bad (or, with `skip`, all but the bad lines). Doesn't parse lines: protocol/transfer does.
+// Imports messages of other programs into chats, in batches. The messages get new seqs and reach subscribers like all others. There are two
+// connections; each chat uses one of them, so that its lines are saved in order.
+//
+// A line's id is derived from the line. So messages that were saved before are recognized, and an interrupted import can be run again.
+//
+// If a line is bad, nothing of its batch is saved; with `skip`, all but the bad lines are. protocol/transfer parses the lines.
 import * as crypto from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
@@ -10,7 +12,7 @@ import { Refusal } from '../../protocol/errors.ts'
 import { integers, texts, timestamps, uuids } from '../postgres/binary-arrays.ts'
 import { isRetryable, sqlState } from '../postgres/errors.ts'
 
-/** Rows and bytes of a batch: it locks a chat's latest seq for some 40 ms, and other writers of the chat wait. */
+/** Rows and bytes per batch: it locks a chat's head for about 40 ms, while other writers of the chat wait. */
 const most = { rows: 2000, bytes: 2 * 1024 * 1024 }
 
 export type Bad = { line: number; why: string }
@@ -32,15 +34,15 @@ type Lane = {
 type Other = { n: number; why: 'seen' | 'cleared' | 'taken' | 'gone' }
 
 const reasons: Record<Other['why'], string> = {
-  seen: 'it is there already',
+  seen: 'it exists already',
   cleared: 'its key was used before the chat was cleared',
   taken: 'its id is that of a message in another chat',
   gone: 'no such mission',
 }
 
 /**
- * An id that is always the same for the same name: a UUID of version 8, which begins with the line's time or, without one, its
- * number, so that ids of an import follow one another and the index of ids grows at its end.
+ * Returns a version 8 UUID that depends only on the name, the bytes and the order. It begins with `order`, the line's time or number, so that
+ * an import's ids ascend and the index of ids grows at its end.
  */
 export const stableId = (name: string, bytes: Buffer, order: number): string => {
   const named = Buffer.allocUnsafe(bytes.length + 3 * name.length)
@@ -50,7 +52,7 @@ export const stableId = (name: string, bytes: Buffer, order: number): string => 
   const variant = ((Number.parseInt(hex.slice(3, 4), 16) & 3) | 8).toString(16)
   return `${time.slice(0, 8)}-${time.slice(8)}-8${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${hex.slice(7, 19)}`
 }
-/** SHA-256 in hex; in one step, which is three times as fast, where Node has it (20.12). */
+/** SHA-256 in hex. crypto.hash (Node 20.12 and later) is three times as fast. */
 const digest: (bytes: Buffer) => string =
   'hash' in crypto
     ? (bytes) => crypto.hash('sha256', bytes)
@@ -68,10 +70,10 @@ export const makeImport = (
   const missions = new Map<string, string | undefined>()
 
   const nameOf = (ref: Imported['mission']): string => ('id' in ref ? ref.id : String(ref.number))
-  /** Looks up the missions that a line names, once each. */
+  /** Looks up the missions that a line names, each only once. */
   const learn = async (refs: (Imported['mission'] | undefined)[]): Promise<void> => {
     const [lane] = lanes
-    // Not while a batch is on its way there.
+    // The connection is not used while it saves a batch.
     await lane?.running
     for (const ref of refs) {
       if (!ref || missions.has(nameOf(ref))) continue
@@ -94,13 +96,13 @@ export const makeImport = (
     const ms = from.time === null ? -1 : Number(from.time / 1000n + since1970)
     const order = ms >= 0 ? ms : line
     if (from.id === undefined) return stableId(`${name}\0${topic}\0${line}\0`, text, order)
-    // A line keeps its id in the chat that it names; put elsewhere, it is another message.
+    // A line keeps its own id only in the chat that it names. In any other chat it is a different message with a derived id.
     return missionOf(from.own.mission) === mission && from.own.citizen === from.citizen
       ? from.id
       : stableId(`${topic}\0`, Buffer.from(from.id), order)
   }
 
-  /** One call, a transaction of its own. */
+  /** Calls deck.import_messages() with a batch. */
   const call = async ({ client }: Lane, rows: Row[], strict: boolean): Promise<Other[]> => {
     const topics = [...new Set(rows.map(({ topic }) => topic))].sort()
     const place = new Map(topics.map((topic, i) => [topic, i + 1]))
@@ -125,13 +127,13 @@ export const makeImport = (
     return JSON.parse(found[0]?.others ?? '[]') as Other[]
   }
 
-  /** Saves rows, all or none of them. Who holds a head for long is waited for. */
+  /** Saves all or none of the rows. Retries while another transaction holds a lock. */
   const attempt = async (lane: Lane, rows: Row[]): Promise<Other[]> => {
     for (let tries = 1; ; tries++) {
       try {
         return await call(lane, rows, !skip)
       } catch (error) {
-        // Another's id or key that was not to be seen a moment ago is to be seen now.
+        // 23505: another transaction has committed the same id or key meanwhile; a retry finds it.
         const again = isRetryable(error) || ['55P03', '23505'].includes(sqlState(error) ?? '')
         if (!again || tries >= 10) throw error
         await delay(Math.random() * 100 * tries)
@@ -139,7 +141,7 @@ export const makeImport = (
     }
   }
 
-  /** The first of these rows that Postgres refuses, found by halves; nothing is saved. */
+  /** Returns the first row that Postgres refuses, found by bisection. Saves nothing. */
   const findBad = async (lane: Lane, rows: Row[]): Promise<Row | undefined> => {
     const fails = async (some: Row[]): Promise<boolean> => {
       await lane.client.query('begin')
@@ -183,18 +185,18 @@ export const makeImport = (
     }
   }
 
-  /** Sends what the lane holds, once its batch before is done. */
+  /** Sends the lane's rows once its previous batch is saved. */
   const flush = async (lane: Lane): Promise<void> => {
     await lane.running
     if (lane.rows.length === 0) return
     const { rows } = lane
     Object.assign(lane, { rows: [], bytes: 0, known: new Set() })
     lane.running = save(lane, rows)
-    // Who waits for it next hears of it.
+    // The next caller that awaits lane.running receives the error.
     lane.running.catch(() => {})
   }
 
-  /** Puts a message into its lane; a promise if the lane is full and has to be waited for. */
+  /** Adds a message to its lane. Returns a promise if the lane is full and must be flushed first. */
   const put = (from: Imported, line: number, text: Buffer): Promise<void> | void => {
     const mission = missionOf(from.mission)
     if (mission === undefined) return refuse(line, reasons.gone)
@@ -207,7 +209,7 @@ export const makeImport = (
     }
     const id = idOf(from, topic, mission, line, text)
     const { sender, author, message, code_blocks, key, time, citizen } = from
-    // Twice in a batch: the first one counts.
+    // Duplicates within a batch: only the first one is saved.
     const keyed = key === null ? undefined : `${topic}\n${key}\n${author ?? ''}`
     if (lane.known.has(id) || (keyed !== undefined && lane.known.has(keyed))) return void tally.seen++
     lane.known.add(id)
@@ -218,20 +220,20 @@ export const makeImport = (
   }
 
   return {
-    /** A line that can't be a message. */
+    /** Counts a bad line, or throws BadLine without `skip`. */
     refuse,
-    /** Takes a message; a promise if there is too much on its way, or something to be looked up. */
+    /** Adds a message. Returns a promise if the caller must wait for a batch or a lookup. */
     add(from: Imported, line: number, text: Buffer): Promise<void> | void {
       const { mission, own } = from
       const known = [mission, own.mission].every((ref) => !ref || missions.has(nameOf(ref)))
       return known ? put(from, line, text) : learn([mission, own.mission]).then(() => put(from, line, text))
     },
-    /** Saves what is left. */
+    /** Saves the remaining messages. */
     async end(): Promise<void> {
       for (const lane of lanes) await flush(lane)
       for (const lane of lanes) await lane.running
     },
-    /** Waits for what is on its way, however it ends. */
+    /** Waits until running batches have ended, with or without success. */
     async settle(): Promise<void> {
       await Promise.allSettled(lanes.map(async ({ running }) => running))
     },

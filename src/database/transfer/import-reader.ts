@@ -1,5 +1,5 @@
-// A stream of lines as messages: each is read, checked and handed to the import; a bad one is named by its number. Ends where it is
-// told to, with what is on its way waited for, so that what it counts is what is saved.
+// Reads a stream of lines, checks each, and passes it to the import as a message. Bad lines are reported by number. When `signal` is aborted,
+// it waits for running batches, so that the counts equal the saved messages.
 import { isUtf8 } from 'node:buffer'
 import type pg from 'pg'
 import { readImport, type Defaults } from '../../protocol/transfer.ts'
@@ -7,7 +7,7 @@ import { deny, Refusal } from '../../protocol/errors.ts'
 import { BadLine, makeImport, type Bad, type Tally } from './import-batches.ts'
 import type { Lines } from './line-reader.ts'
 
-/** What a line may have: a message and its blocks, escaped, and as much again. */
+/** Maximum bytes of a line: twice the size of an escaped message with its blocks. */
 export const lineBytes = 4 * 1024 * 1024
 
 export type Intake = {
@@ -15,15 +15,15 @@ export type Intake = {
   clients: pg.ClientBase[]
   lines: Lines
   given: Defaults
-  /** whose lines these are: a line that has no id is known by this name, its number and its text */
+  /** name of the source: the id of a line without one is derived from this name, the line's number and its text */
   name: string
   /** whether invalid lines are skipped */
   skip: boolean
   onBad: (bad: Bad) => void
-  /** after each read, and its bytes */
+  /** called after each read with its bytes */
   onProgress: (bytes: number) => void
   signal: AbortSignal
-  /** counts as it goes on */
+  /** updated during the import */
   tally: Tally
 }
 
@@ -33,8 +33,8 @@ export const takeIn = async (options: Intake): Promise<void> => {
   const into = makeImport(clients, options, tally)
   let number = 0
   const read = (line: Buffer | undefined): Promise<void> | void => {
-    if (!line) throw deny('bad_request', `it is over ${lineBytes / 1024 / 1024} MiB`)
-    if (!isUtf8(line)) throw deny('bad_request', 'it is not UTF-8')
+    if (!line) throw deny('bad_request', `the line is over ${lineBytes / 1024 / 1024} MiB`)
+    if (!isUtf8(line)) throw deny('bad_request', 'the line is not UTF-8')
     return into.add(readImport(line.toString(), given), number, line)
   }
   try {

@@ -1,6 +1,6 @@
-// The lines of a stream as bytes, some at a time, in bounded memory: a line that is longer than it may be is not kept.
+// Splits a stream into lines of bytes, some at a time. Memory is bounded: a line that is too long is not kept.
 
-/** Lines without their line feeds, undefined for one that was too long; and how many bytes were read for them. */
+/** Lines without line feeds, undefined for a line that was too long; and the number of bytes that were read for them. */
 export type Lines = AsyncIterable<{ lines: (Buffer | undefined)[]; bytes: number }>
 
 export async function* readLines(source: AsyncIterable<Buffer>, most: () => number): Lines {
@@ -24,7 +24,7 @@ export async function* readLines(source: AsyncIterable<Buffer>, most: () => numb
   }
   for await (let chunk of source) {
     const bytes = chunk.length
-    // A byte order mark is no part of the first line.
+    // A byte order mark is not part of the first line.
     if (first && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) chunk = chunk.subarray(3)
     first = false
     const lines: (Buffer | undefined)[] = []

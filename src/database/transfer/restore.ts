@@ -1,5 +1,5 @@
-// An export put back: ids, seqs and times as they were, all of it in one transaction or nothing of it. What is not whole (the last
-// line counts and hashes all before it), not known, or there already is refused. The rows go to deck.restore as the text that they are.
+// Restores an export with its original ids, seqs and times, in one transaction. A file is refused if it is incomplete (its last line has the
+// count and hash of all others), has unknown kinds of rows, or contains existing missions. Rows are passed to deck.restore as unparsed text.
 import { createHash } from 'node:crypto'
 import type pg from 'pg'
 import { header, readCarried } from '../../protocol/transfer.ts'
@@ -10,10 +10,10 @@ import type { Lines } from './line-reader.ts'
 
 export type Restored = { missions: string[]; rows: Record<string, number> }
 
-// A statement's rows: some ms of work each, whatever the size of a file.
+// Rows and bytes per statement, so that each takes only some milliseconds.
 const most = { rows: 1000, bytes: 4 * 1024 * 1024 }
 
-/** What Postgres refused, in words for who runs it. */
+/** Converts an error of Postgres to one for the operator. */
 const refused = (error: unknown): unknown => {
   const state = sqlState(error)
   const { message, constraint, table, detail } = error as pg.DatabaseError
