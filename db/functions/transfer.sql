@@ -142,7 +142,7 @@ set search_path = pg_catalog, pg_temp as $$
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid and a.attname = 'mission_id' and not a.attisdropped
     where c.relnamespace = 'deck'::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
-      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'search_blocks', 'search_stale')
+      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'search_blocks', 'search_parts', 'search_stale')
   ) x
   order by x.n, x.kind
 $$;
@@ -198,6 +198,7 @@ begin
   end loop;
   delete from deck.search_blocks b where b.mission_id = p_mission;
   delete from deck.search_stale s where s.mission_id = p_mission;
+  delete from deck.search_parts s where s.mission_id = p_mission;
 end $$;
 
 -- Inserts rows of one kind with their original seqs. Each line is a row as JSON text. The kinds of a file are restored in the order of

@@ -16,6 +16,8 @@ const meant: Record<string, Record<string, string>> = {
     'deck.append(uuid[],text[],json,integer) is gone: the version before uses it': 'only versions before 008 call it',
     'deck.append_unmarked(uuid[],text[],json,integer) is gone: the version before uses it': 'only deck.append calls it',
     'deck.give_seqs() is gone: the version before uses it': 'only versions before 021 call it',
+    'deck.search_block(uuid,text,bigint,bigint,integer) is gone: the version before uses it':
+      'only deck.search_index and deck.search_renew call it, which are replaced with it',
     ...Object.fromEntries(
       ['stmt', 'ord', 'topic', 'mission_id', 'row_id', 'event', 'data'].map((column) => [
         `deck.change.${column} is gone: the version before uses it`,

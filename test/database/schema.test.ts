@@ -77,6 +77,7 @@ const dropped = [
   'function deck.append(uuid[],text[],json,integer)',
   'function deck.append_unmarked(uuid[],text[],json,integer)',
   'function deck.give_seqs()',
+  'function deck.search_block(uuid,text,bigint,bigint,integer)',
   'relation deck.change',
 ]
 

@@ -447,7 +447,7 @@ void t.test('a change of the rule raises its version', (t) => {
   for (const file of ['unicode.sql', 'words.sql'])
     hash.update(
       readFileSync(new URL(`../../db/functions/${file}`, import.meta.url), 'utf8')
-        .replace(/^--.*\n/gm, '')
+        .replace(/^ *--.*\n/gm, '')
         .replace(/\s+/g, ' '),
     )
   const [, version = ''] =
@@ -456,7 +456,7 @@ void t.test('a change of the rule raises its version', (t) => {
     ) ?? []
   t.strictSame(
     [version, hash.digest('hex').slice(0, 16)],
-    ['1', '6c06f9a3191ffd53'],
+    ['1', '0f2d4f82cf7cb2aa'],
     'raise deck.word_rule() if words change, then put both here',
   )
   t.end()
