@@ -59,8 +59,8 @@ export const makeListener = (options: {
   const channels = new Set<string>([channel])
   const over = new AbortController()
   const { signal } = over
-  const heard = new EventTarget()
-  let heardAt = 0
+  const received = new EventTarget()
+  let receivedAt = 0
   let up = false
   let openedAt = 0
   let sessions = 0
@@ -77,17 +77,17 @@ export const makeListener = (options: {
       await Promise.resolve(current?.subscriber[change](name)).catch(current?.fail)
     }))
 
-  const hear = (text: string): void => {
-    heardAt = performance.now()
-    // (An event costs more than the rest: there is one only where a session was silent.)
-    if (text === 'beat' || text.startsWith('echo ')) heard.dispatchEvent(new Event(text))
+  const receive = (text: string): void => {
+    receivedAt = performance.now()
+    // (An event object costs more than the rest of a notification: only probes need one.)
+    if (text === 'beat' || text.startsWith('echo ')) received.dispatchEvent(new Event(text))
     else options.onHints(text)
   }
 
   /** Resolves if a notification from the pools arrives: both are connected to the same database. Rejects otherwise. */
   const echoed = async (within: number): Promise<void> => {
     const echo = `echo ${randomUUID()}`
-    const back = once(heard, echo, { signal: AbortSignal.timeout(within) })
+    const back = once(received, echo, { signal: AbortSignal.timeout(within) })
     await Promise.all([options.notify(own, echo), back]).catch((error: Error) => {
       if (error.name !== 'AbortError') throw error
       throw new Error(
@@ -105,7 +105,7 @@ export const makeListener = (options: {
     let fail: (error: Error) => void = () => {}
     const lost = new Promise<Error>((resolve) => (fail = resolve))
     subscriber.events.on('error', fail)
-    subscriber.events.on('notification', ({ payload }) => hear(String(payload ?? '')))
+    subscriber.events.on('notification', ({ payload }) => receive(String(payload ?? '')))
     const gone = new AbortController()
     const cut = (): void => {
       gone.abort()
@@ -128,7 +128,7 @@ export const makeListener = (options: {
         }
       signal.throwIfAborted()
       await echoed(5000)
-      heardAt = openedAt = performance.now()
+      receivedAt = openedAt = performance.now()
       sessions++
       up = true
       return { subscriber, lost, fail, gone: gone.signal, cut }
@@ -153,18 +153,18 @@ export const makeListener = (options: {
           if (error.message.startsWith(silenced)) fail(error)
         })
       }
-      if (now - heardAt < silence) continue
+      if (now - receivedAt < silence) continue
       const ended = new AbortController()
       subscriber.notify(channel, 'beat').catch(() => {})
       await Promise.race([
-        once(heard, 'beat', { signal: ended.signal }).catch(() => {}),
+        once(received, 'beat', { signal: ended.signal }).catch(() => {}),
         delay(patience, undefined, { signal: gone }),
       ])
       ended.abort()
       // After a long tick the timer fires before notifications that have already arrived: let them be processed.
-      if (heardAt < now) await turn()
-      if (heardAt < now) await turn()
-      if (heardAt < now) return new Error(`LISTEN was silent: no echo within ${patience} ms`)
+      if (receivedAt < now) await turn()
+      if (receivedAt < now) await turn()
+      if (receivedAt < now) return new Error(`LISTEN was silent: no echo within ${patience} ms`)
     }
   }
 

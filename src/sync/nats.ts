@@ -77,7 +77,7 @@ export const makeBus = (options: {
   let sent = 0
   let heard = 0
 
-  const hear = (error: Error | null, text: () => string): void => {
+  const receive = (error: Error | null, text: () => string): void => {
     if (error) return onError(error)
     heard++
     try {
@@ -92,7 +92,7 @@ export const makeBus = (options: {
     channels.set(
       channel,
       connection.subscribe(`${prefix}.${channel}`, {
-        callback: (error, message) => hear(error, () => message.string()),
+        callback: (error, message) => receive(error, () => message.string()),
       }),
     )
   }

@@ -28,13 +28,13 @@ const remembered = 10_000
 export const makeEpochs = (onChange: () => void): Epochs => {
   const known = new Map<string, string>()
   let changedAt = 0
-  let newest: { cluster: string; timeline: number; heardAt: number } | undefined
+  let newest: { cluster: string; timeline: number; answeredAt: number } | undefined
 
   const saw = (what: string, found: string, asOf: number): void => {
     const before = known.get(what)
     // A read that began before the last change is outdated.
     if (asOf < changedAt) return
-    if (newest) newest.heardAt = asOf
+    if (newest) newest.answeredAt = asOf
     if (before === found) return
     if (before !== undefined) {
       // If the epoch changed, the stamp may have changed too, and vice versa: both are learned again.
@@ -58,9 +58,9 @@ export const makeEpochs = (onChange: () => void): Epochs => {
       const { cluster } = found
       const timeline = Number.parseInt(found.timeline, 16)
       const older = newest?.cluster === cluster && timeline < newest.timeline
-      if (older && performance.now() - newest!.heardAt < remembered)
+      if (older && performance.now() - newest!.answeredAt < remembered)
         throw new WrongServer('this server was the primary before the last failover')
-      if (ofNow) newest = { cluster, timeline, heardAt: asOf }
+      if (ofNow) newest = { cluster, timeline, answeredAt: asOf }
       saw('epoch', found.epoch, asOf)
       return ofNow
     },

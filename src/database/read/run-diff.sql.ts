@@ -34,7 +34,7 @@ const side = (run: string): string => `
       then (e.element -> 'duration_ms')::numeric end as ms
   from deck.tests_of(${run}.results) with ordinality as e (name, element, n)`
 const list = (name: string, members: string, where: string, order = 'at_b, at_a'): string => `
-  '${name}', coalesce((select jsonb_agg(jsonb_build_object('name', name ${members}) order by ${order}) from told where ${where}), '[]')`
+  '${name}', coalesce((select jsonb_agg(jsonb_build_object('name', name ${members}) order by ${order}) from outcomes where ${where}), '[]')`
 
 /**
  * The comparison as JSON; null if a run does not belong to the mission.
@@ -49,7 +49,7 @@ export const compare = selectMission({
   left join test_runs a on a.id = $3 and a.mission_id = m.id
   left join test_runs b on b.id = $4 and b.mission_id = m.id
   left join lateral (
-    with told as materialized (
+    with outcomes as materialized (
       select s.name,
         deck.worst(array_agg(s.word) filter (where s.side = 'a')) as was, max(s.ms) filter (where s.side = 'a') as a_ms,
         deck.worst(array_agg(s.word) filter (where s.side = 'b')) as now, max(s.ms) filter (where s.side = 'b') as b_ms,
@@ -86,11 +86,11 @@ export const flips = `
       and r.created_at <= b.created_at and (r.created_at, r.id) <= (b.created_at, b.id)
     where b.id = $2 and b.mission_id = $1
     order by r.created_at desc, r.id desc limit ${flaky.runs}
-  ), told as (
+  ), outcomes as (
     select e.name, r.created_at, r.id, deck.worst(array_agg(deck.test_word(e.element))) as word
     from recent r cross join lateral deck.tests_of(r.results) e group by e.name, r.created_at, r.id
   ), turn as (
-    select name, word <> lag(word) over (partition by name order by created_at, id) as flipped from told where word <> 'skipped'
+    select name, word <> lag(word) over (partition by name order by created_at, id) as flipped from outcomes where word <> 'skipped'
   )
   select coalesce(jsonb_agg(jsonb_build_object('name', name, 'flips', flips, 'runs', runs) order by flips desc, name), '[]')::text as json
   from (
