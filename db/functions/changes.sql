@@ -1,5 +1,5 @@
--- Triggers of the four tables: they record each statement's changes in deck.pending for deck.number() at commit, set columns of new rows,
--- refuse changes, and clean up after deletions.
+-- Triggers of the four tables. They record each statement's changes in deck.pending, for deck.number() at commit. They also set columns of
+-- new rows, refuse changes, and clean up after deletions.
 
 -- Recording changes -----------------------------------------------------------------------------------------------
 

@@ -152,8 +152,8 @@ begin
 end $$;
 
 -- Updates items' evidence and refuses completions that lack it: at commit, with the heads of the DoD topics locked. A written run is
--- compared with the item's current evidence. The mission's runs are searched only if the item's test name changed, the run that was its
--- evidence was changed or deleted, or the item was locked at the previous evaluation.
+-- compared with the item's current evidence. The mission's runs are searched only in three cases: the item's test name changed, the run that
+-- was its evidence was changed or deleted, or the item was locked at the previous evaluation.
 create or replace function deck.weigh() returns void language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$

@@ -65,8 +65,8 @@ create or replace function deck.stamp() returns table (stamp text) language sql 
   from deck.epoch_salt s
 $$;
 
--- Called on each new connection of an instance. The first call on a new timeline (after a promotion or a restored backup) draws a new salt,
--- because two servers that were restored from the same backup have the same timeline number.
+-- Called on each new connection of an instance. The first call on a new timeline (after a promotion or a restored backup) draws a new salt.
+-- The timeline number alone is not enough: two servers that were restored from the same backup have the same one.
 create or replace function deck.greet(out standby boolean, out cluster text, out timeline text, out epoch text)
 language plpgsql as $$
 declare

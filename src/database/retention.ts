@@ -1,5 +1,5 @@
-// Retention: deletes rows that were numbered before a time: chat messages; test runs that have not changed since, with results and logs; and
-// events that later events replace. Heads are kept, so that no seq is reused.
+// Retention: deletes rows that were numbered before a time. These are chat messages, test runs that have not changed since (with results and
+// logs), and events that later events replace. Heads are kept, so that no seq is reused.
 //
 // It works mission by mission. Each batch is a separate transaction and waits for no lock: locked rows, and messages whose task is leased,
 // are left to the next run. After each batch it pauses as long as the batch took. It can be stopped at any point; the next run continues.

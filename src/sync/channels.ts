@@ -1,6 +1,6 @@
 // Chooses the channels on which this instance listens: those of the topics that it follows. A mission's topics share one of 64 channels.
-// So with each followed mission an instance also receives the notifications of a 64th of all other missions, and Postgres compares a
-// notification with at most 64 channels per session.
+// So with each followed mission an instance also receives the notifications of a 64th of all other missions. In return, Postgres compares
+// a notification with at most 64 channels per session.
 
 const shards = 64
 

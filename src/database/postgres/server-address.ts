@@ -1,5 +1,5 @@
-// The address of Postgres: one host or several (libpq's `host=a,b` and `target_session_attrs`), with or without TLS. If it must be
-// tried which host is the primary, or whether a host supports TLS, this is done for each new connection, not only at the start.
+// The address of Postgres: one host or several (libpq's `host=a,b` and `target_session_attrs`), with or without TLS. The URL may leave open
+// which host is the primary, or whether a host supports TLS. Then this is probed whenever connections are opened, not only at the start.
 import pg from 'pg'
 import { sqlState, WrongServer } from './errors.ts'
 

@@ -1,6 +1,6 @@
-// Statements about one mission. Every row also has what the mission's rights depend on and, if selected, the database's epoch:
-// rights, epoch and rows come from one snapshot, so no row is sent under rights older than itself.
-// Checks no rights itself. Statements about several missions at once are in database/read/topics.
+// Statements about one mission. Each row also has the columns that the mission's rights depend on and, if selected, the database's epoch.
+// Rights, epoch and rows come from one snapshot, so no row is sent under rights older than the row.
+// The caller checks the rights. Statements about several missions at once are in database/read/topics.
 import type pg from 'pg'
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
@@ -9,7 +9,7 @@ import { missionColumns, toRights, type MissionColumns } from '../postgres/colum
 /** SQL of the mission by its ID ($1) or number ($2), whichever is not null. */
 export const missionByRef = `(
   select * from missions where id = $1::uuid union all select * from missions where number = $2::integer)`
-/** Returns $1 and $2. */
+/** Returns the values of $1 and $2. */
 export const refValues = (ref: MissionRef): [string | null, number | null] =>
   'id' in ref ? [ref.id, null] : [null, ref.number]
 
@@ -26,7 +26,7 @@ export const selectMission = ({
   joins = '',
 }: {
   /**
-   * Columns that are the same in all rows. They are computed in a subquery of their own: `offset 0` keeps Postgres from computing
+   * Columns that are the same in all rows. They are computed in a separate subquery: `offset 0` keeps Postgres from computing
    * them again for each row (a page of 100 messages took 1.6 ms instead of 0.6).
    */
   once?: string

@@ -1,5 +1,5 @@
 // A mission's events in one order, (at, topic, seq), up to the horizon: no event is added below it. So pages never change, except that rows
-// may be deleted later. A page costs its rows and a few index lookups per topic, however long the history is: each topic's index is searched
+// may be deleted later. A page costs its rows and a few index lookups per topic, however long the history is. Each topic's index is searched
 // for the page's start, and the topics are merged from there.
 //
 // Rows, epoch and the mission's assignee come from one statement (database/read/read-mission).

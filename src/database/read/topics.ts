@@ -181,8 +181,8 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     },
 
     /**
-     * Returns those of the missions that were changed since a mark: the persons to whom each is assigned and was assigned before its last
-     * changes, and a stamp that differs after each change. Deleted missions are found by their events.
+     * Returns those of the missions that were changed since a mark. `assigned`: the persons to whom a mission is assigned, and was before its
+     * last changes. The stamp differs after each change. Deleted missions are found by their events.
      */
     async assigned(missions: string[], since: string): Promise<Assigned[]> {
       const { rows } = await main.query<Assigned>({

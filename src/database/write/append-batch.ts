@@ -1,8 +1,8 @@
 // Calls deck.append_messages with a batch of entries and answers each entry with its outcome. Saved messages are passed on as pages of
 // their topics, without reading them from the database.
 //
-// Busy entries return to the writer. If the connection broke, an entry may or may not be saved: it returns marked `again`, and the next
-// call looks up its id under the head's lock before it writes. An entry that can't be stored fails alone, not its batch.
+// Busy entries return to the writer. If the connection broke, an entry may or may not be saved, so it returns marked `again`. The next
+// call then looks up its id under the head's lock before it writes. An entry that can't be stored fails alone, not its batch.
 import type pg from 'pg'
 import { deny, noMission, type Refusal } from '../../protocol/errors.ts'
 import { blocksOf } from '../../protocol/blocks.ts'

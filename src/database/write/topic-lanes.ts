@@ -57,8 +57,8 @@ export const makeTopicLanes = <T extends LaneEntry>(
     },
 
     /**
-     * Returns the topics whose locks the next call waits for, and for how many ms: up to `most` topics that are not held, else a held topic
-     * whose turn it is.
+     * Returns the topics whose locks the next call waits for, and for how many ms. These are up to `most` topics that are not held. If all are
+     * held, it is one whose turn it is.
      */
     turn(most: number): { topics: string[]; wait: number } {
       const time = now()

@@ -3,9 +3,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { reasonOf } from '../postgres/errors.ts'
 
-// ms without an answer from Postgres, while messages wait, after which the writer reports a fault; ms between two probes while a fault
-// lasts and no messages wait.
+/** The writer reports a fault if messages wait and Postgres has not answered for this many ms. */
 const stalledFor = 3000
+/** ms between two probes, while a fault lasts and no messages wait. */
 const tryEvery = 1000
 
 export const makeWriteHealth = ({
