@@ -24,6 +24,9 @@ export const makeGapDetector = () => {
       last = after
       head = awaited = latest
       doubt = undefined
+      stalled = { last, ticks: 0 }
+      // A lower latest seq belongs to a new epoch: its seqs were never requested.
+      healed = Math.min(healed, latest)
     },
     /** Classifies an event by its seq. An event behind a gap is not counted as received: it comes again with what is missing. */
     take(seq: number): Arrival {

@@ -49,6 +49,33 @@ void t.test('gap detector: a reported seq that does not arrive is missing once, 
   t.end()
 })
 
+void t.test('gap detector: a restart at a lower latest seq forgets the seqs of the former epoch', (t) => {
+  const gaps = makeGapDetector()
+  gaps.restart(3, 3)
+  gaps.report(9)
+  t.ok(gaps.tick(0), 'seq 9 is missing')
+  gaps.restart(0, 4)
+  for (const seq of [1, 2, 3, 4]) gaps.take(seq)
+  gaps.report(6)
+  t.ok(gaps.tick(0), 'seq 6 of the new epoch is missing')
+  gaps.restart(4, 6)
+  gaps.report(6)
+  t.notOk(gaps.tick(0), 'seq 6 was requested once')
+  t.end()
+})
+
+void t.test('gap detector: a restart counts the ticks without progress from zero', (t) => {
+  const gaps = makeGapDetector()
+  gaps.restart(3, 7)
+  for (let n = 0; n < 4; n++) gaps.tick(0)
+  gaps.restart(3, 7)
+  for (let n = 0; n < 4; n++) gaps.tick(0)
+  t.equal(gaps.behind(), 4, 'the events of the new subscription may still come')
+  gaps.tick(0)
+  t.equal(gaps.behind(), 0)
+  t.end()
+})
+
 void t.test('gap detector: behind counts down, and ends when the rest was removed', (t) => {
   const gaps = makeGapDetector()
   gaps.restart(10, 14)
