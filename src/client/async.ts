@@ -1,6 +1,6 @@
-// Waiting that can be given up, listeners, chance. Nothing here knows what a deck is.
+// Cancellable waits, timers, listeners and random keys, independent of the rest of the client.
 
-/** A promise and its two ends; a rejection that nobody waits for is no fault. */
+/** Returns a promise with its resolve and reject. A rejection without a handler is ignored. */
 export const defer = <T>() => {
   let resolve!: (value: T) => void
   let reject!: (error: unknown) => void
@@ -12,7 +12,7 @@ export const defer = <T>() => {
   return { promise, resolve, reject }
 }
 
-/** Calls `stop` once any of the signals is aborted; -> a function that forgets it. */
+/** Calls `stop` when one of the signals is aborted, at once if one already is. Returns a function that removes the listeners. */
 export const onAbort = (signals: (AbortSignal | undefined)[], stop: (reason: unknown) => void): (() => void) => {
   const given = signals.filter((signal) => signal !== undefined)
   const aborted = given.find((signal) => signal.aborted)
@@ -22,7 +22,7 @@ export const onAbort = (signals: (AbortSignal | undefined)[], stop: (reason: unk
   return () => listeners.forEach(([signal, listener]) => signal.removeEventListener('abort', listener))
 }
 
-/** The promise, or the reason of the first signal that is aborted. */
+/** Settles as the promise does. Rejects with the signal's reason if a signal is aborted first. */
 export const abortable = <T>(promise: Promise<T>, ...signals: (AbortSignal | undefined)[]): Promise<T> => {
   const { promise: first, resolve, reject } = defer<T>()
   const forget = onAbort(signals, reject)
@@ -70,20 +70,20 @@ export const makeTimer = () => {
   return {
     start(ms: number, work: () => void): void {
       clearTimeout(timer)
-      // The longest time that a timer can hold.
+      // A timer holds at most 2^31-1 ms.
       timer = setTimeout(work, Math.min(ms, 2 ** 31 - 1))
     },
     stop: (): void => clearTimeout(timer),
   }
 }
 
-/** Milliseconds before try n: anything from 0 to twice as much each time (full jitter), up to `most`. */
+/** Returns random ms before try n: exponential backoff with full jitter, up to `most`. */
 export const backoff = (n: number, most = 15_000): number => Math.random() * Math.min(most, 300 * 2 ** n)
 
 /** Used when the server itself returned `unavailable`: it recovers within seconds of its database. */
 export const mostWhenAnswered = 3000
 
-/** Calls a listener; what it throws is its owner's, and is thrown outside of the client. */
+/** Calls a listener. If it throws, the error is thrown again in a microtask, outside of the client. */
 export const call = <A extends unknown[]>(listener: (...args: A) => unknown, ...args: A): void => {
   try {
     listener(...args)
@@ -98,12 +98,12 @@ export const makeBell = <A extends unknown[]>() => {
   const listeners = new Set<(...args: A) => unknown>()
   return {
     on(listener: (...args: A) => unknown): () => void {
-      // Of its own, so that the same function may be given twice.
+      // A wrapper, so that the same function can be added twice.
       const own = (...args: A): unknown => listener(...args)
       listeners.add(own)
       return () => void listeners.delete(own)
     },
-    /** -> whether anybody heard it */
+    /** Calls the listeners. Returns whether there were any. */
     ring(...args: A): boolean {
       for (const listener of [...listeners]) call(listener, ...args)
       return listeners.size > 0
@@ -111,7 +111,7 @@ export const makeBell = <A extends unknown[]>() => {
   }
 }
 
-/** A key that nobody else makes; crypto.randomUUID is missing in pages that came without TLS. */
+/** A random unique key. crypto.randomUUID does not exist in pages without TLS. */
 export const newKey = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 

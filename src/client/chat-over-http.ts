@@ -1,5 +1,5 @@
-// A chat over HTTP alone: its history from end to end, and its events as they come where no WebSocket can be had. Both go on where
-// they were cut, each message once and in order; both are read no faster than their reader asks, in the memory of a page.
+// A chat over HTTP only: its whole history, and its events where WebSockets are blocked. Both resume after a lost connection, with
+// each message once and in order. Both read only as fast as the caller, and hold one page in memory.
 import type { Message } from '../protocol/rows.ts'
 import { DeckError, isPassing } from './errors.ts'
 import type { ChatEvent } from './events.ts'
@@ -22,7 +22,7 @@ export type EventsOptions = { after?: number; epoch?: string; signal?: AbortSign
 /** Consecutive attempts without data, after which the iteration fails. */
 const tries = 5
 
-/** Every message that fits, up to where the chat stood when it was asked. */
+/** Yields every message that matches, up to the chat's latest seq at the first request. */
 export async function* messagesOf(
   http: Http,
   path: string,
@@ -36,7 +36,7 @@ export async function* messagesOf(
     if (epoch !== null && now !== epoch)
       throw new DeckError('conflict', 'the database was restored or replaced while reading: start again')
     epoch = now
-    // What came since then is not asked for when it is gone on.
+    // A resumed request does not include messages that are newer than the first one's latest seq.
     const head = Number(headers.get('deck-last-seq'))
     query.before = Math.min(query.before ?? head + 1, head + 1)
   }
@@ -60,13 +60,13 @@ export async function* messagesOf(
   }
 }
 
-/** All events after `after`, or from the newest 50 messages on, until the signal is aborted or the deck is closed. */
+/** Yields all events after `after`, or from the newest 50 messages on, until the signal is aborted or the deck is closed. */
 export async function* eventsOf(
   http: Http,
   path: string,
   { after, epoch, signal }: EventsOptions,
 ): AsyncGenerator<ChatEvent, void, undefined> {
-  // Read anew with each request: once it is known, a seq of another epoch is refused.
+  // Read at each request: once the epoch is known, the server refuses a seq of another epoch.
   const query = { after, epoch }
   const opened = (headers: Headers): void => {
     query.epoch ??= headers.get('deck-epoch') ?? undefined
@@ -79,7 +79,7 @@ export async function* eventsOf(
     } catch (error) {
       if (!(error instanceof DeckError) || error.code !== 'conflict' || error.epoch === undefined) throw error
       const { seq = 0, epoch: now } = error
-      // As on the socket: from the start, for who wanted what was before.
+      // As on the socket: a caller that asked for earlier events gets the topic from its start.
       Object.assign(query, { after: after === undefined ? seq : 0, epoch: now })
       yield { event: 'reset', seq, epoch: now }
     }

@@ -1,4 +1,4 @@
-// A citizen's chat in a mission: its messages, who types, how far one has read, replies as they are written.
+// A citizen's chat in a mission: messages, typing, read positions, and replies while they are written.
 import type { CodeBlock, Message } from '../protocol/rows.ts'
 import type { MessageSnippet } from '../protocol/snippet.ts'
 import type { ChatEvent, ChatSignal } from './events.ts'
@@ -14,9 +14,9 @@ export type HistoryOptions = PastOptions & {
   limit?: number
   /** with `q`: each message has a `snippet` */
   highlight?: boolean
-  /** with `q`: the best first, not in the order of seq */
+  /** with `q`: `rank` returns the best matches first */
   order?: 'seq' | 'rank'
-  /** as it was at this time (RFC 3339) */
+  /** the state at this time (RFC 3339) */
   at?: string
 }
 export type History = {
@@ -29,19 +29,19 @@ export type History = {
 export type Chat = Topic<ChatEvent, ChatSignal> & {
   /** Stores a message once, in the order of the calls; waits while there is no connection. */
   send(text: string, options?: SendOptions): Promise<Message>
-  /** A page of messages, in ascending seq unless asked for by rank. */
+  /** A page of messages, by ascending seq unless `order` is `rank`. */
   history(options?: HistoryOptions): Promise<History>
-  /** Every message up to now, one after the other. */
+  /** Yields every message up to the latest seq. */
   messages(options?: PastOptions): AsyncGenerator<Message, void, undefined>
-  /** What `follow` gives, over HTTP: where no WebSocket can be had. Without `after` from the newest 50 messages on. */
+  /** The events of `follow`, over HTTP, where WebSockets are blocked. Without `after` from the newest 50 messages on. */
   events(options?: EventsOptions): AsyncGenerator<ChatEvent, void, undefined>
   /** Sends whether the user is typing; dropped without a connection. */
   typing(on: boolean): void
-  /** How far one has read; -> where that stands now: the greatest counts. */
+  /** Sets the caller's read position. Resolves to the stored one: it never goes back. */
   read(seq: number, options?: { signal?: AbortSignal }): Promise<number>
-  /** A reply that is seen by everybody while it is written. */
+  /** A reply whose draft all followers of the chat receive while it is written. */
   stream(key?: string): Writer
-  /** Asks the writer of a reply to stop; `not_found` if nobody writes it. */
+  /** Cancels a reply: its writer is asked to stop. Rejects with `not_found` if no such reply is being written. */
   cancel(key: string, options?: { signal?: AbortSignal }): Promise<void>
   /** Removes all messages (admin). */
   clear(options?: { signal?: AbortSignal }): Promise<void>

@@ -1,18 +1,19 @@
 // Assembles replies as they are written: each change gives a draft's whole text so far. A new or reconnected follower receives drafts in
 // progress from their start. A draft ends when its message is stored; its later deltas are ignored.
-type Draft = { text: string; citizen: string; heard: number }
+/** `received`: the time of the last delta. */
+type Draft = { text: string; citizen: string; received: number }
 
-/** Saved replies that are remembered: more than are written in a chat at once. */
+/** The number of stored replies to remember: more than are written in a chat at a time. */
 const most = 200
 
-export const makeDrafts = (tell: (signal: object) => void) => {
+export const makeDrafts = (notify: (signal: object) => void) => {
   const drafts = new Map<string, Draft>()
   const saved = new Set<string>()
   let joined = 0
 
   const abort = (key: string, citizen: string): void => {
     drafts.delete(key)
-    tell({ event: 'aborted', key, citizen })
+    notify({ event: 'aborted', key, citizen })
   }
 
   return {
@@ -28,11 +29,11 @@ export const makeDrafts = (tell: (signal: object) => void) => {
       const held = drafts.get(key)
       if (aborted) return abort(key, held?.citizen ?? citizen)
       const before = held?.text ?? ''
-      // Its beginning was missed; it comes again with the next joining.
+      // Its start was missed: the next `subscribe` returns the draft from its start.
       if (offset > before.length) return
       const text = before.slice(0, offset) + delta
-      drafts.set(key, { text, citizen, heard: Date.now() })
-      tell({ event: 'draft', key, citizen, text, offset, delta })
+      drafts.set(key, { text, citizen, received: Date.now() })
+      notify({ event: 'draft', key, citizen, text, offset, delta })
     },
     saved(key: string | null | undefined): void {
       if (key == null) return
@@ -44,10 +45,10 @@ export const makeDrafts = (tell: (signal: object) => void) => {
       }
     },
     rejoined: (): void => void (joined = Date.now()),
-    /** Gives up those that are not told of within so many ms after joining again: they ended while nobody was told. */
+    /** Aborts drafts without a delta within `ms` after a new subscription: they ended while the connection was lost. */
     expire(ms: number): void {
       if (joined === 0 || Date.now() - joined < ms) return
-      for (const [key, { heard, citizen }] of drafts) if (heard < joined) abort(key, citizen)
+      for (const [key, { received, citizen }] of drafts) if (received < joined) abort(key, citizen)
       joined = 0
     },
   }

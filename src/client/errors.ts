@@ -1,19 +1,18 @@
-// What the client rejects with: the server's errors under their own codes, and three of its own: `overloaded` (more waits than
-// may wait), `closed` (the deck was closed) and `cancelled` (somebody asked the writer of a reply to stop). Decide by the code.
-// No token is ever part of one.
+// The client's errors: the server's errors with their codes, and three more codes. `overloaded`: the queue of unsent messages is full.
+// `closed`: the deck was closed. `cancelled`: the reply was cancelled. Programs decide by the code. No error contains a token.
 import type { ErrorCode } from '../protocol/errors.ts'
 
 export type DeckErrorCode = ErrorCode | 'overloaded' | 'closed' | 'cancelled'
 
-/** What an error may carry besides code and detail. */
+/** Optional members of an error besides code and detail. */
 export type DeckErrorExtra = {
   /** seconds to wait */
   retry_after?: number
-  /** finds an `internal` error again in the server's log */
+  /** the ID of an `internal` error in the server's log */
   error_id?: string
-  /** of a message that was not acknowledged: sending it again under this key is safe */
+  /** the key of a message without an answer: sending it again under this key is safe */
   key?: string
-  /** whether what was asked may have been done all the same */
+  /** the request may have been carried out */
   maybe?: true
   seq?: number
   epoch?: string
@@ -39,13 +38,13 @@ export class DeckError extends Error {
   }
 }
 
-/** Whether it may pass, so that the same may be asked again. */
+/** Whether the error is transient: the same request may be sent again. */
 export const isPassing = (error: unknown): error is DeckError =>
   error instanceof DeckError && (error.code === 'unavailable' || error.code === 'rate_limited')
 
-/** An error as the server says it, in a frame or a body; names that are not an error's are left out. */
-export const fromServer = (said: Record<string, unknown>): DeckError => {
-  const { code, detail, retry_after, error_id, maybe, seq, epoch, offset } = said
+/** Makes an error from a server's frame or body. Unknown members are dropped. */
+export const fromServer = (body: Record<string, unknown>): DeckError => {
+  const { code, detail, retry_after, error_id, maybe, seq, epoch, offset } = body
   const extra = { retry_after, error_id, maybe, seq, epoch, offset }
   return new DeckError(
     code as DeckErrorCode,

@@ -1,9 +1,9 @@
-// What followers are given, as types: the events of each topic with their rows, and the signals of a chat.
+// Types of what followers receive: each topic's events with their rows, and a chat's signals.
 import type { DodItem, Message, Mission, TestRun } from '../protocol/rows.ts'
 
 type Event<N extends string, D> = { event: N; seq: number; data: D }
 
-/** The seqs held so far mean nothing any more (another epoch): drop what you hold. What comes next is the topic from its start. */
+/** The epoch changed, and earlier seqs are invalid: discard your copy. A follower with `after` then receives the topic from its start. */
 export type Reset = { event: 'reset'; seq: number; epoch: string }
 
 type Cleared = { mission_id: string; citizen: string; by: string | null; seq: number }
@@ -13,23 +13,23 @@ export type DodEvent = Event<'dod_item.created' | 'dod_item.updated' | 'dod_item
 export type MissionEvent = Event<'mission.updated' | 'mission.deleted', Mission> | Reset
 type Log = { run_id: string; mission_id: string; chunk: string; seq: number }
 export type LogEvent = Event<'log.appended' | 'log.replaced', Log> | Reset
-/** A mission that may be seen came, changed or went; `reset`: the connection was lost in between, read the list again. */
+/** A visible mission was created, changed or removed. `reset`: the connection was lost in between, read the list again. */
 export type MissionsEvent = { event: 'missions.changed'; mission: string } | Reset
 
-/** What is no part of a chat's history: it has no seq, and may be lost. */
+/** Signals are not part of a chat's history: they have no seq and may be lost. */
 export type ChatSignal =
-  /** a reply as it is being written: all of it so far, and what was added from `offset` on */
+  /** a reply that is being written: the whole text so far, and the `delta` added at `offset` */
   | { event: 'draft'; key: string; citizen: string; text: string; offset: number; delta: string }
-  /** a reply that was given up */
+  /** a reply that was aborted */
   | { event: 'aborted'; key: string; citizen: string }
   | { event: 'typing'; sub: string; role: Role; on: boolean }
-  /** this sub has read on by another of its sockets */
+  /** the same subject has set its read position on another socket */
   | { event: 'read'; seq: number }
   | { event: 'presence'; subs: Present[]; joined: Present[]; left: Present[] }
 type Role = 'user' | 'citizen' | 'admin'
 export type Present = { sub: string; role: Role; sockets: number }
 
-/** An event of a mission's timeline: as its topic has it, with its topic and the time when it happened. */
+/** A timeline event: the topic's event with the topic's name and the time of the event. */
 export type TimelineEvent = Exclude<ChatEvent | TestEvent | DodEvent | MissionEvent | LogEvent, Reset> & {
   topic: string
   at: string

@@ -1,39 +1,39 @@
-// One who follows a topic: as an async iterator, whose events wait for the reader up to a bound, or by a listener.
-// A reader that is too slow costs no memory: its topic is left, and followed on from the last event once it has read what waits.
+// Follows a topic, by an async iterator with a bounded buffer or by a listener. If the reader is slow and the buffer is full, the
+// iterator leaves the topic. It joins again after the last buffered event, once the reader has emptied the buffer.
 import { DeckError } from './errors.ts'
 import type { Follower, Place } from './follower.ts'
 import type { Topics } from './topics.ts'
 import { call, defer, onAbort } from './async.ts'
 
 export type FollowOptions = {
-  /** all events after this seq; without it, those from now on */
+  /** all events after this seq; if left out, only new events */
   after?: number | undefined
-  /** the epoch that `after` is of */
+  /** the epoch of `after` */
   epoch?: string | undefined
-  /** ends the following, without an error */
+  /** ends the subscription without an error */
   signal?: AbortSignal | undefined
 }
 export type FeedOptions = FollowOptions & {
-  /** events that may wait for their reader; 1000 if left out (and 4 MiB, whatever their number) */
+  /** the number of events to buffer; 1000 if left out. Independently, the buffer holds up to 4 MiB */
   buffer?: number | undefined
-  /** signals too: drafts, typing, what is read, presence; they may be lost */
+  /** also signals: drafts, typing, read positions, presence; signals may be lost */
   signals?: boolean | undefined
-  /** who follows the chat, by signals `presence` */
+  /** also `presence` signals: the chat's followers */
   presence?: boolean | undefined
-  /** of the list of missions: that a mission has a new chat is a change, too */
+  /** for the list of missions: a new chat counts as a change of its mission */
   chats?: boolean | undefined
 }
 
 export type Feed<E> = AsyncIterableIterator<E> & {
-  /** where it begins, once the server has answered */
+  /** resolves to the start position once the server has answered */
   ready: Promise<Place>
 }
 type Off = () => void
 export type Topic<E extends { event: string }, S extends { event: string } = never> = {
-  /** The events in order, as they come; to be read by one reader. */
+  /** The events in order, as they arrive; for one reader. */
   follow(options: FeedOptions & { signals: true }): Feed<E | S>
   follow(options?: FeedOptions): Feed<E>
-  /** Calls a listener for each event of a name, or for all ('*'); -> removes the listener. A topic's end is reported as the deck's 'error'. */
+  /** Calls a listener for each event of a name, or for all ('*'). Returns a function that removes it. A topic's end is a deck 'error'. */
   on<N extends (E | S)['event']>(
     name: N,
     listener: (event: Extract<E | S, { event: N }>) => unknown,
@@ -71,6 +71,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
     const readers: ReturnType<typeof defer<IteratorResult<E | S>>>[] = []
     const ready = defer<Place>()
     let bytes = 0
+    /** the buffer was full: the topic was left until it is empty */
     let away = false
     let over = false
     let failure: DeckError | undefined
@@ -80,7 +81,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
       over = true
       forget()
       failure = error
-      ready.reject(error ?? new DeckError('closed', 'the following was ended'))
+      ready.reject(error ?? new DeckError('closed', 'the subscription was ended'))
       for (const reader of readers.splice(0)) {
         if (failure) reader.reject(failure)
         else reader.resolve({ done: true, value: undefined })
@@ -92,7 +93,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
       waiting.length = 0
       finish()
     }
-    // The listener of the signal is set last: it may be called at once.
+    // The signal's listener is set last: if the signal is already aborted, it is called at once.
     let forget = (): void => {}
     const place = start(options, {
       joined: ready.resolve,

@@ -1,16 +1,16 @@
-// Notices a connection that leads nowhere: by the time since the last frame, and by pings that get no answer.
+// Detects a dead connection: by the time since the last frame, and by pings without an answer.
 import { makeTimer } from './async.ts'
 
-/** ms that the server may take for an answer, unless the caller gave a patience of its own */
+/** ms within which the server must answer a ping, if the caller set no `patience` */
 const defaultPatience = 10_000
 
 export const makeHeartbeat = (options: {
   /** ms without any frame after which the connection is dead; after half of it a ping is sent */
   silence: number
-  /** ms that the server may take for any frame after a request; as long as `silence` if left out */
+  /** ms within which the server must send some frame after a request; if undefined, only `silence` applies */
   patience: number | undefined
   ping: () => void
-  /** whether a request waits for its answer */
+  /** whether a request has no answer yet */
   waiting: () => boolean
   dead: () => void
 }) => {
@@ -34,19 +34,19 @@ export const makeHeartbeat = (options: {
     }
   }
 
-  /** Sends a ping: if no frame comes within so many ms, the connection is dead. */
+  /** Sends a ping: if no frame arrives within `ms`, the connection is dead. */
   const check = (ms = patience ?? defaultPatience): void => {
     const [before, due] = [received, Date.now() + ms]
     ping()
     verdict.start(ms, () => {
       if (received > before) return
-      // A page that was suspended could not receive anything: it can now.
+      // The timer is late: the page was suspended and could not receive. Check again.
       if (Date.now() - due > ms / 2) check(ms)
       else dead()
     })
   }
 
-  /** A request was sent: if no frame comes in half of the patience, the connection is checked. */
+  /** A request was sent: if no frame arrives within half of `patience`, the connection is checked. */
   const requested = (): void => {
     if (patience === undefined || watching) return
     watching = true
@@ -73,7 +73,7 @@ export const makeHeartbeat = (options: {
     },
     requested,
     check,
-    /** Where the caller gave a patience: checks the connection within half of it. */
+    /** If `patience` is set: checks the connection within half of it. */
     checkSoon: (): void => void (patience !== undefined && check(patience / 2)),
   }
 }

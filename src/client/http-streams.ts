@@ -1,6 +1,6 @@
-// What is read over HTTP as it comes: lines, and events of an event stream (by fetch, since an EventSource can send no token).
-// A stream of events goes on where it was cut, by Last-Event-ID, until its last event, its signal or an error that does not pass.
-// What comes is taken no faster than it is read, so that a slow reader holds up the server and costs no memory here.
+// Streams over HTTP: lines, and the events of an event stream (by fetch, because an EventSource can't send a token).
+// An event stream resumes with Last-Event-ID after a lost connection. It ends with its last event, its signal or a permanent error.
+// Data is read from the socket only as fast as the caller reads: a slow reader slows the server and uses no memory here.
 import { DeckError, isPassing } from './errors.ts'
 import type { Http } from './http.ts'
 import { backoff, onAbort, sleep } from './async.ts'
@@ -8,19 +8,19 @@ import { backoff, onAbort, sleep } from './async.ts'
 export type Reading = {
   query?: object | undefined
   headers: Record<string, string>
-  /** asks for another token than the one that was refused */
+  /** requests a new token, because the previous one was refused */
   renew?: boolean
-  /** called with the headers of each answer */
+  /** called with the headers of each response */
   opened?: ((headers: Headers) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
 type Read = { done: boolean; value?: Uint8Array }
 
-/** ms without a byte after which a connection leads nowhere: event streams have a comment every 20 s. */
+/** ms without a byte after which a connection counts as dead: event streams have a comment every 20 s. */
 const silence = 60_000
 
-/** The lines of an answer, each once its end is there; throws `unavailable` where it is cut, and what stands behind the last end is lost. */
+/** Yields a response's complete lines. Throws `unavailable` if the connection is lost; text after the last line end is dropped. */
 export async function* readLines(
   http: Http,
   path: string,
@@ -46,7 +46,7 @@ export async function* readLines(
     for (;;) {
       const { done, value } = reader ? ((await watched(reader.read())) as Read) : { done: true }
       let text = decoder.decode(value, { stream: !done })
-      // A CR and a LF are one end, also where they come apart.
+      // A CR and a LF are one line end, also in two chunks.
       if (half && text.startsWith('\n')) text = text.slice(1)
       if (text) half = text.endsWith('\r')
       const [first = '', ...others] = text.split(/\r\n|[\r\n]/)
@@ -68,7 +68,7 @@ export async function* readLines(
   }
 }
 
-/** An event of an event stream; `id` is what to go on after. */
+/** An event of an event stream; the stream can resume after `id`. */
 export type ServerEvent = { id: string; event: string; data: string }
 
 /** The events of one response; calls `wait` with the ms to wait before the next request. */
@@ -92,7 +92,7 @@ export async function* parseEvents(
   }
 }
 
-/** The events of a stream, through any number of cuts, up to the one named `last`; an aborted signal ends it, without an error. */
+/** Yields a stream's events, across reconnects, up to the one named `last`. An aborted signal ends it without an error. */
 export async function* readEvents(
   http: Http,
   path: string,

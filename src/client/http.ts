@@ -1,24 +1,24 @@
-// Requests over HTTP: one way for all of them. What only reads, or can be said twice, is tried again when the server is away, at
-// most five times; what makes something new without a key is not, but after `rate_limited`, which refuses ahead.
+// Requests over HTTP. If the server is unavailable, GET, PATCH and requests marked `again` are tried again, at most five times.
+// Other requests are tried again only after `rate_limited`, which is returned before anything is done.
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import type { Link } from './link.ts'
 import { backoff, sleep } from './async.ts'
 
 export type Request = {
   query?: object | undefined
-  /** JSON, or text as it is */
+  /** a string is sent as text/plain, anything else as JSON */
   body?: unknown
   signal?: AbortSignal | undefined
-  /** whether it may be done twice, where the method does not say so */
+  /** whether the request may be repeated; if left out, GET and PATCH may */
   again?: boolean
 }
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
 
-/** ms that a request may take in all, and after which the connection is asked for a sign of life */
+/** ms: the timeout of a request, and the time after which the connection is checked */
 const [patience, doubtful] = [60_000, 2000]
 const tries = 5
 
-/** The error of an answer; a proxy between here and there does not speak as the server does. */
+/** The error of a response. A proxy's response has no code: it becomes `bad_request` or `unavailable`. */
 const refusalOf = async (response: Response): Promise<DeckError> => {
   const retry = Number(response.headers.get('retry-after')) || undefined
   const text = await response.text()
@@ -32,7 +32,7 @@ const refusalOf = async (response: Response): Promise<DeckError> => {
 }
 
 export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
-  /** Asks; rejects with what the server refuses, or with whatever fetch has to say. */
+  /** Sends a request. Rejects with the server's error as a DeckError, or with fetch's own error. */
   const ask = async (
     method: string,
     path: string,
@@ -67,8 +67,8 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
       signal?.throwIfAborted()
       link.ended.throwIfAborted()
       if (error instanceof DeckError) throw error
-      // Why is not told: by the runtime's word alone nobody could decide.
-      throw new DeckError('unavailable', 'the server can not be reached')
+      // The runtimes' messages differ, so they are not passed on.
+      throw new DeckError('unavailable', 'the server cannot be reached')
     } finally {
       clearTimeout(doubt)
     }
@@ -83,7 +83,7 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
         return (type.startsWith('application/json') ? JSON.parse(text) : text) as T
       } catch (error) {
         if (!(error instanceof DeckError)) throw error
-        // Another token, once.
+        // One retry with a new token.
         if (error.code === 'unauthorized' && !renew) renew = true
         else if (n >= tries || !isPassing(error) || !(again || error.code === 'rate_limited')) throw error
         else await sleep((error.retry_after ?? 0) * 1000 + backoff(n), request.signal, link.ended)
@@ -92,7 +92,7 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
   }
 
   return Object.assign(http, {
-    /** One answer, whose body is read as it comes; what is not the server's word is rejected as fetch does. */
+    /** A response whose body is streamed. Rejects with a DeckError, or with fetch's own error. */
     open: async (
       path: string,
       {
@@ -105,5 +105,5 @@ export const makeHttp = (url: string, link: Link, fetch: Fetch) => {
 }
 export type Http = ReturnType<typeof makeHttp>
 
-/** A path of parts that somebody gave. */
+/** Joins path segments, each URL-encoded. */
 export const pathOf = (...parts: (string | number)[]): string => parts.map(encodeURIComponent).join('/')

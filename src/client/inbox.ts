@@ -1,6 +1,7 @@
-// A citizen's inbox: takes its tasks, a bounded number at a time, and answers each by a handler whose reply is streamed and stored
-// with the end of the task in one transaction. A task has one key for its reply, so that a worker that takes it over can't store a second one.
-// A handler that throws gives its task back for a while that grows with the attempts; what was taken from it ends nothing.
+// A citizen's inbox: takes a bounded number of tasks at a time and answers each with a handler. The reply is streamed, and stored in
+// one transaction with the end of the task. Each task has one key for its reply, so a worker that takes the task over can't store a
+// second reply. If the handler throws, the task is released with a delay that grows with the attempts. If another worker has the task
+// by then, this one can't end it.
 import type { Message } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Link } from './link.ts'
@@ -8,27 +9,27 @@ import { defer, onAbort } from './async.ts'
 import type { Writer, Writers, Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 
-/** `signal` is aborted when somebody cancels the reply, when another may have the task by now, and when the answering ends. */
+/** `signal` is aborted when the reply is cancelled, when another worker may have the task, and when `answer` ends. */
 export type Reply = Writer & {
-  /** 1, unless the task was given back or lost before */
+  /** 1 at first; higher if the task was released or its lease ended before */
   readonly attempt: number
 }
-/** Answers a message by what it writes or returns; one that does neither ends the task without a reply. */
+/** Writes a reply or returns one. A handler that does neither ends the task without a reply. */
 export type Handler = (message: Message, reply: Reply) => Promise<string | void> | string | void
 export type AnswerOptions = {
-  /** tasks at a time; 4 if left out */
+  /** concurrent tasks; 4 if left out */
   concurrency?: number
-  /** ends the answering; what is not answered yet is given back at once */
+  /** ends the answering; unfinished tasks are released at once */
   signal?: AbortSignal
 }
 type Task = { task: string; topic: string; message: Message; attempt: number }
 type Running = { reply: Writing; over: Promise<void>; next: Task | undefined }
 
-/** ms without a connection after which another may have a task */
+/** ms without a connection after which another worker may have the task */
 const lease = 30_000
-/** Seconds that a task rests after so many attempts. */
-const rest = (attempt: number): number => Math.min(300, 2 ** attempt)
-/** The task is another's by now, or gone. */
+/** Seconds until a released task is delivered again, by its number of attempts. */
+const retryDelay = (attempt: number): number => Math.min(300, 2 ** attempt)
+/** Whether the error means that another worker has the task, or that it no longer exists. */
 const lost = (error: unknown): boolean =>
   error instanceof DeckError && ['conflict', 'not_found', 'closed'].includes(error.code)
 
@@ -46,23 +47,23 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
     const isCancelled = ({ signal: { reason } }: Writing): boolean =>
       reason instanceof DeckError && reason.code === 'cancelled'
 
-    const giveBack = async ({ task, attempt }: Task, reply: Writing, error: unknown): Promise<void> => {
+    const release = async ({ task, attempt }: Task, reply: Writing, error: unknown): Promise<void> => {
       if (!stopping) onFault(error)
       await reply.abort().catch(() => {})
       await link
-        .insist(() => link.ask({ type: 'release', task, after: stopping ? 0 : rest(attempt) }))
+        .insist(() => link.ask({ type: 'release', task, after: stopping ? 0 : retryDelay(attempt) }))
         .catch((refused: unknown) => lost(refused) || onFault(refused))
     }
 
-    /** -> whether it is ours no more, and was not ended by us */
+    /** Runs the handler and ends the task. Resolves to whether the task was lost: another worker has it, or it is gone. */
     const settle = async (task: Task, reply: Writing): Promise<boolean> => {
       let returned: string | void = undefined
       try {
         returned = await handler(task.message, Object.assign(reply, { attempt: task.attempt }))
       } catch (error) {
-        // Of a reply that was cancelled, what there is counts; one that can't be written is looked at below.
+        // A cancelled reply is stored as far as it was written. A reply that failed is handled below.
         if (!isCancelled(reply) && !reply.failure) {
-          await giveBack(task, reply, error)
+          await release(task, reply, error)
           return false
         }
       }
@@ -74,11 +75,11 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
         else await link.insist(() => link.ask({ type: 'done', task: task.task }))
       } catch (error) {
         if (lost(error)) {
-          // If it is ours after all, nobody else would get it. (If it was given to us again, it goes on.)
+          // If this worker still holds the task, nobody else would get it: release it. (If it was delivered again, it restarts.)
           if (!running.get(task.task)?.next) await link.ask({ type: 'release', task: task.task }).catch(() => {})
           return true
         }
-        await giveBack(task, reply, error)
+        await release(task, reply, error)
       }
       return false
     }
@@ -98,15 +99,15 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
 
     taker = (task) => {
       const entry = running.get(task.task)
-      // Given to us again after a reconnect: it goes on, or begins anew once it turns out that it could not.
+      // Delivered again after a reconnect: the running handler continues. If its task was lost, the handler starts again.
       if (entry) entry.next = task
       else if (stopping) link.ask({ type: 'release', task: task.task, after: 0 }).catch(() => {})
       else start(task)
     }
 
-    /** the server's name of the connection by which the tasks came */
+    /** the session ID of the connection on which the tasks were received */
     let holder: string | undefined
-    /** Asks for tasks; on a new connection for those of the former first: what has been taken up goes on. */
+    /** Requests tasks. On a new connection it resumes the tasks of the previous one. */
     const request = (): Promise<unknown> => {
       const { sub = name, session } = link.welcome ?? {}
       if (sub !== name) return Promise.reject(new DeckError('forbidden', `this token is ${sub}'s`))
@@ -114,14 +115,14 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
       return link.ask<{ tasks: string[] }>({ type: 'work', credit, ...(resume ? { resume } : {}) }, ({ tasks }) => {
         holder = session
         for (const [task, { reply }] of running)
-          if (resume && !tasks.includes(task)) reply.fail(new DeckError('conflict', 'the task is another’s by now'))
+          if (resume && !tasks.includes(task)) reply.fail(new DeckError('conflict', 'another worker has the task'))
       })
     }
     let asking = false
     const ask = async (): Promise<void> => {
       if (asking) return
       asking = true
-      // At once, ahead of replies that wait for the connection: they end tasks that it has to hold.
+      // At once, ahead of replies that wait for the connection: the connection must hold the tasks that they end.
       let first = link.state === 'open' ? request() : undefined
       first?.catch(() => {})
       try {
@@ -157,7 +158,7 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
       forgetState()
       forgetSignal()
       clearTimeout(leaseTimer)
-      // First, or what is given back would come again.
+      // First: otherwise released tasks would be delivered again.
       const quiet = link.ask({ type: 'work', credit: 0 }).catch(() => {})
       stopAll(signal?.reason ?? new DeckError('closed', 'the answering ended'))
       await quiet

@@ -1,7 +1,6 @@
-// mission-deck/client: a deck is one connection to a server, for a browser's page or for Node.
-// Without help from its caller, sent messages are stored once and in order, and events arrive once, in order and without gaps, across
-// lost connections, restarts and fresh tokens. Failures are reported as a DeckError with a stable code.
-// Nothing of the server's code is needed for it.
+// mission-deck/client: a deck is one connection to a server, for browsers and for Node.
+// Sent messages are stored once and in order. Events arrive once, in order and without gaps, across lost connections, restarts and
+// fresh tokens. Failures are reported as a DeckError with a stable code. The client runs without the server's code.
 import type { ChatEvent, ChatSignal } from './events.ts'
 import { makeChat, type Chat } from './chat.ts'
 import { DeckError } from './errors.ts'
@@ -52,28 +51,28 @@ export type {
 export type ConnectOptions = {
   /** the server's origin: https://deck.example */
   url: string
-  /** a JSON Web Token, or a function that gives one: it is asked before each connect, and before the token ends */
+  /** a JSON Web Token, or a function that returns one: it is called before each connect, and before the token expires */
   token: Token
-  /** ms that the server may take to answer anything, until the connection is lost and opened again; 60 s if left out */
+  /** ms within which the server must answer; then the client reconnects. 60 s if left out */
   patience?: number
   /** closes the deck */
   signal?: AbortSignal
-  /** messages and bytes that may wait to be sent; 1,000 and 8 MiB if left out */
+  /** limits of the queue of unsent messages; 1,000 and 8 MiB if left out */
   queue?: { messages?: number; bytes?: number }
   fetch?: Fetch
   WebSocket?: SocketMaker
 }
 
-/** A name in a path: what holds a slash would be another path. */
+/** A path of encoded parts: a name with a slash must not become two segments. */
 const named = (...parts: (string | number)[]): string => pathOf('missions', ...parts)
 
-/** Begins to connect, and comes back until it is closed. */
+/** Connects, and reconnects until the deck is closed. Throws `bad_request` for an invalid `url`. */
 export const connect = (options: ConnectOptions) => {
   const url = options.url.replace(/\/+$/, '')
   if (!/^https?:/.test(url) || !URL.canParse(url)) throw new DeckError('bad_request', 'url is an origin: http(s)://…')
   const faults = makeBell<[unknown]>()
   const onFault = (error: unknown): void => {
-    // Not to be lost because nobody listens.
+    // Without a listener the error would be lost.
     if (!faults.ring(error)) console.error(error)
   }
 
@@ -112,18 +111,18 @@ export const connect = (options: ConnectOptions) => {
   }
 
   return {
-    /** connecting, open, waiting (to connect again) or closed */
+    /** connecting, open, waiting (for the next connect) or closed */
     get state(): State {
       return link.state
     },
-    /** What the server said of this connection: who one is, and its limits. */
+    /** The server's first frame on this connection: the subject, its role and the limits. */
     get welcome(): Welcome | undefined {
       return link.welcome
     },
     /**
-     * `state`: it changed, with the error that was the reason. `behind`: how many events of what is followed are still to come
-     * after joining or coming back, 0 once all are there. `error`: what has no caller to be told, such as a listener's topic
-     * that ended, or a handler that threw; printed, if nobody listens.
+     * `state`: the state changed, with the error that caused it. `behind`: the number of missed events that are not received yet,
+     * after joining or a reconnect; 0 once all are received. `error`: an error that no call can reject with, such as the end of a
+     * listener's topic or a handler that threw. Without a listener it is printed. Returns a function that removes the listener.
      */
     on,
     missions: makeMissions(http, topicOf),
@@ -134,19 +133,19 @@ export const connect = (options: ConnectOptions) => {
     },
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
-    /** All that happened on a mission, page by page, up to the end that there is now. */
+    /** A mission's timeline, page by page, up to the current horizon. */
     timeline: (mission: string | number, options?: TimelineOptions) =>
       readTimeline(http, named(mission, 'timeline'), options),
-    /** The same again, event by event, at a pace; an aborted signal ends it without an error. */
+    /** Replays the timeline event by event, at a given speed. An aborted signal ends it without an error. */
     replay: (mission: string | number, options?: ReplayOptions) => replay(http, named(mission, 'timeline'), options),
-    /** A citizen at work: the token is its own. */
+    /** A citizen's inbox; needs the citizen's own token. */
     citizen: (name: string) => ({
-      /** Answers what comes in its inbox, until the signal is aborted or the deck is closed. */
+      /** Answers the inbox's tasks until the signal is aborted or the deck is closed. */
       answer: (handler: Handler, options?: AnswerOptions): Promise<void> => inbox.answer(name, handler, options),
     }),
-    /** Ends everything at once: what waits is rejected as `closed`. */
+    /** Closes the deck at once: pending calls reject with `closed`. */
     close: (): void => link.end(),
-    /** Resolves when the deck is closed, with the error if it was not by `close` or the signal. */
+    /** Resolves when the deck is closed: with an error, or with undefined after `close` or the signal. */
     closed: closed.promise,
   }
 }

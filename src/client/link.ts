@@ -1,6 +1,6 @@
 // The link: one socket at a time, reopened whenever it is lost, until the deck is closed. It requests the token before each
-// connect, matches answers to requests, and closes a connection that leads nowhere. It sends no frame twice: a request without an
-// answer is rejected with a passing error when the socket is lost; `insist` repeats it.
+// connect, matches answers to requests, and closes a dead connection. It sends no frame twice: when the socket is lost, requests
+// without an answer are rejected with a transient error. `insist` repeats them.
 import { abortable, backoff, defer, makeBell, makeTimer, mostWhenAnswered, sleep } from './async.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
 import { makeHeartbeat } from './heartbeat.ts'
@@ -21,7 +21,7 @@ export type Welcome = {
   limits: Record<string, number | null>
 }
 
-/** ms that a socket may take until the welcome */
+/** ms from opening a socket to the server's welcome */
 const welcomeWithin = 10_000
 
 const lost = (detail = 'the connection was lost'): DeckError => new DeckError('unavailable', detail)
@@ -29,25 +29,25 @@ const lost = (detail = 'the connection was lost'): DeckError => new DeckError('u
 export type Link = {
   start(): void
   /**
-   * Sends a frame once. Rejects with a passing error if there is no connection, or if it is lost before the answer. `take` gets the
-   * answer before any later frame is received: ws may deliver several in one turn, before the promise's reactions run.
+   * Sends a frame once. Rejects with a transient error without a connection, or if the connection is lost before the answer.
+   * `take` gets the answer before any later frame is received: ws may deliver several in one turn, before the promise's reactions run.
    */
   ask<T>(frame: Frame, take?: (answer: T) => void): Promise<T>
-  /** Repeats work until it succeeds or fails for good: after each reconnect, and after the wait that the server asks for. */
+  /** Repeats work until it succeeds or fails permanently: after each reconnect, and after the server's `retry_after`. */
   insist<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T>
   onState(listener: (state: State, error: DeckError | undefined) => unknown): () => void
   end(error?: DeckError): void
   /** aborted when the deck is closed, with a DeckError */
   readonly ended: AbortSignal
-  /** Where `patience` is given: sends a ping; if no frame comes in time, the connection is closed and opened again. */
+  /** If `patience` is set: sends a ping, and reconnects if no frame arrives in time. */
   check(): unknown
-  /** The token for an HTTP request; `again`: the server refused the one before. */
+  /** The token for an HTTP request; `again`: the server refused the previous token. */
   bearer(again?: boolean): Promise<string>
   readonly state: State
   readonly welcome: Welcome | undefined
-  /** which connection this is */
+  /** the number of this connection; each connect increments it */
   readonly session: number
-  /** why the deck was closed, if not by its owner */
+  /** why the deck was closed; undefined if the caller closed it */
   readonly reason: DeckError | undefined
 }
 
@@ -59,7 +59,7 @@ export const makeLink = (options: {
   onFault: (error: DeckError) => void
   /** ms without any frame after which a connection is dead; after half of it a ping is sent */
   silence?: number
-  /** ms that the server may take for any frame after a request; as long as `silence` if left out */
+  /** ms within which the server must send some frame after a request; if left out, only `silence` applies */
   patience?: number | undefined
 }): Link => {
   const ending = new AbortController()
@@ -169,7 +169,7 @@ export const makeLink = (options: {
     }
     const { type } = frame
     if (type === 'welcome') return enter(frame as unknown as Welcome)
-    if (type === 'goodbye') return hearGoodbye(frame)
+    if (type === 'goodbye') return takeGoodbye(frame)
     if ((type === 'ok' || type === 'error') && requests.answer(frame)) return
     if (type === 'ok') return
     if (type === 'error' && frame.topic === undefined) options.onFault(fromServer(frame))
@@ -186,7 +186,7 @@ export const makeLink = (options: {
     step('welcome')
   }
 
-  const hearGoodbye = ({ reason, retry_after }: Frame): void => {
+  const takeGoodbye = ({ reason, retry_after }: Frame): void => {
     if (reason === 'token expires') void tokens.refresh()
     else reconnect.goodbye(retry_after)
   }

@@ -1,4 +1,4 @@
-// What a page's window reports of the network. Node has no such events.
+// A page's events about the network. Node has no such events.
 
 type Target = { [name in 'addEventListener' | 'removeEventListener']?: (type: string, listener: () => void) => void }
 

@@ -1,6 +1,6 @@
-// A reply that is being written. The text since the last answer is sent as one delta, from the server's offset, so that a writer
-// resumes after any reconnect with the text that the server lacks, and never waits. Ended by `done`, which stores it once under its
-// key, or by `abort`. Holds the whole text until then. A second writer under the key takes the draft from the first, which fails.
+// A reply that is being written. The text since the last answer is sent as one delta from the server's offset. `write` never waits,
+// and after a reconnect the writer sends the text that the server lacks. `done` stores the reply once under its key; `abort` drops it.
+// The whole text is held until then. A second writer under the same key takes over the draft, and the first one fails.
 import type { Message, NewMessage } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Link } from './link.ts'
@@ -8,35 +8,35 @@ import { newKey, sleep } from './async.ts'
 import type { Frame } from './requests.ts'
 
 export type DoneOptions = {
-  /** stored instead of what was written */
+  /** stored instead of the written text */
   message?: string | undefined
   code_blocks?: NewMessage['code_blocks']
-  /** the task of the inbox that it answers */
+  /** the inbox task that the reply answers */
   task?: string | undefined
 }
 export type Writer = {
   readonly key: string
-  /** all that was written */
+  /** the whole text so far */
   readonly text: string
-  /** Aborted when somebody cancels the reply, or when it can't be written any more; end it with `done` or `abort`. */
+  /** Aborted when the reply is cancelled or fails; end it with `done` or `abort`. */
   readonly signal: AbortSignal
-  /** Adds to the reply; throws what the server refused it for. */
+  /** Appends to the reply. Throws the server's error if the reply has failed. */
   write(text: string): void
-  /** Stores it; -> the message, once it is committed. */
+  /** Stores the reply. Resolves to the message once it is committed. */
   done(options?: DoneOptions): Promise<Message>
-  /** Drops it. */
+  /** Drops the reply. */
   abort(): Promise<void>
 }
-/** What the inbox sees of it besides. */
+/** A writer with the members that the inbox needs. */
 export type Writing = Writer & {
-  /** why it can't be written any more */
+  /** the error that ended the reply */
   readonly failure: unknown
-  /** its end, once somebody asked for one */
+  /** set once `done` or `abort` was called */
   readonly ending: { by: 'done' | 'abort'; over: Promise<void> } | undefined
   fail(error: unknown): void
 }
 
-/** ms between two deltas: the server passes them on every 40. */
+/** ms between two deltas: the server forwards them every 40. */
 const pace = 20
 
 export const makeWriters = (link: Link) => {
@@ -44,11 +44,11 @@ export const makeWriters = (link: Link) => {
 
   const write = (topic: string, key = newKey(), task?: string): Writing => {
     const stopping = new AbortController()
-    // The mission may be named by its number here, and is by its UUID in what the server sends.
+    // The caller may name the mission by its number; the server's frames have its UUID.
     const entry = { key, chat: topic.split('/').slice(2).join('/'), stop: (why: unknown) => stopping.abort(why) }
     let text = ''
     let at = 0
-    /** the connection on which the draft is ours */
+    /** the connection on which this writer owns the draft */
     let owned = 0
     let conflicts = 0
     let sent = false
@@ -64,13 +64,13 @@ export const makeWriters = (link: Link) => {
       entry.stop(error)
     }
 
-    /** How far it may be sent: not to the middle of a character. */
+    /** The offset up to which the text can be sent: never half of a surrogate pair. */
     const end = (): number => {
       const last = text.charCodeAt(text.length - 1)
       return last >= 0xd800 && last < 0xdc00 ? text.length - 1 : text.length
     }
 
-    /** One frame, from where the server stands; false if it stands somewhere else. */
+    /** Sends one frame from the server's known offset. Resolves to false if the server has another offset. */
     const push = async (to: number, more: Record<string, unknown>): Promise<boolean> => {
       const { session } = link
       sent = true
@@ -90,7 +90,8 @@ export const makeWriters = (link: Link) => {
         return true
       } catch (error) {
         const { code, offset } = error as DeckError
-        // Here it was ours: somebody else writes it now. After a reconnect what the server holds may be older than what it said.
+        // If this writer owned the draft on this connection, another writer has it now. After a reconnect the server's text may be
+        // shorter than the offset that it reported before.
         if (code !== 'conflict' || offset === undefined || owned === session || ++conflicts > 5) throw error
         at = offset <= text.length ? offset : 0
         return false
@@ -115,12 +116,12 @@ export const makeWriters = (link: Link) => {
         await pumping
         if (by === 'done' && failure) throw failure as Error
         const to = by === 'done' && !('message' in more) ? text.length : at
-        // (What is aborted before anything was sent is nowhere.)
+        // (If nothing was sent, the server has nothing to abort.)
         if (by === 'done' || sent) while (!saved && !(await link.insist(() => push(to, { [by]: true, ...more }))));
         open.delete(entry)
       })()
       ending = { by, over }
-      // One that could not be stored may still be dropped.
+      // If storing failed, the reply can still be dropped.
       over.catch(() => (ending = undefined))
       return over
     }
@@ -159,7 +160,7 @@ export const makeWriters = (link: Link) => {
     cancelled({ topic, key, by }: Frame): void {
       for (const entry of open)
         if (entry.key === key && topic?.endsWith(`/${entry.chat}`))
-          entry.stop(new DeckError('cancelled', `${String(by)} asked it to stop`))
+          entry.stop(new DeckError('cancelled', `${String(by)} cancelled the reply`))
     },
   }
 }

@@ -1,4 +1,4 @@
-// Frames that wait for their answer. Each has an id; its answer is an `ok` or an `error` with the same id.
+// Frames without an answer yet. Each has an id; its answer is an `ok` or an `error` with the same id.
 import { byteLength, defer } from './async.ts'
 import { DeckError, fromServer } from './errors.ts'
 import type { Socket } from './socket.ts'
@@ -17,7 +17,7 @@ export const makeRequests = () => {
       const id = ++ids
       const text = JSON.stringify({ ...frame, id })
       if (text.length * 3 > most && byteLength(text) > most)
-        return Promise.reject(new DeckError('too_large', `a frame has up to ${most} bytes`))
+        return Promise.reject(new DeckError('too_large', `the frame is larger than ${most} bytes`))
       const answer = defer<T>()
       const resolve = (frame: unknown): void => {
         take?.(frame as T)
@@ -27,7 +27,7 @@ export const makeRequests = () => {
       socket.send(text)
       return answer.promise
     },
-    /** Takes an `ok` or an `error`. Returns whether a request waited for it. */
+    /** Takes an `ok` or an `error`. Returns whether it answers a pending request. */
     answer(frame: Frame): boolean {
       const { type, id = 0 } = frame
       const request = pending.get(id)

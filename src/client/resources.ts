@@ -1,4 +1,4 @@
-// What is not chat: missions, their definition of done, their test runs; read and changed over HTTP, followed over the socket.
+// Missions, their definition of done and their test runs: read and changed over HTTP, followed over the socket.
 import type { RunDiff } from '../protocol/run-diff.ts'
 import type {
   DodItem,
@@ -18,14 +18,14 @@ import type { Topic } from './feed.ts'
 import { pathOf, type Http } from './http.ts'
 
 export type Options = { signal?: AbortSignal }
-/** `at`: as it was at this time (RFC 3339). */
+/** `at`: the state at this time (RFC 3339). */
 export type AsOfOptions = Options & { at?: string }
 export type Progress = { completed: number; total: number }
 export type Checklist = { items: DodItem[]; progress: Progress }
 export type Channel = {
   citizen: string
   last_seq: number
-  /** `cut`: of a long one the first 300 characters, without blocks of over 4 KiB */
+  /** `cut`: the message is shortened to 300 characters, or lacks code blocks of over 4 KiB */
   last_message: (Message & { cut?: true }) | null
   read_seq: number
   unread: number
@@ -35,7 +35,7 @@ export type MissionChat = {
   citizen: string
   last_seq: number
   read_seq: number
-  /** messages after `read_seq` that others wrote, up to 1,000, and the seq of the first */
+  /** the number of messages of others after `read_seq`, counted up to 1,000, and the seq of the first */
   unread: number
   first_unread: number | null
 }
@@ -52,7 +52,7 @@ type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
 
 export const makeMissions = (http: Http, topicOf: TopicOf) => ({
   ...topicOf<MissionsEvent>('missions'),
-  /** Those that one may see, by number; `cursor` is `next` of the page before. `chats`: with what is unread of each. */
+  /** Missions that the caller may see, by number; `cursor` is `next` of the page before. `chats`: each with its unread counts. */
   list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string; chats?: boolean } = {}) =>
     http<{ missions: (Mission & { chats?: MissionChat[] })[]; next: string | null }>('GET', 'missions', {
       query: options,
@@ -66,7 +66,7 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   get: (options: AsOfOptions = {}) => http<Mission>('GET', path, { query: options, signal: options.signal }),
   patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
   remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
-  /** All its chats, those with the newest message first, each with that and how much of it is unread. */
+  /** All chats of the mission, newest message first, each with that message and its unread count. */
   channels: async ({ signal }: Options = {}) => {
     const all: Channel[] = []
     let cursor: string | null | undefined
@@ -78,7 +78,7 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
     } while (cursor)
     return all
   },
-  /** What was said, coded, tested and promised with these words; `cursor` is `next` of the page before. */
+  /** Searches messages, code blocks, test results and checklist; `cursor` is `next` of the page before. */
   search: (q: string, options: SearchOptions = {}) =>
     http<{ hits: Hit[]; next: string | null }>('GET', `${path}/search`, {
       query: { ...options, q },
@@ -93,14 +93,14 @@ export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
     ...topicOf<DodEvent>(path),
     list: (options: AsOfOptions = {}) => http<Checklist>('GET', path, { query: options, signal: options.signal }),
     add: (body: NewDodItem, { signal }: Options = {}) => http<DodItem>('POST', path, { body, signal }),
-    /** Ticks or unticks; an admin may also name another test, or complete without evidence: `{ completed: true, override }`. */
+    /** Ticks or unticks an item. An admin may also change its test, or complete it without evidence: `{ completed: true, override }`. */
     set: (id: string, change: boolean | DodPatch, { signal }: Options = {}) =>
       http<Changed>('PATCH', item(id), {
         body: typeof change === 'object' ? change : { completed: change },
         signal,
       }),
     remove: (id: string, { signal }: Options = {}) => http<Changed>('DELETE', item(id), { signal }),
-    /** Ticks all, or none if one lacks its evidence and there is no `override`; the mission's status becomes `qa`. */
+    /** Ticks all items; the mission's status becomes `qa`. Without `override`, rejects with `conflict` if an item lacks evidence. */
     complete: ({ signal, override }: Options & { override?: string } = {}) =>
       http<Checklist>('POST', `${path}/complete`, {
         ...(override === undefined ? {} : { body: { override } }),
@@ -122,15 +122,15 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
       http<TestRun>('GET', `${path}/latest`, { query: options, signal: options.signal }),
     get: (id: string, options: AsOfOptions = {}) =>
       http<TestRun>('GET', run(id), { query: options, signal: options.signal }),
-    /** What changed from run `a` to run `b`, and what was said in between. */
+    /** The changes from run `a` to run `b`, and the messages in between. */
     diff: (a: string, b: string, { signal }: Options = {}) =>
       http<RunDiff>('GET', `${run(a)}/diff/${pathOf(b)}`, { signal }),
-    /** Asks for a run. */
+    /** Requests a test run. */
     run: ({ signal }: Options = {}) => http<TestRun>('POST', `${path}/run`, { signal }),
     create: (body: NewTestRun = {}, { signal }: Options = {}) => http<TestRun>('POST', path, { body, signal }),
     update: (id: string, body: TestRunPatch, { signal }: Options = {}) =>
       http<TestRun>('PATCH', run(id), { body, signal }),
-    /** A run's log: read whole or its last lines (`tail`), added to, followed. */
+    /** A run's log: read it or its last lines (`tail`), append to it, follow it. */
     logs: (id: string) => ({
       ...topicOf<LogEvent>(`${run(id)}/logs`),
       read: ({ tail, signal }: Options & { tail?: number } = {}) =>

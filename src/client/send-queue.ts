@@ -1,6 +1,6 @@
-// Messages on their way: each has a key and is sent until it is answered, so that it is stored once, whatever happens in between.
-// One at a time a chat, so that a chat has them in the order in which they were given, also where the server refuses one for now.
-// What waits is bounded; beyond, a message is refused at once. What waits when the deck is closed is rejected with its key.
+// The queue of unsent messages. Each message has a key and is sent until it is answered, so it is stored once across reconnects.
+// Each chat sends one message at a time, so the order of the calls is kept, also when the server refuses a message temporarily.
+// The queue is bounded: a further message is rejected at once. When the deck is closed, queued messages are rejected with their key.
 import type { Message, NewMessage } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Http } from './http.ts'
@@ -9,11 +9,11 @@ import { abortable, byteLength, defer, newKey } from './async.ts'
 
 export type SendOptions = {
   code_blocks?: NewMessage['code_blocks']
-  /** one's own: sending it again stores nothing twice */
+  /** an idempotency key of the caller: a second send under it stores nothing */
   key?: string | undefined
-  /** the task of the inbox that this message answers */
+  /** the inbox task that this message answers */
   task?: string | undefined
-  /** gives up waiting; what was sent already may be stored all the same */
+  /** stops waiting; a message that was already sent may still be stored */
   signal?: AbortSignal | undefined
 }
 type Entry = { frame: Record<string, unknown> & { key: string }; signal: AbortSignal | undefined } & ReturnType<
@@ -35,7 +35,7 @@ export const makeOutbox = (link: Link, http: Http, bounds: { messages: number; b
       return (await link.insist(ask, signal)).message
     } catch (error) {
       if (!(error instanceof DeckError)) throw error
-      // More than a frame may hold: a request may hold more, under the same key.
+      // The message is larger than a frame may be. An HTTP request may be larger: send it there under the same key.
       if (error.code === 'too_large' && frame['task'] === undefined)
         return http('POST', topic, { body: frame, again: true, signal })
       if (!link.ended.aborted) throw error
@@ -54,7 +54,7 @@ export const makeOutbox = (link: Link, http: Http, bounds: { messages: number; b
     const frame = { message, key, ...(code_blocks ? { code_blocks } : {}), ...(task ? { task } : {}) }
     const size = byteLength(JSON.stringify(frame))
     if (messages >= bounds.messages || bytes + size > bounds.bytes)
-      return Promise.reject(new DeckError('overloaded', 'too many messages wait to be sent', { key }))
+      return Promise.reject(new DeckError('overloaded', 'the queue of unsent messages is full', { key }))
     messages++
     bytes += size
     const entry: Entry = { frame, signal, ...defer<Message>() }

@@ -1,13 +1,13 @@
-// The WebSocket of one connection, made from the class that the caller or the runtime offers.
+// The WebSocket of one connection, created from the caller's or the runtime's class.
 
-/** A class of WebSockets: the browser's, Node's or that of the package ws. */
+/** A WebSocket class: the browser's, Node's or that of the package ws. */
 export type SocketMaker = new (...args: never[]) => { addEventListener(...args: never[]): unknown }
 
 /** The part of a WebSocket that the client uses. */
 export type Socket = {
   send(text: string): void
   close(): void
-  /** of ws only */
+  /** only in ws */
   terminate?(): void
   addEventListener(
     type: 'message' | 'close' | 'error',
@@ -32,12 +32,12 @@ export const openSocket = (
   const socket = new Class(`${url.replace(/^http/, 'ws')}/api/ws`, ['deck.v1', `bearer.${token}`])
   socket.addEventListener('message', ({ data }) => on.text(socket, String(data)))
   socket.addEventListener('close', ({ code = 0 }) => on.lost(socket, code))
-  // Not every runtime reports the close of a socket that was never open.
+  // Not every runtime emits `close` for a socket that never opened.
   socket.addEventListener('error', () => on.lost(socket, 1006))
   return socket
 }
 
-/** A socket that leads nowhere would wait long for the answer to its close: it is terminated where that is possible. */
+/** A dead socket would wait long for the answer to its close: `atOnce` terminates it if its class supports that. */
 export const closeSocket = (socket: Socket | undefined, atOnce: boolean): void => {
   if (atOnce && socket?.terminate) socket.terminate()
   else socket?.close()

@@ -1,9 +1,9 @@
-// The connection as a machine of four states.
+// The connection's state machine, with four states.
 //
-// A deck begins *connecting*: it asks for the token, opens a socket and waits for the server's welcome, with which it is
-// *open*: what waited is sent, what was followed is followed on. Whatever ends the socket, or keeps it from being opened, is
-// `lost`: the deck is *waiting*, until the wait is `due` and it is connecting again. `end` comes from the caller that closes the deck, or
-// from a token that is refused for good; *closed* is left no more. What can't happen in a state changes nothing.
+// A deck starts as *connecting*: it requests the token, opens a socket and waits for the server's welcome. The welcome makes it *open*:
+// queued messages are sent, and topics are subscribed again. If the socket closes or can't be opened (`lost`), the deck is *waiting*.
+// When the wait is over (`due`), it connects again. `end` closes the deck: by the caller, or because the token was refused
+// permanently. *closed* is final. An event that can't happen in a state is ignored.
 
 export type State = 'connecting' | 'open' | 'waiting' | 'closed'
 export type Happening = 'welcome' | 'lost' | 'due' | 'end'

@@ -1,6 +1,6 @@
-// One topic's subscription, shared by all its followers. It begins at the lowest seq that one of them needs. Each follower receives
-// every event after its own seq, once and in order: duplicates are dropped, and a gap is requested again. Joining, resuming after
-// a reconnect and healing a gap are the same `subscribe`. Events are not buffered: a follower that is full leaves and joins again.
+// One topic's subscription, shared by all its followers. It starts at the lowest seq that any of them needs. Each follower receives
+// every event after its own seq, once and in order. Duplicates are dropped, and missing events are requested again. Joining, resuming
+// after a reconnect and closing a gap use the same `subscribe`. Events are not buffered: a full follower leaves and joins again.
 import { backoff, coalesce, mostWhenAnswered, sleep } from './async.ts'
 import { makeDrafts } from './drafts.ts'
 import { DeckError, fromServer, isPassing } from './errors.ts'
@@ -9,18 +9,18 @@ import { makeGapDetector } from './gap-detector.ts'
 import type { Link } from './link.ts'
 import type { Frame } from './requests.ts'
 
-/** The list of missions has no seqs: after a reconnect its followers have to read it again. */
+/** The list of missions has no seqs: after a reconnect its followers must read it again. */
 export const list = 'missions'
 
 /**
- * On the present connection: idle, no subscription; subscribing, the first `subscribe` was sent; live, it was answered;
- * resubscribing, still live, and another `subscribe` was sent, for a new follower or for a gap.
+ * The state on the current connection. idle: no subscription. subscribing: the first `subscribe` was sent. live: it was answered.
+ * resubscribing: still live, and a further `subscribe` was sent for a new follower or for a gap.
  */
 type State = 'idle' | 'subscribing' | 'live' | 'resubscribing'
 
 /** What a subscription reports to the registry of all topics. */
 export type Registry = {
-  /** Enters the topic's canonical name. Returns the subscription that has this name already, if there is one. */
+  /** Registers the topic's canonical name. Returns an existing subscription under this name, if any. */
   enter(subscription: Subscription, topic: string): Subscription | undefined
   forget(subscription: Subscription): void
   /** `behind` may have changed. */
@@ -28,17 +28,17 @@ export type Registry = {
 }
 
 export type Subscription = {
-  /** as the follower names it */
+  /** the topic's name as its first follower gave it */
   readonly name: string
-  /** as the server names it */
+  /** the server's canonical name; undefined before the first answer */
   readonly topic: string | undefined
-  /** how many events are still to come of those that the topic had when it was subscribed */
+  /** the number of events that existed at the time of the subscription and are not received yet */
   readonly behind: number
   join(follower: Follower): void
   /** Takes over the followers of a subscription to the same topic. */
   adopt(others: Followers): void
   leave(follower: Follower): void
-  /** Subscribes or unsubscribes on the open connection, as the followers need it. Calls in one turn share one `subscribe`. */
+  /** Subscribes or unsubscribes on the open connection, depending on the followers. Calls in one turn share one `subscribe`. */
   update(): void
   /** The connection was lost. */
   lost(): void
@@ -47,7 +47,7 @@ export type Subscription = {
   receive(frame: Frame, size: number): void
   /** The server reports the topic's latest seq. */
   report(latest: number): void
-  /** Called at intervals: looks for missing events, and for drafts without news since a reconnect. */
+  /** Called at intervals: checks for missing events, and for drafts without a delta since a reconnect. */
   tick(patience: number): void
 }
 
@@ -59,10 +59,10 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
   let epoch: string | undefined
   let tries = 0
 
-  const tell = (event: object, size = 0, stored = false): void => {
+  const notify = (event: object, size = 0, stored = false): void => {
     for (const follower of [...followers.keys()]) follower.give(event, size, stored)
   }
-  const drafts = makeDrafts((signal) => tell(signal))
+  const drafts = makeDrafts((signal) => notify(signal))
 
   const reset = (follower: Follower, seq: number, epoch: string): void => {
     follower.last = follower.replay ? 0 : undefined
@@ -70,7 +70,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
     follower.give({ event: 'reset', seq, epoch }, 0, true)
   }
 
-  /** Subscribes as the followers need it, or unsubscribes if there are none. Resolves to whether to try again. */
+  /** Subscribes from the seq that the followers need, or unsubscribes if no follower is left. Resolves to whether to try again. */
   const update = coalesce(async () => {
     if (link.state !== 'open') return false
     const subscribed = state === 'live'
@@ -118,7 +118,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
     }
   })
 
-  /** The answer to `subscribe`. Called before any event that follows it is received. */
+  /** Takes the answer to `subscribe`. Called before any later event is received. */
   const enter = (
     asked: (readonly [Follower, number | undefined])[],
     after: number | undefined,
@@ -152,7 +152,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
     }
   }
 
-  /** One topic under two names, a mission's number and its UUID: the server keeps one subscription for both. */
+  /** Two names of one topic, by the mission's number and by its UUID: the server keeps one subscription for both. */
   const merge = (other: Subscription): void => {
     state = 'idle'
     registry.forget(self)
@@ -168,7 +168,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
     for (const follower of ended) follower.end(error)
   }
 
-  /** Requests missing events, unless the answer to a `subscribe` that covers them is still to come. */
+  /** Requests missing events, unless a `subscribe` that covers them is not answered yet. */
   const heal = (): void => {
     if (state !== 'subscribing' && state !== 'resubscribing') update()
   }
@@ -221,8 +221,8 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
       delete members.topic
       if (type === 'error') end(fromServer(members))
       else if (type === 'delta') drafts.take(members)
-      else if (type === 'missions.changed') tell({ event: type, ...members }, size, true)
-      else tell({ event: type, ...members })
+      else if (type === 'missions.changed') notify({ event: type, ...members }, size, true)
+      else notify({ event: type, ...members })
     },
     report: gaps.report,
     tick(patience) {

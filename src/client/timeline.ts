@@ -1,38 +1,38 @@
-// The past of a mission: its timeline by pages, and played again at a pace. Both end where all is settled, a second or two ago under
-// load, and say by a cursor where to go on.
+// A mission's timeline, page by page or as a replay. Both end at the horizon, before which no event is added any more: under load a
+// second or two ago. Both return a cursor to resume at.
 import type { TimelineEvent } from './events.ts'
 import type { Http } from './http.ts'
 import { readEvents } from './http-streams.ts'
 
 type Bounds = {
-  /** RFC 3339: what happened then or later, and before then */
+  /** RFC 3339: events from this time on, and before this time */
   from?: string
   to?: string
-  /** where a page, an event or an end said to go on; counts before `from` */
+  /** the cursor of a page, an event or the end; takes precedence over `from` */
   cursor?: string
-  /** also what runs print */
+  /** also chunks of run logs */
   logs?: boolean
   signal?: AbortSignal
 }
 export type TimelineOptions = Bounds & { limit?: number; order?: 'asc' | 'desc' }
 export type ReplayOptions = Bounds & {
-  /** seconds of then in one of now, 0.1 to 1000; without it as fast as it is read */
+  /** replay speed, 0.1 to 1000: 60 plays one recorded minute a second; without it as fast as the caller reads */
   speed?: number
   /** the longest pause between two events, in seconds; default 2 */
   gap?: number
 }
 export type TimelinePage = {
   events: TimelineEvent[]
-  /** null: there is nothing more now */
+  /** cursor of the next page; null on the last page */
   next: string | null
-  /** to come back with, at the end too */
+  /** resume here later, also after the last page */
   cursor: string
-  /** the time below which nothing comes any more */
+  /** no event is added before this time any more */
   horizon: string
   epoch: string
 }
 
-/** Pages up to the end that there is now. */
+/** Yields pages up to the horizon at the time of each request. */
 export async function* readTimeline(
   http: Http,
   path: string,
@@ -46,7 +46,7 @@ export async function* readTimeline(
   }
 }
 
-/** The events at their pace, through any number of cuts; `cursor` is where to go on after each. */
+/** Yields the events at the requested speed, across reconnects. Each has the `cursor` to resume after it. */
 export async function* replay(
   http: Http,
   path: string,

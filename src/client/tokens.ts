@@ -12,8 +12,9 @@ export const makeTokens = (token: Token, renew: (token: string) => Promise<{ exp
 
   const request = async (): Promise<string> => {
     const given = typeof token === 'function' ? await token() : token
-    // Checked here, because a WebSocket's error for a subprotocol that it can't offer would show the token.
-    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(given)) throw new DeckError('unauthorized', 'the token is no JSON Web Token')
+    // Checked here: a WebSocket's error for an invalid subprotocol would contain the token.
+    if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(given))
+      throw new DeckError('unauthorized', 'the token is not a JSON Web Token')
     return (held = given)
   }
 
@@ -30,19 +31,19 @@ export const makeTokens = (token: Token, renew: (token: string) => Promise<{ exp
       const { expires_at } = await renew(await request())
       refreshBefore(expires_at)
     } catch {
-      // The goodbye gives another chance, and the next connect the last one.
+      // The server's goodbye starts a second attempt; after that, the next connect requests a token.
     }
     refreshing = false
   }
 
   return {
-    /** The same token every time: if the server refuses it, there is no other. */
+    /** The token is a string: if the server refuses it, no other can be requested. */
     fixed: typeof token === 'string',
     request,
     refresh,
     refreshBefore,
     stop: timer.stop,
-    /** The token for an HTTP request; `again`: the server refused the one before. */
+    /** The token for an HTTP request; `again`: the server refused the previous token. Throws `unauthorized` if it is fixed. */
     async bearer(again: boolean): Promise<string> {
       if (again && typeof token === 'string') throw new DeckError('unauthorized', 'the server refused the token')
       return again || !held ? request() : held

@@ -1,5 +1,5 @@
-// All followed topics: one subscription for each, found by the names that followers use and by the canonical name that the server
-// uses. Routes the server's frames to them, resubscribes all of them after a reconnect, and counts how far they are behind.
+// All followed topics, one subscription each. A subscription is found by the names that followers use and by the server's canonical
+// name. Routes the server's frames to the subscriptions, resubscribes after a reconnect, and counts the events still missing.
 import { makeBell } from './async.ts'
 import { DeckError } from './errors.ts'
 import type { Follower } from './follower.ts'
@@ -11,7 +11,7 @@ import { list, makeSubscription, type Registry, type Subscription } from './subs
 export const makeTopics = (link: Link, patience = 5000) => {
   const byName = new Map<string, Subscription>()
   const byTopic = new Map<string, Subscription>()
-  // A topic's name with the mission's number -> its canonical name. Outlives the subscription.
+  // Maps the name that a follower used to the canonical name. Entries outlive their subscription.
   const canonical = new Map<string, string>()
   const late = makeBell<[number]>()
   let behind = 0
@@ -58,7 +58,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
   })
 
   return {
-    /** Reports how many events are still to come of those missed before joining or during a reconnect. */
+    /** Reports the number of events that were missed before joining or during a reconnect and are not received yet. */
     onBehind: late.on,
     join(name: string, follower: Follower): void {
       if (link.state === 'closed') return follower.end(closed())
@@ -67,7 +67,7 @@ export const makeTopics = (link: Link, patience = 5000) => {
       subscription.join(follower)
     },
     leave: (name: string, follower: Follower): void => find(name)?.leave(follower),
-    /** Takes a frame of a topic, or one that concerns topics. */
+    /** Takes a topic's frame, or `heads`, which lists several topics. */
     receive(frame: Frame, size: number): void {
       if (frame.type === 'heads') {
         const latest = frame['topics'] as Record<string, number>
