@@ -128,7 +128,7 @@ export const installHttp = async (
   })
   const ready = makeReadiness({
     draining: isDraining,
-    look: () => database.main.query('select from deck.heads limit 0'),
+    probe: () => database.main.query('select from deck.heads limit 0'),
     patience: 2000,
     listening: listener.ready,
     writing: writer.fault,

@@ -1,4 +1,4 @@
-// The HTTP server itself: its bounds on headers, bodies and connections, its log, and how it answers what reaches no route.
+// The HTTP server: its limits for headers, bodies and connections, its log, and its answers to requests that reach no route.
 import { randomUUID } from 'node:crypto'
 import Fastify, { LogController, type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from '../config/index.ts'
@@ -6,11 +6,11 @@ import { lingerSoon } from '../live/connections/linger.ts'
 import { makeFaultLog, writeError } from './observability/fault-log.ts'
 import { makeExplain, refuse, refuseConnection, type Explain } from './plugins/errors.ts'
 
-/** Takes the log's lines. */
+/** Where log lines are written. */
 export type LogTo = { write(line: string): void }
 
 /**
- * `explain` renders any error for a client, and logs server faults; `onFault` logs those of the database, which `onEach` counts.
+ * `explain` renders any error for a client and logs server faults. `onFault` logs database errors; `onEach` counts them.
  */
 export const makeServer = (
   config: Config,
@@ -21,7 +21,7 @@ export const makeServer = (
   const http = Fastify({
     logger: {
       level: config.logLevel,
-      // No more of a request than this: headers and queries carry what is nobody's business.
+      // Only these members of a request are logged: headers and queries may contain secrets.
       serializers: {
         req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url.split('?')[0], ip }),
         err: (error: unknown) => writeError(error),
@@ -30,7 +30,7 @@ export const makeServer = (
     },
     trustProxy: config.trustedProxies.length > 0 && config.trustedProxies,
     logController: new LogController({ disableRequestLogging: true }),
-    // Of its own in the log of any number of instances.
+    // Unique across the logs of all instances.
     genReqId: () => randomUUID(),
     bodyLimit: limits.bodyBytes,
     requestTimeout: limits.requestTimeout,
@@ -45,9 +45,9 @@ export const makeServer = (
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 200 },
     clientErrorHandler: refuseConnection,
-    // Its answer has not our form; the app's hook gives one.
+    // Fastify's own answer has another form; the drain hook sends ours.
     return503OnClosing: false,
-    // A path that is no valid URL never reaches a route.
+    // A path that is not a valid URL reaches no route.
     frameworkErrors: (error, request, reply) => void refuse(reply, explain(error, { reqId: request.id })),
   })
   const onFault = makeFaultLog(http.log, onEach)
@@ -59,7 +59,7 @@ export const makeServer = (
     })
   // How Node's HTTP server ends a connection after its last response.
   http.server.on('connection', (socket) => (socket.destroySoon = lingerSoon))
-  // Besides the sockets and event streams, as many requests and sockets that are yet to be judged.
+  // Sockets and event streams, plus as many requests and sockets whose token is not verified yet.
   http.server.maxConnections = 2 * limits.sockets + limits.streams
   return { http, explain, onFault }
 }

@@ -1,6 +1,6 @@
-// The socket's door: GET /api/ws, and GET /api/missions/{mission}/chat/{citizen}/ws, which is subscribed from the start.
-// The token is verified before the upgrade and its verdict told after it, by 4401: browsers can't read an HTTP status.
-// A foreign origin is refused before the upgrade. One wheel ticks for all sessions: pings, silence, tokens that end.
+// WebSocket upgrades: GET /api/ws, and GET /api/missions/{mission}/chat/{citizen}/ws, which is subscribed from the start.
+// The token is verified before the upgrade. A bad token is reported after it by close code 4401: browsers can't read an HTTP status.
+// A foreign origin is refused before the upgrade. One timer serves all sessions: pings, silence, tokens that expire.
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -26,11 +26,11 @@ import { limitsTold } from './routes/limits.ts'
 export const subprotocol = 'deck.v1'
 
 export type Sockets = {
-  /** Takes no new sockets and no new frames, and says goodbye to each with a retry_after spread over some seconds. */
+  /** Refuses new sockets and frames. Sends each session a goodbye, with a retry_after spread over some seconds. */
   drain(): void
-  /** Sends all home with 1012: they come back, spread over some seconds. */
+  /** Closes all sessions with 1012 and a retry_after spread over some seconds. */
   close(reason?: string): void
-  /** Closes those whose token was revoked. */
+  /** Closes sessions whose token was revoked. */
   recheck(): void
   count(): number
 }
@@ -69,7 +69,7 @@ export const installSockets = async (
       maxPayload: limits.frameBytes,
       handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : false),
     },
-    // Sessions are closed by name (1012) before the server is; nothing is left for the plugin to do.
+    // `close` has ended all sessions with 1012 before the server closes: the plugin must not close them.
     preClose: (done) => done(),
   })
 
@@ -81,10 +81,10 @@ export const installSockets = async (
 
   app.addHook('onRequest', (request, _reply, done) => {
     const { config } = request.routeOptions as { config?: { socket?: true } }
-    // (A path without a route is not found, for an upgrade too.)
+    // (An upgrade of an unknown path is `not_found`.)
     done(
       request.ws && !config?.socket && !request.is404
-        ? deny('bad_request', 'this path takes no WebSocket: use /api/ws')
+        ? deny('bad_request', 'this path does not support WebSockets: use /api/ws')
         : undefined,
     )
   })
@@ -94,7 +94,7 @@ export const installSockets = async (
     if (origin === undefined || allowed(origin)) return true
     if (!URL.canParse(origin)) return false
     const from = new URL(origin)
-    // Read under the origin's scheme, so that a port left out means the same on both sides.
+    // The host is parsed with the origin's scheme, so a missing port has the same default on both sides.
     const own = `${from.protocol}//${host}`
     return from.host !== '' && URL.canParse(own) && new URL(own).host === from.host
   }
@@ -116,7 +116,7 @@ export const installSockets = async (
     const verdict = await identify(request, shown).catch((error: unknown) =>
       options.explain(error, { reqId: request.id }),
     )
-    // Not worth an upgrade.
+    // Refused without an upgrade.
     if ('code' in verdict && verdict.code === 'rate_limited') throw verdict
     verdicts.set(request, { verdict, reply })
   }
@@ -140,13 +140,13 @@ export const installSockets = async (
 
   const open = (socket: WebSocket, request: FastifyRequest): void => {
     const { verdict, reply } = verdicts.get(request) ?? {}
-    // The socket lives for days: it is not to keep the request by which it came, 3 KB, as the plugin's listener would.
+    // A socket may live for days: it must not hold its upgrade request (3 KB), as the plugin's listener would.
     reply?.raw.detachSocket(request.socket)
     socket.removeAllListeners('error')
     socket.on('error', ignore)
-    // Asked again without an await until it is among the sessions, or a revocation could miss it.
+    // Checked again, with no await before the session is registered: otherwise a revocation could miss it.
     if (!verdict || !('role' in verdict) || !tokens.holds(verdict)) {
-      // Where it can't be told now whose token it is, the client is not to drop it.
+      // If the token can't be verified now, the client must not discard it.
       if (verdict && 'code' in verdict && verdict.code !== 'unauthorized')
         socket.close(closeCodes.overloaded, 'tokens can not be verified right now')
       else socket.close(closeCodes.token, 'token missing, invalid, expired or revoked')
@@ -158,7 +158,7 @@ export const installSockets = async (
     const session = new Session(socket, request.socket, verdict, allowanceOf(sub), inflowOf(sub), options)
     if (full) return session.close(closeCodes.overloaded, full, spread(5, 15))
     socketsOf.set(sub, mine + 1)
-    // Before the first await, or frames are lost.
+    // Before the first await: otherwise frames are lost.
     socket.on('message', (data: Buffer, isBinary: boolean) => {
       if (draining) session.refuse(deny('unavailable', 'the server is restarting'), idOf(data))
       else session.receive(data, isBinary)
@@ -198,13 +198,13 @@ export const installSockets = async (
     done()
   })
 
-  const wheel = setInterval(() => {
+  const ticking = setInterval(() => {
     const now = performance.now()
     const wallClock = Date.now()
     for (const session of sessions) session.tick(now, wallClock)
   }, 1000)
   app.addHook('onClose', (_app, done) => {
-    clearInterval(wheel)
+    clearInterval(ticking)
     done()
   })
 
@@ -224,10 +224,10 @@ export const installSockets = async (
   }
 }
 
-// ws closes the socket on a frame that is not valid: the client's fault, which is not logged.
+// ws closes the socket on an invalid frame. It is the client's fault, so it is not logged.
 const ignore = (): void => {}
 
-/** The id of a frame that is not taken up any more. */
+/** The ID of a frame that is refused while the server drains. */
 const idOf = (data: Buffer): { id?: string | number } => {
   try {
     const { id } = JSON.parse(data.toString('utf8')) as { id?: unknown }
@@ -237,7 +237,7 @@ const idOf = (data: Buffer): { id?: string | number } => {
   }
 }
 
-/** Seconds between two bounds, by chance: all that are sent home at once are not to come back at once. */
+/** Returns random seconds between two bounds, so that clients closed at the same time do not reconnect at the same time. */
 const spread = (least: number, most: number): number => Number((least + Math.random() * (most - least)).toFixed(1))
 
 export const newInstanceName = (): string => randomUUID().slice(0, 8)

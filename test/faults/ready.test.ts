@@ -74,7 +74,7 @@ void t.test('readiness: checks the database at most ten times a second in a floo
   let away = false
   const readiness = makeReadiness({
     draining: () => false,
-    look: () => (
+    probe: () => (
       looks++,
       away ? Promise.reject(Object.assign(new Error(), { code: 'ECONNREFUSED' })) : Promise.resolve()
     ),

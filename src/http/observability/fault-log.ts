@@ -1,13 +1,13 @@
-// Errors in the log: code, message and stack, never the client, connection or query that an error of pg may carry. One cause is written
-// once in a while, with how often it came meanwhile.
+// Errors in the log: code, message and stack, but never the client, connection or query that an error of pg may carry. Each cause is
+// logged at most once in 10 s; the number of its repetitions follows.
 import type { FastifyBaseLogger } from 'fastify'
 
 type Written = { type: string; message: string; stack: string; code?: unknown; cause?: Written; errors?: Written[] }
 
-/** Characters of a message, and of a stack. */
+/** The most characters of a message, and of a stack. */
 const most = 2000
-/** Members of an error of Postgres that say what happened and hold no row. */
-const told = [
+/** Members of a Postgres error that describe the failure and contain no row data. */
+const logged = [
   'code',
   'severity',
   'routine',
@@ -19,12 +19,12 @@ const told = [
   'statusCode',
 ] as const
 
-/** What the log holds of an error. */
+/** Returns the part of an error that is logged. */
 export const writeError = (error: unknown, depth = 0): Written => {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error).slice(0, most), stack: '' }
   const { name, message, stack = '', cause } = error
   const members = Object.fromEntries(
-    told.flatMap((member) => {
+    logged.flatMap((member) => {
       const value = (error as unknown as Record<string, unknown>)[member]
       return ['string', 'number'].includes(typeof value) ? [[member, value]] : []
     }),
@@ -41,7 +41,7 @@ export const writeError = (error: unknown, depth = 0): Written => {
   }
 }
 
-/** ms for which one cause is counted after it was written, and causes that are known at a time. */
+/** ms for which a logged cause is only counted, and the most causes counted at a time. */
 const countedFor = 10_000
 const causes = 100
 
@@ -50,7 +50,7 @@ const causeOf = (error: unknown): string => {
   return `${String(code)} ${String(message).slice(0, 200)}`
 }
 
-/** Takes errors of the database; `onEach` is called for every one. */
+/** Returns a function that logs database errors; `onEach` is called for every error. */
 export const makeFaultLog = (log: FastifyBaseLogger, onEach: () => void): ((error: unknown) => void) => {
   const known = new Map<string, { error: unknown; more: number; timer: NodeJS.Timeout }>()
   const settle = (cause: string): void => {

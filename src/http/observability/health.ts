@@ -1,5 +1,5 @@
-// /healthz: the process is up. /readyz: whether it can do its work, check by check, each that fails with its reason. Reasons name states and
-// codes, never an address, a role or a statement: nobody is asked for a token here. A check that can't be made is left out.
+// /healthz: the process is up. /readyz: whether the instance can serve, check by check, with the reason of each failed check. These routes
+// need no token, so reasons contain states and codes, but no address, role or statement. A check that can't be made is left out.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { makeBucket } from '../../live/connections/token-bucket.ts'
@@ -28,14 +28,14 @@ const Check = Type.Object(
 export type Check = Static<typeof Check>
 export type Readiness = () => Promise<Check[]>
 
-/** Looks at the database that /readyz and /metrics may cause: a probe always gets one of its own, a flood the last one's result. */
-const looksPerSecond = 10
-const looksAtOnce = 20
+/** The rate of database checks by /readyz and /metrics. Above it, a request gets the result of the last check. */
+const checksPerSecond = 10
+const checksAtOnce = 20
 
 const result = (check: Check['check'], why: string | undefined): Check =>
   why === undefined ? { check, ok: true } : { check, ok: false, why }
 
-/** What a failed look at the schema says of it; undefined if it says something of the database. */
+/** Why the schema check failed; undefined if the error concerns the database. */
 const faultOfSchema = (error: unknown): string | undefined => {
   const state = sqlState(error)
   if (state === '42P01' || state === '3F000') return `the migrations are not applied (${state})`
@@ -51,25 +51,25 @@ const faultOfDatabase = (error: unknown): string => {
 export const makeReadiness = (parts: {
   draining: () => boolean
   /** reads one of the server's tables; rejects if that fails */
-  look: () => Promise<unknown>
-  /** ms that it may take */
+  probe: () => Promise<unknown>
+  /** timeout of `probe` in ms */
   patience: number
   listening: () => boolean
-  /** why nothing can be written; undefined if it can */
+  /** why the writer can't write; undefined if it can */
   writing: () => string | undefined
   overloaded: () => boolean
 }): Readiness => {
-  // Nobody is asked for a token here: one look is under way at a time, and a flood of requests shares ten a second.
-  const fresh = makeBucket(looksPerSecond, looksAtOnce, performance.now())
+  // These routes need no token: one check runs at a time, and a flood of requests shares ten checks a second.
+  const fresh = makeBucket(checksPerSecond, checksAtOnce, performance.now())
   let shared: Promise<Check[]> | undefined
   let running = false
-  const looked = (): Promise<Check[]> => {
+  const current = (): Promise<Check[]> => {
     if (shared && (running || !fresh.take(performance.now()))) return shared
     running = true
-    return (shared = look().finally(() => (running = false)))
+    return (shared = probe().finally(() => (running = false)))
   }
-  const look = (): Promise<Check[]> =>
-    parts.look().then(
+  const probe = (): Promise<Check[]> =>
+    parts.probe().then(
       () => [result('database', undefined), result('schema', undefined)],
       (error: unknown) => {
         const schema = faultOfSchema(error)
@@ -84,12 +84,12 @@ export const makeReadiness = (parts: {
       setTimeout(() => resolve([result('database', why)]), parts.patience).unref()
     })
   return async () => {
-    // Told at once, whatever else hangs.
+    // Returned at once, even if another check hangs.
     if (parts.draining())
       return [result('serving', 'the instance is stopping: it answers accepted requests and refuses new ones')]
     return [
       result('serving', undefined),
-      ...(await Promise.race([looked(), late()])),
+      ...(await Promise.race([current(), late()])),
       result('listener', parts.listening() ? undefined : 'LISTEN is down; new messages arrive by polling every 5 s'),
       result('writer', parts.writing()),
       result('capacity', parts.overloaded() ? 'the event loop is late: new work is refused' : undefined),
@@ -111,7 +111,7 @@ export const healthRoutes = (app: FastifyInstance, readiness: Readiness): void =
   app.get('/healthz', { schema: answers('The process is up', Ok, ErrorBody) }, () => ({ status: 'ok' }))
 
   const schema = answers(
-    'It can do its work: database, schema, listener and writer are ready, it is not stopping',
+    'The instance can serve: database, schema, listener and writer are ready, and it is not stopping',
     Ready,
     NotReady,
   )

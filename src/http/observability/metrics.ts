@@ -1,5 +1,5 @@
-// GET /metrics, for Prometheus. The parts count by themselves, in plain numbers that are read when somebody asks; only what
-// has a distribution is observed as it happens. Labels are codes and the names of pools: of bounded number, and nobody's name.
+// GET /metrics, for Prometheus. The parts keep plain counters, which are read when the route is scraped. Only histograms are observed
+// as events happen. Label values are codes and names of pools: their number is bounded, and they contain no personal data.
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import Type from '../../protocol/typebox.ts'
@@ -10,7 +10,7 @@ import { closeCodes } from '../../protocol/websocket-wire.ts'
 import type { Readiness } from './health.ts'
 import { most as mostLines } from '../streams/ndjson.ts'
 
-/** What the parts say of themselves. */
+/** The counters of the parts, read at each scrape. */
 export type Readings = {
   sockets: number
   streams: number
@@ -22,15 +22,15 @@ export type Readings = {
   outboxBytes: number
   tally: Tally
   httpErrors: Map<string, number>
-  /** errors of the database that were logged */
+  /** database errors, counted also where the log leaves out repetitions */
   faults: number
   writer: { batches: number; entries: number; waiting: number; bytes: number; lane: number; held: number }
   tail: { reads: number; pages: number; hints: number; found: number }
-  /** since: performance.now of the LISTEN session, undefined without one */
+  /** since: performance.now() at the start of the LISTEN session; undefined without a session */
   listener: { since: number | undefined; sessions: number }
-  /** undefined: hints go by NOTIFY */
+  /** undefined: notifications use NOTIFY only */
   bus: { connected: boolean; sent: number; heard: number } | undefined
-  /** reads of history: of the replica; of the primary, as the replica was behind, or failed */
+  /** reads of history: by the replica; by the primary because the replica was behind, or failed */
   reads: { replica: number; behind: number; failed: number }
   pools: Record<string, { totalCount: number; idleCount: number; waitingCount: number }>
 }
@@ -39,7 +39,7 @@ export type Meters = {
   registry: Registry
   /** seconds from a message's request to its commit */
   commit: (seconds: number) => void
-  /** A page was handed to its seats: what is delivered in a turn of the event loop is written at its end. */
+  /** A page was delivered to its subscriptions. Sockets are written at the end of the turn of the event loop. */
   delivered: () => void
   /** messages of a batch */
   batch: (size: number) => void
@@ -57,7 +57,7 @@ export const makeMeters = (): Meters => {
   }
   const write = histogram(
     'deck_commit_to_write_seconds',
-    'from the notice of a commit to the write to its sockets',
+    'from the notification of a commit to the write to its sockets',
     seconds,
   )
   let deliveredAt: number | undefined
@@ -76,7 +76,7 @@ export const makeMeters = (): Meters => {
   }
 }
 
-/** Bounds that what is counted may reach, by the name of what they bound. */
+/** Configured limits by name: the counters' upper bounds. */
 const boundsOf = (limits: Bounds): [string, number][] => [
   ['sockets', limits.sockets],
   ['event_streams', limits.streams],
@@ -87,7 +87,7 @@ const boundsOf = (limits: Bounds): [string, number][] => [
 ]
 type Bounds = Pick<Limits, 'sockets' | 'streams' | 'outboxTotalBytes' | 'queue' | 'queueBytes'>
 
-/** Closes by the codes that mean something here, from 0 on; a client may close with any of 4,000 others. */
+/** Close codes with a label value; all other codes (a client may send any of 4,000) count as `other`. */
 const known = [1000, 1001, 1005, 1006, 1007, 1009, ...Object.values(closeCodes)].map(String)
 const closesOf = (closes: Map<string, number>): [string, number][] => {
   const others = [...closes].filter(([code]) => !known.includes(code))
@@ -97,7 +97,7 @@ const closesOf = (closes: Map<string, number>): [string, number][] => {
   ]
 }
 
-/** Requests of the API as they are answered; what goes on as a stream has no end worth a time. */
+/** Counts answered API requests and observes their time. Streams are not timed: their end depends on the client. */
 const countRequests = (app: FastifyInstance, registry: Registry): void => {
   const answered = new Counter({
     name: 'deck_http_requests_total',
@@ -113,7 +113,7 @@ const countRequests = (app: FastifyInstance, registry: Registry): void => {
     registers: [registry],
   })
   app.addHook('onResponse', (request, reply, done) => {
-    // A path that is no route's is anybody's to invent, a method is not.
+    // Only known routes are timed: their methods are bounded, unlike the paths that a client may invent.
     if (request.url.startsWith('/api/')) {
       answered.inc({ status: reply.statusCode })
       const { url = '' } = request.routeOptions
@@ -173,7 +173,7 @@ export const metricsRoute = (
   counter('frames_out_total', 'frames sent to sockets', ({ tally }) => tally.framesOut)
   counter('bytes_in_total', 'bytes of frames received from sockets', ({ tally }) => tally.bytesIn)
   counter('bytes_out_total', 'bytes of frames sent to sockets', ({ tally }) => tally.bytesOut)
-  const errors = (told: Map<string, number>) => errorCodes.map((code): [string, number] => [code, told.get(code) ?? 0])
+  const errors = (sent: Map<string, number>) => errorCodes.map((code): [string, number] => [code, sent.get(code) ?? 0])
   counter('socket_errors_total', 'errors sent to sockets', ({ tally }) => errors(tally.errors), 'code')
   counter('socket_closes_total', 'sockets closed', ({ tally }) => closesOf(tally.closes), 'code')
   counter('http_errors_total', 'HTTP responses with an error', (now) => errors(now.httpErrors), 'code')
@@ -190,10 +190,10 @@ export const metricsRoute = (
   )
   counter('tail_reads_total', 'reads of rows written elsewhere', ({ tail }) => tail.reads)
   counter('tail_pages_total', 'pages delivered to subscriptions', ({ tail }) => tail.pages)
-  counter('hints_total', 'notifications heard of other writers', ({ tail }) => tail.hints)
+  counter('hints_total', 'notifications received from other writers', ({ tail }) => tail.hints)
   counter(
     'poll_finds_total',
-    'topics that a look at the heads found further on than any hint had told',
+    'topics whose latest seq the poll found ahead of every notification',
     ({ tail }) => tail.found,
   )
   gauge('listen_age_seconds', 'age of the LISTEN session, 0 while LISTEN is down', ({ listener: { since } }) =>
@@ -207,7 +207,7 @@ export const metricsRoute = (
   counter('bus_heard_total', 'notifications and signals received by NATS', ({ bus }) => bus?.heard ?? 0)
   counter(
     'replica_reads_total',
-    'reads of history by what came of asking the replica',
+    'reads of history by the result of asking the replica',
     ({ reads }) => Object.entries(reads),
     'outcome',
   )

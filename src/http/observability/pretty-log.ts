@@ -1,4 +1,4 @@
-// The log for the eye: what pino writes as JSON, a line of words each with its time and level. For a terminal; loaded only there.
+// The log for a terminal: pino's JSON lines as text with time and level. Loaded only if the output is a terminal.
 import type { LogTo } from '../server.ts'
 
 export const makePretty = async (): Promise<LogTo> => {

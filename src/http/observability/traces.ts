@@ -1,7 +1,7 @@
-// Traces by OpenTelemetry, for those who set an endpoint; otherwise this file is not even loaded. A message's trace has the message's id,
-// so that each instance finds it by itself: nothing is stored or told for it. deck.send is from the frame or request to its answer,
-// deck.commit the batch that took it, deck.deliver an instance's handing it to its sockets. deck.batch is a trace of its own.
-// Sampling goes by the id: all instances agree. What can't be exported in time is dropped.
+// OpenTelemetry traces; loaded only if an endpoint is set. The trace ID is the message's ID, so every instance knows it without
+// storing or sending anything. deck.send spans from the frame or request to its answer, deck.commit is the batch that wrote it,
+// and deck.deliver is the delivery to one instance's sockets. deck.batch is a separate trace.
+// Sampling depends on the ID only, so all instances agree. Spans that can't be exported in time are dropped.
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace, type Context, type Link } from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
@@ -19,20 +19,20 @@ import type { Writer } from '../../database/write/writer.ts'
 import { Refusal } from '../../protocol/errors.ts'
 import type { Page } from '../../protocol/rows.ts'
 
-/** A span takes so many links; the trace of a larger batch has them of its first messages. */
+/** The most links of a span. The span of a larger batch links to its first messages. */
 const mostLinks = 128
 
 export type Traces = {
-  /** The writer, as `by` is to have it: what it is given is traced. */
+  /** Returns a writer that traces each appended message; `by` is where messages come from. */
   watch(writer: Writer, by: 'socket' | 'http'): Writer
-  /** A batch was answered; what of it was busy comes again (since, until: performance.now). */
+  /** A batch was answered (`since`, `until`: performance.now()). Entries that were busy are in a later batch again. */
   committed(entries: readonly Pending[], since: number, until: number): void
-  /** A page was handed to its seats, in this turn of the event loop. */
+  /** A page was delivered to its subscriptions in this turn of the event loop. */
   delivered(topic: string, page: Page): void
   close(): Promise<void>
 }
 
-/** The ids that a message's trace and its first span have. Bits that say the UUID's variant keep the latter from being 0. */
+/** The IDs of a message's trace and first span. The UUID's variant bits keep the span ID from being 0. */
 const idsOf = (message: string) => {
   const traceId = message.replaceAll('-', '').toLowerCase()
   return { traceId, spanId: traceId.slice(16) }
@@ -40,7 +40,7 @@ const idsOf = (message: string) => {
 const idOf = (data: string): string | undefined => /^\{"id" ?: ?"([0-9a-f-]{36})"/.exec(data)?.[1]
 
 /** Reports failed exports: the SDK itself is silent. */
-const telling = (exporter: SpanExporter, onError: (error: unknown) => void): SpanExporter => ({
+const reporting = (exporter: SpanExporter, onError: (error: unknown) => void): SpanExporter => ({
   export: (spans, done) =>
     exporter.export(spans, (result) => {
       if (result.error) onError(result.error)
@@ -57,7 +57,7 @@ export const makeTraces = (
   const sampled = (traceId: string): boolean =>
     byId.shouldSample(ROOT_CONTEXT, traceId).decision === SamplingDecision.RECORD_AND_SAMPLED
   const random = new RandomIdGenerator()
-  // What the next span is to be called; the generator is asked while the span is being made.
+  // The IDs of the next span; the generator is called while the span is created.
   let named: { traceId: string; spanId: string } | undefined
   const own = resourceFromAttributes({
     'service.name': service,
@@ -76,7 +76,7 @@ export const makeTraces = (
       generateSpanId: () => named?.spanId ?? random.generateSpanId(),
     },
     spanLimits: { linkCountLimit: mostLinks },
-    spanProcessors: [new BatchSpanProcessor(telling(new OTLPTraceExporter({ url }), onError))],
+    spanProcessors: [new BatchSpanProcessor(reporting(new OTLPTraceExporter({ url }), onError))],
   })
   const tracer = provider.getTracer('mission-deck', version)
   const contextOf = (message: string) => ({ ...idsOf(message), traceFlags: TraceFlags.SAMPLED })
@@ -143,10 +143,10 @@ export const makeTraces = (
         const attributes = { 'deck.topic': topic, 'deck.seq': seq }
         return [tracer.startSpan('deck.deliver', { kind: SpanKind.PRODUCER, startTime: asOf, attributes }, within(id))]
       })
-      // What a turn of the event loop brings is written at its end.
+      // Sockets are written at the end of this turn of the event loop.
       if (spans.length > 0) setImmediate(() => spans.forEach((span) => span.end()))
     },
-    // What can't be exported is lost, and has been told of.
+    // Spans that can't be exported are lost; `onError` has reported it.
     close: () => provider.shutdown().catch(() => {}),
   }
 }

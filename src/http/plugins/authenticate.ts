@@ -1,14 +1,14 @@
-// Who asks: the actor of a request's token, for the API and for sockets alike. Identity comes from the token (or a ticket
-// that stands for one) and from nothing else: no cookie, no other header, no address; a token in an address is refused.
+// Authentication of requests and sockets: the token's actor. Identity comes only from the token, or from a ticket that was issued for
+// one: never from a cookie, another header or an address. A token in the URL is refused.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Actor } from '../../access/actor.ts'
 import type { Tokens } from '../../access/tokens.ts'
 import { deny, Refusal } from '../../protocol/errors.ts'
 import type { RateLimits } from './rate-limits.ts'
 
-/** What a request shows; a token counts before a ticket. */
+/** The credentials of a request; a token takes precedence over a ticket. */
 export type Credentials = { token?: string | undefined; ticket?: string | undefined }
-/** -> the actor; throws `unauthorized`, `rate_limited`, or `unavailable` where it can't be told. */
+/** Resolves to the actor. Rejects with `unauthorized`, `rate_limited`, or `unavailable` if the token can't be verified now. */
 export type Identify = (request: FastifyRequest, shown: Credentials) => Promise<Actor>
 
 const actors = new WeakMap<FastifyRequest, Actor>()
@@ -22,14 +22,14 @@ export const actorOf = (request: FastifyRequest): Actor => {
 const tokenNames = /^(access_|id_)?token$|^jwt$|^bearer$|^authorization$/i
 const tokenLike = /^ey[\w-]+\.[\w-]+\.[\w-]*$/
 
-// Addresses end up in logs, histories and referrers.
-const refuseTokenInAddress = (request: FastifyRequest): void => {
+// URLs end up in logs, histories and referrers.
+const refuseTokenInUrl = (request: FastifyRequest): void => {
   for (const [name, value] of Object.entries(request.query as Record<string, unknown>))
     if (tokenNames.test(name) || [value].flat().some((part) => typeof part === 'string' && tokenLike.test(part)))
       throw deny('unauthorized', 'tokens are not accepted in the URL: send the Authorization header')
 }
 
-/** The token of the Authorization header, of which there may be one. */
+/** The token of the Authorization header; undefined if the header is missing, repeated or not a bearer token. */
 export const bearer = ({ headers, raw }: FastifyRequest): string | undefined => {
   const { authorization } = headers
   if (authorization === undefined || (raw.headersDistinct['authorization']?.length ?? 0) > 1) return undefined
@@ -41,7 +41,7 @@ export const makeIdentify =
   async (request, { token, ticket }) => {
     let actor: Actor
     try {
-      refuseTokenInAddress(request)
+      refuseTokenInUrl(request)
       actor = await (ticket === undefined || token !== undefined ? tokens.verify(token ?? '') : takeTicket(ticket))
     } catch (error) {
       if (error instanceof Refusal && error.code === 'unauthorized') await rates.failure(request)
@@ -52,11 +52,11 @@ export const makeIdentify =
     return actor
   }
 
-/** Asks every request below `app` for a bearer token. */
+/** Requires a bearer token for every request below `app`. */
 export const askForToken = (app: FastifyInstance, identify: Identify): void => {
   app.addHook('onRequest', async (request) => {
     await identify(request, { token: bearer(request) })
-    // The parser of queries leaves what is no UTF-8 as it stands.
+    // The query parser passes invalid UTF-8 through.
     try {
       decodeURIComponent(request.url.slice(request.url.indexOf('?') + 1))
     } catch {

@@ -1,5 +1,6 @@
-// Limits for request bodies. A subject's bodies are read at the rate that its sockets share (live/connections/byte-rate), and a limited number of their bytes
-// is in memory at a time. Further requests of the subject wait unread, in the order in which they came. Only too many of them are refused.
+// Limits for request bodies. A subject's bodies and sockets share one byte rate (live/connections/byte-rate), and a limited number of
+// body bytes is in memory at a time. Further requests of the subject wait unread, in order of arrival. Only if too many wait, a
+// request is refused.
 import type { FastifyInstance } from 'fastify'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
 import { deny, overloaded } from '../../protocol/errors.ts'
@@ -8,7 +9,7 @@ import { actorOf } from './authenticate.ts'
 export type BodyLimits = {
   /** bytes of one body */
   bodyBytes: number
-  /** bytes of the bodies that are read or handled at a time: of one subject, and of all */
+  /** bytes of the bodies that are read or handled at a time: of one subject, and of all subjects */
   bodyBytesAtOnce: number
   bodyBytesOfAll: number
   /** requests of one subject that may wait, and bytes of their bodies */
@@ -16,7 +17,7 @@ export type BodyLimits = {
   bodyBytesWaiting: number
 }
 type Waiting = { bytes: number; start(): void; refuse(error: Error): void }
-/** One subject's bodies. `next`: the first that waits, once its bytes are counted; `pause` runs until it may be read. */
+/** One subject's bodies. `next`: the first waiting body, once its bytes are counted; `pause`: the timer until it may be read. */
 type Line = { held: number; waiting: Waiting[]; next: Waiting | undefined; pause: NodeJS.Timeout | undefined }
 
 const makeLines = (limits: BodyLimits, inflowOf: (sub: string) => Inflow) => {
@@ -49,7 +50,10 @@ const makeLines = (limits: BodyLimits, inflowOf: (sub: string) => Inflow) => {
     if (!line.pause && line.held === 0 && line.waiting.length === 0) lines.delete(sub)
   }
 
-  /** Waits for a place for so many bytes. `onGone` takes what gives it up. -> what tells that there are fewer bytes: 0 frees the place. */
+  /**
+   * Waits until `bytes` bytes may be read. `onGone` receives a function that gives up the wait. Resolves to a function that lowers the
+   * number of bytes; 0 ends the reservation. Rejects with `rate_limited`, `overloaded` or `unavailable`.
+   */
   const enter = async (
     sub: string,
     bytes: number,
@@ -82,7 +86,7 @@ const makeLines = (limits: BodyLimits, inflowOf: (sub: string) => Inflow) => {
 
   return {
     enter,
-    /** Refuses all that wait. */
+    /** Refuses all waiting requests. */
     drain(): void {
       for (const line of lines.values())
         for (const one of line.waiting.splice(0)) one.refuse(deny('unavailable', 'the server is restarting'))
@@ -90,7 +94,7 @@ const makeLines = (limits: BodyLimits, inflowOf: (sub: string) => Inflow) => {
   }
 }
 
-/** `inflowOf`: where a subject's frames and bodies are counted. -> what refuses all that wait. */
+/** `inflowOf`: the byte rate of a subject's frames and bodies. `drain` refuses all waiting requests. */
 export const boundBodies = (
   api: FastifyInstance,
   limits: BodyLimits,
@@ -101,9 +105,9 @@ export const boundBodies = (
   api.addHook('preParsing', async (request, { raw: response }) => {
     const { raw } = request
     const unknown = raw.headers['transfer-encoding'] !== undefined
-    // A body whose length is not known counts as the largest until it has been read.
+    // A body of unknown length counts as the largest allowed one until it is read.
     const bytes = unknown ? limits.bodyBytes : Number(raw.headers['content-length'] ?? 0)
-    // One that is too large is refused unread.
+    // A body that is too large is refused unread.
     if (bytes === 0 || bytes > limits.bodyBytes) return
     const { sub } = actorOf(request)
     let gone = (): void => {}
@@ -112,7 +116,7 @@ export const boundBodies = (
     let counted = bytes
     let read = 0
     let over = false
-    /** The place and the rate count what was read, and nothing more once the request is over. */
+    /** Corrects the reservation and the rate to the bytes that were read. Once the request is over, nothing is counted. */
     const settle = (left: number): void => {
       if (over) return
       over = left === 0

@@ -1,10 +1,10 @@
 // Browser security headers: which origins may call the API (CORS), and what this server's pages may do (helmet).
-// Nothing is ever given to a foreign page by a cookie: there are none.
+// The server uses no cookies, so a foreign page can't act with a user's session.
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
 import type { FastifyInstance } from 'fastify'
 
-/** Makes a test of origins: is it in the list, or is anything taken? */
+/** Returns a function that checks whether an origin is listed; `*` allows any. */
 export const makeAllowed =
   (origins: ReadonlySet<string>) =>
   (origin: string): boolean =>
@@ -25,16 +25,16 @@ export const installBrowserRules = async (app: FastifyInstance, origins: Readonl
       'range',
     ],
     exposedHeaders: ['etag', 'retry-after', 'deck-last-seq', 'deck-epoch', 'accept-ranges', 'content-range'],
-    // Ten minutes between two preflights of a page.
+    // A browser caches a preflight for ten minutes.
     maxAge: 600,
   })
   await app.register(helmet, {
-    // An answer of the API is no page; those that are say what they need.
+    // API responses are not pages. Routes that serve pages set their own policy.
     contentSecurityPolicy: {
       useDefaults: false,
       directives: { defaultSrc: ["'none'"], baseUri: ["'none'"], formAction: ["'none'"], frameAncestors: ["'none'"] },
     },
-    // Other names under this one's domain are not ours to speak for.
+    // The server does not decide for other subdomains.
     strictTransportSecurity: { includeSubDomains: false },
     referrerPolicy: { policy: 'no-referrer' },
   })

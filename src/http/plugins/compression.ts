@@ -1,6 +1,6 @@
-// What an answer costs on its way: compressed where the client takes it, and not sent at all where it has it already (If-None-Match).
-// It looks at answers with 200 to GET and HEAD; a tag is given to text that has none. Not its business: event streams, sockets, and
-// the stream of lines, which packs itself (http/streams/ndjson).
+// Compression and ETags. Responses with status 200 to GET and HEAD are compressed if the client accepts it, and text without an ETag
+// gets one. If the ETag matches If-None-Match, the response is 304. Event streams are not compressed, and NDJSON streams compress
+// themselves (http/streams/ndjson).
 import { createHash } from 'node:crypto'
 import { pipeline, type Readable } from 'node:stream'
 import { promisify } from 'node:util'
@@ -16,52 +16,52 @@ import {
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { weighed } from './negotiation.ts'
 
-/** Bytes below which packing saves less than it costs. */
+/** Bytes below which compression costs more than it saves. */
 const least = 1024
 const takesPacking = /^(application\/(x-ndjson|json)|text\/(plain|html|javascript))\b/
 
-// Lowest levels, by bench/encoding.ts: higher ones cost a multiple for some percent.
+// Lowest levels: higher ones take several times as long for some percent (bench/encoding.ts).
 const gzipOptions = { level: 1 }
 const brotliOptions = { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }
 
 export type Coding = 'br' | 'gzip'
 
-/** The coding that a request takes best; of equals brotli, which is smaller, and costs less at its level. */
+/** Returns the coding that the request prefers; undefined for none. On a tie brotli: it is smaller, and cheaper at its level. */
 export const codingOf = ({ headers }: FastifyRequest): Coding | undefined => {
   const given = new Map(weighed(String(headers['accept-encoding'] ?? '')).map(({ name, weight }) => [name, weight]))
   const others = given.get('*') ?? 0
   const weight = (name: string, other = others): number => given.get(name) ?? other
-  // What is not named may always come as it is.
+  // Without `identity` in the header, an uncompressed response is always allowed.
   const plain = weight('identity', 0)
   const best = weight('br') >= weight('gzip') ? 'br' : 'gzip'
   return weight(best) > 0 && weight(best) >= plain ? best : undefined
 }
 
-/** Notes that an answer depends on what the client takes. */
+/** Adds Accept-Encoding to Vary. */
 export const varies = (reply: FastifyReply): void => {
   const before = String(reply.getHeader('vary') ?? '')
   if (!/accept-encoding/i.test(before)) reply.header('vary', [before, 'Accept-Encoding'].filter(Boolean).join(', '))
 }
 
-/** A stream that packs what is written to it. */
+/** Returns a stream that compresses its input. */
 export const packer = (coding: Coding): BrotliCompress | Gzip =>
   coding === 'br' ? createBrotliCompress(brotliOptions) : createGzip(gzipOptions)
 
-/** What makes a packer hand out all that it was given, and keep what it has learned. */
+/** The flush mode that writes all input out and keeps the compression state. */
 export const flushOf = (coding: Coding): number =>
   coding === 'br' ? constants.BROTLI_OPERATION_FLUSH : constants.Z_SYNC_FLUSH
 
 const pack = (coding: Coding, body: string | Buffer): Promise<Buffer> =>
   coding === 'br' ? promisify(brotliCompress)(body, brotliOptions) : promisify(gzip)(body, gzipOptions)
 
-/** A tag of what an answer says, whatever its coding. */
+/** Returns a weak ETag of the uncompressed content. */
 export const tagOf = (...parts: (string | Buffer)[]): string => {
   const hash = createHash('sha1')
   for (const part of parts) hash.update(part)
   return `W/"${hash.digest('base64url')}"`
 }
 
-/** Whether the client holds what the tag stands for; compared without regard to the coding. */
+/** Whether If-None-Match contains the ETag; weak comparison. */
 export const known = ({ headers }: FastifyRequest, tag: string): boolean => {
   const bare = (given: string): string => given.trim().replace(/^W\//, '')
   const given = headers['if-none-match']
@@ -88,10 +88,10 @@ export const installEncoding = (app: FastifyInstance): void => {
     // A response without a body reports the length of the uncompressed one.
     if (coding === undefined || length < least || (!whole && request.method === 'HEAD')) return payload
     reply.header('content-encoding', coding).removeHeader('content-length')
-    // Other bytes under one name: only a weak tag may say that they are the same.
+    // Compressed and plain bytes differ under one ETag, so the ETag must be weak.
     if (typeof tag === 'string' && !tag.startsWith('W/')) reply.header('etag', `W/${tag}`)
     if (whole) return pack(coding, payload)
-    // A failure of the source ends what is sent, too.
+    // If the source fails, the pipeline ends the response too.
     return pipeline(payload as Readable, packer(coding), () => {})
   })
 }

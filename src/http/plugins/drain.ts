@@ -1,9 +1,9 @@
-// Draining: a server that stops answers the requests that it has, refuses new ones, and ends each connection after its response.
+// Draining: a stopping server answers accepted requests, refuses new ones, and closes each connection after its response.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Work } from '../../live/connections/in-flight.ts'
 import { deny } from '../../protocol/errors.ts'
 
-/** A socket's request has its response when the socket ends. */
+/** An upgrade request gets its response only when the socket ends, so it is not counted. */
 const isUpgrade = ({ headers }: FastifyRequest): boolean => headers.upgrade !== undefined
 
 /** Counts requests as `work`, and refuses them once `drain` was called. */
@@ -17,7 +17,7 @@ export const installDrain = (http: FastifyInstance, work: Work) => {
     }
     if (draining && request.url.startsWith('/api/')) throw deny('unavailable', 'the server is restarting')
   })
-  // Also for requests that came before: their connections close as soon as they are idle.
+  // Also for requests accepted before: their connections close as soon as they are idle.
   http.addHook('onSend', (_request, reply, _payload, done) => {
     if (draining) reply.header('connection', 'close')
     done()

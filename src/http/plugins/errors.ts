@@ -1,5 +1,5 @@
-// The one renderer of errors over HTTP: { detail, code, error_id? } with the fitting status.
-// What is nobody's fault but ours is logged under an error_id; its receiver learns that id and nothing else.
+// Renders all errors over HTTP: { detail, code, error_id? } with the matching status.
+// An internal error is logged under an error_id; the client receives that ID and no other detail.
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
@@ -9,8 +9,8 @@ import { toRefusal } from '../../database/postgres/errors.ts'
 import { deny, type Refusal } from '../../protocol/errors.ts'
 
 /**
- * Makes `explain`: any error -> what a client may see of it; server faults are logged, with their request or socket.
- * `onFault` takes those of the database.
+ * Returns `explain`, which turns any error into the refusal that a client may see. Internal errors are logged, with their request or
+ * socket. `onFault` receives database errors.
  */
 export const makeExplain =
   (log: FastifyBaseLogger, onFault: (error: unknown) => void) =>
@@ -31,7 +31,7 @@ const fromFastify = (error: unknown): Refusal | undefined => {
   if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') return deny('too_large', 'the body is larger than 2 MiB')
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
     return deny('bad_request', 'this route does not support the content type', {}, 415)
-  // 403: a path that leads out of a folder of files.
+  // 403: a path that leaves the folder of static files.
   if (statusCode === 404 || statusCode === 403) return deny('not_found')
   if (statusCode < 500) return deny('bad_request', 'the request is not valid HTTP for this route')
   return undefined
@@ -47,7 +47,7 @@ export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
   if (retry_after !== undefined || code === 'unavailable')
     reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
   if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
-  // A refused upgrade ends its connection. (The parser has let go of it: nothing else would end it.)
+  // A refused upgrade ends its connection. (Node's parser has released it: nothing else would end it.)
   if (isUpgrade(reply.request)) {
     reply.header('connection', 'close')
     reply.raw.once('finish', () => reply.request.socket.destroySoon())
@@ -58,7 +58,7 @@ export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
     .send(JSON.stringify({ detail, code, ...members }))
 }
 
-/** Answers what is no HTTP (or too slow, or has too large a header) in the same form; no route ever sees it. */
+/** Answers requests that are not valid HTTP, too slow, or with too large headers, in the same form. They reach no route. */
 export const refuseConnection = (error: { code?: string }, socket: Socket): void => {
   if (socket.writable && error.code !== 'ECONNRESET') {
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400
@@ -71,12 +71,12 @@ export const refuseConnection = (error: { code?: string }, socket: Socket): void
   socket.destroySoon()
 }
 
-/** `told`: how many errors of each code. */
-export const installErrors = (app: FastifyInstance, explain: Explain, told: Map<string, number>): void => {
-  const tell = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
-    count(told, refusal.code)
+/** `sent`: the number of sent errors by code. */
+export const installErrors = (app: FastifyInstance, explain: Explain, sent: Map<string, number>): void => {
+  const send = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
+    count(sent, refusal.code)
     return refuse(reply, refusal)
   }
-  app.setErrorHandler((error, request, reply) => tell(reply, explain(error, { reqId: request.id })))
-  app.setNotFoundHandler((_request, reply) => tell(reply, deny('not_found', 'no such route')))
+  app.setErrorHandler((error, request, reply) => send(reply, explain(error, { reqId: request.id })))
+  app.setNotFoundHandler((_request, reply) => send(reply, deny('not_found', 'no such route')))
 }

@@ -1,15 +1,14 @@
-// How often one may ask: requests of a subject, whatever its address; requests of an address for what needs no token; and
-// requests of an address whose token is no good. A good token works on, however many bad ones come from its address.
-// Counts are an instance's own, over minutes.
+// Rate limits for requests: of a subject, from any address; of an address, for routes without a token; and of an address, with a bad
+// token. A valid token keeps working, even if its address sends many bad ones. Each instance counts for itself, a minute at a time.
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { deny } from '../../protocol/errors.ts'
 
-/** Throws `rate_limited` for one request too many. */
+/** Counts a request. Throws `rate_limited` above the limit. */
 export type Counter = (request: FastifyRequest) => Promise<void>
 export type RateLimits = { subject: Counter; anonymous: Counter; failure: Counter }
 
-/** `subjectOf`: whose request it is. An IPv6 address counts as its /64. */
+/** `subjectOf`: the request's subject. An IPv6 address counts as its /64. */
 export const installRateLimits = async (
   app: FastifyInstance,
   limits: { requestsPerMinute: number; anonymousPerMinute: number; authFailuresPerMinute: number },
@@ -32,7 +31,7 @@ export const installRateLimits = async (
   }
 }
 
-/** Counts the requests that need no token, but for the probes. */
+/** Counts requests to routes that need no token, except for the probes. */
 export const limitAnonymous = (app: FastifyInstance, rates: Pick<RateLimits, 'anonymous'>): void => {
   app.addHook('onRequest', async (request) => {
     const probe = ['/healthz', '/readyz'].includes(request.url)

@@ -1,6 +1,6 @@
-// Limits for responses that are no streams. The server prepares a fixed number of them at a time for each subject; further requests
-// queue, and the queue is bounded. Bytes that the client has not read yet count for the subject and in the ledger that all outboxes share.
-// Streams have gates of their own and leave this one before they start. Searches take long, so they have a queue of their own.
+// Limits for responses that are not streams. The server prepares a fixed number of responses at a time for each subject. Further
+// requests wait in a bounded queue. Unread bytes count for the subject, and in the ledger that all send buffers share.
+// Streams have separate limits and leave this queue before they start. Searches take long, so they have a separate queue.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Lines } from '../../database/search/subject-queue.ts'
@@ -16,7 +16,7 @@ export type AnswerLimits = {
   answersUnread: number
 }
 export type Answers = {
-  /** Frees the request's place: it becomes a stream, which has limits of its own. */
+  /** Frees the request's place: it becomes a stream, which has separate limits. */
   leave(request: FastifyRequest): void
   /** Moves the request to the queue of searches. Resolves when it may start. */
   search(request: FastifyRequest): Promise<void>
@@ -48,7 +48,7 @@ export const boundAnswers = (api: FastifyInstance, ledger: Ledger, limits: Answe
     if ((unread.get(sub) ?? 0) >= limits.answersUnread)
       throw deny('rate_limited', 'this subject has too many unread responses: read them first', { retry_after: 1 })
     if (ledger.waiting >= ledger.max) throw overloaded('the server holds too many unread responses')
-    // Runs too if the connection breaks before a response.
+    // Also if the connection is lost before a response.
     reply.raw.once('close', () => leave(request))
     await enter(request, `read ${sub}`, limits.answersAtOnce)
   })

@@ -1,4 +1,4 @@
-// What comes in by HTTP: bodies decoded strictly, schemas compiled by TypeBox, paths parsed by hand.
+// Validation of requests: strict decoding of bodies, schemas compiled by TypeBox, and path parameters parsed by hand.
 import type { FastifyInstance, FastifyRequest, FastifySchemaCompiler } from 'fastify'
 import Type, { type TSchema } from '../../protocol/typebox.ts'
 import { makeCheck } from '../../protocol/check.ts'
@@ -7,7 +7,7 @@ import { toBound } from '../../protocol/filters.ts'
 import { decode, membersOf, parseJson, storable } from '../../protocol/text.ts'
 import { parseCitizen, parseId, parseMission } from '../../protocol/topics.ts'
 
-/** Bodies of one content type only. */
+/** Accepts bodies of one content type only. */
 const takeBody = (app: FastifyInstance, type: string, parse: (body: Buffer) => unknown): void => {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser(type, { parseAs: 'buffer' }, (_request, body: Buffer, done) => {
@@ -21,14 +21,14 @@ const takeBody = (app: FastifyInstance, type: string, parse: (body: Buffer) => u
   })
 }
 
-/** JSON bodies only, exact: not UTF-8, not JSON, U+0000, lone surrogates are `bad_request`. */
+/** Accepts JSON bodies only. Invalid UTF-8, invalid JSON, U+0000 and lone surrogates are `bad_request`. */
 export const takeJson = (app: FastifyInstance): void =>
   takeBody(app, 'application/json', (body) => (body.length === 0 ? undefined : parseJson(decode(body))))
 
 /** The JSON texts of the members of bodies that `takeExactJson` parsed. */
 const memberTexts = new WeakMap<object, ReadonlyMap<string, string>>()
 
-/** As takeJson, with members that Postgres is to hold as they were sent: `textOf` returns their texts. */
+/** As takeJson, and keeps the JSON text of some members, because Postgres stores them as sent: `textOf` returns it. */
 export const takeExactJson = (scope: FastifyInstance, members: readonly string[]): void =>
   takeBody(scope, 'application/json', (body) => {
     if (body.length === 0) return undefined
@@ -38,14 +38,14 @@ export const takeExactJson = (scope: FastifyInstance, members: readonly string[]
     return value
   })
 
-/** Returns the JSON of a body's member with its numbers as they were sent; null and undefined as they are. */
+/** Returns the JSON text of a body's member, with numbers as they were sent. Returns null or undefined if the member is. */
 export const textOf = <Body extends object>(body: Body, name: keyof Body & string): string | null | undefined =>
   body[name] == null ? (body[name] as null | undefined) : memberTexts.get(body)?.get(name)
 
-/** text/plain bodies only. */
+/** Accepts text/plain bodies only. */
 export const takeText = (app: FastifyInstance): void => takeBody(app, 'text/plain', decode)
 
-/** Query strings are text: whole numbers are read as such where the schema wants one; nothing is clamped or coerced else. */
+/** Converts query values to integers where the schema requires one. Nothing else is coerced or clamped. */
 const readNumbers = (
   schema: TSchema & { properties?: Record<string, { type?: string }> },
   query: Record<string, unknown>,
@@ -72,7 +72,7 @@ export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, http
   }
 }
 
-/** A query that may ask for the state as of a time. */
+/** The query parameter `at`: the state at a time. */
 export const AsOf = {
   at: Type.Optional(
     Type.String({
@@ -82,13 +82,13 @@ export const AsOf = {
   ),
 }
 
-/** The time that a query names, as Postgres reads it. */
+/** The query's `at` in the form that Postgres reads; undefined without one. */
 export const asOf = ({ query }: FastifyRequest): string | undefined => {
   const { at } = query as { at?: string }
   return at === undefined ? undefined : toBound('at', at, Math.floor)
 }
 
-/** What a path names: `bad_request` where it is no name at all. */
+/** The path's parameters, parsed. Throws `bad_request` for a malformed one. */
 export const named = (request: FastifyRequest) => {
   const params = request.params as Record<string, string>
   return {

@@ -1,5 +1,5 @@
-// The AsyncAPI document of the socket, made once from the frames' schemas: what may be sent, what is answered, what comes by
-// itself. The document speaks as the server: it receives a client's frames and sends its own.
+// The socket's AsyncAPI document, built once from the frames' schemas: commands, answers, events and signals.
+// The document is written from the server's view: it receives a client's frames and sends its own.
 import type { TSchema } from '../../protocol/typebox.ts'
 import { clientMessages, eventMessages, serverMessages, toldMessages, type Message } from '../../protocol/catalog.ts'
 import { Message as ChatMessage, Mission, DodItem, TestRun } from '../../protocol/rows.ts'
@@ -8,12 +8,12 @@ import { citizenPattern } from '../../protocol/topics.ts'
 
 type Json = Record<string, unknown>
 
-// The parts that many messages share, told once.
+// Schemas that many messages share.
 const shared: Record<string, TSchema> = { Message: ChatMessage, Mission, DodItem, TestRun, LogChunk, Cleared, Limits }
 const nameOf = new Map<unknown, string>(Object.entries(shared).map(([name, schema]) => [schema, name]))
 const ref = (path: string): { $ref: string } => ({ $ref: `#/${path}` })
 
-/** A schema as JSON; what is shared becomes a reference, examples stand with the message. */
+/** Returns a schema as JSON. Shared schemas become references; examples are left out, because the message has them. */
 const toJson = (schema: unknown, whole = true): unknown => {
   if (typeof schema !== 'object' || schema === null) return schema
   const name = nameOf.get(schema)
@@ -28,7 +28,7 @@ const toJson = (schema: unknown, whole = true): unknown => {
 
 const toMessage = (message: Message): Json => {
   const { name, type, summary, schema, examples } = message
-  // An answer has the id of its frame; a frame without one gets none.
+  // An answer has the ID of its frame, if the frame has one.
   const correlated = clientMessages.includes(message) || type === 'ok' || type === 'error'
   return {
     name,
@@ -100,20 +100,20 @@ const operationsOf = (channel: string): Json => {
       reply: { channel: ref(`channels/${channel}`), messages: [to(`ok.${type}`), to('server.error')] },
     },
   ])
-  const told = [
-    ['events', 'The events of the topics that are followed: each once, in seq order, without holes', eventMessages],
+  const pushed = [
+    ['events', 'Events of the subscribed topics: each once, in seq order, without gaps', eventMessages],
     ['signals', 'Signals: no seq, never stored', toldMessages],
   ] as const
   return Object.fromEntries([
     ...commands,
-    ...told.map(([name, summary, messages]) => [
+    ...pushed.map(([name, summary, messages]) => [
       `${prefix}${name}`,
       { action: 'send', channel: ref(`channels/${channel}`), summary, messages: all([...messages]) },
     ]),
   ]) as Json
 }
 
-/** The document, of this version of the server. */
+/** Returns the document for a version of the server. */
 export const makeAsyncApi = (version: string): Json => ({
   asyncapi: '3.0.0',
   info: {

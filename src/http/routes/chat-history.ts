@@ -1,4 +1,4 @@
-// A chat's history: GET /api/missions/{mission}/chat/{citizen}, by Accept as a page, as lines, or as live events.
+// A chat's history: GET /api/missions/{mission}/chat/{citizen}. Accept selects a page, NDJSON, or an event stream.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { allow } from '../../access/policy.ts'
 import { answerBytes, fitting } from '../../database/bounds.ts'
@@ -38,17 +38,16 @@ const HistoryQuery = Type.Object({
   ),
   order: Type.Optional(
     Type.Union([Type.Literal('seq'), Type.Literal('rank')], {
-      description: `with q: rank gives the best first, of the newest ${mostRanked} that match`,
+      description: `with q: rank returns the best matches first, out of the newest ${mostRanked}`,
     }),
   ),
   epoch: Type.Optional(
     Type.String({
-      description:
-        'of an event stream: the epoch that `after` belongs to; conflict if the database has a different one',
+      description: 'event streams only: the epoch of `after`; `conflict` if the database has a different one',
     }),
   ),
 })
-/** The parameters of an event stream: it has no end, so nothing can bound it. */
+/** The parameters that an event stream supports: it has no end, so it takes no bounds and no filters. */
 const eventParameters = ['after', 'epoch']
 const LastEventId = Type.Object({
   'last-event-id': Type.Optional(
@@ -57,7 +56,7 @@ const LastEventId = Type.Object({
 })
 const Events = Type.String({
   description:
-    'events: the id is the seq, the name that of the event, the data its row on one line; a comment every 20 s',
+    'server-sent events: id is the seq, event the name of the event, data its row on one line; a comment every 20 s',
 })
 const Shown = Type.Object(
   { ...Message.properties, snippet: Type.Optional(MessageSnippet) },
@@ -73,8 +72,8 @@ const History = Type.Object({
 })
 const Histories = {
   description:
-    'a page; with Accept: application/x-ndjson every message up to the head, one a line, in ascending seq; with Accept: ' +
-    'text/event-stream events, live',
+    'a page; with Accept: application/x-ndjson every message up to the latest seq, one a line, in ascending seq; with Accept: ' +
+    'text/event-stream live events',
   headers: {
     'Deck-Last-Seq': Type.Integer({ description: 'streams only: last_seq at the start, where the stream ends' }),
     'Deck-Epoch': Type.String({ description: 'streams only: the epoch' }),
@@ -105,7 +104,6 @@ const sendPage = (
     messages = JSON.stringify(kept)
   }
   const closed = before === undefined ? after !== undefined && has_more : before <= last_seq + 1
-  // The ETag of a page that can't grow any more.
   if (closed) reply.header('etag', tagOf(messages, String(has_more), epoch))
   return json(reply, `{"messages":${messages},${JSON.stringify({ last_seq, has_more, epoch }).slice(1)}`)
 }
@@ -157,27 +155,27 @@ export const chatHistoryRoute = (
     const query = { limit, ...bounds }
     const may = (mission: MissionRights | undefined): void => allow(actorOf(request), 'read', mission)
     if ((highlight ?? order) && bounds.q === undefined) throw deny('bad_request', 'highlight and order need q')
-    let stood = Infinity
+    let lastSeq = Infinity
     if (at !== undefined) {
       const { mission, known } = await past.chat(ref, citizen, at)
       may(mission)
-      stood = known()
-      query.before = Math.min(query.before ?? Infinity, stood + 1, Number.MAX_SAFE_INTEGER)
+      lastSeq = known()
+      query.before = Math.min(query.before ?? Infinity, lastSeq + 1, Number.MAX_SAFE_INTEGER)
     }
-    const asThen = <F extends { last_seq: number }>(found: F): F => ({
+    const atThatTime = <F extends { last_seq: number }>(found: F): F => ({
       ...found,
-      last_seq: Math.min(found.last_seq, stood),
+      last_seq: Math.min(found.last_seq, lastSeq),
     })
     if (isFiltered(bounds)) {
       await answers.search(request)
       const how = { sub: actorOf(request).sub, allow: may, gone: () => reply.raw.destroyed }
       const manner = { byRank: order === 'rank', highlight: highlight === 'true' }
       const found = await search.page(ref, citizen, query, how, manner)
-      return sendPage(reply, { ...query, order }, asThen(found))
+      return sendPage(reply, { ...query, order }, atThatTime(found))
     }
     const { mission, ...found } = await history.page(ref, citizen, query)
     may(mission)
-    return sendPage(reply, { ...query, order }, asThen(found))
+    return sendPage(reply, { ...query, order }, atThatTime(found))
   }
 
   app.get<{ Querystring: Static<typeof HistoryQuery> }>(
@@ -192,10 +190,10 @@ export const chatHistoryRoute = (
           querystring: HistoryQuery,
           headers: LastEventId,
           description:
-            'With `Accept: application/x-ndjson` every message that fits is streamed; `limit` is refused. A connection that ' +
-            'is reset in between means that messages are missing: ask again, `after` the last one. With ' +
-            '`Accept: text/event-stream` all events after `after` are sent (without it the newest 50 messages), and then those to ' +
-            'come, until the token ends; `before` and `limit` are refused, an `after` beyond the head is conflict.',
+            'With `Accept: application/x-ndjson` every message that matches is streamed; `limit` is refused. If the connection is ' +
+            'reset, messages are missing: send the request again with `after` set to the last received seq. With ' +
+            '`Accept: text/event-stream` all events after `after` are sent (without it the newest 50 messages), and then live ' +
+            'events, until the token expires; `before` and `limit` are refused, an `after` above the latest seq is `conflict`.',
         },
       ),
     },

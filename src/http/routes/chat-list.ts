@@ -11,7 +11,7 @@ import { json } from '../plugins/negotiation.ts'
 import { named } from '../plugins/validation.ts'
 import { describe } from './openapi.ts'
 
-/** Chats of a page. */
+/** The most chats on a page. */
 const mostChannels = 500
 
 const toCursor = ({ last, topic }: ChannelCursor): string => Buffer.from(`${last} ${topic}`).toString('base64url')
@@ -20,7 +20,7 @@ const fromCursor = (cursor: string): ChannelCursor => {
     /^(\d{4,}-\d\d-\d\dT[\d:.]+Z) (missions\/[0-9a-f-]{36}\/chat\/[\w-]{1,32})$/.exec(
       Buffer.from(cursor, 'base64url').toString('latin1'),
     ) ?? []
-  if (!last || !topic) throw deny('bad_request', 'cursor must be `next` of the page before')
+  if (!last || !topic) throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
   return { last, topic }
 }
 

@@ -1,4 +1,4 @@
-// What HTTP writes to a chat: POST appends a message, DELETE clears the chat.
+// Writes to a chat over HTTP: POST appends a message, DELETE clears the chat.
 import type { FastifyInstance } from 'fastify'
 import { allow, refusal } from '../../access/policy.ts'
 import { toEntry } from '../../commands/send.ts'

@@ -1,4 +1,4 @@
-// The definition of done: a mission's checklist. What evidence an item needs to be completed is the database's to know.
+// The definition of done: a mission's checklist. The database checks the evidence that an item needs.
 import type { FastifyInstance } from 'fastify'
 import Type from '../../protocol/typebox.ts'
 import { allow } from '../../access/policy.ts'
@@ -55,9 +55,9 @@ export const dodRoutes = (app: FastifyInstance, changes: ChecklistChanges, past:
         {
           body: DodPatch,
           description:
-            'An item that names a test is completed only if the newest finished run that has the test says that it passed; ' +
-            'otherwise this is conflict. An admin may complete it all the same, with the reason as `override`. The test of a ' +
-            'completed item stays: untick it first.',
+            'An item with a test can be completed only if the test passed in the newest finished run that contains it; ' +
+            'otherwise the response is `conflict`. An admin may complete it without that, with the reason as `override`. The test ' +
+            'of a completed item cannot be changed: untick the item first.',
         },
       ),
     },
@@ -66,8 +66,7 @@ export const dodRoutes = (app: FastifyInstance, changes: ChecklistChanges, past:
       const { mission, item } = named(request)
       const { completed, test_name, override } = request.body
       if (completed === undefined && test_name === undefined) throw deny('bad_request', 'body completed is missing')
-      if (override !== undefined && completed !== true)
-        throw deny('bad_request', 'body override is for an item that is being completed')
+      if (override !== undefined && completed !== true) throw deny('bad_request', 'body override needs completed: true')
       const row = await changes.changeItem(
         mission,
         (m) => {
@@ -103,8 +102,8 @@ export const dodRoutes = (app: FastifyInstance, changes: ChecklistChanges, past:
         {
           body: Type.Union([DodCompletion, Type.Null()]),
           description:
-            'All or nothing: where an item that names a test lacks passing evidence this is conflict, and names such items. ' +
-            'An admin may give the reason to complete those all the same as `override`.',
+            'All or nothing: if an item with a test lacks passing evidence, the response is `conflict` and names these items. ' +
+            'An admin may complete them without evidence, with the reason as `override`.',
         },
       ),
     },

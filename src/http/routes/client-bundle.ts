@@ -1,5 +1,5 @@
-// The client for pages: GET /client/index.js, one file that `npm run build` and `npm start` put into dist/client/page. A page of this
-// server imports it with no build of its own; pages of the allowed origins may, too. Where it was not built, it is not found.
+// The client for browsers: GET /client/index.js, one file that `npm run build` and `npm start` write to dist/client/page. Pages of this
+// server and of the allowed origins can import it without a build step. If it is not built, the response is `not_found`.
 import type { FastifyInstance } from 'fastify'
 import { deny } from '../../protocol/errors.ts'
 import { makeFiles } from './static-files.ts'
@@ -7,7 +7,7 @@ import { makeFiles } from './static-files.ts'
 const types: Record<string, string> = { 'index.js': 'text/javascript', 'index.js.map': 'application/json' }
 
 export const clientRoute = (app: FastifyInstance): void => {
-  // The same place from src/http and from dist/http.
+  // The path is the same from src/http and from dist/http.
   const files = makeFiles(new URL('../../../dist/client/page/', import.meta.url))
   app.get<{ Params: { file: string } }>('/client/:file', { schema: { hide: true } }, async (request, reply) => {
     const { file: name } = request.params

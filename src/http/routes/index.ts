@@ -1,4 +1,4 @@
-// Everything under /api: the readers of database/ that only HTTP uses, and a file of routes for each resource.
+// All routes under /api, one file for each resource, and the database readers that only HTTP uses.
 import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
 import type { Limits } from '../../config/index.ts'
@@ -44,7 +44,7 @@ import { limitsRoute } from './limits.ts'
 import type { UserRate } from '../../live/connections/user-rate.ts'
 import { timelineRoute } from './timeline.ts'
 
-/** The routes, and what is open by them for as long as its reader stays: event streams, paced and plain replays. */
+/** Installs the routes. Returns control of their open streams: event streams, replays and NDJSON. */
 export const installApi = async (
   http: FastifyInstance,
   parts: {
@@ -71,10 +71,10 @@ export const installApi = async (
   const streams = makeStreams(http, { holds, patience: limits.silence })
   const pacing = makePacing({ timeline, store, limits, holds })
   const subjects = makeLines()
-  // Long searches of a chat and of a mission wait for the same turns: of two subjects, neither waits for the other's statements. A statement
-  // has the place of the subject's responses meanwhile, so a subject reads by one connection at a time, and leaves others to other subjects.
+  // Long searches of chats and missions share the same turns, and subjects do not wait for each other's statements. While a search
+  // statement runs, it takes the place of one of the subject's responses: a subject uses one connection at a time for reads.
   const searching = makeTurns(2)
-  const looking: Turns = (sub) => async (work) => {
+  const searchTurns: Turns = (sub) => async (work) => {
     const leave = await subjects.enter(`read ${sub}`, limits.answersAtOnce)
     try {
       return await searching(sub)(work)
@@ -82,7 +82,7 @@ export const installApi = async (
       leave?.()
     }
   }
-  const search = makeSearch(main, looking, limits.searchPatience)
+  const search = makeSearch(main, searchTurns, limits.searchPatience)
   const past = makePast(main)
   const history = makeHistory(main, reading)
   let bodies: ReturnType<typeof boundBodies> | undefined
@@ -103,12 +103,12 @@ export const installApi = async (
       done()
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
-    searchRoute(api, answers, makeFind(main, looking, limits.searchPatience))
+    searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })
   return {
-    /** Ends what follows and plays, for that reason. */
+    /** Ends all event streams and replays, with a reason. */
     end(why: string): void {
       following.end(why)
       pacing.end(why)
@@ -119,7 +119,7 @@ export const installApi = async (
       pacing.drain()
     },
     close: following.close,
-    /** How many event streams are followed or played, how many replays are on their way. */
+    /** The numbers of open event streams (replays included) and of NDJSON streams. */
     counts: () => ({ streams: following.count() + pacing.count(), lines: streams.count() }),
   }
 }

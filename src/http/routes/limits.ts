@@ -10,10 +10,10 @@ import { jsonDepth } from '../../protocol/text.ts'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { describe } from './openapi.ts'
 
-/** null: not limited */
+/** Returns null for a limit that is off. */
 const finite = (limit: number): number | null => (limit === Infinity ? null : limit)
 
-/** Those of the first frame of a socket. */
+/** The limits in a socket's first frame. */
 export const limitsTold = (limits: Limits): Static<typeof SocketLimits> => ({
   frame_bytes: limits.frameBytes,
   body_bytes: limits.bodyBytes,

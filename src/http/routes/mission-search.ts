@@ -1,4 +1,4 @@
-// A search of all that was said, coded, tested and promised on a mission.
+// Searches a mission: messages, code blocks, test results and the checklist.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { allow } from '../../access/policy.ts'

@@ -69,7 +69,7 @@ export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, pas
           ...(assigned_to !== undefined ? { assigned_to } : {}),
           ...(cursor ? { after: Number(cursor) } : {}),
         },
-        // A citizen sees by its claim only, a user also what is assigned to it.
+        // A citizen sees the missions of its claim only; a user also sees missions assigned to it.
         { all, sub: actor.role === 'user' ? actor.sub : null, refs },
         chats === 'true' ? { sub: actor.sub } : undefined,
       )

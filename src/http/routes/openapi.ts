@@ -1,5 +1,4 @@
-// What the server says of itself: the shared parts of the OpenAPI document, its route and the socket's AsyncAPI document, and the
-// reference at /docs.
+// API documents: the shared parts of the OpenAPI document, its route, the socket's AsyncAPI document, and the reference at /docs.
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema } from 'fastify'
@@ -30,14 +29,14 @@ const paths: Record<string, TSchema> = {
   b: Type.String({ description: 'UUID of the second run' }),
 }
 
-/** An answer that comes in several forms, by media type. */
+/** A response with several media types. */
 export type Forms = {
   description: string
   headers?: Record<string, TSchema>
   content: Record<string, { schema: TSchema }>
 }
 
-/** A route's schema; `answers` are its successful answers by status, every error has the one form. */
+/** Returns a route's schema. `answers` are the successful responses by status; all errors have one form. */
 export const describe = (
   tag: string,
   summary: string,
@@ -48,7 +47,7 @@ export const describe = (
   tags: [tag],
   summary,
   security: [{ token: [] }],
-  // Paths are parsed by hand, for the error's sake: this is what they look like.
+  // Only for the document: path parameters are parsed by hand, for clearer errors.
   ...(path.length > 0
     ? { params: Type.Object(Object.fromEntries(path.map((name) => [name, paths[name] as TSchema]))) }
     : {}),
@@ -58,14 +57,14 @@ export const describe = (
 
 const unchanged = Type.Null({ description: 'unchanged since the response with the ETag of If-None-Match' })
 
-// What the reference needs, and no more: it speaks to this server only, over HTTP too.
+// Allows only what the reference needs: requests to this server only, also over plain HTTP.
 const docsPolicy =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 export const installDocs = async (app: FastifyInstance, version: string): Promise<void> => {
   await app.register(swagger, {
-    // Whatever is read has a tag (http/plugins/compression).
+    // Every GET response has an ETag (http/plugins/compression), so it may be 304.
     transform: ({ schema, url, route }) => {
       const response = schema?.response as Record<string, unknown> | undefined
       return [route.method].flat().includes('GET') && response
@@ -93,7 +92,7 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
   })
 }
 
-/** After all routes. */
+/** Serves the documents. Must be called after all routes are registered. */
 export const serveDocuments = (app: FastifyInstance, version: string): void => {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger())
   const socket = JSON.stringify(makeAsyncApi(version))

@@ -1,4 +1,4 @@
-// What changed from one test run to another.
+// The changes from one test run to another.
 import type { FastifyInstance } from 'fastify'
 import { allow } from '../../access/policy.ts'
 import type { Diff } from '../../database/read/run-diff.ts'
@@ -21,8 +21,8 @@ export const diffRoute = (app: FastifyInstance, answers: Answers, diff: Diff): v
         { 200: RunDiff },
         {
           description:
-            'A test is identified by its name; of several elements with one name the worst status and the longest duration ' +
-            'count. If `a` is the later run, all changes are from the later run to the earlier one; `between` is the same.',
+            'A test is identified by its name. If several elements have the same name, the worst status and the longest ' +
+            'duration count. If `a` is the later run, all changes are from the later run to the earlier one; `between` is the same.',
         },
       ),
     },

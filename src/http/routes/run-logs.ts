@@ -1,5 +1,5 @@
-// A run's log: appended to, and read whole, in part (Range) or from its end (?tail=). It is text as it came, to the byte: escape
-// sequences too. What is read is streamed as fast as the reader takes it, page by page; a failure on the way resets the connection.
+// A run's log: append to it, or read all of it, a range of bytes (Range) or its last lines (?tail=). The text is returned byte for byte,
+// escape sequences included. It is streamed page by page, as fast as the client reads. A failure in between resets the connection.
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
@@ -15,7 +15,7 @@ import { json } from '../plugins/negotiation.ts'
 
 const Query = Type.Object({
   tail: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 100_000, description: 'only this number of last lines; ranges apply to them' }),
+    Type.Integer({ minimum: 1, maximum: 100_000, description: 'return only the last N lines; ranges apply to them' }),
   ),
 })
 const Asked = Type.Object({
@@ -40,7 +40,7 @@ const answers = {
 
 type Part = { from: number; upto: number }
 
-/** The one range that a header asks for: null if it lies beyond; undefined if it asks for none, or for several. */
+/** The range of a Range header. null if it begins beyond `size`; undefined if the header has no range, or several. */
 export const rangeOf = (header: string | undefined, size: number): Part | null | undefined => {
   const [, first = '', last = ''] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header?.replaceAll(' ', '') ?? '') ?? []
   if (first === '' && last === '') return undefined
@@ -65,7 +65,7 @@ export const logRoutes = (app: FastifyInstance, { runs, logs }: { runs: Runs; lo
           querystring: Query,
           headers: Asked,
           description:
-            'A range that begins beyond the log is bad_request with 416; several ranges at once are answered with all.',
+            'A range that begins beyond the log is `bad_request` with status 416. Several ranges at once return the whole log.',
         },
       ),
     },
@@ -75,7 +75,7 @@ export const logRoutes = (app: FastifyInstance, { runs, logs }: { runs: Runs; lo
       allow(actorOf(request), 'read', mission)
       if (!log) throw deny('not_found', 'no such test run')
       const { tail } = request.query
-      // Bytes are only ever added to what began at `first`.
+      // A log that began at `first` only grows, so these numbers identify its content.
       const tag = `"${[epoch, log.first, log.size, ...(tail === undefined ? [] : [tail])].join('-')}"`
       reply.header('etag', tag).header('cache-control', 'private, no-cache').header('accept-ranges', 'bytes')
       varies(reply.type('text/plain; charset=utf-8'))

@@ -1,5 +1,5 @@
-// Built files of a folder, read once and kept: as they are and packed. One that is not there is looked for again, so that a build
-// beside a running server is found.
+// Built files of a folder, read once and cached, plain and compressed. A missing file is read again at the next request, so a build
+// is served without a restart.
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -12,15 +12,15 @@ type File = { etag: string; body: Buffer; packed: Record<Coding, Buffer> }
 const read = async (url: URL): Promise<File> => {
   const body = await readFile(url)
   const etag = createHash('sha256').update(body).digest('base64url').slice(0, 22)
-  // As small as it gets, since it is done once.
+  // The highest levels, because each file is compressed once.
   const [small, smaller] = await Promise.all([promisify(gzip)(body, { level: 9 }), promisify(brotliCompress)(body)])
   return { etag, body, packed: { gzip: small, br: smaller } }
 }
 
-/** A name as builds give it: no way out of the folder. */
+/** Whether a name is a plain file name, which can't leave the folder. */
 export const isFileName = (name: string): boolean => /^[\w-][\w.-]*$/.test(name)
 
-/** Makes `get`: a file by its name, or undefined; and `send`, which answers with one, or with 304 to who has it. */
+/** `get` returns a file by its name, or undefined. `send` answers with a file, or with 304 if the client has it. */
 export const makeFiles = (folder: URL) => {
   const files = new Map<string, Promise<File>>()
   return {

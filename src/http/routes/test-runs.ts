@@ -1,4 +1,4 @@
-// Test runs; their logs are a file of their own.
+// Test runs. Their logs are in run-logs.ts.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { allow } from '../../access/policy.ts'
@@ -26,7 +26,7 @@ const fromCursor = (cursor: string): { at: string; id: string } => {
   return { at, id }
 }
 
-/** The free JSON of a run, as it was sent. */
+/** The JSON text of a run's free-form members, as it was sent. */
 const exactly = (body: TestRunPatch) => ({ summary: textOf(body, 'summary'), results: textOf(body, 'results') })
 
 export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void => {

@@ -1,5 +1,5 @@
-// Tickets, for browsers that can't offer a token as a subprotocol: one stands for the token that asked for it, once, for some
-// seconds, as /api/ws?ticket=….
+// Tickets, for browsers that can't send a token as a subprotocol. A ticket opens one socket (/api/ws?ticket=…) with the rights of the
+// token that requested it. It can be used once and expires within seconds.
 import type { FastifyInstance } from 'fastify'
 import Type from '../../protocol/typebox.ts'
 import type { Access } from '../../database/auth-store.ts'

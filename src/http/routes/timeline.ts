@@ -1,4 +1,4 @@
-// A mission's timeline: pages, all of it as a stream of lines, or played again at a pace.
+// A mission's timeline: a page, an NDJSON stream of all events, or a replay at a given speed.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
 import { allow } from '../../access/policy.ts'
@@ -26,8 +26,8 @@ const decimal = (description: string) =>
 const Query = Type.Object({
   cursor: Type.Optional(Type.String({ maxLength: 500, description: 'the cursor of a page, an event or the end' })),
   limit: Limit,
-  from: time('what happened then or later'),
-  to: time('what happened before then'),
+  from: time('events from this time on'),
+  to: time('events before this time'),
   order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'desc: newest first', default: 'asc' })),
   logs: Type.Optional(Type.Enum(['true', 'false'], { description: 'also chunks of run logs', default: 'false' })),
   speed: decimal(
@@ -68,7 +68,7 @@ const Timelines = {
   },
 }
 
-/** Rows and bytes of a part of a stream of lines, as of a history's. */
+/** The most rows and bytes of a page of an NDJSON stream, as in a chat's history. */
 const part = { rows: 500, bytes: 256 * 1024 }
 
 const within = (name: string, text: string | undefined, least: number, most: number): number | undefined => {
@@ -82,7 +82,7 @@ const at = (name: string, text: string | undefined, otherwise: string): Place =>
   topic: null,
   seq: 0,
 })
-/** Before all that there is. */
+/** A time before all events. */
 const beginning = '0001-01-01T00:00:00'
 
 export const timelineRoute = (
@@ -91,7 +91,7 @@ export const timelineRoute = (
 ) => {
   const { answers, timeline, streams, pacing } = parts
 
-  /** What a query asks for, up to the horizon. */
+  /** The span that a query selects, up to the horizon. */
   const makeSpan = (query: Query, given: string | undefined, horizon: string) => {
     const known = given === undefined ? undefined : fromCursor(given)
     const newestFirst = query.order === 'desc'
@@ -104,12 +104,12 @@ export const timelineRoute = (
     return { span, epoch: known?.epoch }
   }
 
-  /** Where to come back: behind the last event, and where there are no more, at the end of what was looked at. */
+  /** Where a later request resumes: after the last event, or at the end of the span if no more events follow. */
   const placeOf = ({ after, before, newestFirst }: Span, { items, more }: TimelinePage): Place => {
     const last = items.at(-1)?.place
     if (more && last) return last
     if (newestFirst) return after
-    // A cursor from beyond it stays.
+    // A cursor beyond the end of the span is returned unchanged.
     return isBefore(after.at, before.at) ? before : after
   }
 
@@ -118,16 +118,16 @@ export const timelineRoute = (
     {
       schema: describe(
         'missions',
-        'All that happened on a mission, in one order: a page, a stream, or a replay',
+        'Events of a mission in one order: a page, a stream, or a replay',
         ['mission'],
         { 200: Timelines },
         {
           querystring: Query,
           headers: LastEventId,
           description:
-            'Chats, checklist, test runs and the mission itself, each event as a socket gets it. With `Accept: application/x-ndjson` ' +
-            'all of it; `limit` is refused. With `Accept: text/event-stream` it is replayed: with `speed` at the pace at which it came, ' +
-            'that many times as fast.',
+            'Events of chats, checklist, test runs and the mission, each in the form that a socket receives. With ' +
+            '`Accept: application/x-ndjson` all events are streamed; `limit` is refused. With `Accept: text/event-stream` the events ' +
+            'are replayed: with `speed` at the recorded times, that many times as fast.',
         },
       ),
     },

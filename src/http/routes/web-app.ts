@@ -1,6 +1,6 @@
-// The Deck page, as `npm run web` built it from src/web into dist/web: the same document at / and under /deck/, which finds out by the
-// address what to show, and its parts under /assets/, named by their content and so kept for good. Nothing of it needs a token: the
-// page has none either, until its reader gives it one. Where it was not built, a plain page says so.
+// The Deck page, built by `npm run web` from src/web to dist/web. / and /deck/* return one document, which selects its content by the
+// URL. Its files under /assets/ have a content hash in their name and are cached permanently. None of these routes needs a token: the
+// user signs in on the page. If the page is not built, a plain page with instructions is returned.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { deny } from '../../protocol/errors.ts'
 import { makeFiles } from './static-files.ts'
@@ -17,17 +17,17 @@ const unbuilt = `<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Mission Deck</title>
 <h1>Mission Deck</h1>
-<p>The server runs; its page is not built: <code>npm run build</code> does it, and <code>npm start</code> by itself.</p>
+<p>The server is running, but its page is not built: run <code>npm run build</code>, or start it with <code>npm start</code>.</p>
 <ul>
-  <li><a href="/docs">/docs</a>: reference of the HTTP API, to try out
-  <li><a href="/openapi.json">/openapi.json</a>, <a href="/asyncapi.json">/asyncapi.json</a>: the same, and the socket, as documents
+  <li><a href="/docs">/docs</a>: interactive reference of the HTTP API
+  <li><a href="/openapi.json">/openapi.json</a>, <a href="/asyncapi.json">/asyncapi.json</a>: the HTTP API and the socket as documents
 </ul>
 </html>
 `
 
 /**
- * What the page may do: run its own scripts and no other, speak to its own server. (Not every browser takes 'self' for sockets.)
- * No string becomes HTML or a script: where browsers know trusted types, none is made.
+ * The page's content security policy: only its own scripts, and requests only to its own server. Sockets are listed explicitly,
+ * because not every browser applies 'self' to them. Trusted types forbid turning strings into HTML or scripts.
  */
 const policyOf = (host: string): string => {
   const sockets = /^[\w.-]+(:\d+)?$|^\[[\da-fA-F:]+\](:\d+)?$/.test(host) ? ` ws://${host} wss://${host}` : ''
@@ -38,13 +38,13 @@ const policyOf = (host: string): string => {
 }
 
 export const pageRoute = (app: FastifyInstance): void => {
-  // The same places from src/http and from dist/http.
+  // The paths are the same from src/http and from dist/http.
   const documents = makeFiles(new URL('../../../dist/web/', import.meta.url))
   const assets = makeFiles(new URL('../../../dist/web/assets/', import.meta.url))
 
   const page = async (request: FastifyRequest, reply: FastifyReply) => {
     const html = await documents.get('index.html')
-    // Asked for each time: it names the parts of this build.
+    // Revalidated each time, because it names the files of this build.
     reply.header('cache-control', 'no-cache').header('content-security-policy', policyOf(request.host))
     if (!html) return reply.type('text/html; charset=utf-8').send(unbuilt)
     return documents.send(request, reply, html, 'text/html; charset=utf-8')

@@ -1,6 +1,6 @@
-// A chat's history that goes on live: GET …/chat/{citizen} with Accept: text/event-stream.
-// Where it begins is decided from the database; what is refused is refused before the first byte. After it a follower
-// (live/connections/event-stream-session) has a seat of the hub's, and ends when its token or its rights do, or when the server stops.
+// A chat's history followed by live events: GET …/chat/{citizen} with Accept: text/event-stream.
+// The start is read from the database, and every refusal comes before the first byte. Then a follower
+// (live/connections/event-stream-session) subscribes to the hub. It ends with its token, its rights, or the server.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { allow } from '../../access/policy.ts'
 import { another } from '../../commands/subscribe.ts'
@@ -14,10 +14,10 @@ import { makeGate } from './stream-limit.ts'
 import { actorOf } from '../plugins/authenticate.ts'
 import { streamed } from '../plugins/negotiation.ts'
 
-/** Messages that a stream begins with which names no place to begin at. */
+/** The number of messages that a stream without a start position begins with. */
 const newest = 50
 
-/** The seq after which a client wants to go on: that of the last event that it had counts before the one in the address. */
+/** The seq after which the stream resumes: Last-Event-ID takes precedence over `after`. Throws `bad_request`. */
 const placeOf = ({ headers }: FastifyRequest, after: number | undefined): number | undefined => {
   const last = headers['last-event-id']
   if (last === undefined) return after
@@ -37,7 +37,7 @@ export const makeFollowing = ({
   limits: FollowerOptions['limits'] & { streams: number; streamsPerSubject: number }
 }) => {
   const followers = new Set<Follower>()
-  const pass = makeGate(limits.streams, limits.streamsPerSubject, 'too many chats are followed by event streams')
+  const pass = makeGate(limits.streams, limits.streamsPerSubject, 'too many event streams of chats are open')
   let closings = 0
   let draining = false
 
@@ -48,14 +48,14 @@ export const makeFollowing = ({
     leave: hub.leave,
   }
 
-  const wheel = setInterval(
+  const ticking = setInterval(
     () => {
       const now = performance.now()
       for (const follower of followers) follower.tick(now)
     },
     Math.min(1000, limits.commentEvery),
   )
-  wheel.unref()
+  ticking.unref()
 
   const open = async (
     request: FastifyRequest,
@@ -72,14 +72,14 @@ export const makeFollowing = ({
     allow(actor, 'read', mission)
     const from = wanted ?? (await store.newest(mission.id, citizen, head, newest))
     if ((known !== undefined && known !== epoch) || from > head) throw another(head, epoch)
-    // Asked again without an await until it is among the followers, or their end could miss it.
+    // Checked again, with no await before the follower is registered: otherwise `end` could miss it.
     if (draining || closings !== before) throw deny('unavailable', 'the server is restarting')
     if (!holds(actor)) throw deny('unauthorized')
     const { socket } = raw
-    if (raw.destroyed || !socket) throw deny('bad_request', 'a stream of events needs a connection of its own')
+    if (raw.destroyed || !socket) throw deny('bad_request', 'an event stream needs its own connection')
 
     reply.hijack()
-    // It ends with its connection, over HTTP/1.0 and 1.1 alike.
+    // The end of the connection ends the stream, over HTTP/1.0 and 1.1.
     raw.useChunkedEncodingByDefault = false
     raw.writeHead(200, {
       ...(reply.getHeaders() as NodeJS.Dict<string>),
@@ -91,13 +91,13 @@ export const makeFollowing = ({
     })
     if (request.method === 'HEAD') return void raw.end()
     raw.flushHeaders()
-    // (Of the request only its log: it is not to live as long as the stream.)
+    // (Only the request's log is kept: the request must not live as long as the stream.)
     const { log } = request
     const cut = (why: string): void => log.info({ why }, 'an event stream was cut')
     const follower = new Follower(raw, socket, actor, { ...options, cut })
     followers.add(follower)
     raw.once('close', () => followers.delete(follower))
-    const seat = hub.join(
+    const subscription = hub.join(
       follower,
       formatTopic({ kind: 'chat', mission: ref, citizen }, mission.id),
       {
@@ -107,13 +107,13 @@ export const makeFollowing = ({
       },
       from,
     )
-    if (follower.closed) hub.leave(seat)
-    else follower.seat = seat
+    if (follower.closed) hub.leave(subscription)
+    else follower.seat = subscription
   }
 
   const end = (why: string, least: number, most: number): void => {
     closings++
-    // All that are sent home at once are not to come back at once.
+    // Random waits: clients must not reconnect at the same time.
     for (const follower of [...followers]) follower.end(why, least + Math.random() * (most - least))
   }
 
@@ -122,14 +122,14 @@ export const makeFollowing = ({
       await pass(actorOf(request).sub, reply, () => open(request, reply, ...where))
       return reply
     },
-    /** Ends all; they come back, spread over some seconds. */
+    /** Ends all streams, with retry times spread over some seconds. */
     end: (why: string): void => end(why, 0, 2000),
-    /** Takes no new ones, and ends all. */
+    /** Refuses new streams and ends all open ones. */
     drain(): void {
       draining = true
       end('restart', 1000, 5000)
     },
-    close: (): void => clearInterval(wheel),
+    close: (): void => clearInterval(ticking),
     count: (): number => followers.size,
   }
 }

@@ -1,7 +1,7 @@
-// Streams of lines, with Accept: application/x-ndjson: a chat's history, a mission's timeline.
-// Each promises all that there was at its start, or a reset: half an answer never passes for a whole one. Rights are
-// checked with every page, in the snapshot that it was read in. A page is read once the one before has left this process, so
-// that a slow reader costs a page of memory and no connection.
+// NDJSON streams, with Accept: application/x-ndjson: a chat's history, a mission's timeline.
+// A stream contains everything up to its start, or the connection is reset: an incomplete response never looks complete. Rights are
+// checked with every page, in the page's snapshot. A page is read only after the previous one has left this process, so a slow
+// reader costs one page of memory and no database connection.
 import type { ServerResponse } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
@@ -13,40 +13,40 @@ import { actorOf } from '../plugins/authenticate.ts'
 import { codingOf, flushOf, packer, varies, type Coding } from '../plugins/compression.ts'
 import { lines, streamed } from '../plugins/negotiation.ts'
 
-// A page of 256 KiB of text has up to 1.5 MiB with its escapes: all streams together hold no more than 100 MiB.
+// A page of 256 KiB of text has up to 1.5 MiB as JSON with escapes: 64 streams together hold at most 100 MiB.
 export const most = 64
 const mostOfOne = 16
 
-/** Ends a connection so that its reader can't take it for the end of the answer, HTTP/1.0 included. */
+/** Resets a connection, so that the client can't mistake it for the response's end, also over HTTP/1.0. */
 export const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
 
-/** Gives a text on, by `give`, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+/** Sends a text by `give`. Resolves once it has left this process. Rejects if it does not within `patience` ms. */
 const handOver = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
   new Promise((resolve, reject) => {
     let given = false
     const done = (error?: Error) => (): void => {
       clearTimeout(timer)
-      raw.off('drain', look).off('close', closed)
+      raw.off('drain', check).off('close', closed)
       if (error) reject(error)
       else resolve()
     }
-    const look = (): void => {
+    const check = (): void => {
       if (given && !raw.writableNeedDrain) done()()
     }
-    const closed = done(new Error('the reader went away'))
-    const timer = setTimeout(done(new Error('the reader has stalled')), patience)
-    raw.on('drain', look).on('close', closed)
+    const closed = done(new Error('the client disconnected'))
+    const timer = setTimeout(done(new Error('the client stopped reading')), patience)
+    raw.on('drain', check).on('close', closed)
     if (raw.destroyed) return closed()
     give(() => {
       given = true
-      look()
+      check()
     })
   })
 
-/** How a page goes out, and the end. */
+/** Writes pages and the end of a stream; `given` is called once a page is passed on. */
 type Way = { give(text: string, given: () => void): void; end(): void }
 
-const asItIs = (raw: ServerResponse): Way => ({
+const plain = (raw: ServerResponse): Way => ({
   give(text, given) {
     if (text !== '') raw.write(text)
     given()
@@ -54,10 +54,10 @@ const asItIs = (raw: ServerResponse): Way => ({
   end: () => void raw.end(),
 })
 
-/** Each page can be read to its end once it has come: what the packer holds back is flushed. */
-const packed = (raw: ServerResponse, coding: Coding): Way => {
+/** Compresses each page and flushes it, so the client can read the whole page at once. */
+const compressed = (raw: ServerResponse, coding: Coding): Way => {
   const stream = packer(coding)
-  // A packer that fails leaves half an answer.
+  // If compression fails, the response is incomplete.
   stream.on('error', () => reset(raw))
   raw.once('close', () => stream.destroy())
   stream.pipe(raw)
@@ -71,11 +71,11 @@ const packed = (raw: ServerResponse, coding: Coding): Way => {
   }
 }
 
-/** Hands a text to the connection as it is, and waits until it has left this process; fails if it doesn't within `patience` ms. */
+/** Writes a text uncompressed. Resolves once it has left this process. Rejects if it does not within `patience` ms. */
 export const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
-  handOver(raw, patience, (given) => asItIs(raw).give(text, given))
+  handOver(raw, patience, (given) => plain(raw).give(text, given))
 
-/** An encoded page, and how the next one is read; `mission` is undefined if it does not exist (any more). */
+/** An encoded page; `next` reads the following one. `mission` is undefined if it does not exist (any more). */
 export type Lines = { mission: MissionRights | undefined; text: string; next?: () => Promise<Lines> }
 
 /** The lines of a chat's messages. */
@@ -85,13 +85,13 @@ export const toLines = ({ mission, messages, next }: ReplayPage): Lines => ({
   ...(next ? { next: async () => toLines(await next()) } : {}),
 })
 
-/** `holds`: whether a token still counts; `patience`: ms that a reader may take over a page. */
+/** `holds`: whether a token is still valid; `patience`: ms within which the client must read a page. */
 export const makeStreams = (
   app: FastifyInstance,
   { holds, patience }: { holds: Tokens['holds']; patience: number },
 ) => {
   const open = new Map<ServerResponse, string>()
-  // A stop has waited for them as long as for any request.
+  // A stop has already waited for these streams, as for any request.
   app.addHook('preClose', (done) => {
     for (const raw of open.keys()) reset(raw)
     done()
@@ -103,7 +103,7 @@ export const makeStreams = (
     first: Lines,
     check: (page: Lines) => void,
   ): Promise<void> => {
-    const { give, end } = coding === undefined ? asItIs(raw) : packed(raw, coding)
+    const { give, end } = coding === undefined ? plain(raw) : compressed(raw, coding)
     const send = ({ text }: Lines): Promise<void> => handOver(raw, patience, (given) => give(text, given))
     await send(first)
     for (let { next } = first; next;) {
@@ -115,7 +115,7 @@ export const makeStreams = (
     end()
   }
 
-  /** `begin` reads the first page; what it throws is refused before anything is streamed. */
+  /** `begin` reads the first page. If it throws, the error is sent before anything is streamed. */
   const answer = async (
     request: FastifyRequest,
     reply: FastifyReply,

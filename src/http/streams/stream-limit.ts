@@ -1,5 +1,5 @@
-// A gate: so many may be inside at a time, and of them so many of one sub. Those that are being let in count.
-// It never queues: beyond the limit a request gets `unavailable`.
+// Limits open streams: `most` in all and `mostOfOne` of one subject. A stream counts from the moment it starts to open.
+// Requests are never queued: above a limit a request gets `unavailable`.
 import type { FastifyReply } from 'fastify'
 import { overloaded } from '../../protocol/errors.ts'
 
@@ -18,7 +18,7 @@ export const makeGate = (most: number, mostOfOne: number, full: string) => {
       else subjects.delete(sub)
     }
   }
-  /** Runs `open` inside; its sub is inside until the answer that it leaves open is closed. */
+  /** Runs `open`. The stream counts until its response is closed. Throws `unavailable` above a limit. */
   return async (sub: string, { raw }: FastifyReply, open: () => Promise<void>): Promise<void> => {
     const leave = enter(sub)
     try {

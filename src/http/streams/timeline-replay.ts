@@ -1,7 +1,7 @@
-// A mission's past as a stream of events, at a pace: the spacing of the original divided by a speed, with long gaps cut short.
-// What is sent is pulled: a part is read, each event is sent when it is due, and nothing is until the reader has taken what was; so a
-// stream holds at most one page. It ends with its last event and `end`, or by a comment that says why (token, rights, a stop);
-// a client that reconnects sends the last event's ID.
+// Replays a mission's timeline as an event stream: the recorded pauses divided by a speed, with long pauses shortened.
+// A page is read, and each of its events is sent when it is due. Nothing more is read until the client has taken it, so a stream
+// holds at most one page. It ends with the event `end`, or with a comment that has the reason (token, rights, a stop).
+// A client that reconnects sends the last event's ID.
 import type { ServerResponse } from 'node:http'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { Actor } from '../../access/actor.ts'
@@ -19,14 +19,14 @@ import { actorOf } from '../plugins/authenticate.ts'
 import { streamed } from '../plugins/negotiation.ts'
 import { reset, write } from './ndjson.ts'
 
-/** Each holds a part of up to 64 KiB of rows, 400 KiB with their escapes: 100 MiB in all. */
+/** A replay holds up to 64 KiB of rows, 400 KiB as JSON with escapes: 256 replays hold at most 100 MiB. */
 const most = 256
 const mostOfOne = 32
 const part = { rows: 100, bytes: 64 * 1024 }
-/** ms that a stream which was held up may be behind; what is more moves all that follows. */
+/** ms that a delayed stream may catch up; a longer delay shifts all later events. */
 const slack = 1000
 
-/** `speed`: recorded seconds that pass in one second; without it events follow at once. `gap`: the longest pause between two events, ms. */
+/** `speed`: recorded seconds a second; without it, no pauses. `gap`: the longest pause between two events, in ms. */
 export type Pace = { speed: number | undefined; gap: number }
 
 type Player = { end(why: string, retry?: number): void }
@@ -40,7 +40,7 @@ export const makePacing = ({
   timeline: Timeline
   store: Pick<Store, 'rights'>
   holds: Tokens['holds']
-  /** ms: between two comments, two looks at rights; that a reader may take over what was sent; until a look is given up */
+  /** ms: between two comments; between two checks of rights; within which the client must read; timeout of a check of rights */
   limits: { commentEvery: number; rightsEvery: number; silence: number; writeDeadline: number }
 }) => {
   const players = new Set<Player>()
@@ -71,7 +71,7 @@ export const makePacing = ({
       over = true
       raw.write(toComment(why, retry))
       raw.end()
-      // A reader that reads nothing does not keep it open.
+      // A client that does not read must not keep the connection open.
       const timer = setTimeout(() => reset(raw), 2000)
       timer.unref()
       raw.once('close', () => clearTimeout(timer))
@@ -95,14 +95,14 @@ export const makePacing = ({
 
     const { id: mission } = first.mission ?? { id: '' }
     let commentAt = performance.now() + Math.random() * limits.commentEvery
-    let lookAt = performance.now() + limits.rightsEvery
+    let checkAt = performance.now() + limits.rightsEvery
     let out = ''
     const flush = async (): Promise<void> => {
       const text = out
       out = ''
       if (text !== '' && !over) await write(raw, text, limits.silence)
     }
-    /** Waits until then; says meanwhile that it is there, and looks whether it may be. */
+    /** Waits until `due`. Meanwhile sends comments, and checks the token and the rights. */
     const until = async (due: number): Promise<void> => {
       for (;;) {
         const now = performance.now()
@@ -110,21 +110,21 @@ export const makePacing = ({
           commentAt = now + limits.commentEvery
           out += String(toComment(''))
         }
-        if (now >= lookAt) {
-          lookAt = now + limits.rightsEvery
+        if (now >= checkAt) {
+          checkAt = now + limits.rightsEvery
           if (!holds(actor)) throw deny('unauthorized', 'the token is expired or revoked')
           allow(actor, 'read', await rightsOf(mission))
         }
         if (now >= due || over) return
         await flush()
-        if (!over) await pause(Math.max(1, Math.min(due, commentAt, lookAt) - performance.now()))
+        if (!over) await pause(Math.max(1, Math.min(due, commentAt, checkAt) - performance.now()))
       }
     }
 
     const { epoch } = first
     const timeOf = ({ at }: { at: string }): number => Date.parse(at.endsWith('Z') ? at : `${at}Z`)
     let due = performance.now()
-    // Who comes back waits for the rest of the gap; who begins has the first event at once.
+    // A resumed stream waits for the rest of the pause. A new one sends the first event at once.
     let before = asked.after.topic === null ? undefined : timeOf(asked.after)
     const send = async ({ place, event, text }: Item): Promise<void> => {
       const now = timeOf(place)
@@ -166,7 +166,7 @@ export const makePacing = ({
   }
 
   return {
-    /** `begin` finds what is asked for; what it throws is refused before anything is sent. */
+    /** `begin` resolves to the requested span. If it throws, the error is sent before anything is streamed. */
     async open(
       request: FastifyRequest,
       reply: FastifyReply,
@@ -195,9 +195,9 @@ export const makePacing = ({
       })
       return reply
     },
-    /** Ends all; they come back, spread over some seconds. */
+    /** Ends all replays, with retry times spread over some seconds. */
     end: (why: string): void => end(why, 0, 2000),
-    /** Takes no new ones, and ends all. */
+    /** Refuses new replays and ends all running ones. */
     drain(): void {
       draining = true
       end('restart', 1000, 5000)
