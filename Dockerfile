@@ -1,9 +1,9 @@
-# The server as an image: built in one stage, run from another that has neither compiler nor sources nor the embedded Postgres.
+# The server's image. The final stage contains no compiler, no sources and no embedded Postgres.
 # It needs DATABASE_URL and JWT_SECRET (or JWKS_URL), runs as the user node, writes nothing, and stops within 10 s of SIGTERM.
 FROM node:24.21.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# No script of a package runs: what the build needs of them comes as platform packages.
+# No package script runs: the binaries that the build needs come as platform packages.
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json tsconfig.client.json vite.config.ts ./
 COPY src ./src
@@ -12,7 +12,7 @@ RUN npm run build && find dist -name '*.js.map' ! -path '*/client/page/*' -delet
 FROM node:24.21.0-bookworm-slim AS modules
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# What is optional is the embedded Postgres, which production refuses anyway.
+# The only optional dependency is the embedded Postgres, which production refuses anyway.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
 FROM node:24.21.0-bookworm-slim
@@ -25,7 +25,7 @@ COPY db ./db
 COPY --from=build /app/dist ./dist
 USER node
 EXPOSE 3000
-# The process is up; /readyz would restart every instance in an outage of the database.
+# /healthz: the process is up. With /readyz, a database outage would restart every instance.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/healthz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "--max-semi-space-size=8"]

@@ -1,5 +1,5 @@
-// How the Deck page is built: src/web into dist/web, files named by their content. No polyfill and nothing inline: the page's policy
-// (src/http/routes/web-app.ts) allows neither.
+// Builds the Deck page from src/web to dist/web, with a content hash in file names. No polyfill and no inline code: the page's content
+// security policy (src/http/routes/web-app.ts) forbids both.
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vite'
 

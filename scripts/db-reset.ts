@@ -1,5 +1,5 @@
 // `npm run db:reset`: deletes the embedded development database, so that the next start makes a new one with the seed's rows.
-// It refuses while a server uses the database, and where DATABASE_URL names another one. The generated secret stays: tokens remain valid.
+// It refuses while a server uses the database, or if DATABASE_URL is set. The generated secret stays, so tokens remain valid.
 import { rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,7 +9,7 @@ import { readPostmaster } from '../src/database/embedded/postmaster.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-/** Returns the sentence to print. Throws one that says why nothing was deleted. */
+/** Returns the message to print. Throws an error with the reason if nothing was deleted. */
 const reset = async (): Promise<string> => {
   const config = readConfig(process.env)
   if (config.databaseUrl)
@@ -18,24 +18,24 @@ const reset = async (): Promise<string> => {
     )
   const dir = join(resolve(root, config.dataDir), 'postgres')
   const shown = relative(process.cwd(), dir)
-  // A Postgres may run without a server, after a kill -9: the last one to leave stops it.
+  // After a kill -9 of the server, Postgres may still run: starting and stopping it here ends it.
   if (await readPostmaster(dir)) await (await startEmbedded({ dir })).stop()
   const left = await readPostmaster(dir)
   if (left)
     throw new Error(
       `A server uses the database in ${shown} (Postgres is process ${left.pid}): stop npm run dev or npm start first.`,
     )
-  // One step: a start meets the whole folder or none.
+  // The rename is atomic: a concurrent start finds the whole folder or none.
   const gone = `${dir}.reset-${process.pid}`
   try {
     await rename(dir, gone)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    return `There is no database in ${shown}: the next start makes one.`
+    return `There is no database in ${shown}: the next start creates one.`
   }
   await rm(gone, { recursive: true, force: true })
   await rm(join(dirname(dir), 'url'), { force: true })
-  return `Deleted the database in ${shown}: the next start makes a new one.`
+  return `Deleted the database in ${shown}: the next start creates a new one.`
 }
 
 try {

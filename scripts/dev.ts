@@ -1,7 +1,7 @@
 // `npm run dev`: the server from its sources, restarted when a file under src/ or db/ changes, and the page by Vite with hot reload.
-// Vite passes the server's paths on and keeps the Host header, so the server sees the page's origin as its own: no origin is added
-// to ALLOWED_ORIGINS. Requests that arrive during a restart wait for it.
-// Postgres is held here, so a restart does not wait for it. Ctrl-C ends the server, Vite and Postgres.
+// Vite forwards the server's paths with the original Host header, so the page's origin equals the server's: ALLOWED_ORIGINS is not
+// needed. Requests that arrive during a restart wait for it.
+// This process starts Postgres, so a restart of the server does not wait for it. Ctrl-C ends the server, Vite and Postgres.
 // Options: --port 5173 (the page), --inspect (a debugger may attach to the server). PORT and DATABASE_URL work as with npm start.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,7 +24,7 @@ const config = readConfig(process.env)
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 const log = process.stdout.isTTY ? await makePretty() : process.stdout
 
-/** The server's port: Vite has to know it before the server runs. */
+/** Returns the server's port: Vite must know it before the server runs. */
 const serverPort = async (): Promise<number> => {
   if (config.port !== 0) return config.port
   const server = createTcpServer().listen(0, '127.0.0.1')
@@ -40,7 +40,7 @@ const target = `http://${config.host.includes(':') ? `[${config.host}]` : config
   '0.0.0.0',
   '127.0.0.1',
 )
-/** Settles when the server listens again, or did not start: what Vite passes on waits for it. */
+/** Settles when the server listens again, or failed to start. Forwarded requests wait for it. */
 let running: Promise<void> = Promise.resolve()
 
 const vite = await createServer({
@@ -50,9 +50,9 @@ const vite = await createServer({
   server: {
     host: '127.0.0.1',
     port: Number(values.port),
-    // Other pages on this machine get no answers from here; the server's own rules hold for its paths.
+    // Vite answers no other origin; for the server's paths its own CORS rules apply.
     cors: false,
-    // Never what lies beside: .data has the database and the secret.
+    // Not the whole checkout: .data contains the database and the secret.
     fs: { allow: [join(root, 'src'), join(root, 'node_modules')] },
     proxy: { [proxiedPattern]: { target, ws: true, bypass: () => running } },
   },
@@ -64,22 +64,22 @@ let greeted = false
 const greet = ({ link, tokens }: Greeting): void => {
   const page = `http://127.0.0.1:${(vite.httpServer?.address() as AddressInfo).port}/`
   say(`
-  the page, with hot reload${link ? ', signed in for a day' : ': sign in with a token of yours'}:
+  the page, with hot reload${link ? ', signed in for a day' : ': sign in with your own token'}:
     ${page}${link ? new URL(link).hash : ''}
   the server: ${target}
 ${tokens ? `\n  ADMIN=${tokens.admin}\n  TOKEN=${tokens.user}\n` : ''}
-  Ctrl-C ends all of it.
+  Ctrl-C stops everything.
 `)
 }
 
-/** Shows a line of the server's output; returns the greeting if the line is one. */
+/** Prints a line of the server's output. Returns the greeting if the line is one. */
 const show = (line: string): Greeting | undefined => {
-  let told: Partial<Greeting> & { level?: number; detail?: string } = {}
+  let parsed: Partial<Greeting> & { level?: number; detail?: string } = {}
   try {
-    told = { ...(JSON.parse(line) as typeof told) }
+    parsed = { ...(JSON.parse(line) as typeof parsed) }
   } catch {}
-  if (told.url !== undefined && told.level === undefined) return told as Greeting
-  if (told.level === undefined) say(told.detail ?? line)
+  if (parsed.url !== undefined && parsed.level === undefined) return parsed as Greeting
+  if (parsed.level === undefined) say(parsed.detail ?? line)
   else log.write(`${line}\n`)
   return undefined
 }
@@ -91,7 +91,7 @@ const start = async (): Promise<void> => {
   const started = spawn(
     process.execPath,
     [...(values.inspect ? ['--inspect'] : []), ...args, 'src/main.ts', '--json'],
-    // A process group of its own: Ctrl-C in the terminal reaches the server once, from here.
+    // A separate process group: Ctrl-C in the terminal reaches the server only once, from this process.
     {
       cwd: root,
       env: { ...process.env, PORT: String(port) },
@@ -119,7 +119,7 @@ const start = async (): Promise<void> => {
   })
 }
 
-/** Ends the server, by SIGTERM as in production. */
+/** Stops the server with SIGTERM, as in production. */
 const stop = async (): Promise<void> => {
   const stopping = child
   child = undefined
@@ -148,7 +148,7 @@ const restart = (): void => {
 }
 
 let ending: number | undefined
-/** Ends everything. npm repeats a terminal's signal, so one that follows at once counts as the same. */
+/** Stops everything. npm repeats a terminal's signal, so a second signal within a second is ignored. */
 const end = async (): Promise<void> => {
   if (ending !== undefined) {
     if (performance.now() - ending < 1000) return

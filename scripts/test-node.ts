@@ -1,8 +1,8 @@
 // `npm run test:node -- [versions] [test files]`: the tests on several versions of Node, 20, 22 and 24 by default. A version is a major
 // (its newest release) or exact (20.19.0). Without files it runs the whole suite.
-// Each Node comes from the npm registry: the package `node` has a version for each release, and one package a platform holds the binary.
-// That package is installed directly, without scripts, and kept under node_modules/.cache. It goes first in PATH, so npm, tap and
-// every process that a test starts run on it. The output in full is kept beside it; files and failures are shown.
+// Each Node comes from the npm registry: the package `node` has a version for each release, and a package for each platform has the
+// binary. That package is installed directly, without scripts, under node_modules/.cache. It is first in PATH, so npm, tap and every
+// process that a test starts run on it. The full output is stored next to it; test files and failures are printed.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createWriteStream, existsSync, mkdirSync } from 'node:fs'
@@ -21,7 +21,7 @@ const isWindows = process.platform === 'win32'
 const npm = (...args: string[]): string =>
   execFileSync('npm', args, { cwd: root, encoding: 'utf8', shell: isWindows, stdio: ['ignore', 'pipe', 'ignore'] })
 
-/** The newest release that a version names. */
+/** Returns the newest release of a version. Throws if the registry does not answer or has none. */
 const releaseOf = (version: string): string => {
   let found: string[]
   try {
@@ -33,7 +33,7 @@ const releaseOf = (version: string): string => {
   return found.sort((a, b) => key(a) - key(b)).at(-1) ?? version
 }
 
-/** Installs a release. Returns the folder of its binary. */
+/** Installs a release. Returns the folder that contains its binary. */
 const install = (release: string): string => {
   const { platform, arch } = process
   // The names that the package `node` chooses from.
@@ -47,7 +47,7 @@ const install = (release: string): string => {
   return bin
 }
 
-/** Runs the tests on a release. Returns whether they passed, and the line that says so. */
+/** Runs the tests on a release. Resolves to whether they passed, and a summary line. */
 const run = async (release: string): Promise<{ passed: boolean; line: string }> => {
   const bin = install(release)
   const name = isWindows ? 'Path' : 'PATH'

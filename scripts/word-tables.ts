@@ -1,14 +1,14 @@
-// Makes the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres, src/database/search/unicode-letters.ts and
-// unicode-folds.ts for Node, from the Unicode data of the Node that runs it. All databases and all Nodes use these tables, and never
-// their own idea of a letter.
+// Generates the tables of the word rule (docs/search.md): db/functions/unicode.sql for Postgres, src/database/search/unicode-letters.ts
+// and unicode-folds.ts for Node, from the Unicode data of the Node that runs it. All versions of Postgres and Node use these tables
+// instead of their own Unicode data.
 // node --import ./test/typescript.js scripts/word-tables.ts
-// A change of the tables changes words: raise deck.word_rule() with it.
+// If the tables change, words change: raise deck.word_rule() in the same commit.
 import { writeFile } from 'node:fs/promises'
 
 type Range = [first: number, last: number]
 
-// Assigned after Unicode 13 (Postgres 14), with a combining class or a decomposition, or part of one: what NFC makes of them depends on
-// the version of Postgres, so they are no characters of words.
+// Characters assigned after Unicode 13 (Postgres 14) that have a combining class or a decomposition, or are part of one. Their NFC form
+// depends on the version of Postgres, so they are not word characters.
 const unstable =
   '897-89f 8ca-8d2 c3c 1715 1ac1-1add 1ae0-1aeb 1dfa 105c9 105d2 105da 105e4 10d69-10d6d 10efa-10efb 10efd-10eff 10f82-10f85 11070 ' +
   '11382-11385 1138b 1138e 11390-11391 113b8 113bb 113c2 113c5 113c7-113c9 113ce-113d0 11f41-11f42 1611e-16129 1612f 16d63 ' +
@@ -42,14 +42,14 @@ const unspaced = rangesOf((character) =>
   ),
 )
 
-// The case folding of Unicode: what has the same capitals is the same (ß and SS, σ and ς). All i are one letter, as Turkish needs it.
+// Unicode case folding: characters with the same uppercase form are equal (ß and SS, σ and ς). All forms of i are equal, for Turkish.
 const folds = new Map<string, string>()
 for (const code of all) {
   const character = String.fromCodePoint(code)
   const folded = character === '\u0130' ? 'i' : character.toUpperCase().toLowerCase()
   if (folded !== character && (has(letters, code) || has(marks, code))) folds.set(character, folded)
 }
-// What a fold makes is folded itself.
+// The result of a fold is folded again.
 const fold = (text: string): string => Array.from(text, (character) => folds.get(character) ?? character).join('')
 for (const [character, folded] of folds) folds.set(character, fold(folded))
 
@@ -68,7 +68,7 @@ const jsonOf = (text: string): string =>
     .join('')
     .replace(/\\u00(6[1-9a-f]|7[0-9a])/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
 const foldsOf = Array.from(folds, ([character, folded]) => `"${jsonOf(character)}":"${jsonOf(folded)}"`).join(',')
-/** A text in lines of up to `width` characters, none of which ends within a character. */
+/** Splits a text into lines of up to `width` characters, never inside an escape. */
 const lines = (text: string, width = 130): string[] =>
   text.match(new RegExp(`.{1,${width}}(?=\\\\[uU]|"\\\\u|$)`, 'g')) ?? []
 

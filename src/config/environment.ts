@@ -12,27 +12,27 @@ export const Environment = Type.Object({
   PORT: number('port to listen on; 0 takes a free one', 3000, 0, 65_535),
   DATABASE_URL: variable('Postgres 14 or later; empty runs an embedded one under DATA_DIR', ''),
   DATABASE_DIRECT_URL: variable(
-    'session-level way to the same database (LISTEN, migrations, locks) where DATABASE_URL is a transaction pooler',
+    'session-level connection to the same database, for LISTEN, migrations and locks, if DATABASE_URL is a transaction pooler',
     '',
   ),
   DATABASE_REPLICA_URL: variable(
-    'a streaming replica that pages and streams of history are read from, as long as it has what they are to show; empty: none',
+    'a streaming replica for reads of history; if it lags behind the requested rows, the primary is read; empty: none',
     '',
   ),
   DATABASE_POOL_MAX: number(
-    'pooled connections of an instance; two more are kept for LISTEN and for the tail',
+    'pooled connections of an instance; two more connections are held for LISTEN and for the tail',
     6,
     4,
     100,
   ),
   START_PATIENCE: number(
-    'seconds for which a start waits for a database that is away, a standby, or not yet reachable; 0: it exits at once',
+    'seconds that a start waits while the database is down, a standby, or not yet reachable; 0: exit at once',
     120,
     0,
     86_400,
   ),
   HINTS_URL: variable(
-    'NATS for the hints among instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
+    'NATS for notifications between instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
     '',
   ),
   PGSSLROOTCERT: variable('file of certificates to trust, for sslmode verify-ca and verify-full', ''),
@@ -52,7 +52,7 @@ export const Environment = Type.Object({
     '',
   ),
   TRUST_PROXY: variable(
-    'proxies whose X-Forwarded-For is believed: comma-separated addresses, such as 10.0.0.0/8, or uniquelocal; empty: none',
+    'proxies whose X-Forwarded-For is trusted: comma-separated addresses, such as 10.0.0.0/8, or uniquelocal; empty: none',
     '',
   ),
   LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
@@ -62,18 +62,22 @@ export const Environment = Type.Object({
   NODE_ENV: variable('production refuses unsafe settings', 'development'),
   RENDER: variable('set by Render; counts as production', ''),
   RATE_LIMITS: Type.Enum(['on', 'off'], {
-    description: 'off lifts limits on rates (frames a second, requests a minute), and no other; for benches and tests',
+    description:
+      'off disables rate limits (frames a second, requests a minute) and no other limits; for benchmarks and tests',
     default: 'on',
   }),
   ALLOW_UNSAFE: Type.Enum(['0', '1'], { description: '1 lets production run with RATE_LIMITS=off', default: '0' }),
-  MAX_SOCKETS: number('sockets an instance serves; each costs some 10 KB, and its unread bytes', 20_000),
-  MAX_SOCKETS_PER_SUBJECT: number('of these, sockets of one sub; lower it if each person has a separate token', 10_000),
+  MAX_SOCKETS: number('the most sockets of an instance; each takes about 10 KB plus its unread bytes', 20_000),
+  MAX_SOCKETS_PER_SUBJECT: number('the most sockets of one sub; lower it if each person has a separate token', 10_000),
   MAX_SOCKETS_PER_USER: number(
-    'of these, sockets of one sub whose role is user: a person with some tabs on some machines',
+    'the most sockets of one sub whose role is user: a person with several tabs on several machines',
     100,
   ),
-  MAX_TOPICS_PER_SOCKET: number('topics a socket may follow: every chat of a busy agency, some 200 bytes each', 1000),
-  MAX_PENDING_PER_SOCKET: number('frames of a socket that wait for their answer; beyond, it is not read from', 256),
+  MAX_TOPICS_PER_SOCKET: number('the most topics of a socket: every chat of a busy agency, about 200 bytes each', 1000),
+  MAX_PENDING_PER_SOCKET: number(
+    'the most unanswered frames of a socket; above that, the server stops reading from it',
+    256,
+  ),
   FRAMES_PER_SECOND: number(
     'sustained frames a second of a socket: several replies written at 150 deltas a second each',
     500,
@@ -91,13 +95,13 @@ export const Environment = Type.Object({
     'sustained messages a second of one sub whose role is user, over sockets and HTTP together',
     10,
   ),
-  USER_MESSAGES_BURST: number('messages that such a sub may send at once', 50),
+  USER_MESSAGES_BURST: number('messages that one sub whose role is user may send at once', 50),
   REQUESTS_PER_MINUTE: number(
     'requests and new sockets a minute of one sub: as many as a socket may send frames',
     30_000,
   ),
   ANONYMOUS_PER_MINUTE: number(
-    'requests a minute of one address for what needs no token: the page, the reference',
+    'requests a minute of one address to routes without a token: the page, the reference',
     1000,
   ),
   AUTH_FAILURES_PER_MINUTE: number(
@@ -105,37 +109,41 @@ export const Environment = Type.Object({
     1000,
   ),
   OUTBOX_BYTES: number(
-    'bytes that may wait for one socket, then it is closed with 4408; the largest frame goes in any case',
+    'the most unread bytes of one socket; above that, it is closed with 4408; one frame of any size always fits',
     4 * mebibyte,
   ),
   OUTBOX_TOTAL_BYTES: number(
-    'bytes that may wait for all sockets of an instance; the fuller, the less each may leave unread',
+    'the most unread bytes of all sockets of an instance; as it fills up, the limit of each socket shrinks',
     256 * mebibyte,
   ),
-  WRITE_QUEUE: number('messages that may wait to be written, then unavailable: a second of full speed', 20_000),
-  WRITE_QUEUE_BYTES: number('bytes of text that may wait to be written', 64 * mebibyte),
+  WRITE_QUEUE: number(
+    'the most messages waiting to be written: a second at full speed; further ones get unavailable',
+    20_000,
+  ),
+  WRITE_QUEUE_BYTES: number('the most bytes of text waiting to be written', 64 * mebibyte),
   OTEL_EXPORTER_OTLP_ENDPOINT: variable(
-    'where traces go by OTLP over HTTP, such as http://127.0.0.1:4318; empty: none are made, and nothing of it is loaded',
+    'OTLP endpoint for traces, over HTTP, such as http://127.0.0.1:4318; empty: no traces, and the library is not loaded',
     '',
   ),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: variable('the same as a whole address, path and all; counts before it', ''),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: variable('the same as a full URL with its path; takes precedence', ''),
   OTEL_SERVICE_NAME: variable('name of this service in traces', 'mission-deck'),
   OTEL_TRACES_SAMPLER: Type.Enum([...samplers, ...samplers.map((name) => `parentbased_${name}` as const)], {
-    description: 'which messages are traced: always_on, always_off or traceidratio; parentbased_ changes nothing here',
+    description:
+      'which messages are traced: always_on, always_off or traceidratio; a parentbased_ prefix has no effect',
     default: 'parentbased_always_on',
   }),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
-    description: 'of traceidratio: the share of messages that are traced, 0 to 1',
+    description: 'traceidratio only: the share of traced messages, 0 to 1',
     default: 1,
     minimum: 0,
     maximum: 1,
   }),
   OTEL_SDK_DISABLED: Type.Enum(['true', 'false'], {
-    description: 'true: no traces, whatever else is set',
+    description: 'true: no traces, regardless of other settings',
     default: 'false',
   }),
   MAX_EVENT_LOOP_DELAY: number(
-    'ms of mean delay of the event loop within 5 s, beyond which new work is refused; 0 never does',
+    'mean delay of the event loop in ms within 5 s, above which new work is refused; 0: never',
     500,
     0,
   ),
