@@ -20,7 +20,7 @@ const mostOfOne = 16
 /** Resets a connection, so that the client can't mistake it for the response's end, also over HTTP/1.0. */
 export const reset = ({ socket }: ServerResponse): void => void socket?.resetAndDestroy()
 
-/** Sends a text by `give`. Resolves once it has left this process. Rejects if it does not within `patience` ms. */
+/** Sends a text by `give`. Resolves once the response's buffer has drained. Rejects if it does not within `patience` ms. */
 const handOver = (raw: ServerResponse, patience: number, give: (given: () => void) => void): Promise<void> =>
   new Promise((resolve, reject) => {
     let given = false
@@ -71,7 +71,7 @@ const compressed = (raw: ServerResponse, coding: Coding): Way => {
   }
 }
 
-/** Writes a text uncompressed. Resolves once it has left this process. Rejects if it does not within `patience` ms. */
+/** Writes a text uncompressed. Resolves once the response's buffer has drained. Rejects if it does not within `patience` ms. */
 export const write = (raw: ServerResponse, text: string, patience: number): Promise<void> =>
   handOver(raw, patience, (given) => plain(raw).give(text, given))
 
