@@ -1,7 +1,7 @@
-// Runs TypeScript: node --import ./test/typescript.js file.ts. Types are taken out by esbuild, once for each content of a file: what comes
-// out is kept under node_modules/.cache, so that 50 test files don't each transform the 150 files of src.
-// (tap's own loader did: a test file was at its first test after 3.1 s of a busy core, and is after 1.4.) Checks no types.
-// TypeBox comes in one file, as the build has it: its 700 take 0.2 s.
+// Runs TypeScript: node --import ./test/typescript.js file.ts. esbuild removes the types; no types are checked.
+// The JavaScript of each version of a file is cached in node_modules/.cache: 50 test files do not each transform the 150 files of src.
+// (A test file reaches its first test after 1.4 s of CPU. With tap's own loader it took 3.1 s.)
+// TypeBox is bundled into one file, as in the build: loading its 700 files takes 0.2 s.
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { register } from 'node:module'
@@ -16,10 +16,10 @@ const typebox = fileURLToPath(new URL('../src/protocol/typebox.ts', import.meta.
 const lock = fileURLToPath(new URL('../package-lock.json', import.meta.url))
 const cache = fileURLToPath(new URL('../node_modules/.cache/test-typescript/', import.meta.url))
 
-// The hooks live in a thread of their own.
+// Loader hooks run in a separate thread, which loads this file too.
 if (isMainThread) {
-  // Of a test's CPU a sixth was spent on optimizing code that soon ends: V8 is to wait eight times as long. Only Node 20 has the flag;
-  // V8 reports an unknown one on stderr, where tests expect nothing.
+  // Optimizing short-lived code took a sixth of a test's CPU. With this flag V8 optimizes eight times later.
+  // Only Node 20 has the flag. V8 reports an unknown flag on stderr, and tests expect no output there.
   if (process.versions.node.startsWith('20.')) setFlagsFromString('--interrupt-budget=1000000')
   mkdirSync(cache, { recursive: true })
   register(import.meta.url)
@@ -27,7 +27,7 @@ if (isMainThread) {
 
 /** @type {(file: string, text: string) => Promise<string>} */
 const transform = async (file, text) => {
-  // Only where something is to be transformed: it takes 30 ms to load.
+  // Loaded only if a file is not in the cache: esbuild takes 30 ms to load.
   const { buildSync, transformSync } = await import('esbuild')
   if (file !== typebox)
     return transformSync(text, { loader: 'ts', target: 'es2023', sourcemap: 'inline', sourcefile: file }).code
@@ -42,7 +42,7 @@ const transform = async (file, text) => {
   return outputFiles[0]?.text ?? ''
 }
 
-// In a shard, where one process runs many files, `t` is the file's own.
+// In a shard, one process runs many files: there, a test file's `t` is the subtest of that file.
 const shim = process.env['DECK_SHARDS'] && new URL('shards/tap.ts', import.meta.url).href
 
 /** @type {import('node:module').ResolveHook} */

@@ -1,11 +1,11 @@
-// The environment: .env.example lists what config.ts reads. Each mistake is reported in one sentence. Production is strict.
+// The environment: .env.example lists the variables that config.ts reads. Each error is one sentence. Production refuses unsafe settings.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { Environment, readConfig } from '../../src/config/index.ts'
 
 type Property = { description: string; default: unknown }
 
-void t.test('.env.example has every variable with its meaning and default, and no other', (t) => {
+void t.test('.env.example: lists every variable with its description and default, and no other', (t) => {
   const text = readFileSync(new URL('../../.env.example', import.meta.url), 'utf8')
   const found = [...text.matchAll(/^# (.+)\n([A-Z_]+)=(.*)$/gm)].map(([, meaning, name, value]) => [
     name,
@@ -20,7 +20,7 @@ void t.test('.env.example has every variable with its meaning and default, and n
   t.end()
 })
 
-void t.test('a mistake in the environment is a sentence that names the variable', (t) => {
+void t.test('config: an invalid value is refused with an error that names the variable', (t) => {
   for (const [environment, name] of [
     [{ PORT: 'many' }, /PORT/],
     [{ PORT: '70000' }, /PORT/],
@@ -39,16 +39,16 @@ const provider = {
   JWT_AUDIENCE: 'deck',
 }
 
-void t.test('production asks for a secret of at least 32 bytes', (t) => {
+void t.test('config: production requires a secret of at least 32 bytes, or an identity provider', (t) => {
   const production = { NODE_ENV: 'production', DATABASE_URL: 'postgres://localhost/deck' }
   t.throws(() => readConfig(production), /JWT_SECRET is required/)
   t.throws(() => readConfig({ ...production, JWT_SECRET: 'short' }), /JWT_SECRET is too short/)
   t.ok(readConfig({ ...production, JWT_SECRET: 'x'.repeat(32) }).production)
-  t.ok(readConfig({ ...production, ...provider }).production, 'or for a provider')
+  t.ok(readConfig({ ...production, ...provider }).production, 'a provider instead of a secret')
   t.end()
 })
 
-void t.test('production, and Render, refuse each unsafe setting with a sentence of its own', (t) => {
+void t.test('config: in production and on Render, each unsafe setting is refused with a separate sentence', (t) => {
   const safe = { DATABASE_URL: 'postgres://localhost/deck', JWT_SECRET: 'x'.repeat(32) }
   for (const [unsafe, sentence] of [
     [{ JWT_SECRET: '' }, /^JWT_SECRET is required .*JWKS_URL\.$/],
@@ -60,21 +60,21 @@ void t.test('production, and Render, refuse each unsafe setting with a sentence 
     [{ ...provider, JWT_ISSUER: '' }, /^JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE .*\.$/],
     [{ ...provider, JWT_AUDIENCE: '' }, /^JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE .*\.$/],
   ] as const) {
-    t.ok(readConfig({ ...safe, ...unsafe }), 'elsewhere it is taken')
+    t.ok(readConfig({ ...safe, ...unsafe }), 'accepted outside production')
     for (const production of [{ NODE_ENV: 'production' }, { RENDER: 'true' }])
       t.throws(() => readConfig({ ...safe, ...production, ...unsafe }), { message: sentence })
   }
   const all = { NODE_ENV: 'production', RATE_LIMITS: 'off', ALLOWED_ORIGINS: '*' }
-  t.throws(() => readConfig(all), { message: /^(.+\.\n){3}.+\.$/ }, 'all at once, a line each')
+  t.throws(() => readConfig(all), { message: /^(.+\.\n){3}.+\.$/ }, 'all errors at once, one a line')
   t.ok(readConfig({ ...safe, ...all, ALLOWED_ORIGINS: '', ALLOW_UNSAFE: '1' }))
   t.ok(
     readConfig({ ...safe, NODE_ENV: 'production', ...provider, JWKS_URL: 'http://127.0.0.1:8080/keys' }),
-    'a provider beside it',
+    'a provider on the same host, without TLS',
   )
   t.end()
 })
 
-void t.test('origins and proxies are taken as they are meant, or refused', (t) => {
+void t.test('config: origins and proxies are normalized; an invalid one is refused', (t) => {
   const { allowedOrigins, trustedProxies } = readConfig({
     ALLOWED_ORIGINS: ' https://Deck.example/, http://localhost:80 ,capacitor://localhost',
     TRUST_PROXY: '10.0.0.0/8, ::1, uniquelocal',
@@ -89,13 +89,15 @@ void t.test('origins and proxies are taken as they are meant, or refused', (t) =
   t.end()
 })
 
-void t.test('traces go where the standard’s variables say, of as many messages as they say, or nowhere', (t) => {
+void t.test('traces: the OpenTelemetry variables set endpoint, service and ratio; off by default', (t) => {
   const traces = (more: NodeJS.ProcessEnv) =>
     readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318/', ...more }).traces
   t.equal(readConfig({}).traces, undefined)
   t.strictSame(traces({}), { url: 'http://collector:4318/v1/traces', service: 'mission-deck', ratio: 1 })
   t.match(traces({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'https://other/in' }), { url: 'https://other/in' })
-  t.match(traces({ OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.01' }), { ratio: 0.01 })
+  t.match(traces({ OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.01' }), {
+    ratio: 0.01,
+  })
   for (const off of [{ OTEL_SDK_DISABLED: 'true' }, { OTEL_TRACES_SAMPLER: 'always_off' }])
     t.equal(traces(off), undefined)
   t.throws(() => traces({ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector' }), /OTEL_EXPORTER_OTLP_ENDPOINT must be an address/)

@@ -1,5 +1,5 @@
-// The Dockerfile, by the rules that matter: versions are pinned, it does not run as root, says of itself whether it is well, takes
-// signals itself, and nothing goes into it but what it names; what it copies is there, and let through to the builder.
+// The Dockerfile: versions are pinned, the server does not run as root and is not started by a shell, and a health check is set.
+// Only the files that the Dockerfile copies enter the build context, and each of them exists.
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { Environment } from '../../src/config/index.ts'
@@ -19,18 +19,18 @@ const ignored = readFileSync(`${root}.dockerignore`, 'utf8')
   .split('\n')
   .filter((line) => line && !line.startsWith('#'))
 
-void t.test('every base is of one exact version, the same that Render runs', (t) => {
+void t.test('Dockerfile: every base image has the exact Node version that Render runs', (t) => {
   const versions = new Set(all('FROM').map((from) => /^node:(\d+\.\d+\.\d+)-\w+-slim( AS \w+)?$/.exec(from)?.[1]))
   t.equal(versions.size, 1)
   t.match(readFileSync(`${root}render.yaml`, 'utf8'), new RegExp(`value: ${[...versions].join()}\n`))
   t.end()
 })
 
-void t.test('what runs is not root, has no tools to build, and answers for itself', (t) => {
+void t.test('Dockerfile: the last stage is not root, runs no build step and has a health check', (t) => {
   t.equal(lastOf('USER'), 'node')
   t.notOk(
     last.some(({ name }) => name === 'RUN'),
-    'nothing is made in the last stage',
+    'the last stage runs no command',
   )
   t.match(lastOf('HEALTHCHECK'), /CMD \[.*\/healthz/)
   for (const name of ['ENTRYPOINT', 'CMD'])
@@ -40,7 +40,7 @@ void t.test('what runs is not root, has no tools to build, and answers for itsel
     ...(JSON.parse(lastOf('ENTRYPOINT') ?? '') as string[]),
     ...(JSON.parse(lastOf('CMD') ?? '') as string[]),
   ]
-  t.ok(scripts['start']?.endsWith(command.join(' ')), 'as npm start does')
+  t.ok(scripts['start']?.endsWith(command.join(' ')), 'the same command as npm start')
   t.match(all('RUN').join('\n'), /npm ci --omit=dev --omit=optional --ignore-scripts/)
   for (const run of all('RUN')) if (/npm ci/.test(run)) t.match(run, /--ignore-scripts/)
   t.strictSame(all('ADD'), [])
@@ -52,11 +52,11 @@ void t.test('what runs is not root, has no tools to build, and answers for itsel
   t.end()
 })
 
-void t.test('what it copies is there, and goes to the builder; nothing else does', (t) => {
+void t.test('Dockerfile: the build context contains only the files that are copied, and each of them exists', (t) => {
   const copied = all('COPY')
     .filter((rest) => !rest.startsWith('--from'))
     .flatMap((rest) => rest.split(' ').slice(0, -1))
-  t.equal(ignored[0], '*', 'all is left out but what is named')
+  t.equal(ignored[0], '*', 'everything is ignored except the listed files')
   t.strictSame(
     [...new Set(copied)].sort(),
     ignored

@@ -1,5 +1,5 @@
 // Imports point one way: protocol <- config, access <- { database, sync, live: never each other } <- commands <- { http, integrations: never
-// each other } <- app <- main <- cli. No file imports itself by way of others, types included, and no room is crowded.
+// each other } <- app <- main <- cli. There are no import cycles, type imports included. No folder has more than 32 files.
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -35,7 +35,7 @@ const imports = new Map(
   }),
 )
 
-void t.test('imports point one way', (t) => {
+void t.test('layers: imports point one way', (t) => {
   t.ok(files.length > 20)
   for (const [layer, floors] of Object.entries(may)) t.comment(`${layer} -> ${floors.join(', ') || 'nothing'}`)
   for (const [file, targets] of imports) {
@@ -46,7 +46,7 @@ void t.test('imports point one way', (t) => {
   t.end()
 })
 
-void t.test('no imports form a circle, types included', (t) => {
+void t.test('layers: there are no import cycles, type imports included', (t) => {
   const done = new Set<string>()
   const walk = (file: string, path: string[]): void => {
     if (path.includes(file)) return void t.fail([...path.slice(path.indexOf(file)), file].join(' -> '))
@@ -59,14 +59,14 @@ void t.test('no imports form a circle, types included', (t) => {
   t.end()
 })
 
-void t.test('no room has more than 32 files', (t) => {
+void t.test('layers: no folder has more than 32 files', (t) => {
   const rooms = new Map<string, number>()
   for (const file of files) rooms.set(dirname(file), (rooms.get(dirname(file)) ?? 0) + 1)
   for (const [room, count] of rooms) t.ok(count <= 32, `${room}: ${count}`)
   t.end()
 })
 
-void t.test('the client takes types from the protocol, and nothing that runs; no package either', (t) => {
+void t.test('layers: the client imports only types from the protocol, and no package', (t) => {
   for (const file of files.filter((file) => layerOf(file) === 'client')) {
     const text = readFileSync(join(root, file), 'utf8')
     for (const [line, types, name = ''] of text.matchAll(/^(?:import|export) (type )?[^]*?from '([^']+)'$/gm))
@@ -76,7 +76,7 @@ void t.test('the client takes types from the protocol, and nothing that runs; no
   t.end()
 })
 
-void t.test('only main, the command line and the embedded Postgres look at the process', (t) => {
+void t.test('layers: only main, the command line, the embedded Postgres and the pools use the process object', (t) => {
   const allowed = [
     'main.ts',
     'database/embedded/cluster.ts',
@@ -91,7 +91,7 @@ void t.test('only main, the command line and the embedded Postgres look at the p
   t.end()
 })
 
-void t.test('the command line loads nothing before it knows what is asked, but for its arguments', (t) => {
+void t.test('layers: the command line loads no package but commander before it knows the command', (t) => {
   const seen = new Set<string>()
   const packages = new Set<string>()
   const visit = (file: string): void => {

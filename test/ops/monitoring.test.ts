@@ -1,5 +1,5 @@
-// What operators are given says what is true: the dashboard and the alert rules ask for metrics that a server has, and for all that it
-// has; each alert has its paragraph; the table of settings is that of config.ts (WRITE=1 writes it anew).
+// The documents for operators match the server: the dashboard and the alert rules query only existing metrics, and every metric is used.
+// Each alert has a section in docs/operations.md. The table of settings matches config.ts; WRITE=1 rewrites it.
 import { readFileSync, writeFileSync } from 'node:fs'
 import t from 'tap'
 import { parse } from 'yaml'
@@ -36,14 +36,14 @@ const expressions = [
 ]
 
 const { instance } = await startDeck(t)
-// A request more than the one that asks, so that what has labels by method and status is there.
+// An earlier request, so that series with labels by method and status exist.
 await instance.request('GET', '/api/missions')
 const series = (await instance.request('GET', '/metrics')).text
   .split('\n')
   .filter((line) => line && !line.startsWith('#'))
 const names = new Set(series.map((line) => /^\w+/.exec(line)?.[0] ?? ''))
 
-void t.test('what the dashboard and the alerts ask for is there, with the labels that they name', (t) => {
+void t.test("monitoring: the metrics and labels in the dashboard's and alerts' queries exist", (t) => {
   t.ok(expressions.length > 60)
   for (const expression of expressions)
     for (const [, name = '', , labels = ''] of expression.matchAll(/\b((?:deck|nodejs|process)_\w+)(\{([^}]*)\})?/g)) {
@@ -58,14 +58,14 @@ void t.test('what the dashboard and the alerts ask for is there, with the labels
   t.end()
 })
 
-void t.test('and nothing is measured that nobody looks at', (t) => {
+void t.test('monitoring: every metric is used by the dashboard or an alert', (t) => {
   const all = expressions.join('\n')
   for (const name of names)
     if (name.startsWith('deck_') && !/_(bucket|sum|count)$/.test(name)) t.ok(all.includes(name), name)
   t.end()
 })
 
-void t.test('each alert says what it is, how bad it is, and where to read what to do', (t) => {
+void t.test('alerts: each has a unique name, a severity, a summary with a value and a section in the runbook', (t) => {
   const headings = new Set(
     [...read('docs/operations.md').matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
       title.toLowerCase().replace(/ /g, '-'),
@@ -78,13 +78,13 @@ void t.test('each alert says what it is, how bad it is, and where to read what t
       annotations.runbook_url,
       `https://github.com/mission-deck/mission-deck/blob/main/docs/operations.md#${alert.toLowerCase()}`,
     )
-    t.ok(headings.has(alert.toLowerCase()), `${alert} has its paragraph`)
+    t.ok(headings.has(alert.toLowerCase()), `${alert} has a section`)
     t.match(annotations.summary, /\{\{ \$(value|labels)/, alert)
   }
   t.end()
 })
 
-void t.test('the dashboard is one: panels with names and meanings, side by side, none over another', (t) => {
+void t.test('dashboard: panels have titles, descriptions and queries, and do not overlap', (t) => {
   t.match(uid, /^[a-z-]+$/)
   t.ok(schemaVersion >= 36)
   t.equal(new Set(panels.map(({ id }) => id)).size, panels.length)
@@ -92,7 +92,7 @@ void t.test('the dashboard is one: panels with names and meanings, side by side,
   for (const { type, title, description, gridPos, targets } of panels) {
     t.ok(title)
     if (type !== 'row') {
-      t.ok(description, `${title} says what it shows`)
+      t.ok(description, `${title} has a description`)
       t.ok(
         targets?.every(({ expr, legendFormat }) => expr && legendFormat),
         title,
@@ -102,14 +102,14 @@ void t.test('the dashboard is one: panels with names and meanings, side by side,
     t.ok(gridPos.x + gridPos.w <= 24, title)
     for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++)
       for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
-        t.notOk(taken.has(`${x} ${y}`), `${title} is in nobody's place`)
+        t.notOk(taken.has(`${x} ${y}`), `${title} overlaps no other panel`)
         taken.add(`${x} ${y}`)
       }
   }
   t.end()
 })
 
-void t.test('the table of settings in docs/operations.md is that of config.ts', (t) => {
+void t.test('operations.md: the table of settings matches config.ts', (t) => {
   const file = 'docs/operations.md'
   const properties = Environment.properties as unknown as Record<string, { description: string; default: unknown }>
   const rows = Object.entries(properties).map(([name, { description, default: value }]) => {

@@ -1,4 +1,4 @@
-// The package that `npm pack` makes: what it holds, and what it needs. (test/long/package.ts makes one and runs it.)
+// The package that `npm pack` makes: its files and its dependencies. (test/long/package.ts packs it, installs it and runs it.)
 import { execFile } from 'node:child_process'
 import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -20,13 +20,13 @@ const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
   .filter((file) => /\.ts$/.test(file) && !file.startsWith('web/'))
   .sort()
 
-void t.test('it holds what was built, the schema, the page and the documents, and nothing else', async (t) => {
+void t.test('package: contains the build, the schema, the page and the documents, and nothing else', async (t) => {
   const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
     cwd: root,
   })
-  // An array, or (npm 12) an object by name.
-  const told = JSON.parse(stdout) as Record<string, { files: { path: string }[] }>
-  const files = Object.values(told)[0]?.files.map(({ path }) => path) ?? []
+  // An array, or from npm 12 on an object by package name.
+  const packed = JSON.parse(stdout) as Record<string, { files: { path: string }[] }>
+  const files = Object.values(packed)[0]?.files.map(({ path }) => path) ?? []
   const held = new Set(files)
   for (const file of sources) t.ok(held.has(`dist/${file.replace(/ts$/, 'js')}`), file)
   for (const file of readdirSync(`${root}db`, { recursive: true, encoding: 'utf8' }))
@@ -34,7 +34,7 @@ void t.test('it holds what was built, the schema, the page and the documents, an
   for (const file of ['dist/web/index.html', 'LICENSE', 'README.md', '.env.example', 'docs/protocol.md'])
     t.ok(held.has(file), file)
   for (const file of Object.values(manifest.bin)) t.ok(held.has(file), `the command ${file}`)
-  // What a packed document shows.
+  // The images that a packed document shows.
   for (const file of files.filter((each) => /^docs\/.+\.md$|^README\.md$/.test(each)))
     for (const [, image = ''] of readFileSync(`${root}${file}`, 'utf8').matchAll(/!\[[^\]]*\]\(([^)]+)\)/g))
       t.ok(held.has(join(file, '..', image)), `${file} shows ${image}`)
@@ -46,7 +46,7 @@ void t.test('it holds what was built, the schema, the page and the documents, an
   )
 })
 
-void t.test('whatever runs is a dependency of it, and each has its line in docs/decisions.md', (t) => {
+void t.test('package: every import is a dependency with an exact version, and has a line in docs/decisions.md', (t) => {
   const needed = new Set<string>()
   for (const file of sources) {
     const text = readFileSync(`${root}src/${file}`, 'utf8')
@@ -60,69 +60,66 @@ void t.test('whatever runs is a dependency of it, and each has its line in docs/
   const reasons = readFileSync(`${root}docs/decisions.md`, 'utf8')
   for (const name of Object.keys(manifest.dependencies)) t.ok(reasons.includes(name), `${name} has its reason`)
   for (const version of Object.values({ ...manifest.dependencies, ...manifest.devDependencies }))
-    t.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, 'exact')
+    t.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, 'an exact version')
   t.notOk(manifest.private)
   t.end()
 })
 
-void t.test('mission-deck is deck, and without a command the server', async (t) => {
+void t.test('mission-deck: equals deck, and starts the server without a command', async (t) => {
   const run = promisify(execFile)
   const call = (...args: string[]) =>
     run(process.execPath, [`${root}${manifest.bin['mission-deck']}`, ...args], {
       env: { PATH: process.env['PATH'], NODE_ENV: 'production' },
     }).then(
-      ({ stdout }) => ({ code: 0, told: stdout }),
-      ({ code, stderr }: { code: number; stderr: string }) => ({ code, told: stderr }),
+      ({ stdout }) => ({ code: 0, output: stdout }),
+      ({ code, stderr }: { code: number; stderr: string }) => ({ code, output: stderr }),
     )
-  t.match(await call('--version'), { code: 0, told: /^\d+\.\d+\.\d+/ })
-  const { code, told } = await call('--help')
+  t.match(await call('--version'), { code: 0, output: /^\d+\.\d+\.\d+/ })
+  const { code, output } = await call('--help')
   t.equal(code, 0)
-  t.match(told, /^Usage: mission-deck /)
-  // Every command of `deck`, by this name too.
+  t.match(output, /^Usage: mission-deck /)
+  // The command `deck` prints the same help and has the same commands.
   const { stdout: short } = await run(process.execPath, [`${root}${manifest.bin['deck']}`, '--help'])
-  t.equal(told, short)
-  const names = [...told.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name ?? '')
+  t.equal(output, short)
+  const names = [...output.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name ?? '')
   t.ok(names.length > 15)
   await Promise.all(
     names
       .filter((name) => name !== 'help')
       .map(async (name) =>
-        t.match(await call(name, '--help'), { code: 0, told: new RegExp(`^Usage: mission-deck ${name} `) }),
+        t.match(await call(name, '--help'), { code: 0, output: new RegExp(`^Usage: mission-deck ${name} `) }),
       ),
   )
   t.match(await call('nonsense'), { code: 2 })
-  // Production refuses to start without its settings: so it was the server that was called.
+  // The error comes from the server: production refuses to start without its settings.
   for (const args of [[], ['--json']])
-    t.match(await call(...args), { code: 1, told: /did not start: .*JWT_SECRET is required/ })
+    t.match(await call(...args), { code: 1, output: /did not start: .*JWT_SECRET is required/ })
 })
 
-void t.test(
-  'documents, help and messages name the command mission-deck: deck is the package of somebody else',
-  async (t) => {
-    const { stdout } = await promisify(execFile)(
-      'git',
-      ['ls-files', 'README.md', 'CONTRIBUTING.md', 'docs', 'src', 'examples', 'ops', '.github', '.env.example'],
-      { cwd: root },
-    )
-    const { stdout: help } = await promisify(execFile)(process.execPath, [
-      `${root}${manifest.bin['mission-deck']}`,
-      '--help',
-    ])
-    const names = [...help.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name).join('|')
-    const other = new RegExp(`npx deck |(?<![-\\w./])deck (?:${names}) (?!=|:)`)
-    for (const file of stdout
-      .trim()
+void t.test('documents: commands are named mission-deck, because deck is a different npm package', async (t) => {
+  const { stdout } = await promisify(execFile)(
+    'git',
+    ['ls-files', 'README.md', 'CONTRIBUTING.md', 'docs', 'src', 'examples', 'ops', '.github', '.env.example'],
+    { cwd: root },
+  )
+  const { stdout: help } = await promisify(execFile)(process.execPath, [
+    `${root}${manifest.bin['mission-deck']}`,
+    '--help',
+  ])
+  const names = [...help.matchAll(/^ {2}([a-z]+) (?:\[|<)/gm)].map(([, name]) => name).join('|')
+  const other = new RegExp(`npx deck |(?<![-\\w./])deck (?:${names}) (?!=|:)`)
+  for (const file of stdout
+    .trim()
+    .split('\n')
+    .filter((each) => !/\.(png|svg)$/.test(each))) {
+    const found = readFileSync(`${root}${file}`, 'utf8')
       .split('\n')
-      .filter((each) => !/\.(png|svg)$/.test(each))) {
-      const found = readFileSync(`${root}${file}`, 'utf8')
-        .split('\n')
-        .filter((line) => other.test(line))
-      t.strictSame(found, [], file)
-    }
-  },
-)
+      .filter((line) => other.test(line))
+    t.strictSame(found, [], file)
+  }
+})
 
-void t.test('without install scripts the embedded Postgres finds its libraries all the same', async (t) => {
+void t.test('embedded: finds its libraries when install scripts did not run', async (t) => {
   const folder = t.testdir({})
   await mkdir(join(folder, 'native', 'lib'), { recursive: true })
   await writeFile(join(folder, 'native', 'lib', 'libpq.so.5.18'), 'the library')
@@ -131,6 +128,10 @@ void t.test('without install scripts the embedded Postgres finds its libraries a
   await linkLibraries(folder)
   await linkLibraries(folder)
   t.equal(await readFile(join(folder, link.target), 'utf8'), 'the library')
-  t.equal(await readlink(join(folder, link.target)), 'libpq.so.5.18', 'relative, so that the folder may be moved')
+  t.equal(
+    await readlink(join(folder, link.target)),
+    'libpq.so.5.18',
+    'a relative link, so that the folder can be moved',
+  )
   await linkLibraries(join(folder, 'without any'))
 })

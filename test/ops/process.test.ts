@@ -1,5 +1,5 @@
-// The process: SIGTERM under load loses nothing that was acknowledged, a kill -9 does no harm, a second server in the same
-// folder joins, npm passes the signal on, and a mistake of its user is one sentence.
+// The server process: SIGTERM under load loses no acknowledged message, kill -9 does not damage the embedded database,
+// and a second server can use the same folder. npm passes the signal on. A configuration error is one sentence.
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { freshDatabase } from '../support/database.ts'
 import { admin, alice, bob, closed, door, makeMission, until, type Client, type Door } from '../support/server.ts'
 import { root, spawnServer } from '../support/processes.ts'
 
-/** A sender that goes on until its socket closes; -> the messages that were acknowledged. */
+/** Sends messages until the socket closes. Returns the messages that were acknowledged so far. */
 const sendOn = (client: Client, topic: string): { acknowledged: string[]; done: Promise<void> } => {
   const acknowledged: string[] = []
   const done = (async () => {
@@ -45,7 +45,7 @@ const folder = async (t: Test): Promise<string> => {
 }
 
 void t.test(
-  'SIGTERM under load: goodbye, 1012, exit 0, and what was acknowledged is there after the restart',
+  'server: SIGTERM under load sends goodbye and 1012, exits with 0, and keeps every acknowledged message',
   async (t) => {
     const database = await freshDatabase(t)
     const server = await spawnServer(t, { DATABASE_URL: database.url })
@@ -73,7 +73,7 @@ void t.test(
   },
 )
 
-void t.test('a kill -9 of the server does no harm to its embedded database, and a second server joins', async (t) => {
+void t.test('embedded: survives a kill -9 of the server, and a second server can use the same folder', async (t) => {
   const env = { DATA_DIR: await folder(t), JWT_SECRET: '' }
   const tokenOf = (output: string): string => /ADMIN=(\S+)\n/.exec(output)?.[1] ?? ''
   const first = await spawnServer(t, env)
@@ -98,27 +98,27 @@ void t.test('a kill -9 of the server does no harm to its embedded database, and 
 
   second.process.kill('SIGTERM')
   t.equal(await second.exited(), 0)
-  t.equal((await door(t, third.url).request('GET', '/readyz')).status, 200, 'the other one goes on')
+  t.equal((await door(t, third.url).request('GET', '/readyz')).status, 200, 'the third server keeps running')
   third.process.kill('SIGTERM')
   t.equal(await third.exited(), 0)
 })
 
-void t.test('npm start passes SIGTERM on and ends with 0', async (t) => {
+void t.test('npm start: passes SIGTERM on and exits with 0', async (t) => {
   const env = { DATA_DIR: await folder(t), JWT_SECRET: '' }
   const server = await spawnServer(t, env, ['npm', 'start'])
   await until(() => server.output().includes('psql "'), 'the whole greeting')
   t.match(server.output(), /ADMIN=\S+\n\s+TOKEN=\S+/)
-  t.match(server.output(), new RegExp(`${server.url}/#token=\\S+\n`), 'a link to sign in with')
+  t.match(server.output(), new RegExp(`${server.url}/#token=\\S+\n`), 'a link that signs in')
   const page = await (await fetch(server.url)).text()
   const script = await fetch(server.url + (/src="(\/assets\/[^"]+\.js)"/.exec(page)?.[1] ?? '/none'))
   t.equal(script.status, 200, 'the page is built')
   t.match(script.headers.get('cache-control'), /immutable/)
   server.process.kill('SIGTERM')
   t.equal(await server.exited(), 0)
-  await t.rejects(fetch(`${server.url}/healthz`), 'nobody listens any more')
+  await t.rejects(fetch(`${server.url}/healthz`), 'the server stopped listening')
 })
 
-void t.test('a mistake of its user is one sentence without a stack, and exit 1', async (t) => {
+void t.test('server: a configuration error is one sentence without a stack, and exit code 1', async (t) => {
   const mistakes = [
     [{ PORT: 'many' }, /did not start: .*PORT/],
     [{ NODE_ENV: 'production', JWT_SECRET: '' }, /did not start: JWT_SECRET is required/],
@@ -129,15 +129,15 @@ void t.test('a mistake of its user is one sentence without a stack, and exit 1',
       /did not start: .*ECONNREFUSED/,
     ],
   ] as const
-  const told = mistakes.map(async ([env, sentence]) => {
+  const runs = mistakes.map(async ([env, sentence]) => {
     const failed = await spawnServer(t, env).catch((error: Error) => error.message)
     t.match(failed, sentence)
     t.notMatch(failed, /\n\s+at |secret/)
   })
-  await Promise.all(told)
+  await Promise.all(runs)
 })
 
-void t.test('deck revoke closes and blocks on every instance, deck unrevoke lets in again', async (t) => {
+void t.test('deck revoke: shuts a subject out on every instance, until deck unrevoke', async (t) => {
   const { url, query } = await freshDatabase(t)
   const servers = await Promise.all([1, 2].map(() => spawnServer(t, { DATABASE_URL: url })))
   const doors = servers.map((server) => door(t, server.url))

@@ -1,5 +1,5 @@
-// What a release stands on: the workflows give away no more rights than they need, the package goes out with its provenance and only for
-// a tag, and the version that is being made has its lines in the CHANGELOG.
+// The release: workflows have no more permissions than they need. The package is published only for a tag, with provenance.
+// The CHANGELOG begins with the current version.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
@@ -30,17 +30,17 @@ const manifest = JSON.parse(readFileSync(`${root}package.json`, 'utf8')) as {
   repository: { url: string }
 }
 
-void t.test('workflows may read, and what more a job may is said there; each ends, and names versions', (t) => {
+void t.test('workflows: read-only by default, jobs have timeouts, actions are pinned by digest', (t) => {
   t.strictSame(workflows.map(([file]) => file).sort(), ['ci.yml', 'release.yml'])
   for (const [file, { permissions, jobs }] of workflows) {
     t.strictSame(permissions, { contents: 'read' }, file)
     for (const [name, job] of Object.entries(jobs)) {
-      t.ok(job['timeout-minutes'] <= 60, `${name} ends`)
+      t.ok(job['timeout-minutes'] <= 60, `${name} has a timeout`)
       for (const { uses, run, with: given } of job.steps) {
-        // The parser leaves the version behind the digest out, which is for the reader.
+        // The YAML parser drops the comment with the version after the digest.
         if (uses) t.match(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/, uses)
         if (uses?.startsWith('actions/checkout')) t.equal(given?.['persist-credentials'], false)
-        t.notMatch(run ?? '', /\$\{\{/, 'nothing is put into a script from outside')
+        t.notMatch(run ?? '', /\$\{\{/, 'no expression is interpolated into a script')
         for (const [, test = ''] of (run ?? '').matchAll(/tap .*?(test\/\S+\.ts)/g)) t.ok(existsSync(root + test), test)
         for (const [, script = ''] of (run ?? '').matchAll(/npm run (\S+)/g)) t.ok(script in manifest.scripts, script)
       }
@@ -76,13 +76,13 @@ void t.test('CI: a commit subject is a Conventional Commit of at most 72 charact
   for (const bad of ['A dev loop', 'feat:no space', 'feature: x', 'fix: '.padEnd(73, 'x')]) {
     const { status, stderr } = check(...good, bad)
     t.equal(status, 1, bad)
-    t.ok(stderr.includes(bad) && !stderr.includes('a dev loop'), 'names the subject that does not fit, and no other')
+    t.ok(stderr.includes(bad) && !stderr.includes('a dev loop'), 'only the invalid subject is named')
   }
   t.equal(check().status, 0)
   t.end()
 })
 
-void t.test('dependabot: what it ignores is a direct dependency', (t) => {
+void t.test('dependabot: every ignored package is a direct dependency', (t) => {
   const { updates } = parse(readFileSync(`${root}.github/dependabot.yml`, 'utf8')) as {
     updates: { ignore?: { 'dependency-name': string }[] }[]
   }
@@ -92,27 +92,27 @@ void t.test('dependabot: what it ignores is a direct dependency', (t) => {
   t.end()
 })
 
-void t.test('a release is made for a tag, after all tests, with provenance', (t) => {
+void t.test('release: is made for a tag, after all tests, with provenance', (t) => {
   const [, release] = workflows.find(([file]) => file === 'release.yml') ?? []
   t.strictSame(Object.keys(release?.on ?? {}), ['push'])
   t.match(release?.on['push'], { tags: [/^v/] })
   const { pack, publish } = release?.jobs ?? {}
   const runs = pack?.steps.map(({ run }) => run ?? '') ?? []
   const at = (what: RegExp): number => runs.findIndex((run) => what.test(run))
-  t.ok(at(/^\.ci\/run$/) > 0 && at(/^\.ci\/run$/) < at(/npm pack/), 'tests first')
-  t.equal(pack?.permissions, undefined, 'what runs the code of dependencies may only read')
+  t.ok(at(/^\.ci\/run$/) > 0 && at(/^\.ci\/run$/) < at(/npm pack/), 'the tests run before npm pack')
+  t.equal(pack?.permissions, undefined, 'the job that runs the code of dependencies is read-only')
   t.strictSame(publish?.permissions, { contents: 'write', 'id-token': 'write' })
   t.equal(publish?.needs, 'pack')
   const writing = publish?.steps.map(({ run }) => run ?? '').join('\n') ?? ''
   t.match(writing, /npm publish .*--ignore-scripts --provenance/)
-  t.notMatch(writing, /npm (ci|install|run)|npx|node /, 'what may write runs none of it')
+  t.notMatch(writing, /npm (ci|install|run)|npx|node /, 'the job with write permission runs no code of dependencies')
   t.notOk(publish?.steps.some(({ uses }) => uses?.startsWith('actions/checkout')))
   t.strictSame(manifest.publishConfig, { access: 'public', provenance: true })
   t.match(manifest.repository.url, /^git\+https:\/\//)
   t.end()
 })
 
-void t.test('the version is a semantic one, and stands first in the CHANGELOG', (t) => {
+void t.test('release: the version is semantic and is the first heading of the CHANGELOG', (t) => {
   t.match(manifest.version, /^\d+\.\d+\.\d+(-[\w.]+)?$/)
   const heading = /^## (.+)$/m.exec(readFileSync(`${root}CHANGELOG.md`, 'utf8'))?.[1]
   t.match(

@@ -1,7 +1,7 @@
-// render.yaml is checked against facts of Render's published schema (https://render.com/schema/render.yaml.json, of 2026):
-// no unknown field, no invalid value. The schema itself has no licence, so that this file holds only its facts.
-// With RENDER_SCHEMA=file, as in CI, render.yaml is checked against the original too.
-// Beyond the schema, each name refers to something, and each command and setting exists.
+// render.yaml is checked against facts of Render's published schema (https://render.com/schema/render.yaml.json, 2026):
+// it has no unknown field and no invalid value. The schema has no licence, so this file contains only its facts.
+// If RENDER_SCHEMA names a file, as in CI, render.yaml is checked against the original schema too.
+// Beyond the schema, each reference resolves, and each command and setting exists.
 import { existsSync, readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import t from 'tap'
@@ -82,7 +82,7 @@ const serviceOf = (it: Described): Described['services'][0] => it.services[0] as
 const file = read()
 const service = serviceOf(file)
 
-void t.test('it is a blueprint, by the facts of the published schema', (t) => {
+void t.test('render.yaml: is a valid blueprint by the facts of the published schema', (t) => {
   t.equal(fault(file), undefined)
   for (const break_ of [
     (it: Described) => (serviceOf(it)['healthCheckTimeout'] = 30),
@@ -100,21 +100,21 @@ void t.test('it is a blueprint, by the facts of the published schema', (t) => {
 })
 
 const original = process.env['RENDER_SCHEMA']
-void t.test('and by the schema itself', { skip: original ? false : 'RENDER_SCHEMA names no file' }, (t) => {
+void t.test('render.yaml: is valid by the schema', { skip: original ? false : 'RENDER_SCHEMA names no file' }, (t) => {
   const validate = new Ajv2020({ strict: false, allErrors: true }).compile(
     JSON.parse(readFileSync(original ?? '', 'utf8')) as object,
   )
   t.ok(validate(file), JSON.stringify(validate.errors))
-  t.notOk(validate({ ...file, services: [{ type: 'web' }] }), 'which can refuse one')
+  t.notOk(validate({ ...file, services: [{ type: 'web' }] }), 'an invalid blueprint is refused')
   t.end()
 })
 
-void t.test('what it names is there: the database, commands, settings; and production takes the settings', (t) => {
+void t.test('render.yaml: its database, commands and settings exist, and production accepts the settings', (t) => {
   const { envVars } = service
   const names = file.databases.map(({ name }) => name)
   for (const { fromDatabase } of envVars) if (fromDatabase) t.ok(names.includes(fromDatabase.name))
   for (const { region } of file.databases)
-    t.equal(region, service.region, 'side by side: a network away costs each message')
+    t.equal(region, service.region, 'the same region: latency to the database delays each message')
   t.ok(Number(file.databases[0]?.postgresMajorVersion) >= 14)
   for (const { key } of envVars) t.ok(key in Environment.properties || key === 'NODE_VERSION', key)
   const env = Object.fromEntries(envVars.map(({ key, value }) => [key, String(value ?? '')]))
@@ -127,8 +127,8 @@ void t.test('what it names is there: the database, commands, settings; and produ
   for (const [, name = ''] of (buildCommand ?? '').matchAll(/npm run (\w+)/g)) t.ok(name in scripts, name)
   for (const [, path = ''] of `${preDeployCommand} ${startCommand}`.matchAll(/dist\/([\w/]+)\.js/g))
     t.ok(existsSync(`${root}src/${path}.ts`), path)
-  t.ok(scripts['start']?.endsWith(startCommand ?? '?'), 'as npm start does')
-  // SIGTERM ends within 10 s; Render is to wait for it.
+  t.ok(scripts['start']?.endsWith(startCommand ?? '?'), 'the same command as npm start')
+  // After SIGTERM the server stops within 10 s. Render must wait that long.
   t.ok(Number(service['maxShutdownDelaySeconds']) >= 10)
   t.end()
 })

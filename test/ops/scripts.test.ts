@@ -1,4 +1,4 @@
-// The scripts for developers: what `npm run dev` passes on to the server and how it ends, what `db:reset` refuses, what `test:node` counts.
+// The scripts for developers: dev (the proxy, its end), db:reset (its refusals) and test:node (its counts).
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { freshDatabase } from '../support/database.ts'
 import { admin, bob, door, makeMission, secret, startDeck, until } from '../support/server.ts'
 import { root } from '../support/processes.ts'
 
-/** Runs one of the scripts. */
+/** Starts a script; it is killed at the end of the test. */
 const start = (t: Test, script: string, env: Record<string, string>, ...args: string[]) => {
   const child = spawn(process.execPath, ['--import=./test/typescript.js', `scripts/${script}.ts`, ...args], {
     cwd: root,
@@ -31,7 +31,7 @@ const start = (t: Test, script: string, env: Record<string, string>, ...args: st
   return { child, exit, output: () => output }
 }
 
-void t.test('dev: Vite passes on every route of the server but those of the page', async (t) => {
+void t.test('dev: Vite proxies every route of the server except those of the page', async (t) => {
   const { app } = (await startDeck(t)).instance
   const paths: string[] = []
   const above: string[] = []
@@ -51,10 +51,10 @@ void t.test('dev: Vite passes on every route of the server but those of the page
       paths.some((path) => path.split('/')[1] === name),
       name,
     )
-  t.notMatch('/address.ts', served, 'a file of the page is not passed on')
+  t.notMatch('/address.ts', served, 'a file of the page is not proxied')
 })
 
-void t.test('dev: the page comes from Vite, the server through it, and SIGINT ends both', async (t) => {
+void t.test('dev: Vite serves the page and proxies the server; SIGINT ends both', async (t) => {
   const { url } = await freshDatabase(t)
   const env = { DATABASE_URL: url, JWT_SECRET: secret, PORT: '0', LOG_LEVEL: 'warn' }
   const dev = start(t, 'dev', env, '--port=0')
@@ -70,11 +70,7 @@ void t.test('dev: the page comes from Vite, the server through it, and SIGINT en
   const client = await deck.connect(admin, `/api/missions/${id}/chat/rafael/ws?after=0`)
   await deck.request('POST', `/api/missions/${id}/chat/rafael`, admin, { message: 'through Vite' })
   await client.frame((frame) => frame['type'] === 'event', 'the message')
-  t.equal(
-    (await fetch(`${page}/@fs${root}package.json`)).status,
-    403,
-    'Vite serves no file beside src and node_modules',
-  )
+  t.equal((await fetch(`${page}/@fs${root}package.json`)).status, 403, 'Vite serves only src and node_modules')
 
   const dial = (origin: string): Promise<string> =>
     new Promise((resolve) => {
@@ -83,8 +79,8 @@ void t.test('dev: the page comes from Vite, the server through it, and SIGINT en
       socket.once('open', () => resolve('open'))
       t.teardown(() => socket.terminate())
     })
-  t.equal(await dial(page), 'open', 'the page has the origin of the server that it sees')
-  t.match(await dial('http://127.0.0.1:1'), /403/, 'another origin is refused, as without Vite')
+  t.equal(await dial(page), 'open', "the page's origin is that of the server")
+  t.match(await dial('http://127.0.0.1:1'), /403/, 'a different origin is refused, as without Vite')
 
   dev.child.kill('SIGINT')
   t.equal(await dev.exit, 0)
@@ -93,7 +89,7 @@ void t.test('dev: the page comes from Vite, the server through it, and SIGINT en
 })
 
 void t.test(
-  'db:reset: refuses with one sentence while a server uses the database, deletes it after that',
+  'db:reset: refuses with one sentence while a server uses the database, and deletes it afterwards',
   async (t) => {
     const place = await makePlace(t)
     const dir = join(place, 'postgres')
@@ -104,22 +100,22 @@ void t.test(
       )
     const reset = async (env: Record<string, string>) => {
       const { exit, output } = start(t, 'db-reset', env)
-      return { code: await exit, said: output() }
+      return { code: await exit, printed: output() }
     }
     const server = await startEmbedded({ dir, settings: { fsync: 'off' } })
     t.match(await reset({ DATA_DIR: place }), {
       code: 1,
-      said: /^A server uses the database .*: stop npm run dev .*\n$/,
+      printed: /^A server uses the database .*: stop npm run dev .*\n$/,
     })
     t.match(await reset({ DATA_DIR: place, DATABASE_URL: 'postgres://db/deck' }), {
       code: 1,
-      said: /DATABASE_URL is set/,
+      printed: /DATABASE_URL is set/,
     })
-    t.ok(await exists(), 'nothing is deleted')
+    t.ok(await exists(), 'nothing was deleted')
     await server.stop()
-    t.match(await reset({ DATA_DIR: place }), { code: 0, said: /^Deleted the database/ })
+    t.match(await reset({ DATA_DIR: place }), { code: 0, printed: /^Deleted the database/ })
     t.notOk(await exists())
-    t.match(await reset({ DATA_DIR: place }), { code: 0, said: /^There is no database/ })
+    t.match(await reset({ DATA_DIR: place }), { code: 0, printed: /^There is no database/ })
   },
 )
 
@@ -130,13 +126,13 @@ void t.test('CONTRIBUTING: each file and each npm script that it names exists', 
     [...text.matchAll(/(?<![\w/.])(?:src|db|test|docs|scripts|bench)\/[\w./-]*\w/g)].map(([path]) => path),
   )
   t.ok(paths.size > 20)
-  // (006_… is yet to be written.)
+  // 006_… stands for a future migration.
   for (const path of paths) if (!path.includes('/006')) t.ok(existsSync(root + path), path)
   for (const [, name = ''] of text.matchAll(/npm run ([\w:]+)/g)) t.ok(name in scripts, name)
   t.end()
 })
 
-void t.test("test:node: counts are those of tap's last totals, and none without totals", (t) => {
+void t.test("test:node: reads the counts from tap's last totals, and returns zeros without totals", (t) => {
   const lines = ['    # { total: 2, pass: 2 }', 'ok 1', '# { total: 9, pass: 5, fail: 3, skip: 1 }', '# time=1ms']
   t.strictSame(outcomeOf(lines), { passed: 5, failed: 3 })
   t.strictSame(outcomeOf(['# { total: 4, pass: 4 }']), { passed: 4, failed: 0 })

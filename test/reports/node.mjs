@@ -1,4 +1,4 @@
-// A few tests for node:test, of which some fail: what its reporters say of them is what test/cli/report.test.ts reads.
+// A few tests for node:test, some of which fail. test/cli/report.test.ts reads the output of node:test's reporters.
 import assert from 'node:assert'
 import { describe, it, test } from 'node:test'
 

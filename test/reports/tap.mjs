@@ -1,4 +1,4 @@
-// A few tests for tap, of which some fail: what its reporter says of them is what test/cli/report.test.ts reads.
+// A few tests for tap, some of which fail. test/cli/report.test.ts reads the output of tap's reporter.
 import t from 'tap'
 
 t.test('buttons', (t) => {

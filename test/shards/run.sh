@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs all test files, shared out to the shards; or, as tap does, those that are named.
+# Runs all test files, distributed over the shards. If files are named, runs those with tap instead.
 for argument; do
   case $argument in -*) ;; *) exec tap "$@" ;; esac
 done
@@ -8,7 +8,7 @@ export DECK_SHARDS
 trap 'rm -rf "$DECK_SHARDS"' EXIT
 tap --timeout=1800 "$@" test/shards/[0-9].ts
 status=$?
-# Each file was claimed by a shard.
+# Checks that a shard claimed each file.
 for file in test/*/*.test.ts; do
   case $file in test/web/*) continue ;; esac
   claim=$(echo "$file" | sed 's,^test/,,; s,/,+,; s,\.test\.ts$,,')

@@ -1,7 +1,7 @@
-// A shard: one process that runs one test file after the other, each as a subtest of the file's name.
-// A process of its own for each file costs 1.4 s of CPU before its first test, and runs code that V8 has not yet compiled.
-// The shards of a run share the files through a folder, DECK_SHARDS: a shard claims a file by creating its name there.
-// The longest files go first, so that the shards end at about the same time.
+// A shard: one process that runs test files one after the other, each as a subtest named after the file.
+// A separate process for each file costs 1.4 s of CPU before its first test, and runs code that V8 has not compiled yet.
+// A run's shards divide the files through a folder, DECK_SHARDS: a shard claims a file by creating a file of its name there.
+// The slowest files run first, so that the shards end at about the same time.
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,7 @@ import { enter } from './tap.ts'
 const claims = process.env['DECK_SHARDS']
 if (!claims) throw new Error('DECK_SHARDS is not set: run `npm test`')
 
-/** The files that take longest, longest first. A file that is missing here runs after them. */
+/** The slowest files, slowest first. Files that are not listed run after them. */
 const long = [
   'ops/process',
   'database/chat-search',
@@ -45,7 +45,7 @@ const namesIn = (part: string): string[] =>
     .map((name) => part + name.replace('.test.ts', ''))
 const rank = (name: string): number => (long.includes(name) ? long.indexOf(name) : long.length)
 
-/** Whether this shard is the first to ask for the file. */
+/** Returns whether this shard is the first to claim the file. */
 const claim = (name: string): boolean => {
   try {
     closeSync(openSync(join(claims, name.replace('/', '+')), 'wx'))
@@ -56,20 +56,20 @@ const claim = (name: string): boolean => {
   }
 }
 
-// (The page's tests are a suite of their own.)
+// The page's tests are a separate suite.
 const rooms = readdirSync(folder, { withFileTypes: true }).filter(
   (entry) => entry.isDirectory() && entry.name !== 'web',
 )
 const byLength = rooms.flatMap(({ name }) => namesIn(`${name}/`)).sort((a, b) => rank(a) - rank(b))
 
-// One test around all: the root would end in a moment without a test.
+// One test contains all files: without a pending test, the root test would end before the first file is loaded.
 void root.test('files', async (t) => {
   for (const name of byLength) {
     if (!claim(name)) continue
     const cpu = process.cpuUsage()
     const begun = performance.now()
     await t.test(`test/${name}.test.ts`, { timeout: 300_000 }, async (t) => {
-      // The first teardown, so the last to run.
+      // Teardowns run in reverse order: the first to be registered is the last to run.
       t.teardown(nothingLeft)
       enter(t)
       await import(`../${name}.test.ts`)

@@ -1,8 +1,8 @@
-// What a test file gets for 'tap' when it runs in a shard: the same, but `t` is the subtest of that file.
+// The module that replaces 'tap' in a shard: the same exports, but `t` is the current file's subtest.
 import { t as root, type Test } from 'tap'
 
 let current: Test = root
-/** Makes `t` the given test from here on, also where it was imported before. */
+/** Sets `t`, also in the modules that have already imported it. */
 export const enter = (t: Test): void => {
   current = t
 }
