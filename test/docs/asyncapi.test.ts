@@ -1,5 +1,5 @@
-// /asyncapi.json is an AsyncAPI 3 document, by its official schema; all that it refers to is there, and it has every frame, each
-// with examples that fit.
+// /asyncapi.json is an AsyncAPI 3 document, valid by the official schema. Its references resolve.
+// It contains every frame, each with valid examples.
 import { createRequire } from 'node:module'
 import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
@@ -20,17 +20,17 @@ const refsOf = (value: unknown): string[] => {
 const ajv = new Ajv({ strict: false, allErrors: true })
 addFormats.default(ajv)
 
-void t.test('it is one, and anybody may read it', (t) => {
+void t.test('asyncapi: the document is valid by the official schema and needs no token', (t) => {
   t.equal(answer.status, 200)
   t.match(answer.headers.get('content-type'), /^application\/json/)
   const official = createRequire(import.meta.url)('@asyncapi/specs/schemas/3.0.0-without-$id.json') as object
   const valid = ajv.compile(official)
   t.ok(valid(document), ajv.errorsText(valid.errors))
-  t.notOk(valid({ ...document, channels: { socket: { messages: 1 } } }), 'and this schema can refuse one')
+  t.notOk(valid({ ...document, channels: { socket: { messages: 1 } } }), 'the schema refuses an invalid document')
   t.end()
 })
 
-void t.test('what it refers to is there; an operation names messages of its channel', (t) => {
+void t.test('asyncapi: every reference resolves, and an operation uses only messages of its channel', (t) => {
   const refs = refsOf(document)
   t.ok(refs.length > 100)
   for (const ref of new Set(refs)) {
@@ -46,10 +46,10 @@ void t.test('what it refers to is there; an operation names messages of its chan
   t.end()
 })
 
-void t.test('it has every frame, and its examples fit', (t) => {
+void t.test('asyncapi: every frame has a unique name and valid examples', (t) => {
   const all = [...clientMessages, ...serverMessages].map(({ name }) => name)
   const messages = part('components', 'messages') as Record<string, { payload: object; examples: { payload: Json }[] }>
-  t.strictSame(Object.keys(messages).sort(), all.sort(), 'each by a name of its own')
+  t.strictSame(Object.keys(messages).sort(), all.sort(), 'each frame once')
   const used = new Set(refsOf(part('operations')).map((ref) => ref.split('/').at(-1)))
   for (const [name, { payload, examples }] of Object.entries(messages)) {
     t.ok(used.has(name), `${name} is sent or received`)

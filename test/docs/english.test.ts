@@ -1,4 +1,4 @@
-// Plain English: the files of these folders contain no word or phrase that a reader has to decode.
+// Plain English: the files of these folders contain no word or phrase that readers must decode.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
@@ -8,7 +8,7 @@ const folders = ['db', 'src', 'test']
 const exempt = /^test\/(fixtures|reports)\/|^test\/docs\/english\.test\.ts$/
 const banned =
   'whoever|is told|are told|tells of|of ours|at the most|for ever|another one|is none|passed over|goes on after|who is not|what is to be'
-/** Texts of the server that tests match. */
+/** Server texts that tests match; they may contain banned words. */
 const quoted: string[] = []
 const pattern = new RegExp(`\\b(?:${banned})\\b`, 'gi')
 const faultsOf = (text: string): string[] =>

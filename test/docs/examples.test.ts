@@ -1,4 +1,4 @@
-// The examples as they are run: processes of their own on the built client, against a server with the seed missions.
+// The examples run as processes, with the built client, against a server with the seed missions.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage } from 'node:http'
@@ -15,7 +15,7 @@ await database.query(await readFile(seedFile, 'utf8'))
 const user = await token({ sub: 'person1@scopelock.ai', role: 'user' })
 const chat = 'missions/47/chat/rafael'
 
-/** Starts one; ended with the test. */
+/** Starts an example; it is killed at the end of the test. */
 const run = (t: Test, name: string, env: NodeJS.ProcessEnv): { child: ChildProcess; ended: Promise<number | null> } => {
   const child = spawn(process.execPath, [`examples/${name}`], {
     cwd: root,
@@ -29,7 +29,7 @@ const run = (t: Test, name: string, env: NodeJS.ProcessEnv): { child: ChildProce
   })
   return { child, ended }
 }
-/** Asks in mission 47; -> the reply, and its texts as they grew. */
+/** Sends a message in mission 47. Returns the reply, and the deltas of its draft. */
 const ask = async (message: string): Promise<{ reply: Json; grew: string[] }> => {
   const client = await instance.connect(user)
   t.match(await client.ask({ type: 'subscribe', topic: chat }), { type: 'ok' })
@@ -43,23 +43,23 @@ const ask = async (message: string): Promise<{ reply: Json; grew: string[] }> =>
   const deltas = client.frames.filter(({ type }) => type === 'delta')
   return { reply: frame['data'] as Json, grew: deltas.map(({ delta }) => String(delta)) }
 }
-/** Until the citizen has an inbox: what is asked before is no task of it. */
+/** Waits until the citizen has an inbox: messages sent earlier do not become tasks. */
 const works = (citizen: string): Promise<void> =>
   until(
     async () => (await database.query('select from deck.inboxes where citizen = $1', [citizen])).length > 0,
     `${citizen} to work`,
   )
 
-void t.test('echo: a citizen that needs no network answers with code, a word at a time', async (t) => {
+void t.test('echo example: the citizen answers without a network, with a code block, a word at a time', async (t) => {
   run(t, 'echo.js', { DECK_TOKEN: rafael })
   await works('rafael')
   const { reply, grew } = await ask('Does it\nrun?')
   t.match(reply, { author: 'rafael', message: /^You asked "Does it\\nrun\?"\./, code_blocks: [{ language: 'js' }] })
   t.equal((reply['code_blocks'] as Json[])[0]?.['code'], 'console.log("Does it\\nrun?")\n')
-  t.ok(grew.length > 2, `it grew in ${grew.length} steps`)
+  t.ok(grew.length > 2, `the draft grew in ${grew.length} steps`)
 })
 
-void t.test('openai: a citizen on an endpoint that streams, with what was said before', async (t) => {
+void t.test('openai example: the citizen streams from the endpoint and passes the history on', async (t) => {
   const asked: Json[] = []
   const endpoint = createServer((request, response) => void complete(request).then((body) => response.end(body)))
   const complete = async (request: IncomingMessage): Promise<string> => {
@@ -100,7 +100,7 @@ void t.test('openai: a citizen on an endpoint that streams, with what was said b
   ])
 })
 
-void t.test('tap-run: a test run from TAP, with its log and its results', async (t) => {
+void t.test('tap-run example: reports a test run from TAP, with its log and results', async (t) => {
   const { child, ended } = run(t, 'tap-run.js', { DECK_TOKEN: rafael, MISSION: '47' })
   const tap = `TAP version 14
 # Subtest: buttons
@@ -112,7 +112,7 @@ ok 2 - a file
 1..2
 `
   child.stdin?.end(tap)
-  t.equal(await ended, 1, 'it fails as the tests do')
+  t.equal(await ended, 1, 'the exit code of a failed run')
   const { json } = await instance.request('GET', '/api/missions/47/tests/latest', user)
   t.match(json, { status: 'failed', summary: { passed: 2, failed: 1 } })
   t.match(json['results'], [

@@ -1,5 +1,5 @@
-// docs/protocol.md by example: every frame stands in it, as its schema has it; what clients send in it gets from a server what
-// the document says, and what servers send in it is what a server sends, but for times and the like.
+// Checks docs/protocol.md: it has an example of every frame, and each example fits its schema. The test plays the conversations:
+// the server must answer as the document shows. Values that vary, like times, are ignored.
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { readConfig } from '../../src/config/index.ts'
@@ -9,7 +9,7 @@ import { events } from '../../src/protocol/server-frames.ts'
 import { admin, rafael, secret, startDeck, token, until, type Client, type Json } from '../support/server.ts'
 import { faultOf, faultOfFrame, nameOfFrame } from '../support/shapes.ts'
 
-// The document lists the default limits.
+// The document states the default limits.
 const { framesPerSecond, framesBurst, subjectFramesPerSecond, subjectFramesBurst, requestsPerMinute } = readConfig({
   DATABASE_URL: 'postgres://localhost/deck',
   JWT_SECRET: secret,
@@ -19,11 +19,11 @@ const { instance, database } = await startDeck(t, {
 })
 await database.query(await readFile(seedFile, 'utf8'))
 
-// Before the first test: a file whose tests are done while its module still awaits is over for tap.
+// Awaited before the first test: if all tests are done while the module still awaits, tap ends the file.
 const user = await token({ sub: 'person1@scopelock.ai', role: 'user' })
 const document = await readFile(new URL('../../docs/protocol.md', import.meta.url), 'utf8')
 
-/** A line of a conversation: who, to the server (>) or from it (<), and what: a frame, or a request. */
+/** A line of a conversation: the socket's name, the direction (`>` to the server, `<` from it), and a frame or a request. */
 type Line = { who: string; to: boolean; text: string; frame: Json }
 const lines: Line[] = [...document.matchAll(/^(\w*) *([<>]) (.*)$/gm)].map(([, who = '', way, text = '']) => ({
   who,
@@ -31,13 +31,13 @@ const lines: Line[] = [...document.matchAll(/^(\w*) *([<>]) (.*)$/gm)].map(([, w
   text,
   frame: text.startsWith('{') ? (JSON.parse(text) as Json) : {},
 }))
-/** The table of what clients send: the frame, and the answer, `ok` or a code. */
+/** The table of client frames: the frame and its expected answer, `ok` or an error code. */
 const table = [...document.matchAll(/^\| `(\{"type".*?\})` \| `(\w+)`/gm)].map(([, text = '', answer]) => ({
   frame: JSON.parse(text) as Json,
   answer,
 }))
 
-// What was asked under which id, by each socket.
+// The type of each request, by socket and `id`.
 const asked = new Map(
   lines.filter(({ to }) => to).map(({ who, frame }) => [`${who} ${String(frame['id'])}`, String(frame['type'])]),
 )
@@ -46,13 +46,13 @@ const fromServer = lines
   .map(({ who, frame }) => ({ frame, asked: asked.get(`${who} ${String(frame['id'])}`) }))
 const fromClients = [...lines.filter(({ to, text }) => to && text.startsWith('{')), ...table].map(({ frame }) => frame)
 
-void t.test('every frame has an example', (t) => {
+void t.test('protocol.md: every frame has an example', (t) => {
   const shown = new Set([
     ...fromClients.map(({ type }) => `client.${String(type)}`),
     ...fromServer.map(({ frame, asked }) => nameOfFrame(frame, asked)),
   ])
   for (const { name, type } of [...clientMessages, ...serverMessages]) if (type !== 'event') t.ok(shown.has(name), name)
-  // Of events that have the same form, one is enough.
+  // If several events share a schema, one example is enough.
   for (const form of new Set(Object.values(events).map(({ data }) => data))) {
     const names = Object.entries(events).filter(([, { data }]) => data === form)
     t.ok(
@@ -63,22 +63,22 @@ void t.test('every frame has an example', (t) => {
   t.end()
 })
 
-void t.test('every example fits its schema', (t) => {
+void t.test('protocol.md: every example fits its schema', (t) => {
   for (const frame of fromClients)
     t.equal(faultOf(`client.${String(frame['type'])}`, frame), undefined, JSON.stringify(frame))
   for (const { frame, asked } of fromServer) t.equal(faultOfFrame(frame, asked), undefined, JSON.stringify(frame))
   for (const { name, examples } of [...clientMessages, ...serverMessages]) {
-    t.ok(examples.length > 0, `${name} has an example of its own`)
+    t.ok(examples.length > 0, `${name} has an example in the catalogue`)
     for (const example of examples) t.equal(faultOf(name, example as Json), undefined, JSON.stringify(example))
   }
   t.end()
 })
 
 const varies = ['session', 'lease_until', 'instance', 'expires_at', 'epoch', 'created_at', 'detail']
-/** A frame without what differs from time to time. */
+/** A frame without the values that vary between runs. */
 const lasting = (value: unknown, name = ''): unknown => {
   if (varies.includes(name)) return '…'
-  // New rows; those of the seed begin with the mission's number.
+  // IDs of new rows vary. Those of the seed rows begin with the mission's number.
   if (typeof value === 'string') return /^(?!47)[0-9a-f]{8}-[0-9a-f-]{27}$/.test(value) ? '…' : value
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map((part) => lasting(part))
@@ -94,7 +94,7 @@ const sameAs = (frame: Json) => {
 }
 
 const tokens: Record<string, string> = { user, phone: user, rafael, admin }
-// The tasks of the document, and what they are here.
+// The task IDs of the document, mapped to those of this run.
 const tasks = new Map<unknown, unknown>()
 const sendable = (frame: Json): Json => ({
   ...frame,
@@ -102,7 +102,7 @@ const sendable = (frame: Json): Json => ({
   ...(frame['task'] === undefined ? {} : { task: tasks.get(frame['task']) }),
 })
 
-await t.test('a server says what the document says, line by line', async (t) => {
+await t.test('protocol.md: the server answers each conversation as the document shows', async (t) => {
   const clients = new Map<string, Client>()
   const client = async (who: string): Promise<Client> => {
     const there = clients.get(who) ?? (await instance.connect(tokens[who] ?? ''))
@@ -135,7 +135,7 @@ await t.test('a server says what the document says, line by line', async (t) => 
       if (type === 'error') t.ok(expected.has(`${who} ${String(id)}`), `${who}: ${String(code)} is in the document`)
 })
 
-await t.test('what clients send is answered as the table says', async (t) => {
+await t.test('protocol.md: each client frame gets the answer in the table', async (t) => {
   const client = await instance.connect(user)
   const citizen = await instance.connect(rafael)
   t.ok(table.length >= clientMessages.length)
@@ -152,7 +152,7 @@ await t.test('what clients send is answered as the table says', async (t) => {
   }
   async function answered(client: Client, frame: Json, answer: string | undefined): Promise<void> {
     client.send(sendable(frame))
-    const told = await client.frame(({ id }) => id === frame['id'], JSON.stringify(frame))
-    t.equal(told['type'] === 'error' ? told['code'] : told['type'], answer, JSON.stringify(frame))
+    const reply = await client.frame(({ id }) => id === frame['id'], JSON.stringify(frame))
+    t.equal(reply['type'] === 'error' ? reply['code'] : reply['type'], answer, JSON.stringify(frame))
   }
 })
