@@ -1,5 +1,5 @@
-// The client while its connections are cut at random, on two instances: nothing is lost, doubled or out of order, and its caller did
-// nothing for that. test/long/client.ts is the same with more messages, in other runtimes too.
+// The client on two instances while its connections are cut at random: nothing is lost, duplicated or out of order, without help of
+// its caller. test/long/client.ts does the same with more messages and in other runtimes.
 import t from 'tap'
 import { connect } from '../../src/client/index.ts'
 import { alice, makeMission, startDeck, startInstance, until } from '../support/server.ts'
@@ -8,13 +8,13 @@ import { errand } from './errand.ts'
 import { startWire } from '../support/socket-proxy.ts'
 
 void t.test(
-  '2,000 messages of three senders reach three followers once and in order, however often they are cut',
+  'client: 2,000 messages of three senders reach three followers once and in order when connections are cut',
   async (t) => {
     const { instance: one, database } = await startDeck(t)
     const two = await startInstance(t, database.url)
     const wire = await startWire(t, one.url)
     const { id } = await makeMission(one)
-    // By what was received and not by time: a slow machine is not to spend its time on being cut.
+    // A cut is due after a number of bytes, not after a time: on a slow machine cuts would otherwise take all the time.
     let over = false
     const cutting = startCutting(wire, [one.url, two.url], () => {
       const due = wire.carried() + 400_000 * (0.5 + Math.random())

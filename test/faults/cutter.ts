@@ -1,10 +1,10 @@
-// Two instances behind one wire that is cut at random moments, each time to lead to the other one; and what the database holds in
-// the end of what was sent through it.
+// Two instances behind one proxy. Each random cut makes the proxy connect to the other instance.
+// A check compares the chat in the database with what was sent.
 import type { Test } from 'tap'
 import type { FreshDatabase } from '../support/database.ts'
 import type { Wire } from '../support/socket-proxy.ts'
 
-/** Cuts each time that `next` resolves, until it is stopped; -> how often. */
+/** Cuts all connections each time that `next` resolves. `stop()` resolves with the number of cuts. */
 export const startCutting = (wire: Wire, targets: [string, string], next: () => Promise<unknown>) => {
   let over = false
   let cuts = 0
@@ -25,12 +25,12 @@ export const startCutting = (wire: Wire, targets: [string, string], next: () => 
   }
 }
 
-/** Fails if the chat does not hold each message once, and each sender's in its order. */
+/** Fails if the chat does not contain each message once, with each sender's messages in order. */
 export const checkTable = async (t: Test, database: FreshDatabase, mission: string, count: number): Promise<void> => {
   const rows = await database.query('select seq, message from chat_messages where mission_id = $1 order by seq', [
     mission,
   ])
-  t.equal(rows.length, count, 'as many rows as were sent')
+  t.equal(rows.length, count, 'one row for each message')
   const last = new Map<string, number>()
   for (const { message } of rows) {
     const [sender = '', n] = String(message).split(' ')

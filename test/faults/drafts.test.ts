@@ -1,5 +1,5 @@
-// A reply whose server is killed in the middle: its writer goes on through another instance at the stored offset, and everybody
-// ends with the text of the one message that is stored.
+// A server is killed in the middle of a draft. Its writer continues on a second instance at the stored offset.
+// Every follower ends with the text of the one stored message.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { alice, door, makeMission, rafael, startDeck, until, type Client, type Json } from '../support/server.ts'
@@ -7,18 +7,18 @@ import { spawnServer } from '../support/processes.ts'
 
 const { instance: two, database } = await startDeck(t)
 
-/** The text of a draft as a follower holds it. */
+/** A draft's text as a follower received it. */
 const textOf = (client: Client, key: string): string => {
   let text = ''
   for (const { type, key: of, offset, delta } of client.frames as { [name: string]: unknown; delta?: string }[]) {
     if (type !== 'delta' || of !== key || delta === undefined) continue
-    if (Number(offset) > text.length) throw new Error(`a hole: ${String(offset)} after ${text.length}`)
+    if (Number(offset) > text.length) throw new Error(`a gap: offset ${String(offset)} after ${text.length}`)
     text = text.slice(0, Number(offset)) + delta
   }
   return text
 }
 
-void t.test('kill -9 of the writer’s server in mid-reply: one message, the same text for everybody', async (t) => {
+void t.test('drafts: kill -9 of the writer’s server leaves one message, and one text for every follower', async (t) => {
   const { id } = await makeMission(two)
   const topic = `missions/${id}/chat/rafael`
   const follow = async (): Promise<Client> => {
@@ -37,19 +37,19 @@ void t.test('kill -9 of the writer’s server in mid-reply: one message, the sam
       written = Number((await writer.ask({ type: 'stream', topic, key, delta }))['offset'])
       await new Promise((resolve) => setImmediate(resolve))
     }
-    await until(() => textOf(watchers[0] as Client, key).length > 0, 'the beginning to be seen')
+    await until(() => textOf(watchers[0] as Client, key).length > 0, 'the followers to receive the beginning')
     one.process.kill('SIGKILL')
     await one.exited()
     watchers.push(await follow())
     const text = whole.join('')
     const again = await two.connect(rafael)
-    // What was seen and not stored is sent again.
+    // Text that followers received but that was not stored is sent again.
     const refused: Json = await again.ask({ type: 'stream', topic, key, offset: text.length, delta: '!' })
     t.match(refused, { code: 'conflict' })
     let offset = Number(refused['offset'])
     t.ok(offset <= written, `${offset} of ${written} were stored`)
     while (offset < text.length) {
-      // Not in the middle of a character.
+      // A delta ends at a character boundary, not inside a surrogate pair.
       const end = /^.{1,50}/su.exec(text.slice(offset))?.[0].length ?? 0
       const answer = await again.ask({ type: 'stream', topic, key, offset, delta: text.slice(offset, offset + end) })
       offset = Number(answer['offset'])

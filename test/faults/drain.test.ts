@@ -7,7 +7,7 @@ import { startPostgres } from '../support/postgres.ts'
 const postgres = await startPostgres(t)
 const start = () => spawnServer(t, { DATABASE_URL: postgres.url() })
 
-await t.test('SIGTERM while Postgres hangs: goodbye, 1012, what waits is answered, exit 0 within 10 s', async (t) => {
+await t.test('drain: answers pending sends and exits with 0 within 10 s when Postgres hangs', async (t) => {
   const server = await start()
   const deck = door(t, server.url)
   const { id } = await makeMission(deck)
@@ -20,9 +20,9 @@ await t.test('SIGTERM while Postgres hangs: goodbye, 1012, what waits is answere
   await clients[0]?.ask({ type: 'ping' })
   const begun = performance.now()
   server.process.kill('SIGTERM')
-  await until(() => deck.request('GET', '/readyz').then(({ status }) => status === 503), 'it to say so')
-  t.match((await deck.request('GET', `/api/${topic}`, alice)).json, { code: 'unavailable' }, 'no new work')
-  await t.rejects(deck.connect(alice), 'no new sockets')
+  await until(() => deck.request('GET', '/readyz').then(({ status }) => status === 503), '/readyz to return 503')
+  t.match((await deck.request('GET', `/api/${topic}`, alice)).json, { code: 'unavailable' }, 'new requests are refused')
+  await t.rejects(deck.connect(alice), 'new sockets are refused')
   for (const answer of await Promise.all(waiting)) t.match(answer, { code: 'unavailable' })
   t.equal(await server.exited(), 0)
   t.ok(performance.now() - begun < 10_000, `${performance.now() - begun} ms`)
@@ -33,11 +33,11 @@ await t.test('SIGTERM while Postgres hangs: goodbye, 1012, what waits is answere
     t.match(goodbyes, [{ reason: 'restart', retry_after: Number }])
     return Number(goodbyes[0]?.['retry_after'])
   })
-  t.ok(new Set(retries).size > 5, 'not all at once')
+  t.ok(new Set(retries).size > 5, 'clients do not reconnect all at once')
   postgres.thaw()
 })
 
-await t.test('a second signal exits at once', async (t) => {
+await t.test('drain: a second signal exits at once', async (t) => {
   const server = await start()
   const deck = door(t, server.url)
   const { id } = await makeMission(deck)
@@ -50,11 +50,11 @@ await t.test('a second signal exits at once', async (t) => {
   await client.frame(({ type }) => type === 'goodbye')
   server.process.kill('SIGTERM')
   t.not(await server.exited(), 0)
-  t.equal(await waiting, 'closed', 'not even waited for')
+  t.equal(await waiting, 'closed', 'the pending send is not awaited')
   postgres.thaw()
 })
 
-await t.test('an embedded Postgres that hangs does not keep its server from ending', async (t) => {
+await t.test('drain: the server exits when its embedded Postgres hangs', async (t) => {
   const { mkdtemp, readFile, rm } = await import('node:fs/promises')
   const { tmpdir } = await import('node:os')
   const { join } = await import('node:path')

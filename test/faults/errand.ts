@@ -1,6 +1,6 @@
-// What three senders and three followers do with nothing but the client, in whatever runtime this is: each sender sends its share,
-// some at a time, each follower reads until it holds them all. -> what was wrong, and figures. Imports nothing that runs, so that a
-// page, or another Node, can load it as it is once its types are gone.
+// Three senders and three followers use only the client, in any runtime. Each sender sends its share, up to 20 at a time.
+// Each follower reads until it holds every message. Returns errors and figures.
+// This file imports nothing at run time, so that a page or a different Node can load it after its types are removed.
 import type { connect as Connect, Deck } from '../../src/client/index.ts'
 
 export type Errand = { url: string; token: string; mission: string; count: number }
@@ -30,7 +30,7 @@ export const errand = async (connect: typeof Connect, { url, token, mission, cou
   const follow = async (f: number): Promise<void> => {
     const next = Array.from({ length: senders }, () => 0)
     let last = 0
-    // The less may wait, the more often it leaves and joins again.
+    // The smaller a follower's buffer, the more often the client unsubscribes and subscribes again.
     const feed = open()
       .chat(mission, 'rafael')
       .follow({ after: 0, buffer: [1000, 50, 5][f] })

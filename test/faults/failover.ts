@@ -1,48 +1,54 @@
-// What a failover is judged by: senders that send each message until it is acknowledged, the project's own client, which does so by
-// itself, and the table of the server that survived.
+// Senders and checks for failover tests: senders that send each message until it is acknowledged, the project's client, which retries
+// by itself, and a comparison with the table of the surviving server.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { connect } from '../../src/client/index.ts'
 import { connectTo } from '../support/clusters.ts'
 import { alice, type Client, type Door, type Json } from '../support/server.ts'
 
-/** What a sender was told. */
-export type Told = {
+/** The answers that a sender received. */
+export type Outcome = {
   topic: string
-  /** seqs by key */
+  /** The seqs of acknowledged messages, by key. */
   acknowledged: Map<string, number>
-  /** errors by code */
+  /** The number of errors, by code. */
   codes: Map<string, number>
-  /** codes with which its sockets were closed */
+  /** The codes with which its sockets were closed. */
   closes: number[]
-  /** the longest time between two acknowledgements, in ms */
+  /** The longest time between two acknowledgements, in ms. */
   silence: number
 }
-/** `gaveBack`: it is a client that sends again by itself, whose errors are sends that it gave back. */
-export type Sender = Told & { gaveBack?: true; stop(): Promise<void> }
+/** `retries`: the sender is a client that retries by itself; its errors are sends that it rejected. */
+export type Sender = Outcome & { retries?: true; stop(): Promise<void> }
 
-const makeTold = (topic: string): Told => ({ topic, acknowledged: new Map(), codes: new Map(), closes: [], silence: 0 })
+const makeOutcome = (topic: string): Outcome => ({
+  topic,
+  acknowledged: new Map(),
+  codes: new Map(),
+  closes: [],
+  silence: 0,
+})
 const count = (codes: Map<string, number>, code: string): void => void codes.set(code, (codes.get(code) ?? 0) + 1)
 
-/** Notes acknowledgements, and how long none came. */
-const makeNote = (told: Told) => {
+/** Records acknowledgements, and the longest time between two of them. */
+const makeNote = (outcome: Outcome) => {
   let last = performance.now()
   return (key: string, seq: number): void => {
-    told.silence = Math.max(told.silence, performance.now() - last)
+    outcome.silence = Math.max(outcome.silence, performance.now() - last)
     last = performance.now()
-    told.acknowledged.set(key, seq)
+    outcome.acknowledged.set(key, seq)
   }
 }
 
-/** Sends without end under keys, each message until it is acknowledged. */
+/** Sends messages under keys until it is stopped, each message until it is acknowledged. */
 export const startSender = (on: () => Door, topic: string, { name = 'key', pace = 2 } = {}): Sender => {
-  const told = makeTold(topic)
-  const note = makeNote(told)
+  const outcome = makeOutcome(topic)
+  const note = makeNote(outcome)
   let over = false
   let client: Client | undefined
-  const say = async (key: string): Promise<void> => {
+  const sendOne = async (key: string): Promise<void> => {
     while (!over) {
-      if (client?.closed) told.closes.push(client.closed.code)
+      if (client?.closed) outcome.closes.push(client.closed.code)
       if (!client || client.closed)
         client = await on()
           .connect(alice)
@@ -51,19 +57,19 @@ export const startSender = (on: () => Door, topic: string, { name = 'key', pace 
         ?.ask({ type: 'send', topic, message: key, key })
         .catch(() => undefined)
       if (answer?.['type'] === 'ok') return note(key, Number(answer['seq']))
-      if (answer) count(told.codes, String(answer['code']))
+      if (answer) count(outcome.codes, String(answer['code']))
       await delay(50)
     }
   }
   const run = async (): Promise<void> => {
     for (let n = 0; !over; n++) {
-      await say(`${name} ${n}`)
+      await sendOne(`${name} ${n}`)
       await delay(pace)
     }
     client?.close()
   }
   const running = run()
-  return Object.assign(told, {
+  return Object.assign(outcome, {
     async stop() {
       over = true
       await running
@@ -71,10 +77,10 @@ export const startSender = (on: () => Door, topic: string, { name = 'key', pace 
   })
 }
 
-/** The same by the project's client: what it gives back is counted, and not sent again. */
+/** Sends with the project's client. Sends that the client rejects are counted and not sent again. */
 export const startClient = (url: string, topic: string, { name = 'client', pace = 10 } = {}): Sender => {
-  const told = makeTold(topic)
-  const note = makeNote(told)
+  const outcome = makeOutcome(topic)
+  const note = makeNote(outcome)
   const deck = connect({ url, token: alice })
   const [, mission = '', , citizen = ''] = topic.split('/')
   let over = false
@@ -86,15 +92,15 @@ export const startClient = (url: string, topic: string, { name = 'client', pace 
         .send(key, { key })
         .then(
           ({ seq }) => note(key, seq),
-          (error: { code?: string }) => count(told.codes, String(error.code)),
+          (error: { code?: string }) => count(outcome.codes, String(error.code)),
         )
       await delay(pace)
     }
     deck.close()
   }
   const running = run()
-  return Object.assign(told, {
-    gaveBack: true as const,
+  return Object.assign(outcome, {
+    retries: true as const,
     async stop() {
       over = true
       await running
@@ -102,39 +108,40 @@ export const startClient = (url: string, topic: string, { name = 'client', pace 
   })
 }
 
-/** Compares what was acknowledged with what the database at `url` holds. Sockets may have been closed `closes` times each. */
+/** Compares the acknowledged messages with the database at `url`. Each sender's sockets may have been closed `closes` times. */
 export const judge = async (t: Test, senders: Sender[], url: string, closes = 1): Promise<void> => {
   await Promise.all(senders.map((sender) => sender.stop()))
   const client = await connectTo(t, url)
   let lost = 0
-  let doubled = 0
+  let duplicates = 0
   const codes = new Map<string, number>()
-  for (const told of senders) {
-    const [, mission = '', , citizen = ''] = told.topic.split('/')
+  for (const outcome of senders) {
+    const [, mission = '', , citizen = ''] = outcome.topic.split('/')
     const { rows } = await client.query<{ key: string; seq: string }>(
       `select key, seq from chat_messages where mission_id = $1 and citizen = $2 order by seq`,
       [mission, citizen],
     )
     const stored = new Map(rows.map(({ key, seq }) => [key, Number(seq)]))
-    lost += [...told.acknowledged].filter(([key, seq]) => stored.get(key) !== seq).length
-    doubled += rows.length - stored.size
-    if (rows.some(({ seq }, i) => Number(seq) !== i + 1)) t.fail(`${told.topic}: seqs with holes`)
-    for (const [code, times] of told.codes) codes.set(code, (codes.get(code) ?? 0) + times)
-    if (told.closes.length > closes) t.fail(`a socket was closed ${told.closes.length} times: ${told.closes.join()}`)
+    lost += [...outcome.acknowledged].filter(([key, seq]) => stored.get(key) !== seq).length
+    duplicates += rows.length - stored.size
+    if (rows.some(({ seq }, i) => Number(seq) !== i + 1)) t.fail(`${outcome.topic}: seqs with gaps`)
+    for (const [code, times] of outcome.codes) codes.set(code, (codes.get(code) ?? 0) + times)
+    if (outcome.closes.length > closes)
+      t.fail(`a socket was closed ${outcome.closes.length} times: ${outcome.closes.join()}`)
   }
-  t.equal(lost, 0, 'nothing that was acknowledged is lost, or has another seq')
-  t.equal(doubled, 0, 'nothing is doubled')
+  t.equal(lost, 0, 'every acknowledged message is stored with its seq')
+  t.equal(duplicates, 0, 'nothing is stored twice')
   t.strictSame(
     [...codes.keys()].filter((code) => code !== 'unavailable'),
     [],
-    'no code but unavailable',
+    'no error but unavailable',
   )
-  const given = senders.flatMap((sender) => (sender.gaveBack ? [...sender.codes] : []))
-  t.strictSame(given, [], 'the client gave nothing back')
+  const rejected = senders.flatMap((sender) => (sender.retries ? [...sender.codes] : []))
+  t.strictSame(rejected, [], 'the client rejected no send')
   const all = senders.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0)
-  const told = [...codes].map(([code, times]) => `${code} ${times}`).join(', ') || 'none'
+  const errors = [...codes].map(([code, times]) => `${code} ${times}`).join(', ') || 'none'
   const silence = Math.round(Math.max(...senders.map((sender) => sender.silence)))
   t.comment(
-    `${all} acknowledged, ${lost} lost, ${doubled} doubled; errors: ${told}; closes a socket: ${Math.max(...senders.map((s) => s.closes.length))}; longest silence ${silence} ms`,
+    `${all} acknowledged, ${lost} lost, ${duplicates} duplicates; errors: ${errors}; closes a socket: ${Math.max(...senders.map((s) => s.closes.length))}; longest silence ${silence} ms`,
   )
 }

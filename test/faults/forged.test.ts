@@ -1,6 +1,6 @@
-// What is heard is not believed: a login without any grant may LISTEN and NOTIFY on every channel, and any client of NATS may subscribe and
-// publish there. It ends no instance, reads no word of a reply in the making, and nobody sees what it forges or plays again; what it hints at
-// costs a read.
+// Notifications are not trusted. A login without any grant may LISTEN and NOTIFY on every channel. Any NATS client may subscribe and publish.
+// Neither can end an instance or read a draft. No client receives a forged or replayed notification.
+// A forged hint costs at most a read.
 import { randomBytes } from 'node:crypto'
 import { connect } from '@nats-io/transport-node'
 import pg from 'pg'
@@ -23,15 +23,15 @@ import { makeNats, noNats } from '../support/nats-server.ts'
 
 const shards = Array.from({ length: 64 }, (_, n) => `deck_${n}`)
 
-/** Somebody who may connect, and nothing else. */
+/** An attacker who may connect, and has no other right. */
 type Stranger = {
-  /** everything there is to hear */
-  heard: { channel: string; payload: string }[]
-  /** where a topic's notifications go */
+  /** All payloads that the attacker received. */
+  received: { channel: string; payload: string }[]
+  /** Returns the channel of a topic's notifications. */
   channel: (topic: string) => Promise<string>
-  /** all that instances may hear */
+  /** Returns all channels on which instances listen. */
   channels: () => Promise<string[]>
-  say: (channel: string, payloads: string[]) => Promise<unknown>
+  publish: (channel: string, payloads: string[]) => Promise<unknown>
 }
 
 const byNotify = async (t: Test, database: FreshDatabase): Promise<Stranger & { client: pg.Client }> => {
@@ -49,17 +49,17 @@ const byNotify = async (t: Test, database: FreshDatabase): Promise<Stranger & { 
   const client = new pg.Client({ connectionString: url.href })
   await client.connect()
   t.teardown(() => client.end())
-  const heard: Stranger['heard'] = []
-  client.on('notification', ({ channel, payload = '' }) => heard.push({ channel, payload }))
+  const received: Stranger['received'] = []
+  client.on('notification', ({ channel, payload = '' }) => received.push({ channel, payload }))
   const channels = ['deck', ...shards]
   await client.query(channels.map((channel) => `listen ${channel}`).join(';'))
   return {
     client,
-    heard,
+    received,
     channel: (topic) => Promise.resolve(channelOf(topic)),
     channels: () => Promise.resolve(channels),
-    // One statement each, as Postgres sends a payload once a transaction.
-    say: (channel, payloads) =>
+    // One statement for each payload: Postgres drops duplicate notifications in a transaction.
+    publish: (channel, payloads) =>
       client.query(
         payloads.map((payload) => `notify ${channel}, ${pg.escapeLiteral(payload.slice(0, 7999))}`).join(';'),
       ),
@@ -69,27 +69,27 @@ const byNotify = async (t: Test, database: FreshDatabase): Promise<Stranger & { 
 const byNats = async (t: Test, url: string, missions: string[]): Promise<Stranger> => {
   const connection = await connect(busOptions(url))
   t.teardown(() => connection.close())
-  const heard: Stranger['heard'] = []
+  const received: Stranger['received'] = []
   const subjects = new Set<string>()
   connection.subscribe('>', {
     callback: (_error, message) => {
       subjects.add(message.subject)
-      heard.push({ channel: message.subject, payload: message.string() })
+      received.push({ channel: message.subject, payload: message.string() })
     },
   })
   await connection.flush()
   const prefix = async (): Promise<string> => {
-    await until(() => subjects.size > 0, 'something to hear')
+    await until(() => subjects.size > 0, 'a first notification')
     return [...subjects][0]?.replace(/[^.]+$/, '') ?? ''
   }
   return {
-    heard,
+    received,
     channel: async (topic) => `${await prefix()}${topic.slice(9, 45)}`,
     channels: async () => {
       const space = await prefix()
       return [...missions.map((id) => space + id), `${space}deck`, 'deck.doctor.x', 'deck']
     },
-    async say(channel, payloads) {
+    async publish(channel, payloads) {
       for (const payload of payloads) connection.publish(channel, payload)
       await connection.flush()
     },
@@ -100,8 +100,8 @@ const topicOf = (id: string): string => `missions/${id}/chat/rafael`
 const secret = 'the secret of the tower'
 const marks = ['~', '=', '#', '!']
 
-/** Forged and replayed notifications, without end, from a seed. */
-const makeForger = (seed: number, sealed: string[], told: string[], ids: string[]) => {
+/** Returns a generator of forged and replayed notifications, determined by the seed. */
+const makeForger = (seed: number, sealed: string[], notified: string[], ids: string[]) => {
   const random = (n: number): number => {
     seed = (seed + 0x6d2b79f5) | 0
     let x = Math.imul(seed ^ (seed >>> 15), 1 | seed)
@@ -145,11 +145,11 @@ const makeForger = (seed: number, sealed: string[], told: string[], ids: string[
     () => pick(marks) + body(),
     () => `${pick(marks)}${pick(['12345678', 'eve'])} ${body()}`,
     () => pick(marks) + (wrongKey.seal(pick(marks), body()) ?? ''),
-    () => pick(told),
+    () => pick(notified),
     () => pick(sealed),
     () => pick(sealed).slice(0, 1 + random(100)),
     () => flipped(pick(sealed)),
-    // Another kind's seal, and one put together of two.
+    // A valid seal with a different kind's mark, and two seals combined.
     () => pick(marks) + pick(sealed).slice(1),
     () => pick(sealed).slice(0, 60) + pick(sealed).slice(60),
     () => `!${pick(['eve', '12345678'])} ${topicOf(pick(ids))} reply`,
@@ -163,11 +163,11 @@ const makeForger = (seed: number, sealed: string[], told: string[], ids: string[
   return (): string => pick(kinds)()
 }
 
-/** The levels of a log's lines. */
+/** Whether a log line has the level error or fatal. */
 const isError = (line: string): boolean => Number((JSON.parse(line) as { level?: unknown }).level) >= 50
 
 for (const way of ['NOTIFY', 'NATS'])
-  void t.test(`by ${way}`, { skip: way === 'NATS' && noNats }, async (t) => {
+  void t.test(`forged notifications: do no harm over ${way}`, { skip: way === 'NATS' && noNats }, async (t) => {
     t.setTimeout(300_000)
     const nats = way === 'NATS' ? await makeNats(t) : undefined
     await nats?.start()
@@ -180,7 +180,7 @@ for (const way of ['NOTIFY', 'NATS'])
       if (nats)
         await until(
           async () => (await instance.request('GET', '/metrics')).text.includes('\ndeck_bus_connected 1\n'),
-          'NATS to be there',
+          'NATS to be connected',
         )
       return instance
     }
@@ -191,7 +191,9 @@ for (const way of ['NOTIFY', 'NATS'])
     const login = await byNotify(t, database)
     const stranger: Stranger = nats ? await byNats(t, nats.url, ids) : login
     const sealed = (): string[] =>
-      [...stranger.heard, ...login.heard].map(({ payload }) => payload).filter((payload) => /^[~=#]./.test(payload))
+      [...stranger.received, ...login.received]
+        .map(({ payload }) => payload)
+        .filter((payload) => /^[~=#]./.test(payload))
 
     const follow = async (on: Instance, ...topics: string[]): Promise<Client> => {
       const client = await on.connect(alice)
@@ -199,17 +201,17 @@ for (const way of ['NOTIFY', 'NATS'])
       for (const topic of topics) await client.ask({ type: 'subscribe', topic, after: 0, presence: true })
       return client
     }
-    // Changes count from the oldest transaction of the whole cluster on, other tests' among them: the missions' making is to be before it.
+    // Changes count from the oldest transaction in the cluster, which may belong to a different test: wait until the missions are older.
     const settled = `select count(*)::integer as n from missions where age(xmin) <= age(pg_snapshot_xmin(pg_current_snapshot())::xid)`
     await until(
       async () => (await database.query(settled))[0]?.['n'] === 0,
-      'the missions to be before every transaction',
+      'the missions to be older than every open transaction',
     )
     const followers = [await follow(one, topic, earlier), await follow(two, topic, earlier)]
     const writer = await one.connect(rafael)
     const of = (client: Client, type: string, about: string = topic) =>
       client.frames.filter((frame) => frame['type'] === type && [about, undefined].includes(frame['topic'] as string))
-    /** A draft as a follower has it. */
+    /** A draft's text as a follower received it. */
     const draft = (client: Client, about: string, key: string): string =>
       of(client, 'delta', about)
         .filter((frame) => frame['key'] === key)
@@ -220,7 +222,7 @@ for (const way of ['NOTIFY', 'NATS'])
     const everywhere = (what: string, holds: (client: Client) => boolean): Promise<void> =>
       until(() => followers.every(holds), what)
 
-    await t.test('a reply in the making can be read by nobody who listens', async (t) => {
+    await t.test("drafts can't be read by an attacker who listens", async (t) => {
       const [, there] = followers as [Client, Client]
       for (const about of [topic, earlier]) {
         await writer.ask({ type: 'stream', topic: about, key: 'reply', delta: `${secret} ` })
@@ -228,47 +230,54 @@ for (const way of ['NOTIFY', 'NATS'])
         writer.send({ type: 'typing', topic: about, on: true })
         await everywhere('typing', (client) => of(client, 'typing', about).length === 1)
       }
-      // Of each kind one that can be played again; what the earlier topic's were about is over.
+      // The attacker receives one payload of each kind, to replay later. The earlier topic's drafts and typing are over.
       t.match(await there.ask({ type: 'cancel', topic: earlier, key: 'reply' }), { type: 'ok' })
       await writer.frame(({ type }) => type === 'cancel', 'the request to stop')
       await writer.ask({ type: 'stream', topic: earlier, key: 'reply', done: true })
       writer.send({ type: 'typing', topic: earlier, on: false })
       await there.ask({ type: 'read', topic: earlier, seq: 1 })
       await everywhere('the end', (client) => of(client, 'typing', earlier).length === 2)
-      await until(() => new Set(sealed().map((payload) => payload.charAt(0))).size === 3, 'all kinds to be heard')
-      const payloads = [...stranger.heard, ...login.heard].map(({ payload }) => payload)
+      await until(() => new Set(sealed().map((payload) => payload.charAt(0))).size === 3, 'a payload of each kind')
+      const payloads = [...stranger.received, ...login.received].map(({ payload }) => payload)
       const decoded = payloads.map((payload) => Buffer.from(payload.slice(1), 'base64url').toString('latin1'))
       t.notMatch([...payloads, ...decoded].join('\n'), /secret|tower|"rafael"|typing/)
-      await t.rejects(login.client.query('select key from deck.seal_key'), { code: '42501' }, 'nor the key')
+      await t.rejects(
+        login.client.query('select key from deck.seal_key'),
+        { code: '42501' },
+        "the key can't be read either",
+      )
     })
 
     await t.test(
-      'what is played again to an instance that did not hear it at first is seen by nobody there',
+      'replayed notifications are not delivered by an instance that did not receive the originals',
       async (t) => {
         const old = sealed()
-        const heardAt = performance.now()
+        const sealedAt = performance.now()
         const late = await start()
-        await until(() => performance.now() - heardAt > 6000, 'it to be older than what clocks may differ by')
+        await until(
+          () => performance.now() - sealedAt > 6000,
+          'the payloads to be older than the allowed clock difference',
+        )
         const reader = await follow(late, earlier)
         await reader.frame(({ type }) => type === 'presence', 'presence')
         const before = [of(reader, 'typing', earlier), of(reader, 'delta', earlier), of(reader, 'read', earlier)].flat()
-        t.strictSame(before, [], 'nothing is going on')
-        for (const channel of await stranger.channels()) await stranger.say(channel, old)
+        t.strictSame(before, [], 'nothing is in progress')
+        for (const channel of await stranger.channels()) await stranger.publish(channel, old)
         writer.send({ type: 'typing', topic: earlier, on: true })
-        await until(() => of(reader, 'typing', earlier).length > 0, 'what is true')
+        await until(() => of(reader, 'typing', earlier).length > 0, 'the real typing frame')
         t.equal(of(reader, 'typing', earlier).length, 1)
-        t.strictSame([...of(reader, 'delta', earlier), ...of(reader, 'read', earlier)], [], 'no reply that is over')
-        await everywhere('the same', (client) => of(client, 'typing', earlier).length === 3)
+        t.strictSame([...of(reader, 'delta', earlier), ...of(reader, 'read', earlier)], [], 'no ended draft')
+        await everywhere('the same typing frame', (client) => of(client, 'typing', earlier).length === 3)
         await late.close()
       },
     )
 
-    await t.test('10,000 that are forged or played again are seen by nobody, and end nothing', async (t) => {
+    await t.test('10,000 forged or replayed notifications are not delivered, and end nothing', async (t) => {
       const [here, there] = followers as [Client, Client]
       const seed = Date.now() % 1_000_000
       t.comment(`seed ${seed}`)
-      const told = login.heard.map(({ payload }) => payload)
-      const forge = makeForger(seed, sealed(), told, ids)
+      const notified = login.received.map(({ payload }) => payload)
+      const forge = makeForger(seed, sealed(), notified, ids)
       const own = await stranger.channel(topic)
       const channels = await stranger.channels()
       const seen = followers.map((client) => client.frames.length)
@@ -280,12 +289,12 @@ for (const way of ['NOTIFY', 'NATS'])
       let patched = 0
       for (let n = 0; n < batches; n++) {
         const payloads = Array.from({ length: each }, forge)
-        // Most where the topic is heard, some where everything is, and some everywhere.
-        await stranger.say(own, payloads.slice(0, 150))
-        await login.say(n % 2 ? 'deck' : channelOf(topic), payloads.slice(150, 200))
+        // Most are published where the topic's notifications are, some on the shared channel, some on every channel.
+        await stranger.publish(own, payloads.slice(0, 150))
+        await login.publish(n % 2 ? 'deck' : channelOf(topic), payloads.slice(150, 200))
         for (let i = 200; i < each; i++)
-          await stranger.say(channels[(n + i) % channels.length] ?? own, payloads.slice(i, i + 1))
-        // What is real goes on.
+          await stranger.publish(channels[(n + i) % channels.length] ?? own, payloads.slice(i, i + 1))
+        // Real traffic continues.
         t.match(await writer.ask({ type: 'stream', topic, key: 'reply', delta: `word ${n} ` }), { type: 'ok' })
         text += `word ${n} `
         t.match(await [here, there][n % 2]?.ask({ type: 'send', topic, message: `${n}` }), { type: 'ok', seq: n + 1 })
@@ -294,7 +303,7 @@ for (const way of ['NOTIFY', 'NATS'])
           await one.request('PATCH', `/api/missions/${mission.id}`, admin, { title: `title ${patched++}` })
         }
       }
-      await everywhere('the reply as it is written', (client) => draft(client, topic, 'reply') === text)
+      await everywhere('the whole draft', (client) => draft(client, topic, 'reply') === text)
       await everywhere('all messages', (client) => client.events(topic).length >= batches)
       t.match(await writer.ask({ type: 'stream', topic, key: 'reply', done: true }), { message: { message: text } })
       await everywhere('the reply', (client) => client.events(topic).length > batches)
@@ -311,17 +320,17 @@ for (const way of ['NOTIFY', 'NATS'])
         t.ok(count('typing') <= typed, `${count('typing')} of ${typed} times typing`)
         t.equal(count('read') + count('cancel') + count('goodbye') + count('error'), 0)
         const changed = of(client, 'missions.changed').length - (known[n] ?? 0)
-        t.ok(changed <= patched + 1, `${changed} changes were told, of ${patched} and a new chat`)
-        t.equal(news.filter(({ type, key }) => type === 'delta' && key !== 'reply').length, 0, 'no other reply')
+        t.ok(changed <= patched + 1, `${changed} changes were reported of ${patched} and a new chat`)
+        t.equal(news.filter(({ type, key }) => type === 'delta' && key !== 'reply').length, 0, 'no other draft')
         t.notOk(
           news.some(({ type, aborted }) => type === 'delta' && aborted),
-          'nor was it given up',
+          'the draft was not aborted',
         )
       }
-      t.equal(writer.frames.filter(({ type }) => type === 'cancel').length, cancels, 'it was not asked to stop')
+      t.equal(writer.frames.filter(({ type }) => type === 'cancel').length, cancels, 'no cancel was delivered')
       t.equal(writer.closed, undefined)
       for (const on of [one, two]) t.equal((await on.request('GET', '/readyz')).status, 200)
-      t.strictSame(errors, [], 'and the logs know of no error')
+      t.strictSame(errors, [], 'the logs have no error')
     })
   })
 
@@ -354,19 +363,19 @@ void t.test('missions.changed: reaches clients that may see the mission, or coul
   await one.request('PATCH', `/api/missions/${id}`, admin, { title: 'yours' })
   await until(
     () => shown(followers[1] as Client).filter((frame) => frame.includes(`"${id}"`)).length > 0,
-    'one that is seen',
+    'a visible mission to change',
   )
   t.ok(
     count().every((n, i) => n <= (after[i] ?? 0) + 1),
-    'and soon no more',
+    'soon no more changes',
   )
   const gone = await makeMission(one)
-  await until(() => shown(followers[0] as Client).some((frame) => frame.includes(gone.id)), 'it')
-  const told = shown(followers[0] as Client).filter((frame) => frame.includes(gone.id)).length
+  await until(() => shown(followers[0] as Client).some((frame) => frame.includes(gone.id)), 'the new mission')
+  const reported = shown(followers[0] as Client).filter((frame) => frame.includes(gone.id)).length
   await one.request('DELETE', `/api/missions/${gone.id}`, admin)
   await until(
-    () => shown(followers[0] as Client).filter((frame) => frame.includes(gone.id)).length > told,
-    'that it is deleted',
+    () => shown(followers[0] as Client).filter((frame) => frame.includes(gone.id)).length > reported,
+    'the deletion',
   )
   t.ok(number > 0)
 })

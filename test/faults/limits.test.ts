@@ -1,5 +1,5 @@
-// Bounds: `welcome.limits` lists the limit of everything that can grow. A client that exceeds one is refused or closed, with
-// the code of that limit. Other clients notice nothing.
+// Bounds: `welcome.limits` lists the limit of everything that can grow. A client that exceeds a limit is refused or closed with that
+// limit's code. Other clients are not affected.
 import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import t from 'tap'
@@ -23,7 +23,7 @@ import {
   type Client,
 } from '../support/server.ts'
 
-await t.test('the welcome tells the limits', async (t) => {
+await t.test('limits: the welcome frame lists every limit', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 500, framesBurst: 2500 } })
   const { limits } = await (await instance.connect(alice)).frame(({ type }) => type === 'welcome')
   t.strictSame(limits, {
@@ -46,7 +46,7 @@ await t.test('the welcome tells the limits', async (t) => {
   })
 })
 
-await t.test('too many frames close the socket with 4429, and only that one', async (t) => {
+await t.test('frame rate: too many frames close the socket with 4429, and no other socket', async (t) => {
   const { instance } = await startDeck(t, { limits: { framesPerSecond: 50, framesBurst: 200 } })
   const [flood, calm] = await Promise.all([instance.connect(alice), instance.connect(alice)])
   for (let n = 0; n < 400; n++) flood.send({ type: 'ping', id: n })
@@ -60,7 +60,7 @@ await t.test('too many frames close the socket with 4429, and only that one', as
   t.match(await calm.ask({ type: 'ping' }), { type: 'ok' })
 })
 
-await t.test('a bucket gives so many at once, and so many a second for long', (t) => {
+await t.test('token bucket: allows its burst at once, then its rate', (t) => {
   const bucket = makeBucket(10, 20, 0)
   const taken = (now: number, tries: number) =>
     Array.from({ length: tries }, () => bucket.take(now)).filter(Boolean).length
@@ -69,7 +69,7 @@ await t.test('a bucket gives so many at once, and so many a second for long', (t
   t.equal(taken(1000, 50), 10)
   t.ok(bucket.low(1000))
   t.notOk(bucket.low(2500))
-  t.equal(taken(100_000, 50), 20, 'and no more after a long silence')
+  t.equal(taken(100_000, 50), 20, 'only the burst after a long pause')
   t.end()
 })
 
@@ -85,11 +85,11 @@ await t.test('socket: is closed with 1013 when its subject, or the process, has 
   t.match(sixth.frames, [{ type: 'goodbye', reason: 'overloaded' }])
   mine[0]?.close()
   await closed(mine[0] as Client)
-  t.match(await (await instance.connect(alice)).ask({ type: 'ping' }), { type: 'ok' }, 'a place that was given up')
+  t.match(await (await instance.connect(alice)).ask({ type: 'ping' }), { type: 'ok' }, 'a freed place')
   for (const client of [...mine.slice(1), ...others]) t.match(await client.ask({ type: 'ping' }), { type: 'ok' })
 })
 
-await t.test('a socket follows so many topics, and no more', async (t) => {
+await t.test('limits: a socket may follow a bounded number of topics', async (t) => {
   const { instance } = await startDeck(t, { limits: { topics: 3 } })
   const { id } = await makeMission(instance)
   const client = await instance.connect(alice)
@@ -97,7 +97,7 @@ await t.test('a socket follows so many topics, and no more', async (t) => {
     t.match(await client.ask({ type: 'subscribe', topic: `missions/${id}/chat/${citizen}` }), { type: 'ok' })
   const more = { type: 'subscribe', topic: `missions/${id}/chat/d` }
   t.match(await client.ask(more), { type: 'error', code: 'bad_request' })
-  t.match(await client.ask({ ...more, topic: `missions/${id}/chat/a` }), { type: 'ok' }, 'one of them again')
+  t.match(await client.ask({ ...more, topic: `missions/${id}/chat/a` }), { type: 'ok' }, 'a followed topic again')
   await client.ask({ type: 'unsubscribe', topic: `missions/${id}/chat/a` })
   t.match(await client.ask(more), { type: 'ok' })
 })
@@ -122,7 +122,7 @@ await t.test('instance: answers 503, closes the busiest socket and stays healthy
   await until(async () => {
     drown()
     return late()
-  }, 'it to refuse')
+  }, 'a refusal')
   t.match(answer.json, { code: 'unavailable', detail: /overloaded/ })
   t.ok(Number(answer.headers.get('retry-after')) > 0)
   t.match(await request('GET', '/healthz'), { status: 200 })
@@ -131,13 +131,13 @@ await t.test('instance: answers 503, closes the busiest socket and stays healthy
     if (!(await late())) return false
     busy.send({ type: 'ping' })
     return busy.closed !== undefined
-  }, 'the busy one to be sent home')
+  }, 'the busiest socket to be closed')
   t.equal(busy.closed?.code, 1013)
   t.match(await calm.ask({ type: 'ping' }), { type: 'ok' })
-  await until(async () => !(await late()), 'it to take work again')
+  await until(async () => !(await late()), 'requests to be served again')
 })
 
-await t.test('headers that are too large, or never come to an end, are refused', async (t) => {
+await t.test('http: headers that are too large or never end are refused', async (t) => {
   const { instance } = await startDeck(t, { limits: { headersTimeout: 500 } })
   const { port, hostname } = new URL(instance.url)
   const answer = async (sent: string): Promise<string> => {
@@ -153,12 +153,12 @@ await t.test('headers that are too large, or never come to an end, are refused',
   t.match(await answer('GET /api/missions HTTP/1.1\r\nHost: x\r\nX: '), /^HTTP\/1.1 408 .*"code":"bad_request"/s)
 })
 
-// The parts, without a server ---------------------------------------------------------------------------------------
+// Units, without a server ------------------------------------------------------------------------------------------
 
 const mission = { id: '00000000-0000-4000-8000-000000000000', number: 1, assigned_to: 'alice' }
 const topic = `missions/${mission.id}/chat/rafael`
 
-await t.test('a thousand seats that catch up on one topic share reads', async (t) => {
+await t.test('hub: a thousand subscriptions that catch up on one topic share reads', async (t) => {
   const head = 1000
   let reads = 0
   let cursor = head
@@ -195,18 +195,18 @@ await t.test('a thousand seats that catch up on one topic share reads', async (t
       drained: () => Promise.resolve(),
       ended: () => t.fail('ended'),
     }
-    // They were away for a while, and not all for the same.
+    // The subscribers missed different numbers of events.
     hub.join(receiver, topic, { rights: mission, asOf, head }, n % 60)
   })
   await until(() => got.every((seqs) => seqs.at(-1) === head), 'all to catch up')
   got.forEach((seqs, n) => {
-    if (seqs.length !== head - (n % 60) || seqs[0] !== (n % 60) + 1) t.fail(`seat ${n} got ${seqs.length}`)
+    if (seqs.length !== head - (n % 60) || seqs[0] !== (n % 60) + 1) t.fail(`subscription ${n} received ${seqs.length}`)
   })
   t.ok(reads < 100, `${reads} reads`)
   cursor = 0
 })
 
-await t.test('all outboxes together are bounded: the fuller, the less each may leave unread', (t) => {
+await t.test('send buffers: all together are bounded; the fuller they are, the less each may hold', (t) => {
   const ledger = makeLedger(1000, makeTally())
   const closing: (() => void)[] = []
   const outboxes = Array.from({ length: 10 }, () => {
@@ -232,27 +232,27 @@ await t.test('all outboxes together are bounded: the fuller, the less each may l
   const hog = outboxes[0]
   let taken = 0
   while (hog?.push(frame)) taken += 50
-  t.equal(taken, 400, 'its own bound')
+  t.equal(taken, 400, 'the limit of one buffer')
   for (const outbox of outboxes.slice(1)) while (outbox.push(frame));
-  // One frame always goes.
+  // An empty buffer accepts one frame beyond the bound.
   t.ok(ledger.waiting <= 1000 + 10 * 50, `${ledger.waiting} bytes wait`)
-  t.notOk(hog?.push(frame), 'who left most is refused first')
+  t.notOk(hog?.push(frame), 'the fullest buffer is refused first')
   t.notOk(outboxes[1]?.fits(1))
   for (const close of closing) close()
-  t.equal(ledger.waiting, 0, 'nothing waits for sockets that are gone')
+  t.equal(ledger.waiting, 0, 'no bytes are counted for closed sockets')
   t.end()
 })
 
-await t.test('a user sends 50 messages at once; citizens and admins as fast as they can', async (t) => {
-  // So few a second that the burst is all, on a slow machine too.
+await t.test('message rate: a user may send a burst of 50; citizens and admins are not limited', async (t) => {
+  // The rate is so low that only the burst counts, on a slow machine too.
   const limits = { userMessagesPerSecond: 0.01, userMessagesBurst: 50 }
   const { instance } = await startDeck(t, { limits })
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const sockets = await Promise.all([instance.connect(alice), instance.connect(alice)])
-  const say = async (client: Client | undefined, n: number) =>
+  const send = async (client: Client | undefined, n: number) =>
     client?.ask({ type: 'send', topic, message: `${n}`, key: `${n}` })
-  const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => say(sockets[n % 2], n)))
+  const answers = await Promise.all(Array.from({ length: 100 }, (_, n) => send(sockets[n % 2], n)))
   const refused = answers.filter((answer) => answer?.['code'] === 'rate_limited')
   t.equal(refused.length, 50)
   for (const answer of refused) t.match(answer, { type: 'error', retry_after: 100 })
@@ -271,13 +271,13 @@ await t.test('a user sends 50 messages at once; citizens and admins as fast as t
     )
     t.ok(
       all.every(({ type }) => type === 'ok'),
-      `${name} is not limited so`,
+      `${name} has no message limit`,
     )
   }
   t.equal((await instance.request('GET', '/api/limits', alice)).json['user_messages_burst'], 50)
 })
 
-await t.test('the client of a user waits until it may send, and gives nothing back', async (t) => {
+await t.test('client: waits for the message rate instead of rejecting sends', async (t) => {
   const { instance } = await startDeck(t, { limits: { userMessagesPerSecond: 10, userMessagesBurst: 50 } })
   const { id } = await makeMission(instance)
   const deck = connect({ url: instance.url, token: alice })
@@ -289,7 +289,7 @@ await t.test('the client of a user waits until it may send, and gives nothing ba
   deck.close()
 })
 
-await t.test('a subject that sends more bytes than its rate is read more slowly, and refused nothing', async (t) => {
+await t.test('byte rate: a subject that exceeds it is read more slowly, and nothing is refused', async (t) => {
   const { instance } = await startDeck(t, { limits: { subjectBytesPerSecond: 500_000, subjectBytesBurst: 300_000 } })
   const { id } = await makeMission(instance)
   const [one, two] = await Promise.all([instance.connect(rafael), instance.connect(rafael)])
@@ -304,12 +304,12 @@ await t.test('a subject that sends more bytes than its rate is read more slowly,
   const before = performance.now() - begun
   const answers = await Promise.all(sent)
   t.ok(answers.every(({ type }) => type === 'ok'))
-  // 1.6 MB less the burst at 0.5 MB/s; a slow machine takes longer.
-  t.ok(performance.now() - begun > 2000, 'they took as long as their bytes')
-  t.ok(before < performance.now() - begun, 'another subject did not wait for them')
+  // 1.6 MB minus the burst, at 0.5 MB/s. A slow machine takes longer.
+  t.ok(performance.now() - begun > 2000, 'the sends took as long as their bytes require')
+  t.ok(before < performance.now() - begun, 'a different subject did not wait')
 })
 
-await t.test('a user has so many sockets, a citizen has more', async (t) => {
+await t.test('limits: a user may open a bounded number of sockets, a citizen more', async (t) => {
   const { instance } = await startDeck(t, { limits: { socketsPerUser: 3 } })
   const three = await Promise.all([1, 2, 3].map(() => instance.connect(alice)))
   t.equal(await closed(await instance.connect(alice)), 1013)
@@ -321,5 +321,5 @@ await t.test('a user has so many sockets, a citizen has more', async (t) => {
       () => true,
       () => false,
     )
-  }, 'room for another')
+  }, 'a freed place')
 })

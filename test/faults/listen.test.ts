@@ -1,5 +1,5 @@
-// LISTEN that proves itself: whatever becomes of its connection, and also where NOTIFY is not heard at all, followers get
-// every message, in order, and the server says of itself whether it is ready.
+// LISTEN is monitored: if its connection fails in any way, or NOTIFY is lost altogether, followers still get every message in
+// order, and /readyz reports whether LISTEN works.
 import pg from 'pg'
 import t from 'tap'
 import { freshDatabase } from '../support/database.ts'
@@ -36,59 +36,53 @@ const sessions = () =>
     `select pid from pg_stat_activity where datname = current_database() and application_name = 'mission-deck session'`,
   )
 
-await t.test(
-  'NOTIFY dropped altogether: delivery goes on at the pace of the poll, and the server is not ready',
-  async (t) => {
-    const { client, topic, insert } = await follow()
-    proxy.muted = true
-    for (let n = 1; n <= 3; n++) {
-      await insert(2)
-      await until(() => seqs(client, topic).length === 2 * n, 'by the poll')
-    }
-    await until(async () => !(await isReady()), 'it to notice')
-    t.match(await instance.request('GET', '/readyz'), { status: 503, json: { detail: /listener/ } })
-    proxy.muted = false
-    await ready()
-    await insert(1)
-    await until(() => seqs(client, topic).length === 7, 'by a hint')
-    t.strictSame(seqs(client, topic), upTo(7))
-  },
-)
+await t.test('listen: the poll delivers and the instance is not ready when every NOTIFY is dropped', async (t) => {
+  const { client, topic, insert } = await follow()
+  proxy.muted = true
+  for (let n = 1; n <= 3; n++) {
+    await insert(2)
+    await until(() => seqs(client, topic).length === 2 * n, 'by the poll')
+  }
+  await until(async () => !(await isReady()), '/readyz to return 503')
+  t.match(await instance.request('GET', '/readyz'), { status: 503, json: { detail: /listener/ } })
+  proxy.muted = false
+  await ready()
+  await insert(1)
+  await until(() => seqs(client, topic).length === 7, 'by a notification')
+  t.strictSame(seqs(client, topic), upTo(7))
+})
 
-await t.test(
-  'a connection that leads nowhere is noticed, and what was missed comes, long before the next look',
-  async (t) => {
-    const slow = await startInstance(t, proxy.url(database.url), { limits: { pollEvery: 60_000 } })
-    const { topic, insert } = await follow()
-    const client = await slow.connect(alice)
-    await client.ask({ type: 'subscribe', topic, after: 0 })
-    proxy.blackHole('none')
-    await insert(3)
-    await Promise.all([
-      until(async () => (await slow.request('GET', '/readyz')).status === 503, 'it to notice'),
-      until(() => seqs(client, topic).length === 3, 'what was missed'),
-    ])
-    t.strictSame(seqs(client, topic), upTo(3))
-    proxy.heal()
-    await until(async () => (await slow.request('GET', '/readyz')).status === 200, 'ready', 20_000)
-  },
-)
+await t.test('listen: a dead connection is noticed, and missed messages arrive before the next poll', async (t) => {
+  const slow = await startInstance(t, proxy.url(database.url), { limits: { pollEvery: 60_000 } })
+  const { topic, insert } = await follow()
+  const client = await slow.connect(alice)
+  await client.ask({ type: 'subscribe', topic, after: 0 })
+  proxy.blackHole('none')
+  await insert(3)
+  await Promise.all([
+    until(async () => (await slow.request('GET', '/readyz')).status === 503, '/readyz to return 503'),
+    until(() => seqs(client, topic).length === 3, 'the missed messages'),
+  ])
+  t.strictSame(seqs(client, topic), upTo(3))
+  proxy.heal()
+  await until(async () => (await slow.request('GET', '/readyz')).status === 200, 'ready', 20_000)
+})
 
-await t.test('a session that stopped listening, though it lives, is replaced', async (t) => {
-  // UNLISTEN can't be sent for it: what it hears is dropped instead, while its queries are answered.
+await t.test('listen: a session that is connected but receives no notifications is replaced', async (t) => {
+  // UNLISTEN can't be sent on the server's own session. Instead its notifications are dropped while its queries are answered.
   await ready()
   const before = await sessions()
   proxy.muted = true
   await until(async () => {
     const now = await sessions()
     return now.length > 0 && now.every(({ pid }) => !before.some((old) => old['pid'] === pid))
-  }, 'another session')
+  }, 'a new session')
   proxy.muted = false
   await ready()
-  t.equal((await sessions()).length, 1, 'and none is left over')
+  t.equal((await sessions()).length, 1, 'the old session is closed')
 })
 
-await t.test('cut again and again, it comes back each time, and leaves no session over', async (t) => {
+await t.test('listen: recovers after each of ten cuts, and leaves one session', async (t) => {
   const { client, topic, insert } = await follow()
   for (let n = 1; n <= 10; n++) {
     await database.query(
@@ -96,7 +90,7 @@ await t.test('cut again and again, it comes back each time, and leaves no sessio
        where datname = current_database() and application_name = 'mission-deck session'`,
     )
     await insert(2)
-    if (n % 3 === 0) await until(() => seqs(client, topic).length === 2 * n, 'what was missed')
+    if (n % 3 === 0) await until(() => seqs(client, topic).length === 2 * n, 'the missed messages')
   }
   await until(() => seqs(client, topic).length === 20, 'all')
   t.strictSame(seqs(client, topic), upTo(20))
@@ -104,7 +98,7 @@ await t.test('cut again and again, it comes back each time, and leaves no sessio
   t.equal((await sessions()).length, 1)
 })
 
-await t.test('heads say where each followed topic stands', async (t) => {
+await t.test('heads: report the latest seq of each followed topic', async (t) => {
   const frequent = await startInstance(t, proxy.url(database.url), { limits: { pingEvery: 1000 } })
   const { topic, insert } = await follow()
   const client = await frequent.connect(alice)
@@ -120,19 +114,22 @@ await t.test('heads say where each followed topic stands', async (t) => {
   )
 })
 
-await t.test('instance: keeps its sessions when idle_session_timeout is set, with traffic or without', async (t) => {
-  const base = pg.escapeIdentifier(new URL(database.url).pathname.slice(1))
-  await database.query(`alter database ${base} set idle_session_timeout = '300ms'`)
-  t.teardown(() => database.query(`alter database ${base} reset idle_session_timeout`))
-  const other = await startInstance(t, database.url)
-  const { topic, insert } = await follow()
-  const client = await other.connect(alice)
-  await client.ask({ type: 'subscribe', topic, after: 0 })
-  const begun = performance.now()
-  for (let n = 1; performance.now() - begun < 2000; n++) {
-    await insert(1)
-    await until(() => seqs(client, topic).length === n, 'the next one')
-  }
-  const { text } = await other.request('GET', '/metrics')
-  t.match(text, /^deck_listen_sessions_total 1$/m, 'one session all the while')
-})
+await t.test(
+  'listen: an instance keeps its session when idle_session_timeout is set, with traffic or without',
+  async (t) => {
+    const base = pg.escapeIdentifier(new URL(database.url).pathname.slice(1))
+    await database.query(`alter database ${base} set idle_session_timeout = '300ms'`)
+    t.teardown(() => database.query(`alter database ${base} reset idle_session_timeout`))
+    const other = await startInstance(t, database.url)
+    const { topic, insert } = await follow()
+    const client = await other.connect(alice)
+    await client.ask({ type: 'subscribe', topic, after: 0 })
+    const begun = performance.now()
+    for (let n = 1; performance.now() - begun < 2000; n++) {
+      await insert(1)
+      await until(() => seqs(client, topic).length === n, 'the next message')
+    }
+    const { text } = await other.request('GET', '/metrics')
+    t.match(text, /^deck_listen_sessions_total 1$/m, 'the session was never replaced')
+  },
+)

@@ -1,5 +1,5 @@
-// Hints by NATS: followers on other instances get every message in order, with NATS there, gone, hanging and back; the writer's batches
-// notify nobody, SQL writers still do; what is not a hint goes the same way.
+// Notifications over NATS: followers on other instances receive every message in order while NATS is up, down, hanging or back.
+// The writer's batches send no NOTIFY; SQL writers still do. Typing, presence and deltas use NATS too.
 import t, { type Test } from 'tap'
 import { connect } from '@nats-io/transport-node'
 import { busOptions } from '../../src/sync/nats.ts'
@@ -18,7 +18,7 @@ import {
 } from '../support/server.ts'
 import { makeNats, noNats, password } from '../support/nats-server.ts'
 
-void t.test('user, password and servers are taken from the address', (t) => {
+void t.test('nats: the servers, user and password come from HINTS_URL', (t) => {
   t.strictSame(busOptions('nats://a%40b:c%2Fd@one:4333,nats://two'), {
     servers: ['one:4333', 'two:4222'],
     user: 'a@b',
@@ -28,10 +28,10 @@ void t.test('user, password and servers are taken from the address', (t) => {
   t.end()
 })
 
-void t.test('with a NATS server', { skip: noNats }, async (t) => {
+void t.test('nats: delivers notifications, and every message arrives when NATS fails', { skip: noNats }, async (t) => {
   const nats = await makeNats(t)
   const database = await freshDatabase(t, true)
-  // A poll that comes too late to be what delivers.
+  // The poll is too late to be the cause of a delivery.
   const change = { hintsUrl: nats.url, limits: { pollEvery: 60_000 } }
   const logs: string[] = []
   const [one, two] = [
@@ -41,7 +41,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
   const connected = async (instance: Instance): Promise<boolean> =>
     (await instance.request('GET', '/metrics')).text.includes('\ndeck_bus_connected 1\n')
   const together = async (): Promise<void> => {
-    for (const instance of [one, two]) await until(() => connected(instance), 'NATS to be there')
+    for (const instance of [one, two]) await until(() => connected(instance), 'NATS to be connected')
   }
   const { id } = await makeMission(one, { assigned_to: 'alice' })
   let chats = 0
@@ -53,16 +53,16 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     await client.ask({ type: 'subscribe', topic, after: 0 })
     return client
   }
-  // Who hears what Postgres tells, but for the beats that prove LISTEN.
-  const told: string[] = []
-  const ear = await database.connect()
-  ear.on('notification', ({ payload = '' }) => void (/^(beat|echo)/.test(payload) || told.push(payload)))
-  await ear.query(Array.from({ length: 64 }, (_, n) => `listen deck_${n}`).join(';'))
-  const heard = async (): Promise<string[]> => {
-    // What was notified before is there once a later one is.
-    await ear.query(`select pg_notify('deck_0', 'now')`)
-    await until(() => told.includes('now'), 'the notification')
-    return told.splice(0).filter((payload) => payload !== 'now')
+  // All NOTIFY payloads, except the beats that monitor LISTEN.
+  const notified: string[] = []
+  const listener = await database.connect()
+  listener.on('notification', ({ payload = '' }) => void (/^(beat|echo)/.test(payload) || notified.push(payload)))
+  await listener.query(Array.from({ length: 64 }, (_, n) => `listen deck_${n}`).join(';'))
+  const notifications = async (): Promise<string[]> => {
+    // Postgres delivers in order: when this notification has arrived, so have all earlier ones.
+    await listener.query(`select pg_notify('deck_0', 'now')`)
+    await until(() => notified.includes('now'), 'the notification')
+    return notified.splice(0).filter((payload) => payload !== 'now')
   }
 
   const doctor = async (t: Test): Promise<unknown> => {
@@ -73,47 +73,47 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
   }
 
   await t.test(
-    'instance: starts, logs the fault without the password, and sends hints by NOTIFY when NATS is down',
+    'the instance starts, logs the fault without the password, and notifies by NOTIFY when NATS is down',
     async (t) => {
       const topic = newTopic()
       const reader = await follow(two, topic)
       for (let n = 1; n <= 3; n++) await one.request('POST', `/api/${topic}`, alice, { message: 'by NOTIFY' })
       await until(() => seqs(reader, topic).length === 3, 'the messages')
       t.notOk(await connected(one))
-      await until(() => logs.some((line) => line.includes('NATS')), 'a word of it')
+      await until(() => logs.some((line) => line.includes('NATS')), 'a log line about NATS')
       t.notMatch(logs.join(''), password)
       // The channel carries presence too, in payloads that begin with #.
-      const hints: string[] = []
-      // The reader may have read the last message because of the hint before.
+      const sent: string[] = []
+      // An earlier notification may have made the reader read the last message already.
       await until(async () => {
-        hints.push(...(await heard()).filter((payload) => !payload.startsWith('#')))
-        return hints.some((hint) => hint.includes(' 3 missions'))
-      }, 'the last hint')
+        sent.push(...(await notifications()).filter((payload) => !payload.startsWith('#')))
+        return sent.some((payload) => payload.includes(' 3 missions'))
+      }, 'the last notification')
       t.match(await doctor(t), { status: 'warn', detail: /connection refused/, advice: /by NOTIFY meanwhile/ })
     },
   )
 
-  await t.test('once it is there they go by NATS; NOTIFY is off the writer, and goes on for SQL', async (t) => {
+  await t.test('when NATS connects, the writer notifies over NATS only, and SQL inserts still by NOTIFY', async (t) => {
     await nats.start()
     await together()
     t.match(await doctor(t), { status: 'ok', detail: /^notifications echo/ })
     const topic = newTopic()
     const [here, there] = [await follow(one, topic), await follow(two, topic)]
-    // A head is made by numbering in the lane first.
+    // A topic's first message is numbered by the numbering lane, which notifies by NOTIFY.
     await one.request('POST', `/api/${topic}`, alice, { message: 'first' })
-    await heard()
+    await notifications()
     for (let n = 2; n <= 50; n++) await one.request('POST', `/api/${topic}`, alice, { message: `${n}` })
     await until(() => seqs(there, topic).length === 50, 'the messages')
-    t.strictSame(await heard(), [], 'nothing was notified')
+    t.strictSame(await notifications(), [], 'the writer sent no NOTIFY')
     await database.query(
       `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
       [id, topic.split('/').at(-1)],
     )
     for (const client of [here, there]) {
-      await until(() => seqs(client, topic).length === 51, 'what SQL wrote')
+      await until(() => seqs(client, topic).length === 51, 'the row inserted by SQL')
       t.strictSame(seqs(client, topic), range(51))
     }
-    t.equal((await heard()).length, 1)
+    t.equal((await notifications()).length, 1)
     await here.ask({ type: 'typing', topic, on: true }).catch(() => {})
     await there.frame(({ type }) => type === 'typing', 'typing')
     const watcher = await two.connect(alice)
@@ -132,13 +132,13 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
           .join('') === 'as it is written',
       'the deltas',
     )
-    t.notMatch((await heard()).join('\n'), /^[~=].*"(typing|delta)"/m, 'none of it by NOTIFY')
+    t.notMatch((await notifications()).join('\n'), /^[~=].*"(typing|delta)"/m, 'no typing frame or delta by NOTIFY')
   })
 
-  await t.test('an instance hears of missions that it follows only; one where somebody works, of all', async (t) => {
+  await t.test('an instance receives the notifications of followed missions only, and all with a worker', async (t) => {
     const quiet = await startInstance(t, database.url, change)
-    await until(() => connected(quiet), 'NATS to be there')
-    const heardBy = async (instance: Instance): Promise<number> =>
+    await until(() => connected(quiet), 'NATS to be connected')
+    const receivedBy = async (instance: Instance): Promise<number> =>
       Number(/^deck_bus_heard_total (\d+)$/m.exec((await instance.request('GET', '/metrics')).text)?.[1])
     const { id: own } = await makeMission(one, { assigned_to: 'alice' })
     const [mine, others] = [`missions/${own}/chat/rafael`, newTopic()]
@@ -147,26 +147,26 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     for (let n = 1; n <= 10; n++) await one.request('POST', `/api/${others}`, alice, { message: `${n}` })
     await one.request('POST', `/api/${mine}`, alice, { message: 'mine' })
     await until(() => seqs(there, others).length === 10 && seqs(reader, mine).length === 1, 'the messages')
-    t.equal(await heardBy(quiet), 1)
+    t.equal(await receivedBy(quiet), 1)
 
     const worker = await quiet.connect(rafael)
     await worker.ask({ type: 'work', credit: 1 })
     await one.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'a question' })
     await worker.frame(({ type }) => type === 'task', 'the task')
     await one.request('POST', `/api/${mine}`, alice, { message: 'again' })
-    await until(() => seqs(reader, mine).length === 2, 'what is followed beside it')
+    await until(() => seqs(reader, mine).length === 2, 'the followed topic while a citizen works')
     worker.close()
     await until(() => worker.closed !== undefined, 'the close')
     await one.request('POST', `/api/${mine}`, alice, { message: 'after' })
-    await until(() => seqs(reader, mine).length === 3, 'what is followed after it')
-    const before = await heardBy(quiet)
+    await until(() => seqs(reader, mine).length === 3, 'the followed topic after the citizen left')
+    const before = await receivedBy(quiet)
     await one.request('POST', `/api/${others}`, alice, { message: 'nobody here' })
     await one.request('POST', `/api/${mine}`, alice, { message: 'the last' })
     await until(() => seqs(reader, mine).length === 4, 'the last')
-    t.equal(await heardBy(quiet), before + 1)
+    t.equal(await receivedBy(quiet), before + 1)
   })
 
-  await t.test('what an instance saves itself reaches its own citizens and readers of the list at once', async () => {
+  await t.test('an instance notifies its own citizens and mission lists of its own writes at once', async () => {
     const { id: own } = await makeMission(one, { assigned_to: 'alice' })
     const mine = `missions/${own}/chat/rafael`
     const reader = await one.connect(alice)
@@ -180,7 +180,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     await until(() => worker.closed !== undefined, 'the close')
   })
 
-  await t.test('killed and back, again and again, nothing is lost, and nobody waits for the poll', async (t) => {
+  await t.test('nothing is lost and no delivery waits for the poll when NATS is killed and restarted', async (t) => {
     const topic = newTopic()
     const reader = await follow(two, topic)
     const writer = await one.connect(alice)
@@ -203,7 +203,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
       const before = sent
       await until(() => sent > before + 20, 'messages by NATS')
       await nats.kill()
-      await until(async () => !(await connected(one)) && !(await connected(two)), 'both to know')
+      await until(async () => !(await connected(one)) && !(await connected(two)), 'both instances to notice')
       const without = sent
       await until(() => sent > without + 20, 'messages without NATS')
       await nats.start()
@@ -218,11 +218,11 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
   })
 
   await t.test(
-    'one that hangs is known after some seconds; what was told into the void is found by the poll',
+    'a NATS server that hangs is noticed, and the poll delivers the notifications lost meanwhile',
     async (t) => {
       const polling = { hintsUrl: nats.url, limits: { pollEvery: 1000 } }
       const [a, b] = [await startInstance(t, database.url, polling), await startInstance(t, database.url, polling)]
-      for (const instance of [a, b]) await until(() => connected(instance), 'NATS to be there')
+      for (const instance of [a, b]) await until(() => connected(instance), 'NATS to be connected')
       const topic = newTopic()
       const reader = await follow(b, topic)
       await a.request('POST', `/api/${topic}`, alice, { message: 'before' })
@@ -232,16 +232,16 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
       await a.request('POST', `/api/${topic}`, alice, { message: 'into the void' })
       await until(() => seqs(reader, topic).length === 2, 'by the poll')
       t.ok(performance.now() - since < 2500, 'within a poll')
-      await until(async () => !(await connected(a)), 'it to be known')
+      await until(async () => !(await connected(a)), 'the instance to notice')
       nats.pause(false)
-      await until(() => connected(a), 'NATS to be back')
+      await until(() => connected(a), 'NATS to be connected again')
       await a.request('POST', `/api/${topic}`, alice, { message: 'after' })
       await until(() => seqs(reader, topic).length === 3, 'the last')
       t.strictSame(seqs(reader, topic), range(3))
     },
   )
 
-  await t.test('rubbish that somebody publishes there breaks nothing; other databases are not heard', async (t) => {
+  await t.test('invalid payloads do no harm, and a different database has a different subject prefix', async (t) => {
     const topic = newTopic()
     const reader = await follow(two, topic)
     const stranger = await connect(busOptions(nats.url))
@@ -250,7 +250,7 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
     stranger.subscribe('deck.>', { callback: (_error, { subject }) => void spaces.add(subject.split('.')[1] ?? '') })
     await stranger.flush()
     await one.request('POST', `/api/${topic}`, alice, { message: 'first' })
-    await until(() => spaces.size > 0, 'a hint')
+    await until(() => spaces.size > 0, 'a notification')
     const [space = ''] = spaces
     const rubbish = [
       '',
@@ -274,13 +274,13 @@ void t.test('with a NATS server', { skip: noNats }, async (t) => {
 
     const elsewhere = await freshDatabase(t, true)
     const other = await startInstance(t, elsewhere.url, change)
-    await until(() => connected(other), 'NATS to be there')
+    await until(() => connected(other), 'NATS to be connected')
     await makeMission(other, { assigned_to: 'bob' })
     const { text } = await other.request('GET', '/api/missions', bob)
     const mission = (JSON.parse(text) as { missions: { id: string }[] }).missions[0]?.id ?? ''
     await other
       .connect(bob)
       .then((client) => client.ask({ type: 'send', topic: `missions/${mission}/chat/emma`, message: 'x' }))
-    await until(() => spaces.size === 2, 'a space of its own')
+    await until(() => spaces.size === 2, 'a second subject prefix')
   })
 })

@@ -1,7 +1,7 @@
-// A transaction pooler between: one that keeps no prepared statements is known at the start and refused in one sentence, before a message
-// is lost by it; the doctor says so, too, and prints what the role has to be given. Through one that keeps them, faults of the pooler
-// and of the database behind it lose nothing.
-// Runs where there is a pgbouncer; one before 1.21 is refused, a later one is used.
+// A transaction pooler in front of Postgres. A pooler that keeps no prepared statements is refused at the start, in one sentence.
+// The doctor reports it too, and prints the settings that the role needs.
+// With a pooler that keeps prepared statements, faults of the pooler and of the database behind it lose nothing.
+// Runs if pgbouncer is installed. A version before 1.21 must be refused; a later one is used.
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, writeFile } from 'node:fs/promises'
@@ -18,12 +18,12 @@ import { judge, startClient, startSender } from './failover.ts'
 import { startProxy } from '../support/database-proxy.ts'
 import pg from 'pg'
 
-const told = await promisify(execFile)('pgbouncer', ['--version']).catch(() => undefined)
-const [, major = 0, minor = 0] = (/PgBouncer (\d+)\.(\d+)/.exec(told?.stdout ?? '') ?? []).map(Number)
-const skip = told ? false : 'no pgbouncer on this machine'
+const version = await promisify(execFile)('pgbouncer', ['--version']).catch(() => undefined)
+const [, major = 0, minor = 0] = (/PgBouncer (\d+)\.(\d+)/.exec(version?.stdout ?? '') ?? []).map(Number)
+const skip = version ? false : 'no pgbouncer on this machine'
 const keeps = major > 1 || minor >= 21
 
-/** A transaction pooler before a database, started again by `restart`. */
+/** Starts a transaction pooler in front of a database. `restart()` kills it and starts it again. */
 const startPooler = async (t: Test, database: string, size: number) => {
   const place = await makePlace(t)
   const probe = createServer().listen(0, '127.0.0.1')
@@ -74,7 +74,7 @@ ${keeps ? 'max_prepared_statements = 200\n' : ''}`,
   return { url, restart }
 }
 
-/** A cluster of the test's own, by an address that stays the same, behind a pooler. */
+/** A cluster for this test, behind a proxy with a constant address and a pooler. */
 const begin = async (t: Test, size: number) => {
   const place = await makePlace(t)
   const postgres = await start(t, await openCluster(join(place, 'postgres'), settings))
@@ -84,7 +84,7 @@ const begin = async (t: Test, size: number) => {
   return { postgres, proxy, direct, pooler: await startPooler(t, direct, size) }
 }
 
-void t.test('the doctor names the version, or what the role needs', { skip }, async (t) => {
+void t.test('doctor: names the PgBouncer version, or the settings that the role needs', { skip }, async (t) => {
   const { direct, pooler } = await begin(t, 5)
   const env = { DATABASE_URL: pooler.url, DATABASE_DIRECT_URL: direct, JWT_SECRET: secret }
   const lines = async (): Promise<string[]> =>
@@ -94,9 +94,9 @@ void t.test('the doctor names the version, or what the role needs', { skip }, as
     return
   }
   const client = await connectTo(t, direct)
-  const told = (await lines()).filter((line) => line.startsWith('alter role'))
-  t.ok(told.length > 5, told.join('\n'))
-  for (const line of told) await client.query(line)
+  const statements = (await lines()).filter((line) => line.startsWith('alter role'))
+  t.ok(statements.length > 5, statements.join('\n'))
+  for (const line of statements) await client.query(line)
   await pooler.restart()
   const pool = new pg.Pool({ connectionString: pooler.url })
   t.teardown(() => pool.end())
@@ -108,7 +108,7 @@ void t.test('the doctor names the version, or what the role needs', { skip }, as
 })
 
 for (const size of [1, 5])
-  void t.test(`a pooler of ${size} sessions, and its faults`, { skip }, async (t) => {
+  void t.test(`pooler: with ${size} sessions, its faults and those of Postgres lose nothing`, { skip }, async (t) => {
     const { postgres, proxy, direct, pooler } = await begin(t, size)
     const starting = startInstance(t, pooler.url, { databaseDirectUrl: direct, limits: realDeadlines })
     if (!keeps) return t.rejects(starting, /keeps no prepared statements: PgBouncer needs version 1.21/)
@@ -122,19 +122,19 @@ for (const size of [1, 5])
       const before = senders.map(({ acknowledged }) => acknowledged.size)
       await until(
         () => senders.every(({ acknowledged }, i) => acknowledged.size >= (before[i] ?? 0) + 20),
-        `20 more of each: ${what}`,
+        `20 more of each sender: ${what}`,
         30_000,
       )
     }
     await more('at the start')
     await postgres.admin.query(`select pg_terminate_backend(pid) from pg_stat_activity where usename = 'deck'`)
-    await more('the sessions behind it ended')
+    await more('after the backends were terminated')
     await pooler.restart()
-    await more('the pooler killed and restarted')
+    await more('after the pooler was killed')
     await postgres.stop()
     const again = await start(t, postgres)
     proxy.port = again.port
-    await more('Postgres restarted')
-    // Only a socket whose mission was being read is closed; LISTEN goes past the pooler, and is opened again without closing any.
+    await more('after Postgres restarted')
+    // Only a socket whose mission was being read may be closed. LISTEN bypasses the pooler and is reopened without closing sockets.
     await judge(t, senders, again.url('deck', 'deck'))
   })

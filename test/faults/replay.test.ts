@@ -1,5 +1,5 @@
-// Streamed histories that break in the middle are never taken for whole ones; readers who are slow, stall or go away cost
-// nobody else anything.
+// A streamed history that breaks in the middle never looks complete. Readers that are slow, stall or disconnect do not
+// affect other readers.
 import { connect, Socket } from 'node:net'
 import t from 'tap'
 import { refused } from '../support/forms.ts'
@@ -9,12 +9,12 @@ import { begin, lines, long, longChat, range, seqs } from '../support/stream-rea
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-void t.test('what ends a right in mid-stream ends the stream by a reset', async (t) => {
+void t.test('streamed history: is reset when the reader loses its right in mid-stream', async (t) => {
   const revoked = await token({ sub: 'alice', role: 'user', jti: 'shut-out' })
   const short = await token({ sub: 'alice', role: 'user' }, 3)
   const end = Date.now() + 3000
   const ends: [what: string, bearer: string, end: (id: string) => Promise<unknown>][] = [
-    ['a token that ends', short, () => until(() => Date.now() >= end, 'its end')],
+    ['an expired token', short, () => until(() => Date.now() >= end, 'the expiry')],
     ['a re-assignment', alice, (id) => database.query(`update missions set assigned_to = 'bob' where id = $1`, [id])],
     ['a deleted mission', admin, (id) => request('DELETE', `/api/missions/${id}`, admin)],
     [
@@ -22,10 +22,10 @@ void t.test('what ends a right in mid-stream ends the stream by a reset', async 
       revoked,
       async () => {
         await database.query(`select deck.revoke('shut-out')`)
-        await until(async () => (await request('GET', '/api/missions', revoked)).status === 401, 'it is known')
+        await until(async () => (await request('GET', '/api/missions', revoked)).status === 401, 'the revocation')
       },
     ],
-    ['another epoch', alice, () => database.query(`update deck.epoch_salt set salt = salt || 'x'`)],
+    ['a changed epoch', alice, () => database.query(`update deck.epoch_salt set salt = salt || 'x'`)],
   ]
   for (const [what, bearer, cut] of ends) {
     const { id, chat } = await longChat(instance, database)
@@ -38,13 +38,13 @@ void t.test('what ends a right in mid-stream ends the stream by a reset', async 
   }
 })
 
-void t.test('a database that fails in mid-stream ends it by a reset, over HTTP/1.0 too', async (t) => {
+void t.test('streamed history: is reset when the database fails in mid-stream, also over HTTP/1.0', async (t) => {
   const { chat } = await longChat(instance, database)
   const reader = await begin(instance, chat)
   const { hostname, port } = new URL(instance.url)
   const old = connect(Number(port), hostname)
   t.teardown(() => old.destroy())
-  // A client of Node may be told of a reset as of an end, where data came with it.
+  // Node's HTTP client may report a reset as a normal end if data arrived with it, so the server's resets are counted.
   const resets = t.capture(Socket.prototype, 'resetAndDestroy', Socket.prototype.resetAndDestroy)
   old.on('error', () => {})
   const ended = new Promise((resolve) => old.once('close', resolve))
@@ -64,33 +64,33 @@ void t.test('a database that fails in mid-stream ends it by a reset, over HTTP/1
        where datname = current_database() and application_name = 'mission-deck server' and wait_event_type = 'Lock'`,
     )
     return going === 0
-  }, 'both ends, one after the other')
+  }, 'both streams to end')
   const { text, whole } = await rest
   t.notOk(whole)
   t.ok(seqs(text).length < long)
-  t.equal(resets().length, 2, 'no end that could be taken for one')
+  t.equal(resets().length, 2, 'both streams were reset')
   await lock.query('rollback')
   const last = seqs(text).at(-1) ?? 0
   const { text: more } = await (await begin(instance, `${chat}?after=${last}`)).rest()
-  t.strictSame(seqs(more), range(last + 1, long), 'and can be gone on from where it was')
+  t.strictSame(seqs(more), range(last + 1, long), 'the history can be read on from the last message')
 })
 
-void t.test('slow readers hold no connection, and 16 of one sub are served', async (t) => {
+void t.test('streamed history: slow readers hold no connection, and a subject may have 16 streams', async (t) => {
   const { chat } = await longChat(instance, database)
-  // One connection for all who read.
+  // All readers share one connection.
   const small = await startInstance(t, database.url, { poolMax: 4 })
   const slow = await Promise.all(range(1, 16).map(() => begin(small, chat)))
-  t.equal((await small.request('GET', chat, alice)).status, 200, 'others are answered')
-  refused(t, await small.request('GET', chat, alice, undefined, lines), 503, 'unavailable', 'the 17th')
+  t.equal((await small.request('GET', chat, alice)).status, 200, 'other requests are answered')
+  refused(t, await small.request('GET', chat, alice, undefined, lines), 503, 'unavailable', 'the 17th stream')
   const other = await begin(small, chat, admin)
-  t.strictSame(seqs((await other.rest()).text), range(1, long), 'another sub reads at its own pace')
+  t.strictSame(seqs((await other.rest()).text), range(1, long), 'a different subject reads at full speed')
   const [patient, ...others] = slow
   for (const { response } of others) response.destroy()
-  t.ok((await patient?.rest())?.whole, 'a slow one gets all in the end')
-  await until(async () => (await small.request('HEAD', chat, alice, undefined, lines)).status === 200, 'room again')
+  t.ok((await patient?.rest())?.whole, 'a slow reader gets the whole history in the end')
+  await until(async () => (await small.request('HEAD', chat, alice, undefined, lines)).status === 200, 'a free stream')
 })
 
-void t.test('a reader that takes nothing for long is cut off', async (t) => {
+void t.test('streamed history: a reader that reads nothing for too long is cut off', async (t) => {
   const { chat } = await longChat(instance, database)
   let cut = false
   const hasty = await startInstance(
@@ -104,14 +104,14 @@ void t.test('a reader that takes nothing for long is cut off', async (t) => {
   t.notOk((await reader.rest()).whole)
 })
 
-void t.test('a stop waits for no reader that went away, and cuts those that are left', async (t) => {
+void t.test('streamed history: a stop waits for no disconnected reader, and cuts the remaining ones', async (t) => {
   const { chat } = await longChat(instance, database)
   const calm = await startInstance(t, database.url, { limits: { writeDeadline: 20_000 } })
   const { response } = await begin(calm, chat)
   response.destroy()
   const since = performance.now()
   await calm.close()
-  t.ok(performance.now() - since < 10_000, 'who went away is no work')
+  t.ok(performance.now() - since < 10_000, 'a disconnected reader does not delay the stop')
 
   const hasty = await startInstance(t, database.url, { limits: { writeDeadline: 500 } })
   const reader = await begin(hasty, chat)

@@ -1,10 +1,10 @@
-// Replaced one by one while they are used: nothing that was acknowledged is lost or there twice, and nobody waits for long.
-// (With the version before, and at full rate: test/long/rolling.ts.)
+// Two servers under load are replaced one by one: no acknowledged message is lost or duplicated, and no follower waits long.
+// (From the previous version, and at full rate: test/long/rolling.ts.)
 import t from 'tap'
 import { freshDatabase } from '../support/database.ts'
 import { roll } from './rolling.ts'
 
-await t.test('two servers are replaced one by one, and every follower holds 1…n', async (t) => {
+await t.test('rolling restart: every follower holds 1…n when two servers are replaced one by one', async (t) => {
   const database = await freshDatabase(t, true)
   const { messages, gap, stops, wrong, maybe } = await roll(t, database, { senders: 8, pace: 20, calm: 500 })
   t.strictSame(wrong, [])

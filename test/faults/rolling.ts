@@ -11,13 +11,13 @@ import { compare, makeFollower, makeLedger, makeSender, type Row } from '../supp
 export type Rolled = {
   messages: number
   perSecond: number
-  /** the longest time between two deliveries to a follower, in ms */
+  /** The longest time between two deliveries to a follower, in ms. */
   gap: number
-  /** ms from a stop to its end */
+  /** Times from SIGTERM to the exit, in ms. */
   stops: number[]
   wrong: string[]
   told: Map<string, number>
-  /** sends without a key whose fate nobody told */
+  /** The number of keyless sends with an unknown outcome. */
   maybe: number
 }
 
@@ -25,14 +25,14 @@ export const roll = async (
   t: Test,
   database: FreshDatabase,
   options: {
-    /** how the old ones are started; undefined: as the new ones */
+    /** The command that starts the old servers. Without it they start like the new ones. */
     before?: string[]
-    /** an old one is restarted between the two replacements, on the schema of the new ones */
+    /** Whether an old server is restarted between the two replacements, on the new servers' schema. */
     restart?: boolean
     senders: number
-    /** ms from one message of a sender to the next */
+    /** The pause between two messages of a sender, in ms. */
     pace: number
-    /** ms of load before, between and after the replacements */
+    /** The time under load before, between and after the replacements, in ms. */
     calm: number
   },
 ): Promise<Rolled> => {
@@ -72,17 +72,20 @@ export const roll = async (
     }),
   )
   await until(() => topics.every((topic) => followers.every((follower) => follower.has(topic, 1))), 'the load', 30_000)
-  // What is measured begins here.
+  // The measurement begins here.
   gaps.fill(0)
   last.fill(performance.now())
   const begun = performance.now()
   const already = ledger.acknowledged.length
   await delay(options.calm)
   const stops: number[] = []
-  /** Starts a server, lets it in once it is ready, and stops the other. */
+  /** Starts a server, sends it traffic once it is ready, and stops the old server. */
   const replace = async (server: Server | undefined, command?: string[]): Promise<Server> => {
     const next = await start(command)
-    await until(async () => (await door(t, next.url).request('GET', '/readyz')).status === 200, 'it to be ready')
+    await until(
+      async () => (await door(t, next.url).request('GET', '/readyz')).status === 200,
+      'the new server to be ready',
+    )
     open.push(next.url)
     if (!server) return next
     open.splice(open.indexOf(server.url), 1)

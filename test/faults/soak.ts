@@ -1,7 +1,6 @@
-// Continuous load on two server processes while things break, one after the other, from the whole list of what can break:
-// the servers, their connections, Postgres itself, the clients. In the end what was acknowledged is stored exactly once, and
-// every follower, in the table's order, holds 1…n. Recovery is from the end of a fault until each server again takes a
-// message that both deliver.
+// Continuous load on two server processes while faults occur one after the other: of the servers, their connections, Postgres and clients.
+// In the end every acknowledged message is stored exactly once, and every follower holds 1…n in the table's order.
+// The recovery time runs from the end of a fault until messages sent to each server are delivered by both.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { admin, alice, door, makeMission, until } from '../support/server.ts'
@@ -14,7 +13,7 @@ import { startScraping } from '../support/scrape.ts'
 type Site = { proxy: Proxy; server: Server }
 type Fault = { name: string; run(): Promise<void> }
 
-/** Faults in an order given by a seed, each as often as the others. */
+/** Returns the faults in an order determined by the seed, each once. */
 const shuffled = (faults: Fault[], random: () => number): Fault[] =>
   faults
     .map((fault) => ({ fault, at: random() }))
@@ -38,7 +37,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     const proxy = await startProxy(t)
     return { proxy, server: await start(proxy) }
   }
-  // The first one migrates.
+  // The first server migrates the database.
   const sites = [await makeSite(), await makeSite()] as [Site, Site]
   const any: Where = () => sites[Math.random() < 0.5 ? 0 : 1].server.url
   const at =
@@ -58,7 +57,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
   const watchers = [at(0), at(1)].map((where) => makeFollower({ where, token: admin, topics: [probes] }))
   const senders = Array.from({ length: options.senders }, (_, n) =>
     makeSender({
-      // Two of three to one server each, whatever happens to it.
+      // Two of three senders always use the same server, whatever happens to it.
       where: [any, at(0), at(1)][n % 3] ?? any,
       token: alice,
       topic: topics[n % topics.length] ?? '',
@@ -100,11 +99,11 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       `select pg_terminate_backend(pid) from pg_stat_activity where application_name like $1`,
       [names],
     )
-    if (cut.length === 0) t.fail(`nobody is called ${names}`)
+    if (cut.length === 0) t.fail(`no session is named ${names}`)
   }
   const faults: Fault[] = [
-    { name: 'server killed (-9), started anew', run: () => restart(one(), 'SIGKILL') },
-    { name: 'server drained (SIGTERM), started anew', run: () => restart(one(), 'SIGTERM') },
+    { name: 'server killed (-9), restarted', run: () => restart(one(), 'SIGKILL') },
+    { name: 'server drained (SIGTERM), restarted', run: () => restart(one(), 'SIGTERM') },
     {
       name: 'server frozen for 2 s (SIGSTOP)',
       async run() {
@@ -117,7 +116,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     { name: 'LISTEN terminated', run: terminate('mission-deck session') },
     { name: 'all backends terminated', run: terminate('mission-deck s%') },
     {
-      name: 'Postgres crashed, started anew',
+      name: 'Postgres crashed, restarted',
       async run() {
         await postgres.crash()
         await postgres.start()
@@ -134,7 +133,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     },
     { name: 'connections cut', run: () => Promise.resolve(proxies((proxy) => proxy.cut())) },
     {
-      name: 'answers cut in half',
+      name: 'connections cut in the middle of an answer',
       async run() {
         proxies((proxy) => proxy.halve())
         await delay(500)
@@ -142,7 +141,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     },
     { name: 'connections black-holed', run: () => Promise.resolve(one().proxy.blackHole('none')) },
     {
-      name: 'all connections black-holed, new ones too, for 3 s',
+      name: 'all connections and new ones black-holed for 3 s',
       async run() {
         const { proxy } = one()
         proxy.blackHole('new')
@@ -151,7 +150,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       },
     },
     {
-      name: 'new connections refused for 2 s, the others cut',
+      name: 'new connections refused for 2 s, open ones cut',
       async run() {
         proxies((proxy) => (proxy.refusing = true))
         proxies((proxy) => proxy.cut())
@@ -160,7 +159,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       },
     },
     {
-      name: '200 ms more to Postgres, for 2 s',
+      name: '200 ms added latency to Postgres for 2 s',
       async run() {
         proxies((proxy) => (proxy.delay = 200))
         await delay(2000)
@@ -186,7 +185,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
   ]
 
   let probed = 0
-  /** From now until a message by each server has come to the watchers of both. */
+  /** Resolves with the time, in ms, until a message sent to each server has reached the watchers on both. */
   const recovery = async (): Promise<number> => {
     const begun = performance.now()
     for (const i of [0, 1] as const) {
@@ -195,7 +194,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
       probed++
     }
     for (const watcher of watchers)
-      if (!(await watcher.reaches(probes, probed, 30_000))) t.fail('not within 30 s: a message by each server on both')
+      if (!(await watcher.reaches(probes, probed, 30_000))) t.fail('a probe did not reach both servers within 30 s')
     return performance.now() - begun
   }
 
@@ -227,7 +226,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
     for (const follower of holders)
       if (!(await follower.reaches(topic, rows.length, 30_000))) t.fail(`a follower of ${topic} did not reach its end`)
     t.strictSame(compare(topic, rows, ledger, holders).slice(0, 20), [], topic)
-    // The history is what the table has.
+    // The history over HTTP equals the table.
     const history: string[] = []
     for (let after = 0, more = true; more;) {
       const { json } = await door(t, any()).request('GET', `/api/${topic}?after=${after}&limit=500`, admin)
@@ -240,7 +239,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
   }
   await Promise.all([...followers, ...watchers].map((follower) => follower.stop()))
   const figures = await scraping.stop()
-  // Nobody is left, and nobody holds a place in Postgres once the servers are gone.
+  // The servers exit cleanly, and no session is left in Postgres.
   for (const { server } of sites) {
     server.process.kill('SIGTERM')
     t.equal(await server.exited(), 0, 'exit 0')
@@ -249,7 +248,7 @@ export const soak = async (t: Test, options: { seconds: number; every: number; s
   await until(
     async () =>
       (await postgres.query(`select from pg_stat_activity where application_name like 'mission-deck s%'`)).length === 0,
-    'no backend left',
+    'no session left',
   )
   return { times, figures, rows: rowCount, inserted, ledger, followers: followers.length + watchers.length }
 }

@@ -19,7 +19,7 @@ import {
 } from '../support/server.ts'
 import { startProxy } from '../support/database-proxy.ts'
 
-/** A primary with an instance on it, by an address that stays the same. */
+/** A primary, and an instance that reaches it through a proxy with a constant address. */
 const begin = async (t: Test) => {
   const place = await makePlace(t)
   const primary = await start(t, await openCluster(join(place, 'primary'), { ...settings, wal_keep_size: '64MB' }))
@@ -41,7 +41,7 @@ const failing = async (instance: Instance): Promise<string[]> =>
     .filter(({ ok }) => !ok)
     .map(({ check }) => String(check))
 
-/** Writes by every door while the state lasts; -> the codes that were told. */
+/** Writes over the socket and over HTTP. Returns the codes of the answers. */
 const write = async (instance: Instance, id: string): Promise<Set<string>> => {
   const codes = new Set<string>()
   const client = await instance.connect(alice)
@@ -69,18 +69,19 @@ const write = async (instance: Instance, id: string): Promise<Set<string>> => {
   return codes
 }
 
-const wellAgain = async (t: Test, instance: Instance, id: string): Promise<void> => {
+const recovered = async (t: Test, instance: Instance, id: string): Promise<void> => {
   const since = performance.now()
   await until(
     async () =>
-      (await instance.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'well' })).status === 201,
+      (await instance.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'recovered' })).status ===
+      201,
     'a message to be stored again',
   )
-  await until(async () => (await failing(instance)).length === 0, 'it to be ready')
-  t.comment(`well again after ${Math.round(performance.now() - since)} ms`)
+  await until(async () => (await failing(instance)).length === 0, 'the instance to be ready')
+  t.comment(`recovered after ${Math.round(performance.now() - since)} ms`)
 }
 
-void t.test('read-only, another password, renamed, without its schema', async (t) => {
+void t.test('database states: unavailable when read-only, locked, renamed or without its schema', async (t) => {
   const { primary, instance, id } = await begin(t)
   const states: [name: string, on: string, off: string, checks: string[]][] = [
     [
@@ -90,8 +91,8 @@ void t.test('read-only, another password, renamed, without its schema', async (t
       ['writer'],
     ],
     [
-      'another password',
-      `alter role deck password 'another'`,
+      'changed password',
+      `alter role deck password 'changed'`,
       `alter role deck password '${primary.passwords.deck}'`,
       ['database', 'listener'],
     ],
@@ -103,7 +104,12 @@ void t.test('read-only, another password, renamed, without its schema', async (t
       'alter database deck allow_connections true',
       ['database', 'listener'],
     ],
-    ['no room', 'alter role deck connection limit 0', 'alter role deck connection limit -1', ['database', 'listener']],
+    [
+      'connection limit',
+      'alter role deck connection limit 0',
+      'alter role deck connection limit -1',
+      ['database', 'listener'],
+    ],
   ]
   for (const [name, on, off, checks] of states) {
     if (name === 'renamed') await primary.admin.query('alter database deck allow_connections false')
@@ -112,36 +118,37 @@ void t.test('read-only, another password, renamed, without its schema', async (t
     if (name === 'renamed') {
       await until(
         async () => (await primary.admin.query(`select from pg_stat_activity where datname = 'deck'`)).rowCount === 0,
-        'nobody there',
+        'no session in the database',
       )
       await primary.admin.query(on)
       await primary.admin.query('alter database aside allow_connections true')
     }
     const refused = async (): Promise<void> =>
       void t.strictSame([...(await write(instance, id))], ['unavailable'], name)
-    // Only a write shows that the database is read-only; the others are looked at first, so that no connection of before serves it.
+    // Only a failed write shows that the database is read-only. For other states the checks must fail first: then no old session
+    // can serve the write.
     if (checks[0] === 'writer') await refused()
     for (const check of checks)
       await until(async () => {
-        // A connection that was being opened meanwhile still works.
+        // A session that was being opened at the change still works.
         await disconnect(primary)
         return (await failing(instance)).includes(check)
-      }, `${name}: /readyz to say ${check}`)
+      }, `${name}: /readyz to report ${check}`)
     if (checks[0] !== 'writer') await refused()
     t.equal((await instance.request('GET', '/readyz')).status, 503)
     t.match((await instance.request('GET', '/metrics')).text, `deck_ready{check="${checks[0]}"} 0`)
     await disconnect(primary)
     await primary.admin.query(off)
-    await wellAgain(t, instance, id)
+    await recovered(t, instance, id)
   }
   const database = await connectTo(t, primary.url('deck', 'deck'))
   await database.query('alter schema deck rename to aside')
   t.strictSame([...(await write(instance, id))], ['unavailable'], 'without its schema')
   await database.query('alter schema aside rename to deck')
-  await wellAgain(t, instance, id)
+  await recovered(t, instance, id)
 })
 
-void t.test('demoted to a standby and promoted again: refused meanwhile, each socket closed once', async (t) => {
+void t.test('database states: refuses requests while the primary is demoted to a standby', async (t) => {
   const { primary, proxy, instance, id } = await begin(t)
   const client = await instance.connect(alice)
   await primary.stop()
@@ -149,22 +156,18 @@ void t.test('demoted to a standby and promoted again: refused meanwhile, each so
   const standby = await start(t, primary)
   proxy.port = standby.port
   t.strictSame([...(await write(instance, id))], ['unavailable'])
-  t.equal(
-    (await instance.request('GET', `/api/missions/${id}`, alice)).status,
-    503,
-    'a standby is not read as if it were the primary',
-  )
+  t.equal((await instance.request('GET', `/api/missions/${id}`, alice)).status, 503, 'a standby does not serve reads')
   t.ok((await failing(instance)).includes('database'))
-  t.equal(client.closed, undefined, 'sockets stay open as long as there is no primary')
+  t.equal(client.closed, undefined, 'sockets stay open while there is no primary')
   await standby.admin.query('select pg_promote()')
-  await wellAgain(t, instance, id)
-  await until(() => client.closed !== undefined, 'the socket to be sent home')
+  await recovered(t, instance, id)
+  await until(() => client.closed !== undefined, 'the socket to be closed')
   const next = await instance.connect(alice)
   t.match(await next.ask({ type: 'send', topic: `missions/${id}/chat/rafael`, message: 'x' }), { type: 'ok' })
-  t.equal(next.closed, undefined, 'and not twice')
+  t.equal(next.closed, undefined, 'the next socket is not closed')
 })
 
-void t.test('a start waits for a database that is away, and for one that is a standby', async (t) => {
+void t.test('start: waits for a database that is down, and for a standby to be promoted', async (t) => {
   const { primary, proxy, instance } = await begin(t)
   await instance.close()
   await primary.stop()
@@ -172,7 +175,7 @@ void t.test('a start waits for a database that is away, and for one that is a st
   const starting = startInstance(t, proxy.url(primary.url('deck', 'deck')), { startPatience: 60 }, (line) =>
     lines.push(line),
   )
-  await until(() => lines.some((line) => line.includes('the port is shut')), 'a word about it')
+  await until(() => lines.some((line) => line.includes('the port is shut')), 'a log line about the port')
   await writeFile(join(primary.dir, 'standby.signal'), '')
   const standby = await start(t, primary)
   proxy.port = standby.port
@@ -184,7 +187,7 @@ void t.test('a start waits for a database that is away, and for one that is a st
   t.comment(`ready ${Math.round(performance.now() - promoted)} ms after the promotion`)
 })
 
-void t.test('two servers made of one backup have an epoch each, and keep it', async (t) => {
+void t.test('epoch: two servers restored from one backup have different epochs, and keep them', async (t) => {
   const { place, primary, instance, id } = await begin(t)
   const copies = []
   for (const name of ['a', 'b']) copies.push(await start(t, await makeStandby(primary, join(place, name))))
@@ -198,10 +201,10 @@ void t.test('two servers made of one backup have an epoch each, and keep it', as
   const of = async (copy: Started): Promise<unknown> => {
     const both = await Promise.all([1, 2].map(() => startInstance(t, copy.url('deck', 'deck'))))
     const epochs = await Promise.all(both.map(epochOf))
-    t.equal(epochs[0], epochs[1], 'the same for all instances')
+    t.equal(epochs[0], epochs[1], 'the same on all instances')
     for (const one of both) await one.close()
     const again = await startInstance(t, copy.url('deck', 'deck'))
-    t.equal(await epochOf(again), epochs[0], 'and after a restart')
+    t.equal(await epochOf(again), epochs[0], 'unchanged after a restart')
     return epochs[0]
   }
   const epochs = [await epochOf(instance), await of(copies[0] as Started), await of(copies[1] as Started)]

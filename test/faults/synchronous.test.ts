@@ -1,5 +1,5 @@
-// Synchronous replication: an ok says that the standby has it, too. While it is away every kind of write is `unavailable`, by each
-// door, and is there once under its key when the standby is back. No session is left waiting for it.
+// Synchronous replication: an ok confirms that the standby has the write too. While the standby is down, every kind of write, over
+// HTTP and sockets, is `unavailable`. Under its key it is stored once when the standby is back. No session keeps waiting.
 import t from 'tap'
 import {
   alice,
@@ -15,7 +15,7 @@ import {
 import { startPostgres } from '../support/postgres.ts'
 
 const postgres = await startPostgres(t)
-// A standby of that name never comes: a commit waits until it is cancelled.
+// No standby has that name: commits wait until they are cancelled.
 const demand = async (standby: string): Promise<void> => {
   await postgres.query(`alter system set synchronous_standby_names = '${standby}'`)
   await postgres.query('select pg_reload_conf()')
@@ -27,7 +27,7 @@ const demand = async (standby: string): Promise<void> => {
     'the setting',
   )
 }
-// Somebody's role setting must not hide what a commit says beside its answer.
+// A role's client_min_messages must not hide the warning that a cancelled commit sends.
 await postgres.query(
   `create role deck login superuser password 'deck'; alter role deck set client_min_messages = 'error'`,
 )
@@ -62,7 +62,7 @@ const http: [method: string, path: string, bearer: string, body?: unknown][] = [
     admin,
     { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'alice' },
   ],
-  ['PATCH', mission, admin, { title: 'another' }],
+  ['PATCH', mission, admin, { title: 'changed' }],
   ['DELETE', `/api/missions/${doomed.id}`, admin],
   ['DELETE', `${mission}/chat/emma`, admin],
   ['POST', `${mission}/dod`, rafael, { text: 'y', category: 'tests' }],
@@ -74,7 +74,7 @@ const http: [method: string, path: string, bearer: string, body?: unknown][] = [
   ['POST', `${mission}/tests/${String(run)}/logs`, rafael, 'b\n'],
 ]
 
-void t.test('an ok waits for the synchronous standby, by every door', async (t) => {
+void t.test('synchronous replication: acknowledges no kind of write without the standby', async (t) => {
   await demand('x')
   await Promise.all(
     http.map(async ([method, path, bearer, body]) => {
@@ -99,7 +99,7 @@ void t.test('an ok waits for the synchronous standby, by every door', async (t) 
   const [{ waiting } = { waiting: -1 }] = await postgres.query<{ waiting: number }>(
     `select count(*)::int as waiting from pg_stat_activity where wait_event = 'SyncRep' and clock_timestamp() - query_start > interval '6 s'`,
   )
-  t.equal(waiting, 0, 'no session is left behind that waits')
+  t.equal(waiting, 0, 'no session still waits for the standby')
   const { status, json } = await request('GET', '/readyz')
   t.equal(status, 503)
   t.match(
@@ -108,21 +108,21 @@ void t.test('an ok waits for the synchronous standby, by every door', async (t) 
   )
 
   await demand('')
-  await until(async () => (await request('GET', '/readyz')).status === 200, 'it to be ready again')
+  await until(async () => (await request('GET', '/readyz')).status === 200, 'the instance to be ready again')
   for (const [n, [who, frame, maybe]] of asked.entries())
     if (!maybe && n < 7) t.match(await who.ask(frame), { type: 'ok' }, JSON.stringify({ ...frame, topic: '' }))
   t.match(await request('POST', `${mission}/chat/rafael`, alice, { message: 'keyed', key: 'http' }), { status: 200 })
   const { json: history } = await request('GET', `${mission}/chat/rafael?limit=500`, alice)
   const messages = history['messages'] as Json[]
   for (const key of ['http', 'socket', 'answer', 'draft', 'saved', 'before'])
-    t.equal(messages.filter((message) => message['key'] === key).length, 1, `once: ${key}`)
+    t.equal(messages.filter((message) => message['key'] === key).length, 1, `stored once: ${key}`)
   t.strictSame(
     messages.map(({ seq }) => seq),
     messages.map((_, i) => i + 1),
   )
 })
 
-void t.test('what waits for the standby is answered once it is there', async (t) => {
+void t.test('synchronous replication: a waiting send is acknowledged when the standby returns', async (t) => {
   const names = await postgres.query<{ name: string }>(`select rolname as name from pg_roles where rolname = 'deck'`)
   t.equal(names.length, 1)
   await demand('x')

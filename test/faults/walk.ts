@@ -1,8 +1,8 @@
-// A random walk over what people, programs and faults do to two server processes and one chat, in any order and at the same
-// time: sends, sends again, subscriptions, resumes, drops, kills, restarts, cuts, SQL, clearings. The oracle: all agree on
-// what stands at each seq; what was acknowledged stands there, unless a clearing came after it; each reader gets what follows
-// its cursor without a hole, but that a clearing takes everything older along. fast-check prints the seed of a failure;
-// SEED=… walks the same steps again.
+// A random walk: users, programs and faults act on two server processes and one chat, in any order and concurrently.
+// Steps: sends, retries, subscriptions, resumes, disconnects, kills, restarts, cuts, SQL inserts and clearings.
+// The oracle: all observers agree on the row at each seq. An acknowledged message is at its seq unless a later clearing removed it.
+// Each reader receives every seq after its cursor without a gap; only a clearing skips the older ones.
+// fast-check prints the seed of a failure. SEED=… repeats the same steps.
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import type { Test } from 'tap'
@@ -37,9 +37,9 @@ const step = fc.record({
   ),
 })
 type Act = { do: string; at?: number; n?: number | null; key?: boolean }
-type Said = { seq: number; id: string; key: string | undefined }
+type Acknowledged = { seq: number; id: string; key: string | undefined }
 
-/** One reader: it holds a cursor, and may lose its line at any time. */
+/** A reader holds a cursor, and may lose its connection at any time. */
 type Reader = { line: Line | undefined; cursor: number; on: number }
 
 export const walk = async (t: Test, options: { runs: number; steps: number; seed: number }): Promise<void> => {
@@ -53,30 +53,30 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
     const { id, number } = await makeMission(deck())
     const topic = `missions/${id}/chat/rafael`
     const truth = new Map<number, string>()
-    const said: Said[] = []
+    const acknowledged: Acknowledged[] = []
     const readers: Reader[] = []
     const problems: string[] = []
-    const stands = (seq: number, what: string): void => {
+    const record = (seq: number, what: string): void => {
       const other = truth.get(seq)
-      if (other !== undefined && other !== what) problems.push(`at ${seq} there are ${other} and ${what}`)
+      if (other !== undefined && other !== what) problems.push(`seq ${seq} is both ${other} and ${what}`)
       truth.set(seq, what)
     }
 
-    // People ------------------------------------------------------------------------------------------------------
+    // Users and readers --------------------------------------------------------------------------------------------
 
     const open = async (at = 0): Promise<Line> => {
       for (;;) {
         try {
           return await Line.open(server(at).url, alice)
         } catch {
-          // it is being started
+          // the server is being started
           await until(() => server(at).process.exitCode === null, 'a server', 30_000)
         }
       }
     }
     const lines: (Line | undefined)[] = []
-    /** Sends until it is answered; without a key once. */
-    const say = async (at: number, key: string | undefined): Promise<Frame | undefined> => {
+    /** Sends until it is answered. Without a key, sends once. */
+    const sendOne = async (at: number, key: string | undefined): Promise<Frame | undefined> => {
       for (;;) {
         let line = lines[at]
         if (!line || line.closed) line = lines[at] = await open(at)
@@ -96,14 +96,14 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
       if (answer?.type !== 'ok') return
       const { id } = answer['message'] as { id: string }
       const seq = Number(answer['seq'])
-      stands(seq, id)
-      said.push({ seq, id, key })
+      record(seq, id)
+      acknowledged.push({ seq, id, key })
     }
     const leave = (reader: Reader): void => {
       reader.line?.drop()
       reader.line = undefined
     }
-    /** Subscribes after its cursor (undefined: live only), on the line it has or on a new one. */
+    /** Subscribes after the cursor (undefined: live only), on the reader's connection or a new one. */
     const take = async (reader: Reader, after: number | undefined): Promise<void> => {
       for (;;) {
         const line = reader.line && !reader.line.closed ? reader.line : await open(reader.on)
@@ -111,7 +111,7 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
         let live = false
         line.onFrame = (frame) => {
           if (frame.type === 'ok' && frame['topic'] === topic) {
-            // What came before was still of the former subscription, and comes again.
+            // Earlier events belong to the previous subscription, and are sent again.
             live = true
             if (after === undefined) reader.cursor = Number(frame['seq'])
             else reader.cursor = after
@@ -119,8 +119,8 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
           if (frame.type !== 'event' || !live) return
           const [seq, event] = [Number(frame['seq']), frame['event']]
           if (seq !== reader.cursor + 1 && !(event === 'chat.cleared' && seq > reader.cursor))
-            problems.push(`a reader at ${reader.cursor} got ${seq}`)
-          stands(seq, event === 'chat.cleared' ? 'cleared' : String((frame['data'] as Json)['id']))
+            problems.push(`a reader at ${reader.cursor} received ${seq}`)
+          record(seq, event === 'chat.cleared' ? 'cleared' : String((frame['data'] as Json)['id']))
           reader.cursor = seq
         }
         const answer = await line
@@ -156,19 +156,19 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
         Promise.all(
           Array.from({ length: n }, async () => {
             const own = key ? randomUUID() : undefined
-            note(await say(at, own), own)
+            note(await sendOne(at, own), own)
           }),
         ),
       async resend({ at, n }) {
-        const keyed = said.filter(({ key }) => key !== undefined)
+        const keyed = acknowledged.filter(({ key }) => key !== undefined)
         const first = keyed[n % (keyed.length || 1)]
         if (!first) return
-        const answer = await say(at, first.key)
+        const answer = await sendOne(at, first.key)
         const cleared = [...truth].some(([seq, what]) => what === 'cleared' && seq > first.seq)
         if (answer?.type === 'ok') {
-          if (answer['seq'] !== first.seq) problems.push(`${first.seq} sent again is ${String(answer['seq'])}`)
+          if (answer['seq'] !== first.seq) problems.push(`${first.seq} was sent again and got ${String(answer['seq'])}`)
         } else if (!cleared) {
-          // No reader may have received the clearing yet, so that the table decides.
+          // Possibly no reader has received the clearing yet, so the table decides.
           const rows = await database.query('select from chat_messages where id = $1', [first.id])
           if (rows.length > 0) problems.push(`${first.seq} sent again: ${JSON.stringify(answer)}`)
         }
@@ -194,7 +194,7 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
            where datname = current_database() and application_name = $1`,
           [n ? 'mission-deck session' : 'mission-deck server'],
         ),
-      // One after the other for each server.
+      // Restarts of a server run one after the other.
       kill: ({ at }) => (restarting[at] = (restarting[at] as Promise<void>).then(() => restart(at, 'SIGKILL'))),
       restart: ({ at }) => (restarting[at] = (restarting[at] as Promise<void>).then(() => restart(at, 'SIGTERM'))),
       clear: ({ at }) =>
@@ -231,16 +231,17 @@ export const walk = async (t: Test, options: { runs: number; steps: number; seed
     }
     for (const line of lines) line?.drop()
     const rows = await database.query('select seq::int, id from chat_messages where mission_id = $1 order by seq', [id])
-    for (const { seq, id } of rows) stands(Number(seq), String(id))
+    for (const { seq, id } of rows) record(Number(seq), String(id))
     const cleared = Math.max(0, ...[...truth].flatMap(([seq, what]) => (what === 'cleared' ? [seq] : [])))
     const there = rows.map(({ seq }) => Number(seq))
     const want = Array.from({ length: end - cleared }, (_, i) => cleared + i + 1)
     if (JSON.stringify(there) !== JSON.stringify(want))
       problems.push(`rows after the clearing at ${cleared}: ${there.join(' ')}`)
     const ids = new Set(rows.map(({ id }) => id))
-    for (const { seq, id } of said)
+    for (const { seq, id } of acknowledged)
       if (ids.has(id) !== seq > cleared) problems.push(`${seq} was acknowledged; cleared up to ${cleared}`)
-    if (new Set(said.map(({ id }) => id)).size !== said.length) problems.push('a message was acknowledged twice')
+    if (new Set(acknowledged.map(({ id }) => id)).size !== acknowledged.length)
+      problems.push('a message was acknowledged twice')
     if (problems.length > 0) throw new Error(problems.slice(0, 10).join('\n'))
   }
 
