@@ -1,8 +1,8 @@
-// Alerts, fired by causing their reason: two servers under load, a real Prometheus with our rules as they are, and one fault after
-// the other. Each must fire on whom it concerns, with no other critical one that its cause does not explain, and be over after it.
-// All expressions of the dashboard are asked as well. Ten minutes; by command:
+// Alerts, each fired by its cause: two servers under load, a real Prometheus with the project's rules, and one fault after the other.
+// Each alert must fire for the affected servers and resolve afterwards. No other critical alert may fire unless the fault explains it.
+// Every query of the dashboard is evaluated too. Takes ten minutes. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/alerts.ts
-// Needs `prometheus` (a Debian package); without it nothing is tried, and that is said.
+// Needs `prometheus` (a Debian package); without it the test bails out with a message.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -17,7 +17,7 @@ import { admin, alice, door, makeMission, until, type Json } from '../support/se
 import { root, spawnServer } from '../support/processes.ts'
 
 t.setTimeout(900_000)
-if (spawnSync('prometheus', ['--version']).error) t.bailout('there is no prometheus here: apt-get install prometheus')
+if (spawnSync('prometheus', ['--version']).error) t.bailout('prometheus is not installed: apt-get install prometheus')
 
 const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, '127.0.0.1')
@@ -48,7 +48,7 @@ const folder = await mkdtemp(join(tmpdir(), 'mission-deck-alerts-'))
 const port = await freePort()
 await writeFile(
   join(folder, 'prometheus.yml'),
-  // A scrape waits up to 2 s for a database that hangs.
+  // A scrape waits up to 2 s if the database hangs.
   `global: { scrape_interval: 5s, evaluation_interval: 1s, scrape_timeout: 5s }
 rule_files: ['${root}ops/prometheus/alerts.yml']
 scrape_configs:
@@ -77,7 +77,7 @@ const api = async <T>(path: string): Promise<T> => {
   return data
 }
 type Alert = { labels: { alertname: string; instance: string; severity: string }; state: string }
-/** Alerts that fire, "name@site". */
+/** The alerts that fire, as "name@site". */
 const firing = async (): Promise<string[]> => {
   const { alerts } = await api<{ alerts: Alert[] }>('alerts')
   const nameOf = (instance: string): string => sites.find(({ at }) => at === instance)?.name ?? instance
@@ -96,7 +96,7 @@ await until(
   30_000,
 )
 
-void t.test('each alert fires by its reason, on whom it concerns, and is over after it', async (t) => {
+void t.test('alerts: each fires for its cause, on the affected servers only, and resolves afterwards', async (t) => {
   const { id } = await makeMission(door(t, a.server.url))
   const ledger = makeLedger()
   const topics = ['emma', 'rafael', 'sofia', 'maya'].map((citizen) => `missions/${id}/chat/${citizen}`)
@@ -107,7 +107,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
   )
 
   const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(0)} s`
-  /** Causes a reason until what is expected fires, takes it away, and waits until that is over. */
+  /** Causes a fault until the expected alerts fire, ends it, and waits until they resolve. */
   const cause = async (
     what: string,
     expected: string[],
@@ -117,46 +117,47 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     limit = 170_000,
   ): Promise<void> => {
     const quiet = async (): Promise<boolean> => (await firing()).every((name) => lasting.test(name))
-    await until(quiet, `nothing fires before: ${what}`, 120_000)
+    await until(quiet, `no alert before: ${what}`, 120_000)
     await begin()
     const begun = performance.now()
     const at = new Map<string, string>()
-    const look = async (): Promise<void> => {
+    const check = async (): Promise<void> => {
       for (const name of await firing())
         if (!at.has(name) && (expected.includes(name) || !lasting.test(name))) at.set(name, seconds(begun))
     }
     await until(
       async () => {
-        await look()
+        await check()
         return expected.every((name) => at.has(name))
       },
-      `${expected.join()} for: ${what}; ${[...at.keys()].join()}`,
+      `${expected.join()} for: ${what}; fired: ${[...at.keys()].join()}`,
       limit,
     ).catch((error: Error) => t.fail(error.message))
     await end()
     const healed = performance.now()
     const over = async (): Promise<boolean> =>
       (await firing()).every((name) => !expected.includes(name) || lasting.test(name))
-    await until(over, `an end of ${expected.join()}`, 120_000).catch((error: Error) => t.fail(error.message))
+    await until(over, `the resolution of ${expected.join()}`, 120_000).catch((error: Error) => t.fail(error.message))
     t.comment(
-      `${what}: ${[...at].map(([name, when]) => `${name} after ${when}`).join(', ')}; over ${seconds(healed)} after its reason`,
+      `${what}: ${[...at].map(([name, when]) => `${name} after ${when}`).join(', ')}; resolved ${seconds(healed)} after its cause`,
     )
-    for (const name of at.keys()) t.ok(expected.includes(name) || explained.test(name), `${name} belongs to it`)
+    for (const name of at.keys())
+      t.ok(expected.includes(name) || explained.test(name), `${name} is explained by the fault`)
     t.ok(
       expected.every((name) => at.has(name)),
       what,
     )
   }
-  // Those that count what happened within five minutes are over when these are.
+  // These alerts count events of the last five minutes, so they keep firing after the fault.
   const lasting = /^Deck(ReadersTooSlow|HintsLost|InternalErrors|SlowCommits|PoolShort)@/
 
-  // Two rates need their past.
+  // The rates need two scrapes.
   await until(
     async () => (await api<{ result: unknown[] }>('query?query=rate(deck_messages_total[1m])')).result.length === 2,
     'rates',
     30_000,
   )
-  t.strictSame(await firing(), [], 'under load, with nothing wrong, nothing fires')
+  t.strictSame(await firing(), [], 'no alert fires under load without a fault')
 
   await cause(
     'Postgres crashed',
@@ -185,7 +186,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     }
   }
   await cause(
-    'somebody locks chat_messages, and Postgres answers all else',
+    'chat_messages is locked, and Postgres answers all other queries',
     ['DeckNotWriting@a', 'DeckNotWriting@b'],
     /^Deck(Refuses|TopicsHeld)@[ab]/,
     () => hold('lock table chat_messages in exclusive mode'),
@@ -201,7 +202,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
   )
 
   await cause(
-    'A hears no NOTIFY any more',
+    'A receives no NOTIFY any more',
     ['DeckListenerLost@a'],
     /^$/,
     async () => {
@@ -210,7 +211,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     },
     () => a.proxy.heal(),
   )
-  t.ok((await firing()).includes('DeckHintsLost@a'), 'and DeckHintsLost keeps firing for five minutes')
+  t.ok((await firing()).includes('DeckHintsLost@a'), 'DeckHintsLost keeps firing for five minutes')
 
   await cause(
     'twelve readers on B that do not read',
@@ -236,7 +237,7 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
   for (const sender of senders) void sender.stop()
   await Promise.all(senders.map((sender) => sender.stop()))
 
-  // The dashboard is asked while all that it shows has happened.
+  // The dashboard's queries run now, because every fault that it shows has occurred.
   const { panels } = JSON.parse(await readFile(`${root}ops/grafana/mission-deck.json`, 'utf8')) as {
     panels: { title: string; targets?: { expr: string }[] }[]
   }
@@ -249,8 +250,8 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
       asked++
       if (result.length === 0) empty.push(title)
     }
-  t.strictSame(empty, [], 'each panel of the dashboard has something to show')
-  t.comment(`${asked} expressions of the dashboard asked`)
+  t.strictSame(empty, [], 'each panel of the dashboard has data')
+  t.comment(`${asked} queries of the dashboard evaluated`)
 
   await cause(
     'A is killed',
@@ -263,6 +264,6 @@ void t.test('each alert fires by its reason, on whom it concerns, and is over af
     async () => (a.server = await spawnServer(t, a.env)),
   )
   t.comment(
-    `messages acknowledged: ${ledger.acknowledged.length}; told: ${[...ledger.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
+    `messages acknowledged: ${ledger.acknowledged.length}; errors: ${[...ledger.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
   )
 })

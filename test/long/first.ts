@@ -1,6 +1,6 @@
-// How long a page of 60 missions needs to its first message, beside one of a single mission, on a CPU four times as slow: ms from the
-// start of the navigation to the first frame with a message, the median of some rounds in turn. `ROUNDS=9` chooses. By command:
-//   npx tap --timeout=900 --reporter=tap test/long/first.ts
+// Measures the time to the first message on a page with 60 missions and on a page with one mission, on a CPU throttled to a quarter.
+// The time is in ms, from the navigation's start to the first frame with a message. Prints each page's median; rounds alternate.
+// ROUNDS=9 sets the rounds. Run:
 import t from 'tap'
 import { openPage, startBrowser, without } from '../web/browser.ts'
 import { alice, bob, makeMission, startDeck } from '../support/server.ts'
@@ -10,11 +10,11 @@ const { instance, database } = await startDeck(t)
 const rounds = Number(process.env['ROUNDS'] ?? 9)
 
 const watch = `firstMessage = new Promise((done) => {
-  const look = () => (document.querySelector('.track .row') ? done(performance.now()) : requestAnimationFrame(look))
-  look()
+  const check = () => (document.querySelector('.track .row') ? done(performance.now()) : requestAnimationFrame(check))
+  check()
 })`
 
-void t.test('the first message', { skip: without }, async (t) => {
+void t.test('page: prints the time to the first message with one mission and with 60', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const makeMissions = async (assigned_to: string, count: number): Promise<number> => {
     let last = 0

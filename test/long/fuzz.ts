@@ -1,8 +1,8 @@
-// 100,000 frames and bodies that are none, not whole, not true or too much, against a server process.
-// By command, not in `npm test`:
+// 100,000 frames and bodies that are malformed, incomplete, invalid or too large, against a server process.
+// Not part of `npm test`. Run:
 //   npm run long
-// Each is answered once, in form; nothing of it is a fault of the server, changes a row, or is kept in memory. What is sent
-// follows from a seed, which is printed; SEED=… sends the same again.
+// Each gets one well-formed answer. None causes an internal error, changes a row, or stays in memory. The input is determined by a seed,
+// which is printed; SEED=… sends the same input again.
 import { readFileSync } from 'node:fs'
 import { Agent, request as httpRequest } from 'node:http'
 import t from 'tap'
@@ -19,7 +19,7 @@ const perRound = { frames: 14_000, bodies: 6_000 }
 const lanes = { frames: 16, bodies: 8 }
 
 const database = await freshDatabase(t)
-// Nothing is refused for being much: that is not what is looked at.
+// Rate limits are off: they are not tested here.
 const server = await spawnServer(t, {
   DATABASE_URL: database.url,
   RATE_LIMITS: 'off',
@@ -37,9 +37,9 @@ const run = await make('/tests', { logs: 'x' })
 await deck.request('POST', `/api/${chat}`, alice, { message: 'the only one' })
 const expired = await token({ sub: 'alice', role: 'user' }, -10)
 
-// What is sent
+// Input
 
-/** Numbers that follow from a seed (mulberry32), and choices made of them. */
+/** Random numbers determined by a seed (mulberry32), and choices made with them. */
 const makeRandom = (state: number) => {
   const next = (): number => {
     state = (state + 0x6d2b79f5) | 0
@@ -56,7 +56,7 @@ type Random = ReturnType<typeof makeRandom>
 const parts = ['\n', '\0', '\ufeff', ' ', ...'{ } [ ] : , " \\ \\u null 1e5 é 😀 x < --'.split(' ')]
 const garbage = ({ below, of }: Random): string => Array.from({ length: below(30) }, () => of(parts)).join('') + '"{'
 const nest = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth)
-/** Member values (as JSON text) that are refused wherever they stand. */
+/** Member values (as JSON text) that are refused in every position. */
 const poison = ({ below, of }: Random): string =>
   of([
     '"\\u0000"',
@@ -92,7 +92,7 @@ const badTopics = [
 const others: unknown[] = [null, true, 0, -1, 1.5, 1e300, '', [], {}, [null], { length: 1 }]
 const many = (value: unknown): unknown[] => Array.from({ length: 1000 }, () => value)
 const without = (...types: string[]): unknown[] => others.filter((value) => !types.includes(typeof value))
-/** Members of which none does (undefined: one that is missing), by the frame that they are of. */
+/** Invalid values of a frame's members (undefined: the member is missing). */
 const badMembers: [type: string, name: string, values: unknown[]][] = [
   ['subscribe', 'topic', [...without('string'), ...badTopics, undefined]],
   ['subscribe', 'after', [null, true, -1, 1.5, 1e300, '0', [], {}, 2 ** 53]],
@@ -104,7 +104,7 @@ const badMembers: [type: string, name: string, values: unknown[]][] = [
   ['send', 'code_blocks', [true, 0, '', {}, [null], [{}], [{ code: 1 }], [{ code: 'x', language: 1 }], [[]], many({})]],
   ['auth', 'token', [...others, 'e30.e30.', expired, undefined]],
 ]
-/** Frames of good form that are refused for what they ask. */
+/** Valid frames that are refused for their content. */
 const refused: Json[] = [
   { type: 'subscribe', topic: 'missions/2147483647/dod' },
   { type: 'subscribe', topic: chat, after: 2 ** 50 },
@@ -162,7 +162,7 @@ const oddIds: ((n: number) => string | number)[] = [
 ]
 const makeFrame = (random: Random, n: number): Frame => {
   const kinds = Object.entries(frameKinds)
-  // The large ones are rarer.
+  // Large frames are rarer.
   const [kind, build] =
     random.below(100) < 3 ? (['long', frameKinds.long] as const) : random.of(kinds.filter(([k]) => k !== 'long'))
   const { text, id }: { text: string; id?: Id } = build(random, random.of(oddIds)(n))
@@ -173,7 +173,7 @@ type Ask = { kind: string; method: string; path: string; headers: Record<string,
 const json = { 'content-type': 'application/json' }
 const plain = { 'content-type': 'text/plain' }
 const newMission = { title: 'x', client: 'x', budget: 1, deadline: '2030-01-01T00:00:00Z', assigned_to: 'x' }
-/** Routes that take JSON: a body that would do, and members of which none does. */
+/** Routes that take JSON: a valid body, and invalid values of its members. */
 const takers: [method: string, path: string, good: Json, bad: [name: string, values: unknown[]][]][] = [
   [
     'POST',
@@ -309,7 +309,7 @@ const makeAsk = (random: Random): Ask => {
   }
 }
 
-// What comes of it
+// Answers
 
 const kinds: Record<string, number> = {}
 const codes: Record<string, number> = {}
@@ -322,7 +322,7 @@ const fault = (...what: unknown[]): void => {
 const isForm = ({ code, detail }: Json): boolean =>
   errorCodes.includes(code as ErrorCode) && code !== 'internal' && typeof detail === 'string' && detail !== ''
 
-/** One socket after the other: frames in batches, each answered before the next; -> sends so many. */
+/** Returns a function that sends frames on one socket at a time, in batches; each batch is answered before the next. */
 const frameLane = async (n: number): Promise<(frames: number) => Promise<void>> => {
   const random = makeRandom(seed + n)
   const bearer = [alice, admin, rafael][n % 3] as string
@@ -332,13 +332,13 @@ const frameLane = async (n: number): Promise<(frames: number) => Promise<void>> 
   let made = 0
   let withoutId = 0
   const pending = new Map<Id, string>()
-  const look = (): void => {
+  const read = (): void => {
     for (; seen < client.frames.length; seen++) {
       const answer = client.frames[seen] as Json
       const { type, id, code } = answer as { type: string; id?: Id; code?: string }
       if (type !== 'ok' && type !== 'error') continue
       const text = pending.get(id)
-      if (id === undefined ? withoutId-- <= 0 : !pending.delete(id)) fault('not asked for, or answered twice', answer)
+      if (id === undefined ? withoutId-- <= 0 : !pending.delete(id)) fault('an unexpected or second answer', answer)
       if (type === 'error') count(codes, String(code))
       if (type === 'error' ? !isForm(answer) : text !== 'ping') fault(text, answer)
     }
@@ -362,7 +362,7 @@ const frameLane = async (n: number): Promise<(frames: number) => Promise<void>> 
     if (frames > 1) withoutId += frames
     send()
     await until(() => client.closed !== undefined, `the close of ${kind}`, 30_000)
-    look()
+    read()
     if (client.closed?.code !== code || withoutId !== 0) fault(kind, client.closed, withoutId)
     client = await connect()
     seen = 0
@@ -382,7 +382,7 @@ const frameLane = async (n: number): Promise<(frames: number) => Promise<void>> 
       client.send({ type: 'ping', id })
       await until(
         () => {
-          look()
+          read()
           return (pending.size === 0 && withoutId === 0) || client.closed !== undefined
         },
         'all answers',
@@ -401,7 +401,7 @@ const { hostname, port } = new URL(server.url)
 const agent = new Agent({ keepAlive: true, maxSockets: lanes.bodies })
 t.teardown(() => agent.destroy())
 type Answered = { status: number; text: string }
-/** An answer; none where the client went away in the middle of its body. */
+/** Resolves with the answer, or undefined if the client disconnected in the middle of its body. */
 const perform = ({ kind, method, path, headers, body }: Ask): Promise<Answered | undefined> =>
   new Promise((resolve, reject) => {
     const length = body ? { 'content-length': body.length } : {}
@@ -420,7 +420,7 @@ const perform = ({ kind, method, path, headers, body }: Ask): Promise<Answered |
     request.end(body)
   })
 
-/** One request after the other. */
+/** Sends requests one after the other. */
 const bodyLane = (n: number): ((bodies: number) => Promise<void>) => {
   const random = makeRandom(seed + 1000 + n)
   return async (bodies) => {
@@ -450,7 +450,7 @@ const memory = (): number => {
     return NaN
   }
 }
-const look = async (): Promise<unknown> => {
+const snapshot = async (): Promise<unknown> => {
   const tables = [
     'missions',
     'deck.heads',
@@ -464,10 +464,10 @@ const look = async (): Promise<unknown> => {
   return (await database.query(`select row from (${rows}) x order by row`)).map(({ row }) => row)
 }
 
-void t.test('100,000 malformed frames and bodies: each answered, nothing changed, nothing kept', async (t) => {
+void t.test('fuzz: 100,000 malformed frames and bodies are answered and change nothing', async (t) => {
   t.comment(`SEED=${seed}`)
   const start = performance.now()
-  const before = await look()
+  const before = await snapshot()
   const { pid } = server.process
   const work = [
     ...(await Promise.all(Array.from({ length: lanes.frames }, (_, n) => frameLane(n)))).map(
@@ -483,22 +483,22 @@ void t.test('100,000 malformed frames and bodies: each answered, nothing changed
     rss.push(memory())
   }
   const seconds = (performance.now() - start) / 1000
-  t.strictSame(faults, [], 'each was answered once, in form, and none as a fault of the server')
+  t.strictSame(faults, [], 'each got one well-formed answer, and none is internal')
   const total = Object.values(kinds).reduce((sum, n) => sum + n, 0)
-  t.ok(total >= rounds * (perRound.frames + perRound.bodies), `${total} of them`)
-  t.strictSame(await look(), before, 'no row was changed')
+  t.ok(total >= rounds * (perRound.frames + perRound.bodies), `${total} inputs`)
+  t.strictSame(await snapshot(), before, 'no row was changed')
   t.equal((await deck.request('GET', '/readyz')).status, 200)
   t.equal((await (await deck.connect(alice)).ask({ type: 'ping' }))['type'], 'ok')
   t.strictSame([server.process.pid, server.process.exitCode, server.process.signalCode], [pid, null, null])
   const lines = server.output().split('\n')
-  const cries = lines.filter((line) => /unhandled|uncaught|internal error|^\s+at /i.test(line))
-  t.strictSame(cries.slice(0, 5), [], 'the log has no fault')
+  const faultLines = lines.filter((line) => /unhandled|uncaught|internal error|^\s+at /i.test(line))
+  t.strictSame(faultLines.slice(0, 5), [], 'the log has no fault')
   const errors = new Set(lines.flatMap((line) => /"level":[56]0.*"msg":"([^"]*)"/.exec(line)?.[1] ?? []))
-  t.strictSame([...errors], [], 'the log has no error: mistakes of clients are not logged as errors')
+  t.strictSame([...errors], [], 'the log has no error: client errors are not logged as errors')
   const [, warm = 0] = rss
-  // Of the last two, since a look may fall just before a collection.
+  // The smaller of the last two values, because one may be taken just before a garbage collection.
   const growth = Math.min(...rss.slice(-2)) - warm
-  if (Number.isNaN(growth)) t.comment('no /proc here: memory was not looked at')
+  if (Number.isNaN(growth)) t.comment('no /proc here: memory was not checked')
   else t.ok(growth < 64, `memory grew by ${growth.toFixed(1)} MiB after the first 20,000`)
   t.comment(
     `${total} in ${seconds.toFixed(1)} s; RSS in MiB, before and after each 20,000: ${rss.map(Math.round).join(', ')}`,

@@ -1,8 +1,8 @@
-// LISTEN under attack, with figures: two server processes on one database, each behind a proxy that breaks its connections,
-// while SQL inserts a message every 20 ms and followers on both measure how late each one comes. By command:
+// Faults of LISTEN, with figures: two server processes on one database, each behind a proxy that breaks its connections,
+// while SQL inserts a message every 20 ms, and followers on both servers measure each message's delay. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/listen.ts
-// A message's delay is from the answer to its commit to its arrival. Bounds are of the worst one of a phase; whatever breaks,
-// nothing is lost, doubled or out of order, and no socket is closed.
+// A delay is the time from the answer to the commit until the delivery. Bounds apply to the largest delay of a phase.
+// In every phase nothing is lost, duplicated or out of order, and no socket is closed.
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { startProxy, type Proxy } from '../support/database-proxy.ts'
@@ -13,7 +13,7 @@ import { spawnServer, type Server } from '../support/processes.ts'
 
 t.setTimeout(240_000)
 
-/** ms between two looks of the tail at all heads, in src/config/limits.ts */
+/** The interval of the poll of all latest seqs, in ms, as in src/config/limits.ts. */
 const pollEvery = 5000
 const pace = 20
 const followersEach = 2
@@ -25,14 +25,14 @@ const makeSite = async (): Promise<Site> => {
   const proxy = await startProxy(t)
   return { proxy, server: await spawnServer(t, { DATABASE_URL: proxy.url(database.url), LOG_LEVEL: 'error' }) }
 }
-// The first one migrates.
+// The first server migrates the database.
 const sites = [await makeSite(), await makeSite()] as [Site, Site]
 const id = await insertMission(database)
 const topic = `missions/${id}/chat/rafael`
 
-// Who writes and who follows ----------------------------------------------------------------------------------------
+// Writer and followers ----------------------------------------------------------------------------------------------
 
-/** performance.now of the answer to the commit of each message, by its seq less 1; seqs are in the writer's order. */
+/** The performance.now of the answer to each message's commit; the index is seq - 1. Seqs are in the writer's order. */
 const committed: number[] = []
 let writing = true
 const writer = await database.connect()
@@ -68,15 +68,15 @@ const followers = await Promise.all(sites.flatMap((site) => Array.from({ length:
 
 const ready = async ({ server }: Site): Promise<boolean> =>
   (await door(t, server.url).request('GET', '/readyz')).status === 200
-/** Both are ready, and everybody has what was committed by then; -> how many messages that is. */
+/** Waits until both servers are ready and all followers have every committed message. Resolves with the number of messages. */
 const settled = async (): Promise<number> => {
-  await until(async () => (await ready(sites[0])) && (await ready(sites[1])), 'both to be ready', 30_000)
+  await until(async () => (await ready(sites[0])) && (await ready(sites[1])), 'both servers to be ready', 30_000)
   const { length } = committed
-  await until(() => followers.every(({ ids }) => ids.length >= length), 'everybody to have all', 30_000)
+  await until(() => followers.every(({ ids }) => ids.length >= length), 'all followers to have every message', 30_000)
   return length
 }
 
-/** The delays of the messages from one to another (seqs less 1), of all followers. */
+/** All followers' delays of the messages with indexes `from` to `to` (exclusive). */
 const delays = (from: number, to: number): number[] =>
   followers.flatMap(({ arrived }) =>
     committed.slice(from, to).map((at, i) => Math.max(0, (arrived[from + i] ?? Infinity) - at)),
@@ -84,16 +84,16 @@ const delays = (from: number, to: number): number[] =>
 const median = (times: number[]): number => times.toSorted((a, b) => a - b)[times.length >> 1] ?? 0
 const ms = (value: number): string => `${Math.round(value)} ms`
 
-/** Until so many more messages are committed as are in a second. */
+/** Waits until a second's worth of messages is committed. */
 const aSecond = (): Promise<void> => {
   const enough = committed.length + 1000 / pace
   return until(() => committed.length >= enough, 'a second of messages')
 }
 
 /**
- * So many times: a second in which nothing is broken, then a fault, until both are ready and have caught up; then it is
- * healed. Prints and asserts the worst delay from the fault on: in no round less than `least` (or nothing was broken), in
- * none more than `bound`.
+ * Runs rounds: a healthy second, then a fault that lasts until both servers are ready and have caught up, then the repair.
+ * Prints and asserts the largest delay since the fault: in each round at least `least` (otherwise nothing was broken) and at
+ * most `bound`.
  */
 const phase = async (
   t: Test,
@@ -113,7 +113,7 @@ const phase = async (
     const from = await settled()
     healthy.push(...delays(before, from))
     await fault(round)
-    // Who was hit may not know it yet.
+    // A server may not have noticed the fault yet.
     await aSecond()
     await settled()
     for (const { proxy } of sites) proxy.heal()
@@ -121,48 +121,48 @@ const phase = async (
   }
   const worst = broken.map((times) => Math.max(...times))
   t.ok(broken.every(({ length }) => length >= (followers.length * 1000) / pace))
-  t.ok(Math.min(...worst) >= least, `each fault was felt: ${ms(least)} or more`)
-  t.ok(Math.max(...worst) <= bound, `none later than ${ms(bound)}`)
-  t.ok(median(healthy) < 250 && Math.max(...healthy) < 2000, 'at once where nothing is broken')
+  t.ok(Math.min(...worst) >= least, `each fault delayed a message by at least ${ms(least)}`)
+  t.ok(Math.max(...worst) <= bound, `no delay above ${ms(bound)}`)
+  t.ok(median(healthy) < 250 && Math.max(...healthy) < 2000, 'delivered at once while healthy')
   t.strictSame(
     followers.flatMap(({ line, wrong }) => [line.closed, ...wrong]),
     followers.map(() => undefined),
-    'no socket closed, nothing lost, doubled or out of order',
+    'no socket closed, nothing lost, duplicated or out of order',
   )
   t.comment(
     `${what}: ${rounds} ×, ${broken.flat().length} deliveries, the worst ${ms(Math.max(...worst))} after its commit ` +
       `(by round ${worst.map(ms).join(', ')}; at most ${ms(bound)}); ` +
-      `nothing broken: median ${ms(median(healthy))}, worst ${ms(Math.max(...healthy))}`,
+      `healthy: median ${ms(median(healthy))}, worst ${ms(Math.max(...healthy))}`,
   )
 }
 
 const ownSessions = `from pg_stat_activity where datname = current_database() and application_name = 'mission-deck session'`
 
-void t.test('a LISTEN session terminated in mid-flow delays no message by more than 2 s', (t) =>
+void t.test('listen: a terminated LISTEN session delays no message by more than 2 s', (t) =>
   phase(t, 'LISTEN terminated', {
     rounds: 8,
     bound: 2000,
     async fault(round) {
-      // Every other time the new ones too, as soon as they are there.
+      // In every second round the replacement sessions are terminated too.
       for (let times = round % 2 ? 3 : 1; times > 0; times--) {
         const cut = await database.query(`select pg_terminate_backend(pid) as done, pid ${ownSessions}`)
         t.strictSame(
           cut.map(({ done }) => done),
           sites.map(() => true),
-          'a LISTEN session of each',
+          'one LISTEN session of each server',
         )
         await until(
           async () =>
             (await database.query(`select ${ownSessions} and pid <> all ($1)`, [cut.map(({ pid }) => pid)])).length ===
             sites.length,
-          'new ones',
+          'new sessions',
         )
       }
     },
   }),
 )
 
-void t.test('an instance whose connections lead nowhere catches up within 7 s', (t) =>
+void t.test('listen: an instance whose connections are black-holed catches up within 7 s', (t) =>
   phase(t, "an instance's connections black-holed", {
     rounds: 6,
     least: 1000,
@@ -171,8 +171,8 @@ void t.test('an instance whose connections lead nowhere catches up within 7 s', 
   }),
 )
 
-// A LISTEN session that doesn't hear itself is replaced, and each new one re-reads the heads.
-void t.test('with every NOTIFY dropped for 12 s messages come at the pace of new LISTEN sessions', (t) =>
+// A LISTEN session that does not receive its own beat is replaced, and each new session re-reads the latest seqs.
+void t.test('listen: new LISTEN sessions deliver the messages when every NOTIFY is dropped for 12 s', (t) =>
   phase(t, 'every NOTIFY dropped for 12 s', {
     rounds: 2,
     least: 1000,
@@ -184,7 +184,7 @@ void t.test('with every NOTIFY dropped for 12 s messages come at the pace of new
   }),
 )
 
-void t.test('with every hint lost for 12 s, where LISTEN holds, messages come at the pace of the poll', (t) =>
+void t.test('listen: the poll delivers the messages when every hint is lost for 12 s but LISTEN works', (t) =>
   phase(t, 'every hint lost for 12 s, LISTEN holds', {
     rounds: 2,
     least: 1000,
@@ -202,7 +202,7 @@ void t.test('with every hint lost for 12 s, where LISTEN holds, messages come at
   }),
 )
 
-void t.test('in the end every follower holds what the table holds, in its order', async (t) => {
+void t.test("listen: in the end every follower holds the table's rows in order", async (t) => {
   writing = false
   await written
   await settled()
@@ -216,10 +216,10 @@ void t.test('in the end every follower holds what the table holds, in its order'
   const ids = rows.map(({ id }) => id)
   for (const follower of followers) {
     t.strictSame(follower.wrong, [])
-    t.equal(JSON.stringify(follower.ids), JSON.stringify(ids), 'its ids')
+    t.equal(JSON.stringify(follower.ids), JSON.stringify(ids), 'the ids in order')
     follower.line.drop()
   }
   t.comment(
-    `${rows.length} messages by SQL to ${followers.length} followers on 2 instances: 0 lost, doubled or out of order`,
+    `${rows.length} messages by SQL to ${followers.length} followers on 2 instances: 0 lost, duplicated or out of order`,
   )
 })

@@ -1,8 +1,8 @@
-// A log of LOG_MB (200) megabytes in chunks of 1 KB, with figures: what the first and the last tenth of it cost, what the server and
-// its Postgres hold of memory meanwhile, and what reading costs (all, the last 100 lines, a range). By command:
+// Appends a log of LOG_MB (200) megabytes in chunks of 1 KB. Prints the CPU time of each tenth, the memory of the server and
+// the time to read the log (all of it, the last 100 lines, a range). Run:
 //   npx tap --timeout=900 --reporter=tap test/long/logs.ts
-// It comes by HTTP, one request a chunk; with LOG_SQL=1 by deck.append_log in one session, 50 chunks a statement, which is what the
-// database alone does. What is held to be the same is CPU: others may use the machine. It is read from /proc: Linux only.
+// Chunks are sent over HTTP, one a request. With LOG_SQL=1 they are appended by deck.append_log, 50 a statement, which measures only
+// the database. CPU time is compared, because other processes may use the machine. Figures come from /proc: Linux only.
 import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import t from 'tap'
@@ -24,11 +24,11 @@ const mission = await makeMission(door(t, server.url))
 const run = (await ask('POST', `/api/missions/${mission.id}/tests`, rafael, {})).json['id'] as string
 const path = `/api/missions/${mission.id}/tests/${run}/logs`
 const pid = server.process.pid ?? 0
-/** MB of a process, now or at its most. */
+/** A process's memory in MB, now (VmRSS) or at its peak (VmHWM). */
 const memory = (pid: number, of: 'VmRSS' | 'VmHWM'): number =>
   Number(new RegExp(`${of}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 
-/** ms of CPU that a process has had; 0 for one that is gone. */
+/** The CPU time of a process in ms; 0 if it has ended. */
 const cpuOf = (pid: number): number => {
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
@@ -49,7 +49,7 @@ const append = (text: string): Promise<void> =>
       .on('error', reject)
       .end(text)
   })
-/** -> bytes, MB/s, and the most that the server held. */
+/** Reads the log. Resolves with its bytes, the time in ms, and the text if it is short. */
 const read = (
   query: string,
   headers: Record<string, string> = {},
@@ -73,7 +73,7 @@ const read = (
       .end()
   })
 
-void t.test('a large log', async (t) => {
+void t.test('logs: the last tenth of a large log costs as much CPU as the first', async (t) => {
   const client = await database.connect()
   await client.query('set plan_cache_mode = force_generic_plan')
   const cpu = async (): Promise<number> => {
@@ -96,10 +96,10 @@ void t.test('a large log', async (t) => {
         `the server holds ${memory(pid, 'VmRSS').toFixed(0)} MB, at most ${memory(pid, 'VmHWM').toFixed(0)} MB`,
     )
   }
-  t.ok((tenths[9] ?? 0) < 1.5 * (tenths[0] ?? 0), 'the last tenth costs what the first did')
+  t.ok((tenths[9] ?? 0) < 1.5 * (tenths[0] ?? 0), 'the last tenth costs as much CPU as the first')
   const before = memory(pid, 'VmRSS')
   const all = await read('')
-  t.equal(all.bytes, chunks * size, 'all of it is there')
+  t.equal(all.bytes, chunks * size, 'the whole log is returned')
   t.comment(
     `read: ${(all.bytes / 1e6).toFixed(0)} MB in ${(all.ms / 1000).toFixed(1)} s; the server ${before.toFixed(0)} -> at most ${memory(pid, 'VmHWM').toFixed(0)} MB`,
   )

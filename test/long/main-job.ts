@@ -1,6 +1,6 @@
-// The main job at full size, with figures: two server processes on one database of their own. By command, not in `npm test`:
+// The main job at full size, with figures: two server processes on one database. Not part of `npm test`. Run:
 //   npm run long
-// Every line that it prints is also asserted. Figures are of this machine; those that matter are compared side by side.
+// Every printed figure is also asserted. Figures depend on the machine, so important ones are compared side by side.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { freshDatabase, type FreshDatabase } from '../support/database.ts'
@@ -19,7 +19,7 @@ const ms = (value: number): string => `${value.toFixed(1)} ms`
 const seqs = (client: Client, topic: string): number[] => client.events(topic).map(({ seq }) => seq)
 const isGapless = (found: number[], from = 1): boolean => found.every((seq, i) => seq === from + i)
 
-/** Sends one message after the other until told to stop; -> times and outcomes. */
+/** Sends one message after the other while `running()`. Returns the times and errors, and a promise of the end. */
 const sender = (client: Client, topic: string, running: () => boolean) => {
   const times: number[] = []
   const errors: { code: string; after: number }[] = []
@@ -42,7 +42,7 @@ const forMs = (duration: number): (() => boolean) => {
 const count = async (database: FreshDatabase, text: string, values: unknown[] = []): Promise<number> =>
   Number(Object.values((await database.query(text, values))[0] ?? {})[0])
 
-void t.test('20 topics, 10 publishers, 20,000 messages: each subscriber on both instances sees 1…n', async (t) => {
+void t.test('main job: 4 subscribers on 2 instances receive 20,000 messages of 20 topics in order', async (t) => {
   const missions = await Promise.all([1, 2, 3, 4].map(() => makeMission(a)))
   const topics = missions.flatMap(({ id }) =>
     ['emma', 'inna', 'rafael', 'sofia', 'maya'].map((c) => `missions/${id}/chat/${c}`),
@@ -67,21 +67,21 @@ void t.test('20 topics, 10 publishers, 20,000 messages: each subscriber on both 
   )
   const took = performance.now() - start
   const total = (client: Client): number => topics.reduce((sum, topic) => sum + client.events(topic).length, 0)
-  await until(() => subscribers.every((client) => total(client) >= 20_000), 'all to arrive', 60_000)
+  await until(() => subscribers.every((client) => total(client) >= 20_000), 'all messages', 60_000)
   for (const client of subscribers) {
-    t.equal(total(client), 20_000, 'nothing missing, nothing double')
+    t.equal(total(client), 20_000, 'nothing missing, nothing duplicated')
     for (const topic of topics) t.ok(isGapless(seqs(client, topic)), topic)
   }
   const order = (client: Client): string =>
     JSON.stringify(topics.map((topic) => client.events(topic).map(({ data }) => data['id'])))
   for (const client of subscribers) t.equal(order(client), order(subscribers[0] as Client), 'the same order')
   t.comment(
-    `20,000 messages to 4 subscribers of 20 topics on 2 instances in ${ms(took)}: 0 lost, 0 double, 0 out of order`,
+    `20,000 messages to 4 subscribers of 20 topics on 2 instances in ${ms(took)}: 0 lost, 0 duplicated, 0 out of order`,
   )
 })
 
 void t.test(
-  '64 senders to one topic beside SQL transactions of up to 10 s: gapless, and as quick as without',
+  'main job: 64 senders to one topic stay gapless and fast beside SQL transactions of up to 10 s',
   async (t) => {
     const { id } = await makeMission(a)
     const topic = `missions/${id}/chat/rafael`
@@ -110,7 +110,7 @@ void t.test(
           `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'rafael', 'user', 'sql')`,
           [id],
         )
-        // The longest as long as the load itself.
+        // The longest transaction lasts as long as the load.
         await client.query('select pg_sleep($1)', [n === 0 ? 10 : Math.random() * 3])
         const good = Math.random() < 0.6
         await client.query(good ? 'commit' : 'rollback')
@@ -121,7 +121,7 @@ void t.test(
     await load(3000)
     const without: number[] = []
     const beside: number[] = []
-    // In turn, since the machine's speed drifts.
+    // In turn, because the machine's speed drifts.
     for (let round = 0; round < 2; round++) {
       without.push(...(await load(10_000)))
       stop = false
@@ -132,16 +132,16 @@ void t.test(
     }
     const rows = await database.query('select seq from chat_messages where mission_id = $1 order by seq', [id])
     t.ok(isGapless(rows.map(({ seq }) => Number(seq))), 'the table holds 1…n')
-    await until(() => seqs(watcher, topic).length >= rows.length, 'the watcher to have all', 30_000)
-    t.ok(isGapless(seqs(watcher, topic)), 'so does the watcher')
+    await until(() => seqs(watcher, topic).length >= rows.length, 'the watcher to have every message', 30_000)
+    t.ok(isGapless(seqs(watcher, topic)), 'the watcher holds 1…n')
     t.comment(
       `p99 of 64 senders: ${ms(p99(without))} alone (${without.length} messages), ${ms(p99(beside))} beside SQL (${beside.length}); ` +
-        `${committed} SQL transactions committed, ${rolledBack} rolled back; 1…${rows.length} without a hole`,
+        `${committed} SQL transactions committed, ${rolledBack} rolled back; 1…${rows.length} without a gap`,
     )
   },
 )
 
-void t.test('what SQL writes on one side is seen on the other: a run, a message, 1,000 rows at once', async (t) => {
+void t.test('main job: rows inserted with SQL reach subscribers: a run, a message, 1,000 rows at once', async (t) => {
   const { id } = await makeMission(a)
   const client = await b.connect(alice)
   const [chat, tests] = [`missions/${id}/chat/rafael`, `missions/${id}/tests`]
@@ -155,13 +155,13 @@ void t.test('what SQL writes on one side is seen on the other: a run, a message,
     `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'rafael', 'user', 'n ' || n from generate_series(1, 1000) n`,
     [id],
   )
-  await until(() => client.events(chat).length === 1001 && client.events(tests).length === 1, 'all of it')
+  await until(() => client.events(chat).length === 1001 && client.events(tests).length === 1, 'all events')
   t.ok(isGapless(seqs(client, chat)))
   t.equal(client.events(chat)[1000]?.data['message'], 'n 1000')
   t.comment('1 test run, 1 message and 1,000 rows by SQL: all on the socket, in order')
 })
 
-void t.test('a mission deleted while 50 senders write to it ends cleanly for all', async (t) => {
+void t.test('main job: a mission deleted while 50 senders write to it ends cleanly for all', async (t) => {
   const { id } = await makeMission(a)
   const topic = `missions/${id}/chat/rafael`
   const clients = await Promise.all(Array.from({ length: 50 }, (_, n) => (n % 2 ? a : b).connect(admin)))
@@ -170,9 +170,9 @@ void t.test('a mission deleted while 50 senders write to it ends cleanly for all
   await watcher.ask({ type: 'subscribe', topic })
   let deleted = false
   const senders = clients.map((client) => sender(client, topic, () => !deleted))
-  await until(() => senders.every(({ times }) => times.length > 5), 'everybody to write')
+  await until(() => senders.every(({ times }) => times.length > 5), 'all senders to write')
   const { status } = await a.request('DELETE', `/api/missions/${id}`, admin)
-  await until(() => senders.every(({ errors }) => errors.length > 0), 'everybody to be refused')
+  await until(() => senders.every(({ errors }) => errors.length > 0), 'all senders to be refused')
   deleted = true
   await Promise.all(senders.map(({ done }) => done))
   t.equal(status, 204)
@@ -181,11 +181,11 @@ void t.test('a mission deleted while 50 senders write to it ends cleanly for all
   await watcher.frame((frame) => frame['type'] === 'error' && frame['topic'] === topic)
   t.equal(await count(database, 'select count(*) from chat_messages where mission_id = $1', [id]), 0)
   t.comment(
-    '50 senders: every one was answered, at the end with not_found; followers got mission.deleted, then not_found',
+    '50 senders: every send was answered, the last with not_found; followers received mission.deleted, then not_found',
   )
 })
 
-void t.test('the same key through both instances at once, 1,000 times: 1,000 rows, equal answers', async (t) => {
+void t.test('main job: 1,000 keys used on both instances at once give 1,000 rows and equal answers', async (t) => {
   const { id } = await makeMission(a)
   const topic = `missions/${id}/chat/rafael`
   const [x, y] = await Promise.all([a.connect(alice), b.connect(alice)])
@@ -204,7 +204,7 @@ void t.test('the same key through both instances at once, 1,000 times: 1,000 row
   t.comment(`1,000 keys through both instances at once: 1,000 rows, ${equal} equal answers`)
 })
 
-void t.test('an open delete of a mission and an open keyed INSERT hold up nobody elsewhere', async (t) => {
+void t.test('main job: an open delete of a mission and an open keyed INSERT do not delay other missions', async (t) => {
   const [held, other] = await Promise.all([makeMission(a), makeMission(a)])
   const clients = await Promise.all(Array.from({ length: 32 }, (_, n) => (n % 2 ? a : b).connect(alice)))
   const load = async (duration: number): Promise<number[]> => {
@@ -222,7 +222,7 @@ void t.test('an open delete of a mission and an open keyed INSERT hold up nobody
   const beside: number[] = []
   const heldSenders: ReturnType<typeof sender>[] = []
   const [deleter, inserter, writer] = await Promise.all([database.connect(), database.connect(), a.connect(alice)])
-  // In turn, since the machine's speed drifts.
+  // In turn, because the machine's speed drifts.
   for (let round = 0; round < 2; round++) {
     without.push(...(await load(10_000)))
     const key = `open ${round}`
@@ -254,7 +254,7 @@ void t.test('an open delete of a mission and an open keyed INSERT hold up nobody
 })
 
 void t.test(
-  'SQL transactions in opposite order, 1,000 of them, beside API traffic: no deadlock reaches anyone',
+  'main job: 1,000 SQL transactions in opposite order beside API traffic cause no deadlock error',
   async (t) => {
     const [m, n] = await Promise.all([makeMission(a), makeMission(a)])
     const clients = await Promise.all(Array.from({ length: 16 }, (_, i) => (i % 2 ? a : b).connect(admin)))
@@ -307,7 +307,7 @@ void t.test(
   },
 )
 
-void t.test('after a COPY-sized insert of 100,000 rows single inserts are as quick as before', async (t) => {
+void t.test('main job: single inserts are as fast after an insert of 100,000 rows as before', async (t) => {
   const { id } = await makeMission(a)
   const single = async (): Promise<number> => {
     const times: number[] = []
@@ -337,7 +337,7 @@ void t.test('after a COPY-sized insert of 100,000 rows single inserts are as qui
   )
 })
 
-void t.test('200 senders on one instance: far fewer commits than messages', async (t) => {
+void t.test('main job: 200 senders on one instance cause far fewer commits than messages', async (t) => {
   const missions = await Promise.all([1, 2, 3, 4, 5].map(() => makeMission(a)))
   const clients = await Promise.all(Array.from({ length: 200 }, () => a.connect(alice)))
   const commits = (): Promise<number> =>

@@ -1,5 +1,5 @@
-// What an instance's memory comes to: at rest, for each socket and followed topic, and with each of its ledgers full. The figures of
-// docs/operations.md (Sizing): `npm run --silent compile && npx tap --timeout=900 --reporter=tap test/long/memory.ts`.
+// An instance's memory: at rest, for each socket and each followed topic, and with each of its buffers full. The figures are in
+// docs/operations.md (Sizing). Run: `npm run --silent compile && npx tap --timeout=900 --reporter=tap test/long/memory.ts`.
 import { readFile, writeFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
@@ -11,7 +11,7 @@ import { spawnServer } from '../support/processes.ts'
 const mebibyte = 1024 * 1024
 const outboxes = 64 * mebibyte
 
-await t.test('memory', { timeout: 900_000 }, async (t) => {
+await t.test('memory: prints what an instance and its full buffers take', { timeout: 900_000 }, async (t) => {
   const database = await freshDatabase(t, true)
   const env = { DATABASE_URL: database.url, OUTBOX_TOTAL_BYTES: String(outboxes), MAX_EVENT_LOOP_DELAY: '0' }
   const { url, process: child } = await spawnServer(t, env, [
@@ -22,17 +22,17 @@ await t.test('memory', { timeout: 900_000 }, async (t) => {
   const pid = child.pid ?? 0
   const kilobytes = async (name: string): Promise<number> =>
     Number(new RegExp(`${name}:\\s+(\\d+)`).exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1])
-  const told = (what: string, kb: number, of = 1): void => {
+  const report = (what: string, kb: number, of = 1): void => {
     t.ok(kb > 0, what)
     t.comment(of === 1 ? `${what}: ${(kb / 1024).toFixed(0)} MB` : `${what}: ${((kb * 1024) / of).toFixed(0)} bytes`)
   }
-  /** The most that some work adds to what there was before. */
+  /** Prints the peak memory during some work, minus the memory before it. */
   const most = async (what: string, work: () => Promise<unknown>): Promise<void> => {
     await delay(3000)
     const before = await kilobytes('VmRSS')
     await writeFile(`/proc/${pid}/clear_refs`, '5')
     await work()
-    told(what, (await kilobytes('VmHWM')) - before)
+    report(what, (await kilobytes('VmHWM')) - before)
   }
 
   const server = door(t, url)
@@ -44,7 +44,7 @@ await t.test('memory', { timeout: 900_000 }, async (t) => {
     })),
   )
   await delay(5000)
-  told('at rest', await kilobytes('VmRSS'))
+  report('at rest', await kilobytes('VmRSS'))
 
   const open = (bearer: string): Promise<WebSocket> =>
     new Promise((resolve, reject) => {
@@ -58,7 +58,7 @@ await t.test('memory', { timeout: 900_000 }, async (t) => {
   const sockets: WebSocket[] = []
   for (let n = 0; n < many; n += 50) sockets.push(...(await Promise.all(Array.from({ length: 50 }, () => open(admin)))))
   await delay(3000)
-  told('a quiet socket', (await kilobytes('VmRSS')) - rss, many)
+  report('a quiet socket', (await kilobytes('VmRSS')) - rss, many)
 
   const withSockets = await kilobytes('VmRSS')
   const topics = 900
@@ -70,7 +70,7 @@ await t.test('memory', { timeout: 900_000 }, async (t) => {
     await until(() => ok === (s + 1) * topics, 'all topics', 120_000)
   }
   await delay(3000)
-  told('a followed topic, one socket each', (await kilobytes('VmRSS')) - withSockets, 10 * topics)
+  report('a followed topic, one socket each', (await kilobytes('VmRSS')) - withSockets, 10 * topics)
   for (const socket of sockets) socket.terminate()
 
   const code_blocks = [{ language: null, code: 'x'.repeat(240_000) }]

@@ -1,5 +1,5 @@
-// The package, made and run as somebody would who has nothing but Node: npm pack in a copy of the repository, then npx in an empty
-// folder with an empty home. It serves, takes a message, and stops; what it keeps is in that folder. By command: npm run long
+// The package, built and run as by a user with only Node: npm pack in a copy of the repository, then npx in an empty folder with an empty
+// home. The server starts, accepts a message and stops. It writes only to that folder. Run: npm run long
 import { execFile, spawn } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -12,7 +12,7 @@ import { root } from '../support/processes.ts'
 t.setTimeout(600_000)
 const run = promisify(execFile)
 
-void t.test('npx of the packed package in an empty folder is a server in one command', async (t) => {
+void t.test('package: npx in an empty folder starts the server in one command', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'mission-deck-package-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
   const [copy = '', home = '', empty = ''] = ['copy', 'home', 'empty'].map((name) => join(folder, name))
@@ -24,7 +24,7 @@ void t.test('npx of the packed package in an empty folder is a server in one com
   const name = packed.trim().split('\n').at(-1) ?? ''
 
   const begun = performance.now()
-  // Where npm finds packages is the machine's business; nothing else of its environment goes along.
+  // Only PATH and the registry come from this machine's environment.
   const { stdout: registry } = await run('npm', ['config', 'get', 'registry'])
   const env = { PATH: process.env['PATH'], HOME: home, PORT: '0', npm_config_registry: registry.trim() }
   const child = spawn('npx', ['--yes', `file:${join(folder, name)}`, '--json'], { cwd: empty, env, detached: true })
@@ -43,9 +43,9 @@ void t.test('npx of the packed package in an empty folder is a server in one com
     await exited
   })
   await until(() => output.includes('\n') || child.exitCode !== null, 'the server', 300_000)
-  t.equal(faults, '', 'nothing is complained of')
+  t.equal(faults, '', 'stderr is empty')
   const { url, tokens } = JSON.parse(output) as { url: string; tokens: { user: string } }
-  t.comment(`it serves after ${((performance.now() - begun) / 1000).toFixed(1)} s, installation and all`)
+  t.comment(`the server answers after ${((performance.now() - begun) / 1000).toFixed(1)} s, including the installation`)
 
   const deck = door(t, url)
   const sent = await deck.request('POST', '/api/missions/47/chat/rafael', tokens.user, { message: 'from a package' })
@@ -53,7 +53,7 @@ void t.test('npx of the packed package in an empty folder is a server in one com
   for (const path of ['/', '/docs/', '/openapi.json', '/asyncapi.json', '/client/index.js', '/readyz'])
     t.equal((await fetch(url + path)).status, 200, path)
   t.match(await (await fetch(url)).text(), /<script type="module"/, 'the page was built')
-  t.strictSame(await readdir(empty), ['.data'], 'it keeps what it keeps here')
+  t.strictSame(await readdir(empty), ['.data'], 'all data is in .data')
 
   signal('SIGTERM')
   await exited

@@ -1,5 +1,5 @@
-// Two Postgres servers under Patroni, with etcd and HAProxy before them, all from Debian's packages, on this machine: as people run
-// Postgres where it must not end with a machine. Each is a process of its own that a test may stop, freeze and kill.
+// Two Postgres servers under Patroni, with etcd, behind HAProxy, all from Debian's packages, on this machine: a usual high-availability
+// setup. Each is a separate process that a test may stop, freeze and kill.
 import { spawn, execFile, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -20,7 +20,7 @@ const bins = {
   postgres: '/usr/lib/postgresql/15/bin/postgres',
 }
 
-/** Which of the packages patroni, haproxy, etcd-server and postgresql-15 are not there. */
+/** Returns the programs of the packages patroni, haproxy, etcd-server and postgresql-15 that are not installed. */
 export const missing = (): string[] => Object.values(bins).filter((file) => !existsSync(file))
 
 const freePort = (): Promise<number> =>
@@ -31,7 +31,7 @@ const freePort = (): Promise<number> =>
     })
   })
 
-/** A way to a server that can be cut: the other server follows it by this one. */
+/** A proxy to a Postgres server, for replication: the standby connects through it, and a test can cut it. */
 const makeWay = async (t: Test, to: number) => {
   const sockets = new Set<Socket>()
   const way = {
@@ -78,14 +78,14 @@ export type Node = {
   name: string
   port: number
   api: number
-  /** what its follower goes by */
+  /** The proxy through which the standby replicates. */
   way: { cut(): void }
   patroni: ChildProcess
-  /** process ids of its Postgres */
+  /** Returns the process IDs of its Postgres. */
   postgres(): Promise<number[]>
 }
 
-/** The descendants of a process, itself first. */
+/** Returns a process and its descendants. */
 const family = async (root: number): Promise<number[]> => {
   const parents = new Map<number, number>()
   for (const name of await readdir('/proc')) {
@@ -105,7 +105,7 @@ const signal = (pids: number[], name: NodeJS.Signals): void => {
     } catch {}
 }
 
-/** `shutdown`: HAProxy ends the sessions of a server that is no primary any more. */
+/** `shutdown`: HAProxy ends the sessions of a server that is no longer the primary. */
 export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean }) => {
   const place = await makePlace(t)
   const ids = (await run('id', ['-u', 'postgres'])).stdout.trim()
@@ -213,9 +213,9 @@ export const startPatroni = async (t: Test, { shutdown }: { shutdown: boolean })
   const isLeader = async (node: Node): Promise<boolean> => ['master', 'primary'].includes(await role(node))
 
   const first = await startNode('a')
-  await until(() => isLeader(first), 'the first to lead', 60_000)
+  await until(() => isLeader(first), 'the first server to be the primary', 60_000)
   const second = await startNode('b')
-  await until(async () => (await role(second)) === 'replica', 'the second to follow', 60_000)
+  await until(async () => (await role(second)) === 'replica', 'the second server to be a replica', 60_000)
 
   const more = shutdown ? ' on-marked-down shutdown-sessions' : ''
   await writeFile(
@@ -250,7 +250,7 @@ ${nodes.map(({ name, port, api }) => `  server ${name} 127.0.0.1:${port} check p
       await client.end().catch(() => {})
     }
   }
-  await until(async () => (await query('select').catch(() => [])).length === 1, 'a way to the primary', 20_000)
+  await until(async () => (await query('select').catch(() => [])).length === 1, 'the primary through HAProxy', 20_000)
   await until(
     async () => {
       const answer = await fetch(`http://127.0.0.1:${first.api}/cluster`)
@@ -270,12 +270,12 @@ ${nodes.map(({ name, port, api }) => `  server ${name} 127.0.0.1:${port} check p
     url,
     query,
     role,
-    /** The one that leads, and the other. */
+    /** Returns the primary and the standby. */
     async places(): Promise<[primary: Node, standby: Node]> {
       return (await isLeader(first)) ? [first, second] : [second, first]
     },
     isLeader,
-    /** Kills Patroni only, or Postgres too. */
+    /** Kills only Patroni, or its Postgres too. */
     async kill(node: Node, what: 'patroni' | 'all') {
       const postgres = await node.postgres()
       signal([node.patroni.pid ?? 0, ...(what === 'all' ? postgres : [])], 'SIGKILL')

@@ -1,8 +1,8 @@
-// A deploy at full rate: two servers of the version before (ROLL_FROM, HEAD^ if left out), on its schema, are replaced one by one by this one,
-// which migrates under them, while RATE messages/s (2,000) continue. Between the two replacements a server of the version before is
-// restarted, on the new schema. By command:
+// A deploy at full rate: two servers of the previous version (ROLL_FROM, HEAD^ by default) are replaced one by one by this version, which
+// migrates the database while they run, under RATE messages/s (2,000). Between the replacements a server of the previous version is
+// restarted on the new schema. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/rolling.ts
-// Prints what was lost or doubled (nothing, or it fails) and the longest gap between two deliveries.
+// Fails if a message is lost or duplicated. Prints the longest gap between two deliveries.
 import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -26,13 +26,13 @@ const git = (...args: string[]): Buffer | undefined => {
 const archive = git('archive', '--format=tar', from)
 
 await t.test(
-  `servers of ${from} are replaced one by one under ${rate} messages/s`,
-  { skip: archive ? false : `there is no ${from} in this folder's history` },
+  `rolling deploy: servers of ${from} are replaced one by one under ${rate} messages/s`,
+  { skip: archive ? false : `no commit ${from} in this folder's history` },
   async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'mission-deck-before-'))
     t.teardown(() => rm(folder, { recursive: true, force: true }))
     execFileSync('tar', ['-x', '-C', folder], { input: archive })
-    // With its own dependencies: those of this version may lack what it migrates with.
+    // The previous version's own dependencies: this version may no longer have them.
     execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: folder, stdio: 'ignore' })
     execFileSync('npm', ['run', 'compile'], { cwd: folder, stdio: 'ignore' })
     const database = await freshDatabase(t)
@@ -47,9 +47,9 @@ await t.test(
     t.strictSame(rolled.wrong, [])
     t.ok(rolled.gap < 5000)
     t.comment(
-      `${rolled.messages} messages, ${Math.round(rolled.perSecond)}/s, from ${git('rev-parse', '--short', from)?.toString().trim()}: 0 lost, 0 doubles; ` +
+      `${rolled.messages} messages, ${Math.round(rolled.perSecond)}/s, from ${git('rev-parse', '--short', from)?.toString().trim()}: 0 lost, 0 duplicates; ` +
         `longest gap between two deliveries ${Math.round(rolled.gap)} ms; stops took ${rolled.stops.map(Math.round).join(' and ')} ms; ` +
-        `keyless sends without an answer: ${rolled.maybe}; told: ${[...rolled.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
+        `keyless sends without an answer: ${rolled.maybe}; errors: ${[...rolled.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
     )
   },
 )

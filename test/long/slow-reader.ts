@@ -1,9 +1,9 @@
-// Readers that do not read, with figures: raw TCP peers that subscribe and then leave everything unread, while 100 MB pass
-// through their topic from four senders to eight readers. By command:
+// Readers that stop reading, with figures: raw TCP peers that subscribe and then read nothing, while 100 MB pass through their topic from
+// four senders to eight other readers. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/slow-reader.ts
-// A stalled reader is cut off and costs the server no more than its bound: memory is compared with that of another server
-// process under the same traffic without one. The others have 1…n, and have it as quickly as without (in turn, on one server).
-// Memory and the state of a connection are read from /proc: Linux only.
+// A stalled reader is cut off and takes no more memory than its bound, compared with a second server under the same traffic.
+// The other readers receive 1…n as quickly as without a stalled reader (measured in turn, on one server).
+// Memory and connection states are read from /proc: Linux only.
 import { randomBytes, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -34,7 +34,7 @@ const median = (values: number[]): number => values.toSorted((x, y) => x - y)[va
 
 type Reader = { socket: WebSocket; count: number; wrong: string[]; onMessage: (seq: number) => void }
 
-/** Reads no more of an event than its topic and seq: eight times 100 MB are not to be parsed here. */
+/** Parses only the topic and seq of an event: parsing eight times 100 MB would disturb the measurement. */
 const openReader = async (t: Test, { url }: Server, topic: string): Promise<Reader> => {
   const socket = new WebSocket(`${url.replace('http', 'ws')}/api/${topic}/ws?after=0`, ['deck.v1', `bearer.${alice}`])
   t.teardown(() => socket.terminate())
@@ -50,7 +50,7 @@ const openReader = async (t: Test, { url }: Server, topic: string): Promise<Read
   return reader
 }
 
-/** A server with a topic, its readers and senders. */
+/** Starts a server with a topic, its readers and its senders. */
 const open = async (t: Test) => {
   const server = await spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
   const { id } = await makeMission(door(t, server.url))
@@ -61,10 +61,10 @@ const open = async (t: Test) => {
   return {
     server,
     topic,
-    /** So many messages, sent one after the other by each sender; -> ms from its sending to each reader. */
+    /** Sends the messages, each lane one after the other. Resolves with the time from each send to each delivery, in ms. */
     async pass(messages: number, lanes = 1): Promise<number[]> {
       const before = audience[0]?.count ?? 0
-      // A seq is known when its answer is there; an event may come before.
+      // The seq is known with the answer; the event may arrive before the answer.
       const sentAt = new Map<number, number>()
       const arrivals: { seq: number; at: number }[] = []
       for (const reader of audience) reader.onMessage = (seq) => arrivals.push({ seq, at: performance.now() })
@@ -81,15 +81,19 @@ const open = async (t: Test) => {
             }
           }),
       )
-      await until(() => audience.every(({ count }) => count === before + messages), 'all readers to have all', 30_000)
+      await until(
+        () => audience.every(({ count }) => count === before + messages),
+        'all readers to have every message',
+        30_000,
+      )
       return arrivals.map(({ seq, at }) => at - (sentAt.get(seq) ?? 0))
     },
-    /** What is wrong with the readers that read. */
+    /** The faults of the readers that read. */
     problems: (): string[] => audience.flatMap(({ wrong }) => wrong),
   }
 }
 
-/** A TCP peer that subscribes to a topic and then reads nothing; it is paused, so that not even this process reads for it. */
+/** Opens a TCP peer that subscribes to a topic and is then paused: the kernel's buffers fill up, because nothing is read. */
 const stall = async (t: Test, { url }: Server, topic: string, after: number): Promise<Socket> => {
   const { port, hostname, host } = new URL(url)
   const peer = connect(Number(port), hostname)
@@ -104,7 +108,7 @@ const stall = async (t: Test, { url }: Server, topic: string, after: number): Pr
   peer.pause()
   return peer
 }
-/** How many of the peers the server still holds a connection to (its end is established). */
+/** The number of peers to which the server still has an established connection. */
 const held = async ({ url }: Server, peers: Socket[]): Promise<number> => {
   const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
   const own = hex(Number(new URL(url).port))
@@ -116,8 +120,8 @@ const held = async ({ url }: Server, peers: Socket[]): Promise<number> => {
 }
 
 /**
- * The memory of a server of its own, at most, during a warm-up and while 100 MB pass beside stalled readers: such as come
- * now, and so have been live, or such as begin with the first message, and catch up, each on its own.
+ * Measures a server's peak memory during a warm-up, and while 100 MB pass beside stalled readers.
+ * `from`: 'now' subscribes them live; 'the first' makes each of them catch up from the first message.
  */
 const memory = async (t: Test, { stalled, from }: { stalled: number; from: 'now' | 'the first' }) => {
   const deck = await open(t)
@@ -138,51 +142,51 @@ const memory = async (t: Test, { stalled, from }: { stalled: number; from: 'now'
   const traffic = deck.pass(10_000, 4)
   for (let n = 0; n < stalled; n++) {
     peers.push(await stall(t, deck.server, deck.topic, from === 'now' ? warmUp : 0))
-    // For so long pages are shared with those who come the same way.
+    // Readers that subscribe within this time share pages; these must not.
     if (from !== 'now') await delay(260)
   }
   const joined = performance.now()
   await traffic
   const passed = performance.now()
-  await until(() => cutAt > 0 || stalled === 0, 'all that are stalled to be cut off', 90_000)
+  await until(() => cutAt > 0 || stalled === 0, 'all stalled readers to be cut off', 90_000)
   const after = await rss(deck.server)
   over = true
   await watching
   peers.forEach((peer) => peer.destroy())
-  t.strictSame(deck.problems(), [], 'the others have 1…n, in order')
+  t.strictSame(deck.problems(), [], 'the other readers have 1…n in order')
   return {
     growth: most - before,
     cutAfter: (cutAt - joined) / 1000,
-    told:
+    summary:
       `${stalled} stalled: RSS at most ${mb(before)} before, ${mb(most)} while 100 MB pass ` +
       `(in ${((passed - begun) / 1000).toFixed(1)} s), ${mb(after)} after; grown by ${mb(most - before)}`,
   }
 }
-const told = (text: string, seconds: number): string =>
-  `${text}; cut off ${seconds.toFixed(1)} s after the last one came`
+const describe = (text: string, seconds: number): string =>
+  `${text}; cut off ${seconds.toFixed(1)} s after the last one joined`
 
-void t.test('a reader that stalls while 100 MB pass costs less than 64 MB, and is cut off', async (t) => {
+void t.test('slow reader: a reader that stalls while 100 MB pass costs less than 64 MB, and is cut off', async (t) => {
   const without = await memory(t, { stalled: 0, from: 'now' })
-  t.comment(without.told)
+  t.comment(without.summary)
   const beside = await memory(t, { stalled: 1, from: 'now' })
-  t.comment(told(beside.told, beside.cutAfter))
+  t.comment(describe(beside.summary, beside.cutAfter))
   t.ok(without.growth < 64 && beside.growth < 64 && beside.growth - without.growth < 64)
-  t.ok(beside.cutAfter < 60, 'for what it left unread, not for its silence')
+  t.ok(beside.cutAfter < 60, 'cut off for its unread bytes, not for its silence')
   t.comment(`grown by ${mb(beside.growth - without.growth)} more beside a stalled reader than without`)
 })
 
-void t.test('50 that stall while they catch up cost no more than all outboxes may hold, and are cut off', async (t) => {
-  const { growth, told: text, cutAfter } = await memory(t, { stalled: 50, from: 'the first' })
-  t.comment(told(text, cutAfter))
-  t.ok(growth < 256, 'OUTBOX_TOTAL_BYTES')
-  t.ok(cutAfter < 70, 'for their silence at the latest')
+void t.test('slow reader: 50 stalled readers stay within OUTBOX_TOTAL_BYTES, and are cut off', async (t) => {
+  const { growth, summary, cutAfter } = await memory(t, { stalled: 50, from: 'the first' })
+  t.comment(describe(summary, cutAfter))
+  t.ok(growth < 256, 'below OUTBOX_TOTAL_BYTES')
+  t.ok(cutAfter < 70, 'cut off for their silence at the latest')
 })
 
-void t.test('beside a stalled reader the others have every message as soon as without', async (t) => {
+void t.test('slow reader: other readers get every message as soon beside a stalled reader as without', async (t) => {
   const deck = await open(t)
   await deck.pass(warmUp, 4)
   let messages = warmUp
-  // In turn, and in turning order, since the machine's speed drifts. "again" tells how much two equal passes differ.
+  // In turn and in rotating order, because the machine's speed drifts. "again" shows how much two equal passes differ.
   const kinds = ['none', 'again', 'live', 'catching up'] as const
   const found: Record<(typeof kinds)[number], number[]> = { none: [], again: [], live: [], 'catching up': [] }
   for (let round = 0; round < kinds.length; round++)
@@ -193,7 +197,7 @@ void t.test('beside a stalled reader the others have every message as soon as wi
       messages += 10_000
       peer?.destroy()
     }
-  t.strictSame(deck.problems(), [], 'the others have 1…n, in order')
+  t.strictSame(deck.problems(), [], 'the other readers have 1…n in order')
   for (const kind of kinds) {
     const ratios = found[kind].map((time, round) => time / (found.none[round] ?? 0))
     t.comment(

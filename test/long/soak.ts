@@ -1,4 +1,4 @@
-// Continuous load while a fault comes every 5 s, for ten minutes (MINUTES, SEED), and what the dashboard would have shown; by command: npm run soak
+// Ten minutes of continuous load (MINUTES, SEED) with a fault every 5 s. Prints what the dashboard would have shown. Run: npm run soak
 import t from 'tap'
 import { soak } from '../faults/soak.ts'
 
@@ -6,7 +6,7 @@ t.setTimeout(3_600_000)
 const minutes = Number(process.env['MINUTES'] ?? 10)
 const seed = Number(process.env['SEED'] ?? Date.now() % 1e6)
 
-void t.test('whatever fails, what was acknowledged is stored once, and every follower holds 1…n', async (t) => {
+void t.test('soak: acknowledged messages are stored once and followers hold 1…n after any fault', async (t) => {
   const { times, figures, rows, inserted, ledger, followers } = await soak(t, {
     seconds: minutes * 60,
     every: 5000,
@@ -17,8 +17,8 @@ void t.test('whatever fails, what was acknowledged is stored once, and every fol
   const count = [...times.values()].reduce((sum, { length }) => sum + length, 0)
   t.comment(
     `seed ${seed}: ${minutes} minutes, ${count} faults, ${ledger.acknowledged.length} messages acknowledged, ` +
-      `${inserted} inserted by SQL, ${rows} rows; ${followers} followers hold all of it; keyless sends without an answer: ` +
-      `${ledger.maybe.size}; told: ${[...ledger.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
+      `${inserted} inserted by SQL, ${rows} rows; ${followers} followers hold every row; keyless sends without an answer: ` +
+      `${ledger.maybe.size}; errors: ${[...ledger.told].map(([what, n]) => `${what} ${n}`).join(', ')}`,
   )
   for (const [name, all] of [...times].sort()) {
     const sorted = all.toSorted((a, b) => a - b)

@@ -1,8 +1,8 @@
-// All come back at once, with figures: 2,000 sockets on two server processes, each follows one of 20 topics. One process is
-// killed, and its 1,000 sockets resume on the other one; then all 2,000 are dropped by their clients and resume. By command:
+// Mass reconnects, with figures: 2,000 sockets on two server processes, each subscribed to one of 20 topics. One process is
+// killed, and its 1,000 sockets resume on the second. Then all 2,000 are dropped by their clients and resume. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/storm.ts
-// Each has missed 100 messages by then. In the end everybody holds what the table holds, exactly and in order, within 10 s,
-// and the server has read pages for topics, not for sockets. Memory is read from /proc: Linux only.
+// Each socket has missed 100 messages. Within 10 s every socket holds exactly the table's rows, in order. The server must
+// have read pages for topics, not for sockets. Memory is read from /proc: Linux only.
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
@@ -17,7 +17,7 @@ const sockets = 2000
 const missed = 100
 
 const database = await freshDatabase(t)
-// The first one migrates.
+// The first server migrates the database.
 const start = (): Promise<Server> => spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
 const [doomed, survivor] = [await start(), await start()]
 const missions = await Promise.all([1, 2, 3, 4].map(() => makeMission(door(t, survivor.url))))
@@ -30,9 +30,9 @@ const seconds = (value: number): string => `${(value / 1000).toFixed(1)} s`
 const rss = async (): Promise<number> =>
   Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${survivor.process.pid}/status`, 'utf8'))?.[1]) / 1024
 
-// Who follows, and who writes -----------------------------------------------------------------------------------------
+// Followers and writers -----------------------------------------------------------------------------------------------
 
-/** The sockets of one instance; where they try to come in, or nowhere, and how often they tried. */
+/** An instance's sockets; the URL that they connect to, undefined while they must stay away; the number of attempts. */
 type Group = { url: string | undefined; tries: number; followers: ReturnType<typeof makeFollower>[] }
 const makeGroup = (url: string): Group => {
   const group: Group = { url, tries: 0, followers: [] }
@@ -51,7 +51,7 @@ t.teardown(() => Promise.all(everybody.map((follower) => follower.stop())))
 
 const ledger = makeLedger()
 let head = 0
-/** So many messages to each topic, by a writer each, on the instance that survives. */
+/** Sends messages to each topic, from one writer each, on the surviving instance. */
 const write = async (messages: number): Promise<void> => {
   await Promise.all(
     topics.map(async (topic) => {
@@ -73,21 +73,21 @@ const write = async (messages: number): Promise<void> => {
 const complete = ({ followers }: { followers: Group['followers'] }): Promise<void> =>
   until(
     () => followers.every(({ held }) => [...held.values()].every((ids) => ids.length >= head)),
-    'everybody to have all',
+    'all followers to hold every message',
     60_000,
   ).catch(async (error: Error) => {
     const limit = /Max open files +(\d+)/.exec(await readFile('/proc/self/limits', 'utf8'))?.[1]
     throw new Error(`${error.message} (this process may open ${limit} files)`)
   })
 
-/** Commits of the database so far; a session that is idle tells its last ones within 10 s (Postgres 15 and later). */
+/** The database's commits so far. An idle session reports its last commits within 10 s (Postgres 15 and later). */
 const commits = async (): Promise<number> => {
   await delay(11_000)
   const [row] = await database.query(`select xact_commit from pg_stat_database where datname = current_database()`)
   return Number(row?.['xact_commit'])
 }
 
-/** They are away (by `drop`), 100 messages are written to each topic, they come back; -> how it went. */
+/** Drops the groups' sockets, writes 100 messages to each topic, and lets them reconnect. Asserts and prints the outcome. */
 const storm = async (t: Test, what: string, gone: readonly Group[], drop: () => void): Promise<void> => {
   const stay = groups.filter((group) => !gone.includes(group))
   const before = { commits: await commits(), rss: await rss() }
@@ -115,32 +115,32 @@ const storm = async (t: Test, what: string, gone: readonly Group[], drop: () => 
   const tries = gone.reduce((sum, group) => sum + group.tries, 0)
   t.ok(all - dropped < 10_000, 'within 10 s')
   t.ok(made < n, 'reads are shared')
-  t.ok(most - before.rss < 256, 'memory')
-  t.ok(tries >= n && tries < 2 * n, 'let in at the first try, but for a few')
+  t.ok(most - before.rss < 256, 'memory grows by less than 256 MB')
+  t.ok(tries >= n && tries < 2 * n, 'nearly all connected at the first attempt')
   t.strictSame(
     everybody.flatMap(({ problems }) => problems.slice(0, 3)),
     [],
-    'in order, without a hole',
+    'in order, without a gap',
   )
   t.comment(
-    `${what}: all ${n} complete ${seconds(all - dropped)} after they were dropped (${topics.length * missed} messages ` +
-      `written meanwhile: ${seconds(back - dropped)}; from coming back on: ${seconds(all - back)}); ${tries} tries, ` +
+    `${what}: all ${n} complete ${seconds(all - dropped)} after the drop (${topics.length * missed} messages ` +
+      `written meanwhile: ${seconds(back - dropped)}; from the reconnect: ${seconds(all - back)}); ${tries} tries, ` +
       `${made} commits in all; RSS ${mb(before.rss)} before, ${mb(most)} at most`,
   )
 }
 
-void t.test('1,000 sockets of a killed instance resume on the other one within 10 s', async (t) => {
+void t.test('reconnect storm: 1,000 sockets of a killed instance resume on the second within 10 s', async (t) => {
   await write(20)
   await complete({ followers: everybody })
   await storm(t, 'one of two instances killed', [groups[0]], () => void doomed.process.kill('SIGKILL'))
   t.equal(doomed.process.signalCode, 'SIGKILL')
 })
 
-void t.test('2,000 sockets dropped at once resume on one instance within 10 s', (t) =>
+void t.test('reconnect storm: 2,000 sockets dropped at once resume on one instance within 10 s', (t) =>
   storm(t, 'all sockets dropped', groups, () => everybody.forEach((follower) => follower.drop())),
 )
 
-void t.test('in the end each of them holds exactly what the table holds', async (t) => {
+void t.test("reconnect storm: in the end each socket holds exactly the table's rows", async (t) => {
   for (const topic of topics) {
     const rows = await database.query(
       `select seq::integer, id, message as text from chat_messages

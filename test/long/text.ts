@@ -1,6 +1,6 @@
-// How long the page is held while it shows what is hard to show, on a CPU four times as slow: twelve messages of a kind on opening a chat,
-// a dropped file of 40,000 lines, growing drafts. Of the longest task it prints the time as the page sees it and the time that it had the
-// CPU, which others on the machine change little; the best of some rounds counts. `ONLY=csv ROUNDS=5` chooses. By command:
+// Measures how long the page's main thread is blocked by content that is slow to render, on a CPU throttled to a quarter: on opening a chat
+// of twelve messages of a kind, on a dropped file of 40,000 lines, and by growing drafts. Prints the longest task: its time as the page
+// sees it, and its CPU time, which other processes hardly change. The best of several rounds counts. Options: ONLY=csv ROUNDS=5. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/text.ts
 import t from 'tap'
 import type { Page } from 'playwright-core'
@@ -16,7 +16,7 @@ const only = process.env['ONLY'] ?? ''
 
 const watch = `tasks = [0]
   new PerformanceObserver((list) => { for (const { duration } of list.getEntries()) tasks.push(duration) }).observe({ type: 'longtask', buffered: true })`
-/** Nothing of the page has changed for some frames. */
+/** Resolves when the page has not changed for some frames. */
 const still = (page: Page): Promise<unknown> =>
   page.evaluate(`new Promise((done) => {
     let quiet = 0
@@ -29,7 +29,7 @@ const still = (page: Page): Promise<unknown> =>
 type Held = { seen: number; cpu: number }
 type Event = { name: string; ph: string; pid: number; tid: number; tdur?: number }
 
-void t.test('what is hard to show', { skip: without }, async (t) => {
+void t.test('rendering: prints the longest task for content that is slow to render', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const open = async (path: string): Promise<Page> => {
     const page = await openPage(t, browser, 'about:blank')
@@ -40,7 +40,7 @@ void t.test('what is hard to show', { skip: without }, async (t) => {
     await still(page)
     return page
   }
-  /** The longest task of some work, ms. */
+  /** The longest task during some work, in ms. */
   const held = async (page: Page, work: () => Promise<unknown>): Promise<Held> => {
     const cdp = await page.context().newCDPSession(page)
     await cdp.send('Emulation.setCPUThrottlingRate', { rate: 4 })
@@ -51,7 +51,7 @@ void t.test('what is hard to show', { skip: without }, async (t) => {
     const { traceEvents } = JSON.parse((await browser.stopTracing()).toString()) as { traceEvents: Event[] }
     const seen = await page.evaluate<number>('Math.max(...tasks)')
     await page.context().close()
-    // The page's main thread is the one on which its functions run.
+    // The page's main thread is the thread on which its functions run.
     const main = traceEvents.find(({ name }) => name === 'FunctionCall')
     const tasks = traceEvents.filter(
       ({ name, pid, tid }) => /RunTask/.test(name) && pid === main?.pid && tid === main.tid,

@@ -1,6 +1,6 @@
-// The time machine: a mission of ten minutes is recorded (chats, code, test runs with logs, a checklist, changes of the mission; by the API and
-// by SQL), then replayed at 60 times its speed into the client; the end state is the live one, and the state at twenty random times is what
-// a live watcher held then. MINUTES=1 records less. Run: npx tap --timeout=900 --reporter=tap test/long/time-machine.ts
+// The time machine: records a mission of ten minutes (chats, code, test runs, logs, a checklist, mission changes; by API and SQL),
+// then replays it at 60 times its speed into the client. The replayed end state must equal the live state. The state at twenty random times
+// must equal what a live watcher had at that time. MINUTES=1 records less. Run: npx tap --timeout=900 --reporter=tap test/long/time-machine.ts
 import t from 'tap'
 import { connect, type TimelineEvent } from '../../src/client/index.ts'
 import type { DodItem, Message, Mission, TestRun } from '../../src/protocol/rows.ts'
@@ -11,7 +11,7 @@ const { instance: one, database } = await startDeck(t)
 const two = await startInstance(t, database.url)
 
 type Happened = { event: string; data: unknown; topic?: string }
-/** What a watcher makes of events: the same of live ones and of replayed ones. */
+/** A client's state, built from events. Live and replayed events are applied in the same way. */
 const makeState = () => {
   let mission: Mission | undefined
   const items = new Map<string, DodItem>()
@@ -31,10 +31,10 @@ const makeState = () => {
       } else if (event.startsWith('log.')) {
         const { run_id, chunk } = data as { run_id: string; chunk: string }
         logs.set(run_id, event === 'log.replaced' ? chunk : (logs.get(run_id) ?? '') + chunk)
-      } else throw new Error(`what is ${event}?`)
+      } else throw new Error(`unknown event: ${event}`)
     },
-    /** As the API has it. */
-    look: () => {
+    /** The state in the form of the API's responses. */
+    snapshot: () => {
       const list = [...items.values()]
       return {
         mission,
@@ -55,7 +55,7 @@ const sorted = <T extends { messages: { id: string }[] }>(state: T): T => ({
 })
 
 void t.test(
-  'a recorded mission is replayed into the state that it has, and every time in it is found again',
+  'time machine: the replay ends in the live state, and reads at past times return the state of that time',
   async (t) => {
     const { id } = await makeMission(one)
     const watcher = connect({ url: two.url, token: alice })
@@ -65,11 +65,11 @@ void t.test(
     for (const deck of [watcher, agent, root, sofia]) t.teardown(deck.close)
     const sql = await database.connect()
 
-    // Live.
+    // Record.
     const live = makeState()
-    let heard = 0
+    let received = 0
     const take = (event: Happened): void => {
-      heard++
+      received++
       live.apply(event)
     }
     const following: (() => void)[] = [
@@ -132,7 +132,7 @@ void t.test(
     runs.push((await agent.tests(id).create({})).id)
     watchLogs(runs[0] ?? '')
 
-    /** Until the watcher has all events that there were: as many as the topics' seqs say. */
+    /** Waits until the watcher has every event: as many as the sum of the topics' latest seqs. */
     const settle = (): Promise<void> =>
       until(async () => {
         const [row] = await database.query(
@@ -143,9 +143,9 @@ void t.test(
            group by topic) y`,
           [id],
         )
-        return heard === row?.['n']
-      }, 'the watcher has all')
-    const states: { at: string; state: ReturnType<typeof live.look> }[] = []
+        return received === row?.['n']
+      }, 'the watcher to have every event')
+    const states: { at: string; state: ReturnType<typeof live.snapshot> }[] = []
     const end = performance.now() + minutes * 60_000
     const picks = Array.from({ length: 20 }, () => performance.now() + Math.random() * (minutes * 60_000 - 2000)).sort(
       (a, b) => a - b,
@@ -159,14 +159,14 @@ void t.test(
         const [row] = await database.query(
           `select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at`,
         )
-        states.push({ at: String(row?.['at']), state: structuredClone(live.look()) })
+        states.push({ at: String(row?.['at']), state: structuredClone(live.snapshot()) })
       }
       await new Promise((resolve) => setTimeout(resolve, Math.random() * 600))
     }
     await settle()
     for (const off of following) off()
 
-    // Again.
+    // Replay.
     const again = makeState()
     const events: TimelineEvent[] = []
     const since = performance.now()
@@ -177,9 +177,9 @@ void t.test(
     const seconds = (performance.now() - since) / 1000
     const span = (Date.parse(events.at(-1)?.at ?? '') - Date.parse(events[0]?.at ?? '')) / 1000
     t.ok(seconds > span / 60 - 1 && seconds < span / 60 + 10, `${span.toFixed(1)} s in ${seconds.toFixed(1)} s`)
-    t.strictSame(sorted(again.look()), sorted(live.look()), 'the end state is the live one')
-    t.strictSame(again.look().dod, await watcher.dod(id).list(), 'and the one that is read')
-    t.strictSame(again.look().mission, await watcher.mission(id).get())
+    t.strictSame(sorted(again.snapshot()), sorted(live.snapshot()), 'the replayed end state is the live one')
+    t.strictSame(again.snapshot().dod, await watcher.dod(id).list(), 'the state that the API returns')
+    t.strictSame(again.snapshot().mission, await watcher.mission(id).get())
 
     t.equal(states.length, 20)
     for (const { at, state } of states) {

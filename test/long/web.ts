@@ -1,5 +1,5 @@
-// The Deck page in figures: how long from Enter in one browser to the paint in another, on two instances; what the page costs after
-// 10,000 messages; when it first paints, and how much of it moves while it loads. Quiet machine; by command:
+// Figures of the Deck page: the time from Enter in one browser to the paint in a second one, on two instances; the page's memory after
+// 10,000 messages; the time of the first paint, and the layout shift. Needs a quiet machine. Run:
 //   npx tap --timeout=300 --reporter=tap test/long/web.ts
 import t from 'tap'
 import type { Page } from 'playwright-core'
@@ -13,7 +13,7 @@ const many = 10_000
 const { instance: one, database } = await startDeck(t)
 const two = await startInstance(t, database.url)
 
-/** In the page, before anything else: when Enter was pressed, when a message was painted, and what moved. */
+/** Runs in the page before its scripts: records each Enter, the first paint of each message, and layout shifts. */
 const watch = `
   sent = []; painted = {}; shift = 0
   const now = () => performance.timeOrigin + performance.now()
@@ -34,7 +34,7 @@ const watch = `
 const middle = (values: number[], part = 0.5): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length * part)] ?? NaN
 
-void t.test('the page in figures', { skip: without }, async (t) => {
+void t.test('page: latency, first paint, layout shift and memory have limits', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const mission = await makeMission(one)
   const at = `/deck/missions/${mission.number}/rafael`
@@ -78,7 +78,7 @@ void t.test('the page in figures', { skip: without }, async (t) => {
       (await b.evaluate<string>('document.querySelector(".track").lastElementChild?.textContent ?? ""')).includes(
         `message ${many - 1} `,
       ),
-    'all of them',
+    'all messages',
     60_000,
   )
   const seconds = (performance.now() - begun) / 1000
@@ -94,7 +94,7 @@ void t.test('the page in figures', { skip: without }, async (t) => {
   t.ok(heap < 60)
 })
 
-void t.test('a replay of 6,000 events in two seconds', { skip: without }, async (t) => {
+void t.test('page: a replay of 6,000 events never blocks it for a second', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const { id, number } = await makeMission(one)
   await database.query(

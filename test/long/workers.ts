@@ -1,5 +1,5 @@
-// An inbox through kills, with figures: three worker processes of one citizen on two server processes, 1,000 questions by the API and by
-// SQL, and each second a worker or a server is killed. By command:
+// An inbox during kills, with figures: three worker processes of one citizen on two server processes, and 1,000 questions by the API and
+// SQL. About each second a worker or a server is killed. Run:
 //   QUESTIONS=1000 npx tap --timeout=900 --reporter=tap test/long/workers.ts
 // The workers use only the client's `answer`. In the end each question has exactly one answer.
 // The test reports how long the questions of a killed worker waited for the next worker.
@@ -69,7 +69,7 @@ const startWorker = (n: number): Worker => {
 }
 const workers = [0, 1, 2].map(startWorker)
 
-/** Kills one without a farewell; what it had not answered waits for another from now on. */
+/** Kills a worker without a close. Its unanswered questions wait for the next worker from now on. */
 const killWorker = async (n: number): Promise<void> => {
   const worker = workers[n]
   worker?.child.kill('SIGKILL')
@@ -108,7 +108,7 @@ const insert = (n: number) =>
     `question ${n}`,
   ])
 
-await t.test(`${questions} questions, three workers, random kills: each is answered once`, async (t) => {
+await t.test(`inbox: three workers under random kills answer ${questions} questions once each`, async (t) => {
   await until(
     async () => (await database.query(`select from deck.inboxes where citizen = 'rafael'`)).length > 0,
     'the inbox',
@@ -135,29 +135,29 @@ await t.test(`${questions} questions, three workers, random kills: each is answe
   }
   const answers = () => database.query(`select key, message from chat_messages where sender = 'citizen'`)
   const answered = async (): Promise<number> => new Set((await answers()).map(({ message }) => message)).size
-  // Kills go on while nine of ten are answered.
+  // Kills continue until nine of ten questions are answered.
   await until(async () => (await answered()) >= questions * 0.9, 'most to be answered', 120_000)
   over = true
   await chaos
   await until(async () => (await answered()) >= questions, 'all to be answered', 120_000)
   const seconds = (performance.now() - begun) / 1000
   const rows = await answers()
-  t.equal(rows.length, questions, 'an answer each')
+  t.equal(rows.length, questions, 'one answer for each question')
   t.strictSame(
     new Set(rows.map(({ message }) => message)),
     new Set(Array.from({ length: questions }, (_, n) => `re: question ${n} 🎛️`)),
-    'the right one',
+    'the answer belongs to its question',
   )
   await until(
     async () => (await database.query('select from deck.tasks where ended is null')).length === 0,
     'all tasks to end',
     60_000,
   )
-  t.equal((await database.query('select from deck.tasks where dead')).length, 0, 'none was set aside')
+  t.equal((await database.query('select from deck.tasks where dead')).length, 0, 'no task is dead')
   takeovers.sort((a, b) => a - b)
   const at = (part: number): string => ((takeovers[Math.floor((takeovers.length - 1) * part)] ?? 0) / 1000).toFixed(1)
   t.comment(
     `${questions} answered in ${seconds.toFixed(0)} s through ${kills.worker} kills of workers and ${kills.server} of servers; ` +
-      `${takeovers.length} take-overs after ${at(0)} to ${at(1)} s, median ${at(0.5)} s; errors told: ${JSON.stringify([...errors])}`,
+      `${takeovers.length} take-overs after ${at(0)} to ${at(1)} s, median ${at(0.5)} s; client errors: ${JSON.stringify([...errors])}`,
   )
 })

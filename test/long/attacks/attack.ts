@@ -1,5 +1,5 @@
-// One token against an instance, as a process with a heap of its own: what its memory comes to, and what another user's sends and reads
-// take meanwhile. Each attack has a file; `npm run attacks` runs all, with the default heap and with --max-old-space-size=400.
+// Attacks with one token against an instance in a separate process. Each measures the instance's memory, and the latency of a different
+// user's sends and reads. Each attack has a file; `npm run attacks` runs all, with the default heap and with --max-old-space-size=400.
 import { readFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -8,7 +8,7 @@ import { freshDatabase, type FreshDatabase } from '../../support/database.ts'
 import { alice, bob, door, makeMission, type Door } from '../../support/server.ts'
 import { spawnServer } from '../../support/processes.ts'
 
-// ATTACK_MAIN: another version's, to compare with.
+// ATTACK_MAIN: the main file of a different version, for comparison.
 export const main = process.env['ATTACK_MAIN'] ?? fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
 const heaps = { 'default heap': [], '--max-old-space-size=400': ['--max-old-space-size=400'] }
 
@@ -16,10 +16,10 @@ export type Stage = {
   t: Test
   server: Door
   database: FreshDatabase
-  /** the attacker's mission, assigned to alice, and her token */
+  /** The attacker's mission, assigned to alice, and her token. */
   id: string
   alice: string
-  /** true once the attack is to end */
+  /** Returns true once the attack must end. */
   over(): boolean
 }
 
@@ -30,8 +30,11 @@ const megabytes = async (pid: number): Promise<number> => {
 const percentile = (times: number[], part: number): string =>
   (times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * part))] ?? NaN).toFixed(0)
 
-/** bob sends 10 messages a second, and reads his chat or searches his mission as often; -> "p50/p99" in ms of each, and what failed. */
-export const another = async (server: Door, id: string, until: () => boolean): Promise<string> => {
+/**
+ * As bob, sends 10 messages a second, and as often reads a chat or searches a mission.
+ * Returns "p50/p99" in ms for both, and the number of failures.
+ */
+export const measureUser = async (server: Door, id: string, until: () => boolean): Promise<string> => {
   const client = await server.connect(bob)
   const topic = `missions/${id}/chat/rafael`
   const [sends, reads]: [number[], number[]] = [[], []]
@@ -55,18 +58,18 @@ export const another = async (server: Door, id: string, until: () => boolean): P
   }
   await Promise.all(waiting)
   client.close()
-  const told = (times: number[]): string => `${percentile(times, 0.5)}/${percentile(times, 0.99)}`
-  return `send ${told(sends)}, read ${told(reads)} ms, ${failed} of ${sends.length + reads.length} failed`
+  const format = (times: number[]): string => `${percentile(times, 0.5)}/${percentile(times, 0.99)}`
+  return `send ${format(sends)}, read ${format(reads)} ms, ${failed} of ${sends.length + reads.length} failed`
 }
 
-/** `prepare` fills the database; `attack` runs until it is over, 10 s; -> what the attacker was told, in a word. */
+/** `prepare` fills the database. `attack` runs for 10 s and resolves with a summary of the attacker's answers. */
 export const attack = (
   name: string,
   prepare: (stage: Stage) => Promise<unknown>,
   attack: (stage: Stage) => Promise<string>,
 ): void => {
   for (const [heap, flags] of Object.entries(heaps))
-    void t.test(`${name}, ${heap}`, { timeout: 300_000 }, async (t) => {
+    void t.test(`attack: ${name}, ${heap}`, { timeout: 300_000 }, async (t) => {
       const database = await freshDatabase(t, true)
       const {
         url,
@@ -85,7 +88,7 @@ export const attack = (
       const stage: Stage = { t, server, database, id, alice, over: () => ended }
       await prepare(stage)
       const quietEnd = performance.now() + 3000
-      const quiet = await another(server, other, () => performance.now() > quietEnd)
+      const quiet = await measureUser(server, other, () => performance.now() > quietEnd)
       const before = await megabytes(pid)
       let most = before
       const watch = setInterval(
@@ -97,11 +100,11 @@ export const attack = (
         50,
       )
       const end = setTimeout(() => (ended = true), 10_000)
-      const [told, meanwhile] = await Promise.all([attack(stage), another(server, other, () => ended)])
+      const [answers, meanwhile] = await Promise.all([attack(stage), measureUser(server, other, () => ended)])
       clearTimeout(end)
       clearInterval(watch)
       if (child.exitCode !== null || child.signalCode !== null) t.comment(output())
-      t.strictSame([child.exitCode, child.signalCode], [null, null], 'the instance lives')
+      t.strictSame([child.exitCode, child.signalCode], [null, null], 'the instance is alive')
       t.equal(
         await server.request('GET', '/readyz').then(
           ({ status }) => status,
@@ -110,24 +113,24 @@ export const attack = (
         200,
       )
       await delay(5000)
-      t.comment(`${before} MB before, ${most} at most, ${await megabytes(pid)} 5 s after; attacker: ${told}`)
-      t.comment(`another user before: ${quiet}`)
-      t.comment(`another user meanwhile: ${meanwhile}`)
+      t.comment(`${before} MB before, ${most} at most, ${await megabytes(pid)} 5 s after; attacker: ${answers}`)
+      t.comment(`the other user before: ${quiet}`)
+      t.comment(`the other user meanwhile: ${meanwhile}`)
     })
 }
 
-/** Counts what comes of many at once: "200 x 12, 429 x 3". */
+/** Counts equal values: "200 x 12, 429 x 3". */
 export const tally = () => {
   const counts = new Map<string, number>()
   return {
     count: (what: unknown): void => void counts.set(String(what), (counts.get(String(what)) ?? 0) + 1),
-    told: (): string => [...counts].map(([what, n]) => `${what} x ${n}`).join(', ') || 'nothing',
+    summary: (): string => [...counts].map(([what, n]) => `${what} x ${n}`).join(', ') || 'nothing',
   }
 }
 
-/** Does the same again and again, so many at a time, until the attack is over. */
+/** Repeats `work`, `atOnce` at a time, until the attack is over. Resolves with a summary of the results. */
 export const keepOn = async (stage: Stage, atOnce: number, work: (n: number) => Promise<unknown>): Promise<string> => {
-  const { count, told } = tally()
+  const { count, summary } = tally()
   let n = 0
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
@@ -138,5 +141,5 @@ export const keepOn = async (stage: Stage, atOnce: number, work: (n: number) => 
       }
     }),
   )
-  return told()
+  return summary()
 }

@@ -1,9 +1,9 @@
-// As many and as long drafts as a citizen may write, on several sockets.
+// As many and as long drafts as a citizen may write, over several sockets.
 import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(
-  'drafts without an end',
+  'drafts that never end',
   () => Promise.resolve(),
   async (stage) => {
     const rafael = await token({ sub: 'rafael', role: 'citizen' })

@@ -1,13 +1,13 @@
-// Each GET route at its largest, asked again and again for 3 s, and what another user's sends and reads take meanwhile: the second table
-// of docs/security.md. That no response has over 4 MiB is held by test/http/response-limits.test.ts.
+// Each GET route at its largest response, requested repeatedly for 3 s, with the latency of a different user's sends and reads: the
+// second table of docs/security.md. test/http/response-limits.test.ts checks that no response exceeds 4 MiB.
 import t from 'tap'
 import { fill, largest } from '../../support/largest-responses.ts'
 import { freshDatabase } from '../../support/database.ts'
 import { alice, door, makeMission } from '../../support/server.ts'
 import { spawnServer } from '../../support/processes.ts'
-import { another, main } from './attack.ts'
+import { measureUser, main } from './attack.ts'
 
-await t.test('each GET route at its largest', { timeout: 600_000 }, async (t) => {
+await t.test('attack: each GET route at its largest response', { timeout: 600_000 }, async (t) => {
   const database = await freshDatabase(t, true)
   const { url } = await spawnServer(t, { DATABASE_URL: database.url, RATE_LIMITS: 'on' }, [process.execPath, main])
   const server = door(t, url)
@@ -30,7 +30,7 @@ await t.test('each GET route at its largest', { timeout: 600_000 }, async (t) =>
       if (!over) await get()
     }
     const end = performance.now() + 3000
-    const [meanwhile] = await Promise.all([another(server, other, () => (over = performance.now() > end)), get()])
+    const [meanwhile] = await Promise.all([measureUser(server, other, () => (over = performance.now() > end)), get()])
     t.comment(`| ${route} | ${[...statuses].join()} | ${bytes} | ${Math.round(Math.max(...times))} | ${meanwhile} |`)
   }
 })

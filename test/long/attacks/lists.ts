@@ -1,4 +1,4 @@
-// Every list of a mission at its largest, six at a time.
+// Every list of a mission at its largest, six requests at a time.
 import { attack, keepOn } from './attack.ts'
 
 attack(

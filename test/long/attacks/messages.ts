@@ -1,4 +1,4 @@
-// Messages of 250 KB of a citizen, as fast as they are taken.
+// Messages of 250 KB, sent by a citizen as fast as they are accepted.
 import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 

@@ -1,4 +1,4 @@
-// Sixty searches of one sub at a time, for what is nowhere in a long history.
+// Sixty concurrent searches of one subject, for words that do not occur in a long history.
 import { attack, keepOn } from './attack.ts'
 
 attack(

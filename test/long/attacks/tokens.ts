@@ -1,9 +1,9 @@
-// `auth` with a padded token, each time another padding; then with good tokens that differ.
+// `auth` frames with a token that is padded differently each time, in turn with valid tokens that differ.
 import { token } from '../../support/server.ts'
 import { attack, keepOn } from './attack.ts'
 
 attack(
-  'padded and ever new tokens',
+  'padded and new tokens',
   () => Promise.resolve(),
   async (stage) => {
     const client = await stage.server.connect(stage.alice)

@@ -1,10 +1,10 @@
-// Large answers that nobody reads, over connections that stay open.
+// Large responses that the client does not read, over connections that stay open.
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { attack, tally } from './attack.ts'
 
 attack(
-  'answers that are not read',
+  'responses that are not read',
   ({ database, id }) =>
     database.query(
       `insert into chat_messages (mission_id, citizen, sender, message, code_blocks)
@@ -13,7 +13,7 @@ attack(
       [id],
     ),
   async ({ server, id, alice, over }) => {
-    const { count, told } = tally()
+    const { count, summary } = tally()
     const sockets: Socket[] = []
     while (!over()) {
       const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
@@ -26,6 +26,6 @@ attack(
       await delay(20)
     }
     for (const socket of sockets) socket.destroy()
-    return `${sockets.length} connections, ${told()}`
+    return `${sockets.length} connections, ${summary()}`
   },
 )
