@@ -1,5 +1,5 @@
-// A real browser for tests: the system's Chromium (CHROMIUM, or the usual places), started once a file; without one the file is
-// skipped, and says so. A page fails its test by an error in its console, a script that its policy stopped, or a failed request of its own.
+// A real browser for tests: the system's Chromium (CHROMIUM, or the usual places), started once a file. Without a browser the file is
+// skipped with a message. An error on a page's console or an uncaught error fails the test.
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -9,12 +9,12 @@ import { alice } from '../support/server.ts'
 
 const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/opt/google/chrome/chrome']
 export const binary = [process.env['CHROMIUM'], ...places].find((path) => path && existsSync(path))
-/** For `skip` of a test. */
+/** The `skip` option of a test: false, or the reason. */
 export const without = binary ? false : 'no Chromium is installed (CHROMIUM names one): the page is not tested'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Builds the page, if anything of it is newer; `npm test` did before. */
+/** Builds the page if its sources are newer. */
 export const buildPage = (): void => {
   execFileSync('sh', ['src/web/build.sh'], { cwd: root })
 }
@@ -29,7 +29,7 @@ export const startBrowser = async (t: Test): Promise<Browser> => {
   return browser
 }
 
-/** A page of its own, as of another person; `expected` are words of errors that belong to the test. */
+/** Opens a page in a separate browser context, as a different user has it. Console errors that match `expected` do not fail the test. */
 export const openPage = async (
   t: Test,
   browser: Browser,
@@ -48,7 +48,7 @@ export const openPage = async (
   page.setDefaultTimeout(10_000)
   page.on('pageerror', (error) => t.fail(`an error in the page: ${error.message}`))
   page.on('console', (message) => {
-    // A server that is away is no fault of the page.
+    // A server that is down is not a fault of the page.
     const text = message.text()
     if (
       message.type() === 'error' &&
@@ -61,7 +61,7 @@ export const openPage = async (
   return page
 }
 
-/** For a file whose tests need the browser: `test` skips without one, `open` opens a path of the instance's missions. */
+/** For files whose tests need the browser. `test` skips without a browser; `open` opens a path below the instance's missions. */
 export const browserTests = async (t: Test, instance: { url: string }) => {
   const browser = without ? undefined : await startBrowser(t)
   return {

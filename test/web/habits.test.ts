@@ -1,5 +1,5 @@
-// What one takes for granted: a file that misses its aim, the way to the end, a run that stays while one reads it, where the focus goes,
-// addresses that lead nowhere, and words that are too long.
+// Expected behaviour of the page: a file that is dropped anywhere, Home and End, a run that stays while it is read, the focus,
+// unknown addresses, and long words.
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
@@ -13,7 +13,7 @@ const focused = (page: Page): Promise<string> =>
   page.evaluate<string>(`document.activeElement === document.body ? 'nothing'
     : [document.activeElement.id, document.activeElement.className, document.activeElement.textContent.trim().slice(0, 20)].join(' ')`)
 
-test('a file that is dropped anywhere goes along, the page stays, and the file is kept for its chat', async (t) => {
+test('composer: a file dropped anywhere is attached, does not open in the browser, and is kept for its chat', async (t) => {
   const { number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`)
   await page.getByText(/^No messages with/).waitFor()
@@ -37,7 +37,7 @@ test('a file that is dropped anywhere goes along, the page stays, and the file i
   await page.locator('.attached li', { hasText: 'two.log' }).getByRole('button').click()
   await page.locator('.crewman', { hasText: 'Emma' }).click()
   await page.getByLabel('Message to Emma').waitFor()
-  t.equal(await page.locator('.attached li').count(), 0, 'another chat has none')
+  t.equal(await page.locator('.attached li').count(), 0, 'a different chat has no files')
   await page.locator('.crewman', { hasText: 'Rafael' }).click()
   await page.locator('.attached li').nth(1).waitFor()
   await page.reload()
@@ -49,10 +49,10 @@ test('a file that is dropped anywhere goes along, the page stays, and the file i
   await page.locator('.track .row', { hasText: 'With files' }).waitFor()
   await page.reload()
   await page.locator('.track .row', { hasText: 'With files' }).waitFor()
-  t.equal(await page.locator('.attached li').count(), 0, 'what was sent waits no more')
+  t.equal(await page.locator('.attached li').count(), 0, 'sent files are no longer attached')
 })
 
-test('End leads to the very last message, and Home to the first', async (t) => {
+test('message list: End shows the last message, and Home the first', async (t) => {
   const { id, number } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message)
@@ -74,11 +74,11 @@ test('End leads to the very last message, and Home to the first', async (t) => {
     ['Home', 1],
   ] as const) {
     await page.keyboard.press(key)
-    await until(() => inView(seq), `${key} to lead to ${seq}`)
+    await until(() => inView(seq), `${key} to show ${seq}`)
   }
 })
 
-test('a skipped test is not shown as passed', async (t) => {
+test('tests view: a skipped test is not shown as passed', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/tests`, rafael, {
     status: 'passed',
@@ -101,7 +101,7 @@ test('a skipped test is not shown as passed', async (t) => {
   ])
 })
 
-test('the run that one reads stays when another begins, and the newer one is a click away', async (t) => {
+test('tests view: the displayed run stays when a new run begins, and a button shows the new run', async (t) => {
   const { id, number } = await makeMission(instance)
   const run = (logs: string) => request('POST', `/api/missions/${id}/tests`, rafael, { status: 'failed', logs })
   await run('the log that is read')
@@ -115,7 +115,7 @@ test('the run that one reads stays when another begins, and the newer one is a c
   t.equal(await page.getByText(/^A newer run: /).count(), 0)
 })
 
-test('an address with no such citizen says so, and one that nobody spoke to yet has a place', async (t) => {
+test('chat: an address without such a citizen is explained; a valid new citizen gets a chat', async (t) => {
   const { number } = await makeMission(instance)
   for (const name of ['Rafael', 'no citizen', '<b>', 'x'.repeat(40), '9lives']) {
     const page = await open(t, `${number}/${encodeURIComponent(name)}`)
@@ -131,7 +131,7 @@ test('an address with no such citizen says so, and one that nobody spoke to yet 
   await page.locator('.track .row', { hasText: 'Hello Zoe' }).waitFor()
 })
 
-test('a citizen that appears is there without a reload, with what is unread', async (t) => {
+test('crew: a new citizen appears without a reload, with its unread count', async (t) => {
   const { id, number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`)
   await page.getByText(/^No messages with/).waitFor()
@@ -144,7 +144,7 @@ test('a citizen that appears is there without a reload, with what is unread', as
   await page.locator('.track .row', { hasText: 'and go on' }).waitFor()
 })
 
-test('a refusal goes when its reason does', async (t) => {
+test('checklist: a refusal disappears when its reason does', async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
   await request('POST', `${at}/dod`, rafael, { text: 'It answers', category: 'tests', test_name: 'test_answers' })
@@ -175,7 +175,7 @@ test('a refusal goes when its reason does', async (t) => {
   }
 })
 
-test('the focus is never lost: after Stop, a hit, the filter and Reset; and Reset takes a mission out of QA', async (t) => {
+test('focus: is kept after Stop, a search result, the filter and Reset; Reset also moves a mission from QA to active', async (t) => {
   const { id, number } = await makeMission(instance, { title: 'Where the focus is' })
   const at = `/api/missions/${id}`
   await request('POST', `${at}/dod`, rafael, { text: 'An item', category: 'functional' })
@@ -190,10 +190,10 @@ test('the focus is never lost: after Stop, a hit, the filter and Reset; and Rese
   }
   await page.locator('[data-draft]').getByRole('button', { name: 'Stop' }).focus()
   await page.keyboard.press('Enter')
-  await until(() => reply.signal.aborted, 'the writer to be asked')
+  await until(() => reply.signal.aborted, 'the writer to receive the cancel request')
   t.match(await focused(page), /Stop/)
   await reply.done()
-  await until(async () => (await page.locator('[data-draft]').count()) === 0, 'the reply to be there')
+  await until(async () => (await page.locator('[data-draft]').count()) === 0, 'the draft to become a message')
   await keeps('the reply')
 
   await page.locator('#search').fill('needle 1')
@@ -215,13 +215,13 @@ test('the focus is never lost: after Stop, a hit, the filter and Reset; and Rese
   await page.locator('.progress', { hasText: '0/1' }).waitFor()
   await until(async () => /Reset/.test(await focused(page)), 'the focus after Reset')
   await page.locator('.head .status', { hasText: 'Active' }).waitFor()
-  // A complete mission is not begun again.
+  // Reset does not reopen a complete mission.
   await request('PATCH', at, admin, { status: 'complete' })
   await request('POST', `${at}/dod/reset`, alice)
   t.match((await request('GET', at, alice)).json, { status: 'complete' })
 })
 
-test('a word without an end widens nothing, a date of another year has it, and nobody is said to be away', async (t) => {
+test('layout: a long word widens nothing, a date of a different year shows the year, and no citizen is shown as away', async (t) => {
   const word = 'Donaudampfschifffahrts'.repeat(10)
   const { id, number } = await makeMission(instance, { title: word, client: word, deadline: '2021-11-08T23:59:59Z' })
   await request('POST', `/api/missions/${id}/dod`, rafael, { text: word, category: 'functional' })

@@ -1,6 +1,6 @@
-// Texts that are hard to show: for a parser, for the layout, or for who reads them.
+// Texts that are hard to parse, to lay out or to read.
 const most = 10_000
-/** A piece, as often as a message holds it. */
+/** Repeats a piece as often as it fits into a message. */
 export const filled = (piece: string, length = most): string => piece.repeat(Math.floor(length / piece.length))
 
 export const heavy: Record<string, string> = {
@@ -23,13 +23,13 @@ export const heavy: Record<string, string> = {
   'lines of code': `\`\`\`js\n${filled('let a = "b" // c\n', 9900)}\`\`\``,
   'inline code': filled('`a` '),
   addresses: filled('https://a.b '),
-  'marks that pile up': filled('e\u0301\u0302\u0303\u0304\u0305'),
-  'turned directions': filled('\u202ea\u2066b '),
+  'stacked accents': filled('e\u0301\u0302\u0303\u0304\u0305'),
+  'reversed text directions': filled('\u202ea\u2066b '),
   paragraphs: filled('a\n\n'),
 }
 /** 160 KB in 40,000 lines. */
 export const csv = '1,2\n'.repeat(40_000)
-/** A draft of 12,000 characters: paragraphs, lists, code, and what is never closed. */
+/** A draft of 12,000 characters: paragraphs, lists, code, and emphasis that is never closed. */
 export const draft = `${Array.from(
   { length: 40 },
   (_, n) =>

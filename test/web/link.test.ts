@@ -1,5 +1,5 @@
-// A sign-in link (…/#token=…) in a real Chromium: it never replaces another subject's session unasked, takes no session away, and its token
-// leaves the address at once.
+// A sign-in link (…/#token=…) in a real Chromium: it never replaces a different subject's session unasked, an invalid link ends no session,
+// and the token leaves the address at once.
 import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
@@ -26,7 +26,7 @@ const signedIn = (page: Page, sub: string): Promise<void> =>
       (await page.locator('.side .light').innerText()).includes('live'),
     `to be signed in as ${sub}`,
   )
-/** The address holds no token, and no step back leads to one. */
+/** Checks that the address and the history contain no token. */
 const clean = async (t: Test, page: Page): Promise<void> => {
   await until(() => !page.url().includes('token'), 'the token to leave the address')
   t.notMatch(
@@ -36,12 +36,12 @@ const clean = async (t: Test, page: Page): Promise<void> => {
 }
 const question = (page: Page) => page.getByRole('dialog')
 
-// In an open page a link changes the part after the # only; on its way to another address it loads the page.
+// In an open page, a link to the same address changes only the fragment. A link to a different address loads the page.
 for (const [how, link] of [
   ['in an open page', `${chat}#token=${admin}`],
   ['that loads the page', `${instance.url}/deck/missions/48/emma#token=${admin}`],
 ] as const)
-  test(`a link of another subject ${how} asks first: kept is kept, switched is switched`, async (t) => {
+  test(`sign-in link: for a different subject ${how}, it asks whether to keep or switch the session`, async (t) => {
     const page = await open(t, `${chat}#token=${alice}`)
     await signedIn(page, 'alice')
     await page.locator('#composer').fill('not yet sent')
@@ -56,13 +56,13 @@ for (const [how, link] of [
     await question(page).waitFor({ state: 'detached' })
     await page.reload()
     await signedIn(page, 'alice')
-    t.equal(await question(page).count(), 0, 'answered for good')
+    t.equal(await question(page).count(), 0, 'the answer is remembered')
 
     await page.goto(link)
     await question(page).waitFor()
     await page.keyboard.press('Escape')
     await question(page).waitFor({ state: 'detached' })
-    t.equal(await kept(page), alice, 'Escape keeps')
+    t.equal(await kept(page), alice, 'Escape keeps the session')
 
     await page.goto(link)
     await page.getByRole('button', { name: 'Switch' }).click()
@@ -74,7 +74,7 @@ for (const [how, link] of [
     t.equal(await question(page).count(), 0)
   })
 
-test('without a session, or with one of the same subject, a link signs in at once', async (t) => {
+test('sign-in link: signs in at once without a session, or with a session of the same subject', async (t) => {
   const page = await open(t, instance.url)
   await page.getByLabel('Token').waitFor()
   await page.goto(`${instance.url}/deck#token=${alice}`)
@@ -87,7 +87,7 @@ test('without a session, or with one of the same subject, a link signs in at onc
   await signedIn(page, 'alice')
   await clean(t, page)
 
-  // Signed out, and with a session that has ended.
+  // Signed out, and with an expired session.
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.getByLabel('Token').waitFor()
   await page.goto(`${page.url()}#token=${admin}`)
@@ -99,7 +99,7 @@ test('without a session, or with one of the same subject, a link signs in at onc
   t.equal(await question(page).count(), 0)
 })
 
-test('a link without a good token takes no session away', async (t) => {
+test('sign-in link: an invalid or expired token does not end the session', async (t) => {
   const page = await open(t, `${chat}#token=${alice}`)
   await signedIn(page, 'alice')
   const claims = (more: object): string => Buffer.from(JSON.stringify({ sub: 'alice', ...more })).toString('base64url')
@@ -108,9 +108,12 @@ test('a link without a good token takes no session away', async (t) => {
     ['none', 'no-token'],
     ['empty', ''],
     ['ended', await token({ sub: 'alice', role: 'user' }, -60)],
-    ["another subject's, ended", await token({ sub: 'mallory', role: 'admin' }, -60)],
+    ["a different subject's, ended", await token({ sub: 'mallory', role: 'admin' }, -60)],
     ['forged', alice.replace(/\.[^.]*$/, `.${never}`)],
-    ['of an endless name', `${claims({}).slice(0, 8)}.${claims({ sub: 'm'.repeat(600), exp: 1e10 })}.${never}`],
+    [
+      'with a name that is too long',
+      `${claims({}).slice(0, 8)}.${claims({ sub: 'm'.repeat(600), exp: 1e10 })}.${never}`,
+    ],
   ]
   for (const [name, bad] of links)
     for (const path of ['/deck/missions/47/rafael', '/deck/missions/48/emma']) {

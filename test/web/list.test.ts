@@ -1,5 +1,5 @@
-// A chat of 100,000 messages in a real Chromium: only what is near the window is there, what one reads does not move while what is
-// above it comes, and every message can be reached.
+// A chat of 100,000 messages in a real Chromium: only messages near the window are in the document, visible rows do not move while
+// earlier ones are loaded, and every message can be reached.
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { openPage, startBrowser, without } from './browser.ts'
@@ -18,8 +18,8 @@ await database.query(
 )
 const chat = `${instance.url}/deck/missions/${mission.number}/rafael`
 
-/** In the page: which rows are in the window, and where. */
-const look = (page: Page) =>
+/** Returns the rows in the window, and their positions. */
+const visibleRows = (page: Page) =>
   page.evaluate<{ seqs: number[]; tops: number[]; rows: number; top: number; height: number }>(`(() => {
     const box = document.querySelector('.scroll')
     const { top: above, bottom } = box.getBoundingClientRect()
@@ -28,14 +28,14 @@ const look = (page: Page) =>
     return { seqs: seen.map(([seq]) => seq), tops: seen.map(([, { top }]) => top - above), rows: all.length, top: box.scrollTop, height: box.scrollHeight }
   })()`)
 const settled = (page: Page, fits: (seqs: number[]) => boolean, what: string): Promise<void> =>
-  until(async () => fits((await look(page)).seqs), what)
+  until(async () => fits((await visibleRows(page)).seqs), what)
 const contiguous = (seqs: number[]): boolean =>
   seqs.length > 1 && seqs.every((seq, n) => n === 0 || seq === (seqs[n - 1] ?? 0) + 1)
 
-void t.test('100,000 messages scroll: nothing jumps, and little is there at a time', { skip: without }, async (t) => {
+void t.test('message list: 100,000 messages scroll without a jump', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const page = await openPage(t, browser, `${instance.url}/#token=${alice}`)
-  // All of it was read: the chat opens at its end.
+  // Every message is read, so the chat opens at its end.
   const socket = await instance.connect(alice)
   await socket.ask({ type: 'read', topic: `missions/${mission.id}/chat/rafael`, seq: count })
   const asked: string[] = []
@@ -44,16 +44,16 @@ void t.test('100,000 messages scroll: nothing jumps, and little is there at a ti
   await page.locator('.row').first().waitFor()
   await settled(page, (seqs) => seqs.at(-1) === count, 'the newest message')
 
-  // Upwards, by the wheel: in each step all rows that stay in the window move by the same way, that of the wheel.
+  // Upwards with the wheel: in each step all rows that stay visible move as far as the wheel does.
   await page.mouse.move(700, 400)
-  let last = await look(page)
+  let last = await visibleRows(page)
   let least = Infinity
   for (let step = 0; step < 60; step++) {
     await page.mouse.wheel(0, -400)
-    await until(async () => (await look(page)).seqs[0] !== last.seqs[0], 'the wheel')
-    // Two frames: what was estimated has been measured.
+    await until(async () => (await visibleRows(page)).seqs[0] !== last.seqs[0], 'the wheel')
+    // After two frames estimated heights have been measured.
     await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
-    const now = await look(page)
+    const now = await visibleRows(page)
     const moves = now.seqs.flatMap((seq, n) => {
       const before = last.seqs.indexOf(seq)
       return before < 0 ? [] : [Math.round((now.tops[n] ?? 0) - (last.tops[before] ?? 0))]
@@ -64,16 +64,16 @@ void t.test('100,000 messages scroll: nothing jumps, and little is there at a ti
     least = Math.min(least, now.seqs[0] ?? Infinity)
     last = now
   }
-  t.ok(least < count - 100, 'it went up')
+  t.ok(least < count - 100, 'it scrolled up')
 
-  // What arrives below moves nothing.
-  const before = await look(page)
+  // A new message at the end moves no visible row.
+  const before = await visibleRows(page)
   await instance.request('POST', `/api/missions/${mission.number}/chat/rafael`, alice, { message: 'from below' })
   await page.getByRole('button', { name: '1 new' }).waitFor()
-  const after = await look(page)
+  const after = await visibleRows(page)
   t.same([after.seqs, after.tops], [before.seqs, before.tops])
 
-  // Anywhere at once: the beginning, the middle, a message that is searched for, and back.
+  // Jumps: to the beginning, to the middle, to a search result, and back.
   await page.evaluate(`document.querySelector('.scroll').scrollTop = 0`)
   await settled(page, (seqs) => seqs[0] === 1 && contiguous(seqs), 'the first message')
   await page.evaluate(
@@ -83,13 +83,13 @@ void t.test('100,000 messages scroll: nothing jumps, and little is there at a ti
   await page.keyboard.press('/')
   await page.keyboard.type('"message 31234"')
   await page.locator('.results button', { hasText: 'message 31234' }).click()
-  await settled(page, (seqs) => seqs.includes(31_234) && contiguous(seqs), 'the message that was found')
+  await settled(page, (seqs) => seqs.includes(31_234) && contiguous(seqs), 'the message of the search result')
   t.equal(await page.locator('.row.found').getAttribute('data-seq'), '31234')
   await page.keyboard.press('n')
-  await settled(page, (seqs) => seqs.at(-1) === count + 1 && contiguous(seqs), 'the newest again')
-  t.ok((await look(page)).rows <= 200)
+  await settled(page, (seqs) => seqs.at(-1) === count + 1 && contiguous(seqs), 'the newest message again')
+  t.ok((await visibleRows(page)).rows <= 200)
   t.ok(asked.length < 120, `${asked.length} requests`)
-  // What was shown is let go of.
+  // Nodes of messages that left the window are freed.
   const cdp = await page.context().newCDPSession(page)
   await cdp.send('HeapProfiler.collectGarbage')
   await cdp.send('Performance.enable')

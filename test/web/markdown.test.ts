@@ -1,5 +1,5 @@
-// The page's Markdown, without a browser: it is read as the reference implementation of CommonMark reads it, GitHub's tables and the like
-// besides; in a number of steps that is linear in the text; and a text that grows is not read again from its beginning.
+// The page's Markdown, without a browser: parsed like CommonMark's reference implementation, plus GitHub's extensions such as tables.
+// The number of steps is linear in the text, and a growing text is not parsed again from its beginning.
 import { Parser, type Node as Reference } from 'commonmark'
 import fc from 'fast-check'
 import t from 'tap'
@@ -11,7 +11,7 @@ import { draft, filled, heavy } from './hostile.ts'
 
 type Tree = string | { [name: string]: Tree | Tree[] | number | null | undefined }
 
-/** Neighbouring texts as one, and no spaces at the ends of lines: the page keeps indentation, and ends each line where it ended. */
+/** Joins adjacent texts and removes spaces at line ends: the page keeps indentation, and line breaks as written. */
 const joined = (trees: Tree[]): Tree[] => {
   const all: Tree[] = []
   for (const tree of trees) {
@@ -70,7 +70,7 @@ const expectedInlines = (nodes: Reference[], inLink = false): Tree[] =>
           return [{ strong: inner() }]
         case 'link':
         case 'image':
-          // The page has no link in a link, and shows images as links.
+          // The page has no links inside links, and shows images as links.
           return inLink
             ? inner()
             : [{ link: expectedInlines(parts(node), true), href: decodeURI(node.destination ?? '') }]
@@ -113,10 +113,10 @@ const pieces =
     .concat([' ', '  ', '\n', '\n', '\n', '\n\n', '  \n', '```\n', '[x]: /u "t"\n', '> ', '- ', '1. ', 'b c'])
 const texts = fc.array(fc.constantFrom(...pieces), { maxLength: 18 }).map((list) => list.join(''))
 
-void t.test('Markdown is read as CommonMark’s reference implementation reads it', (t) => {
+void t.test("markdown: is parsed like CommonMark's reference implementation", (t) => {
   fc.assert(
     fc.property(texts, (text) => {
-      // Task lists are GitHub's.
+      // Task lists are a GitHub extension.
       if (/[-+*.)]\s+\[[ xX]\]\s/.test(text)) return
       const expected = JSON.stringify(expectedNodes(parts(new Parser().parse(text))))
       const found = JSON.stringify(ofNodes(parse(text)))
@@ -127,7 +127,7 @@ void t.test('Markdown is read as CommonMark’s reference implementation reads i
   t.end()
 })
 
-void t.test('and as GitHub does: tables, strikethrough, tasks, bare links', (t) => {
+void t.test("markdown: supports GitHub's tables, strikethrough, tasks and bare links", (t) => {
   t.same(parse('before\n| a | b \\| c |\n|:-|-:|\n| **1** | `2` | 3 |\n| 4\n\nafter'), [
     { type: 'paragraph', inner: ['before'] },
     {
@@ -136,7 +136,7 @@ void t.test('and as GitHub does: tables, strikethrough, tasks, bare links', (t) 
     },
     { type: 'paragraph', inner: ['after'] },
   ])
-  t.same(parse('a | b\n--- | --- | ---')[0]?.type, 'paragraph', 'as many cells below')
+  t.same(parse('a | b\n--- | --- | ---')[0]?.type, 'paragraph', 'the delimiter row needs as many cells as the header')
   t.match(parse('~~a~~ ~b~ ~~~c~~~ ~~d~'), [
     { inner: [{ type: 'del', inner: ['a'] }, ' ', { type: 'del', inner: ['b'] }, ' ~~~c~~~ ~~d~'] },
   ])
@@ -158,7 +158,7 @@ void t.test('and as GitHub does: tables, strikethrough, tasks, bare links', (t) 
   t.end()
 })
 
-void t.test('the steps of reading are linear in the text, whatever it holds', (t) => {
+void t.test('markdown: the number of steps is linear in the text', (t) => {
   const bits =
     '*a_|__a*|*a **|a*|**a|_a_|`|``a|[|[a](|](|[a](b|[a](<b|[a](b "|![|[a][b|[x]|<|<a b="|<!--|<?|<![CDATA[|<a:|&|\\|~|~~a|a**b|*_|***|(|[[a]](|*a**|*a_b*c_d*|**a_|_a**'.split(
       '|',
@@ -171,7 +171,7 @@ void t.test('the steps of reading are linear in the text, whatever it holds', (t
         t.fail(`${steps} steps and ${elements} elements for ${one.length} characters of ${bit.slice(0, 20)}`)
     }
   }
-  // Nested containers are bounded, so that no line passes through many.
+  // Nesting is bounded, so that no line passes through many containers.
   const depth = (nodes: readonly Node[]): number =>
     Math.max(
       0,
@@ -184,7 +184,7 @@ void t.test('the steps of reading are linear in the text, whatever it holds', (t
   t.end()
 })
 
-void t.test('a text that grows is read as the whole would be, and only from where it may change', (t) => {
+void t.test('markdown: a growing text is parsed like the whole, and only from where it may change', (t) => {
   const growing = fc.array(
     fc.constantFrom(...pieces.filter((piece) => !piece.includes('x]')), '| a | b |\n', '|-|-|\n', '- [ ] '),
     {
@@ -209,7 +209,7 @@ void t.test('a text that grows is read as the whole would be, and only from wher
   let first: unknown
   for (let at = 20; at < draft.length + 20; at += 20) first ??= reader.tops(draft.slice(0, at))[1]
   t.equal(reader.tops(draft)[0], reader.tops(draft)[0])
-  // From its beginning it would be half of the steps times the text.
+  // Parsing from the beginning each time would read half of the steps times the text.
   const before = draft.indexOf('```js')
   t.ok(before > 4000)
   t.ok(reader.read < (steps * draft.length) / 4, `${reader.read} characters were read for ${draft.length}`)
@@ -217,16 +217,16 @@ void t.test('a text that grows is read as the whole would be, and only from wher
   const plain = 'A paragraph of the draft.\n\n'.repeat(460)
   for (let at = 20; at < plain.length + 20; at += 20) paragraphs.tops(plain.slice(0, at))
   t.ok(paragraphs.read < 6 * plain.length, `${paragraphs.read} characters were read for ${plain.length}`)
-  // Definitions hold for what follows, whenever it comes.
+  // Definitions also apply to text that arrives later.
   const defined = makeReader()
   defined.tops('[a]: /b\n\nfirst\n\n')
   t.match(defined.tops('[a]: /b\n\nfirst\n\nsecond\n\n[a]').at(-1)?.node, { inner: [{ type: 'link', href: '/b' }] })
-  // Another text is read from its beginning.
+  // A different text is parsed from its beginning.
   t.match(defined.tops('[a]'), [{ node: { inner: ['[a]'] } }])
   t.end()
 })
 
-void t.test('code is coloured in short pieces; what spans lines keeps its colour, and what was coloured stays', (t) => {
+void t.test('code colours: are computed in short pieces, span lines, and are kept when lines are added', (t) => {
   const lines = Array.from({ length: 300 }, (_, n) =>
     n % 50 === 20 ? '/* begins' : n % 50 === 30 ? 'ends */' : `const a${n} = "b" // c`,
   )
@@ -252,14 +252,14 @@ void t.test('code is coloured in short pieces; what spans lines keeps its colour
   while (colours.done < lines.length + 1) colours.next()
   t.equal(colours.of(0), kept)
   t.same(types(300), ['keyword', ''])
-  // A line that is too long, and one with too many colours, have none.
+  // A line that is too long, or has too many colours, is not coloured.
   colours.set(['x'.repeat(3000), '"a"'.repeat(300), 'let a'])
   while (colours.done < 3) colours.next()
   t.same([types(0), types(1), types(2)], [[], [], ['keyword', '']])
   t.end()
 })
 
-void t.test('a log that grows and loses its beginning keeps the pieces in between', (t) => {
+void t.test('log pieces: a log that grows and loses its beginning keeps the pieces in between', (t) => {
   const step = fc.record({
     more: fc.string({ unit: fc.constantFrom('a', 'b', '\n'), maxLength: 40 }),
     lost: fc.nat(30),
@@ -287,10 +287,10 @@ void t.test('a log that grows and loses its beginning keeps the pieces in betwee
   text = text.slice(9000) + line(2000)
   const after = pieces(text)
   t.equal(after.map((piece) => piece.text).join(''), text)
-  t.same(after.filter((piece) => !before.includes(piece)).length, 2, 'the first and the last')
+  t.same(after.filter((piece) => !before.includes(piece)).length, 2, 'the first and the last piece')
   t.same(
-    pieces('another').map((piece) => piece.text),
-    ['another'],
+    pieces('different').map((piece) => piece.text),
+    ['different'],
   )
   t.end()
 })

@@ -1,4 +1,4 @@
-// What the Deck page reckons with, without a browser: pages and their heights, Markdown, the shapes of test runs; how it is served.
+// Parts of the Deck page, without a browser: pages and their heights, Markdown, the forms of test runs; and how the page is served.
 import { readdirSync, readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
@@ -20,13 +20,13 @@ const message = (seq: number): Message => ({ seq, message: `${seq}` }) as Messag
 const range = (from: number, to: number): Message[] =>
   Array.from({ length: to - from }, (_, n) => message(from + n + 1))
 
-void t.test('a page’s place follows from the heights before it, measured or not', (t) => {
+void t.test("pages: a page's position follows from the measured or estimated heights before it", (t) => {
   const pages = makePages(10)
   pages.clear(0, 1010)
   t.same([pages.first(), pages.last(), pages.total()], [0, 40, 10_100])
   t.equal(pages.top(3), 750)
   t.ok(pages.measure(1, 400))
-  t.notOk(pages.measure(1, 400), 'once')
+  t.notOk(pages.measure(1, 400), 'only once')
   t.equal(pages.top(3), 900)
   t.same([-5, 0, 249, 250, 649, 650, 1e9].map(pages.at), [0, 0, 0, 1, 1, 2, 40])
   pages.moveFloor(60)
@@ -34,7 +34,7 @@ void t.test('a page’s place follows from the heights before it, measured or no
   t.end()
 })
 
-void t.test('pages hold what was put and what came, each once, and ask again for what may have been missed', (t) => {
+void t.test('pages: hold each stored and added message once, and request again what may be missing', (t) => {
   const put = fc.record({ from: fc.nat(8), pages: fc.integer({ min: 1, max: 4 }), stood: fc.nat(40) })
   fc.assert(
     fc.property(
@@ -46,7 +46,7 @@ void t.test('pages hold what was put and what came, each once, and ask again for
         for (const step of steps) {
           if (step === 'add') pages.add(message(pages.head + 1))
           else {
-            // An answer that was made some messages ago.
+            // An answer that is some messages old.
             const stood = Math.max(0, pages.head - step.stood)
             const after = pages.start(step.from)
             const to = pages.end(Math.min(step.from + step.pages - 1, pages.last()))
@@ -69,7 +69,7 @@ void t.test('pages hold what was put and what came, each once, and ask again for
   t.end()
 })
 
-void t.test('a page without messages is known, and what comes first is known with it', (t) => {
+void t.test('pages: a page without messages is complete, also when its first message arrives', (t) => {
   for (const [floor, next] of [
     [0, 1],
     [25, 26],
@@ -83,13 +83,13 @@ void t.test('a page without messages is known, and what comes first is known wit
   }
   const pages = makePages()
   pages.clear(0, 60)
-  t.equal(pages.get(1).known, false, 'one that has messages is asked for')
+  t.equal(pages.get(1).known, false, 'a page that has messages is requested')
   pages.moveFloor(60)
-  t.equal(pages.get(pages.last()).known, true, 'all of it is gone')
+  t.equal(pages.get(pages.last()).known, true, 'all messages are gone')
   t.end()
 })
 
-void t.test('the blocks that show are those that the server takes from the Markdown', (t) => {
+void t.test('markdown: the page shows the code blocks that the server extracts', (t) => {
   for (const text of [
     'a\n```js\nlet a\n```\nb\n~~~ py x\n1\n~~~',
     '> ```\n> q\n> ```\n\n- ```ts\n  x\n  ```',
@@ -106,7 +106,7 @@ void t.test('the blocks that show are those that the server takes from the Markd
   t.end()
 })
 
-void t.test('a link leads to http, https or mailto', (t) => {
+void t.test('markdown: links lead only to http, https or mailto', (t) => {
   t.equal(safeHref('https://example.org/a?b=c&amp;d'), 'https://example.org/a?b=c&d')
   t.equal(safeHref('mailto:a@example.org'), 'mailto:a@example.org')
   for (const href of [
@@ -125,7 +125,7 @@ void t.test('a link leads to http, https or mailto', (t) => {
   t.end()
 })
 
-void t.test('a test run is understood in the shapes that runners give it', (t) => {
+void t.test('test results: the forms of different runners are understood', (t) => {
   t.same(sumsOf({ passed: 8, failed: 2, duration: 5.2 }), [{ name: 'tests', passed: 8, total: 10 }])
   t.same(figuresOf({ passed: 8, failed: 2, duration: 5.2, p95_ms: 12 }), [
     ['duration', '5.2'],
@@ -155,10 +155,10 @@ void t.test('a test run is understood in the shapes that runners give it', (t) =
   t.end()
 })
 
-void t.test('times are compared and moved by the microsecond', (t) => {
+void t.test('timestamps: are compared and advanced by the microsecond', (t) => {
   t.ok(isBefore('2025-11-06T12:00:00.104881Z', '2025-11-06T12:00:00.104882Z'))
   t.ok(isBefore('2025-11-06T12:00:00Z', '2025-11-06T12:00:00.000001Z'))
-  t.ok(isBefore('2025-11-06T12:00:00.09Z', '2025-11-06T12:00:00.1Z'), 'whatever the number of digits')
+  t.ok(isBefore('2025-11-06T12:00:00.09Z', '2025-11-06T12:00:00.1Z'), 'with any number of digits')
   t.notOk(isBefore('2025-11-06T12:00:00.1Z', '2025-11-06T12:00:00.100000Z'))
   t.equal(justAfter('2025-11-06T12:00:00.1Z'), '2025-11-06T12:00:00.100001Z')
   t.equal(justAfter('2025-12-31T23:59:59.999999Z'), '2026-01-01T00:00:00.000Z')
@@ -171,7 +171,7 @@ void t.test('times are compared and moved by the microsecond', (t) => {
   t.end()
 })
 
-void t.test('an address leads to a place, and in the timeline to a time', (t) => {
+void t.test('address: names a place, and in the timeline a time', (t) => {
   const at = '2025-11-06T12:00:00.104882Z'
   for (const place of [
     {},
@@ -182,12 +182,12 @@ void t.test('an address leads to a place, and in the timeline to a time', (t) =>
   ])
     t.match(parseRoute(format(place)), place)
   t.equal(format({ mission: '47', citizen: 'rafael', view: 'timeline', at }), `/deck/missions/47/rafael/timeline/${at}`)
-  t.equal(parseRoute(`/deck/missions/47/rafael/tests/${at}`).at, undefined, 'a time is of the timeline')
+  t.equal(parseRoute(`/deck/missions/47/rafael/tests/${at}`).at, undefined, 'only the timeline has a time')
   t.equal(parseRoute('/deck/missions/47/rafael/timeline/yesterday').at, undefined)
   t.end()
 })
 
-void t.test('an event tells who did what, and what changed since the one before', (t) => {
+void t.test('timeline: an event names its author and the change since the previous event', (t) => {
   const event = (event: string, data: object) =>
     ({ event, seq: 1, topic: 't', at: '2025-11-06T12:00:00Z', data }) as never
   const item = { id: 'i', text: 'It\nanswers', completed: false }
@@ -195,7 +195,7 @@ void t.test('an event tells who did what, and what changed since the one before'
   const override = { reason: 'because', by: 'root', at: '2025-11-06T12:00:00Z' }
   const run = { id: 'r', status: 'running', summary: null }
   const mission = { id: 'm', status: 'active', title: 'One' }
-  const told = describeAll([
+  const described = describeAll([
     event('message.created', {
       sender: 'user',
       author: null,
@@ -221,7 +221,7 @@ void t.test('an event tells who did what, and what changed since the one before'
     event('chat.cleared', { citizen: 'emma', by: 'root' }),
   ])
   t.same(
-    told.map(({ who, what, tone = '' }) => [who, what, tone].filter(Boolean).join(' | ')),
+    described.map(({ who, what, tone = '' }) => [who, what, tone].filter(Boolean).join(' | ')),
     [
       'User → Rafael | See: ‹code› or `b`',
       'Rafael | ‹code›',
@@ -242,7 +242,7 @@ void t.test('an event tells who did what, and what changed since the one before'
   t.end()
 })
 
-void t.test('the page is served with what it needs, and its parts for good; all in all it is small', async (t) => {
+void t.test('page: is served with a strict policy, immutable assets and a bounded size', async (t) => {
   const page = await instance.request('GET', '/')
   t.equal(page.headers.get('cache-control'), 'no-cache')
   const policy = page.headers.get('content-security-policy') ?? ''
@@ -266,7 +266,7 @@ void t.test('the page is served with what it needs, and its parts for good; all 
     bytes += gzipSync(text, { level: 9 }).length
   }
   t.ok(bytes < 95 * 1024, `${bytes} bytes in all`)
-  // What is not named by the document is loaded when it is shown.
+  // Assets that the document does not name are loaded when they are needed.
   const atOnce = [...page.text.matchAll(/assets\/([\w.-]+)/g)].map(([, name = '']) => name)
   const first = atOnce.map((name) => gzipSync(readFileSync(new URL(`assets/${name}`, folder)), { level: 9 }).length)
   const sum = first.reduce((all, one) => all + one, 0)

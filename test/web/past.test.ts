@@ -1,5 +1,5 @@
-// The past of a mission in a real Chromium: its timeline, live at its end; the time machine, which shows what was, moves it, and lets
-// nobody write into it.
+// A mission's past in a real Chromium: the timeline, which is live at its end, and the time machine, which shows and replays past states
+// and accepts no input.
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
@@ -15,34 +15,34 @@ const texts = (page: Page): Promise<string[]> => page.locator('.event p').allInn
 const frames = (page: Page) =>
   page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
 
-/** A mission whose events lie 20 s apart; -> their times, from the first on. */
+/** Makes a mission whose events are 20 s apart. Resolves with the events' times, in order. */
 const makeStory = async () => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
-  const say = (citizen: string, token: string, message: string) =>
+  const post = (citizen: string, token: string, message: string) =>
     request('POST', `${at}/chat/${citizen}`, token, { message })
   const add = async (text: string) =>
     String((await request('POST', `${at}/dod`, rafael, { text, category: 'functional' })).json['id'])
-  await say('rafael', alice, 'Can you begin?')
+  await post('rafael', alice, 'Can you begin?')
   const one = await add('The first thing')
   await add('The second thing')
-  await say('rafael', rafael, 'I have begun')
+  await post('rafael', rafael, 'I have begun')
   await request('POST', `${at}/tests`, rafael, { status: 'failed', summary: { passed: 1, failed: 2 } })
   await request('PATCH', `${at}/dod/${one}`, alice, { completed: true })
   await request('POST', `${at}/tests`, rafael, { status: 'passed', summary: { passed: 3, failed: 0 } })
-  await say('rafael', rafael, 'It is done')
+  await post('rafael', rafael, 'It is done')
   await request('PATCH', at, admin, { status: 'qa' })
-  // Each 20 s after the one before, the last 20 s ago.
+  // Events are 20 s apart; the last one is 20 s old.
   const times = await retell(instance, database, alice, id, (n, of) => (of - n) / 3)
   await database.query(`update missions set created_at = now() at time zone 'utc' - interval '1 hour' where id = $1`, [
     id,
   ])
-  return { id, number, at, times, say }
+  return { id, number, at, times, post }
 }
 
-void t.test('event by event the state becomes what the server says that it was', async (t) => {
-  const { id, number, at, say } = await makeStory()
-  await say('rafael', rafael, 'More')
+void t.test('timeline: applying events one by one gives the state that the server returns for each time', async (t) => {
+  const { id, number, at, post } = await makeStory()
+  await post('rafael', rafael, 'More')
   const items = (await request('GET', `${at}/dod`, alice)).json['items'] as Json[]
   await request('DELETE', `${at}/dod/${String(items[1]?.['id'])}`, admin)
   await request(
@@ -54,9 +54,9 @@ void t.test('event by event the state becomes what the server says that it was',
     },
   )
   await request('DELETE', `${at}/chat/rafael`, admin)
-  await say('rafael', alice, 'Again')
-  await say('sofia', alice, 'Elsewhere')
-  await say('rafael', rafael, 'And on')
+  await post('rafael', alice, 'Again')
+  await post('sofia', alice, 'Elsewhere')
+  await post('rafael', rafael, 'And on')
   const deck = connect({ url: instance.url, token: alice })
   t.teardown(deck.close)
   const stateOf = async (time: string): Promise<MissionAt> => {
@@ -73,7 +73,7 @@ void t.test('event by event the state becomes what the server says that it was',
   }
   const events = []
   for await (const event of deck.replay(id)) events.push(event)
-  t.equal(events.length, 13, 'the messages that were cleared are gone')
+  t.equal(events.length, 13, 'the cleared messages are gone')
   const [first] = events
   let then = await stateOf(first?.at ?? '')
   for (const event of events.slice(1)) {
@@ -86,7 +86,7 @@ void t.test('event by event the state becomes what the server says that it was',
   )
 })
 
-test('the timeline tells what happened, goes on live, and is read upwards without a jump', async (t) => {
+test('timeline: lists every event, adds new ones live, and loads older ones without a jump', async (t) => {
   const { id, number } = await makeMission(instance)
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'emma', 'user', 'message ' || n from generate_series(1, 300) n`,
@@ -95,7 +95,7 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
   const page = await open(t, `${number}/emma/timeline`)
   await page.locator('.event', { hasText: 'message 300' }).waitFor()
   await page.locator('.time-machine .tolive', { hasText: 'Live' }).waitFor()
-  // Whatever happens, wherever: at the end, and one is there.
+  // Scrolled to the end, it shows each new event.
   await request('POST', `/api/missions/${id}/dod`, rafael, { text: 'A new item', category: 'tests' })
   await page.locator('.event', { hasText: 'new: A new item' }).waitFor()
   await database.query(`update missions set status = 'qa' where id = $1`, [id])
@@ -104,9 +104,9 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
     page.evaluate<number>(
       `(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight)(document.querySelector('.events'))`,
     )
-  await until(async () => (await rest()) < 2, 'to stay at the end')
+  await until(async () => (await rest()) < 2, 'the timeline to stay at its end')
 
-  // Upwards: what is in the window stays where it is while older ones come above it.
+  // Upwards: visible rows stay in place while older events are loaded above them.
   const where = (text: string) =>
     page.evaluate<number | null>(
       `((row) => row && Math.round(row.getBoundingClientRect().top))([...document.querySelectorAll('.event')].find((row) => row.textContent.includes(${JSON.stringify(text)})))`,
@@ -114,7 +114,7 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
   const first = (await texts(page))[0] ?? ''
   await page.evaluate(`document.querySelector('.events').scrollTop = 200`)
   const before = await where(first)
-  await until(async () => (await texts(page))[0] !== first, 'older ones')
+  await until(async () => (await texts(page))[0] !== first, 'older events')
   await frames(page)
   const after = await where(first)
   t.ok(before !== null && after !== null && Math.abs(after - before) <= 2, `${first} stays: ${before}, ${after}`)
@@ -130,7 +130,7 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
     'each once, in order',
   )
 
-  // A message leads to its place.
+  // A message's button opens the chat at that message.
   await page
     .locator('.event', { hasText: 'message 7' })
     .first()
@@ -139,8 +139,8 @@ test('the timeline tells what happened, goes on live, and is read upwards withou
   await page.locator('.row.found', { hasText: 'message 7' }).waitFor()
 })
 
-test('the mission as it was: state and chat of a time, marked as past, with nothing to write or tick', async (t) => {
-  const { number, times, say } = await makeStory()
+test('time machine: shows the state and the chat of a past time, marked as past, without inputs', async (t) => {
+  const { number, times, post } = await makeStory()
   const page = await open(t, `${number}/rafael/timeline`)
   await page
     .locator('.event', { hasText: 'is now In QA' })
@@ -156,13 +156,13 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   await state.getByText('No test runs yet').waitFor()
   await state.getByText('Active').waitFor()
   t.same(await page.locator('.past-messages .markdown').allInnerTexts(), ['Can you begin?', 'I have begun'])
-  t.same((await texts(page)).length, 4, 'and what happened up to then')
-  // It says what it is, and takes nothing.
+  t.same((await texts(page)).length, 4, 'the events up to that time')
+  // The view is marked as past and has no input.
   t.match(await page.locator('.past-mark').innerText(), /The past/)
   t.match(await page.locator('.past-foot').innerText(), /you can’t write here/)
   t.equal(await page.locator('textarea, .panel input[type=checkbox], .panel form').count(), 0)
-  // What happens meanwhile does not show in it, and stands there when one is back.
-  await say('rafael', rafael, 'Meanwhile')
+  // New events do not show in a past view. They are there after the return to the present.
+  await post('rafael', rafael, 'Meanwhile')
   await page.locator('.time-machine').getByLabel('Next event').click()
   await state.getByText('failed').waitFor()
   await state.getByText('1/3').waitFor()
@@ -171,7 +171,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   await page.keyboard.press(',')
   await state.getByText('0/2').waitFor()
   t.equal(await page.getByText('Meanwhile').count(), 0)
-  // Another citizen's chat as of the same time.
+  // A different citizen's chat at the same time.
   await page.locator('.crewman', { hasText: 'Sofia' }).click()
   await page.waitForURL('**/sofia/timeline/2*')
   await page.locator('.past-messages', { hasText: 'No messages with Sofia by then' }).waitFor()
@@ -182,7 +182,7 @@ test('the mission as it was: state and chat of a time, marked as past, with noth
   t.equal(await page.locator('.past, .state').count(), 0)
 })
 
-test('the slider goes through time by arrows, and a replay moves the state, pauses, and ends live', async (t) => {
+test('time machine: arrow keys move the slider, and a replay advances the state, pauses, and ends live', async (t) => {
   const { number, times } = await makeStory()
   const page = await open(t, `${number}/rafael/timeline`)
   await page.locator('.event').first().waitFor()
@@ -202,7 +202,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await state.getByText('0/0').waitFor()
   t.match(await slider.getAttribute('aria-valuetext'), /\d{4}/)
 
-  // The events come in their order, each with its state.
+  // The events arrive in order, each with its state.
   await page.getByLabel('Speed').selectOption('30')
   await slider.focus()
   await page.keyboard.press('Space')
@@ -216,7 +216,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   await page.waitForURL('**/rafael/timeline/2*')
   const shown = (await texts(page)).length
   t.ok(shown >= 3 && shown < times.length, `${shown} events so far`)
-  // From the start to the end.
+  // A replay from the beginning to the end.
   await page.keyboard.press('Escape')
   await page.waitForURL('**/rafael/timeline')
   await page.getByLabel('Speed').selectOption('60')
@@ -229,7 +229,7 @@ test('the slider goes through time by arrows, and a replay moves the state, paus
   t.equal(await value(), 1000)
 })
 
-test('an address names a time, the back button leaves it, and a time before the mission is explained', async (t) => {
+test('time machine: the address contains the time, Back leaves it, and a time before the mission is explained', async (t) => {
   const { number, times } = await makeStory()
   const page = await open(t, `${number}/rafael/timeline`)
   await page.locator('.event').first().waitFor()
@@ -249,7 +249,7 @@ test('an address names a time, the back button leaves it, and a time before the 
   await page.getByRole('alert').filter({ hasText: 'Too early' }).waitFor()
   await page.keyboard.press('Escape')
   await page.locator('#composer').waitFor()
-  // Who comes back comes to today.
+  // A return to the page opens the present.
   await page.goto(`${instance.url}/deck/missions/${number}/rafael/timeline/${times[2]}`)
   await page.locator('.state').waitFor()
   await page.goto(`${instance.url}/`)

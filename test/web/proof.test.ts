@@ -1,5 +1,5 @@
-// Sofia's workspace in a real Chromium: what proves an item, and why one is not ticked; two runs compared; a search of the whole mission.
-// And what a chat does besides talking: files that are dropped, the way to what is unread and to the code.
+// The tester's workspace in a real Chromium: evidence for checklist items and refusals without it, the comparison of two runs, and the
+// search of a whole mission. Also in chats: dropped files, and the ways to unread messages and to code.
 import t from 'tap'
 import type { Page } from 'playwright-core'
 import { browserTests } from './browser.ts'
@@ -9,15 +9,15 @@ const { instance, database } = await startDeck(t)
 const { request } = instance
 const { test, open } = await browserTests(t, instance)
 
-/** Messages with a text and their number, from 1 on. */
-const say = (mission: string, citizen: string, text: string, count: number) =>
+/** Inserts messages with the text and their number, from 1 on. */
+const insertMessages = (mission: string, citizen: string, text: string, count: number) =>
   database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message)
      select $1, $2, 'user', 'root', $3 || ' ' || n from generate_series(1, $4::int) n`,
     [mission, citizen, text, count],
   )
 
-test('an item shows what proves it; without that it is not ticked, unless an admin says why', async (t) => {
+test("checklist: an item shows its evidence and can't be checked without it, unless an admin gives a reason", async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
   await request('POST', `${at}/dod`, rafael, { text: 'No test', category: 'functional' })
@@ -31,14 +31,14 @@ test('an item shows what proves it; without that it is not ticked, unless an adm
     .filter({ hasText: 'Not ticked: its test test_answers is in no finished run yet' })
     .waitFor()
   await item.getByText('An admin may tick it').waitFor()
-  t.equal(await item.getByLabel('It answers').isChecked(), false, 'it is taken back')
-  t.equal(await item.locator('textarea').count(), 0, 'a user is not asked for a reason')
+  t.equal(await item.getByLabel('It answers').isChecked(), false, 'the item is unchecked again')
+  t.equal(await item.locator('textarea').count(), 0, 'users are not asked for a reason')
   await page.getByRole('button', { name: 'Mark all done' }).click()
   await page.getByRole('button', { name: 'Yes' }).click()
   await page.getByRole('alert').filter({ hasText: 'Not ticked' }).waitFor()
   await page.getByText('0/2', { exact: false }).first().waitFor()
 
-  // Runs come, and the evidence with them.
+  // New runs change the evidence.
   const fails = [{ name: 'test_answers', status: 'failed', error: 'no answer' }]
   const run = async (results: unknown) =>
     String((await request('POST', `${at}/tests`, rafael, { status: 'failed', results })).json['id'])
@@ -50,16 +50,16 @@ test('an item shows what proves it; without that it is not ticked, unless an adm
   await theirs.getByLabel('It answers').click()
   await theirs.getByRole('button', { name: /anyway/ }).click()
   const tick = theirs.getByRole('button', { name: 'Tick without evidence' })
-  t.ok(await tick.isDisabled(), 'a reason is needed')
+  t.ok(await tick.isDisabled(), 'a reason is required')
   await theirs.getByLabel(/Reason/).fill('The test is wrong: <b>see #12</b>')
   await tick.click()
   await theirs.locator('.overridden', { hasText: 'ticked without evidence by root' }).waitFor()
-  // Everybody sees it, and why.
+  // Every user sees the override and its reason.
   await item.locator('.overridden', { hasText: '“The test is wrong: <b>see #12</b>”' }).waitFor()
   t.ok(await item.getByLabel('It answers').isChecked())
   await item.locator('.evidence', { hasText: 'fails since the run of' }).waitFor()
   await item.getByLabel('It answers').uncheck()
-  await until(async () => (await item.locator('.overridden').count()) === 0, 'the override to go with the tick')
+  await until(async () => (await item.locator('.overridden').count()) === 0, 'the override to go with the check mark')
 
   const passed = await run([{ name: 'test_answers', status: 'passed' }])
   await item.locator('.evidence', { hasText: /proved\s*test_answers passed in the run of/ }).waitFor()
@@ -68,14 +68,14 @@ test('an item shows what proves it; without that it is not ticked, unless an adm
   await page.getByRole('button', { name: 'Yes' }).click()
   await page.locator('.progress', { hasText: '2/2 100%' }).waitFor()
   await page.locator('.head .status', { hasText: 'In QA' }).waitFor()
-  // And leads to its run.
+  // The evidence leads to its run.
   await run([])
   await item.getByLabel('Show the run that has test_answers').click()
   await page.waitForURL('**/sofia/tests')
-  await until(async () => (await page.getByLabel('Test run').inputValue()) === passed, 'the run that proves it')
+  await until(async () => (await page.getByLabel('Test run').inputValue()) === passed, 'the run that proves the item')
 })
 
-test('two runs are compared: what fails now, what was mended, what was said in between', async (t) => {
+test('tests view: a comparison of two runs shows what fails now, what was fixed, and the messages in between', async (t) => {
   const { id, number } = await makeMission(instance)
   const tests = `/api/missions/${id}/tests`
   const result = (name: string, status: string, duration_ms = 10) => ({
@@ -94,7 +94,7 @@ test('two runs are compared: what fails now, what was mended, what was said in b
       result('e', 'passed'),
     ],
   })
-  await say(id, 'rafael', 'word', 60)
+  await insertMessages(id, 'rafael', 'word', 60)
   await request('POST', tests, rafael, {
     status: 'failed',
     results: [
@@ -121,8 +121,8 @@ test('two runs are compared: what fails now, what was mended, what was said in b
   await diff.locator('.between li button', { hasText: 'word 3' }).first().click()
   await page.waitForURL('**/rafael/tests')
   await page.locator('.row.found', { hasText: 'word 3' }).waitFor()
-  t.equal(await page.getByLabel('Compare with').count(), 1, 'and the runs stay beside it')
-  // A phone has no room for both: there it leads to the chat.
+  t.equal(await page.getByLabel('Compare with').count(), 1, 'the runs stay beside the chat')
+  // A phone has no room for both: there the page opens the chat.
   await page.setViewportSize({ width: 360, height: 740 })
   await page.goto(`${instance.url}/deck/missions/${number}/sofia/tests`)
   await page.getByLabel('Compare with').selectOption({ index: 1 })
@@ -131,14 +131,14 @@ test('two runs are compared: what fails now, what was mended, what was said in b
   await page.locator('.row.found', { hasText: 'word 5' }).filter({ visible: true }).waitFor()
 })
 
-test('the whole mission is searched: every chat, code, runs and the checklist; a hit leads to its place', async (t) => {
+test('search: finds words in every chat, code, run and checklist item; a result opens its place', async (t) => {
   const { id, number } = await makeMission(instance)
   const at = `/api/missions/${id}`
-  const tell = (citizen: string, message: string) => request('POST', `${at}/chat/${citizen}`, admin, { message })
-  await tell('emma', 'The scope has a zebra in it')
-  await say(id, 'emma', 'something else', 60)
-  await tell('maya', 'zebra zebra zebra')
-  await tell('rafael', 'Here:\n\n```python\nzebra = 1\n```')
+  const post = (citizen: string, message: string) => request('POST', `${at}/chat/${citizen}`, admin, { message })
+  await post('emma', 'The scope has a zebra in it')
+  await insertMessages(id, 'emma', 'something else', 60)
+  await post('maya', 'zebra zebra zebra')
+  await post('rafael', 'Here:\n\n```python\nzebra = 1\n```')
   await request('POST', `${at}/dod`, rafael, { text: 'The zebra is striped', category: 'functional' })
   await request('POST', `${at}/tests`, rafael, {
     status: 'failed',
@@ -152,28 +152,32 @@ test('the whole mission is searched: every chat, code, runs and the checklist; a
   await page.locator('#find:focus').waitFor()
   await page.keyboard.type('zebra')
   const hits = page.locator('.hits li')
-  await until(async () => (await hits.count()) === 6, 'all six')
+  await until(async () => (await hits.count()) === 6, 'all six results')
   t.same(new Set(await page.locator('.hits mark').allInnerTexts()), new Set(['zebra']))
-  t.match(await hits.filter({ hasText: 'Test run' }).innerText(), /<b>zebra<\/b> <script>hit\(\)<\/script>/, 'as text')
+  t.match(
+    await hits.filter({ hasText: 'Test run' }).innerText(),
+    /<b>zebra<\/b> <script>hit\(\)<\/script>/,
+    'shown as text',
+  )
   t.match(await hits.last().innerText(), /The scope has a zebra/, 'the newest first')
   await page.getByLabel('Order').selectOption('rank')
   await hits.first().filter({ hasText: 'zebra zebra zebra' }).waitFor()
   await page.getByLabel('Kind').selectOption('code')
-  await until(async () => (await hits.count()) === 1, 'the code')
+  await until(async () => (await hits.count()) === 1, 'the result in code')
   t.match(await hits.innerText(), /python[^]*zebra = 1/)
   await page.getByLabel('Kind').selectOption('')
   const day = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10)
   await page.getByLabel('to', { exact: true }).fill(day)
   await page.getByText('Nothing found').waitFor()
   await page.getByLabel('to', { exact: true }).fill('')
-  await until(async () => (await hits.count()) === 6, 'all of them again')
+  await until(async () => (await hits.count()) === 6, 'all results again')
 
   await hits.filter({ hasText: 'The scope has' }).getByRole('button').click()
   await page.waitForURL('**/emma/search')
   await page.locator('.row.found', { hasText: 'The scope has' }).waitFor()
   await page.locator('.hits li', { hasText: 'striped' }).getByRole('button').click()
   await page.locator('.checklist li.found', { hasText: 'striped' }).waitFor()
-  // From the search of a chat on: Enter. A run is not the newest one.
+  // Enter in a chat's search opens the mission's search. The run is not the newest one.
   await page.keyboard.press('/')
   await page.keyboard.type('zebra')
   await page.locator('.results mark').first().waitFor()
@@ -183,7 +187,7 @@ test('the whole mission is searched: every chat, code, runs and the checklist; a
   await page.locator('.verdict', { hasText: 'Failed' }).waitFor()
 })
 
-/** Drops files onto where one writes. */
+/** Drops files onto the composer. */
 const drop = async (page: Page, files: { name: string; text: string }[]): Promise<void> => {
   const data = await page.evaluateHandle(
     `((files) => {
@@ -196,7 +200,7 @@ const drop = async (page: Page, files: { name: string; text: string }[]): Promis
   await page.locator('.composer').dispatchEvent('drop', { dataTransfer: data })
 }
 
-test('a dropped file becomes a block of code, a long one comes along, and a file that is no text is refused', async (t) => {
+test('composer: a dropped short file becomes a code block, a long one an attachment, and a binary one is refused', async (t) => {
   const { id, number } = await makeMission(instance, { github_url: 'https://github.com/mind-protocol/mission-9' })
   const page = await open(t, `${number}/rafael`)
   const area = page.locator('#composer')
@@ -219,7 +223,7 @@ test('a dropped file becomes a block of code, a long one comes along, and a file
     { language: 'py', code: 'print("```")\n' },
     { language: 'log', code: long },
   ])
-  // The code of the chat, and where the rest of it is.
+  // The chat's code, with a link to the repository.
   await page.goto(`${instance.url}/deck/missions/${number}/rafael/code`)
   await page.locator('.codes .code').nth(1).waitFor()
   const link = page.locator('.repo')
@@ -227,9 +231,9 @@ test('a dropped file becomes a block of code, a long one comes along, and a file
   t.match(await link.getAttribute('rel'), /noopener/)
 })
 
-test('a chat opens at what is unread, and one comes back to it', async (t) => {
+test('chat: opens at the first unread message; keys lead to it and to the newest', async (t) => {
   const { id, number } = await makeMission(instance)
-  await say(id, 'inna', 'more of it, and\n\nmessage', 60)
+  await insertMessages(id, 'inna', 'more of it, and\n\nmessage', 60)
   const socket = await instance.connect(alice)
   await socket.ask({ type: 'read', topic: `missions/${number}/chat/inna`, seq: 20 })
   const page = await open(t, `${number}/inna`)
@@ -242,14 +246,14 @@ test('a chat opens at what is unread, and one comes back to it', async (t) => {
   await page.locator('.new').waitFor()
   await until(() => inView('message 21'), 'the first unread message')
   await page.keyboard.press('n')
-  await until(() => inView('message 60'), 'the newest')
+  await until(() => inView('message 60'), 'the newest message')
   await page.keyboard.press('u')
-  await until(() => inView('message 21'), 'the first unread one again')
+  await until(() => inView('message 21'), 'the first unread message again')
   await page.getByRole('button', { name: 'Newest' }).click()
-  await until(() => inView('message 60'), 'the newest by its button')
+  await until(() => inView('message 60'), 'the newest message by its button')
 })
 
-test('nothing moves by itself where that is not wished for, and no view shifts while it loads', async (t) => {
+test('layout: nothing is animated with reduced motion, and no view shifts while it loads', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/dod`, rafael, { text: 'An item', category: 'tests', test_name: 'x' })
   await request('POST', `/api/missions/${id}/tests`, rafael, {

@@ -1,5 +1,5 @@
-// What others write does nothing but show, in a real Chromium; and the page can be read and used by everybody: axe finds nothing in any
-// view, light and dark, narrow and wide.
+// Hostile messages are only shown, in a real Chromium. The page is accessible: axe finds no violation in any view, light and dark, narrow
+// and wide.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import t from 'tap'
@@ -72,7 +72,7 @@ const hostile = [
   '<a id=hit name=hit>clobber</a>',
 ]
 
-// Two runs to compare, and items with evidence of each kind.
+// Two runs to compare, and items with each kind of evidence.
 await database.query(
   `update dod_items set test_name = case category when 'tests' then 'test_callback_handler' when 'non-functional' then 'test_later' end
    where mission_id = '47000000-0000-4000-8000-000000000047' and not completed and category <> 'functional'`,
@@ -82,7 +82,7 @@ await database.query(
      '[{"name": "test_send_message", "status": "failed", "error": "no answer"}, {"name": "test_callback_handler", "status": "passed"}]')`,
 )
 
-void t.test('hostile messages show as text and run nothing', { skip: without }, async (t) => {
+void t.test('security: hostile messages show as text and run nothing', { skip: without }, async (t) => {
   if (!browser) return
   const mission = await makeMission(instance, {
     title: '<img src=x onerror=hit()>',
@@ -126,7 +126,7 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
   for (const view of ['chat', 'checklist', 'tests', 'code', 'timeline', `timeline/${then}`, 'search']) {
     if (view !== 'chat') await page.goto(`${instance.url}/deck/missions/${mission.number}/emma/${view}`)
     await page.locator('.track .row, .past-messages .row').first().waitFor()
-    // From its end upwards through all of it.
+    // Scrolls from the end of the chat to its beginning.
     if (view === 'chat') {
       await page.keyboard.press('n')
       await page.locator(`.track .row[data-seq="${hostile.length}"]`).waitFor()
@@ -154,7 +154,7 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
         .map((element) => element.outerHTML.slice(0, 200))
         .concat([...document.querySelectorAll('#deck *')].flatMap((element) => [...element.attributes].filter(({ name }) => name.startsWith('on')).map(({ name }) => name))) })`)
     t.same(found, { hits: 0, violations: [], elements: [] }, view)
-    // It is there as it was written, and not as what it would do.
+    // The text is shown as it was written.
     if (view === 'chat') t.match(await page.locator('.head').innerText(), /<img src=x onerror=hit\(\)>/)
   }
   for (const text of ['<script>hit()</script>', '<img src=x onerror=hit()>', '<svg/onload=hit()>', "';hit();//"])
@@ -162,9 +162,9 @@ void t.test('hostile messages show as text and run nothing', { skip: without }, 
       [...seen].some((one) => one.startsWith(text)),
       `shows ${text}`,
     )
-  t.ok(seen.size >= hostile.length - 12, `${seen.size} of them are different texts`)
-  t.same(foreign, [], 'nothing was asked of another server')
-  // The policy is there, and stops what the page itself would never do.
+  t.ok(seen.size >= hostile.length - 12, `${seen.size} different texts were shown`)
+  t.same(foreign, [], 'no request to a different server')
+  // Trusted Types are enforced: they block even code that the page never runs itself.
   await t.rejects(page.evaluate(`document.body.innerHTML = '<b>x</b>'`), /TrustedHTML/)
 })
 
@@ -186,13 +186,13 @@ for (const [colorScheme, width, height] of [
   ['light', 360, 740],
   ['dark', 360, 740],
 ] as const)
-  void t.test(`axe finds nothing: ${colorScheme}, ${width} px`, { skip: without }, async (t) => {
+  void t.test(`accessibility: axe finds no violation, ${colorScheme}, ${width} px`, { skip: without }, async (t) => {
     if (!browser) return
     const page = await openPage(t, browser, instance.url, { colorScheme, viewport: { width, height } })
     const clean = async (name: string): Promise<void> => {
       t.same(await examine(page), [], name)
       const wide = await page.evaluate<number>('document.documentElement.scrollWidth')
-      t.ok(wide <= width, `${name}: as wide as the window`)
+      t.ok(wide <= width, `${name}: not wider than the window`)
     }
     await page.getByLabel('Token').waitFor()
     await clean('sign in')
@@ -243,10 +243,10 @@ for (const [colorScheme, width, height] of [
     await page.keyboard.press('?')
     await page.getByRole('dialog').waitFor()
     await clean('help')
-    // Only an admin is asked for a reason.
+    // Only admins are asked for a reason.
     await page.goto(`${instance.url}/deck/missions/47/sofia/checklist#token=${admin}`)
     await page.getByRole('dialog').waitFor()
-    await clean('another account')
+    await clean('a different account')
     await page.getByRole('button', { name: 'Switch' }).click()
     await page.getByLabel('A notification arrives').click()
     await page.getByRole('button', { name: /anyway/ }).click()

@@ -1,4 +1,4 @@
-// The pictures of the Deck page in docs/, made anew by `npm run screenshots`: an example mission in each main view.
+// Creates the screenshots of the Deck page in docs/: an example mission in each main view. Run: npm run screenshots
 import { statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -16,7 +16,7 @@ await database.query(`insert into missions (number, title, client, budget, deadl
   (49, 'Invoice Export', 'Gamma Ltd', 900, now() + interval '1 day', 'qa', 'alice', null),
   (52, 'Support Chat', 'Delta GmbH', 1200, now() + interval '12 days', 'active', 'alice', null),
   (44, 'Price Watcher', 'Acme Corp', 380, now() - interval '4 days', 'complete', 'alice', null)`)
-const say = (mission: number, citizen: string, by: 'user' | 'citizen', minutes: number, text: string) =>
+const post = (mission: number, citizen: string, by: 'user' | 'citizen', minutes: number, text: string) =>
   database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, created_at)
      select id, $2, $3, case $3 when 'user' then 'alice' else $2 end, $4, ${ago(minutes)} from missions where number = $1`,
@@ -38,23 +38,23 @@ async def on_callback(update, context):
 
 - \`callback_data\` has up to **64 bytes**: send an id, not the proposal
 - register \`CallbackQueryHandler(on_callback)\` before the message handler`
-await say(47, 'rafael', 'user', 1502, 'Good morning. The client wants to approve proposals right in Telegram.')
-await say(47, 'rafael', 'citizen', 1499, 'Inline buttons do that. I take the bot that is there and add two.')
-await say(47, 'rafael', 'user', 14, 'How do I add inline buttons?')
-await say(47, 'rafael', 'citizen', 13, buttons)
-await say(47, 'rafael', 'user', 1, 'And how do I take them away once somebody has decided?')
-await say(47, 'sofia', 'user', 6, 'Did the tests pass?')
-await say(
+await post(47, 'rafael', 'user', 1502, 'Good morning. The client wants to approve proposals right in Telegram.')
+await post(47, 'rafael', 'citizen', 1499, 'Inline buttons do that. I take the bot that is there and add two.')
+await post(47, 'rafael', 'user', 14, 'How do I add inline buttons?')
+await post(47, 'rafael', 'citizen', 13, buttons)
+await post(47, 'rafael', 'user', 1, 'And how do I take them away once somebody has decided?')
+await post(47, 'sofia', 'user', 6, 'Did the tests pass?')
+await post(
   47,
   'sofia',
   'citizen',
   5,
   '8 of 10 do. `test_callback_handler` fails with a KeyError, and one notification came after 2.4 s instead of 2.',
 )
-await say(47, 'emma', 'citizen', 60, 'The client has confirmed the scope.')
-await say(48, 'maya', 'citizen', 40, 'The copy is with the client.')
-await say(48, 'maya', 'citizen', 20, 'They like it.')
-// A run of yesterday, and the one of now, which proves some items and not others.
+await post(47, 'emma', 'citizen', 60, 'The client has confirmed the scope.')
+await post(48, 'maya', 'citizen', 40, 'The copy is with the client.')
+await post(48, 'maya', 'citizen', 20, 'They like it.')
+// A test run of yesterday, and a current one that proves some items.
 await database.query(
   `insert into test_runs (mission_id, status, summary, results, created_at)
    select id, 'failed', '{"functional_passed": 7, "functional_total": 10, "performance_passed": 3, "performance_total": 3}', $1, ${ago(1400)}
@@ -108,7 +108,7 @@ await instance.request('PATCH', `/api/missions/47/dod/${String(restart?.['id'])}
   completed: true,
   override: 'Tried by hand: killed the bot twice, nothing was lost',
 })
-// The timeline tells it as if it had happened then.
+// Dates the events in the past, so that the timeline shows them at realistic times.
 const owner = await database.connect()
 await owner.query(`begin;
   alter table chat_messages disable trigger user;
@@ -124,7 +124,7 @@ await owner.query(`begin;
   commit`)
 const then = new Date(Date.now() - 12.5 * 60_000).toISOString()
 
-void t.test('the pictures', { skip: without }, async (t) => {
+void t.test('screenshots: each main view', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const citizen = connect({ url: instance.url, token: rafael })
   const other = connect({ url: instance.url, token: await token({ sub: 'sofia', role: 'citizen' }) })
@@ -147,7 +147,7 @@ void t.test('the pictures', { skip: without }, async (t) => {
     await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor()
     if (path.includes('rafael') && shows === '.row') await page.locator('[data-draft]').waitFor()
     await work(page)
-    // Fonts and what came last.
+    // Waits until fonts and the last content are painted.
     await page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))')
     const file = fileURLToPath(new URL(`../../docs/deck-${name}.png`, import.meta.url))
     await page.screenshot({ path: file })

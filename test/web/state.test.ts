@@ -1,4 +1,4 @@
-// What the page knows, and when: empty chats, what is unread, a connection that is away, and what is kept while one looks elsewhere.
+// The state of the page: empty chats, unread counts, a lost connection, and what is kept while a different view is open.
 import { connect, createServer, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
@@ -12,14 +12,14 @@ const frames = (page: Page, count: number) =>
   page.evaluate(`new Promise((done) => { let left = ${count}
     const next = () => (left-- > 0 ? requestAnimationFrame(next) : done())
     next() })`)
-/** The requests that a page makes from now on. */
+/** Collects the API requests that a page makes from now on. */
 const requestsOf = (page: Page): string[] => {
   const asked: string[] = []
   page.on('request', (one) => void (one.url().includes('/api/') && asked.push(one.url())))
   return asked
 }
 
-test('an idle chat without messages asks for nothing: one never written to, a cleared one, and what stands beside it', async (t) => {
+test('chat: an idle chat without messages makes no requests, also beside each panel', async (t) => {
   const { id, number } = await makeMission(instance)
   for (let n = 0; n < 30; n++)
     await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: `will be cleared ${n}` })
@@ -44,32 +44,32 @@ test('an idle chat without messages asks for nothing: one never written to, a cl
       await frames(page, 60)
       return asked.length === before
     }
-    // The timeline asks until its horizon is past the moment at which all topics were joined.
+    // The timeline polls until its horizon is later than the subscription to every topic.
     await until(settled, `${path} to ask for nothing`)
     await frames(page, 60)
     t.ok(asked.length - before <= 1, `${path}: ${asked.length - before} requests`)
     if (path.includes('/')) continue
     await request('POST', `/api/missions/${id}/chat/${path}`, admin, { message: 'the first message' })
     await page.locator('.track .row', { hasText: 'the first message' }).waitFor()
-    t.ok(asked.length - before <= 1, `${path}: its first message comes by itself`)
+    t.ok(asked.length - before <= 1, `${path}: the first message arrives without a request`)
   }
 })
 
-/** Messages with a text and their number, from 1 on, by SQL; once they are numbered. */
-const say = async (mission: string, citizen: string, author: string, count: number): Promise<void> => {
+/** Inserts messages with a text and their number, from 1 on, by SQL. */
+const insertMessages = async (mission: string, citizen: string, author: string, count: number): Promise<void> => {
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message)
      select $1, $2, 'user', $3, 'message ' || n || repeat(' and so on', n % 9) from generate_series(1, $4::int) n`,
     [mission, citizen, author, count],
   )
 }
-/** What the missions' badges say: by number, without those that have none. */
+/** The missions' badges, by mission number; missions without a badge are left out. */
 const badges = async (page: Page): Promise<Record<string, string>> =>
   page.evaluate<Record<string, string>>(
     `Object.fromEntries([...document.querySelectorAll('.mission:has(.badge)')].map((item) =>
       [item.querySelector('.number').textContent.slice(1), item.querySelector('.badge').textContent]))`,
   )
-/** The same by SQL: messages of others that follow what was read. */
+/** The expected badges by SQL: the number of messages of other authors after the read position. */
 const unreadOf = async (sub: string): Promise<Record<string, string>> => {
   const rows = await database.query(
     `select m.number, sum(c.unread) as unread from missions m
@@ -93,7 +93,7 @@ const same = async (page: Page, sub: string, what: string): Promise<void> => {
   await until(async () => JSON.stringify(await badges(page)) === JSON.stringify(expected), what)
 }
 
-test('with 60 missions each badge is what SQL counts, live too, and the first message waits for none of them', async (t) => {
+test('badges: with 60 missions each badge equals the SQL count, also live, and the first message waits for no badge', async (t) => {
   const sub = 'many'
   const bearer = await token({ sub, role: 'user' })
   const missions: { id: string; number: number }[] = []
@@ -101,11 +101,11 @@ test('with 60 missions each badge is what SQL counts, live too, and the first me
   const [first, second, third] = missions as [(typeof missions)[0], (typeof missions)[0], (typeof missions)[0]]
   for (const [n, { id }] of missions.entries()) {
     if (n % 4 === 3) continue
-    await say(id, 'rafael', 'root', n + 1)
-    await say(id, 'zoe', sub, 3)
-    if (n % 5 === 0) await say(id, 'emma', 'root', 2)
+    await insertMessages(id, 'rafael', 'root', n + 1)
+    await insertMessages(id, 'zoe', sub, 3)
+    if (n % 5 === 0) await insertMessages(id, 'emma', 'root', 2)
   }
-  await say(second.id, 'emma', 'root', 1200)
+  await insertMessages(second.id, 'emma', 'root', 1200)
   const last = missions.at(-1) as (typeof missions)[0]
   const socket = await instance.connect(bearer)
   await socket.ask({ type: 'read', topic: `missions/${first.id}/chat/rafael`, seq: 1 })
@@ -123,21 +123,21 @@ test('with 60 missions each badge is what SQL counts, live too, and the first me
   t.ok(asked.length <= 3, `${asked.length} requests: ${asked.join(' ')}`)
   await same(page, sub, 'the badges')
 
-  // What comes counts, also in the oldest missions; what one wrote elsewhere does not.
+  // New messages count, also in the oldest missions. The user's own messages from elsewhere do not.
   await request('POST', `/api/missions/${third.id}/chat/sofia`, admin, { message: 'a new one' })
   await request('POST', `/api/missions/${first.id}/chat/rafael`, admin, { message: 'a new one' })
   await same(page, sub, 'the badges after new messages')
   await request('POST', `/api/missions/${first.id}/chat/rafael`, bearer, { message: 'my own, from elsewhere' })
   await request('POST', `/api/missions/${third.id}/chat/sofia`, admin, { message: 'another' })
-  await same(page, sub, 'the badges after a message of one’s own')
+  await same(page, sub, 'the badges after a message of the user')
 
-  // Read elsewhere, in part and all of it.
+  // Read in a different client, partly and completely.
   await socket.ask({ type: 'read', topic: `missions/${second.id}/chat/emma`, seq: 700 })
   await same(page, sub, 'the badges after a part was read elsewhere')
   await socket.ask({ type: 'read', topic: `missions/${second.id}/chat/emma`, seq: 1200 })
-  await same(page, sub, 'the badges after the rest was')
+  await same(page, sub, 'the badges after all was read elsewhere')
 
-  // Opened here, a badge goes and stays away.
+  // When a chat is opened here, its badge disappears and stays away.
   const mission = (number: number) => page.locator(`.mission:has(.number:text-is("#${number}"))`)
   await mission(third.number).click()
   await page.locator('.track .row', { hasText: 'message 3' }).waitFor()
@@ -150,12 +150,12 @@ test('with 60 missions each badge is what SQL counts, live too, and the first me
   t.notOk(String(third.number) in (await badges(page)))
 })
 
-test('a chat opens at the first message that was not read, under a line: never read, 1,200 behind, and one’s own not counted', async (t) => {
+test('chat: opens at the first unread message, under a line, if nothing or 1,200 messages are unread; own messages do not count', async (t) => {
   const { id, number } = await makeMission(instance)
-  await say(id, 'rafael', 'root', 1200)
-  await say(id, 'inna', 'root', 300)
-  await say(id, 'emma', 'alice', 40)
-  await say(id, 'emma', 'root', 40)
+  await insertMessages(id, 'rafael', 'root', 1200)
+  await insertMessages(id, 'inna', 'root', 300)
+  await insertMessages(id, 'emma', 'alice', 40)
+  await insertMessages(id, 'emma', 'root', 40)
   const socket = await instance.connect(alice)
   const read = async (citizen: string): Promise<number> => {
     const [row] = await database.query(
@@ -165,7 +165,7 @@ test('a chat opens at the first message that was not read, under a line: never r
     return Number(row?.['seq'] ?? 0)
   }
   await socket.ask({ type: 'read', topic: `missions/${id}/chat/inna`, seq: 100 })
-  /** The seq under the line, and whether it is in the window. */
+  /** Waits until the line is above this seq, and in the window. */
   const line = async (page: Page, seq: number): Promise<void> => {
     await until(
       () =>
@@ -180,7 +180,7 @@ test('a chat opens at the first message that was not read, under a line: never r
   }
   const page = await open(t, `${number}/rafael`)
   await line(page, 1)
-  await until(async () => (await read('rafael')) > 0, 'what is seen to be read')
+  await until(async () => (await read('rafael')) > 0, 'the visible messages to be read')
   t.ok((await read('rafael')) < 60, `${await read('rafael')} is read`)
   for (const [citizen, seq] of [
     ['inna', 101],
@@ -188,14 +188,14 @@ test('a chat opens at the first message that was not read, under a line: never r
   ] as const) {
     await page.locator('.crewman', { hasText: new RegExp(citizen, 'i') }).click()
     await line(page, seq)
-    await until(async () => (await read(citizen)) >= seq, 'what is seen to be read')
+    await until(async () => (await read(citizen)) >= seq, 'the visible messages to be read')
     t.ok((await read(citizen)) < seq + 60, `${await read(citizen)} is read`)
   }
-  // To the end: nothing is left; who comes back is at the end, and what came meanwhile has a line.
+  // At the end nothing is unread. On return the chat is at the end, and messages that arrived meanwhile are below a line.
   await page.keyboard.press('Escape')
   await page.keyboard.press('n')
   await page.locator('.track .row[data-seq="80"]').waitFor()
-  await until(async () => (await read('emma')) === 80, 'all to be read')
+  await until(async () => (await read('emma')) === 80, 'all messages to be read')
   await page.locator('.crewman', { hasText: 'Maya' }).click()
   await page.getByText(/^No messages with Maya/).waitFor()
   await request('POST', `/api/missions/${id}/chat/emma`, alice, { message: 'my own' })
@@ -207,10 +207,10 @@ test('a chat opens at the first message that was not read, under a line: never r
   await page.locator('.crewman', { hasText: 'Maya' }).click()
   await page.locator('.crewman', { hasText: 'Emma' }).click()
   await page.locator('.track .row', { hasText: 'it went on' }).waitFor()
-  t.equal(await page.locator('.new').count(), 0, 'all is read: no line')
+  t.equal(await page.locator('.new').count(), 0, 'no line when all is read')
 })
 
-/** A way to the server that can be cut: nothing passes any more, and no side is notified. */
+/** A proxy to the server that can be cut: it drops all data, and neither side is notified. */
 const startWire = async (t: Test) => {
   const sockets = new Set<Socket>()
   let dead = false
@@ -242,7 +242,7 @@ const startWire = async (t: Test) => {
 }
 const light = (page: Page, text: string) => page.locator('.side .light', { hasText: text })
 
-test('offline: the page says so, and views that are opened meanwhile load by themselves later, lazily loaded parts too', async (t) => {
+test('offline: the page reports it, and views opened meanwhile load when the connection is back, with their code', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: 'said to Inna' })
   await request('POST', `/api/missions/${id}/dod`, admin, { text: 'An item', category: 'tests' })
@@ -277,7 +277,7 @@ test('offline: the page says so, and views that are opened meanwhile load by the
   }
 })
 
-test('a network that swallows everything is noticed once something is asked, and what was asked comes', async (t) => {
+test('offline: a network that drops everything is noticed at the next request, which is answered later', async (t) => {
   if (!browser) return
   const { id, number } = await makeMission(instance)
   await request('POST', `/api/missions/${id}/chat/inna`, admin, { message: 'said to Inna' })

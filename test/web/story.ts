@@ -1,9 +1,9 @@
-// A mission's events moved to other times, so that its timeline reads as if it had happened then. Not for anything that is running: the
-// database refuses this to all but its owner, and no follower is notified.
+// Moves a mission's events to earlier times, so that tests and screenshots have a realistic timeline. Never for a live mission: only the
+// database's owner may do this, and followers are not notified.
 import type pg from 'pg'
 import type { Instance, Json } from '../support/server.ts'
 
-/** `minutesAgo`: of the nth event; -> their times. */
+/** `minutesAgo` gives the nth event's age. Resolves with the events' new times. */
 export const retell = async (
   instance: Instance,
   database: { connect(): Promise<pg.Client | pg.PoolClient> },

@@ -1,5 +1,5 @@
-// What is hard to show, in a real Chromium: texts that a parser or the layout could choke on, long code, a draft that grows, text that is
-// read from the right, tables; and what is hard to show it in: forced colours, low windows, a phone's drawer. Work is counted, not timed.
+// Content that is hard to show, in a real Chromium: texts that are slow to parse or lay out, long code, a growing draft, right-to-left text,
+// tables. Also hard environments: forced colours, low windows, a phone's drawer. Work is counted, not timed.
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
@@ -27,10 +27,10 @@ const say = async (t: Test, mission: number, message: string, code_blocks?: obje
   })
   t.equal(status, 201)
 }
-/** What a function of the first element that fits returns; the function is text, since it runs in the page. */
+/** Runs a function, given as text, on the first matching element in the page. Resolves with its result. */
 const of = <T>(page: Page, selector: string, work: string): Promise<T> =>
   page.evaluate<T>(`(${work})(document.querySelector(${JSON.stringify(selector)}))`)
-/** Nothing of the messages has changed for some frames. */
+/** Resolves when the messages have not changed for some frames. */
 const still = (page: Page): Promise<unknown> =>
   page.evaluate(`new Promise((done) => {
     let quiet = 0
@@ -39,7 +39,7 @@ const still = (page: Page): Promise<unknown> =>
     frame()
   })`)
 
-/** Elements that a frame adds to messages. */
+/** Counts the elements that each frame adds to messages. */
 const perFrame = `
   frames = []; let added = 0
   new MutationObserver((list) => {
@@ -49,7 +49,7 @@ const perFrame = `
   const frame = () => { frames.push(added); added = 0; requestAnimationFrame(frame) }
   frame()`
 
-test('hostile messages: each frame adds few elements, and the chat of all of them has few', async (t) => {
+test('rendering: hostile messages add few elements in each frame and in all', async (t) => {
   const { number } = await makeMission(instance)
   for (const message of Object.values(heavy)) await say(t, number, message.trim())
   const page = await open(t, `${number}/rafael`, {}, perFrame)
@@ -66,16 +66,16 @@ test('hostile messages: each frame adds few elements, and the chat of all of the
       `${name}: is shown`,
     )
     if (elements < 3)
-      t.equal((await message.innerText()).length >= Math.min(text.length, 9000), true, `${name}: all of it`)
+      t.equal((await message.innerText()).length >= Math.min(text.length, 9000), true, `${name}: the whole text`)
   }
-  // What never closes is its own text; what has too many parts says so, and is all there for who copies it.
+  // Delimiters that never close are shown as text. A message with too many parts is shown as written, with a note, and can be copied in full.
   t.equal(await page.locator('[data-seq="1"] .markdown').innerText(), heavy['delimiters that open'])
   await page.locator('.row', { hasText: 'Shown as it was written' }).first().waitFor()
   t.equal(await page.locator('[data-seq="1"] .note').count(), 0)
   await t.resolves(page.locator('#composer').fill('The page still works'))
 })
 
-test('a chat of long messages opens at the first unread one, and only what was seen counts as read', async (t) => {
+test('chat: with long messages it opens at the first unread one, and only visible messages count as read', async (t) => {
   const { number } = await makeMission(instance)
   await say(t, number, 'read before')
   const reader = connect({ url: instance.url, token: alice })
@@ -91,15 +91,15 @@ test('a chat of long messages opens at the first unread one, and only what was s
   t.ok(top >= 0 && top < 200, `the first one is ${top} px below the top`)
   const { json } = await instance.request('GET', `/api/missions/${number}/chat`, alice)
   t.match(json['channels'], [{ citizen: 'rafael', unread: 12 }])
-  // Its whole was not in the window yet; at the end everything was.
+  // None of them was completely visible yet. At the end all were.
   await page.keyboard.press('n')
   await until(async () => {
     const { json } = await instance.request('GET', `/api/missions/${number}/chat`, alice)
     return (json['channels'] as { unread: number }[])[0]?.unread === 0
-  }, 'all of them to be read')
+  }, 'all messages to be read')
 })
 
-test('a file of 40,000 lines: only the lines near the window are elements, all of it is copied', async (t) => {
+test('code: of a file of 40,000 lines only the lines near the window are elements, and Copy copies all', async (t) => {
   const { number } = await makeMission(instance)
   const page = await open(t, `${number}/rafael`, { permissions: ['clipboard-read', 'clipboard-write'] })
   const data = await page.evaluateHandle(
@@ -113,7 +113,7 @@ test('a file of 40,000 lines: only the lines near the window are elements, all o
   await code.locator('.line').first().waitFor()
   t.ok((await code.locator('*').count()) < 200, `${await code.locator('*').count()} elements`)
   t.equal(await code.locator('.line').first().innerText(), '1,2\n')
-  // To its end, where the last line has its number.
+  // At its end, the last line has its number.
   await of(page, '.track .code pre', '(pre) => { pre.scrollTop = pre.scrollHeight }')
   await code.locator('.line[data-line="40000"]').waitFor()
   t.ok((await code.locator('*').count()) < 200)
@@ -126,7 +126,7 @@ test('a file of 40,000 lines: only the lines near the window are elements, all o
   await code.getByRole('button', { name: 'Copy csv code' }).click()
   await code.getByText('Copied').waitFor()
   t.equal(await page.evaluate<string>('navigator.clipboard.readText()'), csv)
-  // A line that is too long goes on in the next rows, under one number.
+  // A line that is too long continues in the next rows, under one number.
   await say(t, number, 'one line', [{ language: 'js', code: 'x'.repeat(100_000) }])
   const long = page.locator('[data-seq="2"] .code')
   await long.locator('.line').first().waitFor()
@@ -134,9 +134,9 @@ test('a file of 40,000 lines: only the lines near the window are elements, all o
   t.equal(await long.locator('.line[data-line]').count(), 1)
 })
 
-test('a growing draft: what is complete is not read again, and each frame adds few elements', async (t) => {
+test('draft: its complete parts are not parsed again while it grows, and each frame adds few elements', async (t) => {
   const { number } = await makeMission(instance)
-  // What a reader of text does most: matches of patterns.
+  // Counts pattern matches, the main work of the parser.
   const count = `matches = 0; const exec = RegExp.prototype.exec
     RegExp.prototype.exec = function (text) { matches++; return exec.call(this, text) }`
   const page = await open(t, `${number}/rafael`, {}, `${perFrame}\n${count}`)
@@ -158,7 +158,7 @@ test('a growing draft: what is complete is not read again, and each frame adds f
   await still(page)
   t.ok(
     await of<boolean>(page, '[data-draft] .markdown', '(element) => element.firstElementChild.first'),
-    'the first block is the same',
+    'the first block is the same element',
   )
   t.equal(await message.locator('.heading').count(), 40)
   const frames = await page.evaluate<number[]>('frames')
@@ -170,7 +170,7 @@ test('a growing draft: what is complete is not read again, and each frame adds f
   t.ok(matches < 1_000_000, `${matches} matches of patterns`)
 })
 
-test('characters that turn the direction are seen in text and in code, and turn nothing', async (t) => {
+test('bidi characters: are visible in text and code, and have no effect', async (t) => {
   const { number } = await makeMission(instance)
   await say(
     t,
@@ -190,7 +190,7 @@ test('characters that turn the direction are seen in text and in code, and turn 
     t.ok(text.includes(seen), seen)
 })
 
-test('and so they are in names, titles, checklist, runs, code, timeline and search', async (t) => {
+test('bidi characters: are visible in names, titles, checklist, runs, code, timeline and search', async (t) => {
   const turned = '\u202eturned\u2066'
   const { number } = await makeMission(instance, { title: `Title ${turned}`, client: `Client ${turned}` })
   const at = `/api/missions/${number}`
@@ -226,7 +226,7 @@ test('and so they are in names, titles, checklist, runs, code, timeline and sear
   }
 })
 
-test('a log of 250 KB that grows: a line more changes only the end of it', async (t) => {
+test('log: in a growing log of 250 KB a new line changes only the end', async (t) => {
   const { number } = await makeMission(instance)
   const whole = 'a line of a log\n'.repeat(15_000)
   const { json } = await instance.request('POST', `/api/missions/${number}/tests`, rafael, {
@@ -253,10 +253,10 @@ test('a log of 250 KB that grows: a line more changes only the end of it', async
     '.log',
     '({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight',
   )
-  t.ok(end < 24, 'its end is in sight')
+  t.ok(end < 24, 'its end is visible')
 })
 
-test('a long title and a run of thousands of results leave the page usable', async (t) => {
+test('layout: a long title and a run of thousands of results leave the page usable', async (t) => {
   const { number } = await makeMission(instance, { title: 'w'.repeat(1000), client: 'c'.repeat(200) })
   await say(t, number, 'a message')
   await instance.request('POST', `/api/missions/${number}/tests`, admin, {
@@ -267,7 +267,7 @@ test('a long title and a run of thousands of results leave the page usable', asy
   await page.locator('.results-list li').first().waitFor()
   t.equal(await page.locator('.results-list li').count(), 200)
   await page.getByRole('button', { name: '9800 more results' }).click()
-  await until(async () => (await page.locator('.results-list li').count()) === 400, 'more of them')
+  await until(async () => (await page.locator('.results-list li').count()) === 400, 'more results')
   await page.setViewportSize({ width: 360, height: 700 })
   await page.goto(`${instance.url}/deck/missions/${number}/rafael`)
   await page.locator('.row').first().waitFor()
@@ -275,7 +275,7 @@ test('a long title and a run of thousands of results leave the page usable', asy
   t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= innerWidth'), true)
 })
 
-test('a message that is read from the right: its blocks begin there, its code does not', async (t) => {
+test('right-to-left message: its blocks begin at the right, its code at the left', async (t) => {
   const { number } = await makeMission(instance)
   await say(
     t,
@@ -314,7 +314,7 @@ test('a message that is read from the right: its blocks begin there, its code do
   t.equal(bullet, 'right')
 })
 
-test('a table keeps its words whole and scrolls sideways', async (t) => {
+test('table: keeps its words whole and scrolls sideways', async (t) => {
   const { number } = await makeMission(instance)
   const words = ['internationalization', 'responsibilities', 'acknowledgements', 'characteristically']
   await say(t, number, `| ${words.join(' | ')} |\n|${' - |'.repeat(4)}\n| ${words.join(' | ')} |\n`)
@@ -337,14 +337,14 @@ test('a table keeps its words whole and scrolls sideways', async (t) => {
     '[data-seq="1"] .table',
     '({ scrollWidth, clientWidth }) => ({ inner: scrollWidth, outer: clientWidth })',
   )
-  t.ok((inner ?? 0) > (outer ?? 0), 'it scrolls')
+  t.ok((inner ?? 0) > (outer ?? 0), 'the table scrolls')
   t.equal(await of<boolean>(page, '.scroll', '({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth'), true)
   t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= 360'), true)
   const wide = await of<number>(page, '[data-seq="2"] .table', '({ scrollWidth }) => scrollWidth')
   t.ok(wide < 700, `${wide} px for a word of 3,000 letters`)
 })
 
-test('in forced colours the view, the mission and the citizen on show have an edge that the others lack', async (t) => {
+test('forced colours: the current view, mission and citizen have an outline that others lack', async (t) => {
   const { number } = await makeMission(instance)
   await makeMission(instance)
   const page = await open(t, `${number}/rafael`, { forcedColors: 'active' })
@@ -363,7 +363,7 @@ test('in forced colours the view, the mission and the citizen on show have an ed
   t.match(await of<string>(page, '.dot', '(dot) => getComputedStyle(dot).borderTopStyle'), /solid|double/)
 })
 
-test('low windows keep room for messages and for the composer', async (t) => {
+test('layout: low windows keep room for messages and for the composer', async (t) => {
   const { number } = await makeMission(instance, {
     title: 'A title that is long enough to need more than one line of a phone',
   })
@@ -383,16 +383,16 @@ test('low windows keep room for messages and for the composer', async (t) => {
       const field = document.querySelector('#composer').getBoundingClientRect()
       return { list: document.querySelector('.scroll').clientHeight, composer: field.bottom, field: field.height } })()`)
     t.ok((list ?? 0) >= 60, `${width} x ${height}: ${list} px of messages`)
-    t.ok((composer ?? Infinity) <= height && (field ?? 0) >= 24, `${width} x ${height}: the composer is in it`)
+    t.ok((composer ?? Infinity) <= height && (field ?? 0) >= 24, `${width} x ${height}: the composer is visible`)
     t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= innerWidth'), true)
     await page.locator('.row', { hasText: 'message 29' }).waitFor()
   }
-  // The missions and the sign-in, too.
+  // The list of missions keeps room too.
   await page.setViewportSize({ width: 844, height: 200 })
   t.ok((await of<number>(page, '.missions ul', '({ clientHeight }) => clientHeight')) >= 40)
 })
 
-test('the phone’s drawer: the focus goes in, what is behind can’t be reached, a choice or Escape closes it', async (t) => {
+test('drawer: on a phone it takes the focus, makes the page behind inert, and closes on a choice or Escape', async (t) => {
   const first = await makeMission(instance)
   const other = await makeMission(instance)
   const page = await open(t, `${first.number}/rafael`, { viewport: { width: 360, height: 740 } })
@@ -406,7 +406,7 @@ test('the phone’s drawer: the focus goes in, what is behind can’t be reached
   await until(inSide, 'the focus in the drawer')
   t.equal(await menu.getAttribute('aria-expanded'), 'true')
   t.equal(await of<boolean>(page, 'main', '(main) => main.inert'), true)
-  // Around once by Tab: it never comes to what is behind.
+  // Twelve Tabs never reach the page behind.
   for (let n = 0; n < 12; n++) {
     await page.keyboard.press('Tab')
     t.equal(await page.evaluate<boolean>(`document.querySelector('main').contains(document.activeElement)`), false)
@@ -416,7 +416,7 @@ test('the phone’s drawer: the focus goes in, what is behind can’t be reached
   await until(() => of<boolean>(page, '#menu', '(menu) => menu === document.activeElement'), 'the focus back')
   t.equal(await of<boolean>(page, 'main', '(main) => main.inert'), false)
 
-  // A choice by touch, and one by the filter.
+  // A choice by touch, and a choice by the filter.
   await menu.click()
   await page.locator(`.mission[href$="/${other.number}"]`).click()
   await side.waitFor({ state: 'hidden' })
@@ -428,7 +428,7 @@ test('the phone’s drawer: the focus goes in, what is behind can’t be reached
   await side.waitFor({ state: 'hidden' })
   await page.waitForURL(`**/${first.number}/rafael`)
   t.equal(await inSide(), false)
-  // The one that is on show, the button, and beside it.
+  // The current mission, the close button, and a click beside the drawer.
   for (const close of [
     () => page.locator('.mission.here').click(),
     () => page.getByRole('button', { name: 'Close the missions' }).click(),
@@ -439,7 +439,7 @@ test('the phone’s drawer: the focus goes in, what is behind can’t be reached
     await close()
     await side.waitFor({ state: 'hidden' })
   }
-  // A window that becomes wide has no drawer.
+  // In a wide window there is no drawer.
   await menu.click()
   await page.setViewportSize({ width: 1280, height: 740 })
   await until(() => of<boolean>(page, 'main', '(main) => !main.inert'), 'the page to be usable')

@@ -1,5 +1,5 @@
-// The Deck page in a real Chromium: what a newcomer does with it, from the link to a ticked item; two people in two browsers on two
-// instances; a server that goes away while a reply is written; a token that ends or is refused.
+// The Deck page in a real Chromium: a newcomer's tour from the link to a checked item; two users in two browsers on two instances;
+// a server that restarts during a draft; a token that expires or is refused.
 import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
@@ -21,17 +21,17 @@ const open = (t: Test, url: string, options = {}): Promise<Page> => {
   return openPage(t, browser, url, options)
 }
 
-const said = (page: Page, text: string) => page.locator('.track .row', { hasText: text })
+const messageWith = (page: Page, text: string) => page.locator('.track .row', { hasText: text })
 const light = (page: Page) => page.locator('.side .light')
 const write = async (page: Page, text: string): Promise<void> => {
   await page.locator('#composer').fill(text)
   await page.keyboard.press('Enter')
 }
 
-test('the tour: from the sign-in link to a ticked item', async (t) => {
+test('tour: from the sign-in link to a checked item', async (t) => {
   const page = await open(t, `${one.url}/#token=${alice}`)
-  await said(page, 'How do I add inline buttons?').waitFor()
-  t.notMatch(page.url(), /token/, 'the token is out of the address')
+  await messageWith(page, 'How do I add inline buttons?').waitFor()
+  t.notMatch(page.url(), /token/, 'the address contains no token')
   t.notMatch(await page.evaluate<string>('JSON.stringify(history.state) + document.body.innerHTML'), /eyJ/)
   t.match(page.url(), /\/deck\/missions\/47\/rafael$/)
   t.match(await page.title(), /#47 Telegram Notifier · Rafael/)
@@ -49,11 +49,11 @@ test('the tour: from the sign-in link to a ticked item', async (t) => {
   await page.keyboard.press('Shift+Enter')
   await page.keyboard.type('the second')
   await page.keyboard.press('Enter')
-  await said(page, 'Two lines:').waitFor()
-  t.match(await said(page, 'Two lines:').innerText(), /Two lines:\nthe second/)
+  await messageWith(page, 'Two lines:').waitFor()
+  t.match(await messageWith(page, 'Two lines:').innerText(), /Two lines:\nthe second/)
   t.equal(await page.locator('#composer').inputValue(), '')
 
-  // By keyboard to Sofia: her checklist stands beside the chat.
+  // By keyboard to Sofia: her checklist is shown beside the chat.
   await page.keyboard.press('Escape')
   await page.keyboard.press('l')
   await page.waitForURL('**/47/sofia')
@@ -67,24 +67,24 @@ test('the tour: from the sign-in link to a ticked item', async (t) => {
     return rows[0]?.['completed'] === true
   }, 'the tick in the database')
 
-  // What is ticked elsewhere shows here.
+  // An item that is checked elsewhere is checked here.
   await database.query(`update dod_items set completed = true where text like 'Unit tests for sending%'`)
   await progress.getByText('3/4').waitFor()
   await page.getByRole('button', { name: 'Reset' }).click()
   await page.getByRole('button', { name: 'Yes' }).click()
   await progress.getByText('0/4').waitFor()
 
-  // The back button leads back, and the place is remembered.
+  // The back button returns to the previous chat, and the page reopens the last one.
   await page.goBack()
   await page.waitForURL('**/47/rafael')
-  await said(page, 'the second').waitFor()
+  await messageWith(page, 'the second').waitFor()
   await page.keyboard.press('j')
   await page.waitForURL('**/48/rafael')
   await page.goto(`${one.url}/`)
   await page.waitForURL('**/48/rafael')
 })
 
-test('a failed test goes to rafael, quoted, and the log follows', async (t) => {
+test('tests view: follows a running log, and asks the citizen about a failed test in a quote', async (t) => {
   const page = await open(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/47/sofia/tests`)
   await page.getByText('KeyError: callback_data').first().waitFor()
@@ -101,7 +101,7 @@ test('a failed test goes to rafael, quoted, and the log follows', async (t) => {
     page.evaluate<number>(
       `(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight)(document.querySelector('.log'))`,
     )
-  await until(async () => (await rest()) < 2, 'the log to follow')
+  await until(async () => (await rest()) < 2, 'the log to scroll to its end')
   await one.request('PATCH', `${path}/${String(json['id'])}`, admin, {
     status: 'failed',
     summary: { passed: 9, failed: 1, duration: 5.2 },
@@ -115,7 +115,7 @@ test('a failed test goes to rafael, quoted, and the log follows', async (t) => {
   t.match(await page.locator('#composer').inputValue(), /> \*\*test_reject\*\* failed[^]*AssertionError: expected 2/)
 })
 
-test('two people in two browsers, on two instances', async (t) => {
+test('chat: two users in two browsers on two instances see the same messages, typing and unread counts', async (t) => {
   const { number } = await makeMission(one, { title: 'Two of us' })
   const carol = await token({ sub: 'carol', role: 'user', missions: [number] })
   const place = `/deck/missions/${number}/emma`
@@ -127,7 +127,7 @@ test('two people in two browsers, on two instances', async (t) => {
   await a.locator('.typing', { hasText: 'Carol is typing' }).waitFor()
   await b.locator('#composer').fill('Hello from the other one')
   await b.keyboard.press('Enter')
-  await said(a, 'Hello from the other one').waitFor()
+  await messageWith(a, 'Hello from the other one').waitFor()
   await a.locator('.typing', { hasText: /^\s*$/ }).waitFor()
   for (let n = 0; n < 5; n++) {
     await write(a, `a ${n}`)
@@ -137,7 +137,7 @@ test('two people in two browsers, on two instances', async (t) => {
   const order = (page: Page) => page.locator('.track .row .markdown').allInnerTexts()
   t.same(await order(a), await order(b))
   t.equal(await a.locator('.row.out').count(), 0)
-  // Who looks at another mission sees how much waits.
+  // A user who views a different mission sees the number of unread messages.
   await a.keyboard.press('Escape')
   await a.keyboard.press('k')
   await a.waitForURL('**/48/**')
@@ -145,7 +145,7 @@ test('two people in two browsers, on two instances', async (t) => {
   await a.locator('.mission', { hasText: 'Two of us' }).locator('.badge', { hasText: '1' }).waitFor()
 })
 
-test('a server that is restarted while a reply is written: the page says so, goes on, and what was sent meanwhile is stored once', async (t) => {
+test('chat: when the server restarts during a draft, the page reports it, resumes, and stores the unsent message once', async (t) => {
   const server = await startInstance(t, database.url)
   const { port } = new URL(server.url)
   const { number } = await makeMission(one, { title: 'Restarted' })
@@ -165,23 +165,23 @@ test('a server that is restarted while a reply is written: the page says so, goe
   reply.write(', and the second')
   await startInstance(t, database.url, { port: Number(port) })
   await light(page).getByText('live').waitFor({ timeout: 20_000 })
-  await said(page, 'said while it was away').waitFor()
+  await messageWith(page, 'said while it was away').waitFor()
   await page.locator('[data-draft]', { hasText: 'The first half, and the second' }).waitFor()
   await page.getByRole('button', { name: 'Stop' }).click()
-  await until(() => reply.signal.aborted, 'the writer to be asked to stop')
+  await until(() => reply.signal.aborted, 'the writer to receive the cancel request')
   await reply.done()
-  await said(page, 'The first half, and the second').waitFor()
+  await messageWith(page, 'The first half, and the second').waitFor()
   t.equal(await page.locator('[data-draft], .row.out').count(), 0)
   const rows = await database.query(`select 1 from chat_messages where message = 'said while it was away'`)
   t.equal(rows.length, 1)
 })
 
-test('a message that is refused stays, says why, and goes after all when it may', async (t) => {
+test('chat: a refused message stays with its reason, and can be sent again', async (t) => {
   const { number, id } = await makeMission(one, { title: 'Refused' })
   const page = await open(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/${number}/maya`)
   await page.locator('.list').waitFor()
-  // A limit of the database stands for whatever may be refused.
+  // A constraint of the database stands for any refusal.
   await database.query(
     `alter table chat_messages add constraint no_such_word check (message <> 'forbidden word') not valid`,
   )
@@ -192,12 +192,12 @@ test('a message that is refused stays, says why, and goes after all when it may'
   await out.getByText('Not sent').waitFor()
   await database.query('alter table chat_messages drop constraint no_such_word')
   await out.getByRole('button', { name: 'Try again' }).click()
-  await said(page, 'forbidden word').waitFor()
+  await messageWith(page, 'forbidden word').waitFor()
   t.equal(await page.locator('.row.out').count(), 0)
   t.equal((await database.query('select 1 from chat_messages where mission_id = $1', [id])).length, 1)
 })
 
-test('what one was writing is kept, for each chat', async (t) => {
+test('composer: unsent text is kept for each chat', async (t) => {
   const page = await open(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/48/emma`)
   await page.locator('#composer').fill('not yet sent')
@@ -210,7 +210,7 @@ test('what one was writing is kept, for each chat', async (t) => {
   t.equal(await page.locator('#composer').inputValue(), 'not yet sent')
 })
 
-test('a token that is refused or ends is explained, and a new one signs in again, at the same place', async (t) => {
+test('sign in: a refused or expired token is explained, and a new one signs in at the same place', async (t) => {
   const page = await open(t, one.url)
   await page.getByLabel('Token').fill('no token')
   await page.keyboard.press('Enter')
