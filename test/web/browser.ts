@@ -61,15 +61,21 @@ export const openPage = async (
   return page
 }
 
-/** For files whose tests need the browser. `test` skips without a browser; `open` opens a path below the instance's missions. */
+/**
+ * For files whose tests need the browser. `test` skips without a browser. `openUrl` opens a page;
+ * `open` opens one at a path below the instance's missions, signed in.
+ */
 export const browserTests = async (t: Test, instance: { url: string }) => {
   const browser = without ? undefined : await startBrowser(t)
+  const openUrl = async (t: Test, url: string, options = {}): Promise<Page> => {
+    if (!browser) throw new Error('no browser')
+    return openPage(t, browser, url, options)
+  }
   return {
     browser,
     test: (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work),
-    async open(t: Test, path: string, token = alice, options = {}): Promise<Page> {
-      if (!browser) throw new Error('no browser')
-      return openPage(t, browser, `${instance.url}/deck/missions/${path}#token=${token}`, options)
-    },
+    openUrl,
+    open: (t: Test, path: string, token = alice, options = {}): Promise<Page> =>
+      openUrl(t, `${instance.url}/deck/missions/${path}#token=${token}`, options),
   }
 }

@@ -3,20 +3,15 @@
 import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests } from './browser.ts'
 import { admin, alice, startDeck, token, until } from '../support/server.ts'
 
 const { instance, database } = await startDeck(t)
 await database.query(
   readFileSync(new URL('../../db/seed.sql', import.meta.url), 'utf8').replaceAll('person1@scopelock.ai', 'alice'),
 )
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
+const { test, openUrl } = await browserTests(t, instance)
 const chat = `${instance.url}/deck/missions/47/rafael`
-const open = (t: Test, url: string): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, url)
-}
 
 const kept = (page: Page): Promise<string | null> => page.evaluate("sessionStorage.getItem('deck.token')")
 const signedIn = (page: Page, sub: string): Promise<void> =>
@@ -42,7 +37,7 @@ for (const [how, link] of [
   ['that loads the page', `${instance.url}/deck/missions/48/emma#token=${admin}`],
 ] as const)
   test(`sign-in link: for a different subject ${how}, it asks whether to keep or switch the session`, async (t) => {
-    const page = await open(t, `${chat}#token=${alice}`)
+    const page = await openUrl(t, `${chat}#token=${alice}`)
     await signedIn(page, 'alice')
     await page.locator('#composer').fill('not yet sent')
 
@@ -75,7 +70,7 @@ for (const [how, link] of [
   })
 
 test('sign-in link: signs in at once without a session, or with a session of the same subject', async (t) => {
-  const page = await open(t, instance.url)
+  const page = await openUrl(t, instance.url)
   await page.getByLabel('Token').waitFor()
   await page.goto(`${instance.url}/deck#token=${alice}`)
   await signedIn(page, 'alice')
@@ -100,7 +95,7 @@ test('sign-in link: signs in at once without a session, or with a session of the
 })
 
 test('sign-in link: an invalid or expired token does not end the session', async (t) => {
-  const page = await open(t, `${chat}#token=${alice}`)
+  const page = await openUrl(t, `${chat}#token=${alice}`)
   await signedIn(page, 'alice')
   const claims = (more: object): string => Buffer.from(JSON.stringify({ sub: 'alice', ...more })).toString('base64url')
   const never = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'

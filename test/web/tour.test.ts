@@ -1,10 +1,10 @@
 // The Deck page in a real Chromium: a newcomer's tour from the link to a checked item; two users in two browsers on two instances;
 // a server that restarts during a draft; a token that expires or is refused.
 import { readFileSync } from 'node:fs'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
-import { openPage, startBrowser, without } from './browser.ts'
+import { browserTests } from './browser.ts'
 import { admin, alice, makeMission, rafael, startDeck, startInstance, token, until } from '../support/server.ts'
 
 const { instance: one, database } = await startDeck(t)
@@ -14,12 +14,7 @@ const seed = readFileSync(new URL('../../db/seed.sql', import.meta.url), 'utf8')
   'alice',
 )
 await database.query(seed)
-const browser = without ? undefined : await startBrowser(t)
-const test = (name: string, work: (t: Test) => Promise<void>): void => void t.test(name, { skip: without }, work)
-const open = (t: Test, url: string, options = {}): Promise<Page> => {
-  if (!browser) throw new Error('no browser')
-  return openPage(t, browser, url, options)
-}
+const { test, openUrl } = await browserTests(t, one)
 
 const messageWith = (page: Page, text: string) => page.locator('.track .row', { hasText: text })
 const light = (page: Page) => page.locator('.side .light')
@@ -29,7 +24,7 @@ const write = async (page: Page, text: string): Promise<void> => {
 }
 
 test('tour: from the sign-in link to a checked item', async (t) => {
-  const page = await open(t, `${one.url}/#token=${alice}`)
+  const page = await openUrl(t, `${one.url}/#token=${alice}`)
   await messageWith(page, 'How do I add inline buttons?').waitFor()
   t.notMatch(page.url(), /token/, 'the address contains no token')
   t.notMatch(await page.evaluate<string>('JSON.stringify(history.state) + document.body.innerHTML'), /eyJ/)
@@ -85,7 +80,7 @@ test('tour: from the sign-in link to a checked item', async (t) => {
 })
 
 test('tests view: follows a running log, and asks the citizen about a failed test in a quote', async (t) => {
-  const page = await open(t, `${one.url}/#token=${alice}`)
+  const page = await openUrl(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/47/sofia/tests`)
   await page.getByText('KeyError: callback_data').first().waitFor()
   await page.locator('.log').getByText('test_send_message ... ok').waitFor()
@@ -119,7 +114,7 @@ test('chat: two users in two browsers on two instances see the same messages, ty
   const { number } = await makeMission(one, { title: 'Two of us' })
   const carol = await token({ sub: 'carol', role: 'user', missions: [number] })
   const place = `/deck/missions/${number}/emma`
-  const [a, b] = await Promise.all([open(t, `${one.url}/#token=${alice}`), open(t, `${two.url}/#token=${carol}`)])
+  const [a, b] = await Promise.all([openUrl(t, `${one.url}/#token=${alice}`), openUrl(t, `${two.url}/#token=${carol}`)])
   await Promise.all([a.goto(one.url + place), b.goto(two.url + place)])
   await Promise.all([light(a).getByText('live').waitFor(), light(b).getByText('live').waitFor()])
   await Promise.all([a.locator('.list').waitFor(), b.locator('.list').waitFor()])
@@ -151,7 +146,7 @@ test('chat: when the server restarts during a draft, the page reports it, resume
   const { number } = await makeMission(one, { title: 'Restarted' })
   const citizen = connect({ url: two.url, token: rafael })
   t.teardown(() => citizen.close())
-  const page = await open(t, `${server.url}/#token=${alice}`)
+  const page = await openUrl(t, `${server.url}/#token=${alice}`)
   await page.goto(`${server.url}/deck/missions/${number}/rafael`)
   await page.locator('.list').waitFor()
   const reply = citizen.chat(number, 'rafael').stream('r1')
@@ -178,7 +173,7 @@ test('chat: when the server restarts during a draft, the page reports it, resume
 
 test('chat: a refused message stays with its reason, and can be sent again', async (t) => {
   const { number, id } = await makeMission(one, { title: 'Refused' })
-  const page = await open(t, `${one.url}/#token=${alice}`)
+  const page = await openUrl(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/${number}/maya`)
   await page.locator('.list').waitFor()
   // A constraint of the database stands for any refusal.
@@ -198,7 +193,7 @@ test('chat: a refused message stays with its reason, and can be sent again', asy
 })
 
 test('composer: unsent text is kept for each chat', async (t) => {
-  const page = await open(t, `${one.url}/#token=${alice}`)
+  const page = await openUrl(t, `${one.url}/#token=${alice}`)
   await page.goto(`${one.url}/deck/missions/48/emma`)
   await page.locator('#composer').fill('not yet sent')
   await page.locator('.crewman', { hasText: 'Inna' }).click()
@@ -211,7 +206,7 @@ test('composer: unsent text is kept for each chat', async (t) => {
 })
 
 test('sign in: a refused or expired token is explained, and a new one signs in at the same place', async (t) => {
-  const page = await open(t, one.url)
+  const page = await openUrl(t, one.url)
   await page.getByLabel('Token').fill('no token')
   await page.keyboard.press('Enter')
   await page.getByText('This is not a token').waitFor()
