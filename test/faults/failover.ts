@@ -1,5 +1,5 @@
-// Senders and checks for failover tests: senders that send each message until it is acknowledged, the project's client, which retries
-// by itself, and a comparison with the table of the surviving server.
+// Senders and checks for failover tests. One sender sends each message until it is acknowledged; one is the project's client, which
+// retries by itself. `judge` compares acknowledged messages with the table of the surviving server.
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { connect } from '../../src/client/index.ts'

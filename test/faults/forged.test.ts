@@ -1,5 +1,5 @@
-// Notifications are not trusted. A login without any grant may LISTEN and NOTIFY on every channel. Any NATS client may subscribe and publish.
-// Neither can end an instance or read a draft. No client receives a forged or replayed notification.
+// Notifications are not trusted. A login without any grant may LISTEN and NOTIFY on every channel. A NATS client may subscribe
+// and publish. Neither can end an instance or read a draft. No client receives a forged or replayed notification.
 // A forged hint costs at most a read.
 import { randomBytes } from 'node:crypto'
 import { connect } from '@nats-io/transport-node'
@@ -58,7 +58,7 @@ const byNotify = async (t: Test, database: FreshDatabase): Promise<Stranger & { 
     received,
     channel: (topic) => Promise.resolve(channelOf(topic)),
     channels: () => Promise.resolve(channels),
-    // One statement for each payload: Postgres drops duplicate notifications in a transaction.
+    // One statement for each payload. The statements are one transaction, in which Postgres drops duplicates.
     publish: (channel, payloads) =>
       client.query(
         payloads.map((payload) => `notify ${channel}, ${pg.escapeLiteral(payload.slice(0, 7999))}`).join(';'),
@@ -289,7 +289,7 @@ for (const way of ['NOTIFY', 'NATS'])
       let patched = 0
       for (let n = 0; n < batches; n++) {
         const payloads = Array.from({ length: each }, forge)
-        // Most are published where the topic's notifications are, some on the shared channel, some on every channel.
+        // Most on the topic's channel, some by NOTIFY on 'deck' or the topic's channel, the rest on every channel in turn.
         await stranger.publish(own, payloads.slice(0, 150))
         await login.publish(n % 2 ? 'deck' : channelOf(topic), payloads.slice(150, 200))
         for (let i = 200; i < each; i++)

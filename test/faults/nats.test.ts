@@ -99,7 +99,7 @@ void t.test('nats: delivers notifications, and every message arrives when NATS f
     t.match(await doctor(t), { status: 'ok', detail: /^notifications echo/ })
     const topic = newTopic()
     const [here, there] = [await follow(one, topic), await follow(two, topic)]
-    // A topic's first message is numbered by the numbering lane, which notifies by NOTIFY.
+    // A topic's first message passes through its lane, not the writer's batch, and may send a NOTIFY.
     await one.request('POST', `/api/${topic}`, alice, { message: 'first' })
     await notifications()
     for (let n = 2; n <= 50; n++) await one.request('POST', `/api/${topic}`, alice, { message: `${n}` })

@@ -30,7 +30,7 @@ export const roll = async (
     /** Whether an old server is restarted between the two replacements, on the new servers' schema. */
     restart?: boolean
     senders: number
-    /** The pause between two messages of a sender, in ms. */
+    /** The interval between two messages of a sender, in ms. */
     pace: number
     /** The time under load before, between and after the replacements, in ms. */
     calm: number

@@ -81,7 +81,7 @@ const recovered = async (t: Test, instance: Instance, id: string): Promise<void>
   t.comment(`recovered after ${Math.round(performance.now() - since)} ms`)
 }
 
-void t.test('database states: unavailable when read-only, locked, renamed or without its schema', async (t) => {
+void t.test('database states: unavailable when read-only, without login, renamed or without schema', async (t) => {
   const { primary, instance, id } = await begin(t)
   const states: [name: string, on: string, off: string, checks: string[]][] = [
     [

@@ -1,6 +1,7 @@
-// Measures the time to the first message on a page with 60 missions and on a page with one mission, on a CPU throttled to a quarter.
+// Measures the time to the first message, with 60 missions and with one mission. The CPU is throttled to a quarter.
 // The time is in ms, from the navigation's start to the first frame with a message. Prints each page's median; rounds alternate.
 // ROUNDS=9 sets the rounds. Run:
+//   npx tap --timeout=900 --reporter=tap test/long/first.ts
 import t from 'tap'
 import { openPage, startBrowser, without } from '../web/browser.ts'
 import { alice, bob, makeMission, startDeck } from '../support/server.ts'

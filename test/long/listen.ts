@@ -1,5 +1,5 @@
-// Faults of LISTEN, with figures: two server processes on one database, each behind a proxy that breaks its connections,
-// while SQL inserts a message every 20 ms, and followers on both servers measure each message's delay. Run:
+// Faults of LISTEN, with figures: two server processes on one database, each behind a proxy that breaks its connections.
+// SQL inserts a message every 20 ms, and followers on both servers measure each message's delay. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/listen.ts
 // A delay is the time from the answer to the commit until the delivery. Bounds apply to the largest delay of a phase.
 // In every phase nothing is lost, duplicated or out of order, and no socket is closed.

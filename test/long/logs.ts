@@ -1,5 +1,5 @@
-// Appends a log of LOG_MB (200) megabytes in chunks of 1 KB. Prints the CPU time of each tenth, the memory of the server and
-// the time to read the log (all of it, the last 100 lines, a range). Run:
+// Appends a log of LOG_MB (200) megabytes in chunks of 1 KB. Prints each tenth's CPU time, the server's memory, and the
+// time to read all of the log, its last 100 lines and a range. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/logs.ts
 // Chunks are sent over HTTP, one a request. With LOG_SQL=1 they are appended by deck.append_log, 50 a statement, which measures only
 // the database. CPU time is compared, because other processes may use the machine. Figures come from /proc: Linux only.

@@ -1,6 +1,6 @@
-// A deploy at full rate: two servers of the previous version (ROLL_FROM, HEAD^ by default) are replaced one by one by this version, which
-// migrates the database while they run, under RATE messages/s (2,000). Between the replacements a server of the previous version is
-// restarted on the new schema. Run:
+// A deploy at full rate: two servers of the previous version (ROLL_FROM, HEAD^ by default) are replaced one by one by this version, under
+// RATE messages/s (2,000). This version migrates the database while the old servers run. Between the replacements a server of the
+// previous version is restarted on the new schema. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/rolling.ts
 // Fails if a message is lost or duplicated. Prints the longest gap between two deliveries.
 import { execFileSync } from 'node:child_process'

@@ -1,7 +1,7 @@
 // Readers that stop reading, with figures: raw TCP peers that subscribe and then read nothing, while 100 MB pass through their topic from
 // four senders to eight other readers. Run:
 //   npx tap --timeout=900 --reporter=tap test/long/slow-reader.ts
-// A stalled reader is cut off and takes no more memory than its bound, compared with a second server under the same traffic.
+// A stalled reader is cut off, and takes no more memory than its bound. (The comparison is a second server under the same traffic.)
 // The other readers receive 1…n as quickly as without a stalled reader (measured in turn, on one server).
 // Memory and connection states are read from /proc: Linux only.
 import { randomBytes, randomUUID } from 'node:crypto'

@@ -1,6 +1,7 @@
 // The time machine: records a mission of ten minutes (chats, code, test runs, logs, a checklist, mission changes; by API and SQL),
 // then replays it at 60 times its speed into the client. The replayed end state must equal the live state. The state at twenty random times
-// must equal what a live watcher had at that time. MINUTES=1 records less. Run: npx tap --timeout=900 --reporter=tap test/long/time-machine.ts
+// must equal what a live watcher had at that time. MINUTES=1 records less. Run:
+//   npx tap --timeout=900 --reporter=tap test/long/time-machine.ts
 import t from 'tap'
 import { connect, type TimelineEvent } from '../../src/client/index.ts'
 import type { DodItem, Message, Mission, TestRun } from '../../src/protocol/rows.ts'

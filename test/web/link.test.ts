@@ -1,5 +1,5 @@
-// A sign-in link (…/#token=…) in a real Chromium: it never replaces a different subject's session unasked, an invalid link ends no session,
-// and the token leaves the address at once.
+// A sign-in link (…/#token=…) in a real Chromium: it never replaces a different subject's session unasked, and an invalid link ends
+// no session. The token leaves the address at once.
 import { readFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'

@@ -1,4 +1,4 @@
-// The tester's workspace in a real Chromium: evidence for checklist items and refusals without it, the comparison of two runs, and the
+// Sofia's views in a real Chromium: evidence for checklist items and refusals without it, the comparison of two runs, and the
 // search of a whole mission. Also in chats: dropped files, and the ways to unread messages and to code.
 import t from 'tap'
 import type { Page } from 'playwright-core'
