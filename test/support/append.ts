@@ -1,8 +1,8 @@
-// Batches of messages put to the database as the server puts them.
+// Batches of messages written to the database with the same call as the server's writer.
 import { randomUUID } from 'node:crypto'
 import type { Row } from './database.ts'
 
-/** An entry; what is left out is a message 'hi' of a user in rafael's chat. */
+/** An entry. By default it is the message 'hi' of a user in rafael's chat. */
 export type Entry = {
   mission: string
   citizen?: string
@@ -16,7 +16,7 @@ export type Entry = {
 export type Outcome = { outcome: string; seq: number | null; created_at: string | null; saved: Row | null }
 type Client = { query(text: string, values: unknown[]): Promise<{ rows: Row[] } | Row[]> }
 
-/** One call of deck.save_messages; -> the outcomes in the order of the entries. `wait`: ms for each lock; 0 never waits. */
+/** Calls deck.save_messages once. Returns the outcomes in the order of the entries. `wait`: ms for each lock; 0 never waits. */
 export const append = async (client: Client, entries: Entry[], wait = 0): Promise<Outcome[]> => {
   const topicOf = ({ mission, citizen = 'rafael' }: Entry): string => `missions/${mission}/chat/${citizen}`
   const topics = [...new Set(entries.map(topicOf))].sort()

@@ -1,4 +1,4 @@
-// The built command line as a process, in an empty folder of its own; what it prints is looked through for secrets.
+// The built command line as a process, in an empty folder. Its output is checked for secrets.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -16,7 +16,7 @@ t.teardown(() => rm(folder, { recursive: true, force: true }))
 export type Ended = { code: number | null; out: string; err: string }
 export type Started = { child: ChildProcess; out(): string; err(): string; ended: Promise<Ended> }
 
-/** Starts deck; killed at the end of the test. `input` null: the test writes it. */
+/** Starts deck, and kills it at the end of the test. `input` null: the test writes the input. */
 export const start = (
   t: Test,
   args: string[],
@@ -34,16 +34,16 @@ export const start = (
   t.teardown(async () => {
     child.kill('SIGKILL')
     await ended
-    if (args[0] !== 'token' && leak.test(out() + err())) t.fail(`deck ${args.join(' ')} told a secret`)
+    if (args[0] !== 'token' && leak.test(out() + err())) t.fail(`deck ${args.join(' ')} printed a secret`)
   })
   return { child, out, err, ended }
 }
 
-/** Runs deck to its end. */
+/** Runs deck until it exits. */
 export const deck = (t: Test, args: string[], env: NodeJS.ProcessEnv = {}, input?: string | Buffer): Promise<Ended> =>
   start(t, args, env, input).ended
 
-/** A database of its own, migrated. */
+/** A fresh migrated database. */
 export const migrated = async (t: Test): Promise<FreshDatabase> => {
   const database = await freshDatabase(t, true)
   await migrate(await database.connect(), () => {})

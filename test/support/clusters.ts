@@ -1,4 +1,4 @@
-// Postgres clusters of a test's own, from the embedded binaries: started, stopped at the end of the test, and followed by a standby.
+// Postgres clusters for one test, from the embedded binaries: started, given a standby, and stopped at the end of the test.
 import { appendFile, chmod, chown, cp, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative, sep } from 'node:path'
@@ -19,7 +19,7 @@ export const connectTo = async (t: Test, connectionString: string): Promise<pg.C
 
 export const settings = { fsync: 'off', shared_buffers: '16MB', max_connections: '50', autovacuum: 'off' }
 
-/** A folder that root's stand-in can traverse, removed at the end of the test. */
+/** A folder that the user who runs Postgres in place of root can traverse. It is removed at the end of the test. */
 export const makePlace = async (t: Test) => {
   const place = await mkdtemp(join(tmpdir(), 'mission-deck-'))
   await chmod(place, 0o711)
@@ -27,7 +27,7 @@ export const makePlace = async (t: Test) => {
   return place
 }
 
-/** Starts a cluster; stopped at the end of the test. */
+/** Starts a cluster, and stops it at the end of the test. */
 export const start = async (t: Test, cluster: Cluster) => {
   const stop = async () => {
     const running = await cluster.running()
@@ -38,7 +38,7 @@ export const start = async (t: Test, cluster: Cluster) => {
   await until(
     async () => {
       const end = await launched.ended()
-      // another process took the port
+      // A different process took the port.
       if (end && /could not bind|could not create any TCP/.test(end.log)) launched = await cluster.launch()
       else if (end) throw new Error(end.log)
       return (await cluster.running())?.status === 'ready'
@@ -54,13 +54,13 @@ export const start = async (t: Test, cluster: Cluster) => {
 }
 export type Started = Awaited<ReturnType<typeof start>>
 
-/** The role `deck` and databases that it owns. */
+/** Creates the role `deck` and databases that it owns. */
 export const provide = async ({ admin, passwords }: Started, ...names: string[]) => {
   await admin.query(`create role deck login password '${passwords.deck}'`)
   for (const name of names) await admin.query(`create database ${name} owner deck`)
 }
 
-/** A base backup by the low-level API, set to follow its original. */
+/** Makes a base backup with the low-level API and configures it as a standby of its original. */
 export const makeStandby = async ({ dir: from, admin, port, passwords }: Started, dir: string): Promise<Cluster> => {
   const left = /^(postmaster\..*|server\.log|pg_wal\/.*)$|(^|\/)(pg_internal\.init.*|pgsql_tmp.*)$/
   await admin.query(`select pg_backup_start('test', true)`)

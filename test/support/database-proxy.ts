@@ -1,6 +1,6 @@
-// A TCP proxy between a server and its Postgres that breaks things on purpose: it cuts, delays, halves and swallows what
-// passes, loses the answer to a commit, or drops notifications. What it isn't told to break it passes on unchanged.
-// It reads the messages of Postgres, so its connections go without TLS.
+// A TCP proxy between a server and its Postgres that injects faults. It cuts, delays, truncates and discards data,
+// loses the response to a commit, or drops notifications. Otherwise it forwards everything unchanged.
+// It parses the Postgres protocol, so its connections do not use TLS.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -11,23 +11,23 @@ type Pair = { client: Socket; server: Socket; hole: boolean; waiting: Buffer; la
 export type Proxy = {
   /** the same database, through the proxy */
   url(databaseUrl: string): string
-  /** where new connections go; the port that the first url named, until told otherwise */
+  /** port for new connections; initially the port of the first URL */
   port: number
-  /** ms that every chunk takes longer, in both directions */
+  /** delay of every chunk in ms, in both directions */
   delay: number
   /** new connections are closed at once */
   refusing: boolean
-  /** NOTIFY is not heard any more */
+  /** notifications are dropped */
   muted: boolean
-  /** Cuts all connections; -> how many. */
+  /** Cuts all connections. Returns how many. */
   cut(): number
-  /** Passes on the first half of the next answer of every connection, then cuts it. */
+  /** Forwards the first half of the next response on every connection, then cuts the connection. */
   halve(): void
-  /** Swallows what passes on all connections that there are, and (`also`) on those to come, but keeps them open. */
+  /** Discards all data on the existing connections, and with `also` 'new' on later ones, but keeps them open. */
   blackHole(also: 'new' | 'none'): void
-  /** Once a batch has committed, its answer is swallowed and the connection cut; -> resolves when that happened. */
+  /** Discards the response of the next batch that commits, and cuts its connection. Resolves once that has happened. */
   loseAnswer(): Promise<void>
-  /** Everything passes again; connections that lead nowhere are cut. */
+  /** Forwards everything again, and cuts the connections whose data was discarded. */
   heal(): void
   connections(): number
 }
@@ -48,7 +48,7 @@ export const startProxy = async (t: Test): Promise<Proxy> => {
     pair.server.destroy()
   }
 
-  /** The whole messages in what came from Postgres; the rest is kept until more comes. */
+  /** Returns the complete messages from Postgres. An incomplete rest is kept until more data arrives. */
   const messages = (pair: Pair, chunk: Buffer): Buffer[] => {
     let rest = pair.waiting.length ? Buffer.concat([pair.waiting, chunk]) : chunk
     const found: Buffer[] = []
@@ -64,7 +64,7 @@ export const startProxy = async (t: Test): Promise<Proxy> => {
   const pass = (pair: Pair, to: Socket, bytes: Buffer): void => {
     const before = pair.late.get(to)
     if (!before && proxy.delay === 0) return void to.write(bytes)
-    // In order, also when the delay changes.
+    // Chunks keep their order when the delay changes.
     const due = delay(proxy.delay)
     const written = Promise.resolve(before).then(async () => {
       await due
@@ -78,7 +78,7 @@ export const startProxy = async (t: Test): Promise<Proxy> => {
     if (pair.hole) return
     const whole = messages(pair, chunk)
     if (losers.has(pair)) {
-      // Only now it has committed.
+      // ReadyForQuery shows that the batch has committed.
       if (!whole.some(([type]) => type === readyForQuery)) return
       losers.delete(pair)
       end(pair)

@@ -1,8 +1,8 @@
 // Fresh databases for tests, on one server that all test files share: an embedded cluster that the first of them starts
 // and the last one out stops, or the server of TEST_DATABASE_URL (TCP, a superuser or a role with createdb).
-// Promises: a database of one's own per call, owned by a role that is no superuser, dropped at the end of the test; a test fails
-// if a server still holds a connection then, a file if it leaves a handle open.
-// Hides nothing of the server: roles and settings are shared.
+// Each call creates a database, owned by a role that is not a superuser and dropped at the end of the test. A test fails if a
+// server still holds a connection then. A file fails if it leaves a handle open.
+// Roles and settings of the server are shared.
 import { createHash, createHmac, randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -14,13 +14,13 @@ import { nothingLeft } from './leftovers.ts'
 
 export type Row = Record<string, unknown>
 export type FreshDatabase = {
-  /** as the owner of the database, no superuser */
+  /** URL of the database as its owner, which is not a superuser */
   url: string
-  /** the same database as the server's admin */
+  /** URL of the same database as the server's admin */
   adminUrl: string
-  /** runs as the owner */
+  /** runs a statement as the owner */
   query(text: string, values?: unknown[]): Promise<Row[]>
-  /** a connection of the owner, ended with the test */
+  /** opens a connection as the owner, which is closed at the end of the test */
   connect(): Promise<pg.Client>
 }
 
@@ -38,7 +38,7 @@ const embedded = given
     })
 const server = given ?? embedded?.adminUrl ?? ''
 
-/** The server as its admin. */
+/** A pool of connections to the server as its admin. */
 export const serverUrl = (): string => server
 
 const application_name = 'mission-deck test'
@@ -49,7 +49,7 @@ const openPool = (connectionString: string, max: number) => {
   return pool
 }
 const admin = openPool(server, 2)
-// the first teardown of the process, so the last to run
+// The first teardown of the process runs last.
 t.teardown(async () => {
   await admin.end()
   await embedded?.stop()
@@ -65,18 +65,18 @@ const released = async (name: string): Promise<void> => {
         [name],
       )
     ).rows
-  // a connection takes a moment to go
+  // A connection takes a moment to close.
   for (let tries = 0; (await held()).length > 0 && tries < 100; tries++) await sleep(20)
   const names = (await held()).map((row) => row.application_name)
   if (names.length > 0) throw new Error(`connections left over: ${names.join(', ')}`)
 }
 
-/** The role of `url`; undefined when the admin is no superuser, and so fit for it. */
+/** The role for `url`; undefined when the admin is not a superuser and can be used for it. */
 const makeOwner = async () => {
   const { rows } = await admin.query<Row>('select rolsuper from pg_roles where rolname = current_user')
   if (!rows[0]?.['rolsuper']) return undefined
   const password = createHmac('sha256', new URL(server).password).update('deck_test').digest('hex')
-  // one transaction; the test files come here at the same time
+  // One transaction, because several test files run this at the same time.
   await admin.query(`
     select pg_advisory_xact_lock(7305811962345);
     do $$ begin
@@ -99,8 +99,8 @@ const addressOf = (name: string, role: Owner): { url: URL; adminUrl: string } =>
 }
 
 /**
- * The name of a migrated database to copy, which the first file to want one makes: a copy costs 25 ms, 19 migrations 150. It is known by
- * what its migrations say. Only on our own cluster: on another's nothing is left behind.
+ * The name of a migrated template database. The first file that needs it creates it: a copy costs 25 ms, the migrations 150.
+ * Its name contains a hash of the files in db/. Only the embedded cluster has one; on another server no database may remain.
  */
 const makeTemplate = async (role: Owner): Promise<string> => {
   if (!embedded) return 'template0'
@@ -120,7 +120,7 @@ const makeTemplate = async (role: Owner): Promise<string> => {
     await first.connect()
     await migrate(first, () => {})
     await first.end()
-    // All suites write as they must where somebody replicates every table.
+    // A publication of all tables holds every test to the rules of a replicated database.
     if (role) {
       const superuser = new pg.Client({ connectionString: addressOf(name, role).adminUrl, application_name })
       await superuser.connect()
@@ -137,17 +137,17 @@ const makeTemplate = async (role: Owner): Promise<string> => {
 let template: Promise<string> | undefined
 
 /**
- * A database of one's own, dropped at the end of the test (with force); empty, or `migrated`. `locale`: what `create database` says of it,
- * of an empty one.
+ * Creates an empty or a migrated database, dropped at the end of the test (with force).
+ * `locale`: the locale clauses of `create database`, for an empty one.
  */
 export const freshDatabase = async (t: Test, migrated = false, locale = ''): Promise<FreshDatabase> => {
   const role = await (owner ??= makeOwner())
   const name = `deck_test_${randomBytes(8).toString('hex')}`
   const { url, adminUrl } = addressOf(name, role)
 
-  // template0: nobody can be connected to it
+  // template0 never has connections, which would block the copy.
   const from = migrated ? await (template ??= makeTemplate(role)) : 'template0'
-  // copied as files, which costs the server three quarters of what it does page by page through its log
+  // Copying files costs three quarters of copying page by page through the WAL.
   const strategy = embedded ? 'strategy file_copy' : ''
   await admin.query(
     `create database ${name} template ${from} ${locale} ${strategy} ${role ? `owner ${role.username}` : ''}`,
@@ -173,7 +173,7 @@ export const freshDatabase = async (t: Test, migrated = false, locale = ''): Pro
   return { url: url.href, adminUrl, query, connect }
 }
 
-/** A mission inserted by SQL; -> its id. */
+/** Inserts a mission by SQL. Returns its id. */
 export const insertMission = async (database: FreshDatabase): Promise<string> => {
   const [row] = await database.query(
     `insert into missions (title, client, budget, deadline, status, assigned_to)

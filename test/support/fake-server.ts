@@ -1,4 +1,4 @@
-// A server of which a test says what it does: for what the real one does too seldom or too late to be waited for.
+// A fake server that a test scripts, for behaviour that the real server shows too rarely or too late.
 import { once } from 'node:events'
 import type { Test } from 'tap'
 import { WebSocketServer, type WebSocket } from 'ws'
@@ -9,11 +9,11 @@ export type Visit = {
   frames: Json[]
   say(frame: Json): void
   close(code?: number): void
-  /** The n-th frame of a type, received or to come. */
+  /** Resolves to the n-th frame of a type, received or still to arrive. */
   frame(type: string, n?: number): Promise<Json>
 }
 
-/** `greet: false` says no welcome; `answer` gives an `ok`'s or error's members, or nothing to leave a frame without an answer. */
+/** `greet` returns false to send no welcome. `answer` returns the members of an `ok` or error, or undefined to send no answer. */
 export const startFake = async (
   t: Test,
   behave: {
@@ -60,7 +60,7 @@ export const startFake = async (
   return {
     url: `http://127.0.0.1:${(server.address() as { port: number }).port}`,
     visits,
-    /** The n-th connection, come or to come. */
+    /** Resolves to the n-th connection, open or still to arrive. */
     async visit(n: number): Promise<Visit> {
       await until(() => visits.length > n, `connection ${n}`, 20_000)
       return visits[n] as Visit

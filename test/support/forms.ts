@@ -1,5 +1,5 @@
-// What answers look like: the JSON forms of the contract, held to exactly. A RegExp stands for a string that it
-// matches, a function for a value that it accepts, anything else for itself; members too many or too few are faults.
+// The exact JSON forms of the contract. A RegExp accepts strings that match it, a function accepts values for which it
+// returns true, and any other value must be equal. Missing and additional members are faults.
 import type { Test } from 'tap'
 import type { Answer, Json } from './server.ts'
 
@@ -22,7 +22,7 @@ export const isForm = (t: Test, value: unknown, form: Json, what: string): boole
   return t.strictSame(value, Object.fromEntries(expected), what)
 }
 
-/** An error of the one form, with the fitting status. */
+/** Asserts that an answer is an error of the contract's form, with this status and code. */
 export const refused = (t: Test, { status, headers, json, text }: Answer, want: number, code: string, what = '') => {
   const ok = isForm(t, { status, ...json }, { status: want, code, detail: some }, `${what} is ${want} ${code}`)
   t.match(headers.get('content-type'), /^application\/json/, text.slice(0, 200))

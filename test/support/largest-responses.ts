@@ -1,10 +1,10 @@
-// A mission filled to its bounds, and each GET route asked for its largest response. A route that is not in the table is found by its absence.
+// A mission filled to its limits, and the requests that get each GET route's largest response.
 import type { FreshDatabase } from './database.ts'
 
-/** The runs that are compared: each has many tests, none of them in both. */
+/** The two runs to compare. Each has many tests, and no test is in both. */
 export type Filled = { mission: string; run: string; a: string; b: string }
 
-/** Fills a mission, and makes 500 more. Characters that JSON escapes take six bytes each. */
+/** Fills a mission, and creates 500 more. Characters that JSON escapes take six bytes each. */
 export const fill = async (database: FreshDatabase, mission: string): Promise<Filled> => {
   const run = async (text: string): Promise<string> => {
     const [row] = await database.query(`${text} returning id`, [mission])
@@ -19,7 +19,7 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      select $1, n || ' needle ' || repeat(chr(1), 1000), 'tests', n || repeat(chr(1), 990) from generate_series(1, 1000) n`,
     [mission],
   )
-  // Twenty runs in which long tests pass and fail in turn.
+  // Twenty runs in which tests with long names pass and fail alternately.
   await database.query(
     `insert into test_runs (mission_id, status, created_at, results)
      select $1, 'failed', now() - r * interval '1 minute', jsonb_agg(jsonb_build_object('name', n || repeat('x', 9000), 'status',
@@ -39,7 +39,7 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      from generate_series(1, 500) n`,
     [mission],
   )
-  // Between the two runs.
+  // Messages that were written between the two runs.
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, code_blocks, created_at)
      select $1, 'rafael', 'user', repeat(chr(1), 256), repeat('needle ', 1000), jsonb_build_array(

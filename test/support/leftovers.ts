@@ -1,4 +1,4 @@
-// What a test file leaves open when it is over: sockets, servers, children, timers.
+// Sockets, servers, child processes and timers that a test file leaves open when it ends.
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -6,7 +6,7 @@ type Dispatcher = { close(): Promise<void>; constructor: new () => Dispatcher }
 const dispatchers = globalThis as unknown as Record<symbol, Dispatcher | undefined>
 const dispatcher = Symbol.for('undici.globalDispatcher.1')
 
-/** Closes the connections that fetch keeps. The next file gets new ones. */
+/** Closes the connections that fetch keeps open. The next file opens new ones. */
 const closeFetch = async (): Promise<void> => {
   const used = dispatchers[dispatcher]
   if (!used) return
@@ -16,7 +16,7 @@ const closeFetch = async (): Promise<void> => {
 
 type Handle = Partial<Pick<Socket, 'localPort' | 'remotePort' | 'connecting' | 'readyState' | 'destroy'>>
 
-/** What is open, in words; closed where it can be, so that it is the fault of one file, and the shard ends. */
+/** Describes the open handles, and closes those it can: only this file fails, and the shard can end. */
 const close = (): string[] =>
   (process as unknown as { _getActiveHandles(): Handle[] })._getActiveHandles().map((handle) => {
     const { localPort, remotePort, readyState, constructor } = handle as Handle & object

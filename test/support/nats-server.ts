@@ -1,4 +1,4 @@
-// A NATS server of a test's own: the system's nats-server, if there is one (Debian: apt-get install nats-server).
+// A NATS server for one test: the system's nats-server, if it is installed (Debian: apt-get install nats-server).
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { createConnection, createServer, type AddressInfo } from 'node:net'
@@ -13,9 +13,9 @@ const find = (): string | undefined => {
   }
 }
 const command = find()
-/** Why tests that need one are skipped; false if there is one. */
+/** The reason to skip tests that need nats-server; false if it is installed. */
 export const noNats =
-  command === undefined ? 'there is no nats-server here (Debian: apt-get install nats-server)' : false
+  command === undefined ? 'nats-server is not installed (Debian: apt-get install nats-server)' : false
 
 const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, '127.0.0.1')
@@ -32,7 +32,7 @@ const answers = (port: number): Promise<boolean> =>
 
 export const password = 'a password of the tests'
 
-/** With a user `deck`; killed at the end of the test. */
+/** Starts it with a user `deck`, and kills it at the end of the test. */
 export const makeNats = async (t: Test) => {
   const port = await freePort()
   let child: ChildProcess | undefined
@@ -53,7 +53,7 @@ export const makeNats = async (t: Test) => {
       await until(() => answers(port), 'nats-server to start')
     },
     kill,
-    /** Hangs, or goes on. */
+    /** Freezes or resumes the server. */
     pause: (on: boolean): void => void child?.kill(on ? 'SIGSTOP' : 'SIGCONT'),
   }
 }

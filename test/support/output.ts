@@ -1,4 +1,4 @@
-// What a child process prints. At its 'exit' the pipes may still hold a part of it; at 'close' all of it has been read.
+// The output of a child process. At 'exit' the pipes may still hold some of it; at 'close' all of it has been read.
 import type { ChildProcess } from 'node:child_process'
 
 export type Output = {

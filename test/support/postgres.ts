@@ -1,4 +1,4 @@
-// A Postgres of one's own, for tests that stop, kill and freeze it: a cluster in a temporary folder, gone with the test.
+// A Postgres cluster for tests that stop, kill or freeze it, in a temporary folder that is removed with the test.
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,21 +8,21 @@ import { openCluster } from '../../src/database/embedded/cluster.ts'
 import { until } from './server.ts'
 
 export type OwnPostgres = {
-  /** where it listens; another port after each start */
+  /** the port it listens on; it changes with each start */
   port(): number
   /** connection string of its superuser */
   url(): string
   start(): Promise<void>
-  /** Stops it at once, as a crash would: it recovers at the next start. */
+  /** Stops it immediately, like a crash. It recovers at the next start. */
   crash(): Promise<void>
   /** Freezes or thaws all its processes. */
   freeze(): Promise<void>
   thaw(): void
-  /** Runs a statement on a connection of its own, where it is up. */
+  /** Runs a statement on a new connection; the cluster must be up. */
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]>
 }
 
-/** The processes of a parent, and itself. */
+/** The IDs of a process and its children. */
 const family = async (parent: number): Promise<number[]> => {
   const found = [parent]
   for (const name of await readdir('/proc')) {
@@ -68,7 +68,7 @@ export const startPostgres = async (t: Test): Promise<OwnPostgres> => {
     },
     async crash() {
       signal([pid], 'SIGQUIT')
-      await until(async () => (await cluster.running()) === undefined, 'Postgres to go')
+      await until(async () => (await cluster.running()) === undefined, 'Postgres to stop')
     },
     async freeze() {
       frozen = await family(pid)

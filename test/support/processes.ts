@@ -1,4 +1,4 @@
-// Servers as processes of their own, for tests that stop or kill them and for long runs.
+// Servers as separate processes, for tests that stop or kill them and for long runs.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -10,7 +10,7 @@ export type Server = { url: string; process: ChildProcess; output(): string; exi
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
 const tsc = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
-// Built by `npm test` for all files; here only if something is newer, as when a file is run alone.
+// `npm test` builds once for all files. This builds only if a source is newer, for example when a file is run alone.
 const stamp = `${root}dist/.tested`
 const built = Math.max(
   ...[stamp, `${root}dist/.tsbuildinfo`].map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0),
@@ -22,7 +22,7 @@ if (sources.some((name) => statSync(`${root}src/${name}`).mtimeMs > built)) {
 }
 const main = [process.execPath, fileURLToPath(new URL('../../dist/main.js', import.meta.url))]
 
-/** Starts a server (on the embedded database, if `env` names no DATABASE_URL); killed at the end of the test. */
+/** Starts a server, and kills it at the end of the test. It uses the embedded database if `env` has no DATABASE_URL. */
 export const spawnServer = async (t: Test, env: Record<string, string>, command = main): Promise<Server> => {
   const [file = '', ...args] = command
   const child = spawn(file, args, {
@@ -44,10 +44,10 @@ export const spawnServer = async (t: Test, env: Record<string, string>, command 
   void ended.then(() => (closed = true))
   t.teardown(async () => {
     child.kill('SIGKILL')
-    // A child of npm outlives it, and holds its pipes.
+    // A child of npm outlives npm and keeps its pipes open.
     if (command !== main) child.once('exit', () => [child.stdout, child.stderr].forEach((pipe) => pipe.destroy()))
     await ended
-    // With a database of its own a server prints tokens to try it with.
+    // With the embedded database, a server prints tokens for a first try.
     if (env['DATABASE_URL'] && leak.test(output())) t.fail(`a secret in the output: ${output().replace(leak, '…')}`)
   })
   const address = (): string | undefined => /Mission Deck is at (\S+)/.exec(out())?.[1]

@@ -1,5 +1,5 @@
-// What a dashboard would have shown: the metrics of servers, read over and over while they come and go. Counters of a server that was
-// started anew go on from where they were; of gauges the greatest is kept. What a server counted after the last look at it is lost.
+// The figures of a dashboard, from the servers' metrics, which are polled while servers start and stop. Counters of a restarted server
+// are added to those before. Gauges keep their maximum. Counts after the last poll of a server are lost.
 
 type Samples = Map<string, number>
 
@@ -13,21 +13,21 @@ const read = async (url: string): Promise<Samples> => {
   )
 }
 
-/** `sites`: where the servers are, each time it is asked; ms between two looks. */
+/** `sites`: functions that return the servers' current addresses. `every`: ms between two polls. */
 export const startScraping = (sites: (() => string)[], every: number) => {
   const begun = performance.now()
   const sums: Samples = new Map()
   const peaks: Samples = new Map()
   const last = sites.map((): Samples => new Map())
-  let looks = 0
+  let polls = 0
   let misses = 0
 
-  const look = async (): Promise<void> => {
+  const poll = async (): Promise<void> => {
     await Promise.all(
       sites.map(async (site, i) => {
         const now = await read(site()).catch(() => undefined)
         if (!now) return void misses++
-        looks++
+        polls++
         const before = last[i] ?? new Map<string, number>()
         const pid = now.get('process_start_time_seconds')
         const same = before.get('process_start_time_seconds') === pid
@@ -40,14 +40,14 @@ export const startScraping = (sites: (() => string)[], every: number) => {
       }),
     )
   }
-  let looking = look()
+  let polling = poll()
   const timer = setInterval(() => {
-    looking = looking.then(look)
+    polling = polling.then(poll)
   }, every)
 
   const sum = (name: string): number => sums.get(name) ?? 0
   const peak = (name: string): number => peaks.get(name) ?? 0
-  /** A histogram's quantile, by the bounds of its buckets, as Prometheus has it. */
+  /** A histogram's quantile from its bucket bounds, as Prometheus computes it. */
   const quantile = (name: string, of: number): number => {
     const buckets = [...sums]
       .filter(([sample]) => sample.startsWith(`${name}_bucket`))
@@ -69,24 +69,24 @@ export const startScraping = (sites: (() => string)[], every: number) => {
       .join(', ') || 'none'
 
   return {
-    /** Looks once more; -> the dashboard's rows, in its order. */
+    /** Polls once more. Returns the dashboard's rows, in its order. */
     async stop(): Promise<string[]> {
       clearInterval(timer)
-      await looking
-      await look()
+      await polling
+      await poll()
       const seconds = (performance.now() - begun) / 1000
       const ms = (name: string, of: number): string => `${(quantile(name, of) * 1000).toFixed(1)} ms`
       const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
       const rate = (name: string): string => `${(sum(name) / seconds).toFixed(0)}/s`
       return [
-        `looks at the metrics: ${looks}, in vain ${misses}`,
+        `polls of the metrics: ${polls}, failed ${misses}`,
         `messages committed: ${sum('deck_messages_total')}, ${rate('deck_messages_total')}; a batch has ${(sum('deck_batch_size_sum') / sum('deck_batch_size_count')).toFixed(1)}`,
         `frames in ${rate('deck_frames_in_total')}, out ${rate('deck_frames_out_total')}; bytes out ${mb(sum('deck_bytes_out_total'))}`,
         `send to commit: p50 ${ms('deck_send_to_commit_seconds', 0.5)}, p99 ${ms('deck_send_to_commit_seconds', 0.99)}`,
         `commit to write: p50 ${ms('deck_commit_to_write_seconds', 0.5)}, p99 ${ms('deck_commit_to_write_seconds', 0.99)}`,
-        `most that waited to be written: ${peak('deck_queue_messages')} messages; in outboxes: ${mb(peak('deck_outbox_bytes'))}; catching up: ${peak('deck_seats_catching')} seats`,
+        `most messages in the write queue: ${peak('deck_queue_messages')}; send buffers: ${mb(peak('deck_outbox_bytes'))}; catching up: ${peak('deck_seats_catching')} subscriptions`,
         `hints: ${sum('deck_hints_total')}, found by the look: ${sum('deck_poll_finds_total')}; LISTEN sessions: ${sum('deck_listen_sessions_total')}; errors of the database: ${sum('deck_database_errors_total')}`,
-        `errors told to sockets: ${byCode('deck_socket_errors_total')}; over HTTP: ${byCode('deck_http_errors_total')}; closes: ${byCode('deck_socket_closes_total')}`,
+        `errors sent to sockets: ${byCode('deck_socket_errors_total')}; over HTTP: ${byCode('deck_http_errors_total')}; closes: ${byCode('deck_socket_closes_total')}`,
         `most memory: ${mb(peak('process_resident_memory_bytes'))} resident, ${mb(peak('nodejs_heap_size_used_bytes'))} heap; event loop late by p99 ${(peak('nodejs_eventloop_lag_p99_seconds') * 1000).toFixed(0)} ms at the worst; CPU ${sum('process_cpu_seconds_total').toFixed(1)} s in ${seconds.toFixed(0)} s`,
       ]
     },

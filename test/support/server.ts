@@ -1,5 +1,5 @@
-// Servers and clients for tests: an instance on a database of its own (or of another instance), tokens, HTTP, sockets.
-// Everything opened here is closed at the end of its test; waiting is for conditions, with a bound.
+// Servers and clients for tests: an instance on a fresh database or on another instance's, tokens, HTTP and sockets.
+// Everything opened here is closed at the end of its test. Tests wait for conditions, with a time limit.
 import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
@@ -12,7 +12,7 @@ import { faultOfAnswer, faultOfFrame, learnRoutes } from './shapes.ts'
 
 export const secret = 'a secret for tests that is longer than 32 bytes'
 const tokens = makeTokens({ secret })
-/** What is in no log, no error and no output: tokens, tickets, the secret. */
+/** Tokens, tickets and the secret: no log, error or output may contain them. */
 export const leak = new RegExp(`ey[\\w-]{8,}\\.[\\w-]{8,}\\.|deck_ticket_[\\w-]{8,}|${secret}`)
 
 type Claims = { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string }
@@ -27,14 +27,14 @@ export const rafael = await token({ sub: 'rafael', role: 'citizen' })
 export type Json = Record<string, unknown>
 export type Answer = { status: number; headers: Headers; text: string; json: Json }
 
-/** Awaits a condition; fails after `limit` ms. */
+/** Waits for a condition. Rejects after `limit` ms. */
 export const until = async (
   condition: () => boolean | Promise<boolean>,
   what: string,
   limit = 30_000,
 ): Promise<void> => {
   const end = performance.now() + limit
-  // A condition that asks a server or Postgres costs them a query each time: it is asked less and less often.
+  // Each check may cost a server or Postgres a query, so the checks become less frequent.
   for (let pause = 5; ; pause = Math.min(50, pause * 1.2)) {
     const met = condition()
     if (met instanceof Promise ? await met : met) return
@@ -56,7 +56,7 @@ export type Door = {
 }
 export type Instance = Door & { app: App; close(): Promise<void> }
 
-/** How a client speaks to a server. */
+/** The protocol of a client's socket. */
 export const door = (t: Test, url: string): Door => ({
   url,
   async request(method, path, bearer, body, headers = {}) {
@@ -78,16 +78,16 @@ export const door = (t: Test, url: string): Door => ({
     const answer = { status: response.status, headers: response.headers, text, json }
     const fault = faultOfAnswer(method, path, answer)
     if (fault !== undefined)
-      t.fail(`an answer that is not as documented: ${fault}`, { method, path, status: answer.status, text })
+      t.fail(`this answer is not as documented: ${fault}`, { method, path, status: answer.status, text })
     return answer
   },
   connect: (bearer, path = '/api/ws') => connect(t, url + path, bearer),
 })
 
-/** The deadlines that a server has. */
+/** A server's real deadlines. */
 export const realDeadlines = { databaseDeadlines: readConfig({ JWT_SECRET: secret }).limits.databaseDeadlines }
 
-/** What a test changes of the configuration. */
+/** The parts of the configuration that a test changes. */
 export type Change = Partial<Omit<Config, 'limits'>> & { limits?: Partial<Limits> }
 
 /** Starts a server in this process. */
@@ -101,12 +101,12 @@ export const startInstance = async (
     DATABASE_URL: databaseUrl,
     JWT_SECRET: secret,
     PORT: '0',
-    // Into nothing, but not before it was looked through for secrets.
+    // The log is checked for secrets and then discarded.
     LOG_LEVEL: 'trace',
     RATE_LIMITS: 'off',
     START_PATIENCE: '0',
     MAX_SOCKETS_PER_USER: '10000',
-    // The test's own work holds up the event loop, too.
+    // The test's own work also delays the event loop.
     MAX_EVENT_LOOP_DELAY: '0',
   })
   const logTo = {
@@ -115,7 +115,7 @@ export const startInstance = async (
       onLog(line)
     },
   }
-  // Statements are not cut off because the machine is busy; a test of the deadlines asks for the real ones.
+  // A busy machine must not cancel statements. Tests of the deadlines ask for the real ones.
   const databaseDeadlines = { connect: 10_000, writer: 3000, tail: 4000, statement: 10_000 }
   const app = await buildApp(
     { ...config, ...change, limits: { ...config.limits, databaseDeadlines, ...change.limits } },
@@ -129,7 +129,7 @@ export const startInstance = async (
   return { ...door(t, url), app, close }
 }
 
-/** A database of its own, migrated, with an instance on it. */
+/** An instance on a fresh migrated database. */
 export const startDeck = async (t: Test, change: Change = {}) => {
   const database = await freshDatabase(t, true)
   const instance = await startInstance(t, database.url, change)
@@ -143,16 +143,16 @@ export type Client = {
   /** set once the socket is closed */
   closed: { code: number; reason: string } | undefined
   send(frame: Json): void
-  /** Sends a frame with an id of its own; -> its ok or error. */
+  /** Sends a frame with a new ID. Resolves to its ok or error. */
   ask(frame: Json): Promise<Json>
-  /** The first frame that fits, received or to come. */
+  /** Resolves to the first frame that fits, received or still to arrive. */
   frame(fits: (frame: Json) => boolean, what?: string): Promise<Json>
   /** The events of a topic, in the order received. */
   events(topic: string): { seq: number; event: string; data: Json }[]
   close(): void
 }
 
-/** The texts of frames as they go over the wire. */
+/** The text of each frame on the wire. */
 export const textsOf = (bytes: Buffer): string[] => {
   const texts: string[] = []
   for (let at = 0; at < bytes.length;) {
@@ -165,7 +165,7 @@ export const textsOf = (bytes: Buffer): string[] => {
   return texts
 }
 
-/** Waits for a client's socket to be closed; -> the code. */
+/** Waits until a client's socket is closed. Resolves to the close code. */
 export const closed = async (client: Client): Promise<number> => {
   await until(() => client.closed !== undefined, 'the close')
   return client.closed?.code ?? 0
@@ -176,7 +176,7 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
   t.teardown(() => socket.terminate())
   const frames: Json[] = []
   const asked = new Map<unknown, (frame: Json) => void>()
-  // What was sent under which id: its answer is held to what the docs say of it.
+  // The type of the frame that was sent with each ID: its answer is checked against the schema for that type.
   const sent = new Map<unknown, string | undefined>()
   const client: Client = {
     socket,
@@ -209,7 +209,7 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
     frames.push(frame)
     const id = frame['id']
     const fault = faultOfFrame(frame, sent.get(id))
-    if (fault !== undefined) t.fail(`a frame that is not as documented: ${fault}`, { frame })
+    if (fault !== undefined) t.fail(`this frame is not as documented: ${fault}`, { frame })
     sent.delete(id)
     if (frame['type'] === 'ok' || frame['type'] === 'error') asked.get(id)?.(frame)
     asked.delete(id)
@@ -219,7 +219,7 @@ const connect = async (t: Test, url: string, bearer: string): Promise<Client> =>
   return client
 }
 
-/** A mission assigned to alice; -> its id and number. */
+/** Creates a mission assigned to alice. Returns its id and number. */
 export const makeMission = async (instance: Door, more: Json = {}): Promise<{ id: string; number: number }> => {
   const { json, status, text } = await instance.request('POST', '/api/missions', admin, {
     title: 'Telegram Notifier',

@@ -1,11 +1,11 @@
-// What tests receive, held to what the docs say: every frame to the schema of its type (and of the frame that it answers), every
-// HTTP answer to the OpenAPI document. A member that the docs do not name is a fault, though clients are to pass over such.
+// Checks of what tests receive: every frame against the schema of its type (and of the frame that it answers), every HTTP
+// answer against the OpenAPI document. An undocumented member is a fault here, although clients must ignore it.
 // Schemas are compiled when first needed.
 import { clientMessages, serverMessages } from '../../src/protocol/catalog.ts'
 import { Compile, type TSchema } from '../../src/protocol/typebox.ts'
 import type { Json } from './server.ts'
 
-/** A schema as JSON, with all objects closed whose members it names. */
+/** A schema as JSON in which objects with listed members allow no others. */
 const close = (schema: unknown): unknown => {
   if (typeof schema !== 'object' || schema === null) return schema
   if (Array.isArray(schema)) return schema.map(close)
@@ -13,7 +13,7 @@ const close = (schema: unknown): unknown => {
   return 'properties' in closed && closed['type'] === 'object' ? { ...closed, additionalProperties: false } : closed
 }
 
-/** Makes a check of a value; -> what is wrong with it. */
+/** Compiles a schema. Returns a function that reports a value's fault, if any. */
 export const makeFault = (schema: unknown): ((value: unknown) => string | undefined) => {
   let compiled: ReturnType<typeof Compile> | undefined
   return (value) => {
@@ -29,24 +29,24 @@ export const makeFault = (schema: unknown): ((value: unknown) => string | undefi
 const faults = new Map([...clientMessages, ...serverMessages].map(({ name, schema }) => [name, makeFault(schema)]))
 const oks = serverMessages.filter(({ type }) => type === 'ok')
 
-/** The name of a server's frame in the docs; undefined for an `ok` of which it is not known what it answers. */
+/** The documented name of a server's frame; undefined for an `ok` if the type of the frame it answers is unknown. */
 export const nameOfFrame = (frame: Json, asked?: string): string | undefined => {
   const { type, event } = frame
   if (type === 'ok') return asked === undefined ? undefined : `ok.${asked}`
   return type === 'event' ? `event.${String(event)}` : `server.${String(type)}`
 }
 
-/** What is wrong with a frame of this name. */
+/** Returns the fault of a frame with this documented name, if any. */
 export const faultOf = (name: string, frame: Json): string | undefined => {
   const fault = faults.get(name)
-  return fault ? fault(frame) : `there is no ${name} in the docs`
+  return fault ? fault(frame) : `${name} is not documented`
 }
 
-/** What is wrong with a frame that a server sent; `asked`: the type of the frame that it answers, if that is known. */
+/** Returns the fault of a server's frame, if any. `asked`: the type of the frame that it answers, if known. */
 export const faultOfFrame = (frame: Json, asked?: string): string | undefined => {
   const name = nameOfFrame(frame, asked)
   if (name !== undefined) return faultOf(name, frame)
-  return oks.some((ok) => !faultOf(ok.name, frame)) ? undefined : 'no answer looks like this'
+  return oks.some((ok) => !faultOf(ok.name, frame)) ? undefined : 'no documented ok has this form'
 }
 
 type Documented = { content?: Record<string, { schema?: unknown }> }
@@ -54,11 +54,11 @@ type Operation = { responses?: Record<string, Documented> }
 type Route = { path: RegExp; methods: Record<string, Operation>; faults: Map<string, ReturnType<typeof makeFault>> }
 let routes: Route[] = []
 
-/** Takes the OpenAPI document of a server; it is the same for all. */
+/** Sets the OpenAPI document, which is the same for all servers. */
 export const learnRoutes = (document: Json): void => {
   if (routes.length > 0) return
   routes = Object.entries(document['paths'] as Record<string, Route['methods']>)
-    // What is written out goes before what stands for anything.
+    // Literal path segments match before parameters.
     .sort(([a], [b]) => a.split('{').length - b.split('{').length)
     .map(([path, methods]) => ({
       path: new RegExp(`^${path.replace(/\{\w+\}/g, '[^/]+')}$`),
@@ -67,7 +67,7 @@ export const learnRoutes = (document: Json): void => {
     }))
 }
 
-/** Returns what is wrong with an HTTP answer. Ignores paths that the documents do not list, such as a page. */
+/** Returns the fault of an HTTP answer, if any. Ignores paths that the document does not list, such as a page. */
 export const faultOfAnswer = (
   method: string,
   url: string,
@@ -78,17 +78,17 @@ export const faultOfAnswer = (
   const responses = route?.methods[method.toLowerCase()]?.responses
   if (!route || !responses) return
   const documented = responses[status] ?? responses[`${Math.floor(status / 100)}XX`]
-  if (!documented) return `the status ${status} is in no document`
+  if (!documented) return `the status ${status} is not documented`
   const type = (headers.get('content-type') ?? '').split(';')[0] ?? ''
   if (text === '' && !documented.content) return
   const form = documented.content?.[type]
-  if (!form) return `${type} is in no document`
+  if (!form) return `${type} is not documented`
   const name = `${method} ${status} ${type}`
   const fault = route.faults.get(name) ?? makeFault(form.schema)
   route.faults.set(name, fault)
   if (type === 'application/json') return fault(json)
   if (type === 'text/plain') return fault(text)
-  // A text of objects, one a line.
+  // JSON objects, one per line.
   for (const line of text.split('\n').slice(0, -1)) {
     const wrong = fault(JSON.parse(line))
     if (wrong !== undefined) return wrong

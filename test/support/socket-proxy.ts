@@ -1,21 +1,21 @@
-// A TCP proxy between clients and a server, whatever they speak: cuts, swallows, or lets nobody in. Its target may change.
+// A TCP proxy between clients and a server, for any protocol. It cuts, discards or refuses connections; its target may change.
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
 
 export type Wire = {
-  /** the server, through the wire */
+  /** the server's URL through the proxy */
   url: string
-  /** where new connections go */
+  /** server URL for new connections */
   target: string
   /** new connections are closed at once */
   refusing: boolean
-  /** Cuts all connections; -> how many. */
+  /** Cuts all connections. Returns how many. */
   cut(): number
-  /** Swallows what the server says on all connections that there are, but keeps them open. */
+  /** Discards what the server sends on the existing connections, but keeps them open. */
   swallow(): void
   connections(): number
-  /** Bytes that the server said, so far. */
+  /** Bytes that the server has sent so far. */
   carried(): number
   close(): Promise<void>
 }

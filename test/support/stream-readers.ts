@@ -1,4 +1,4 @@
-// Readers of streamed histories for tests: chats that are long enough, and readers that take their time.
+// Chats that are longer than the buffers of a connection, and readers of their stream that pause.
 import { get, type IncomingMessage } from 'node:http'
 import type { FreshDatabase } from './database.ts'
 import { alice, makeMission, type Door } from './server.ts'
@@ -15,7 +15,7 @@ export const newChat = async (instance: Door): Promise<{ id: string; number: num
   return { ...mission, chat: `/api/missions/${mission.id}/chat/rafael` }
 }
 
-/** Saves so many messages by SQL; `message` and `code_blocks` are SQL, of the number n. */
+/** Saves messages by SQL. `message` and `code_blocks` are SQL expressions of the number n. */
 export const fill = (
   database: FreshDatabase,
   id: string,
@@ -31,7 +31,7 @@ export const fill = (
     [id, count],
   )
 
-/** How many messages `longChat` has: 10 MB, more than what fits between the two ends of a connection. */
+/** The number of messages of `longChat`: 10 MB, more than the buffers of a connection hold. */
 export const long = 1000
 export const longChat = async (instance: Door, database: FreshDatabase): Promise<{ id: string; chat: string }> => {
   const made = await newChat(instance)
@@ -39,10 +39,10 @@ export const longChat = async (instance: Door, database: FreshDatabase): Promise
   return made
 }
 
-/** `whole`: whether the answer came to its end. */
+/** `whole`: whether the response was complete. */
 export type Reader = { response: IncomingMessage; rest(): Promise<{ text: string; whole: boolean }> }
 
-/** Begins to read, and leaves what comes unread until it is asked for the rest. */
+/** Starts the request, and reads nothing of the body until `rest` is called. */
 export const begin = async ({ url }: Door, chat: string, bearer = alice): Promise<Reader> => {
   const headers = { ...lines, authorization: `Bearer ${bearer}` }
   const response = await new Promise<IncomingMessage>((resolve, reject) => {

@@ -1,4 +1,4 @@
-// deck export and import for tests: what is exported as bytes, and files in a folder of their own.
+// deck export and import for tests: the exported bytes, and files in a temporary folder.
 import { createHash } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -21,14 +21,14 @@ const folder = await mkdtemp(join(tmpdir(), 'mission-deck-carry-'))
 t.teardown(() => rm(folder, { recursive: true, force: true }))
 let files = 0
 
-/** A connection as the command line has it. */
+/** A connection with the command line's settings. */
 export const withDirect = async <T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> => {
   const { direct, close } = openDatabase({ url, directUrl: url, poolMax: 4 }, () => {})
   await close()
   return withClient(await direct(), work)
 }
 
-/** What deck export writes, byte for byte. */
+/** The bytes that deck export writes. */
 export const exported = (url: string, mission: string): Promise<Buffer> =>
   withDirect(url, async (client) => {
     const parts: Buffer[] = []
@@ -45,7 +45,7 @@ export const fileOf = async (data: string | Buffer, name = `${files++}.ndjson`):
 export const imported = async (t: Test, url: string, data: string | Buffer, ...args: string[]): Promise<Ended> =>
   deck(t, ['import', await fileOf(data), ...args], { DATABASE_URL: url })
 
-/** Lines with an end that fits them, as an export that says something else has. */
+/** Appends a valid end line to changed lines of an export: their number and hash. */
 export const sealed = (lines: string[]): string => {
   const text = lines.map((line) => `${line}\n`).join('')
   const sha256 = createHash('sha256').update(text).digest('hex')
@@ -55,7 +55,7 @@ export const sealed = (lines: string[]): string => {
 const linesOf = (data: string | Buffer, most: number) => readLines(Readable.from([Buffer.from(data)]), () => most)
 const { signal } = new AbortController()
 
-/** Puts an export back; -> why it was refused. */
+/** Restores an export. Returns the reason if it was refused. */
 export const restored = (url: string, file: string | Buffer): Promise<string | undefined> =>
   withDirect(url, async (client) => {
     try {
@@ -67,7 +67,7 @@ export const restored = (url: string, file: string | Buffer): Promise<string | u
   })
 
 export type Taken = Tally & { lines: Bad[]; why?: string }
-/** Takes messages in; `why` says what ended it. */
+/** Imports messages. `why` is the error that ended the import. */
 export const taken = async (
   url: string,
   file: string | Buffer,

@@ -11,7 +11,7 @@ export type Where = () => string
 
 export type Frame = Json & { type: string }
 
-/** A socket of deck.v1 with the least around it; rejects if it can't be opened. */
+/** A minimal deck.v1 socket. Rejects if it can't be opened. */
 export class Line {
   readonly asked = new Map<number, { resolve: (frame: Frame) => void; reject: (error: Error) => void }>()
   closed: { code: number; retryAfter: number } | undefined
@@ -59,13 +59,13 @@ export class Line {
     return this.closed ? Promise.resolve() : new Promise((resolve) => this.ends.push(resolve))
   }
 
-  /** Without a farewell, as a phone that loses its network. */
+  /** Disconnects without a close frame, like a phone that loses its network. */
   drop(): void {
     this.socket.terminate()
   }
 }
 
-/** Opens a line as soon as somebody lets it in; undefined once `over`. */
+/** Retries until a server accepts the connection. Returns undefined once `over`. */
 const openSoon = async (where: Where, token: string, over: () => boolean): Promise<Line | undefined> => {
   while (!over()) {
     try {
@@ -77,29 +77,29 @@ const openSoon = async (where: Where, token: string, over: () => boolean): Promi
   return undefined
 }
 
-/** What was acknowledged: a message's text (each has one of its own), and where it was said to stand. */
+/** An acknowledged message: its text, which is unique, and the topic, seq and id of its `ok`. */
 export type Acknowledged = { topic: string; seq: number; id: string; text: string }
 
 export type Ledger = {
   acknowledged: Acknowledged[]
-  /** texts that may or may not be there: keyless sends without an answer, or with `maybe` */
+  /** texts that may be stored or not: keyless sends without an answer, or with `maybe` */
   maybe: Set<string>
-  /** texts that were refused and must not be there */
+  /** texts that were refused and must not be stored */
   refused: Set<string>
-  /** errors by code, and closes */
+  /** number of errors by code, and of closes */
   told: Map<string, number>
 }
 export const makeLedger = (): Ledger => ({ acknowledged: [], maybe: new Set(), refused: new Set(), told: new Map() })
 const count = (ledger: Ledger, what: string): void => void ledger.told.set(what, (ledger.told.get(what) ?? 0) + 1)
 
-/** Sends one message after the other, each until it is answered: with a key by sending again, without one once. */
+/** Sends one message after the other. A message with a key is sent again until it is answered, one without a key once. */
 export const makeSender = (options: {
   where: Where
   token: string
   topic: string
   ledger: Ledger
   keyed: boolean
-  /** ms between two messages: after the answer to the last one, or (`steady`) whenever it came */
+  /** ms between two messages, counted from the last answer, or with `steady` independent of it */
   pace: number
   steady?: boolean
 }) => {
@@ -140,7 +140,7 @@ export const makeSender = (options: {
   })()
   return {
     drop: () => line?.drop(),
-    /** Resolves when its last message is answered. */
+    /** Stops sending. Resolves when the last message is answered. */
     stop(): Promise<void> {
       over = true
       return done
@@ -148,7 +148,7 @@ export const makeSender = (options: {
   }
 }
 
-/** Follows topics from their first message on, and comes back with what it holds; holds the ids of 1…n of each. */
+/** Follows topics from seq 1, resumes after its last seq, and holds the IDs of each topic's messages 1 to n. */
 export const makeFollower = (options: { where: Where; token: string; topics: string[]; onEvent?: () => void }) => {
   const held = new Map<string, string[]>(options.topics.map((topic) => [topic, []]))
   const waiting = new Set<() => void>()
@@ -203,7 +203,7 @@ export const makeFollower = (options: { where: Where; token: string; topics: str
     closes,
     drop: () => line?.drop(),
     has: (topic: string, n: number) => (held.get(topic)?.length ?? 0) >= n,
-    /** Resolves when it holds so many of a topic. */
+    /** Resolves when it holds `n` messages of a topic. */
     async reaches(topic: string, n: number, limit: number): Promise<boolean> {
       const end = performance.now() + limit
       while ((held.get(topic)?.length ?? 0) < n) {
@@ -231,19 +231,19 @@ export type Follower = ReturnType<typeof makeFollower>
 
 export type Row = { seq: number; id: string; text: string }
 
-/** Compares what was acknowledged with the rows of a topic and with what each follower holds; -> what is wrong. */
+/** Compares the acknowledged messages with the rows of a topic and with each follower's messages. Returns the differences. */
 export const compare = (topic: string, rows: Row[], ledger: Ledger, followers: Follower[]): string[] => {
   const wrong: string[] = []
   rows.forEach(({ seq }, i) => seq === i + 1 || wrong.push(`${topic}: the table has ${seq} at ${i + 1}`))
   const byText = new Map<string, Row[]>()
   for (const row of rows) byText.set(row.text, [...(byText.get(row.text) ?? []), row])
-  for (const [text, same] of byText) if (same.length > 1) wrong.push(`${topic}: ${text} is there ${same.length} times`)
+  for (const [text, same] of byText) if (same.length > 1) wrong.push(`${topic}: ${text} is stored ${same.length} times`)
   for (const { topic: of, seq, id, text } of ledger.acknowledged) {
     if (of !== topic) continue
     const [row] = byText.get(text) ?? []
     if (row?.seq !== seq || row.id !== id) wrong.push(`${topic}: acknowledged ${seq} ${text}, found ${row?.seq}`)
   }
-  for (const text of ledger.refused) if (byText.has(text)) wrong.push(`${topic}: ${text} was refused, and is there`)
+  for (const text of ledger.refused) if (byText.has(text)) wrong.push(`${topic}: ${text} was refused, and is stored`)
   for (const { held, problems } of followers) {
     const ids = held.get(topic)
     if (!ids) continue
