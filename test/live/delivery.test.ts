@@ -1,4 +1,4 @@
-// Delivery on one instance. A follower receives every event after its seq, once, in order, with the row as it was then.
+// Delivery on one instance. A follower receives every event after its seq, once and in order, with the row at that seq.
 // A client that unsubscribes or loses its access receives nothing more. two-instances.test.ts covers two instances.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
@@ -40,14 +40,17 @@ const follow = async (t: Test, bearer: string, topic: string, more: Json = {}): 
   return client
 }
 const ended = (client: Client, topic: string) =>
-  client.frame((f) => f['type'] === 'error' && f['topic'] === topic && f['code'] === 'not_found', `the end of ${topic}`)
-/** Awaits that what was committed before has been handed out to a follower of `topic`, by a message of its own. */
+  client.frame(
+    (f) => f['type'] === 'error' && f['topic'] === topic && f['code'] === 'not_found',
+    `not_found for ${topic}`,
+  )
+/** Sends a message and waits for its event: then a follower of `topic` has received everything that committed before. */
 const flush = async (client: Client, topic: string): Promise<void> => {
   const { seq } = await post(topic, 'flush')
   await until(() => seqs(client, topic).at(-1) === seq, `seq ${String(seq)}`)
 }
 
-await t.test('the answer to a subscription names the topic with the UUID, its seq now and the epoch', async (t) => {
+await t.test('subscribe: the ok names the topic with the UUID, its latest seq and the epoch', async (t) => {
   const { id, number } = await makeMission(instance)
   const { json: run } = await instance.request('POST', `/api/missions/${id}/tests`, rafael, { logs: 'one\n' })
   await post(`missions/${id}/chat/rafael`)
@@ -79,7 +82,7 @@ await t.test('the answer to a subscription names the topic with the UUID, its se
 })
 
 await t.test(
-  'every kind of topic is followed live, from HTTP and from SQL, with the rows in their JSON form',
+  'events: followers of each kind of topic receive changes by HTTP and by SQL, with the rows in their JSON form',
   async (t) => {
     const mission = await makeMission(instance)
     const { id } = mission
@@ -167,7 +170,7 @@ await t.test(
       ['log.replaced', 'anew\n'],
     )
     t.strictSame(last(logs)?.data, { run_id: run['id'], mission_id: id, chunk: 'anew\n', seq: 4 })
-    t.equal(last(`${base}/tests`)?.seq, 4, 'the log alone is no event of the run')
+    t.equal(last(`${base}/tests`)?.seq, 4, 'a change of the log alone is not an event of the run')
 
     const changed = await http('PATCH', '', { title: 'By HTTP' })
     await sql(`update missions set status = 'qa' where id = $1`, id)
@@ -184,7 +187,7 @@ await t.test(
   },
 )
 
-await t.test('a reader who was away receives exactly what was missed, and goes on live', async (t) => {
+await t.test('resume: a client that was away receives exactly the events that it missed, then live ones', async (t) => {
   const { id, number } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, range(1, 250).map(String))
@@ -192,7 +195,7 @@ await t.test('a reader who was away receives exactly what was missed, and goes o
     [0, 1, 100, 199, 249, 250].map((after) => follow(t, alice, `missions/${number}/chat/rafael`, { after })),
   )
   await say(id, range(251, 260).map(String))
-  await until(() => clients.every((client) => seqs(client, topic).at(-1) === 260), 'all to the end')
+  await until(() => clients.every((client) => seqs(client, topic).at(-1) === 260), 'every client to reach the end')
   t.strictSame(
     clients.map((client) => seqs(client, topic)),
     [0, 1, 100, 199, 249, 250].map((after) => range(after + 1, 260)),
@@ -203,7 +206,7 @@ await t.test('a reader who was away receives exactly what was missed, and goes o
   )
 })
 
-await t.test('joining anywhere while others write leaves no hole and nothing double', async (t) => {
+await t.test('subscribe: joining at any seq while others write gives no gap and no duplicate', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, range(1, 150).map(String))
@@ -228,11 +231,11 @@ await t.test('joining anywhere while others write leaves no hole and nothing dou
   await writing
   const { seq } = await post(topic, 'last')
   const end = Number(seq)
-  await until(() => readers.every(({ client }) => seqs(client, topic).at(-1) === end), 'all to the end')
+  await until(() => readers.every(({ client }) => seqs(client, topic).at(-1) === end), 'every client to reach the end')
   for (const { client, after } of readers) t.strictSame(seqs(client, topic), range(after + 1, end), `after ${after}`)
 })
 
-await t.test('a cursor of another time is a conflict that says where the topic stands', async (t) => {
+await t.test('resume: a cursor that does not match is conflict, with the latest seq and epoch', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, ['1', '2', '3'])
@@ -244,23 +247,23 @@ await t.test('a cursor of another time is a conflict that says where the topic s
   t.match(await client.ask({ type: 'subscribe', topic, after: 0, epoch: 'another' }), conflict)
   t.match(await client.ask({ type: 'subscribe', topic, epoch: '' }), conflict)
   await flush(client, topic)
-  t.strictSame(seqs(client, topic), [4], 'what was refused has not replaced what was there')
+  t.strictSame(seqs(client, topic), [4], 'a refused subscribe does not replace the subscription')
 })
 
-await t.test('subscribing again replaces the former subscription of the topic', async (t) => {
+await t.test('subscribe: a second subscribe replaces the subscription of the topic', async (t) => {
   const { id, number } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, ['1', '2', '3'])
   const client = await follow(t, alice, topic, { after: 0 })
   await until(() => seqs(client, topic).length === 3, 'the first three')
   t.match(await client.ask({ type: 'subscribe', topic: `missions/${number}/chat/rafael`, after: 1 }), { topic, seq: 3 })
-  await until(() => seqs(client, topic).length === 5, 'two of them again')
+  await until(() => seqs(client, topic).length === 5, 'two of the events again')
   await client.ask({ type: 'subscribe', topic })
   await flush(client, topic)
   t.strictSame(seqs(client, topic), [1, 2, 3, 2, 3, 4])
 })
 
-await t.test('after the ok to unsubscribe nothing of the topic arrives, however it was named', async (t) => {
+await t.test('unsubscribe: no event of the topic arrives after its ok, by any name of the mission', async (t) => {
   const { id, number } = await makeMission(instance)
   const names = [id, id.toUpperCase(), String(number)]
   const witness = await follow(t, alice, `missions/${id}/chat/witness`)
@@ -297,10 +300,10 @@ await t.test('after the ok to unsubscribe nothing of the topic arrives, however 
   const before = client.frames.length
   await post(`missions/${id}/chat/rafael`)
   await flush(witness, `missions/${id}/chat/witness`)
-  t.equal(client.frames.length, before, 'pipelined: the last one counts')
+  t.equal(client.frames.length, before, 'pipelined: the last frame counts')
 })
 
-await t.test('what one socket sends to a topic gets its seqs in the order sent', async (t) => {
+await t.test('send: messages of one socket to a topic get their seqs in the order sent', async (t) => {
   const { id, number } = await makeMission(instance)
   const client = await instance.connect(alice)
   const answers = await Promise.all(
@@ -326,7 +329,7 @@ await t.test('what one socket sends to a topic gets its seqs in the order sent',
   }
 })
 
-await t.test('a rolled back transaction leaves no hole, and one that stays open holds up nobody', async (t) => {
+await t.test('events: a rolled back transaction leaves no gap; an open one delays only its own rows', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const client = await follow(t, alice, topic)
@@ -340,7 +343,7 @@ await t.test('a rolled back transaction leaves no hole, and one that stays open 
   await open.query(insert, [id, 'citizen', 'late'])
   await flush(client, topic)
   await open.query('commit')
-  await until(() => seqs(client, topic).length === 3, 'the late one')
+  await until(() => seqs(client, topic).length === 3, 'the event of the late commit')
   t.strictSame(
     client.events(topic).map(({ seq, data }) => [seq, data['message']]),
     [
@@ -351,7 +354,7 @@ await t.test('a rolled back transaction leaves no hole, and one that stays open 
   )
 })
 
-await t.test('cleared chat: followers receive chat.cleared; a resume from an earlier seq begins with it', async (t) => {
+await t.test('chat.cleared: followers receive it; a resume from an earlier seq begins with it', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   await say(id, ['1', '2', '3'])
@@ -384,7 +387,7 @@ await t.test('cleared chat: followers receive chat.cleared; a resume from an ear
   t.strictSame(seqs(resumed, topic), [4, 6], 'rows that SQL deleted are skipped')
 })
 
-await t.test('a deleted mission: its followers hear it, then not_found for every topic under it', async (t) => {
+await t.test('mission.deleted: followers receive it, then not_found for every topic under the mission', async (t) => {
   for (const how of ['HTTP', 'SQL']) {
     const { id, number } = await makeMission(instance)
     await say(id, ['1'])
@@ -401,21 +404,21 @@ await t.test('a deleted mission: its followers hear it, then not_found for every
       await ended(client, topic)
       await ended(other, topic)
     }
-    const heard = client.frames.filter((f) => f['type'] === 'event' || f['type'] === 'error')
-    t.match(heard[0], {
+    const received = client.frames.filter((f) => f['type'] === 'event' || f['type'] === 'error')
+    t.match(received[0], {
       type: 'event',
       topic: `missions/${id}`,
       seq: 1,
       event: 'mission.deleted',
       data: { id, number },
     })
-    t.equal(heard.filter(({ type }) => type === 'event').length, 1, 'no event of its parts')
+    t.equal(received.filter(({ type }) => type === 'event').length, 1, 'no event of its rows')
     t.match(await client.ask({ type: 'subscribe', topic: `missions/${id}` }), { type: 'error', code: 'not_found' })
     t.match(await client.ask({ type: 'unsubscribe', topic: under[0] }), { type: 'ok' })
   }
 })
 
-await t.test('what committed after the rights were lost is not delivered, and the subscription ends', async (t) => {
+await t.test('access: rows committed after access was lost are not delivered; the subscription ends', async (t) => {
   for (const how of ['HTTP', 'SQL', 'with a message']) {
     const { id, number } = await makeMission(instance)
     const topics = ['', '/chat/rafael', '/dod'].map((kind) => `missions/${id}${kind}`)
@@ -444,43 +447,44 @@ await t.test('what committed after the rights were lost is not delivered, and th
     )
     t.match(keeps.events(String(topics[0]))[0], { event: 'mission.updated', data: { assigned_to: 'bob' } })
     t.match(await loses.ask({ type: 'send', topic: topics[1], message: 'x' }), { type: 'error', code: 'not_found' })
-    t.match(await gains.ask({ type: 'send', topic: topics[1], message: 'x' }), { type: 'ok' }, 'the new one at once')
+    t.match(
+      await gains.ask({ type: 'send', topic: topics[1], message: 'x' }),
+      { type: 'ok' },
+      'the new assignee has access at once',
+    )
     t.match(await gains.ask({ type: 'subscribe', topic: topics[1], after: 0 }), { type: 'ok' })
     await until(() => gains.events(String(topics[1])).length > 2, 'the whole chat')
   }
 })
 
-await t.test(
-  'changes that wait for somebody’s lock hold up no reader, no rights, and no change elsewhere',
-  async (t) => {
-    const [a, b] = [await makeMission(instance), await makeMission(instance)]
-    const topic = `missions/${b.id}/chat/rafael`
-    const client = await follow(t, alice, topic)
-    const open = await database.connect()
-    await open.query('begin')
-    await open.query('delete from missions where id = $1', [a.id])
-    const add = (mission: string) =>
-      instance.request('POST', `/api/missions/${mission}/dod`, admin, { text: 'An item', category: 'tests' })
-    let answered = 0
-    const waiting = range(1, 12).map(() => add(a.id).finally(() => answered++))
-    const elsewhere = await Promise.all([
-      ...range(1, 5).map(() => add(b.id)),
-      instance.request('GET', `/api/${topic}`, alice),
-      instance.request('GET', '/readyz'),
-      instance.request('POST', `/api/${topic}`, alice, { message: 'hi' }),
-    ])
-    t.strictSame(elsewhere.map(({ status }) => status).sort(), [200, 200, ...Array<number>(6).fill(201)])
-    await database.query(`update missions set assigned_to = 'bob' where id = $1`, [b.id])
-    const begun = performance.now()
-    await ended(client, topic)
-    t.ok(performance.now() - begun < 2000, 'the rights are looked at')
-    t.equal(answered, 0, 'all that while')
-    await open.query('rollback')
-    t.strictSame(new Set((await Promise.all(waiting)).map(({ status }) => status)), new Set([201]))
-  },
-)
+await t.test('locks: waiting changes delay no reader, no rights check and no other mission’s change', async (t) => {
+  const [a, b] = [await makeMission(instance), await makeMission(instance)]
+  const topic = `missions/${b.id}/chat/rafael`
+  const client = await follow(t, alice, topic)
+  const open = await database.connect()
+  await open.query('begin')
+  await open.query('delete from missions where id = $1', [a.id])
+  const add = (mission: string) =>
+    instance.request('POST', `/api/missions/${mission}/dod`, admin, { text: 'An item', category: 'tests' })
+  let answered = 0
+  const waiting = range(1, 12).map(() => add(a.id).finally(() => answered++))
+  const elsewhere = await Promise.all([
+    ...range(1, 5).map(() => add(b.id)),
+    instance.request('GET', `/api/${topic}`, alice),
+    instance.request('GET', '/readyz'),
+    instance.request('POST', `/api/${topic}`, alice, { message: 'hi' }),
+  ])
+  t.strictSame(elsewhere.map(({ status }) => status).sort(), [200, 200, ...Array<number>(6).fill(201)])
+  await database.query(`update missions set assigned_to = 'bob' where id = $1`, [b.id])
+  const begun = performance.now()
+  await ended(client, topic)
+  t.ok(performance.now() - begun < 2000, 'the rights are checked')
+  t.equal(answered, 0, 'the changes still wait')
+  await open.query('rollback')
+  t.strictSame(new Set((await Promise.all(waiting)).map(({ status }) => status)), new Set([201]))
+})
 
-await t.test('reads that overtake one another never let newer rows out under older rights', async (t) => {
+await t.test('hub: never delivers newer rows under older rights when reads overtake each other', async (t) => {
   const id = randomUUID()
   const topic = `missions/${id}/chat/rafael`
   const rights = (assigned_to: string) => ({ id, number: 1, assigned_to })
@@ -527,14 +531,14 @@ await t.test('reads that overtake one another never let newer rows out under old
   }
   late.hub.join(keeper, topic, { rights: rights('bob'), asOf: 20, head: 0 }, 0)
   late.hub.join(late.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
-  t.strictSame(late.got, ['ended'], 'looked up before the rights were lost, seated after')
+  t.strictSame(late.got, ['ended'], 'authorized before the rights were lost, subscribed after')
 
   const read = setUp()
   read.hub.join(read.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
   read.hub.setRights(id, rights('alice'), 30)
   read.deliver(0, page(1, 'bob', 20))
   await until(() => read.got.length > 0, 'the end')
-  t.strictSame(read.got, ['ended'], 'a read that began before a look at the rights, and was later nevertheless')
+  t.strictSame(read.got, ['ended'], 'the page shows lost rights, although its snapshot is older than the last check')
 
   const regained = setUp()
   regained.hub.join(regained.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)
@@ -542,13 +546,13 @@ await t.test('reads that overtake one another never let newer rows out under old
   regained.reads.push(page(1, 'bob', 25), page(1, 'alice', 40))
   regained.deliver(0, page(1, 'bob', 20))
   await until(() => regained.got.length > 0, 'the event')
-  t.strictSame(regained.got, ['seq 1'], 'rows of a time before the rights were given come with a read of their own')
+  t.strictSame(regained.got, ['seq 1'], 'rows from before the rights were granted are read again')
 })
 
-await t.test('a reader with much to catch up on, in large messages, is not closed for it', async (t) => {
+await t.test('catch-up: a client with many large messages to catch up on is not closed', async (t) => {
   const { id } = await makeMission(instance)
   const citizens = ['a', 'b', 'c', 'd']
-  // Each some 100 kB as a frame: text and code block of 10,000 emoji.
+  // Each frame is about 100 kB: a text and a code block, 10,000 emoji each.
   for (const citizen of citizens)
     await say(
       id,
@@ -564,7 +568,7 @@ await t.test('a reader with much to catch up on, in large messages, is not close
   }
   const whole = (reader: Client, n: number) =>
     citizens.every((citizen) => seqs(reader, `missions/${id}/chat/${citizen}`).length === n)
-  await until(() => whole(client, 120), 'all of it', 20_000)
+  await until(() => whole(client, 120), 'all messages', 20_000)
   await say(
     id,
     range(1, 100).map(() => `~~~\n${'😀'.repeat(9000)}\n~~~`),

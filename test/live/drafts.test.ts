@@ -1,4 +1,4 @@
-// A reply as it is being written: seen by all while it grows, stored once, never half. On two instances of one database.
+// Drafts: followers receive a reply while it is written. It is stored once, and only when it is complete. Two instances of one database.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import type { Receiver } from '../../src/live/hub/seat.ts'
@@ -28,7 +28,7 @@ const makeChat = async () => {
   return { topic: `missions/${id}/chat/rafael`, key: randomUUID() }
 }
 type Watcher = Client & { text(key: string): string; aborted(key: string): number }
-/** Follows a chat and puts drafts together as the protocol says. */
+/** Follows a chat and assembles its drafts from deltas as the protocol describes. */
 const watch = async (on: Instance, topic: string): Promise<Watcher> => {
   const client = await on.connect(alice)
   t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok' })
@@ -43,7 +43,7 @@ const watch = async (on: Instance, topic: string): Promise<Watcher> => {
           text = ''
           continue
         }
-        if (Number(offset) > text.length) throw new Error(`a hole: ${String(offset)} after ${text.length}`)
+        if (Number(offset) > text.length) throw new Error(`a gap: ${String(offset)} after ${text.length}`)
         text = text.slice(0, Number(offset)) + String(delta)
       }
       return text
@@ -58,7 +58,7 @@ const stored = async (topic: string, key: string): Promise<Json[]> => {
   return (json['messages'] as Json[]).filter((message) => message['key'] === key)
 }
 
-void t.test('everybody sees it grow, whenever and wherever they join; it is stored once', async (t) => {
+void t.test('drafts: every follower sees the text grow, on both instances; it is stored once', async (t) => {
   const { topic, key } = await makeChat()
   const early = await Promise.all(both.map((on) => watch(on, topic)))
   const writer = await one.connect(rafael)
@@ -68,7 +68,13 @@ void t.test('everybody sees it grow, whenever and wherever they join; it is stor
   for (const [i, delta] of words.entries()) {
     text += delta
     t.match(
-      await writer.ask({ type: 'stream', topic, key, delta, ...(i % 2 ? {} : { offset: text.length - delta.length }) }),
+      await writer.ask({
+        type: 'stream',
+        topic,
+        key,
+        delta,
+        ...(i % 2 ? {} : { offset: text.length - delta.length }),
+      }),
       {
         type: 'ok',
         offset: text.length,
@@ -78,7 +84,7 @@ void t.test('everybody sees it grow, whenever and wherever they join; it is stor
     for (const on of both) watchers.push(await watch(on, topic))
     await sees(watchers, key, text)
   }
-  t.strictSame(await stored(topic, key), [], 'nothing is in the history yet')
+  t.strictSame(await stored(topic, key), [], 'the history does not contain the draft')
   const { message } = await writer.ask({ type: 'stream', topic, key, done: true })
   t.match(message, { message: text, key, sender: 'citizen', author: 'rafael', code_blocks: [{ language: 'js' }] })
   t.strictSame(await stored(topic, key), [message])
@@ -95,7 +101,7 @@ void t.test('everybody sees it grow, whenever and wherever they join; it is stor
   t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
 })
 
-void t.test('a writer that lost its socket goes on at the stored offset, through another instance', async (t) => {
+void t.test('drafts: a writer that lost its socket continues through another instance', async (t) => {
   const { topic, key } = await makeChat()
   const watchers = await Promise.all(both.map((on) => watch(on, topic)))
   const first = await one.connect(rafael)
@@ -103,7 +109,7 @@ void t.test('a writer that lost its socket goes on at the stored offset, through
   first.socket.terminate()
   await until(
     async () => (await database.query('select from deck.drafts where key = $1 and units = 7', [key])).length === 1,
-    'what it wrote to be saved',
+    'the text to be saved',
   )
   const second = await two.connect(rafael)
   t.match(await second.ask({ type: 'stream', topic, key, offset: 3, delta: 'x' }), { code: 'conflict', offset: 7 })
@@ -114,7 +120,7 @@ void t.test('a writer that lost its socket goes on at the stored offset, through
   t.equal((await stored(topic, key)).length, 1)
 })
 
-void t.test('who opens or continues it owns it: the former writer is fenced', async (t) => {
+void t.test('drafts: the last socket that wrote owns the draft; the former writer gets conflict', async (t) => {
   const { topic, key } = await makeChat()
   for (const on of both) {
     const draft = `${key.slice(0, 8)}${both.indexOf(on)}`
@@ -137,9 +143,9 @@ void t.test('who opens or continues it owns it: the former writer is fenced', as
   }
 })
 
-void t.test('the former writer’s next delta is conflict, wherever it stands and whatever it says', async (t) => {
+void t.test('drafts: the former writer’s next delta is conflict, on either instance and at any offset', async (t) => {
   const { topic } = await makeChat()
-  // Another instance knows of it by a notification: where it is seen there, it counts there.
+  // The other instance learns of the new writer by a notification. Once a follower there has the delta, that instance refuses the former one.
   const watcher = await watch(one, topic)
   for (const on of both)
     for (const more of [{}, { offset: 5 }, { offset: 6 }]) {
@@ -150,18 +156,18 @@ void t.test('the former writer’s next delta is conflict, wherever it stands an
       await stream(former, { delta: 'begun' })
       await until(
         async () => (await database.query('select from deck.drafts where key = $1 and units = 5', [key])).length === 1,
-        'it to be saved',
+        'the text to be saved',
       )
       const next = await on.connect(rafael)
       t.match(await stream(next, { offset: 5, delta: '!' }), { type: 'ok', offset: 6 })
       if (on !== one) await sees([watcher], key, 'begun!')
       t.match(await stream(former, { delta: ' late', ...more }), { code: 'conflict' })
-      t.match(await stream(next, { delta: '!' }), { type: 'ok', offset: 7 }, 'it was not taken back')
+      t.match(await stream(next, { delta: '!' }), { type: 'ok', offset: 7 }, 'the new writer still owns it')
       t.match(await stream(next, { done: true }), { message: { message: 'begun!!' } })
     }
 })
 
-void t.test('offset 0 starts over, and a wrong offset changes nothing', async (t) => {
+void t.test('drafts: offset 0 starts over, and a wrong offset changes nothing', async (t) => {
   const { topic, key } = await makeChat()
   const watchers = await Promise.all(both.map((on) => watch(on, topic)))
   const writer = await two.connect(rafael)
@@ -181,7 +187,7 @@ void t.test('offset 0 starts over, and a wrong offset changes nothing', async (t
   })
 })
 
-void t.test('what is refused takes nothing from a draft: too long, no message, by anybody', async (t) => {
+void t.test('drafts: a refused frame leaves the draft unchanged', async (t) => {
   const { topic, key } = await makeChat()
   const watcher = await watch(one, topic)
   const writer = await one.connect(rafael)
@@ -195,7 +201,7 @@ void t.test('what is refused takes nothing from a draft: too long, no message, b
   await sees([watcher], key, 'kept, too')
 })
 
-void t.test('draft: ends when any socket of the citizen sends the whole message with its key', async (t) => {
+void t.test('drafts: a draft ends when any socket of the citizen sends the whole message with its key', async (t) => {
   const { topic, key } = await makeChat()
   const early = await watch(two, topic)
   const writer = await one.connect(rafael)
@@ -206,7 +212,7 @@ void t.test('draft: ends when any socket of the citizen sends the whole message 
   t.match(message, { message: 'The whole.', key })
   t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
   let n = 0
-  /** Whether one who comes now is given a draft of it; a later one's text shows that all was given. */
+  /** Whether a new subscriber receives no draft with this key. The marker draft comes last, so all earlier drafts have arrived. */
   const isOver = async (on: Instance): Promise<boolean> => {
     const late = await watch(on, topic)
     const marker = `marker${n++}`
@@ -219,7 +225,7 @@ void t.test('draft: ends when any socket of the citizen sends the whole message 
   t.equal((await stored(topic, key)).length, 1)
 })
 
-void t.test('who has no room gets one longer slice later, and others nothing twice', (t) => {
+void t.test('drafts: a follower with a full buffer gets one longer delta later, and no text twice', (t) => {
   const make = (): Receiver & { room: boolean; got: Json[] } => ({
     form: 'frames',
     room: true,
@@ -267,12 +273,12 @@ void t.test('who has no room gets one longer slice later, and others nothing twi
   grow('d')
   here = [quick]
   slices.catchUp(draft)
-  t.equal(draft.behind.size, 0, 'who is gone is behind no more')
+  t.equal(draft.behind.size, 0, 'a closed follower is removed from the list of those behind')
   t.end()
 })
 
 void t.test(
-  'drafts: a copy is whole at the end when deltas come while it is read, and for longer than it is read',
+  'drafts: an instance’s copy is complete at the end when deltas arrive while it reads the saved text',
   async (t) => {
     const topic = 'missions/00000000-0000-4000-8000-000000000000/chat/rafael'
     const bounds = { draftBytes: 1e6, draftBytesPerSubject: 1e6 }
@@ -299,7 +305,7 @@ void t.test(
       mirror.take({ type: 'delta', topic, key: 'k', generation: 1, offset, upto: text.length })
     }
     const whole = (): Promise<void> => until(() => registry.find(stored)?.text === text, 'the whole text')
-    // A delta comes between the read that satisfies the former one and its end.
+    // A delta arrives after the read that completes the text has started and before it ends.
     onRead = () => {
       if (text.length === 2) grow()
       stored.text = text
@@ -307,7 +313,7 @@ void t.test(
     grow()
     grow()
     await whole()
-    // The saved text is one delta behind, for more reads than a repair has.
+    // The saved text is one delta behind for 100 reads, more than one repair makes.
     let reads = 0
     onRead = () => {
       stored.text = text
@@ -321,7 +327,7 @@ void t.test(
   },
 )
 
-void t.test('cancel reaches the writer wherever it is, and abort drops the draft for all', async (t) => {
+void t.test('drafts: cancel reaches the writer on any instance; abort drops the draft for all', async (t) => {
   for (const on of both) {
     const { topic, key } = await makeChat()
     const watchers = await Promise.all(both.map((where) => watch(where, topic)))
@@ -338,20 +344,20 @@ void t.test('cancel reaches the writer wherever it is, and abort drops the draft
   }
 })
 
-void t.test('a draft that falls silent is given up, and its writer may still go on', async (t) => {
+void t.test('drafts: a silent draft is aborted for followers, and its writer may continue', async (t) => {
   const short = await startInstance(t, database.url, { limits: { draftSilence: 400 } })
   const { topic, key } = await makeChat()
   const watchers = await Promise.all([short, two].map((on) => watch(on, topic)))
   const writer = await short.connect(rafael)
   await writer.ask({ type: 'stream', topic, key, delta: 'hm' })
-  await until(() => watchers.every((watcher) => watcher.aborted(key) === 1), 'it to be given up')
+  await until(() => watchers.every((watcher) => watcher.aborted(key) === 1), 'the draft to be aborted')
   t.match(await writer.ask({ type: 'stream', topic, key, offset: 2, delta: ', yes' }), { type: 'ok', offset: 7 })
   await sees(watchers, key, 'hm, yes')
   t.match(await writer.ask({ type: 'stream', topic, key, done: true }), { message: { message: 'hm, yes' } })
   await short.close()
 })
 
-void t.test('a mission by its number, and no more drafts at a time than topics to follow', async (t) => {
+void t.test('drafts: accept mission numbers; a socket’s open drafts are limited like its topics', async (t) => {
   const few = await startInstance(t, database.url, { limits: { topics: 3 } })
   const { id, number } = await makeMission(one)
   const watcher = await watch(one, `missions/${id}/chat/rafael`)
@@ -368,7 +374,7 @@ void t.test('a mission by its number, and no more drafts at a time than topics t
   await few.close()
 })
 
-void t.test('many at once, in small and large slices, end as they were written', async (t) => {
+void t.test('drafts: many at once, in small and large deltas, end as they were written', async (t) => {
   const { topic } = await makeChat()
   const watchers = await Promise.all([...both, ...both].map((on) => watch(on, topic)))
   await Promise.all(
@@ -389,7 +395,7 @@ void t.test('many at once, in small and large slices, end as they were written',
   )
 })
 
-void t.test('drafts are bounded in bytes: of one sub, of an instance, and what is read for who joins', async (t) => {
+void t.test('drafts: bounded in bytes per user ID, per instance and for a new subscriber', async (t) => {
   const limits = { draftBytes: 60_000, draftBytesPerSubject: 36_000 }
   const full = await startInstance(t, database.url, { limits })
   const { id } = await makeMission(one)
@@ -402,21 +408,25 @@ void t.test('drafts are bounded in bytes: of one sub, of an instance, and what i
     client?.ask({ type: 'stream', topic: `missions/${id}/chat/${names[n]}`, key, delta: 'x'.repeat(units), ...more })
   t.match(await write(first, 0, 'a', 9000), { type: 'ok' })
   t.match(await write(again, 0, 'b', 9000), { type: 'ok' })
-  t.match(await write(first, 0, 'a', 1), { code: 'rate_limited', retry_after: 1 }, 'all sockets of the sub together')
+  t.match(
+    await write(first, 0, 'a', 1),
+    { code: 'rate_limited', retry_after: 1 },
+    'all sockets of the user ID count together',
+  )
   t.match(await write(again, 0, 'c', 1), { code: 'rate_limited' })
-  t.match(await write(second, 1, 'a', 9000), { type: 'ok' }, 'another may')
+  t.match(await write(second, 1, 'a', 9000), { type: 'ok' }, 'another user ID has its own bound')
   t.match(await write(third, 2, 'a', 4000), { code: 'unavailable' }, 'not more than the instance holds')
   t.match(
     await write(first, 0, 'a', 10, { done: true }),
     { message: { message: /^x{9010}$/ } },
-    'to an end in any case',
+    'a draft can always be finished',
   )
-  t.match(await write(third, 2, 'a', 4000), { type: 'ok' }, 'as there is room again')
+  t.match(await write(third, 2, 'a', 4000), { type: 'ok' }, 'the finished draft made room')
   const impatient = await startInstance(t, database.url, { limits: { ...limits, draftSilence: 400 } })
   const silent = await impatient.connect(rafael)
   t.match(await write(silent, 0, 'silent', 9000), { type: 'ok' })
-  await until(() => watchers[0]?.aborted('silent') === 1, 'the silent one to be given up')
-  t.match(await write(silent, 0, 'silent', 1), { offset: 9001 }, 'goes on where it stood')
+  await until(() => watchers[0]?.aborted('silent') === 1, 'the silent draft to be aborted')
+  t.match(await write(silent, 0, 'silent', 1), { offset: 9001 }, 'continues at its offset')
   await impatient.close()
   await full.close()
 

@@ -1,4 +1,4 @@
-// A citizen's inbox on two instances: each question is leased to one worker at a time and ends once, from any user, by API or SQL.
+// A citizen's inbox on two instances. Each task is leased to one worker at a time and ends once, whether API or SQL wrote the message.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import {
@@ -18,7 +18,7 @@ const { instance: one, database } = await startDeck(t)
 const two = await startInstance(t, database.url)
 
 let citizens = 0
-/** A citizen of a test's own, and two missions. */
+/** A citizen that no other test uses, and two missions. */
 const makeCitizen = async () => {
   const name = `worker${citizens++}`
   const bearer = await token({ sub: name, role: 'citizen' })
@@ -59,7 +59,7 @@ const runOut = (name: string) =>
   )
 
 void t.test(
-  'task: each user message after the first work frame becomes a task, oldest first, from API, socket or SQL',
+  'tasks: each user message after the first work frame becomes a task, oldest first, from API, socket or SQL',
   async (t) => {
     const { name, bearer, missions, topic } = await makeCitizen()
     await ask(topic, 'before')
@@ -72,7 +72,7 @@ void t.test(
       `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
       [missions[1].id, name],
     )
-    t.match(await worker.ask({ type: 'send', topic, message: 'a message of a citizen is no task' }), { type: 'ok' })
+    t.match(await worker.ask({ type: 'send', topic, message: 'a citizen message is not a task' }), { type: 'ok' })
     await ask(`missions/${missions[0].id}/chat/sofia`, "another's")
     await ask(topic, 'last')
     const [first] = await has(worker, 4)
@@ -85,16 +85,16 @@ void t.test(
   },
 )
 
-void t.test('an inbox outlasts its workers, and costs nothing without them', async (t) => {
+void t.test('inbox: tasks wait while no worker is connected, and none is created without credit', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
-  await ask(topic, 'nobody works yet')
+  await ask(topic, 'before any work frame')
   t.strictSame(await stored(name), [])
   const first = await work(one, bearer, 1)
   first.close()
-  await until(() => first.closed !== undefined, 'it is gone')
+  await until(() => first.closed !== undefined, 'the socket to close')
   await ask(topic, 'a', 'b', 'c')
   t.strictSame(texts(await work(two, bearer, 0)), [])
-  t.strictSame(await stored(name), [], 'nothing is looked for without credit')
+  t.strictSame(await stored(name), [], 'no task is created without credit')
   const later = await work(two, bearer, 2)
   await has(later, 2)
   t.strictSame(texts(later), ['a', 'b'], 'no more than the credit')
@@ -103,7 +103,7 @@ void t.test('an inbox outlasts its workers, and costs nothing without them', asy
   t.strictSame(texts(later), ['a', 'b', 'c'])
 })
 
-void t.test('a reply ends its task in its own transaction, by send and by stream', async (t) => {
+void t.test('tasks: a reply ends its task in the same transaction, by send and by stream', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const worker = await work(one, bearer, 1)
   await ask(topic, 'q1', 'q2', 'q3')
@@ -125,15 +125,15 @@ void t.test('a reply ends its task in its own transaction, by send and by stream
     (await chat(topic)).map(({ message }) => message),
     ['q1', 'q2', 'q3', 'a1', 'a2', 'a3'],
   )
-  t.match(await worker.ask({ type: 'done', task: q3?.task }), { type: 'ok' }, 'to say so twice is no fault')
+  t.match(await worker.ask({ type: 'done', task: q3?.task }), { type: 'ok' }, 'a repeated done succeeds')
   t.match(
     await worker.ask({ type: 'send', topic, message: 'again', task: q3?.task }),
     { type: 'error', code: 'conflict' },
-    'an answer is given once',
+    'a task is answered once',
   )
 })
 
-void t.test('a task is one socket’s: what another sends for it is conflict and saves nothing', async (t) => {
+void t.test('tasks: only the holder’s socket can answer; from another it is conflict, nothing saved', async (t) => {
   const { name, bearer, missions, topic } = await makeCitizen()
   const holder = await work(one, bearer, 1)
   const other = await two.connect(bearer)
@@ -141,7 +141,7 @@ void t.test('a task is one socket’s: what another sends for it is conflict and
   const [q] = await has(holder, 1)
   const { task } = q as Task
   const conflict = { type: 'error', code: 'conflict' }
-  // In one batch with a message that is not to suffer from it.
+  // One batch with valid messages, which must be saved.
   const answers = await Promise.all([
     other.ask({ type: 'send', topic, message: 'good', key: 'good' }),
     other.ask({ type: 'send', topic, message: 'bad', task }),
@@ -154,11 +154,15 @@ void t.test('a task is one socket’s: what another sends for it is conflict and
   t.match(await other.ask({ type: 'done', task }), conflict)
   t.match(await other.ask({ type: 'release', task }), conflict)
   const elsewhere = `missions/${missions[1].id}/chat/${name}`
-  t.match(await holder.ask({ type: 'send', topic: elsewhere, message: 'bad', task }), conflict, 'nor in another chat')
+  t.match(
+    await holder.ask({ type: 'send', topic: elsewhere, message: 'bad', task }),
+    conflict,
+    'a reply in a different chat',
+  )
   t.match(
     await other.ask({ type: 'send', topic, message: 'good', key: 'good', task }),
     { type: 'ok', seq: 2 },
-    'a key first',
+    'a message that the key has already saved is returned first',
   )
   t.match(await stored(name), [{ ended: null, id: task }])
   t.match(
@@ -167,10 +171,10 @@ void t.test('a task is one socket’s: what another sends for it is conflict and
   )
   t.strictSame(await chat(elsewhere), [])
   const twice = await Promise.all(['one', 'two'].map((message) => holder.ask({ type: 'send', topic, message, task })))
-  t.match(twice, [{ type: 'ok', seq: 4 }, conflict], 'twice at once is once')
+  t.match(twice, [{ type: 'ok', seq: 4 }, conflict], 'of two concurrent replies one is saved')
 })
 
-void t.test('a key that was used before ends the task that comes with it', async (t) => {
+void t.test('tasks: a send with a task and an idempotency key that was used before ends the task', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const worker = await work(one, bearer, 3)
   await ask(topic, 'q1', 'q2', 'q3')
@@ -189,7 +193,7 @@ void t.test('a key that was used before ends the task that comes with it', async
   t.ok((await stored(name)).every(({ ended }) => ended !== null))
 })
 
-void t.test('a task that is given back goes to another, after so many seconds; five attempts are enough', async (t) => {
+void t.test('tasks: a released task is delivered again after its delay, at most five times', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const worker = await work(one, bearer, 1)
   await ask(topic, 'hard', 'easy')
@@ -200,7 +204,7 @@ void t.test('a task that is given back goes to another, after so many seconds; f
   t.strictSame(texts(worker), ['hard', 'easy'])
   t.match(await worker.ask({ type: 'send', topic, message: 'late', task }), { type: 'error', code: 'conflict' })
   t.match(await worker.ask({ type: 'done', task: tasks(worker)[1]?.task }), { type: 'ok' })
-  t.equal((await stored(name)).filter(({ ended }) => ended === null).length, 1, 'not before its time')
+  t.equal((await stored(name)).filter(({ ended }) => ended === null).length, 1, 'the task waits for its delay')
   await database.query('update deck.tasks set ready_at = clock_timestamp() where id = $1', [task])
   const other = await work(two, bearer, 1)
   t.match(await worker.ask({ type: 'work', credit: 0 }), { type: 'ok' })
@@ -217,18 +221,18 @@ void t.test('a task that is given back goes to another, after so many seconds; f
   t.equal(seen(), 5)
 })
 
-void t.test('when a holder is gone its task goes to another socket, one more attempt', async (t) => {
+void t.test('tasks: when a closed socket’s lease ends, another socket gets the next attempt', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const gone = await work(one, bearer, 1)
   await ask(topic, 'q')
   const [q] = await has(gone, 1)
   const { task } = q as Task
   const other = await work(two, bearer, 1)
-  // Not yet: it may come back.
+  // The lease has not ended: the holder may resume.
   t.match(await other.ask({ type: 'ping' }), { type: 'ok' })
   t.strictSame(tasks(other), [])
   gone.socket.terminate()
-  await until(() => gone.closed !== undefined, 'it is gone')
+  await until(() => gone.closed !== undefined, 'the socket to close')
   await runOut(name)
   t.match((await has(other, 1))[0], { task, attempt: 2 })
   const back = await one.connect(bearer)
@@ -237,7 +241,7 @@ void t.test('when a holder is gone its task goes to another socket, one more att
   t.match(await other.ask({ type: 'send', topic, message: 'a', task }), { type: 'ok', seq: 2 })
 })
 
-void t.test('a socket that takes the place of a former one goes on with its tasks', async (t) => {
+void t.test('inbox: a socket that resumes a former session keeps its tasks', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const former = await work(one, bearer, 2)
   await ask(topic, 'q1', 'q2', 'q3')
@@ -245,13 +249,17 @@ void t.test('a socket that takes the place of a former one goes on with its task
   former.socket.terminate()
   const stranger = await two.connect(await token({ sub: 'emma', role: 'citizen' }))
   const resume = former.frames[0]?.['session']
-  t.match(await stranger.ask({ type: 'work', credit: 1, resume }), { type: 'ok', tasks: [] }, 'of the same citizen')
+  t.match(
+    await stranger.ask({ type: 'work', credit: 1, resume }),
+    { type: 'ok', tasks: [] },
+    'a different citizen can not resume it',
+  )
   const next = await two.connect(bearer)
   const [answer, early] = await Promise.all([
     next.ask({ type: 'work', credit: 2, resume }),
     next.ask({ type: 'stream', topic, key: 'early', message: 'a', done: true, task: held[0]?.task }),
   ])
-  t.match(early, { type: 'ok' }, 'at once')
+  t.match(early, { type: 'ok' }, 'a reply right after the work frame')
   t.strictSame(new Set(answer['tasks'] as string[]), new Set(held.map(({ task }) => task)))
   for (const { task } of held.slice(1))
     t.match(await next.ask({ type: 'send', topic, message: 'a', task }), { type: 'ok' })
@@ -263,7 +271,7 @@ void t.test('a socket that takes the place of a former one goes on with its task
   )
 })
 
-void t.test('a lease is renewed while its socket lives', async (t) => {
+void t.test('tasks: a lease is renewed while its socket is open', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
   const quick = await startInstance(t, database.url, { limits: { renewEvery: 100 } })
   const worker = await work(quick, bearer, 1)
@@ -275,7 +283,7 @@ void t.test('a lease is renewed while its socket lives', async (t) => {
   t.equal(tasks(worker).length, 1)
 })
 
-void t.test('a worker gets tasks of missions that its token sees, and no others', async (t) => {
+void t.test('inbox: a worker receives only tasks of missions that its token allows', async (t) => {
   const { name, missions, topic } = await makeCitizen()
   const narrow = await work(one, await token({ sub: name, role: 'citizen', missions: [missions[1].number] }), 9)
   await ask(topic, 'not for it')
@@ -287,7 +295,7 @@ void t.test('a worker gets tasks of missions that its token sees, and no others'
   t.strictSame(texts(wide), ['not for it'])
 })
 
-void t.test('workers share what there is: each task is one’s, and all are ended', async (t) => {
+void t.test('inbox: several workers share the tasks; each task goes to one worker, and all end', async (t) => {
   const { name, bearer, missions } = await makeCitizen()
   const workers = await Promise.all([1, 3, 7].map((credit, i) => work(i === 1 ? one : two, bearer, credit)))
   const ended = new Set<string>()
@@ -309,12 +317,12 @@ void t.test('workers share what there is: each task is one’s, and all are ende
       ]),
     ]).flat(),
   )
-  await until(() => ended.size === 200, 'all are answered')
+  await until(() => ended.size === 200, 'an answer to each task')
   const got = workers.flatMap(tasks).map(({ task }) => task)
-  t.equal(new Set(got).size, got.length, 'none was given twice')
+  t.equal(new Set(got).size, got.length, 'no task was delivered twice')
   t.ok(
     workers.every((worker) => tasks(worker).length > 0),
-    'each had its share',
+    'each worker received tasks',
   )
   const said = (await Promise.all(missions.map(({ id }) => chat(`missions/${id}/chat/${name}`)))).flat()
   const replies = said.filter(({ sender }) => sender === 'citizen').map(({ message }) => message)
@@ -322,13 +330,13 @@ void t.test('workers share what there is: each task is one’s, and all are ende
   t.equal(new Set(replies).size, 200)
 })
 
-void t.test('a chat that is cleared, a mission that is deleted: their tasks are nobody’s', async (t) => {
+void t.test('tasks: those of a cleared chat or a deleted mission are not delivered', async (t) => {
   const { name, bearer, missions, topic } = await makeCitizen()
   const first = await work(one, bearer, 1)
   first.close()
   await ask(topic, 'cleared')
   await ask(`missions/${missions[1].id}/chat/${name}`, 'deleted')
-  // Found, and held by nobody.
+  // Creates the tasks without leasing them.
   await database.query('select deck.find_tasks($1, null, 100)', [name])
   t.equal((await one.request('DELETE', `/api/${topic}`, admin)).status, 204)
   t.equal((await one.request('DELETE', `/api/missions/${missions[1].id}`, admin)).status, 204)
@@ -340,7 +348,7 @@ void t.test('a chat that is cleared, a mission that is deleted: their tasks are 
   t.equal((await stored(name)).length, 1)
 })
 
-void t.test('an inbox is a citizen’s; what is out of range is refused', async (t) => {
+void t.test('inbox: forbidden to users and admins; values out of range are bad_request', async (t) => {
   for (const bearer of [alice, admin]) {
     const client = await one.connect(bearer)
     const { id } = await makeMission(one)

@@ -1,4 +1,4 @@
-// Who is there: those who follow a topic, on all instances, told to who asks for it; never stored.
+// Presence: the users who follow a topic on any instance. Only subscribers that ask receive it. It is never stored.
 import t from 'tap'
 import {
   alice,
@@ -20,11 +20,11 @@ const { instance: one, database } = await startDeck(t, { limits: { presenceLife:
 const two = await startInstance(t, database.url)
 
 type Present = { sub: string; role: string; sockets: number }
-type Told = { topic: string; subs?: Present[]; joined: Present[]; left: Present[] }
-const told = (client: Client): Told[] => client.frames.filter(({ type }) => type === 'presence') as never
+type Presence = { topic: string; subs?: Present[]; joined: Present[]; left: Present[] }
+const presences = (client: Client): Presence[] => client.frames.filter(({ type }) => type === 'presence') as never
 const names = (people: Present[] = []): string[] => people.map(({ sub, sockets }) => `${sub} ${sockets}`).sort()
 const sees = async (client: Client, ...people: string[]): Promise<void> => {
-  const seen = (): string => names(told(client).at(-1)?.subs).join()
+  const seen = (): string => names(presences(client).at(-1)?.subs).join()
   await until(() => seen() === people.join(), `to see ${people.join()}`).catch((error: Error) => {
     throw new Error(`${error.message}; seen: ${seen()}`)
   })
@@ -42,34 +42,34 @@ const follow = async (
 const makeTopic = async (): Promise<string> => `missions/${(await makeMission(one)).id}/chat/rafael`
 const presence = { presence: true }
 
-void t.test('who asks gets who is there, on every instance, and then who comes and goes', async (t) => {
+void t.test('presence: a subscriber that asks receives the whole list, then each join and leave', async (t) => {
   const topic = await makeTopic()
   await follow(one, rafael, topic)
   await follow(two, rafael, topic)
   const watcher = await follow(one, alice, topic, presence)
-  await until(() => told(watcher).length > 0, 'the list')
-  t.strictSame(told(watcher)[0]?.joined, [])
+  await until(() => presences(watcher).length > 0, 'the list')
+  t.strictSame(presences(watcher)[0]?.joined, [])
   t.strictSame(
-    told(watcher)[0]?.subs?.toSorted((a, b) => (a.sub < b.sub ? -1 : 1)),
+    presences(watcher)[0]?.subs?.toSorted((a, b) => (a.sub < b.sub ? -1 : 1)),
     [
       { sub: 'alice', role: 'user', sockets: 1 },
       { sub: 'rafael', role: 'citizen', sockets: 2 },
     ],
-    'the first list is whole',
+    'the first list is complete',
   )
   const emma = await token({ sub: 'emma', role: 'citizen' })
   const comes = await follow(two, emma, topic)
   await sees(watcher, 'alice 1', 'emma 1', 'rafael 2')
-  t.strictSame(told(watcher).at(-1)?.joined, [{ sub: 'emma', role: 'citizen', sockets: 1 }])
+  t.strictSame(presences(watcher).at(-1)?.joined, [{ sub: 'emma', role: 'citizen', sockets: 1 }])
   const again = await follow(one, emma, topic)
   await sees(watcher, 'alice 1', 'emma 2', 'rafael 2')
   comes.close()
   await sees(watcher, 'alice 1', 'emma 1', 'rafael 2')
-  t.strictSame(told(watcher).at(-1)?.left, [], 'one socket of two')
+  t.strictSame(presences(watcher).at(-1)?.left, [], 'one of the user’s two sockets closed')
   t.match(await again.ask({ type: 'unsubscribe', topic }), { type: 'ok' })
   await sees(watcher, 'alice 1', 'rafael 2')
-  t.match(told(watcher).at(-1)?.left, [{ sub: 'emma', role: 'citizen' }])
-  t.strictSame(told(again), [], 'a subscriber that did not ask for presence receives none')
+  t.match(presences(watcher).at(-1)?.left, [{ sub: 'emma', role: 'citizen' }])
+  t.strictSame(presences(again), [], 'a subscriber that did not ask for presence receives none')
   const late = await follow(two, rafael, topic, presence)
   await sees(late, 'alice 1', 'rafael 3')
   await sees(watcher, 'alice 1', 'rafael 3')
@@ -82,17 +82,17 @@ void t.test(
     const client = await follow(one, alice, topic, presence)
     await sees(client, 'alice 1')
     t.match(await client.ask({ type: 'subscribe', topic }), { type: 'ok' })
-    const told0 = told(client).length
+    const before = presences(client).length
     const other = await follow(two, rafael, topic, presence)
     await sees(other, 'alice 1', 'rafael 1')
-    t.equal(told(client).length, told0)
+    t.equal(presences(client).length, before)
     t.match(await client.ask({ type: 'subscribe', topic, ...presence }), { type: 'ok' })
-    await until(() => told(client).length > told0, 'the list')
-    t.strictSame(names(told(client)[told0]?.subs), ['alice 1', 'rafael 1'])
+    await until(() => presences(client).length > before, 'the list')
+    t.strictSame(names(presences(client)[before]?.subs), ['alice 1', 'rafael 1'])
   },
 )
 
-void t.test('who may no longer see the mission is no longer there', async (t) => {
+void t.test('presence: a user who lost access to the mission leaves the list', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const watcher = await follow(two, rafael, topic, presence)
@@ -105,7 +105,7 @@ void t.test('who may no longer see the mission is no longer there', async (t) =>
   await sees(watcher, 'bob 1', 'rafael 1')
 })
 
-void t.test('the people of a killed instance vanish once it is not heard of', async (t) => {
+void t.test('presence: the users of a killed instance leave the list once its heartbeats stop', async (t) => {
   const topic = await makeTopic()
   const killed = await spawnServer(t, { DATABASE_URL: database.url })
   const watcher = await follow(one, alice, topic, presence)
@@ -115,8 +115,8 @@ void t.test('the people of a killed instance vanish once it is not heard of', as
   await sees(watcher, 'alice 1')
 })
 
-void t.test('an instance that stops says that its people are gone', async (t) => {
-  // So long that silence alone would not tell.
+void t.test('presence: an instance that stops reports that its users have left', async (t) => {
+  // Too long for the heartbeat limit to be the reason.
   const limits = { presenceLife: 600_000 }
   const { instance: stays, database: own } = await startDeck(t, { limits })
   const stops = await startInstance(t, own.url, { limits })
@@ -132,25 +132,25 @@ void t.test('presence: sends changes, not the whole list each time, when many cl
   const topic = await makeTopic()
   const watcher = await follow(one, alice, topic, presence)
   await sees(watcher, 'alice 1')
-  // Names so long that one notification does not hold them.
+  // The names are so long that one notification does not hold them.
   const crowd = Array.from({ length: 110 }, (_, n) => `someone${n}-${'x'.repeat(200)}`)
   const clients = await Promise.all(crowd.map(async (sub) => follow(two, await token({ sub, role: 'citizen' }), topic)))
   const people = new Map<string, Present>()
   const hold = (): number => {
     people.clear()
-    for (const { subs, joined, left } of told(watcher)) {
+    for (const { subs, joined, left } of presences(watcher)) {
       if (subs) people.clear()
       for (const present of subs ?? joined) people.set(present.sub, present)
       for (const { sub } of left) people.delete(sub)
     }
     return people.size
   }
-  await until(() => hold() === 111, 'all of them')
-  t.ok(told(watcher).at(-1)?.subs === undefined, 'not the whole list each time')
+  await until(() => hold() === 111, 'all names')
+  t.ok(presences(watcher).at(-1)?.subs === undefined, 'the last frame is a change, not the whole list')
   const late = await follow(one, rafael, topic, presence)
-  await until(() => told(late).length > 0, 'the list')
-  t.equal(told(late)[0]?.subs?.length, 112, 'a new subscriber receives the whole list')
+  await until(() => presences(late).length > 0, 'the list')
+  t.equal(presences(late)[0]?.subs?.length, 112, 'a new subscriber receives the whole list')
   for (const client of clients.slice(0, 60)) client.close()
-  await until(() => hold() === 52, 'half of them')
+  await until(() => hold() === 52, 'half of the names')
   await sees(late, ...[...people.keys()].map((sub) => `${sub} 1`).sort())
 })

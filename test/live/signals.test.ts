@@ -1,4 +1,4 @@
-// What people see of one another besides messages: who types, what is unread. On two instances of one database.
+// Typing, read markers and the list of missions, on two instances of one database.
 import t from 'tap'
 import {
   admin,
@@ -35,28 +35,28 @@ const channel = async (id: string, bearer: string): Promise<Json> => {
   return (json['channels'] as Json[])[0] ?? {}
 }
 
-void t.test('typing reaches all who follow the chat, on every instance, and not who types', async (t) => {
+void t.test('typing: reaches every follower of the chat on each instance, except the sender', async (t) => {
   const { id, topic } = await makeChat()
   const typist = await follow(one, alice, topic)
   const same = await follow(one, rafael, topic)
   const across = await follow(two, rafael, topic)
   const elsewhere = await follow(two, rafael, `missions/${id}/chat/sofia`)
   t.match(await typist.ask({ type: 'typing', topic, on: true }), { type: 'ok' })
-  const told = { type: 'typing', topic, sub: 'alice', role: 'user', on: true }
+  const typing = { type: 'typing', topic, sub: 'alice', role: 'user', on: true }
   for (const client of [same, across]) {
     await until(() => of(client, 'typing').length === 1, 'typing')
-    t.strictSame(of(client, 'typing'), [told])
+    t.strictSame(of(client, 'typing'), [typing])
   }
   t.match(await typist.ask({ type: 'typing', topic, on: false }), { type: 'ok' })
   for (const client of [same, across]) {
     await until(() => of(client, 'typing').length === 2, 'typing ends')
-    t.strictSame(of(client, 'typing')[1], { ...told, on: false })
+    t.strictSame(of(client, 'typing')[1], { ...typing, on: false })
   }
   t.strictSame([...of(typist, 'typing'), ...of(elsewhere, 'typing')], [])
   t.equal((await one.request('GET', `/api/${topic}`, alice)).json['last_seq'], 0, 'nothing is stored')
 })
 
-void t.test('who goes while typing types no longer', async (t) => {
+void t.test('typing: ends when the socket of the user who types closes', async (t) => {
   const { topic } = await makeChat()
   const watcher = await follow(two, rafael, topic)
   const typist = await one.connect(alice)
@@ -67,7 +67,7 @@ void t.test('who goes while typing types no longer', async (t) => {
   t.match(of(watcher, 'typing')[1], { sub: 'alice', on: false })
 })
 
-void t.test('one types in chats only, and says whether', async (t) => {
+void t.test('typing: refused outside chat topics, and without a boolean `on`', async (t) => {
   const { id, topic } = await makeChat()
   const client = await one.connect(alice)
   for (const frame of [
@@ -80,7 +80,7 @@ void t.test('one types in chats only, and says whether', async (t) => {
   t.match(await client.ask({ type: 'ping' }), { type: 'ok' })
 })
 
-void t.test('how far one has read: the greatest counts, up to the head, for each sub apart', async (t) => {
+void t.test('read markers: the greatest seq counts, up to the latest seq, for each user ID separately', async (t) => {
   const { id, topic } = await makeChat()
   await say(topic, 5)
   t.match(await channel(id, alice), { last_seq: 5, read_seq: 0, unread: 5 })
@@ -88,16 +88,16 @@ void t.test('how far one has read: the greatest counts, up to the head, for each
   const b = await two.connect(alice)
   t.match(await a.ask({ type: 'read', topic, seq: 3 }), { type: 'ok', topic, seq: 3 })
   t.match(await channel(id, alice), { read_seq: 3, unread: 2 })
-  t.match(await b.ask({ type: 'read', topic, seq: 1 }), { type: 'ok', seq: 3 }, 'less changes nothing')
+  t.match(await b.ask({ type: 'read', topic, seq: 1 }), { type: 'ok', seq: 3 }, 'a smaller seq changes nothing')
   t.match(await channel(id, alice), { read_seq: 3, unread: 2 })
-  t.match(await b.ask({ type: 'read', topic, seq: 99 }), { type: 'ok', seq: 5 }, 'not beyond what is there')
+  t.match(await b.ask({ type: 'read', topic, seq: 99 }), { type: 'ok', seq: 5 }, 'limited to the latest seq')
   t.match(await channel(id, alice), { read_seq: 5, unread: 0 })
-  t.match(await channel(id, admin), { read_seq: 0, unread: 5 }, 'another sub')
+  t.match(await channel(id, admin), { read_seq: 0, unread: 5 }, 'a different user ID')
   await say(topic, 1)
   t.match(await channel(id, alice), { read_seq: 5, unread: 1 })
 })
 
-void t.test('many at once, through both instances, end at the greatest', async (t) => {
+void t.test('read markers: many at once, through both instances, end at the greatest seq', async (t) => {
   const { id, topic } = await makeChat()
   await say(topic, 40)
   const [a, b] = [await one.connect(alice), await two.connect(alice)]
@@ -111,7 +111,7 @@ void t.test('many at once, through both instances, end at the greatest', async (
   t.match(await channel(id, alice), { read_seq: 40, unread: 0 })
 })
 
-void t.test("one's other sockets learn of it, nobody else's do", async (t) => {
+void t.test('read markers: sent to the other sockets of the same user, and to no other user', async (t) => {
   const { topic } = await makeChat()
   await say(topic, 3)
   const reader = await follow(one, alice, topic)
@@ -126,7 +126,7 @@ void t.test("one's other sockets learn of it, nobody else's do", async (t) => {
   await reader.ask({ type: 'read', topic, seq: 3 })
   for (const client of own) {
     await until(() => of(client, 'read').some(({ seq }) => seq === 3), 'read')
-    t.equal(of(client, 'read').length, 2, 'what is no news is not told')
+    t.equal(of(client, 'read').length, 2, 'an unchanged marker is not sent')
   }
   t.strictSame(
     [reader, ...others].flatMap((client) => of(client, 'read')),
@@ -134,7 +134,7 @@ void t.test("one's other sockets learn of it, nobody else's do", async (t) => {
   )
 })
 
-void t.test('a mission that is deleted takes with it how far it was read', async (t) => {
+void t.test('read markers: deleted with their mission', async (t) => {
   const { id, topic } = await makeChat()
   await say(topic, 1)
   const client = await one.connect(alice)
@@ -147,7 +147,7 @@ void t.test('a mission that is deleted takes with it how far it was read', async
   t.match(await stranger.ask({ type: 'read', topic, seq: 1 }), { type: 'error', code: 'not_found' })
 })
 
-void t.test('the list of missions: who may see one learns that it came, changed or went; by SQL too', async (t) => {
+void t.test('list of missions: users with access receive new, changed and removed missions', async (t) => {
   const user = await one.connect(alice)
   const across = await two.connect(alice)
   const boss = await two.connect(admin)
@@ -159,29 +159,29 @@ void t.test('the list of missions: who may see one learns that it came, changed 
   t.match(await gone.ask({ type: 'unsubscribe', topic: 'missions' }), { type: 'ok', topic: 'missions' })
   const changes = (client: Client, id: string): number =>
     of(client, 'missions.changed').filter(({ mission }) => mission === id).length
-  const told = async (id: string, n: number, seers = [user, across, boss]): Promise<void> => {
+  const notified = async (id: string, n: number, seers = [user, across, boss]): Promise<void> => {
     for (const client of seers) await until(() => changes(client, id) === n, `change ${n}`)
   }
   const { id } = await makeMission(one)
-  await told(id, 1)
+  await notified(id, 1)
   await two.request('PATCH', `/api/missions/${id}`, admin, { status: 'qa' })
-  await told(id, 2)
+  await notified(id, 2)
   await database.query(`update missions set title = 'by SQL' where id = $1`, [id])
-  await told(id, 3)
+  await notified(id, 3)
   await database.query(`update missions set title = title where id = $1`, [id])
-  await one.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'no change of the mission' })
+  await one.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'not a change of the mission' })
   t.equal(changes(stranger, id), 0)
   await database.query(`update missions set assigned_to = 'bob' where id = $1`, [id])
-  await told(id, 4)
-  await told(id, 1, [stranger])
+  await notified(id, 4)
+  await notified(id, 1, [stranger])
   await one.request('DELETE', `/api/missions/${id}`, admin)
-  await told(id, 5, [boss])
-  await told(id, 2, [stranger])
+  await notified(id, 5, [boss])
+  await notified(id, 2, [stranger])
   t.strictSame([changes(user, id), changes(across, id), changes(gone, id)], [4, 4, 0])
   t.strictSame(of(user, 'missions.changed')[0], { type: 'missions.changed', mission: id })
 })
 
-void t.test('the list has no past: a cursor into it is of another time', async (t) => {
+void t.test('list of missions: has no history: after above 0 or a different epoch is conflict', async (t) => {
   const client = await one.connect(alice)
   const { epoch } = await client.ask({ type: 'subscribe', topic: 'missions' })
   t.match(await client.ask({ type: 'subscribe', topic: 'missions', after: 0, epoch }), { type: 'ok', epoch })

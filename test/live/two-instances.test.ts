@@ -1,5 +1,5 @@
-// Two instances on one database: it makes no difference where one sends, writes, follows or comes back to, nor what
-// breaks between them and Postgres. (faults/walk.test.ts plays random sequences of all that.)
+// Two instances on one database give the same results, whichever instance a client sends to, follows or reconnects to.
+// Broken connections to Postgres do not change that. faults/walk.test.ts runs random sequences of these faults.
 import t from 'tap'
 import {
   admin,
@@ -34,7 +34,7 @@ const insert = (mission: string, from: number, to: number) =>
      select $1, 'rafael', 'user', n::text from generate_series($2::int, $3) n`,
     [mission, from, to],
   )
-/** Cuts connections of both instances by their name; -> how many. */
+/** Cuts connections of both instances by their application name. Returns how many. */
 const cut = async (name: string): Promise<number> => {
   const rows = await database.query(
     `select pg_terminate_backend(pid) from pg_stat_activity
@@ -44,7 +44,7 @@ const cut = async (name: string): Promise<number> => {
   return rows.length
 }
 
-await t.test('what is written on one, or by SQL, appears on both in the same order', async (t) => {
+await t.test('two instances: followers on both receive API and SQL messages in the same order', async (t) => {
   const { id, number } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const readers = await Promise.all(both.map((on) => follow(on, topic)))
@@ -63,10 +63,10 @@ await t.test('what is written on one, or by SQL, appears on both in the same ord
   t.strictSame(seqs(readers[0] as Client, topic), range(1, 450))
   const late = await follow(two, topic, { after: 0 })
   await reached([late], topic, 450)
-  t.strictSame(late.events(topic), readers[0]?.events(topic), 'and to who comes later')
+  t.strictSame(late.events(topic), readers[0]?.events(topic), 'a later subscriber receives the same')
 })
 
-await t.test('a thousand rows of one statement arrive everywhere, in their order', async (t) => {
+await t.test('two instances: a thousand rows of one statement reach followers on both, in order', async (t) => {
   const { id } = await makeMission(one)
   const base = `missions/${id}`
   const topics = [`${base}/chat/rafael`, `${base}/dod`, `${base}/tests`]
@@ -105,7 +105,7 @@ await t.test('a thousand rows of one statement arrive everywhere, in their order
   )
 })
 
-await t.test('a key repeated on both at once is one message, and all are answered with it', async (t) => {
+await t.test('idempotency key: sent to both instances at once, it creates one message for all', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const clients = await Promise.all([one, two, two].map((on) => on.connect(alice)))
@@ -136,7 +136,7 @@ await t.test('a key repeated on both at once is one message, and all are answere
 })
 
 await t.test(
-  'a mission reassigned by SQL ends the seats on both within 2 s, and nothing later is delivered',
+  'access: a mission reassigned by SQL ends the subscriptions on both instances, and nothing later is delivered',
   async (t) => {
     const { id } = await makeMission(one)
     const topics = ['/chat/rafael', '/dod', '/tests'].map((kind) => `missions/${id}${kind}`)
@@ -159,7 +159,7 @@ await t.test(
   },
 )
 
-await t.test('delivery heals when LISTEN, or every connection, is cut', async (t) => {
+await t.test('two instances: delivery recovers when LISTEN, or every connection, is cut', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const readers = await Promise.all(both.map((on) => follow(on, topic)))
@@ -178,7 +178,7 @@ await t.test('delivery heals when LISTEN, or every connection, is cut', async (t
   for (const reader of readers) t.strictSame(seqs(reader, topic), range(1, last + 1))
 })
 
-await t.test('an instance that goes: its readers come back to the other one and miss nothing', async (t) => {
+await t.test('two instances: clients of a stopped instance reconnect to the other, missing nothing', async (t) => {
   const third = await startInstance(t, database.url)
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
