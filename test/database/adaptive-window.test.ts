@@ -1,9 +1,9 @@
-// The number of rows that a scan's statements read, without a database: it follows the time that they take.
+// The number of rows that each statement of a scan reads depends on how long the last one took. Tested without a database.
 import t from 'tap'
 import { adaptiveWindow } from '../../src/database/search/adaptive-window.ts'
 
 const bounds = { first: 500, least: 50, most: 4000 }
-/** Its rows after statements that took so many ms. */
+/** The window's rows after statements that took these times in ms. */
 const after = (...times: number[]): number => {
   const window = adaptiveWindow(bounds)
   for (const ms of times) window.took(ms)
@@ -20,7 +20,7 @@ void t.test('adaptive window: doubles after fast statements, halves after slow o
   t.end()
 })
 
-void t.test('adaptive window: stays within its bounds, and comes back from each', (t) => {
+void t.test('adaptive window: stays within its bounds, and can leave each bound again', (t) => {
   t.equal(after(...Array<number>(10).fill(1)), 4000)
   t.equal(after(...Array<number>(10).fill(1), 200), 2000)
   t.equal(after(...Array<number>(10).fill(200)), 50)

@@ -1,4 +1,4 @@
-// Adoption: migrate() takes over a database that was made by hand with any stage of the original schema.
+// Adoption: migrate() adopts a database that was created by hand with any stage of the original schema.
 // No row is lost or changed. Old messages are numbered by time. Rows that break a rule are reported and stay readable.
 // The files 000 to 003 may have been run by hand (psql -f).
 import { readFile } from 'node:fs/promises'
@@ -10,11 +10,11 @@ import { append } from '../support/append.ts'
 import { freshDatabase, type FreshDatabase, type Row } from '../support/database.ts'
 
 const files = await schemaFiles()
-/** What the project began with, before 004_deck.sql. */
+/** The original files, before 004_deck.sql. */
 const first = files.migrations.filter(({ path }) => path < 'migrations/004').map(({ text }) => text)
 const seed = await readFile(seedFile, 'utf8')
 
-/** The schema as it was, by stages: base, 001, 002, 003. */
+/** The original schema by stages: base, 001, 002, 003. */
 const original = [
   `CREATE TABLE missions (
      id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -60,7 +60,7 @@ const original = [
 const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`
 const [A, B, C] = [id(1), id(2), id(3)]
 type Message = { id: string; mission: string; citizen?: string; sender?: string; message?: string; at: string | null }
-/** In the order of their insertion, which is not that of their time. */
+/** In the order of their insertion, which is not the order of their times. */
 const messages: Message[] = [
   { id: id(109), mission: A, at: '2025-01-02 10:00:00.123456' },
   { id: id(104), mission: A, at: '2025-01-01 10:00:00' },
@@ -78,7 +78,7 @@ const messages: Message[] = [
   { id: id(113), mission: B, at: '2025-01-05 00:00:00' },
 ]
 
-/** Makes the original database up to a stage (0 for nothing at all ... 4), with rows; -> its messages. */
+/** Creates the original database up to a stage (0: nothing, 4: everything), with rows. Returns its messages. */
 const makeLegacy = async (db: FreshDatabase, stage: number): Promise<Required<Message>[]> => {
   for (const text of original.slice(0, stage)) await db.query(text)
   if (stage === 0) return []
@@ -130,7 +130,7 @@ const rowsOf = async (db: FreshDatabase, columns: Row[]): Promise<Row[]> => {
   return all
 }
 
-/** Everything: the rows of all tables, and what the schema is made of. */
+/** The rows of all tables and the definition of the schema. */
 const dump = async (db: FreshDatabase): Promise<Row> => {
   const names = await db.query(
     `select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname in ('public', 'deck') order by 1`,
@@ -163,7 +163,7 @@ const failure = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => (error instanceof pg.DatabaseError ? (error.code ?? '') : Promise.reject(error)),
   )
 
-/** The statements of a file, each to be run on its own as psql does. */
+/** The statements of a file, to be run one by one as psql does. */
 const statements = (text: string): string[] =>
   (text.match(/(?:--[^\n]*|'(?:[^']|'')*'|\$(\w*)\$[\s\S]*?\$\1\$|[^;])+/g) ?? []).filter(
     (part) => part.replace(/--[^\n]*/g, '').trim() !== '',
@@ -206,93 +206,104 @@ const broken: [stage: number, tab: string, id: string, constraint: string][] = [
 ]
 
 for (const [stage, name] of ['nothing', 'the base', 'base and 001', 'base, 001 and 002', 'all'].entries()) {
-  await t.test(`${name} applied by hand: every row is kept, numbered and judged, once and for all`, async (t) => {
-    const db = await freshDatabase(t)
-    const said = await makeLegacy(db, stage)
-    const columns = await columnsOf(db)
-    const before = await rowsOf(db, columns)
-    const client = await db.connect()
-    const violations = await migrate(client, silent)
-    t.strictSame(await rowsOf(db, columns), before, 'no row has changed')
-    await sound(t, db)
+  await t.test(
+    `adoption: ${name} applied by hand: every row is kept, numbered and checked against the rules, only once`,
+    async (t) => {
+      const db = await freshDatabase(t)
+      const said = await makeLegacy(db, stage)
+      const columns = await columnsOf(db)
+      const before = await rowsOf(db, columns)
+      const client = await db.connect()
+      const violations = await migrate(client, silent)
+      t.strictSame(await rowsOf(db, columns), before, 'no row has changed')
+      await sound(t, db)
 
-    const byTime = (a: Message, b: Message) => {
-      const [x, y] = [a, b].map(({ at }) => (at === null ? '' : at === 'infinity' ? '9' : at))
-      return x === y ? (a.id < b.id ? -1 : 1) : (x ?? '') < (y ?? '') ? -1 : 1
-    }
-    const next = new Map<string, number>()
-    const expected = [...said].sort(byTime).map(({ id, mission, citizen }) => {
-      const chat = `${mission}/${citizen}`
-      next.set(chat, (next.get(chat) ?? 0) + 1)
-      return { id, seq: next.get(chat) }
-    })
-    const found = await db.query('select id, seq::int from chat_messages order by id')
-    t.strictSame(
-      found,
-      expected.sort((a, b) => (a.id < b.id ? -1 : 1)),
-      'messages by time, then by id',
-    )
-
-    const known = broken.filter(([since]) => since <= stage)
-    const lines = (rows: { tab: string; id: string; broken: string }[]) =>
-      rows.map(({ tab, id, broken }) => `${tab} ${id} ${broken}`).sort()
-    t.strictSame(lines(violations), known.map(([, ...line]) => line.join(' ')).sort(), 'what breaks a rule is named')
-    const invalid = await db.query(
-      `select conname from pg_constraint where contype = 'c' and not convalidated and conrelid::regclass::text = any ($1) order by 1`,
-      [tables],
-    )
-    t.strictSame(
-      invalid.map(({ conname }) => conname),
-      [...new Set(known.map(([, , , constraint]) => constraint))].sort(),
-      'all other rules are validated',
-    )
-
-    const whole = await dump(db)
-    t.strictSame(lines(await migrate(client, silent)), lines(violations))
-    t.strictSame(await dump(db), whole, 'a second run changes nothing')
-
-    if (stage === 0) return
-    const numbers = await db.query('select id, number from missions order by number')
-    t.strictSame(numbers, [
-      { id: C, number: 47 },
-      { id: A, number: 48 },
-      { id: B, number: 49 },
-    ])
-    const events = await db.query(
-      `select regexp_replace(topic, '^missions/[^/]+/', '') as topic, seq::int, event, data ->> 'id' as id, data ->> 'chunk' as chunk from deck.events order by 1, 2`,
-    )
-    const created = (n: number, seq: number) => ({ seq, id: id(n) })
-    t.match(
-      events.filter(({ topic }) => topic === 'dod'),
-      [created(201, 1), created(202, 2), created(203, 3)],
-    )
-    if (stage === 4) {
-      t.match(
-        events.filter(({ event }) => event === 'log.appended'),
-        [{ topic: `tests/${id(301)}/logs`, seq: 1, chunk: 'all of it' }],
+      const byTime = (a: Message, b: Message) => {
+        const [x, y] = [a, b].map(({ at }) => (at === null ? '' : at === 'infinity' ? '9' : at))
+        return x === y ? (a.id < b.id ? -1 : 1) : (x ?? '') < (y ?? '') ? -1 : 1
+      }
+      const next = new Map<string, number>()
+      const expected = [...said].sort(byTime).map(({ id, mission, citizen }) => {
+        const chat = `${mission}/${citizen}`
+        next.set(chat, (next.get(chat) ?? 0) + 1)
+        return { id, seq: next.get(chat) }
+      })
+      const found = await db.query('select id, seq::int from chat_messages order by id')
+      t.strictSame(
+        found,
+        expected.sort((a, b) => (a.id < b.id ? -1 : 1)),
+        'messages by time, then by id',
       )
-      t.equal(events.filter(({ event }) => event === 'test_run.created').length, 3)
-    }
 
-    const say = 'insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, $3, $4)'
-    t.equal(await failure(db.query(say, [A, 'rafael', 'bot', 'x'])), '23514')
-    t.equal(await failure(db.query(say, [A, 'Rafael', 'user', 'x'])), '23514')
-    t.equal(await failure(db.query(say, [A, 'rafael', 'user', 'x'.repeat(10_001)])), '23514')
-    t.equal(await failure(db.query(`update missions set status = 'paused' where id = '${A}'`)), '23514')
-    const count = said.filter(({ mission, citizen }) => mission === B && citizen === 'rafael').length
-    t.equal(await failure(db.query(say, [B, 'rafael', 'user', 'x'])), 'none')
-    await db.query(`insert into dod_items (mission_id, text, category) values ('${A}', 'new', 'tests')`)
-    await db.query(`insert into test_runs (mission_id, status, logs) values ('${A}', 'running', 'new')`)
-    const [appended] = await append(db, [{ mission: B, id: id(400) }])
-    t.match(appended, { outcome: 'saved', seq: count + 2 }, 'a new message gets the next seq after the old messages')
-    t.ok(Date.parse(appended?.created_at ?? '') < Date.now() + 60_000, 'and not in their future')
-    await sound(t, db)
-    await db.query(`delete from missions where id = '${A}'`)
-    t.strictSame(await db.query('select id from chat_messages where mission_id = $1', [A]), [], 'a mission can go')
-  })
+      const known = broken.filter(([since]) => since <= stage)
+      const lines = (rows: { tab: string; id: string; broken: string }[]) =>
+        rows.map(({ tab, id, broken }) => `${tab} ${id} ${broken}`).sort()
+      t.strictSame(
+        lines(violations),
+        known.map(([, ...line]) => line.join(' ')).sort(),
+        'rows that break a rule are reported',
+      )
+      const invalid = await db.query(
+        `select conname from pg_constraint where contype = 'c' and not convalidated and conrelid::regclass::text = any ($1) order by 1`,
+        [tables],
+      )
+      t.strictSame(
+        invalid.map(({ conname }) => conname),
+        [...new Set(known.map(([, , , constraint]) => constraint))].sort(),
+        'all other rules are validated',
+      )
+
+      const whole = await dump(db)
+      t.strictSame(lines(await migrate(client, silent)), lines(violations))
+      t.strictSame(await dump(db), whole, 'a second run changes nothing')
+
+      if (stage === 0) return
+      const numbers = await db.query('select id, number from missions order by number')
+      t.strictSame(numbers, [
+        { id: C, number: 47 },
+        { id: A, number: 48 },
+        { id: B, number: 49 },
+      ])
+      const events = await db.query(
+        `select regexp_replace(topic, '^missions/[^/]+/', '') as topic, seq::int, event, data ->> 'id' as id, data ->> 'chunk' as chunk from deck.events order by 1, 2`,
+      )
+      const created = (n: number, seq: number) => ({ seq, id: id(n) })
+      t.match(
+        events.filter(({ topic }) => topic === 'dod'),
+        [created(201, 1), created(202, 2), created(203, 3)],
+      )
+      if (stage === 4) {
+        t.match(
+          events.filter(({ event }) => event === 'log.appended'),
+          [{ topic: `tests/${id(301)}/logs`, seq: 1, chunk: 'all of it' }],
+        )
+        t.equal(events.filter(({ event }) => event === 'test_run.created').length, 3)
+      }
+
+      const say = 'insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, $3, $4)'
+      t.equal(await failure(db.query(say, [A, 'rafael', 'bot', 'x'])), '23514')
+      t.equal(await failure(db.query(say, [A, 'Rafael', 'user', 'x'])), '23514')
+      t.equal(await failure(db.query(say, [A, 'rafael', 'user', 'x'.repeat(10_001)])), '23514')
+      t.equal(await failure(db.query(`update missions set status = 'paused' where id = '${A}'`)), '23514')
+      const count = said.filter(({ mission, citizen }) => mission === B && citizen === 'rafael').length
+      t.equal(await failure(db.query(say, [B, 'rafael', 'user', 'x'])), 'none')
+      await db.query(`insert into dod_items (mission_id, text, category) values ('${A}', 'new', 'tests')`)
+      await db.query(`insert into test_runs (mission_id, status, logs) values ('${A}', 'running', 'new')`)
+      const [appended] = await append(db, [{ mission: B, id: id(400) }])
+      t.match(appended, { outcome: 'saved', seq: count + 2 }, 'a new message gets the next seq after the old messages')
+      t.ok(Date.parse(appended?.created_at ?? '') < Date.now() + 60_000, 'and its time is not in the future')
+      await sound(t, db)
+      await db.query(`delete from missions where id = '${A}'`)
+      t.strictSame(
+        await db.query('select id from chat_messages where mission_id = $1', [A]),
+        [],
+        'a mission can be deleted',
+      )
+    },
+  )
 }
 
-await t.test('a log of a run that breaks a rule is readable, and doesn’t stop the house-keeping', async (t) => {
+await t.test('adoption: the log of a run that breaks a rule is readable, and does not stop housekeeping', async (t) => {
   const db = await freshDatabase(t)
   await makeLegacy(db, 4)
   await migrate(await db.connect(), silent)
@@ -305,7 +316,7 @@ await t.test('a log of a run that breaks a rule is readable, and doesn’t stop 
   t.match(await db.query(`select deck.log_text('${A}', '${id(302)}') as text`), [{ text: ' and more' }])
 })
 
-await t.test('the files 000 to 003 run by hand, with rows or without, come to the same as a fresh start', async (t) => {
+await t.test('adoption: files 000 to 003 run by hand, with or without rows, equal a fresh start', async (t) => {
   const [byHands, fresh] = [await freshDatabase(t), await freshDatabase(t)]
   await byHand(byHands, ...first)
   await byHand(byHands, ...first)
@@ -323,7 +334,7 @@ await t.test('the files 000 to 003 run by hand, with rows or without, come to th
   t.strictSame(await fresh.query('select tab, id, broken from deck.violations()'), [])
 })
 
-await t.test('the original statements and the seed by hand, then migrate()', async (t) => {
+await t.test('adoption: migrate() succeeds after the original statements and the seed ran by hand', async (t) => {
   const db = await freshDatabase(t)
   for (const text of original) await byHand(db, text)
   t.strictSame(await migrate(await db.connect(), silent), [])
@@ -332,7 +343,7 @@ await t.test('the original statements and the seed by hand, then migrate()', asy
   await sound(t, db)
 })
 
-await t.test('the seed leaves a foreign mission 47 alone', async (t) => {
+await t.test('seed: does not change another mission 47', async (t) => {
   const db = await freshDatabase(t)
   await migrate(await db.connect(), silent)
   await db.query(
@@ -350,7 +361,7 @@ await t.test('the seed leaves a foreign mission 47 alone', async (t) => {
   }
 })
 
-await t.test('two that migrate an empty database at once both succeed', async (t) => {
+await t.test('migrate: two concurrent runs on an empty database both succeed', async (t) => {
   const db = await freshDatabase(t)
   const clients = await Promise.all([db.connect(), db.connect(), db.connect()])
   const applied: string[] = []

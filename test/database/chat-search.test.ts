@@ -1,5 +1,5 @@
-// Filters of a chat's history: what they find is what a plain model finds, on pages and as a stream, whatever wrote the messages,
-// and whether the blocks that they look up are there yet or not. What they cost is bench/search.ts's.
+// Filters of a chat's history. Pages and streams return the same messages as a simple model, whatever wrote the messages,
+// with or without index blocks. bench/search.ts measures their cost.
 import fc from 'fast-check'
 import t from 'tap'
 import type { FreshDatabase } from '../support/database.ts'
@@ -17,7 +17,7 @@ const queryOf = (query: object): string =>
     Object.fromEntries(Object.entries(query).map(([name, value]) => [name, String(value)])),
   ).toString()
 
-/** All that a query finds, page by page through has_more. */
+/** All results of a query, page by page through has_more. */
 const byPages = async (door: Door, chat: string, query: Query, forward: boolean, limit: number): Promise<Found> => {
   const seqs: number[] = []
   for (let pages = 1, bound: Query = forward ? { after: 0 } : {}; ; pages++) {
@@ -27,7 +27,7 @@ const byPages = async (door: Door, chat: string, query: Query, forward: boolean,
     if (forward) seqs.push(...found)
     else seqs.unshift(...found)
     if (answer.json['has_more'] !== true) return { seqs, pages }
-    if (found.length !== limit) throw new Error(`a page of ${found.length} with more to come`)
+    if (found.length !== limit) throw new Error(`a page of ${found.length} with has_more`)
     bound = forward ? { after: found.at(-1) ?? 0 } : { before: found[0] ?? 0 }
   }
 }
@@ -40,7 +40,7 @@ const byStream = async (door: Door, chat: string, query: Query): Promise<number[
     .map((line) => Number((JSON.parse(line) as Json)['seq']))
 }
 
-/** Waits until the chat's blocks reach as far as they can, and nothing is to be mended. */
+/** Waits until the chat's blocks cover all but fewer than 500 messages, and none is stale. */
 const indexed = (db: FreshDatabase, mission: string): Promise<void> =>
   until(
     async () => {
@@ -115,7 +115,7 @@ type Query = {
   before?: number
 }
 const seq = fc.option(fc.integer({ min: 0, max: 1300 }), { nil: undefined, freq: 2 })
-/** One to three filters, and every other time bounds. */
+/** One to three filters, half of the time with bounds. */
 const query: fc.Arbitrary<Query> = fc
   .record({
     names: fc.subarray(['language', 'q', 'sender', 'since', 'until'] as const, { minLength: 1, maxLength: 3 }),
@@ -130,7 +130,7 @@ const query: fc.Arbitrary<Query> = fc
     ...(bounded && before !== undefined ? { before } : {}),
   }))
 
-/** Words in lower case; letters of any language and figures, but for hyphens. */
+/** Lower-case words: letters of any language and digits, without hyphens. */
 const tokens = (message: string): string[] => message.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []
 const asks: Record<string, (has: (word: string) => boolean, all: string[]) => boolean> = {
   alpha: (has) => has('alpha'),
@@ -144,7 +144,7 @@ const asks: Record<string, (has: (word: string) => boolean, all: string[]) => bo
   nowhere: (has) => has('nowhere'),
   Über: (has) => has('über'),
 }
-/** A row as its page shows it: its code blocks are the server's to tell (test/http/code-blocks.test.ts). */
+/** A row as its page shows it. The code blocks come from the server (test/http/code-blocks.test.ts). */
 const fits = (row: Json, { language, q, sender, since, until, after, before }: Query): boolean => {
   const all = tokens(String(row['message']))
   const blocks = (row['code_blocks'] ?? []) as { language: string | null }[]
@@ -181,21 +181,21 @@ const everything = async (chat: string): Promise<Json[]> => {
 }
 
 void t.test(
-  'filters find what a plain model finds: on pages either way, as a stream, on two instances, with blocks and without',
+  'chat search: filters return what a simple model returns, on pages in both directions, as a stream, on two instances, with and without blocks',
   async (t) => {
     const { id, chat } = await newChat(instance)
     const sample = fc.sample(said, { numRuns: 1100, seed: 6 })
     const check = async (what: string, runs: number): Promise<void> => {
       const rows = await everything(chat)
       let found = 0
-      // Random queries may find little: more of them, until there was enough to compare.
+      // Random queries may find little, so they are repeated until there are enough results to compare.
       for (let round = 0; found <= 100 && round < 20; round++)
         await fc.assert(
           fc.asyncProperty(query, fc.constantFrom(1, 7, 50, 500), fc.boolean(), async (given, limit, second) => {
             const door = second ? other : instance
             const expected = rows.filter((row) => fits(row, given)).map(({ seq }) => Number(seq))
             found += expected.length
-            // Few pages of one; the first and the last of them are as telling.
+            // A larger page keeps the number of pages small.
             const size = Math.max(limit, Math.ceil(expected.length / 8))
             const { after, before, ...rest } = given
             const bounds = { ...(after === undefined ? {} : { after }), ...(before === undefined ? {} : { before }) }
@@ -217,7 +217,7 @@ void t.test(
           }),
           { numRuns: runs },
         )
-      t.ok(found > 100, `${what}: ${found} messages were to be found`)
+      t.ok(found > 100, `${what}: ${found} messages expected`)
     }
     await save(id, chat, sample.slice(0, 400))
     await check('no blocks', 25)
@@ -227,9 +227,9 @@ void t.test(
       'select first, last from deck.search_blocks where mission_id = $1 order by first',
       [id],
     )
-    t.match(blocks, [{ first: '1' }, { first: '501' }], 'two blocks of 500 by now, the rest without')
+    t.match(blocks, [{ first: '1' }, { first: '501' }], 'two blocks of 500, and the other messages without a block')
     await check('blocks', 50)
-    // What SQL changes and removes is found, or not, at once, and after its blocks were made anew.
+    // Changes and deletions by SQL take effect at once, and still hold after the blocks are rebuilt.
     await database.query(
       `update chat_messages set message = 'nowhere', created_at = '2025-01-02' where mission_id = $1 and seq in (7, 700)`,
       [id],
@@ -249,7 +249,7 @@ void t.test(
   },
 )
 
-void t.test('a block in the Markdown of a SQL writer is found at once, and when it stands in the index', async (t) => {
+void t.test('chat search: a Markdown code block written by SQL is found before and after indexing', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(
     database,
@@ -272,7 +272,7 @@ void t.test('a block in the Markdown of a SQL writer is found at once, and when 
   await find()
 })
 
-void t.test('words are found as they are written, in code and out of it, and none of them twice', async (t) => {
+void t.test('chat search: words are found as written, inside and outside code, each message once', async (t) => {
   const { id, chat } = await newChat(instance)
   const texts = [
     'await bot.sendMessage(chat_id, text)',
@@ -312,7 +312,7 @@ void t.test('words are found as they are written, in code and out of it, and non
   await find()
 })
 
-void t.test('times are bounds to the microsecond, since inclusive and until not, in any zone', async (t) => {
+void t.test('chat search: since is inclusive, until exclusive, to the microsecond and in any zone', async (t) => {
   const { id, chat } = await newChat(instance)
   for (const at of [
     '0001-01-01',
@@ -342,7 +342,7 @@ void t.test('times are bounds to the microsecond, since inclusive and until not,
   }
 })
 
-void t.test('bad filters are refused, never clamped', async (t) => {
+void t.test('chat search: invalid filters are refused, never clamped', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 3)
   const bad: Record<string, string>[] = [
@@ -393,7 +393,7 @@ void t.test('bad filters are refused, never clamped', async (t) => {
         'a stream',
       )
   }
-  refused(t, await instance.request('GET', `${chat}?q=a&q=b`, alice), 400, 'bad_request', 'two of one')
+  refused(t, await instance.request('GET', `${chat}?q=a&q=b`, alice), 400, 'bad_request', 'a repeated parameter')
   for (const q of [
     `'`,
     `a' | 'b`,
@@ -420,7 +420,7 @@ void t.test('bad filters are refused, never clamped', async (t) => {
   t.match(none.json, { messages: [], last_seq: 0, has_more: false })
 })
 
-void t.test('what was cleared or deleted is not found, and leaves no words behind', async (t) => {
+void t.test('chat search: cleared and deleted messages are not found, and leave the index', async (t) => {
   const one = await newChat(instance)
   const two = await newChat(instance)
   for (const { id } of [one, two]) {
@@ -445,7 +445,7 @@ void t.test('what was cleared or deleted is not found, and leaves no words behin
   t.strictSame(await byStream(other, one.chat, { q: '"open 600"' }), [1701])
 })
 
-void t.test('a page of large messages ends at 4 MiB, with more to come, and gives everything once', async (t) => {
+void t.test('chat search: a page ends at 4 MiB with has_more; pages return every message once', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(
     database,

@@ -1,6 +1,6 @@
-// What src/database/embedded/index.ts promises, on clusters in temporary folders of its own.
-// Servers that get killed are processes of their own; the others are several starts within this one: what they share is
-// only in the folder. Doesn't use the shared cluster of the other tests.
+// The embedded server (src/database/embedded/index.ts), on clusters in temporary folders.
+// Servers that are killed are separate processes. The others start in this process; they share state only through the folder.
+// The shared cluster of the other tests is not used.
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises'
@@ -27,14 +27,14 @@ const exists = (path: string) =>
     () => false,
   )
 
-/** The server process of the folder, or undefined without a lock file. */
+/** The process ID of the folder's server; undefined without a lock file. */
 const readPid = async (dir: string) => {
   const lock = await readFile(join(dir, 'postmaster.pid'), 'utf8').catch(() => undefined)
   return lock ? Number(lock.split('\n')[0]) : undefined
 }
 
 const isAlive = async (pid: number | undefined) => {
-  // nobody reaps orphans in some containers: a zombie has no command line
+  // Some containers do not reap orphans. A zombie has no command line.
   const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => undefined)
   if (command !== undefined || process.platform === 'linux') return Boolean(command)
   try {
@@ -44,7 +44,7 @@ const isAlive = async (pid: number | undefined) => {
   }
 }
 
-/** A folder for a cluster, removed at the end together with any server that a failed test left on it. */
+/** A folder for a cluster. The teardown removes it, and stops a server that a failed test left running there. */
 const makePlace = async (t: Test) => {
   const place = await mkdtemp(join(tmpdir(), 'mission-deck-'))
   const dir = join(place, 'data', 'postgres')
@@ -52,14 +52,14 @@ const makePlace = async (t: Test) => {
     const pid = await readPid(dir)
     if (pid && (await isAlive(pid))) {
       process.kill(pid, 'SIGQUIT')
-      await until('the end of a server that was left', async () => !(await isAlive(pid)))
+      await until('the end of the server that a failed test left', async () => !(await isAlive(pid)))
     }
     await rm(place, { recursive: true, force: true })
   })
   return { place, dir }
 }
 
-/** A process that starts the cluster and then just lives; in a process group of its own, as from a terminal. */
+/** A process that starts the cluster and then stays alive, in its own process group as from a terminal. */
 const spawnServer = (t: Test, dir: string, checkout = new URL('../..', import.meta.url)) => {
   const script = `
     const { startEmbedded } = await import('${new URL('src/database/embedded/index.ts', checkout).href}')
@@ -93,10 +93,10 @@ const ask = async (connectionString: string, text: string) => {
   }
 }
 
-/** For what doesn't need an empty folder: making a cluster takes a second or two. */
+/** A shared folder for tests that do not need an empty one: creating a cluster takes one to two seconds. */
 const home = await makePlace(t)
 
-void t.test('two starts at once on an empty folder share one cluster', async (t) => {
+void t.test('embedded server: concurrent starts on an empty folder share one cluster', async (t) => {
   const { dir } = await makePlace(t)
   const other = spawnServer(t, dir)
   const start = () => startEmbedded({ dir, settings })
@@ -107,10 +107,10 @@ void t.test('two starts at once on an empty folder share one cluster', async (t)
   const pid = await readPid(dir)
   await other.kill(false)
   await Promise.all([a.stop(), b.stop()])
-  t.notOk(await isAlive(pid), 'the last one out of several that left at once stopped it')
+  t.notOk(await isAlive(pid), 'the last of several concurrent stops stopped it')
 })
 
-void t.test('a cluster outlives a kill -9 of its server and is joined by the next', async (t) => {
+void t.test('embedded server: a cluster survives a kill -9 of its server, and the next server joins it', async (t) => {
   const { dir } = home
   const first = spawnServer(t, dir)
   const { url } = await first.started
@@ -124,10 +124,10 @@ void t.test('a cluster outlives a kill -9 of its server and is joined by the nex
   t.equal(await readPid(dir), pid)
   t.same(await ask(next.url, 'select n from mission'), { n: 7 })
   await next.stop()
-  t.notOk(await isAlive(pid), 'the killed one does not count as a user')
+  t.notOk(await isAlive(pid), 'the killed server does not count as a user')
 })
 
-void t.test('the last one out stops it', async (t) => {
+void t.test('embedded server: the last server to stop also stops the cluster', async (t) => {
   const { dir } = home
   const a = await startEmbedded({ dir, settings })
   const b = await startEmbedded({ dir, settings })
@@ -155,12 +155,12 @@ void t.test('the last one out stops it', async (t) => {
   t.ok(last.joined)
   t.equal(await readPid(dir), pid)
   await last.stop()
-  t.notOk(await isAlive(pid), 'a client that is not ours does not hold it')
+  t.notOk(await isAlive(pid), 'a connected client of another application does not keep it running')
   t.equal(await readPid(dir), undefined, 'it shut down in order')
   await stranger.end()
 })
 
-void t.test('a half-made cluster is never seen', async (t) => {
+void t.test('embedded server: an incomplete cluster is never visible', async (t) => {
   const { dir } = await makePlace(t)
   const parent = join(dir, '..')
   const leftovers = async () => (await readdir(parent).catch(() => [])).filter((name) => name.includes('.new-'))
@@ -176,14 +176,14 @@ void t.test('a half-made cluster is never seen', async (t) => {
 
   const start = startEmbedded({ dir, settings })
   await until('the cluster', () => exists(dir))
-  t.ok(await exists(join(dir, 'passwords.json')), 'as soon as it is there it has its passwords')
+  t.ok(await exists(join(dir, 'passwords.json')), 'a visible cluster has its passwords')
   const embedded = await start
   t.notOk(embedded.joined)
   t.same(await leftovers(), [], 'what the killed start left behind is removed once it is old')
   await embedded.stop()
 })
 
-void t.test('a lock file that a crash left behind does not block it', async (t) => {
+void t.test('embedded server: a lock file that a crash left does not prevent a start', async (t) => {
   const { dir } = home
   const crashed = await startEmbedded({ dir, settings })
   const pid = await readPid(dir)
@@ -192,7 +192,7 @@ void t.test('a lock file that a crash left behind does not block it', async (t) 
   await until('the end of the server', async () => !(await isAlive(pid)))
   await crashed.stop()
 
-  // the pid in the file now belongs to somebody else, of the same user even
+  // The process ID in the file now belongs to a different process of the same user.
   const owner = await stat(dir)
   const ids = isRoot ? { uid: owner.uid, gid: owner.gid } : {}
   const other = spawn('sleep', ['60'], { ...ids, cwd: '/', stdio: 'ignore' })
@@ -206,7 +206,7 @@ void t.test('a lock file that a crash left behind does not block it', async (t) 
   await embedded.stop()
 })
 
-void t.test('the application gets a database of its own and no more', async (t) => {
+void t.test('embedded server: the application’s role has its own database and no other rights', async (t) => {
   const { place, dir } = home
   const embedded = await startEmbedded({ dir, settings: { ...settings, max_connections: '17' } })
   const file = join(place, 'data', 'url')
@@ -249,18 +249,22 @@ void t.test('embedded server: reports its log without secrets when it does not s
   await t.rejects(startEmbedded({ dir: join(dir, '..') }), { message: /holds files, but not a Postgres cluster/ })
 })
 
-void t.test('it runs in a folder that the postgres user can not traverse', { skip: !isRoot }, async (t) => {
-  const { place, dir } = home
-  await chmod(place, 0o700)
-  const embedded = await startEmbedded({ dir, settings })
-  t.equal((await stat(place)).uid, 0)
-  t.equal((await stat(place)).mode & 0o777, 0o700, 'the folder is left as it was')
-  t.not((await stat(dir)).uid, 0, 'the cluster belongs to another user')
-  t.same(await ask(embedded.url, 'select 1 as n'), { n: 1 })
-  await embedded.stop()
-})
+void t.test(
+  'embedded server: runs in a folder that the postgres user can not traverse',
+  { skip: !isRoot },
+  async (t) => {
+    const { place, dir } = home
+    await chmod(place, 0o700)
+    const embedded = await startEmbedded({ dir, settings })
+    t.equal((await stat(place)).uid, 0)
+    t.equal((await stat(place)).mode & 0o777, 0o700, 'the folder is unchanged')
+    t.not((await stat(dir)).uid, 0, 'the cluster belongs to another user')
+    t.same(await ask(embedded.url, 'select 1 as n'), { n: 1 })
+    await embedded.stop()
+  },
+)
 
-/** The code and the binaries in a folder that only its owner can enter, as a clone under umask 077 leaves them. */
+/** The code and the binaries in a folder that only its owner can enter, like a clone under umask 077. */
 const makeCheckout = async (place: string): Promise<URL> => {
   const from = fileURLToPath(new URL('../..', import.meta.url))
   await mkdir(join(place, 'node_modules'))
@@ -275,8 +279,8 @@ const makeCheckout = async (place: string): Promise<URL> => {
 }
 
 void t.test(
-  "started by root in a folder of root's alone, it has no capability, and its superuser reads no file of root",
-  { skip: isRoot && process.platform === 'linux' ? false : 'it is about root on Linux' },
+  'embedded server: started by root in a private folder, it has no capabilities, and its superuser can not read files of root',
+  { skip: isRoot && process.platform === 'linux' ? false : 'needs root on Linux' },
   async (t) => {
     const { place, dir } = await makePlace(t)
     const checkout = await makeCheckout(place)
@@ -288,12 +292,16 @@ void t.test(
     const { url, adminUrl } = await started
     for (const path of [...secrets, '/etc/shadow'])
       await t.rejects(ask(adminUrl, `select pg_read_file('${path}')`), { code: '42501' }, path)
-    t.match(await ask(adminUrl, `select pg_read_file('PG_VERSION')`), { pg_read_file: /^[0-9]+\n$/ }, 'but its own')
+    t.match(
+      await ask(adminUrl, `select pg_read_file('PG_VERSION')`),
+      { pg_read_file: /^[0-9]+\n$/ },
+      'its own files are readable',
+    )
     const status = await readFile(`/proc/${await readPid(dir)}/status`, 'utf8')
     for (const set of ['CapPrm', 'CapEff', 'CapAmb']) t.match(status, new RegExp(`^${set}:\\s+0+$`, 'm'))
-    t.match(status, /^Groups:\s*$/m, 'nor a group of root')
+    t.match(status, /^Groups:\s*$/m, 'it has no groups of root')
 
-    // Its libraries and its files are reached all the same.
+    // Its libraries and files remain accessible.
     await ask(url, 'do $$ begin perform 1; end $$')
     const stem = "to_tsvector('english', 'running')::text as words"
     const zone = "timezone('Asia/Tokyo', timestamptz '2026-01-01 00:00Z')::text as at"

@@ -1,8 +1,7 @@
-// An old cursor is never mistaken for a new one: once a database was restored or promoted, `after` beyond its head or
-// another epoch is `conflict` with the seq and epoch of now, also for those who followed while it happened; a client that
-// then drops what it holds and reads again from 0 holds exactly 1 to n.
-// Uses clusters of its own where the shared one won't do: a primary with its standby, and one of the machine's pg_dump.
-// Doesn't test a copy of the files that is started as it is: it has the epoch of its original.
+// Epochs. After a database was restored or promoted, `after` beyond the latest seq or a different epoch is `conflict`, with the
+// current seq and epoch. Connected followers are closed. A client that discards its copy and reads from 0 then holds 1 to n.
+// A primary with its standby, and a server of the pg_dump's version, are separate clusters.
+// Not tested: an unchanged copy of the data files has the epoch of its original.
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
@@ -38,7 +37,7 @@ const server = await connectTo(t, serverUrl())
 const value = async (client: pg.Client, expression: string, values: unknown[] = []) =>
   (await client.query<{ value: unknown }>(`select ${expression} as value`, values)).rows[0]?.value
 
-/** Where this machine has a pg_dump, and of which version. */
+/** The folder and the version of this machine's pg_dump. */
 const findDumpers = async () => {
   const debian = '/usr/lib/postgresql'
   const versions = (await readdir(debian).catch(() => [])).sort((a, b) => Number(b) - Number(a))
@@ -48,15 +47,15 @@ const findDumpers = async () => {
     const files: string[] = await readdir(bin).catch(() => [])
     const has = (...names: string[]) => names.every((name) => files.includes(name))
     if (!has('pg_dump', 'pg_restore')) continue
-    const told = await run(join(bin, 'pg_dump'), ['--version']).catch(() => undefined)
-    const version = Number(/\d+/.exec(told?.stdout ?? '')?.[0] ?? 0)
+    const printed = await run(join(bin, 'pg_dump'), ['--version']).catch(() => undefined)
+    const version = Number(/\d+/.exec(printed?.stdout ?? '')?.[0] ?? 0)
     if (version >= 14) found.push({ bin, version, whole: has('initdb', 'postgres', 'pg_ctl') })
   }
   return found
 }
 const dumpers = await findDumpers()
 const major = Math.floor(Number(await value(server, `current_setting('server_version_num')`)) / 10_000)
-// the shared server's own version, or a cluster of the pg_dump's: a dump is for servers of its version
+// A dump fits servers of the pg_dump's version: the shared server, or else a separate cluster of that version.
 const dumper = dumpers.find(({ version }) => version === major) ?? dumpers.find(({ whole }) => whole)
 const skip = dumper
   ? false
@@ -66,7 +65,7 @@ const skip = dumper
 
 // Readers ---------------------------------------------------------------------------------------------------------
 
-/** A client that follows the rule. What it holds is "seq text" of each message. */
+/** A client that handles conflicts as documented. It holds "seq text" of each message. */
 type Reader = {
   held(): string[]
   client(): Client
@@ -127,7 +126,7 @@ const makeReader = (topic: string): Reader => {
   }
 }
 
-/** Says a text so many times. */
+/** Sends the same text `times` times. */
 const say = async (on: Instance, topic: string, message: string, times: number) => {
   for (let n = 0; n < times; n++) {
     const { status, text } = await on.request('POST', `/api/${topic}`, alice, { message })
@@ -139,8 +138,8 @@ const lines = (message: string, from: number, to: number) =>
 const epochOf = async (on: Instance, topic: string) =>
   String((await on.request('GET', `/api/${topic}?limit=1`, alice)).json['epoch'])
 
-// Every case is the same story: 5 messages are kept, 3 more are said on the original only, then readers of both come to
-// what was made of the 5.
+// Each test does the same: 5 messages are in both databases, and 3 more only in the original. Readers of the original, one
+// at seq 5 and one at seq 8, then connect to the restored database.
 type Story = { topic: string; epoch: string; early: Reader; late: Reader }
 
 const begin = async (original: Instance): Promise<Story> => {
@@ -154,7 +153,7 @@ const begin = async (original: Instance): Promise<Story> => {
 
 const goOn = async (t: Test, { topic, late }: Story, original: Instance) => {
   await say(original, topic, 'not kept', 3)
-  t.equal(await late.resume(original, 8), undefined, 'the original goes on for those who come back to it')
+  t.equal(await late.resume(original, 8), undefined, 'the original continues for clients that reconnect to it')
   t.strictSame(late.held(), [...lines('kept', 1, 5), ...lines('not kept', 6, 8)])
 }
 
@@ -173,21 +172,29 @@ const comeBack = async (t: Test, { topic, epoch, early, late }: Story, restored:
     t.match(await reader.resume(restored, 5), refused)
     t.strictSame(reader.held(), lines('kept', 1, 5))
   }
-  t.match(await client.ask({ type: 'send', topic, message: 'new' }), { type: 'ok', seq: 6 }, 'seqs go on from the head')
+  t.match(
+    await client.ask({ type: 'send', topic, message: 'new' }),
+    { type: 'ok', seq: 6 },
+    'seqs continue after the latest seq',
+  )
   for (const reader of [early, late]) {
-    await until(() => reader.held().length >= 6, 'what is new')
-    t.equal(await reader.resume(restored, 6), undefined, 'nobody is refused twice')
+    await until(() => reader.held().length >= 6, 'the new message')
+    t.equal(await reader.resume(restored, 6), undefined, 'no reader is refused twice')
     t.strictSame(reader.held(), [...lines('kept', 1, 5), '6 new'])
   }
   for (const { frames } of [client, direct]) t.notOk(frames.some(({ type }) => type === 'event'))
 }
 
 const goBack = async (t: Test, { epoch, late }: Story, original: Instance) => {
-  t.match(await late.resume(original, 8), { code: 'conflict', seq: 8, epoch }, 'nor is a new one mistaken for an old')
+  t.match(
+    await late.resume(original, 8),
+    { code: 'conflict', seq: 8, epoch },
+    'the original refuses the cursor of the restored database',
+  )
   t.strictSame(late.held(), [...lines('kept', 1, 5), ...lines('not kept', 6, 8)])
 }
 
-await t.test('a promoted standby has another epoch, and goes on where it stood', async (t) => {
+await t.test('epoch: a promoted standby has a different epoch, and its seqs continue', async (t) => {
   const place = await makePlace(t)
   const primary = await start(t, await openCluster(join(place, 'primary'), { ...settings, wal_keep_size: '64MB' }))
   await provide(primary, 'deck')
@@ -197,7 +204,7 @@ await t.test('a promoted standby has another epoch, and goes on where it stood',
   const written = await value(primary.admin, 'pg_current_wal_flush_lsn()')
   await until(
     async () => (await value(standby.admin, 'pg_last_wal_replay_lsn() >= $1::pg_lsn', [written])) === true,
-    'the standby to hold what was said',
+    'the standby to have the messages',
   )
   await t.rejects(
     startInstance(t, standby.url('deck', 'deck')),
@@ -205,7 +212,7 @@ await t.test('a promoted standby has another epoch, and goes on where it stood',
     'a server refuses to start on a standby',
   )
 
-  // what the primary acknowledges from now on is lost to the standby
+  // From here on, the standby does not receive what the primary acknowledges.
   await standby.admin.query(`alter system set primary_conninfo = ''`)
   await standby.admin.query('select pg_reload_conf()')
   await until(
@@ -221,12 +228,12 @@ await t.test('a promoted standby has another epoch, and goes on where it stood',
   await promoted.close()
   await standby.stop()
   const again = await startInstance(t, (await start(t, standby)).url('deck', 'deck'))
-  t.equal(await story.early.resume(again, 6), undefined, 'a restart of Postgres is no new time')
+  t.equal(await story.early.resume(again, 6), undefined, 'a restart of Postgres keeps the epoch')
 })
 
 // Dumps -----------------------------------------------------------------------------------------------------------
 
-/** A cluster of the binaries in a folder, by another user if need be: Postgres refuses to run as root. */
+/** A cluster of the binaries in a folder. Root starts it as another user, because Postgres refuses to run as root. */
 const makeCluster = async (bin: string, dir: string): Promise<Cluster> => {
   const passwd = isRoot ? (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':')) : []
   const entry = ['postgres', 'nobody'].map((user) => passwd.find(([name]) => name === user)).find(Boolean)
@@ -252,7 +259,7 @@ const makeCluster = async (bin: string, dir: string): Promise<Cluster> => {
 
 // Databases -------------------------------------------------------------------------------------------------------
 
-/** Ends all connections to databases of the shared server. */
+/** Closes all connections to these databases of the shared server. */
 const disconnect = (...names: string[]) =>
   until(
     async () => {
@@ -263,12 +270,12 @@ const disconnect = (...names: string[]) =>
       )
       return rowCount === 0
     },
-    `nobody on ${names.join(', ')}`,
+    `no connection to ${names.join(', ')}`,
   )
 
 const nameOf = (url: string) => basename(new URL(url).pathname)
 
-/** A copy of a database that nobody uses at the moment, dropped at the end of the test; -> its URL. */
+/** Copies a database that has no connections. Returns the URL of the copy, which is dropped at the end of the test. */
 const copyOf = async (t: Test, original: string): Promise<string> => {
   const copy = new URL(original)
   copy.pathname += '_copy'
@@ -280,7 +287,7 @@ const copyOf = async (t: Test, original: string): Promise<string> => {
   return copy.href
 }
 
-await t.test('a copy of the database has another epoch, and goes on from the head of the copy', async (t) => {
+await t.test('epoch: a copy of the database has a different epoch, and its seqs continue', async (t) => {
   const { database, instance } = await startDeck(t)
   const story = await begin(instance)
   await instance.close()
@@ -291,13 +298,13 @@ await t.test('a copy of the database has another epoch, and goes on from the hea
   await goBack(t, story, original)
 })
 
-// Those who are there ---------------------------------------------------------------------------------------------
+// Connected clients -----------------------------------------------------------------------------------------------
 
 const polling = (pollEvery: number) => ({ limits: { pollEvery } })
 const never = 3_600_000
 
-/** Waits until a server has sent everybody home because of the epoch. */
-const sentHome = async (t: Test, clients: Client[]) => {
+/** Waits until a server has closed these clients because of the epoch. */
+const goodbyes = async (t: Test, clients: Client[]) => {
   await until(() => clients.every(({ closed }) => closed !== undefined), 'every socket to be closed')
   for (const { frames, closed } of clients) {
     t.match(frames.at(-1), { type: 'goodbye', reason: 'epoch', retry_after: Number })
@@ -305,18 +312,22 @@ const sentHome = async (t: Test, clients: Client[]) => {
   }
 }
 
-/** The story's readers, and one who follows nothing, are on the server when its database is `changed`. */
+/** Connects the readers, and a client without subscriptions, before `change` changes the database. */
 const liveThrough = async (t: Test, story: Story, on: Instance, change: () => Promise<unknown>) => {
   const { early, late } = story
   for (const reader of [early, late]) await reader.resume(on, 8)
   const idle = await on.connect(alice)
   await change()
-  await sentHome(t, [idle, early.client(), late.client()])
+  await goodbyes(t, [idle, early.client(), late.client()])
   for (const reader of [early, late])
-    t.strictSame(reader.held(), [...lines('kept', 1, 5), ...lines('not kept', 6, 8)], 'nothing of another time came')
+    t.strictSame(
+      reader.held(),
+      [...lines('kept', 1, 5), ...lines('not kept', 6, 8)],
+      'no event of the changed database arrived',
+    )
 }
 
-/** Gives each of two databases the other's name. */
+/** Swaps the names of two databases. */
 const swap = async (one: string, other: string) => {
   const [a, b] = [nameOf(one), nameOf(other)]
   for (const name of [a, b]) await server.query(`alter database ${name} allow_connections false`)
@@ -329,19 +340,19 @@ const swap = async (one: string, other: string) => {
   for (const name of [a, b]) await server.query(`alter database ${name} allow_connections true`)
 }
 
-await t.test('who follows while a backup takes the database’s place is sent home, and comes back to it', async (t) => {
+await t.test('epoch: followers are closed when a backup replaces the database, and then resume on it', async (t) => {
   const { database, instance } = await startDeck(t)
   const story = await begin(instance)
   await instance.close()
   const backup = await copyOf(t, database.url)
-  // only by its connections that are cut can it see it
+  // The server can only notice it when its connections are cut.
   const original = await startInstance(t, database.url, polling(never))
   await goOn(t, story, original)
   await liveThrough(t, story, original, () => swap(database.url, backup))
   await comeBack(t, story, original)
 })
 
-/** Databases on a server of the pg_dump's version, by their URLs, with the ways from one to another. */
+/** URLs of databases on a server of the pg_dump's version, and functions that dump and restore them. */
 const makeDumped = async (t: Test, { bin, version }: { bin: string; version: number }) => {
   const place = await makePlace(t)
   let own: Started | undefined
@@ -365,12 +376,12 @@ const makeDumped = async (t: Test, { bin, version }: { bin: string; version: num
   }
 }
 
-await t.test('a restored dump has another epoch, and goes on from the head of the dump', { skip }, async (t) => {
+await t.test('epoch: a restored dump has a different epoch, and its seqs continue', { skip }, async (t) => {
   if (!dumper) return
   const { urls, dump, restore } = await makeDumped(t, dumper)
   const [first, second, third] = urls
 
-  await t.test('restored into a database of its own', async (t) => {
+  await t.test('restored into a new database', async (t) => {
     const original = await startInstance(t, first)
     const story = await begin(original)
     await dump(first)
@@ -380,8 +391,8 @@ await t.test('a restored dump has another epoch, and goes on from the head of th
     await goBack(t, story, original)
   })
 
-  await t.test('restored over the database while it is followed: who is there is sent home, too', async (t) => {
-    // connections stay: it is seen by looking
+  await t.test('restored over the database while clients follow it: they are closed', async (t) => {
+    // The connections stay open, so the server notices it by polling.
     const original = await startInstance(t, third, polling(100))
     const story = await begin(original)
     await dump(third)
@@ -392,7 +403,7 @@ await t.test('a restored dump has another epoch, and goes on from the head of th
 })
 
 await t.test(
-  'who follows while the epoch is changed by hand is sent home, before anything that came with it',
+  'epoch: followers are closed when the epoch is changed by hand, before they receive rows of the same transaction',
   async (t) => {
     const { database, instance } = await startDeck(t, polling(100))
     const story = await begin(instance)
@@ -411,12 +422,12 @@ await t.test(
   },
 )
 
-await t.test('two times are never mixed, though both are written to all the while', async (t) => {
+await t.test('epoch: a client never mixes events of two databases that are swapped during writes', async (t) => {
   const { database, instance: first } = await startDeck(t)
   const { id } = await makeMission(first)
   const topic = `missions/${id}/chat/rafael`
   await first.close()
-  // each message names its time
+  // Each message contains the oid of its database.
   const insert = `
     insert into chat_messages (mission_id, citizen, sender, message)
     select $1, 'rafael', 'user', oid::text from pg_database, generate_series(1, $2::int) where datname = current_database()`
@@ -430,11 +441,11 @@ await t.test('two times are never mixed, though both are written to all the whil
   t.teardown(() => (writing = false))
 
   const oneTime = (seen: string[], what: string) => {
-    t.equal(new Set(seen.map((line) => line.split(' ')[1])).size, 1, `${what}: one time`)
+    t.equal(new Set(seen.map((line) => line.split(' ')[1])).size, 1, `${what}: one database`)
     t.strictSame(
       seen.map((line) => Number.parseInt(line)),
       seen.map((_, i) => i + 1),
-      `${what}: its seqs`,
+      `${what}: seqs from 1 without a gap`,
     )
   }
   const [follower, newcomer] = [makeReader(topic), makeReader(topic)]
@@ -443,9 +454,9 @@ await t.test('two times are never mixed, though both are written to all the whil
     await newcomer.resume(on, 1)
     const clients = [follower.client(), newcomer.client()]
     await swap(database.url, other)
-    await sentHome(t, clients)
-    oneTime(follower.held(), 'who follows')
-    oneTime(newcomer.held(), 'who still reads what was')
+    await goodbyes(t, clients)
+    oneTime(follower.held(), 'the follower')
+    oneTime(newcomer.held(), 'the newcomer, which still catches up')
     newcomer.forget()
     t.match(await follower.resume(on, 800), { code: 'conflict' })
   }
@@ -455,16 +466,16 @@ await t.test('two times are never mixed, though both are written to all the whil
     `select seq || ' ' || message as line from chat_messages where mission_id = $1 order by seq`,
     [id],
   )
-  await until(() => follower.held().length >= rows.length, 'all of it')
+  await until(() => follower.held().length >= rows.length, 'all messages')
   t.strictSame(
     follower.held(),
     rows.map(({ line }) => line),
   )
 })
 
-// What is no conflict ---------------------------------------------------------------------------------------------
+// Cursors without a conflict----------------------------------------------------------------------------------------
 
-await t.test('a cursor is held against the database, not against what the instance has heard of', async (t) => {
+await t.test('resume: a cursor is checked against the database, not the instance’s latest seq', async (t) => {
   const { database, instance } = await startDeck(t, polling(never))
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
@@ -478,7 +489,7 @@ await t.test('a cursor is held against the database, not against what the instan
   let head = 0
   for (let round = 0; round < 200; round++) {
     const rows = 1 + (round % 3)
-    // now and then it surely has not: nobody listens
+    // Without LISTEN the instance does not know the new rows.
     if (round % 50 === 25)
       await database.query(
         `select pg_terminate_backend(pid) from pg_stat_activity
@@ -491,7 +502,7 @@ await t.test('a cursor is held against the database, not against what the instan
     if (answer['type'] !== 'ok' || answer['seq'] !== head || answer['epoch'] !== epoch)
       t.fail(`at ${head}`, { found: answer })
   }
-  await until(() => follower.held().length >= head, 'all of it')
+  await until(() => follower.held().length >= head, 'all messages')
   t.strictSame(follower.held(), lines('said', 1, head))
   t.match(await client.ask({ type: 'subscribe', topic, after: head + 1 }), { code: 'conflict', seq: head, epoch })
 })

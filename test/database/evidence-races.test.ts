@@ -1,6 +1,5 @@
-// Evidence while many write at once, by SQL on connections of their own: once all have ended, every item shows what the newest
-// finished run says, reckoned here from the rows alone; nobody completed what had no pass; and nobody waits for a transaction
-// that stays open.
+// Evidence under concurrent SQL writers. Once all have ended, every item shows the result of the newest finished run, computed
+// here from the rows alone. No item was completed without a pass. No writer waits for a transaction that stays open.
 import fc from 'fast-check'
 import pg from 'pg'
 import t from 'tap'
@@ -32,7 +31,7 @@ const addRun = `insert into test_runs (mission_id, status, results) values ($1, 
 const addItem = `insert into dod_items (mission_id, text, category, test_name) values ($1, $2, 'tests', $3) returning id`
 const weighAgain = async (): Promise<void> => void (await db.query('select deck.weigh_again()'))
 
-/** What each item is to show, by a plain look at all runs. */
+/** The evidence that each item must show, computed from all runs. */
 const reckon = async (mission: string): Promise<[item: unknown, shown: string, truth: string][]> => {
   const items = await db.query(
     `select id, test_name, evidence_run as run, evidence_status as status from dod_items where mission_id = $1 and test_name is not null`,
@@ -84,7 +83,7 @@ const unfounded = async (mission: string): Promise<unknown[]> => {
   return found
 }
 
-await t.test('a run and an item that names its test, at the same time: neither misses the other', async (t) => {
+await t.test('evidence: a run and an item for its test, written concurrently, always see each other', async (t) => {
   const mission = await insertMission(db)
   const [a, b] = [await connect(), await connect()]
   for (let n = 0; n < 60; n++) {
@@ -95,7 +94,7 @@ await t.test('a run and an item that names its test, at the same time: neither m
     ])
   }
   await proven(t, mission, 'at once')
-  // Both have done their work before either commits, in either order.
+  // Both transactions finish their statements before either commits. The commits come in either order.
   for (const [first, second] of [
     [a, b],
     [b, a],
@@ -130,7 +129,7 @@ await t.test('a run and an item that names its test, at the same time: neither m
 })
 
 await t.test(
-  'a failure and a completion at the same time: whichever is first, no completion follows a failure',
+  'evidence: an item is never completed after a failed run when both are written at the same time',
   async (t) => {
     const mission = await insertMission(db)
     const [a, b] = [await connect(), await connect()]
@@ -140,7 +139,7 @@ await t.test(
       await a.query(addRun, [mission, 'passed', resultsOf({ [name]: 'passed' })])
       const { rows } = await b.query<{ id: string }>(addItem, [mission, name, name])
       const complete = b.query('update dod_items set completed = true where id = $1', [rows[0]?.id])
-      // The second half: told only once the run is committed.
+      // Its error is awaited only once the run has committed.
       const [, end] = await Promise.all([
         a.query(addRun, [mission, 'failed', resultsOf({ [name]: 'failed' })]),
         failure(complete),
@@ -154,18 +153,22 @@ await t.test(
     await b.query('begin')
     await b.query('update dod_items set completed = true where id = $1', [rows[0]?.id])
     await a.query(addRun, [mission, 'failed', resultsOf({ held: 'failed' })])
-    t.equal(await failure(b.query('commit')), 'DK001', 'what failed between the statement and its commit is refused')
+    t.equal(
+      await failure(b.query('commit')),
+      'DK001',
+      'a completion is refused at its commit if a run failed since the statement',
+    )
     // Postgres reports a failure before it releases the locks. The next statement runs after the release.
     await b.query('rollback')
     t.equal(ends.none + ends.DK001, 60)
     await weighAgain()
-    await proven(t, mission, 'all of it')
+    await proven(t, mission, 'at the end')
     t.strictSame(await unfounded(mission), [])
   },
 )
 
 await t.test(
-  'a transaction that stays open holds up no run, and its items get their evidence afterwards',
+  'evidence: a transaction that stays open delays no run, and its items get their evidence afterwards',
   async (t) => {
     const mission = await insertMission(db)
     const open = await connect()
@@ -184,7 +187,7 @@ await t.test(
       ],
       ['the item changed', `update dod_items set text = text || '.' where id = '${id}'`],
       ['the item locked', `select from dod_items where id = '${id}' for update`],
-      ['the item given up by its test', `update dod_items set test_name = null where id = '${second}'`],
+      ['the item without its test name', `update dod_items set test_name = null where id = '${second}'`],
       ['the item deleted', `delete from dod_items where id = '${id}'`],
     ]
     for (const [name, work] of during)
@@ -220,7 +223,7 @@ const name = fc.constantFrom('a', 'b', 'c')
 const words = fc.dictionary(name, fc.constantFrom('passed', 'passed', 'failed', 'skipped'), { maxKeys: 3 })
 const status = fc.constantFrom('passed', 'failed', 'running')
 const nth = fc.nat(5)
-// Rows in one order: runs, then items by their place. Otherwise writers lock one another out, as anywhere in Postgres.
+// Runs first, then items by their position. Without a fixed order the writers would deadlock.
 const order = ['run', 'rerun', 'unrun', 'item', 'tick', 'rename', 'word', 'unitem']
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('run'), status, words, age: fc.option(fc.nat(3)) }) },
@@ -236,7 +239,7 @@ const scriptOf: fc.Arbitrary<Script> = fc.record({
   steps: fc.array(step, { minLength: 1, maxLength: 3 }).map((steps) => {
     const place = (step: Step): number => order.indexOf(step.kind) * 10 + ('nth' in step ? step.nth : 0)
     const sorted = steps.sort((x, y) => place(x) - place(y))
-    // One item a transaction.
+    // At most one item per transaction.
     return sorted.filter(
       (step, i) => step.kind.endsWith('run') || i === sorted.findIndex((s) => !s.kind.endsWith('run')),
     )
@@ -300,7 +303,7 @@ const perform = async (client: pg.Client, mission: string, { steps, end, immedia
   await client.query(end)
 }
 
-await t.test('whatever eight writers do at once, in the end the evidence is the truth', async (t) => {
+await t.test('evidence: correct after any concurrent transactions of eight writers', async (t) => {
   const writers = await Promise.all(Array.from({ length: 8 }, connect))
   const scripts = fc.array(fc.array(scriptOf, { minLength: 8, maxLength: 8 }), { minLength: 8, maxLength: 8 })
   const codes = new Map<string, number>()
@@ -313,7 +316,7 @@ await t.test('whatever eight writers do at once, in the end the evidence is the 
           const code = await failure(perform(client, mission, script))
           codes.set(code, (codes.get(code) ?? 0) + 1)
           if (code !== 'none') await client.query('rollback')
-          // Of the snapshots only, not of locks.
+          // Serialization failures are allowed, deadlocks are not.
           const may = script.isolation === 'read committed' ? ['none', 'DK001'] : ['none', 'DK001', '40001']
           if (!may.includes(code)) throw new Error(`${code} by ${JSON.stringify(script)}`)
         }
@@ -330,9 +333,9 @@ await t.test('whatever eight writers do at once, in the end the evidence is the 
        where d.mission_id = $1 and e.data is distinct from deck.dod_item_json(d)`,
       [mission],
     )
-    if (rows.length) throw new Error(`not as their last event: ${JSON.stringify(rows)}`)
+    if (rows.length) throw new Error(`differ from their last event: ${JSON.stringify(rows)}`)
   }
   await fc.assert(fc.asyncProperty(scripts, run), { numRuns: 8, endOnFailure: true })
   t.comment(JSON.stringify(Object.fromEntries(codes)))
-  t.ok((codes.get('none') ?? 0) > 100 && codes.has('DK001'), 'most went through, some were refused')
+  t.ok((codes.get('none') ?? 0) > 100 && codes.has('DK001'), 'most committed, and some were refused')
 })

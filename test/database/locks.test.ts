@@ -1,5 +1,5 @@
-// Locks: who writes to several topics at once never deadlocks over their heads, and a batch of the server (deck.save_messages)
-// never waits for a foreign transaction, however long that stays open. Also what it makes of each entry.
+// Locks: transactions that write to several topics never deadlock on the topics' rows in deck.heads. The server's batch
+// (deck.save_messages) never waits for another transaction, however long that stays open. Also the outcome of each entry.
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import pg from 'pg'
@@ -21,7 +21,7 @@ const connect = async (lockTimeout: string): Promise<pg.Client> => {
   return client
 }
 
-/** How many ms deck.save_messages may wait for each lock; without, it never waits. */
+/** Time in ms that deck.save_messages may wait for each lock. Without it, it never waits. */
 const wait = 20_000
 
 const outcomes = (rows: Outcome[]) => rows.map(({ outcome, seq }) => [outcome, seq])
@@ -39,7 +39,7 @@ const chatOf = (mission: string, citizen = 'rafael'): Promise<Row[]> =>
     citizen,
   ])
 
-/** Topics that don't count up from 1 or from their last clearing, or whose clock went back. */
+/** Topics whose seqs have a gap after 1 or after their last clearing, or whose times go back. */
 const faults = `
   with item as (
     select 'missions/' || mission_id || '/chat/' || citizen as topic, mission_id, null as event, seq, at from chat_messages
@@ -54,13 +54,17 @@ const faults = `
   where seq is distinct from first + nth - 1 or at is null or at < before or h.floor is null
     or h.floor > (select max(seq) from lane x where x.topic = l.topic)`
 const sound = async (t: Test, ...missions: string[]): Promise<void> => {
-  t.strictSame(await db.query(faults, [missions]), [], 'no hole, no step back')
+  t.strictSame(await db.query(faults, [missions]), [], 'no gap, and no time that goes back')
 }
 
-await t.test('entries are saved in their order', async (t) => {
+await t.test('append: saves entries in their order', async (t) => {
   const [a, b] = [await newMission(), await newMission()]
   const client = await connect('5s')
-  t.strictSame(outcomes(await append(client, [{ mission: a }])), [['busy', null]], 'no head yet')
+  t.strictSame(
+    outcomes(await append(client, [{ mission: a }])),
+    [['busy', null]],
+    'the chat has no row in deck.heads yet',
+  )
   t.strictSame(outcomes(await append(client, [{ mission: a }, { mission: b }], wait)), [
     ['saved', 1],
     ['saved', 1],
@@ -83,7 +87,7 @@ await t.test('entries are saved in their order', async (t) => {
   await sound(t, a, b)
 })
 
-await t.test('what was said before is seen, not saved again', async (t) => {
+await t.test('append: an entry that was saved before is reported as seen, and not saved again', async (t) => {
   const m = await newMission()
   const client = await connect('5s')
   const id = randomUUID()
@@ -136,13 +140,13 @@ await t.test('append: distinguishes keys of a cleared chat from missions that ar
   await sound(t, m)
 })
 
-await t.test('a batch never waits for a transaction that stays open', async (t) => {
+await t.test('append: a batch never waits for a transaction that stays open', async (t) => {
   const open = await db.connect()
   const server = await connect('50ms')
   const other = await newMission()
   await append(server, [{ mission: other }], wait)
   type Work = { key?: string; end?: 'commit' | 'rollback' }
-  /** What becomes of a message while `work` on its mission is open, of that at its end, and of a message afterwards. */
+  /** Returns the outcomes of a message while a transaction with `work` is open, of its `end`, and of a message afterwards. */
   const during = async (work: (m: string) => Promise<unknown>, { key = randomUUID(), end = 'commit' }: Work = {}) => {
     const m = await newMission()
     await append(server, [{ mission: m }], wait)
@@ -150,7 +154,7 @@ await t.test('a batch never waits for a transaction that stays open', async (t) 
     await work(m)
     const rows = await append(server, [{ mission: m, key }, { mission: other }, { mission: m, citizen: 'nobody' }])
     t.equal(rows[1]?.outcome, 'saved', 'the other mission’s message')
-    t.equal(rows[2]?.outcome, 'busy', 'a chat without a head')
+    t.equal(rows[2]?.outcome, 'busy', 'a chat without a row in deck.heads')
     const ended = await failure(open.query(end))
     // Postgres reports a failure before it releases the locks. The next statement runs after the release.
     await open.query('select')
@@ -186,11 +190,11 @@ await t.test('a batch never waits for a transaction that stays open', async (t) 
   t.strictSame(await during(busybody, { key: 'same', end: 'rollback' }), ['saved', 'none', 'saved', 3])
 })
 
-await t.test('one key said on two connections at once is one message, and both learn its seq', async (t) => {
+await t.test('append: one key on two connections at once saves one message, and both receive its seq', async (t) => {
   const m = await newMission()
   const [a, b] = [await connect('5s'), await connect('5s')]
   await append(a, [{ mission: m }], wait)
-  /** As the server does it: without waiting first, then with. */
+  /** Like the server: a first call that may not wait, then one that does. */
   const insist = async (client: pg.Client, entry: Entry, patience: number) => {
     const [first] = await append(client, [entry], patience)
     return first?.outcome === 'busy' ? (await append(client, [entry], wait))[0] : first
@@ -213,7 +217,7 @@ await t.test('one key said on two connections at once is one message, and both l
   await sound(t, m)
 })
 
-await t.test('writers of two missions’ topics in opposite orders never meet a deadlock', async (t) => {
+await t.test('locks: writers that use topics of two missions in opposite orders never deadlock', async (t) => {
   const missions = [await newMission(), await newMission()]
   const jobs = ['rows', 'rows', 'rows', 'append', 'wait', 'log', 'rename', 'clear', 'clear', 'clear'] as const
   type Job = { kind: (typeof jobs)[number]; swap: boolean; citizen: number }
@@ -273,7 +277,7 @@ await t.test('writers of two missions’ topics in opposite orders never meet a 
 })
 
 void t.test(
-  'a start waits its turn while another session holds the list of applied files for longer than a try',
+  'migrate: retries while another session locks the list of applied files for longer than one try',
   async (t) => {
     const [holder, starter] = [await connect('0'), await db.connect()]
     await holder.query('begin; lock table deck.schema_files in access exclusive mode')
@@ -283,7 +287,7 @@ void t.test(
     )
     let ended = false
     void done.then(() => (ended = true))
-    // Each try is a statement of its own.
+    // Each try is a separate statement.
     const tries = new Set<unknown>()
     await until(async () => {
       const waiting = await db.query(

@@ -1,6 +1,6 @@
-// A lint of db/ by running it: what a start applies to a database of the version before, with rows in it, is applied in a transaction and
-// then examined: what it locked, rewrote and read whole, and whether all that the version before uses is still there, since both run on
-// one schema while servers are replaced. What is meant all the same is in `meant`, with its reason.
+// A lint of db/ that runs it. The files that a start applies to a database of the previous version, with rows, run in a transaction.
+// The lint then reports tables that were locked, rewritten or read in full, and removed objects that the previous version uses: both
+// versions run on one schema during an upgrade. Intended faults are listed in `meant`, with the reason.
 import { readFile } from 'node:fs/promises'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
@@ -8,19 +8,20 @@ import { migrate, schemaFiles } from '../../src/database/postgres/migrate.ts'
 import { loadDatabase022 } from '../support/adopted.ts'
 import { freshDatabase } from '../support/database.ts'
 
-/** The last migration that the version before has, in its own list and in this one. */
+/** The last migration of the previous version, in its list and in this one. */
 const released = 'migrations/004_deck.sql'
-/** Faults that are no mistake, by file: the fault as it is reported, and why. */
+/** Intended faults by file: the reported text, and the reason. */
 const meant: Record<string, Record<string, string>> = {
   'adopt_022.sql': {
-    'deck.append(uuid[],text[],json,integer) is gone: the version before uses it': 'only versions before 008 call it',
-    'deck.append_unmarked(uuid[],text[],json,integer) is gone: the version before uses it': 'only deck.append calls it',
-    'deck.give_seqs() is gone: the version before uses it': 'only versions before 021 call it',
-    'deck.search_block(uuid,text,bigint,bigint,integer) is gone: the version before uses it':
+    'deck.append(uuid[],text[],json,integer) is gone: the previous version uses it': 'only versions before 008 call it',
+    'deck.append_unmarked(uuid[],text[],json,integer) is gone: the previous version uses it':
+      'only deck.append calls it',
+    'deck.give_seqs() is gone: the previous version uses it': 'only versions before 021 call it',
+    'deck.search_block(uuid,text,bigint,bigint,integer) is gone: the previous version uses it':
       'only deck.search_index and deck.search_renew call it, which are replaced with it',
     ...Object.fromEntries(
       ['stmt', 'ord', 'topic', 'mission_id', 'row_id', 'event', 'data'].map((column) => [
-        `deck.change.${column} is gone: the version before uses it`,
+        `deck.change.${column} is gone: the previous version uses it`,
         'only versions before 021 read it',
       ]),
     ),
@@ -31,7 +32,7 @@ const rows = 20_000
 const adopt = await readFile(new URL('../../db/adopt_022.sql', import.meta.url), 'utf8')
 const { migrations, functions } = await schemaFiles()
 
-/** A database as the version before left it, with rows. */
+/** A database of the previous version, with rows. */
 const makeReleased = async (t: Test): Promise<pg.Client> => {
   const client = await (await freshDatabase(t)).connect()
   client.on('notice', () => {})
@@ -55,7 +56,7 @@ const state = async (client: pg.Client) => {
   }
   const ours = `in ('public'::regnamespace, 'deck'::regnamespace)`
   return {
-    // A table with rows: what is empty is changed in no time.
+    // Only tables with rows: changing an empty one takes no time.
     tables: await list(`select c.oid::regclass::text as name, c.relfilenode::text as value from pg_class c
       where c.relnamespace ${ours} and c.relkind = 'r' and c.reltuples > 0`),
     parts: await list(`
@@ -67,7 +68,7 @@ const state = async (client: pg.Client) => {
   }
 }
 
-/** What is wrong with a migration, applied in a transaction that is then ended either way. */
+/** Returns the faults of a migration. Opens a transaction for it, which the caller ends. */
 const faultsOf = async (client: pg.Client, text: string): Promise<string[]> => {
   const before = await state(client)
   await client.query('begin')
@@ -92,21 +93,21 @@ const faultsOf = async (client: pg.Client, text: string): Promise<string[]> => {
     const modes = strong.get(name) ?? []
     const now = after.tables.get(name)
     if (now !== undefined && now !== file) faults.push(`${name} is rewritten`)
-    // An index of a table that is being written to is made `concurrently`, by hand or behind the writers.
+    // An index of a table in use is created `concurrently`, by hand or after the start.
     if (modes.includes('ShareLock')) faults.push(`writers of ${name} wait for an index`)
     const looked = (readAfter.get(name) ?? 0) - (readBefore.get(name) ?? 0)
     if (modes.length > 0 && looked >= 2000)
-      faults.push(`${name} is read whole (${looked} rows) under ${modes.sort().join(', ')}`)
+      faults.push(`${name} is read in full (${looked} rows) under ${modes.sort().join(', ')}`)
   }
   for (const [name, value] of before.parts) {
     const now = after.parts.get(name)
-    if (now === undefined) faults.push(`${name} is gone: the version before uses it`)
+    if (now === undefined) faults.push(`${name} is gone: the previous version uses it`)
     else if (now !== value) faults.push(`${name} was ${value}, and is ${now}`)
   }
   return faults
 }
 
-void t.test('the lint finds what it is for', async (t) => {
+void t.test('migration lint: reports each kind of fault, and no others', async (t) => {
   const client = await makeReleased(t)
   const all = `select count(*) from chat_messages where message <> ''`
   for (const [text, ...want] of [
@@ -115,9 +116,9 @@ void t.test('the lint finds what it is for', async (t) => {
     [`alter table missions add column more integer not null default 7`],
     [`alter table chat_messages add constraint c check (message <> 'x') not valid`],
     [all],
-    ['create index on chat_messages (message)', /^writers of chat_messages wait/, /^chat_messages is read whole/],
-    [`alter table chat_messages add constraint c check (message <> 'x')`, /^chat_messages is read whole/],
-    [`lock table chat_messages in exclusive mode; ${all}`, /^chat_messages is read whole/],
+    ['create index on chat_messages (message)', /^writers of chat_messages wait/, /^chat_messages is read in full/],
+    [`alter table chat_messages add constraint c check (message <> 'x')`, /^chat_messages is read in full/],
+    [`lock table chat_messages in exclusive mode; ${all}`, /^chat_messages is read in full/],
     [
       'alter table deck.heads alter column floor type numeric',
       /^deck.heads is rewritten/,
@@ -140,7 +141,7 @@ void t.test('the lint finds what it is for', async (t) => {
   }
 })
 
-/** Applies a text, and holds it to what is meant. */
+/** Applies a text, commits, and compares its faults with `meant`. */
 const hold = async (t: Test, client: pg.Client, name: string, text: string): Promise<void> => {
   const since = performance.now()
   const found = await faultsOf(client, text)
@@ -154,14 +155,14 @@ const hold = async (t: Test, client: pg.Client, name: string, text: string): Pro
   t.strictSame(
     Object.keys(known).filter((fault) => !found.includes(fault)),
     [],
-    `${name}: what is meant is still so`,
+    `${name}: every intended fault still occurs`,
   )
   t.comment(`${name}: ${Math.round(performance.now() - since)} ms`)
 }
 
-void t.test('a start locks nothing in use for long, and keeps what the version before uses', async (t) => {
+void t.test('migrations: a start locks no table for long, and keeps what the previous version uses', async (t) => {
   const client = await makeReleased(t)
-  // As a start applies them: functions may need what the migrations add.
+  // In the order of a start: functions may need what the migrations add.
   const later = migrations.filter(({ path }) => path > released)
   await hold(t, client, 'adopt_022.sql', [adopt, ...[...later, ...functions].map(({ text }) => text)].join('\n'))
 })

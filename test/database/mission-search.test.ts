@@ -1,5 +1,5 @@
-// A search of a mission finds what a plain model finds, in its order, page by page, whatever wrote it; what is marked is what was
-// looked for. Filters of one chat are search.test.ts's, what it costs is bench/search.ts's.
+// A search of a mission returns what a simple model returns, in the same order, page by page, whatever wrote the rows. Highlights are
+// the words of the query. chat-search.test.ts covers the filters of one chat; bench/search.ts measures the cost.
 import fc from 'fast-check'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -43,14 +43,14 @@ const find = async (id: string, query: object, limit = 500, door = instance): Pr
     hits.push(...page)
     cursor = answer.json['next']
     if (cursor === null) return hits
-    if (page.length !== limit) throw new Error(`a page of ${page.length} with more to come`)
+    if (page.length !== limit) throw new Error(`a page of ${page.length} with a next cursor`)
   }
 }
-/** A hit in short: its kind, the end of its topic and its seq. */
+/** Abbreviates a hit: its kind, the end of its topic and its seq. */
 const short = ({ kind, topic, seq }: Hit): string => `${kind} ${topic.slice(46)} ${seq}`
 const marked = ({ text, hits }: Snippet): string[] => hits.map(([start, length]) => text.slice(start, start + length))
 
-/** Waits until the mission's blocks reach as far as they can, know their code, and nothing is to be mended. */
+/** Waits until the mission's blocks are complete and include code, and none is stale. */
 const indexed = (db: FreshDatabase, mission: string): Promise<void> =>
   until(
     async () => {
@@ -109,7 +109,7 @@ const run = fc.record({
   minute: fc.integer({ min: 0, max: 60 }),
 })
 
-/** Words in lower case. */
+/** The lower-case words of a text. */
 const tokens = (text: string): string[] => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []
 const asks: Record<string, (has: (word: string) => boolean, all: string[]) => boolean> = {
   alpha: (has) => has('alpha'),
@@ -126,7 +126,7 @@ const asks: Record<string, (has: (word: string) => boolean, all: string[]) => bo
 }
 type Known = { kind: string; topic: string; seq: number; at: string; texts: string[] }
 
-/** All that is there, as its own routes tell it. */
+/** Everything that can be found, read from its own routes. */
 const everything = async (id: string): Promise<Known[]> => {
   const known: Known[] = []
   for (const citizen of citizens) {
@@ -210,7 +210,7 @@ const saveRest = async (t: Test, id: string, seed: number): Promise<void> => {
 }
 
 void t.test(
-  'a search finds what a plain model finds, in its order: with blocks and without, on two instances',
+  'mission search: returns what a simple model returns, in its order, with and without blocks, on two instances',
   async (t) => {
     const { id } = await makeMission(instance)
     const sample = fc.sample(said, { numRuns: 2600, seed: 7 })
@@ -218,7 +218,7 @@ void t.test(
     const check = async (what: string, runs: number): Promise<void> => {
       const known = await everything(id)
       let found = 0
-      // Random queries may find little: more of them, until there was enough to compare.
+      // Random queries may find little, so they are repeated until there are enough results to compare.
       for (let round = 0; found <= 100 && round < 20; round++)
         await fc.assert(
           fc.asyncProperty(
@@ -247,7 +247,7 @@ void t.test(
           ),
           { numRuns: runs },
         )
-      t.ok(found > 100, `${what}: ${found} hits were to be found`)
+      t.ok(found > 100, `${what}: ${found} hits expected`)
     }
     await save(id, sample.slice(0, 600))
     await saveRest(t, id, 1)
@@ -258,7 +258,7 @@ void t.test(
       'select count(*)::int as n from deck.search_blocks where mission_id = $1',
       [id],
     )
-    t.ok(Number(n) >= 3, 'three blocks by now, the rest without')
+    t.ok(Number(n) >= 3, 'at least three blocks, and the other messages without a block')
     await check('blocks', 30)
     await database.query(
       `update chat_messages set message = 'alpha changed' where mission_id = $1 and seq in (7, 300)`,
@@ -271,7 +271,7 @@ void t.test(
   },
 )
 
-void t.test('by rank the best come first, each once through all pages, and ties are the newest first', async (t) => {
+void t.test('mission search: rank order is best first, then newest, each hit once across pages', async (t) => {
   const { id, chat } = await newChat(instance)
   const at = (n: number): string => new Date(Date.UTC(2025, 0, 1, 0, n)).toISOString()
   const texts = [
@@ -305,14 +305,14 @@ void t.test('by rank the best come first, each once through all pages, and ties 
   t.match(whole[0]?.snippet.text, 'alpha beta alpha beta')
   for (const [i, hit] of whole.entries()) if (ranks[i] === ranks[i + 1]) t.ok(hit.at > (whole[i + 1]?.at ?? ''))
   for (const limit of [1, 2, 3]) t.strictSame(await find(id, { q: 'alpha beta', order: 'rank' }, limit), whole)
-  // What comes meanwhile is not among what was ranked.
+  // A message written between two pages is not in the ranked result.
   const first = await ask(id, { q: 'alpha beta', order: 'rank', limit: 2 })
   await instance.request('POST', chat, alice, { message: 'alpha beta alpha beta alpha beta' })
   const second = await ask(id, { q: 'alpha beta', order: 'rank', limit: 500, cursor: first.json['next'] })
   t.strictSame([...(first.json['hits'] as Hit[]), ...(second.json['hits'] as Hit[])], whole)
 })
 
-void t.test('of many hits the newest 1,000 are ranked', async (t) => {
+void t.test('mission search: only the newest 1,000 hits are ranked', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(
     database,
@@ -325,7 +325,7 @@ void t.test('of many hits the newest 1,000 are ranked', async (t) => {
   t.match(json, { has_more: true, last_seq: 1300 })
   t.notOk(
     (json['messages'] as Json[]).some(({ seq }) => seq === 100),
-    'the best is too old',
+    'the best hit is older than these',
   )
   const bounded = await instance.request('GET', `${chat}?q=needle&order=rank&limit=1&before=600`, alice)
   t.match(bounded.json, { has_more: true, messages: [{ seq: 100 }] })
@@ -337,13 +337,13 @@ void t.test('of many hits the newest 1,000 are ranked', async (t) => {
   )
 })
 
-/** Every place of these words in a text, as a model sees them. */
+/** The model: every position of these words in a text. */
 const places = (text: string, some: string[]): [number, number][] =>
   Array.from(text.matchAll(/[\p{L}\p{N}_]+/gu)).flatMap((found) =>
     some.includes(found[0].toLowerCase()) ? [[found.index, found[0].length] as [number, number]] : [],
   )
 
-void t.test('what is marked is what was looked for, in UTF-16 code units, whatever stands around it', async (t) => {
+void t.test('highlights: mark exactly the words of the query, in UTF-16 code units, in any text', async (t) => {
   const { id, chat } = await newChat(instance)
   const piece = fc.constantFrom(
     'alpha',
@@ -407,7 +407,7 @@ void t.test('what is marked is what was looked for, in UTF-16 code units, whatev
   for (const { snippet } of without.json['messages'] as { snippet: Json }[]) t.match(snippet, { hits: [], matches: [] })
 })
 
-void t.test('a hit says where it is, and shows its words', async (t) => {
+void t.test('mission search: a hit has its topic and seq, and a snippet with its words', async (t) => {
   const { id, number, chat } = await newChat(instance)
   const long = `${'hay '.repeat(200)}needle${' hay'.repeat(200)} other ${'hay '.repeat(100)}`
   const posted = await instance.request('POST', chat, alice, {
@@ -461,10 +461,10 @@ void t.test('a hit says where it is, and shows its words', async (t) => {
   }
   t.match(hits[2]?.snippet.text, /^… .*hay needle hay.* … /)
   t.strictSame(await find(String(number), { q: 'needle other' }), hits, 'by number')
-  t.match(await find(id, { q: 'failed', kind: 'test' }), [{ result: null }], 'the text that has it most')
+  t.match(await find(id, { q: 'failed', kind: 'test' }), [{ result: null }], 'the text with the most matches')
 })
 
-void t.test('what SQL writes is found at once, in text, code, tests and checklist', async (t) => {
+void t.test('mission search: rows written by SQL are found at once, in text, code, tests and checklist', async (t) => {
   const { id } = await newChat(instance)
   await fill(database, id, 600, `'n ' || n`)
   await indexed(database, id)
@@ -483,7 +483,7 @@ void t.test('what SQL writes is found at once, in text, code, tests and checklis
 })
 
 void t.test(
-  'a database whose blocks are from before is searched all the same, and its blocks are made anew',
+  'mission search: a database with blocks of an older version is searched correctly, and its blocks are rebuilt',
   async (t) => {
     const { id } = await newChat(instance)
     await fill(
@@ -494,7 +494,7 @@ void t.test(
       `case n when 300 then '[{"language": "sql", "code": "select hidden"}]'::jsonb end`,
     )
     await indexed(database, id)
-    // As 014 made them: without a word of code.
+    // Blocks as migration 014 created them: without words of code.
     await database.query(
       `update deck.search_blocks b set code = false, words = (
        select array_to_tsvector(array(select lexeme from unnest(b.words) where lexeme !~ E'^\\x05'))) where mission_id = $1`,
@@ -511,7 +511,7 @@ void t.test(
   },
 )
 
-void t.test('code that is packed a hundredfold makes blocks of what it is, and is found', async (t) => {
+void t.test('mission search: blocks are sized by uncompressed code; compressible code is found', async (t) => {
   const { id } = await newChat(instance)
   const code = (text: string): string => `jsonb_build_array(jsonb_build_object('language', null, 'code', ${text}))`
   await fill(database, id, 60, `'n ' || n`, code(`'needle' || n || repeat(' hay', 25000)`))
@@ -529,11 +529,11 @@ void t.test('code that is packed a hundredfold makes blocks of what it is, and i
   }
   await found()
   const [made] = await database.query(`select deck.search_index($1, 'rafael', 100) as n`, [id])
-  t.ok(Number(made?.['n']) >= 20, 'a block is 256 KiB as its code is')
+  t.ok(Number(made?.['n']) >= 20, 'a block holds 256 KiB of uncompressed code')
   await found()
 })
 
-void t.test('bad questions are refused, and so is what a stream has no place for', async (t) => {
+void t.test('mission search: invalid queries and parameters unsupported by streams are refused', async (t) => {
   const { id, chat } = await newChat(instance)
   await fill(database, id, 3)
   const bad: Record<string, string>[] = [
@@ -609,7 +609,7 @@ void t.test('bad questions are refused, and so is what a stream has no place for
       )
 })
 
-void t.test('a search is for who may read the mission, and tells nothing of others', async (t) => {
+void t.test('mission search: needs read access to the mission, and returns nothing of other missions', async (t) => {
   const mine = await newChat(instance)
   const theirs = await newChat(instance)
   for (const { id } of [mine, theirs]) await fill(database, id, 3, `'secret ' || n`)
@@ -623,10 +623,10 @@ void t.test('a search is for who may read the mission, and tells nothing of othe
     for (const { topic } of (await ask(mine.id, { q: 'secret' }, bearer)).json['hits'] as Hit[])
       t.equal(topic, `missions/${mine.id}/chat/rafael`)
   await instance.request('DELETE', mine.chat, admin)
-  t.strictSame(await find(mine.id, { q: 'secret' }), [], 'what was cleared is gone')
+  t.strictSame(await find(mine.id, { q: 'secret' }), [], 'cleared messages are not found')
 })
 
-void t.test('a search that takes longer than its patience is unavailable', async (t) => {
+void t.test('mission search: a search that exceeds its time limit is unavailable', async (t) => {
   const slow = await startInstance(t, database.url, { limits: { searchPatience: 0 } })
   const { id, chat } = await newChat(instance)
   await fill(database, id, 3)

@@ -1,6 +1,6 @@
-// Numbering: whatever program writes to the four tables, and however its transactions interleave, every topic counts
-// 1, 2, 3 ... without holes in commit order, and its clock never goes back.
-// Covers what triggers and constraints promise to SQL writers; deck.save_messages is in locks.test.ts.
+// Numbering: every topic counts 1, 2, 3 ... without gaps in commit order, and its times never go back. This holds for any
+// program that writes to the four tables, and for any interleaving of transactions.
+// Covers the triggers and constraints for SQL writers. locks.test.ts covers the server's batches.
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import pg from 'pg'
@@ -21,14 +21,14 @@ const isSuperuser = (await admin.query<Row>('select rolsuper from pg_roles where
 
 const newMission = (): Promise<string> => insertMission(db)
 
-/** A connection that would rather fail than wait for a foreign transaction. */
+/** A connection whose statements fail instead of waiting for another transaction. */
 const impatient = async (): Promise<pg.Client> => {
   const client = await db.connect()
   await client.query(`set lock_timeout = '5s'`)
   return client
 }
 
-/** The SQLSTATE that the work fails with, 'none' if it doesn't. */
+/** The SQLSTATE of the work's error, or 'none' if it succeeds. */
 const failure = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => 'none',
@@ -45,7 +45,7 @@ const chatOf = (mission: string, citizen = 'rafael'): Promise<Row[]> =>
   )
 const eventsOf = (topic: string): Promise<Row[]> =>
   db.query('select seq::int, event, data from deck.events where topic = $1 order by seq', [topic])
-/** Where a topic stands: the last seq that was given in it. */
+/** The latest seq that was assigned in a topic. */
 const headOf = async (topic: string): Promise<unknown> =>
   (
     await db.query(
@@ -58,7 +58,7 @@ const headOf = async (topic: string): Promise<unknown> =>
   )[0]?.['seq']
 const texts = (...messages: string[]): Row[] => messages.map((message, i) => ({ seq: i + 1, message }))
 
-/** What breaks the promises as one snapshot sees them; for missions and chats of which nothing was ever removed. */
+/** Selects violations of the numbering rules in one snapshot, for missions and chats without deleted rows. */
 const faults = `
   with item as (
     select 'missions/' || mission_id || '/chat/' || citizen as topic, mission_id, seq, at from chat_messages
@@ -75,10 +75,10 @@ const faults = `
   where h.topic is null or h.floor > n`
 
 const sound = async (t: Test, ...missions: string[]): Promise<void> => {
-  t.strictSame(await db.query(faults, [missions]), [], 'no hole, no step back')
+  t.strictSame(await db.query(faults, [missions]), [], 'no gap, and no time that goes back')
 }
 
-/** COPY ... FROM STDIN by node-postgres' own means. */
+/** COPY ... FROM STDIN with node-postgres alone. */
 class CopyIn extends pg.Query {
   readonly #lines: string
   constructor(text: string, lines: string, done: (error: Error | undefined) => void) {
@@ -95,7 +95,7 @@ const copy = (client: pg.Client, text: string, lines: string[]): Promise<void> =
     client.query(new CopyIn(text, lines.join('\n') + '\n', (error) => (error ? reject(error) : resolve())))
   })
 
-await t.test('rows of one statement and of one transaction are numbered in the order of their insertion', async (t) => {
+await t.test('numbering: rows of a statement or transaction are numbered in insertion order', async (t) => {
   const m = await newMission()
   const client = await db.connect()
   await client.query(say, [m, 'rafael', 'user', 'a'])
@@ -113,7 +113,7 @@ await t.test('rows of one statement and of one transaction are numbered in the o
   await sound(t, m)
 })
 
-await t.test('bulk inserts and COPY are numbered in order', async (t) => {
+await t.test('numbering: bulk inserts and COPY are numbered in order', async (t) => {
   const m = await newMission()
   await db.query(
     `insert into chat_messages (mission_id, sender, message)
@@ -137,7 +137,7 @@ await t.test('bulk inserts and COPY are numbered in order', async (t) => {
   await sound(t, m)
 })
 
-await t.test('an event holds the row as it then was', async (t) => {
+await t.test('events: an event contains the row as of that change', async (t) => {
   const m = await newMission()
   const client = await db.connect()
   const [item, run] = [randomUUID(), randomUUID()]
@@ -161,7 +161,7 @@ await t.test('an event holds the row as it then was', async (t) => {
     { seq: 3, event: 'dod_item.deleted', id: item, text: 'final', completed: true },
   ])
   const runs = shown(await eventsOf(`missions/${m}/tests`))
-  t.equal(runs.length, 2, 'an update that changes nothing is no event')
+  t.equal(runs.length, 2, 'an update that changes nothing creates no event')
   t.match(runs, [
     { seq: 1, event: 'test_run.created', id: run, status: 'running', summary: null },
     { seq: 2, event: 'test_run.updated', id: run, status: 'passed', summary: { n: 1 } },
@@ -172,7 +172,7 @@ await t.test('an event holds the row as it then was', async (t) => {
   await sound(t, m)
 })
 
-await t.test("a run's log is events: what was appended, or all of it when it was replaced", async (t) => {
+await t.test('run log: each change is an event with the appended text, or the whole replaced log', async (t) => {
   const m = await newMission()
   const run = randomUUID()
   const topic = `missions/${m}/tests/${run}/logs`
@@ -199,7 +199,7 @@ await t.test("a run's log is events: what was appended, or all of it when it was
   await sound(t, m)
 })
 
-await t.test('a deleted run takes its log along, also one of the same transaction', async (t) => {
+await t.test('run log: deleted with its run, also when one transaction inserts and deletes the run', async (t) => {
   const m = await newMission()
   const [old, brief] = [randomUUID(), randomUUID()]
   const insert = `insert into test_runs (id, mission_id, status, logs) values ($1, $2, 'running', 'text')`
@@ -215,7 +215,7 @@ await t.test('a deleted run takes its log along, also one of the same transactio
 })
 
 await t.test(
-  'what was rolled back leaves no hole, with savepoints and numbering ahead of the commit too',
+  'numbering: a rollback leaves no gap, also with savepoints and with numbering before the commit',
   async (t) => {
     const m = await newMission()
     const client = await db.connect()
@@ -240,12 +240,12 @@ await t.test(
     t.strictSame(await chatOf(m), texts('a', 'b', 'c'))
     t.strictSame(await chatOf(m, 'sofia'), [])
     t.strictSame(await eventsOf(`missions/${m}/dod`), [])
-    t.strictSame(await db.query('select id from deck.pending'), [], 'nothing pends')
+    t.strictSame(await db.query('select id from deck.pending'), [], 'no row waits to be numbered')
     await sound(t, m)
   },
 )
 
-await t.test('a transaction that asks for it is numbered ahead of its commit', async (t) => {
+await t.test('numbering: with constraints set immediate, rows are numbered before the commit', async (t) => {
   const m = await newMission()
   const client = await db.connect()
   const mine = 'select seq::int, message from chat_messages where mission_id = $1 order by seq'
@@ -259,7 +259,7 @@ await t.test('a transaction that asks for it is numbered ahead of its commit', a
   await sound(t, m)
 })
 
-await t.test('an open transaction holds up nobody and comes after those that commit before it', async (t) => {
+await t.test('numbering: an open transaction delays no other; seqs follow the order of commits', async (t) => {
   const m = await newMission()
   const slow = await db.connect()
   const quick = await impatient()
@@ -277,7 +277,7 @@ await t.test('an open transaction holds up nobody and comes after those that com
 })
 
 await t.test(
-  'mission: takes its rows along when it is deleted; followers get only mission.deleted; its seqs are never reused',
+  'mission.deleted: deleting a mission deletes its rows; only mission.deleted is left; its seqs are never reused',
   async (t) => {
     const m = await newMission()
     const run = randomUUID()
@@ -302,15 +302,15 @@ await t.test(
       `missions/${m}%`,
     ])
     const own = left.filter(({ topic }) => topic === `missions/${m}`)
-    t.equal(own.length, left.length, 'nothing is left under the mission')
+    t.equal(own.length, left.length, 'no event of a topic under the mission is left')
     t.match(own.at(-1), { event: 'mission.deleted', data: { id: m, title: 'Last title' } })
     t.notOk(
       own.some(({ data }) => (data as Row)['title'] === 'Last title' && (data as Row)['event'] === 'mission.updated'),
     )
     for (const topic of ['chat/rafael', 'dod', 'tests', `tests/${run}/logs`]) {
-      t.equal(await headOf(`missions/${m}/${topic}`), 1, `${topic} stands where it stood`)
+      t.equal(await headOf(`missions/${m}/${topic}`), 1, `${topic} keeps its latest seq`)
     }
-    const told = Number(await headOf(`missions/${m}`))
+    const latest = Number(await headOf(`missions/${m}`))
 
     await db.query(
       `insert into missions (id, title, client, budget, deadline, status, assigned_to)
@@ -321,11 +321,11 @@ await t.test(
     await db.query(`update missions set title = 'Anew again' where id = $1`, [m])
     t.strictSame(await chatOf(m), [{ seq: 2, message: 'hi' }])
     t.equal(await headOf(`missions/${m}/dod`), 2)
-    t.match((await eventsOf(`missions/${m}`)).at(-1), { seq: told + 1, event: 'mission.updated' })
+    t.match((await eventsOf(`missions/${m}`)).at(-1), { seq: latest + 1, event: 'mission.updated' })
   },
 )
 
-await t.test('messages that SQL removes are gone without an event, and their seqs are not given again', async (t) => {
+await t.test('numbering: messages that SQL deletes create no event, and their seqs are not reused', async (t) => {
   const m = await newMission()
   const [slow, quick] = [await db.connect(), await impatient()]
   for (const message of ['a', 'b', 'c']) await quick.query(say, [m, 'rafael', 'user', message])
@@ -352,7 +352,7 @@ await t.test('messages that SQL removes are gone without an event, and their seq
   t.strictSame(await eventsOf(`missions/${m}/chat/rafael`), [])
 })
 
-await t.test('a key is used once in a chat by an author; the second is refused at its commit', async (t) => {
+await t.test('idempotency key: unique per chat and author; a second insert fails at its commit', async (t) => {
   const m = await newMission()
   const client = await impatient()
   await client.query(sayWithKey, [m, 'k'])
@@ -368,14 +368,14 @@ await t.test('a key is used once in a chat by an author; the second is refused a
       ),
     ),
     'none',
-    'of another author, in another chat',
+    'a different author or a different chat may use the same key',
   )
   const twice = `insert into chat_messages (mission_id, sender, message, key) values ($1, 'user', 'a', 'z'), ($1, 'user', 'b', 'z')`
   t.equal(await failure(client.query(twice, [m])), '23505', 'twice in one statement')
   await sound(t, m)
 })
 
-await t.test('an open transaction with a key holds up nobody who has the same', async (t) => {
+await t.test('idempotency key: an open transaction does not delay others with the same key', async (t) => {
   const m = await newMission()
   const [slow, quick] = [await db.connect(), await impatient()]
   await slow.query('begin')
@@ -386,13 +386,17 @@ await t.test('an open transaction with a key holds up nobody who has the same', 
 
   await slow.query('begin')
   await slow.query(`delete from chat_messages where mission_id = $1 and key = 'k'`, [m])
-  t.equal(await failure(quick.query(sayWithKey, [m, 'k'])), '23505', 'its message is still there, and nobody waits')
+  t.equal(
+    await failure(quick.query(sayWithKey, [m, 'k'])),
+    '23505',
+    'its message is not deleted yet, and nothing waits',
+  )
   await slow.query(sayWithKey, [m, 'k'])
   await slow.query('commit')
-  t.match(await chatOf(m), [{ seq: 2 }], 'who removes a message can use its key again')
+  t.match(await chatOf(m), [{ seq: 2 }], 'the transaction that deletes a message can use its key again')
 })
 
-await t.test('a key of a cleared chat is used up for 24 hours', async (t) => {
+await t.test('idempotency key: a key of a cleared chat can not be used again for 24 hours', async (t) => {
   const m = await newMission()
   await db.query(sayWithKey, [m, 'k'])
   await db.query(`select deck.clear_chat($1, 'rafael', 'person1')`, [m])
@@ -429,7 +433,7 @@ const fillMission = async (m: string) => {
   await db.query(`insert into test_runs (mission_id, status) values ($1, 'running')`, [m])
 }
 
-await t.test('a seq of one’s own is refused', async (t) => {
+await t.test('numbering: a seq or time set by a writer is refused', async (t) => {
   const m = await newMission()
   await fillMission(m)
   for (const [name, text] of ownSeqs) {
@@ -438,7 +442,7 @@ await t.test('a seq of one’s own is refused', async (t) => {
   await sound(t, m)
 })
 
-await t.test('rows stay where they are', async (t) => {
+await t.test('numbering: rows can not be moved to another mission', async (t) => {
   const [m, other] = [await newMission(), await newMission()]
   await fillMission(m)
   for (const table of ['dod_items', 'test_runs', 'chat_messages']) {
@@ -449,7 +453,7 @@ await t.test('rows stay where they are', async (t) => {
 })
 
 await t.test(
-  'a role with grants on the four tables only is numbered, and can’t number, whatever it sets',
+  'numbering: rows of a role with grants on only the four tables are numbered, and no setting lets it choose a seq',
   { skip: isSuperuser ? false : 'needs a superuser' },
   async (t) => {
     const role = `deck_test_writer_${randomUUID().slice(0, 8)}`
@@ -505,7 +509,7 @@ await t.test(
   },
 )
 
-await t.test('what no reader could make sense of is refused', async (t) => {
+await t.test('constraints: values that readers can not interpret are refused', async (t) => {
   const m = await newMission()
   const base: Record<string, Row> = {
     missions: { title: 't', client: 'c', budget: 1, deadline: '2030-01-01', status: 'qa', assigned_to: 'p' },
@@ -597,7 +601,7 @@ await t.test('what no reader could make sense of is refused', async (t) => {
 })
 
 await t.test(
-  'a snapshot transaction commits when it is alone on its topics, and else can be tried again',
+  'numbering: a snapshot transaction commits if it is alone on its topics, and otherwise fails with a retryable error',
   async (t) => {
     const m = await newMission()
     await fillMission(m)
@@ -617,7 +621,7 @@ await t.test(
   },
 )
 
-await t.test('after a commit each of its topics is hinted at, however many there are', async (t) => {
+await t.test('notifications: a commit sends one for each of its topics, however many there are', async (t) => {
   const m = await newMission()
   const listener = await db.connect()
   const lines: string[] = []
@@ -625,11 +629,11 @@ await t.test('after a commit each of its topics is hinted at, however many there
   listener.on('notification', ({ payload = '' }) => {
     const end = ends.get(payload)
     if (end) end()
-    // First stands the instance whose batch it is, here none.
+    // A payload starts with the instance that wrote the batch, here none (-).
     else lines.push(payload.replace(/^- /, ''))
   })
   await listener.query(`listen deck; listen ${channelOf(`missions/${m}`)}`)
-  /** What was hinted at by the transactions that committed up to now. */
+  /** The notifications of the transactions that have committed so far. */
   const hints = async () => {
     const fence = randomUUID()
     const reached = new Promise<void>((resolve) => ends.set(fence, resolve))
@@ -645,7 +649,7 @@ await t.test('after a commit each of its topics is hinted at, however many there
   await client.query('begin')
   await client.query(say, [m, 'rafael', 'user', 'lost'])
   await client.query('rollback')
-  t.strictSame(await hints(), [], 'not for what was rolled back')
+  t.strictSame(await hints(), [], 'no notification for a rollback')
 
   const citizens = Array.from({ length: 333 }, (_, i) => `c${i}-`.padEnd(32, 'x'))
   await db.query(
@@ -656,7 +660,7 @@ await t.test('after a commit each of its topics is hinted at, however many there
   t.strictSame(await hints(), citizens.map((c) => `2 missions/${m}/chat/${c}`).sort())
 })
 
-await t.test('times are UTC whatever the zone of the session', async (t) => {
+await t.test('times: stored in UTC, whatever the zone of the session', async (t) => {
   const client = await db.connect()
   for (const zone of ['Asia/Tokyo', 'America/New_York']) {
     await client.query(`set timezone = '${zone}'`)
@@ -691,7 +695,7 @@ await t.test('times are UTC whatever the zone of the session', async (t) => {
   }
 })
 
-await t.test('a mission without a number is given one that nobody has', async (t) => {
+await t.test('mission number: a mission without one gets a number that is not in use', async (t) => {
   const numberOf = async (number?: number) => {
     const row = ['t', 'c', 1, '2030-01-01', 'active', 'p', number ?? null]
     const [added] = await db.query(
@@ -709,7 +713,7 @@ await t.test('a mission without a number is given one that nobody has', async (t
   t.equal(await failure(numberOf(n)), '23505')
 })
 
-// One transaction of a writer. Rows that it changes are its own: who changes a foreign one waits, as in any database.
+// One transaction of a writer. It changes only its own rows, because two writers of one row wait for each other in any database.
 const kinds = ['say', 'say', 'many', 'item', 'tick', 'drop', 'run', 'log', 'save', 'back', 'number'] as const
 type Step = { kind: (typeof kinds)[number]; mission: number; citizen: number }
 const step: fc.Arbitrary<Step> = fc.record({
@@ -725,7 +729,7 @@ const transaction = fc.record({
 })
 type Transaction = { commit: boolean; rename: boolean; focus: boolean; steps: Step[] }
 
-/** Runs the transaction; -> what it has said by topic, nothing if it was rolled back. */
+/** Runs the transaction. Returns its messages by topic, or nothing if it was rolled back. */
 const perform = async (
   client: pg.Client,
   missions: string[],
@@ -736,7 +740,7 @@ const perform = async (
   const saved: (typeof said)[] = []
   const at = (n: number) => missions[n] ?? ''
   const writer = name.split('.')[0]
-  // Who is numbered ahead of the commit keeps to one topic from there on: taking heads twice is a deadlock's way.
+  // A transaction that is numbered before its commit uses one topic only: locking rows of deck.heads twice could deadlock.
   const only = focus ? steps[0] : undefined
   const work = steps
     .filter(({ kind }) => !only || ['say', 'many', 'save', 'back', 'number'].includes(kind))
@@ -794,7 +798,7 @@ const perform = async (
   return commit ? said : []
 }
 
-await t.test('seqs are in commit order without holes at every moment, whatever 16 writers do at once', async (t) => {
+await t.test('numbering: seqs are always gapless in commit order, with 16 concurrent writers', async (t) => {
   const writers = await Promise.all(Array.from({ length: 16 }, () => impatient()))
   const watcher = await db.connect()
   const script = fc.array(fc.array(transaction, { minLength: 3, maxLength: 6 }), { minLength: 16, maxLength: 16 })
@@ -810,11 +814,11 @@ await t.test('seqs are in commit order without holes at every moment, whatever 1
       }
     }
     let busy = true
-    // A seq that became visible before a lower one would be a hole here.
+    // A seq that is visible before a lower one would be a gap here.
     const watch = async () => {
       for (let n = 0; busy && n < 10_000; n++) {
         const { rows } = await watcher.query<Row>(faults, [missions])
-        if (rows.length) throw new Error(`seen on the way: ${JSON.stringify(rows)}`)
+        if (rows.length) throw new Error(`seen while writers run: ${JSON.stringify(rows)}`)
       }
     }
     const watching = watch()
@@ -834,7 +838,7 @@ await t.test('seqs are in commit order without holes at every moment, whatever 1
       found.set(key, [...(found.get(key) ?? []), String(message)])
     }
     const sorted = (map: Map<string, string[]>) => JSON.stringify([...map].sort(([a], [b]) => (a < b ? -1 : 1)))
-    if (sorted(found) !== sorted(said)) throw new Error(`said ${sorted(said)}, found ${sorted(found)}`)
+    if (sorted(found) !== sorted(said)) throw new Error(`sent ${sorted(said)}, found ${sorted(found)}`)
     const left = [...(await db.query(faults, [missions])), ...(await db.query('select id from deck.pending'))]
     if (left.length) throw new Error(`left: ${JSON.stringify(left)}`)
   }
@@ -842,16 +846,16 @@ await t.test('seqs are in commit order without holes at every moment, whatever 1
   t.pass('10 runs')
 })
 
-await t.test('a session that inserted single rows inserts many at once as well', async (t) => {
+await t.test('numbering: a session with cached plans of single inserts is fast for bulk inserts', async (t) => {
   const m = await newMission()
   const client = await db.connect()
   const other = await newMission()
   const one = async (): Promise<unknown> => client.query(say, [other, 'rafael', 'user', 'one'])
   for (let n = 0; n < 30; n++) await one()
-  // What is known of a small table, and plans that are kept.
+  // Statistics of a small table, and cached plans.
   await db.query('analyze chat_messages')
   for (let n = 0; n < 30; n++) await one()
-  // Row by row it takes a second; each by all the others minutes. (At the commit no time-out counts.)
+  // Linear work takes a second, quadratic work minutes. (No timeout applies at the commit.)
   await client.query(`begin; set local statement_timeout = '20s'`)
   await client.query(
     `insert into chat_messages (mission_id, citizen, sender, message, key)

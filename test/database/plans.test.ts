@@ -1,5 +1,5 @@
-// What is asked of a large chat is served by its index, whatever the planner knows of the table: the plans of statements and of functions,
-// as Postgres tells them (auto_explain). A plan that walks through a mission for each of its chats is a fault.
+// Statements and functions read a large chat through its index, whatever statistics the planner has: auto_explain reports their plans.
+// A plan that scans a whole mission for each of its chats is a fault.
 import type pg from 'pg'
 import t from 'tap'
 import { openDatabase } from '../../src/database/postgres/pools.ts'
@@ -16,7 +16,7 @@ type Node = Json & { Plans?: Node[] }
 const nodesOf = (node: Node): Node[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)]
 
 void t.test(
-  'each look at a chat goes by mission, citizen and seq, also where it was planned while there was none',
+  'plans: every read of a chat uses the index on mission, citizen and seq, also when it was planned on an empty table',
   async (t) => {
     const { id } = await newChat(instance)
     const { main, close } = openDatabase({ url: database.adminUrl, directUrl: database.adminUrl, poolMax: 4 }, () => {})
@@ -31,12 +31,12 @@ void t.test(
       await client.query(`load 'auto_explain'`)
     } catch (error) {
       client.release()
-      t.pass(`this server has no auto_explain for us: ${(error as Error).message}`)
+      t.pass(`skipped: auto_explain can not be loaded on this server: ${(error as Error).message}`)
       return
     }
     await client.query(`set auto_explain.log_min_duration = 0; set auto_explain.log_format = json; set auto_explain.log_analyze = on;
     set auto_explain.log_nested_statements = on; set client_min_messages = log`)
-    // One connection, so that its notices are ours.
+    // One connection, so that all plans arrive as its notices.
     const one = { query: (asked: pg.QueryConfig) => client.query(asked) } as unknown as pg.Pool
     const find = makeFind(one, makeTurns(), 10_000)
     const how = { sub: 'alice', allow: () => {}, gone: () => false }
@@ -69,11 +69,11 @@ void t.test(
       plans.length = 0
       await ask()
       const nodes = plans.flatMap(nodesOf)
-      const looks = nodes.filter((node) => node['Relation Name'] === 'chat_messages')
-      t.ok(looks.length > 0, what)
+      const scans = nodes.filter((node) => node['Relation Name'] === 'chat_messages')
+      t.ok(scans.length > 0, what)
       for (const node of nodes.filter((node) => node['Relation Name'] === 'reads'))
         t.match(node['Index Cond'], /mission_id.*citizen|citizen.*mission_id/, `${what}: marks`)
-      for (const node of looks)
+      for (const node of scans)
         t.match(node['Index Cond'], /mission_id.*citizen/, `${what}: ${String(node['Node Type'])}`)
     }
     client.release()

@@ -1,5 +1,5 @@
-// What errors of Postgres and of the way to it mean, each line of the table by name, and what a sender hears of each: `unavailable`,
-// never `internal`, whatever raised it.
+// The meaning of errors of Postgres and of the connection to it, with a test value for each line of the table. A sender receives
+// `unavailable` for each of them, never `internal`, whatever raised the error.
 import pg from 'pg'
 import t from 'tap'
 import {
@@ -15,7 +15,7 @@ import {
 } from '../../src/database/postgres/errors.ts'
 import { admin, alice, makeMission, startDeck } from '../support/server.ts'
 
-const told = {
+const known = {
   '40001': 'retry',
   '40P01': 'retry',
   '40003': 'lost',
@@ -109,17 +109,17 @@ const driver = [
 const ofPostgres = (code: string): pg.DatabaseError => Object.assign(new pg.DatabaseError('x', 1, 'error'), { code })
 const ofNode = (code: string): Error => Object.assign(new Error('x'), { code })
 
-void t.test('errors of Postgres: each line of the table', (t) => {
-  for (const [code, meaning] of Object.entries(told)) t.equal(meaningOf(ofPostgres(code)), meaning, code)
-  const named = Object.keys(told)
+void t.test('Postgres errors: each line of the table has its meaning', (t) => {
+  for (const [code, meaning] of Object.entries(known)) t.equal(meaningOf(ofPostgres(code)), meaning, code)
+  const named = Object.keys(known)
   for (const line of Object.keys(meanings))
-    t.ok(line === 'unconfirmed' || named.some((code) => code.startsWith(line)), `${line} is named here`)
+    t.ok(line === 'unconfirmed' || named.some((code) => code.startsWith(line)), `${line} is listed in this test`)
   for (const code of ['22001', '23505', '23514', 'DK001', '42601', 'XX000'])
     t.equal(meaningOf(ofPostgres(code)), undefined, `${code} is not the database's state`)
   t.end()
 })
 
-void t.test('errors of the way to it: system calls, DNS, TLS, the driver', (t) => {
+void t.test('connection errors: system calls, DNS, TLS and the driver', (t) => {
   for (const code of network) t.equal(meaningOf(ofNode(code)), 'lost', code)
   for (const message of driver) t.equal(meaningOf(new Error(message)), 'lost', message)
   t.equal(meaningOf(new TypeError('x is not a function')), undefined, 'a bug in the server')
@@ -129,8 +129,8 @@ void t.test('errors of the way to it: system calls, DNS, TLS, the driver', (t) =
   t.end()
 })
 
-void t.test('what follows from a meaning', (t) => {
-  const errors = [...Object.keys(told).map(ofPostgres), ...network.map(ofNode), new Unconfirmed()]
+void t.test('Postgres errors: the meaning decides between retry, reconnect and an ambiguous outcome', (t) => {
+  const errors = [...Object.keys(known).map(ofPostgres), ...network.map(ofNode), new Unconfirmed()]
   for (const error of errors) {
     const meaning = meaningOf(error)
     t.equal(toRefusal(error)?.code, 'unavailable', reasonOf(error))
@@ -142,17 +142,17 @@ void t.test('what follows from a meaning', (t) => {
 })
 
 void t.test(
-  'a state of the database that a write meets is unavailable by every door, and holds up nobody else',
+  'Postgres errors: a write that meets one is unavailable over HTTP and sockets, and delays no other write',
   async (t) => {
     const { database, instance } = await startDeck(t)
     const { id } = await makeMission(instance)
-    const codes = [...Object.keys(told).filter((code) => code !== 'DK002'), '58P02']
-    // A text or a title that is a code is refused with it.
+    const codes = [...Object.keys(known).filter((code) => code !== 'DK002'), '58P02']
+    // The trigger raises the error whose code is the message or the title.
     await database.query(`
     create function refuse() returns trigger language plpgsql as $$
     declare code text := coalesce(to_jsonb(new) ->> 'message', to_jsonb(new) ->> 'title');
     begin
-      if code ~ '^[0-9A-Z]{5}$' then raise exception 'as told' using errcode = code; end if;
+      if code ~ '^[0-9A-Z]{5}$' then raise exception 'raised on purpose' using errcode = code; end if;
       return new;
     end $$;
     create trigger refuse_message before insert on chat_messages for each row execute function refuse();
@@ -174,7 +174,7 @@ void t.test(
     t.match(
       await client.ask({ type: 'send', topic: `missions/${healthy.id}/chat/rafael`, message: 'well' }),
       { type: 'ok' },
-      'others write meanwhile',
+      'other writes succeed',
     )
   },
 )

@@ -87,7 +87,7 @@ const served = (instance: Instance, chat: string): Promise<void> =>
     return ((await reads(instance))['replica'] ?? 0) > before
   }, 'the replica to serve')
 
-await t.test('a replica that is there serves pages and streams, with the epoch of its primary', async (t) => {
+await t.test('replica: serves pages and streams, with the epoch of its primary', async (t) => {
   const chat = newChat()
   for (let n = 1; n <= 3; n++) await post(one, chat, `${n}`)
   await primary.admin.query('checkpoint')
@@ -100,10 +100,10 @@ await t.test('a replica that is there serves pages and streams, with the epoch o
   t.equal((await reads(one))['replica'], (before['replica'] ?? 0) + 1)
   const client = await one.connect(alice)
   const ok = await client.ask({ type: 'subscribe', topic: chat.slice(5), after: 3, epoch: page.json['epoch'] })
-  t.match(ok, { type: 'ok', seq: 3 }, 'a page of the replica is a cursor for the primary')
+  t.match(ok, { type: 'ok', seq: 3 }, 'a cursor of the replica’s page is valid on the primary')
 })
 
-await t.test('message: is readable at once on every instance while the replica is paused', async (t) => {
+await t.test('replica: a message is readable at once on every instance while the replica is paused', async (t) => {
   const chat = newChat()
   await post(one, chat, 'before')
   await caughtUp()
@@ -124,7 +124,7 @@ await t.test('message: is readable at once on every instance while the replica i
   t.strictSame(await stream(one, chat), range(6))
 })
 
-await t.test('who lost a mission, and what was cleared, is not seen there for a moment longer', async (t) => {
+await t.test('replica: lost access, cleared chats and deleted missions apply at once while paused', async (t) => {
   const chat = newChat()
   const { id: lost } = await makeMission(one)
   const other = `/api/missions/${lost}/chat/emma`
@@ -143,7 +143,7 @@ await t.test('who lost a mission, and what was cleared, is not seen there for a 
 })
 
 await t.test(
-  'a stream that began there is whole, though the replica stops, starts and is behind meanwhile',
+  'replica: a stream is complete although replay stops, starts and falls behind while it runs',
   async (t) => {
     const chat = newChat()
     const count = 20_000
@@ -169,7 +169,7 @@ await t.test(
   },
 )
 
-await t.test('a replica that is away at the start is used once it is there, with TLS or without', async (t) => {
+await t.test('replica: used once it is reachable when it was down at the start, with and without TLS', async (t) => {
   const way = createServer((socket) => {
     const there = dial(standby.port, '127.0.0.1')
     for (const end of [socket, there])
@@ -190,11 +190,11 @@ await t.test('a replica that is away at the start is used once it is there, with
   t.equal(await read(), 0)
   await new Promise<void>((resolve) => way.listen(port, '127.0.0.1', resolve))
   t.teardown(() => way.close())
-  await until(async () => (await read()) > 0, 'it to be used')
+  await until(async () => (await read()) > 0, 'the replica to be used')
   await instance.close()
 })
 
-await t.test('an export may be made of it', async (t) => {
+await t.test('replica: can be exported, and refuses writes', async (t) => {
   await caughtUp()
   const mission = id
   t.equal((await exported(change.databaseReplicaUrl, mission)).equals(await exported(url, mission)), true)
@@ -204,11 +204,11 @@ await t.test('an export may be made of it', async (t) => {
   )
 })
 
-await t.test('the doctor tells a standby from its primary, from another database and from none', async (t) => {
+await t.test('doctor: distinguishes a standby, the primary, another database and no server', async (t) => {
   const examine = async (replica: string): Promise<unknown> => {
     const env = { DATABASE_URL: url, DATABASE_REPLICA_URL: replica, JWT_SECRET: secret }
     const { code, out } = await deck(t, ['doctor', '--json'], env)
-    t.equal(code, 0, 'the server does without')
+    t.equal(code, 0, 'a missing replica is not an error')
     return (JSON.parse(out) as { checks: Json[] }).checks.find(({ check }) => check === 'replica')
   }
   t.match(await examine(standby.url('deck', 'deck')), { status: 'ok', detail: /^a standby, \d+ \w+ behind$/ })
@@ -217,10 +217,14 @@ await t.test('the doctor tells a standby from its primary, from another database
   t.match(await examine(other.url), { status: 'warn', detail: /different database/, advice: /nothing is read/ })
   const nobody = new URL(url)
   nobody.port = '1'
-  t.match(await examine(nobody.href), { status: 'warn', detail: /ECONNREFUSED/, advice: /from the primary meanwhile/ })
+  t.match(await examine(nobody.href), {
+    status: 'warn',
+    detail: /ECONNREFUSED/,
+    advice: /from the primary meanwhile/,
+  })
 })
 
-await t.test('gone, the primary serves; back, it serves again; promoted, it is another database', async (t) => {
+await t.test('replica: the primary serves while it is down or promoted; it serves again once back', async (t) => {
   const chat = newChat()
   await post(one, chat, 'hello')
   await caughtUp()
@@ -237,7 +241,7 @@ await t.test('gone, the primary serves; back, it serves again; promoted, it is a
   t.strictSame(texts(await one.request('GET', chat, alice)), ['hello'])
   const took = performance.now() - since
   t.strictSame(texts(await one.request('GET', chat, alice)), ['hello'])
-  t.ok(took < 3000, `one read waited for ${Math.round(took)} ms, the next for none`)
+  t.ok(took < 3000, `the first read waited ${Math.round(took)} ms, the next did not wait`)
   proxy.heal()
   await served(one, chat)
 

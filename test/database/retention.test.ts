@@ -1,5 +1,5 @@
-// Retention: what is older than a time goes, in batches, while readers, writers and followers go on; what is left is what was there, no seq
-// is given twice, and nothing points to what is gone.
+// Retention: messages and runs before a time are deleted in batches while clients read, write and follow. The other rows are unchanged,
+// no seq is reused, and no row refers to a deleted one.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { prune, type Pruned } from '../../src/database/retention.ts'
@@ -25,7 +25,7 @@ const { instance: one, database } = await startDeck(t, { limits })
 const two = await startInstance(t, database.url, { limits })
 
 const cut = '2025-01-01T00:00:00Z'
-/** Makes messages and events of the mission as old as a year before the cut, up to these seqs of their topics. */
+/** Dates the mission's messages and events a year before the cut, up to these seqs of their topics. */
 const age = async (mission: string, upto: Record<string, number>): Promise<void> => {
   const client = await database.connect()
   await client.query(`begin; set local deck.numbering = '0'`)
@@ -61,7 +61,7 @@ const range = (from: number, to: number): number[] => Array.from({ length: to - 
 const count = async (text: string, ...values: unknown[]): Promise<number> =>
   Number((await database.query(`select count(*)::int as n from ${text}`, values))[0]?.['n'])
 
-void t.test('who reads, resumes from below and follows passes over what is gone; seqs go on', async (t) => {
+void t.test('prune: pages, resumes and followers skip the deleted rows, and seqs continue', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const gone = `missions/${id}/chat/sofia`
@@ -75,7 +75,7 @@ void t.test('who reads, resumes from below and follows passes over what is gone;
   t.match(await pruned(id, { dry: true }), { messages: 2480, runs: 0, missions: 1 })
   t.equal(await count('chat_messages where mission_id = $1', id), 2530, 'a dry run changes nothing')
   t.match(await pruned(id), { messages: 2480, runs: 0, missions: 1, kept: 0 })
-  t.match(await pruned(id), { messages: 0 }, 'once more: there is nothing left to do')
+  t.match(await pruned(id), { messages: 0 }, 'a second run deletes nothing')
 
   for (const instance of [one, two]) {
     const { json } = await instance.request('GET', `/api/${topic}?after=0&limit=500`, alice)
@@ -93,7 +93,7 @@ void t.test('who reads, resumes from below and follows passes over what is gone;
     ])
     const below = await instance.connect(alice)
     t.match(await below.ask({ type: 'subscribe', topic, after: 17 }), { type: 'ok', seq: 2500 })
-    await until(() => seqs(below, topic).length === 50, 'what is left')
+    await until(() => seqs(below, topic).length === 50, 'the remaining messages')
     t.strictSame(seqs(below, topic), range(2451, 2500), 'resumed from below')
     t.match(await below.ask({ type: 'subscribe', topic: gone, after: 30 }), { type: 'ok', seq: 30 })
     t.match(await below.ask({ type: 'subscribe', topic: gone, after: 31 }), {
@@ -112,11 +112,11 @@ void t.test('who reads, resumes from below and follows passes over what is gone;
   t.strictSame(
     floors.map(({ floor }) => Number(floor)),
     [0, 30],
-    'a floor only where no message tells where the chat stands',
+    'a floor only in a chat without messages',
   )
 })
 
-void t.test('readers, followers and writers beside it miss nothing and get nothing twice', async (t) => {
+void t.test('prune: concurrent readers, followers and writers miss nothing and receive nothing twice', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   const old = 20_000
@@ -165,12 +165,12 @@ void t.test('readers, followers and writers beside it miss nothing and get nothi
     })(),
   ])
   t.match(await work, { messages: old, kept: 0 })
-  await until(() => seqs(live, topic).length === rounds.send, 'all that was sent')
+  await until(() => seqs(live, topic).length === rounds.send, 'all messages that were sent')
   t.strictSame(seqs(live, topic), range(old + 3001, old + 3000 + rounds.send))
   t.comment(JSON.stringify(rounds))
 })
 
-void t.test('killed or interrupted in the middle it goes on where it was; two at once are refused', async (t) => {
+void t.test('prune: a killed or interrupted run can be resumed; a concurrent run is refused', async (t) => {
   const db = await migrated(t)
   const env = { DATABASE_URL: db.url }
   const [mission] = await db.query(
@@ -196,7 +196,7 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
   await until(async () => (await left()) < all, 'the first batch')
   killed.child.kill('SIGKILL')
   await killed.ended
-  // What it had begun comes to its end.
+  // The killed process's last statement still ends on the server, which holds the lock until then.
   await until(
     async () => (await db.query(`select from pg_locks where locktype = 'advisory' and objid = 4747003`)).length === 0,
     'the end',
@@ -217,10 +217,10 @@ void t.test('killed or interrupted in the middle it goes on where it was; two at
   t.match(JSON.parse(last.out), { missions: 1, messages: fewer, kept: 0, dry_run: false })
   t.equal(await left(), 0)
   const [head] = await db.query(`select sum(floor)::int as floors from deck.heads where topic like '%/chat/%'`)
-  t.equal(head?.['floors'], all, 'floors keep what was given')
+  t.equal(head?.['floors'], all, 'floors keep the latest seqs')
 })
 
-void t.test('what is locked, or worked on, is left to the next time', async (t) => {
+void t.test('prune: messages that are locked or whose task is leased are kept for the next run', async (t) => {
   const { id } = await makeMission(one)
   const name = 'worker'
   const topic = `missions/${id}/chat/${name}`
@@ -240,7 +240,7 @@ void t.test('what is locked, or worked on, is left to the next time', async (t) 
     ),
     [1, 5],
   )
-  t.equal(await count('deck.tasks where mission_id = $1', id), 2, 'tasks go with their messages')
+  t.equal(await count('deck.tasks where mission_id = $1', id), 2, 'tasks are deleted with their messages')
   await client.query('commit')
   await worker.ask({ type: 'work', credit: 0 })
   const task = worker.frames.find(({ type }) => type === 'task')?.['task']
@@ -254,7 +254,7 @@ void t.test('what is locked, or worked on, is left to the next time', async (t) 
   )
 })
 
-void t.test('runs go with their logs, but not those that count; states since are what they were', async (t) => {
+void t.test('prune: old runs and their logs are deleted unless in use; later states are unchanged', async (t) => {
   const { id } = await makeMission(one)
   const api = `/api/missions/${id}`
   const ask = async (method: string, path: string, body?: unknown, as = admin): Promise<Json> => {
@@ -291,7 +291,7 @@ void t.test('runs go with their logs, but not those that count; states since are
     [id, old],
   )
   await age(id, { '/tests': await newest('/tests') })
-  // Since the cut: a line of one run, a change of another, a title, an item ticked.
+  // After the cut: a log line of one run, a change of a second run, a title, a completed item.
   await log(printing, 'last\n')
   await ask('PATCH', `/tests/${touched}`, { summary: { failed: 1 } }, rafael)
   await run({ status: 'passed', results: [] })
@@ -340,9 +340,9 @@ void t.test('runs go with their logs, but not those that count; states since are
   t.equal(
     await count('deck.events where topic = $1 and at < $2', `missions/${id}`, cut),
     1,
-    'one title is left of three',
+    'only the last of three titles before the cut is left',
   )
-  // A follower from before comes to the state of now.
+  // A follower that resumes from before the cut reaches the current state.
   const client = await two.connect(alice)
   const dod = `missions/${id}/dod`
   await client.ask({ type: 'subscribe', topic: dod, after: 0 })
@@ -354,7 +354,7 @@ void t.test('runs go with their logs, but not those that count; states since are
   t.match((await one.request('GET', `${api}/timeline`, alice)).json['events'], Array)
 })
 
-void t.test('the blocks of the search follow, and an export has what is left', async (t) => {
+void t.test('prune: search blocks are rebuilt, and an export contains the remaining rows', async (t) => {
   const { id } = await makeMission(one)
   const topic = `missions/${id}/chat/rafael`
   await fill(id, 'rafael', 2200)
@@ -368,33 +368,35 @@ void t.test('the blocks of the search follow, and an export has what is left', a
     (await one.request('GET', `/api/missions/${id}/search?q=${q}`, alice)).json['hits'] as Json[]
   t.strictSame([await found('1100'), (await found('1300')).length], [[], 1], 'at once')
   t.strictSame([await search('1100'), (await search('1300')).length], [[], 1], 'in the mission')
-  await until(async () => (await count('deck.search_stale where mission_id = $1', id)) === 0, 'the mending', 30_000)
+  await until(async () => (await count('deck.search_stale where mission_id = $1', id)) === 0, 'the rebuild', 30_000)
   t.strictSame([await blocks('and last <= 1200'), await blocks('')], [0, 2])
-  t.equal(await blocks(`and last <= 1500 and words @@ '''1100'''`), 0, 'no word of what is gone')
+  t.equal(await blocks(`and last <= 1500 and words @@ '''1100'''`), 0, 'no words of deleted messages')
   t.strictSame([await found('1100'), (await found('1300')).length], [[], 1])
   t.strictSame([await search('1100'), (await search('1300')).length], [[], 1])
   await age(id, { '/chat/rafael': 2200 })
   await pruned(id)
-  await until(async () => (await blocks('')) === 0, 'no block is left')
+  await until(async () => (await blocks('')) === 0, 'no block to be left')
   await fill(id, 'rafael', 20)
   t.strictSame(
     await database.query('select * from deck.search_due() where mission_id = $1', [id]),
     [],
-    'twenty are no block',
+    'twenty messages are too few for a block',
   )
 
   const file = await exported(database.url, id)
   t.match(file.toString(), /"kind":"pruned"/)
   await one.request('DELETE', `/api/missions/${id}`, admin)
-  t.equal(await count('deck.pruned where mission_id = $1', id), 0, 'goes with the mission')
+  t.equal(await count('deck.pruned where mission_id = $1', id), 0, 'deleted with the mission')
   const fresh: FreshDatabase = await migrated(t)
   t.equal(await restored(fresh.url, file), undefined)
-  t.equal((await exported(fresh.url, id)).equals(file), true, 'put back as it was')
+  t.equal((await exported(fresh.url, id)).equals(file), true, 'the restored mission exports the same bytes')
 })
 
-void t.test('prune: keeps clearings; fails when the cut is no time or less than a day ago', async (t: Test) => {
+void t.test('prune: keeps chat.cleared events; fails if the cut is no time or under a day ago', async (t: Test) => {
   const { id } = await makeMission(one)
-  await t.rejects(pruned(id, { before: new Date(Date.now() - 23 * 3_600_000).toISOString() }), { code: 'bad_request' })
+  await t.rejects(pruned(id, { before: new Date(Date.now() - 23 * 3_600_000).toISOString() }), {
+    code: 'bad_request',
+  })
   await t.rejects(pruned(randomUUID()), { code: 'not_found' })
   await fill(id, 'emma', 3)
   await one.request('DELETE', `/api/missions/${id}/chat/emma`, admin)

@@ -1,5 +1,5 @@
-// The schema: what db/ makes of an empty database and of one at 022_scale, what a start applies and leaves alone, and the rules that
-// its files keep.
+// The schema: the result of db/ on an empty database and on one at 022_scale, what a start applies and what it does not, and the rules
+// for the files.
 import { readFileSync, readdirSync } from 'node:fs'
 import type pg from 'pg'
 import t, { type Test } from 'tap'
@@ -55,7 +55,7 @@ const catalog = async ({ query }: Pick<FreshDatabase, 'query'>): Promise<Map<str
   return new Map(rows.map(({ name, definition }) => [String(name), String(definition)]))
 }
 
-/** Returns what a second look compares: which row versions the catalog consists of. */
+/** Returns the row versions of the catalog. They are equal if nothing was applied in between. */
 const versions = (query: FreshDatabase['query']): Promise<Row[]> =>
   query(`
     select 'pg_proc' as tab, oid, xmin::text from pg_proc where pronamespace ${ours}
@@ -65,7 +65,7 @@ const versions = (query: FreshDatabase['query']): Promise<Row[]> =>
     union all select 'schema_files', id::oid, xmin::text from deck.schema_files
     order by 1, 2`)
 
-/** What 022_scale had and this version drops on purpose. */
+/** Objects of 022_scale that this version drops on purpose. */
 const dropped = [
   'column deck.change.data',
   'column deck.change.event',
@@ -88,8 +88,12 @@ await t.test('schema: a fresh database equals one at 022_scale that is adopted',
   await migrate(await adopted.connect(), silent)
   const [one, two] = [await catalog(fresh), await catalog(adopted)]
   t.strictSame(Object.fromEntries(two), Object.fromEntries(one))
-  t.strictSame([...before.keys()].filter((name) => !one.has(name)).sort(), dropped, 'what is dropped is meant')
-  // (007: numbering is known by its depth. 011: by a function; and the index of words has no pending list.)
+  t.strictSame(
+    [...before.keys()].filter((name) => !one.has(name)).sort(),
+    dropped,
+    'only the listed objects are dropped',
+  )
+  // Since 022_scale, triggers recognize numbering by deck.numbers(), and the index of words has no pending list.
   const numbering =
     "((NOT (current_setting('deck.numbering'::text, true) IS DISTINCT FROM 'on'::text)) AND has_table_privilege(('deck.heads'::regclass)::oid, 'update'::text))"
   const kept = [...before].filter(([name]) => !name.startsWith('function ') && one.has(name))
@@ -101,45 +105,42 @@ await t.test('schema: a fresh database equals one at 022_scale that is adopted',
   t.strictSame(
     kept.filter(([name, definition]) => asBefore(one.get(name)) !== definition),
     [],
-    'every table, index, constraint, trigger and view is as it was',
+    'every table, index, constraint, trigger and view is unchanged',
   )
   t.comment(`dropped on purpose: ${dropped.join('; ')}`)
 })
 
-await t.test(
-  'schema: functions keep the names, types and results by which the version before calls them',
-  async (t) => {
-    const adopted = await database022(t)
-    const signatures = (): Promise<Row[]> =>
-      adopted.query(
-        `select oid::regprocedure::text as name, prokind, proretset, prosecdef, provolatile, replace(proconfig::text, 'pg_catalog, public, pg_temp', 'pg_catalog, pg_temp') as proconfig,
+await t.test('schema: functions keep the names, types and results that the previous version calls', async (t) => {
+  const adopted = await database022(t)
+  const signatures = (): Promise<Row[]> =>
+    adopted.query(
+      `select oid::regprocedure::text as name, prokind, proretset, prosecdef, provolatile, replace(proconfig::text, 'pg_catalog, public, pg_temp', 'pg_catalog, pg_temp') as proconfig,
               prorettype::regtype::text, proallargtypes::regtype[]::text,
-              -- The names of result columns; an INOUT parameter's counts where it is all there is.
+              -- The names of result columns. The name of an INOUT parameter counts only for a procedure.
               case when proretset or prokind = 'p' or 'o' = any (proargmodes) then array(
                 select a.name from unnest(proargnames, proargmodes) as a (name, mode)
                 where a.mode in ('o', 't') or (a.mode = 'b' and prokind = 'p'))::text end as results
        from pg_proc where pronamespace = 'deck'::regnamespace order by 1`,
-      )
-    const before = await signatures()
-    await migrate(await adopted.connect(), silent)
-    const after = new Map((await signatures()).map((row) => [row['name'], row]))
-    for (const row of before) {
-      const { name } = row
-      if (dropped.includes(`function ${String(name)}`)) continue
-      // Its INOUT parameters became IN and OUT: the same call, the same columns.
-      const parts =
-        name === `deck.prune_runs(uuid,timestamp without time zone,timestamp without time zone,uuid,integer,bigint)`
-      const now = after.get(name)
-      t.strictSame(
-        parts ? { ...now, proallargtypes: '', results: '' } : now,
-        parts ? { ...row, proallargtypes: '', results: '' } : row,
-      )
-    }
-  },
-)
+    )
+  const before = await signatures()
+  await migrate(await adopted.connect(), silent)
+  const after = new Map((await signatures()).map((row) => [row['name'], row]))
+  for (const row of before) {
+    const { name } = row
+    if (dropped.includes(`function ${String(name)}`)) continue
+    // Its INOUT parameters became IN and OUT parameters: the call and the columns are the same.
+    const parts =
+      name === `deck.prune_runs(uuid,timestamp without time zone,timestamp without time zone,uuid,integer,bigint)`
+    const now = after.get(name)
+    t.strictSame(
+      parts ? { ...now, proallargtypes: '', results: '' } : now,
+      parts ? { ...row, proallargtypes: '', results: '' } : row,
+    )
+  }
+})
 
 await t.test(
-  'schema: the version before finds its list of migrations, on a fresh and on an adopted database',
+  'schema: the previous version finds its list of migrations, on a fresh and on an adopted database',
   async (t) => {
     const list = [
       ...['000_base_schema', '001_add_github_url', '002_add_citizen_to_chat', '003_create_test_runs', '004_topics'],
@@ -179,7 +180,7 @@ await t.test('schema: a second start applies nothing', async (t) => {
   }
 })
 
-/** A function's text, as it is in the database. */
+/** A function's source in the database. */
 const bodyOf = async ({ query }: FreshDatabase, name: string): Promise<unknown> =>
   (await query('select prosrc from pg_proc where oid = $1::regprocedure', [name]))[0]?.['prosrc']
 
@@ -212,7 +213,7 @@ await t.test('schema: an older version leaves the functions of a newer one alone
   t.not(await bodyOf(database, 'deck.tidy()'), 'begin end', 'within a version, any edit is applied')
 })
 
-/** What a failed start reports. */
+/** The error message of a failed start, or 'none'. */
 const failure = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => 'none',
@@ -229,7 +230,7 @@ await t.test('schema: a database between 004 and 021 is refused with one sentenc
   t.strictSame(await catalog(database), before)
 })
 
-await t.test('schema: a start that fails leaves the database as it was', async (t) => {
+await t.test('schema: a start that fails leaves the database unchanged', async (t) => {
   const database = await freshDatabase(t)
   const client: pg.Client = await database.connect()
   // A view where 000 expects or makes a table.
@@ -238,10 +239,10 @@ await t.test('schema: a start that fails leaves the database as it was', async (
   t.match(await failure(migrate(client, silent)), /dod_items/)
   t.strictSame(await catalog(database), before)
   await client.query('drop view public.dod_items')
-  t.equal(await failure(migrate(client, silent)), 'none', 'and the next one succeeds')
+  t.equal(await failure(migrate(client, silent)), 'none', 'the next start succeeds')
 })
 
-await t.test('schema: each function is defined once, in the file that its name is found in', async (t) => {
+await t.test('schema: each function is defined in exactly one file', async (t) => {
   const found = new Map<string, string[]>()
   for (const file of sqlFiles)
     for (const [, name = ''] of withoutComments(textOf(file)).matchAll(
@@ -261,7 +262,7 @@ await t.test('schema: each function is defined once, in the file that its name i
   t.strictSame(
     rows.map(({ name }) => name),
     [...found.keys()].sort(),
-    'the catalog has what the files define, one signature each',
+    'the catalog has exactly the functions of the files, each with one signature',
   )
   for (const [name, [file = '']] of found)
     if (!file.startsWith('functions/'))
@@ -291,7 +292,7 @@ await t.test('schema: parameters have a prefix, and only topic.sql splits topics
       ...['finite.t', 'key_name.author', 'key_name.citizen', 'key_name.key', 'key_name.mission'],
       ...['revoke.by', 'revoke.name', 'unrevoke.by', 'unrevoke.name', 'valid_blocks.b'],
     ],
-    'but where an index, a CHECK or an operator depends on the name',
+    'the exceptions: an index, a CHECK or an operator depends on the name',
   )
   const { functions } = await schemaFiles()
   t.ok(functions.length >= 15)

@@ -1,5 +1,5 @@
-// The words of search are the same in every database, whatever its locale, its locale provider and the version of Postgres: what a plain
-// model of the rule (docs/search.md) says. TEST_DATABASE_URL runs this on another server.
+// Search splits text into the same words in every database, whatever its locale, locale provider and version of Postgres. A simple
+// model of the rule (docs/search.md) gives the expected words. Set TEST_DATABASE_URL to test a different server.
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ import { freshDatabase, type FreshDatabase } from '../support/database.ts'
 import { alice, startInstance, until, type Door, type Instance, type Json } from '../support/server.ts'
 import { fill, lines, newChat } from '../support/stream-readers.ts'
 
-// The model, by Node's own Unicode data.
+// The model, with Node's Unicode data.
 
 const unspaced =
   /(?=[\p{L}\p{N}])[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{sc=Thai}\p{sc=Lao}\p{sc=Khmer}\p{sc=Myanmar}]\p{M}*/gu
@@ -30,7 +30,7 @@ const words = (text: string): string[] =>
     ?.flatMap((run) => fold(run).replace(unspaced, ' $& ').trim().split(/ +/)) ?? []
 const hasPhrase = (all: string[], phrase: string[]): boolean =>
   all.some((_, i) => phrase.every((word, j) => all[i + j] === word))
-/** Whether a text has what a query asks for: all parts, each a phrase, or none of those with a `-`; `or` divides alternatives. */
+/** Whether a text matches a query: it has every phrase without `-` and none with it. `or` separates alternatives. */
 const fits = (text: string, q: string): boolean =>
   q.split(/ or /).some((alternative) =>
     (alternative.match(/-?"[^"]*"|\S+/g) ?? [])
@@ -161,10 +161,10 @@ const queries = [
   ],
 ]
 
-/** Queries that empty messages don't fit. */
+/** Queries that do not match empty messages. */
 const positive = queries.filter((q) => !fits('', q))
 
-// Databases of each locale that the server has.
+// A database for each locale that the server supports.
 
 const libc = (name: string): string => `encoding 'UTF8' locale_provider libc lc_collate '${name}' lc_ctype '${name}'`
 const locales: Record<string, string> = {
@@ -175,16 +175,16 @@ const locales: Record<string, string> = {
   'ICU, Turkish': `encoding 'UTF8' locale_provider icu icu_locale 'tr' lc_collate 'C' lc_ctype 'C'`,
 }
 const stateOf = (error: unknown): string => (error instanceof pg.DatabaseError && error.code) || ''
-/** A database of this locale; why not, if the server has none. */
+/** Creates a database of this locale. Returns the error text if the server does not support it. */
 const databaseOf = (t: Test, locale: string): Promise<FreshDatabase | string> =>
   freshDatabase(t, false, locale).catch((error: unknown) => {
-    // Postgres 14 knows no providers, and has libc's.
+    // Postgres 14 has no locale providers, and always uses libc.
     if (stateOf(error) === '42601' && locale.includes('libc'))
       return databaseOf(t, locale.replace('locale_provider libc', ''))
     if (['22023', '0A000', '42601', '42809'].includes(stateOf(error))) return String(error)
     throw error
   })
-/** Runs `work` on a database of each locale; says which ones the server hasn't. */
+/** Runs `work` on a database of each locale, and reports locales that the server does not support. */
 const onEach = async (t: Test, work: (t: Test, database: FreshDatabase) => Promise<void>): Promise<void> => {
   let n = 0
   for (const [name, locale] of Object.entries(locales))
@@ -199,7 +199,7 @@ const onEach = async (t: Test, work: (t: Test, database: FreshDatabase) => Promi
 const start = (t: Test, { url }: FreshDatabase): Promise<Instance> =>
   startInstance(t, url, { limits: { pollEvery: 300 } })
 
-/** The seqs of a chat's messages that a query finds. */
+/** Returns the seqs of a chat's messages that match a query. */
 const find = async (door: Door, chat: string, q: string): Promise<number[]> => {
   const { status, text } = await door.request(
     'GET',
@@ -220,7 +220,7 @@ const save = (database: FreshDatabase, id: string): Promise<unknown> =>
     `insert into chat_messages (mission_id, citizen, sender, message) select $1, 'rafael', 'user', m from unnest($2::text[]) with ordinality x (m, n) order by n`,
     [id, texts],
   )
-/** Waits until there is a block, and none of another version of the rule. */
+/** Waits until the chat has a block of the current version of the rule. */
 const indexed = (database: FreshDatabase, id: string): Promise<void> =>
   until(async () => {
     const [row] = await database.query(
@@ -230,9 +230,9 @@ const indexed = (database: FreshDatabase, id: string): Promise<void> =>
     return row?.['n'] === 1 && row['now'] === true
   }, 'the block')
 
-void t.test('each query finds what the model finds, in every locale, before there is a block and after', async (t) => {
+void t.test('search words: queries find what the model finds, in every locale, with or without a block', async (t) => {
   t.ok(texts.length * queries.length >= 200)
-  t.ok(queries.filter((q) => expected(q).length > 0).length > queries.length * 0.8, 'most find something')
+  t.ok(queries.filter((q) => expected(q).length > 0).length > queries.length * 0.8, 'most queries find something')
   await onEach(t, async (t, database) => {
     const instance = await start(t, database)
     const { id, chat } = await newChat(instance)
@@ -247,7 +247,7 @@ void t.test('each query finds what the model finds, in every locale, before ther
   })
 })
 
-void t.test('a mission is searched by the same words, and what is marked is what was looked for', async (t) => {
+void t.test('search words: mission search uses the same words, and highlights mark them', async (t) => {
   const database = await freshDatabase(t, true)
   const instance = await start(t, database)
   const { id } = await newChat(instance)
@@ -269,7 +269,7 @@ void t.test('a mission is searched by the same words, and what is marked is what
   t.strictSame(await marked('自由 or 権利'), ['1 権利', '8 自由', '8 権利', '9 自由'])
 })
 
-void t.test("a result's status is read alike in every locale, in capitals too", async (t) => {
+void t.test('search words: the status of a test result is recognized in every locale, also in capitals', async (t) => {
   await onEach(t, async (t, database) => {
     await migrate(await database.connect(), () => {})
     const rows = await database.query(
@@ -282,12 +282,12 @@ void t.test("a result's status is read alike in every locale, in capitals too", 
   })
 })
 
-/** All characters of the planes that have letters. */
+/** All characters of the Unicode planes with letters. */
 const characters = Array.from({ length: 0x33500 }, (_, i) => i + 1).filter((code) => code < 0xd800 || code > 0xdfff)
 
-void t.test('Postgres and Node divide all text alike, in every locale', async (t) => {
+void t.test('search words: Postgres and Node split all text into the same words, in every locale', async (t) => {
   const marks = ['\u0301', '\u0308', '\u0331', '\u0345', '\u3099', '\u200d', '\ufe0f', '\u0e31', ' ', '-']
-  // Each character between letters, before a mark and behind one, and any mixture.
+  // Each character between letters, before and after a combining mark, and random mixtures.
   const all: string[] = []
   for (let i = 0; i < characters.length; i += 2000)
     all.push(
@@ -343,8 +343,8 @@ void t.test('Postgres and Node divide all text alike, in every locale', async (t
   })
 })
 
-void t.test('the tables have what Unicode says of characters', { skip: process.versions.unicode !== '17.0' }, (t) => {
-  // Characters of later versions whose NFC is not the same in all versions of Postgres divide words.
+void t.test('search words: the tables agree with Unicode', { skip: process.versions.unicode !== '17.0' }, (t) => {
+  // Only newer characters, whose NFC differs between versions of Postgres, separate words.
   const differ = (codes: number[]): boolean => {
     const text = codes.map((code) => `x${String.fromCodePoint(code)}x`).join(' . ')
     return Array.from(wordsOf(text), (word) => word.text).join(' ') !== words(text).join(' ')
@@ -359,7 +359,7 @@ void t.test('the tables have what Unicode says of characters', { skip: process.v
   t.end()
 })
 
-void t.test('what is asked is read as websearch_to_tsquery reads it', async (t) => {
+void t.test('search words: queries are parsed like websearch_to_tsquery', async (t) => {
   const database = await freshDatabase(t, true)
   await start(t, database)
   const main = new pg.Pool({ connectionString: database.url, max: 1 })
@@ -389,7 +389,7 @@ void t.test('what is asked is read as websearch_to_tsquery reads it', async (t) 
   t.ok(found > 300, `${found} queries find something`)
 })
 
-void t.test('blocks of another version of the rule are scanned at once, and rebuilt', async (t) => {
+void t.test('search words: blocks of a different rule version are scanned at once, and rebuilt', async (t) => {
   const database = await freshDatabase(t, true)
   const instance = await start(t, database)
   const { id, chat } = await newChat(instance)
@@ -400,20 +400,20 @@ void t.test('blocks of another version of the rule are scanned at once, and rebu
     (await database.query('select words::text, rule from deck.search_blocks where mission_id = $1', [id]))[0]
   const before = await block()
   for (const rule of [0, 1_000_000]) {
-    // As a database of another locale, and another version, may have made it: none of these words.
+    // A block that a different locale or version may have created: it has none of these words.
     await database.query(
       `update deck.search_blocks set rule = $2, words = array_to_tsvector(array[E'\\x01' || mission_id || citizen, 'other']) where mission_id = $1`,
       [id, rule],
     )
     for (const q of ['hello', '権利', 'café']) t.strictSame(await find(instance, chat, q), expected(q), `${q}, at once`)
     const { json } = await instance.request('GET', `/api/missions/${id}/search?q=deploy`, alice)
-    t.match(json['hits'], [{ kind: 'message', seq: 1 }], 'the mission, too')
+    t.match(json['hits'], [{ kind: 'message', seq: 1 }], 'the mission search, too')
     await indexed(database, id)
     t.strictSame(await block(), before, 'rebuilt')
   }
 })
 
-void t.test('a dump of one database is right in another of another locale', async (t) => {
+void t.test('search words: a dump gives the same results in a database of a different locale', async (t) => {
   const run = promisify(execFile)
   const { version } = await run('pg_dump', ['--version']).then(
     ({ stdout }) => ({ version: Number(/ (\d+)/.exec(stdout)?.[1]) }),
@@ -421,15 +421,17 @@ void t.test('a dump of one database is right in another of another locale', asyn
   )
   const from = await databaseOf(t, libc('C'))
   const to = await databaseOf(t, libc('C.UTF-8'))
-  if (typeof from === 'string' || typeof to === 'string') return t.pass('skipped: this server has not both locales')
+  if (typeof from === 'string' || typeof to === 'string')
+    return t.pass('skipped: this server does not support both locales')
   const [row] = await from.query(`select current_setting('server_version_num')::int / 10000 as version`)
-  if (version < Number(row?.['version'])) return t.pass(`skipped: pg_dump is of version ${version}`)
+  if (version < Number(row?.['version']))
+    return t.pass(`skipped: pg_dump has version ${version}, older than the server`)
   const one = await start(t, from)
   const { id, chat } = await newChat(one)
   await save(from, id)
   await fill(from, id, 600, `''''`)
   await indexed(from, id)
-  // As the version before made it.
+  // A block of the previous version.
   await from.query(
     `update deck.search_blocks set rule = 0, words = array_to_tsvector(array[E'\\x01' || mission_id || citizen, '“hello”'])`,
   )
@@ -442,7 +444,7 @@ void t.test('a dump of one database is right in another of another locale', asyn
   for (const q of positive) t.strictSame(await find(two, chat, q), expected(q), q)
 })
 
-void t.test('a change of the rule raises its version', (t) => {
+void t.test('search words: the version of the rule is raised with each change', (t) => {
   const hash = createHash('sha256')
   for (const file of ['unicode.sql', 'words.sql'])
     hash.update(
@@ -457,7 +459,7 @@ void t.test('a change of the rule raises its version', (t) => {
   t.strictSame(
     [version, hash.digest('hex').slice(0, 16)],
     ['1', '0f2d4f82cf7cb2aa'],
-    'raise deck.word_rule() if words change, then put both here',
+    'if the words change, raise deck.word_rule(); then update both values here',
   )
   t.end()
 })

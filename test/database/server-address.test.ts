@@ -1,4 +1,4 @@
-// Where Postgres is: URLs of one host and of several, as libpq takes them; TLS where the server has it; the primary among several.
+// The address of Postgres: libpq URLs with one or several hosts, TLS if the server has it, and the choice of the primary.
 import { createServer } from 'node:net'
 import t from 'tap'
 import { parseServerUrl, makeServerAddress } from '../../src/database/postgres/server-address.ts'
@@ -11,7 +11,7 @@ const urls = (text: string): string[] => {
   return hosts.map((host) => urlOf(host, false).replace(/\?.*/, ''))
 }
 
-void t.test('one host, several, with and without ports, in the authority or beside it', (t) => {
+void t.test('database URL: one or several hosts, with and without ports, in the authority or in the query', (t) => {
   t.strictSame(urls('postgres://u:p@a/db'), ['postgres://u:p@a/db'])
   t.strictSame(urls('postgresql://u:p%40@a:1,b:2/db'), ['postgresql://u:p%40@a:1/db', 'postgresql://u:p%40@b:2/db'])
   t.strictSame(urls('postgres://u@a,b/db?target_session_attrs=read-write'), ['postgres://u@a/db', 'postgres://u@b/db'])
@@ -26,7 +26,7 @@ void t.test('one host, several, with and without ports, in the authority or besi
   t.end()
 })
 
-void t.test('the one that answers is found among several, and told anew once it was forgotten', async (t) => {
+void t.test('server address: finds the host that answers, and forgets it on request', async (t) => {
   const { port, username, password, pathname } = new URL(serverUrl())
   const dead = createServer((socket) => socket.destroy())
   await new Promise<void>((resolve) => dead.listen(0, '127.0.0.1', resolve))
@@ -44,7 +44,7 @@ void t.test('the one that answers is found among several, and told anew once it 
   await t.rejects(standby.locate(), /none of 2 servers is standby|ECONNRESET|terminated/)
 })
 
-void t.test('an instance runs on a URL of several hosts', async (t) => {
+void t.test('database URL: an instance runs on a URL with several hosts', async (t) => {
   const database = await freshDatabase(t, true)
   const url = new URL(database.url)
   const several = database.url.replace(url.host, `127.0.0.1:9,${url.host}`)

@@ -1,4 +1,4 @@
-// The session settings of the server win over the URL, PGOPTIONS, the role and the database: the same rows, the same JSON.
+// The server's session settings override those of the URL, PGOPTIONS, the role and the database: rows and JSON are the same.
 import t, { type Test } from 'tap'
 import { makeServerAddress } from '../../src/database/postgres/server-address.ts'
 import { deck } from '../support/cli.ts'
@@ -29,7 +29,7 @@ const hostile: Record<string, string> = {
   jit: 'on',
 }
 
-/** All that a user does, and what comes back, without what differs between two databases. */
+/** Runs typical requests. Returns the answers without the parts that differ between two databases. */
 const use = async (t: Test, { url }: Pick<FreshDatabase, 'url'>): Promise<unknown> => {
   const instance = await startInstance(t, url)
   const { id } = await makeMission(instance)
@@ -70,7 +70,7 @@ const use = async (t: Test, { url }: Pick<FreshDatabase, 'url'>): Promise<unknow
   return JSON.stringify(answers).replace(differs, '*')
 }
 
-void t.test('whatever the role, the database and the URL set, what is stored and answered is the same', async (t) => {
+void t.test('session settings: those of role, database and URL do not change rows or answers', async (t) => {
   const plain = await freshDatabase(t, true)
   const expected = await use(t, plain)
   const set = await freshDatabase(t, true)
@@ -95,13 +95,13 @@ void t.test('whatever the role, the database and the URL set, what is stored and
     replication: 'database',
   }))
     url.searchParams.set(setting, value)
-  t.equal(await use(t, { url: url.href }), expected, 'asked for by the URL')
+  t.equal(await use(t, { url: url.href }), expected, 'set by the URL')
 
-  // A migration and an export, which have sessions of their own.
+  // A migration and an export have separate sessions.
   const empty = await freshDatabase(t)
   const bare = new URL(empty.url)
   bare.search = url.search
-  t.equal(await use(t, { url: bare.href }), expected, 'migrated so, too')
+  t.equal(await use(t, { url: bare.href }), expected, 'also migrated with these settings')
   const { code, err } = await deck(t, ['export', '--all'], {
     DATABASE_URL: bare.href,
     JWT_SECRET: secret,
@@ -109,7 +109,7 @@ void t.test('whatever the role, the database and the URL set, what is stored and
   t.equal(code, 0, err)
 })
 
-void t.test('what the URL asks for and we do not is asked for', async (t) => {
+void t.test('session settings: options of the URL that the server does not set are kept', async (t) => {
   const database = await freshDatabase(t, true)
   const url = new URL(database.url)
   url.searchParams.set('options', '-c work_mem=5MB -c deck.of_test=a\\ b')
@@ -131,7 +131,7 @@ void t.test('what the URL asks for and we do not is asked for', async (t) => {
   t.equal(makeServerAddress('postgres://a/b', { primary: true, options: '-c a=b' }).options, '-c a=b')
 })
 
-void t.test('the doctor names each setting of the role or the database that the server sets otherwise', async (t) => {
+void t.test('doctor: lists each setting of the role or the database that the server overrides', async (t) => {
   const database = await freshDatabase(t, true)
   const name = new URL(database.url).pathname.slice(1)
   await database.query(`alter database ${name} set datestyle = German; alter database ${name} set default_transaction_read_only = off;

@@ -1,4 +1,4 @@
-// The state as of a time: what a watcher held then, of the mission, its checklist and its test runs.
+// State at a past time: the mission, its checklist, its test runs and its chats, as a client saw them then.
 import t, { type Test } from 'tap'
 import { refused } from '../support/forms.ts'
 import { admin, alice, bob, makeMission, rafael, startDeck, type Json } from '../support/server.ts'
@@ -7,8 +7,8 @@ import { insertMission } from '../support/database.ts'
 const { instance, database } = await startDeck(t)
 const { request } = instance
 
-/** All that can be asked as of a time, as it is now or was then. */
-const look = async (id: string, at = '', run?: string): Promise<Json[]> => {
+/** Reads everything that has a state at a time, now or at `at`. */
+const stateOf = async (id: string, at = '', run?: string): Promise<Json[]> => {
   const paths = ['', '/dod', '/tests', ...(run === undefined ? [] : ['/tests/latest', `/tests/${run}`])]
   const answers = await Promise.all(
     paths.map((path) => request('GET', `/api/missions/${id}${path}${at && `?at=${at}`}`, alice)),
@@ -25,14 +25,14 @@ const now = async (): Promise<string> =>
     )[0]?.['now'],
   )
 
-void t.test('every state that there was is found again by its time', async (t) => {
+void t.test('state at a time: every earlier state is returned for its time', async (t) => {
   const { id } = await makeMission(instance)
   const at = `/api/missions/${id}`
   const add = async (text: string) =>
     (await request('POST', `${at}/dod`, rafael, { text, category: 'tests' })).json['id']
   const states: { time: string; state: Json[]; what: string }[] = []
   const note = async (what: string, run?: string) =>
-    states.push({ time: await now(), state: await look(id, '', run), what })
+    states.push({ time: await now(), state: await stateOf(id, '', run), what })
   await note('new')
   const one = await add('one')
   await note('an item')
@@ -60,28 +60,38 @@ void t.test('every state that there was is found again by its time', async (t) =
   await database.query('delete from dod_items where id = $1', [two])
   await note('deleted by SQL', run)
   for (const { time, state, what } of states) {
-    const then = await look(id, time, state.length > 3 ? run : undefined)
+    const then = await stateOf(id, time, state.length > 3 ? run : undefined)
     t.strictSame(then, state, what)
   }
-  t.strictSame(await look(id, '2999-01-01T00:00:00Z', run), await look(id, '', run), 'a time to come is now')
+  t.strictSame(
+    await stateOf(id, '2999-01-01T00:00:00Z', run),
+    await stateOf(id, '', run),
+    'a future time gives the current state',
+  )
   const missing = await request('GET', `${at}/tests/${run}?at=${states[1]?.time}`, alice)
-  refused(t, missing, 404, 'not_found', 'a run that there was not yet')
+  refused(t, missing, 404, 'not_found', 'a run that did not exist yet')
   const before = '2000-01-01T00:00:00Z'
   for (const path of ['', '/dod', '/tests', '/tests/latest'])
-    refused(t, await request('GET', `${at}${path}?at=${before}`, alice), 404, 'not_found', `${path} before it began`)
+    refused(
+      t,
+      await request('GET', `${at}${path}?at=${before}`, alice),
+      404,
+      'not_found',
+      `${path} before the mission was created`,
+    )
   for (const path of ['', '/dod', '/tests']) {
-    refused(t, await request('GET', `${at}${path}?at=2000-01-01`, alice), 400, 'bad_request', `${path}, no time`)
+    refused(t, await request('GET', `${at}${path}?at=2000-01-01`, alice), 400, 'bad_request', `${path}, not a time`)
     refused(
       t,
       await request('GET', `${at}${path}?at=${states[3]?.time}`, bob),
       404,
       'not_found',
-      `${path}, not for bob`,
+      `${path}, without access`,
     )
   }
 })
 
-void t.test('an event is in the state of its own time, and not in that of the microsecond before', async (t) => {
+void t.test('state at a time: includes an event at its exact time, and not one microsecond earlier', async (t) => {
   const { id, number } = await makeMission(instance)
   await request('PATCH', `/api/missions/${id}`, admin, { title: 'New' })
   const [row] = await database.query(
@@ -93,11 +103,11 @@ void t.test('an event is in the state of its own time, and not in that of the mi
     (await request('GET', `/api/missions/${number}?at=${String(at)}`, alice)).json['title']
   t.equal(await title(row?.['at']), 'New')
   t.equal(await title(row?.['before']), 'Telegram Notifier')
-  t.equal(await title(String(row?.['before']).replace('Z', '999Z')), 'Telegram Notifier', 'and a part of a microsecond')
+  t.equal(await title(String(row?.['before']).replace('Z', '999Z')), 'Telegram Notifier', 'digits below a microsecond')
 })
 
 void t.test(
-  'a chat is what it was, by the time of its messages in the timeline, whatever they say of themselves',
+  'state at a time: a chat has the messages up to that time in the timeline, whatever their created_at',
   async (t) => {
     const { id } = await makeMission(instance)
     const chat = `/api/missions/${id}/chat/rafael`
@@ -109,7 +119,7 @@ void t.test(
     const first = await now()
     await say('one')
     const second = await now()
-    // Said long ago, and here since now.
+    // Its created_at is old, but it is inserted now.
     await database.query(
       `insert into chat_messages (mission_id, citizen, sender, message, created_at) values ($1, 'rafael', 'user', 'old', '2020-01-01')`,
       [id],
@@ -127,17 +137,23 @@ void t.test(
     await request('DELETE', chat, admin)
     const cleared = await now()
     await say('after')
-    t.strictSame(await read(`at=${third}`), [[], 0, false], 'what was cleared is gone, from the past too')
+    t.strictSame(await read(`at=${third}`), [[], 0, false], 'cleared messages are also missing from past states')
     t.strictSame(await read(`at=${cleared}`), [[], 4, false])
-    refused(t, await request('GET', `${chat}?at=2000-01-01T00:00:00Z`, alice), 404, 'not_found', 'before the mission')
-    refused(t, await request('GET', `${chat}?at=${third}`, bob), 404, 'not_found', 'not for bob')
+    refused(
+      t,
+      await request('GET', `${chat}?at=2000-01-01T00:00:00Z`, alice),
+      404,
+      'not_found',
+      'before the mission was created',
+    )
+    refused(t, await request('GET', `${chat}?at=${third}`, bob), 404, 'not_found', 'without access')
     refused(t, await request('GET', `${chat}?at=yesterday`, alice), 400, 'bad_request', 'no time')
     for (const accept of ['application/x-ndjson', 'text/event-stream'])
       refused(t, await request('GET', `${chat}?at=${third}`, alice, undefined, { accept }), 400, 'bad_request', accept)
   },
 )
 
-void t.test('runs of a time are paged, newest first', async (t) => {
+void t.test('state at a time: test runs are paged, newest first', async (t) => {
   const { id } = await makeMission(instance)
   const tests = `/api/missions/${id}/tests`
   const made: unknown[] = []
@@ -155,7 +171,7 @@ void t.test('runs of a time are paged, newest first', async (t) => {
   t.equal((await request('GET', `${tests}/latest?at=${at}`, alice)).json['id'], made[0])
 })
 
-void t.test('a mission that began and was changed in one transaction began as it was inserted', async (t) => {
+void t.test('state at a time: a mission that one transaction inserts and changes begins as inserted', async (t) => {
   const client = await database.connect()
   await client.query('begin')
   const { rows } = await client.query<{ id: string }>(
@@ -165,8 +181,8 @@ void t.test('a mission that began and was changed in one transaction began as it
   await client.query(`update missions set title = 'B' where id = $1`, [id])
   const between = await now()
   await client.query('commit')
-  t.match((await look(id, between))[0], { title: 'A', seq: 0 })
-  t.match((await look(id))[0], { title: 'B', seq: 1 })
+  t.match((await stateOf(id, between))[0], { title: 'A', seq: 0 })
+  t.match((await stateOf(id))[0], { title: 'B', seq: 1 })
   const same = await insertMission(database)
   await database.query(`update missions set title = title where id = $1`, [same])
   const { status } = await request('GET', `/api/missions/${same}?at=${await now()}`, admin)
@@ -175,11 +191,11 @@ void t.test('a mission that began and was changed in one transaction began as it
   t.same(await database.query('select from deck.beginnings where mission_id = any ($1)', [[id, same]]), [])
 })
 
-void t.test('of a mission that was changed before its beginning was kept nothing is made up', async (t: Test) => {
+void t.test('state at a time: no past state is invented when a mission’s beginning is not stored', async (t: Test) => {
   const { id } = await makeMission(instance)
   const before = await now()
   await request('PATCH', `/api/missions/${id}`, admin, { title: 'New' })
   await database.query('delete from deck.beginnings where mission_id = $1', [id])
   refused(t, await request('GET', `/api/missions/${id}?at=${before}`, alice), 404, 'not_found')
-  t.match((await look(id, await now()))[0], { title: 'New' })
+  t.match((await stateOf(id, await now()))[0], { title: 'New' })
 })

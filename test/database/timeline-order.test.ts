@@ -87,7 +87,7 @@ const steps = fc.array(
   { minLength: 10, maxLength: 40 },
 )
 
-void t.test('what a poller was given is the whole, in order, whatever writers do meanwhile', async (t) => {
+void t.test('timeline: a polling client receives all of it in order, whatever writers do', async (t) => {
   let polled = 0
   await fc.assert(
     fc.asyncProperty(steps, async (steps) => {
@@ -117,44 +117,44 @@ void t.test('what a poller was given is the whole, in order, whatever writers do
         `select (select count(*) from chat_messages where mission_id = $1) + (select count(*) from deck.events where topic like 'missions/' || $1::uuid || '/%') as n`,
         [id],
       )
-      await until(async () => (await whole(id)).length === Number(count?.['n']), 'the horizon is beyond all')
+      await until(async () => (await whole(id)).length === Number(count?.['n']), 'the horizon to be after all events')
       await poll(3)
       const all = await whole(id)
       t.strictSame(given, all)
       for (const { query, events } of kept)
-        t.strictSame((await page(id, query)).events, events, 'a page as it was given')
+        t.strictSame((await page(id, query)).events, events, 'the page is unchanged')
     }),
     { numRuns: 25 },
   )
 })
 
-void t.test('a transaction that is numbered and open holds back what is newer, and nothing else does', async (t) => {
+void t.test('timeline: only an open transaction that is already numbered holds back newer events', async (t) => {
   const { id } = await makeMission(one)
   const other = await makeMission(one)
   const post = (citizen: string) => one.request('POST', `/api/missions/${id}/chat/${citizen}`, admin, { message: 'x' })
-  const heard = async () => (await whole(id)).map(({ topic }) => String(topic).slice(51))
+  const chats = async () => (await whole(id)).map(({ topic }) => String(topic).slice(51))
   const [open, idle, rogue] = clients as [pg.Client, pg.Client, pg.Client]
   await post('rafael')
-  t.same(await heard(), ['rafael'], 'what is committed is there at once')
-  // Not numbered yet: it holds up nobody.
+  t.same(await chats(), ['rafael'], 'committed events are readable at once')
+  // An open transaction that is not numbered yet delays nothing.
   await idle.query('begin')
   await idle.query(`insert into chat_messages (mission_id, sender, message) values ($1, 'user', 'late')`, [id])
-  // A lock as of numbering, of somebody who numbers nothing.
+  // A session that holds a numbering lock and numbers nothing.
   await rogue.query(`select pg_advisory_lock_shared(47470016, 1)`)
   await post('sofia')
-  t.same(await heard(), ['rafael', 'sofia'])
+  t.same(await chats(), ['rafael', 'sofia'])
   await open.query('begin')
   await open.query(`insert into chat_messages (mission_id, sender, message) values ($1, 'user', 'x')`, [other.id])
   await open.query('set constraints all immediate')
   const { horizon } = await page(id, '')
   await until(async () => {
     await post('emma')
-    return (await heard()).length < 3
-  }, 'what is newer by a second is held back')
+    return (await chats()).length < 3
+  }, 'newer events to be held back')
   t.equal((await page(id, '')).horizon, horizon)
   await open.query('rollback')
   const [count] = await database.query('select count(*)::integer as n from chat_messages where mission_id = $1', [id])
-  await until(async () => (await heard()).length === count?.['n'], 'all is there')
+  await until(async () => (await chats()).length === count?.['n'], 'all events')
   // A session that holds the numbering locks exclusively does not block writers.
   const now = Math.floor(Date.now() / 1000) - 1577836800
   for (let n = 0; n < 60; n++) await rogue.query('select pg_advisory_lock(47470016, $1)', [now + n])
@@ -165,7 +165,7 @@ void t.test('a transaction that is numbered and open holds back what is newer, a
 })
 
 void t.test(
-  'a clock that is set back: nothing is placed below a horizon that was reported, and all of it is readable',
+  'timeline: when the clock is set back, no event gets a time before a reported horizon, and all are readable',
   async (t) => {
     const { id } = await makeMission(one)
     const read: Json[] = []
@@ -181,7 +181,7 @@ void t.test(
 
     await Promise.all(citizens.map((citizen) => say(citizen)))
     await has(3)
-    // As if the clock had been ahead when the horizon was read, by more than this test takes.
+    // As if the clock had been ahead when the horizon was read, by more than the duration of this test.
     await database.query(
       `select setval('deck.settled', ((extract(epoch from clock_timestamp() at time zone 'utc' - timestamp '2020-01-01') + 600) * 1000000)::bigint)`,
     )
@@ -201,6 +201,6 @@ void t.test(
       await has(3 + 5 * round)
       await poll(two)
     }
-    t.strictSame(read, await whole(id), 'what was polled is the whole timeline, in its order')
+    t.strictSame(read, await whole(id), 'the polled events are the whole timeline, in order')
   },
 )

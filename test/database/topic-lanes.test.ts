@@ -1,4 +1,4 @@
-// Lanes of messages whose topics are locked, without a database: a topic's messages never overtake each other.
+// The writer's lanes for messages of locked topics, without a database: messages of a topic never overtake each other.
 import { isDeepStrictEqual } from 'node:util'
 import t from 'tap'
 import { makeTopicLanes, type LaneEntry } from '../../src/database/write/topic-lanes.ts'
@@ -38,7 +38,7 @@ void t.test('topic lanes: messages of one topic never overtake each other, whate
       const one = all[random(all.length)]
       if (one && !one.settled) Object.assign(one, { settled: true, n: -1 })
     }
-    /** As a call of the writer: each topic's messages are written from its first on, up to one that is busy. */
+    /** Like a call of the writer: it writes each topic's messages in order, up to one that is busy. */
     const advance = (topics: string[], most: number): number => {
       const batch = lanes.fronts(topics)
       check(batch.length <= limits.batch, 'a batch of too many messages')
@@ -46,9 +46,9 @@ void t.test('topic lanes: messages of one topic never overtake each other, whate
       check(batch.length < 2 || bytes <= limits.batchBytes, 'a batch of too many bytes')
       check(
         batch.every(({ entry }) => topics.includes(entry.topic)),
-        'a message of another topic',
+        'a message of a different topic',
       )
-      // More comes, and some is given up, while the call runs.
+      // While the call runs, messages arrive and some are cancelled.
       for (let i = random(3); i > 0; i--) push()
       if (random(4) === 0) giveUp()
       const busy: Message[] = []
@@ -69,10 +69,10 @@ void t.test('topic lanes: messages of one topic never overtake each other, whate
       advance(lanes.topics(), random(10))
       const { topics } = lanes.turn(1 + random(6))
       const held = topics.filter(lanes.isHeld)
-      check(held.length === 0 || topics.length === 1, 'a held topic that does not wait alone')
+      check(held.length === 0 || topics.length === 1, 'a held topic shares its call')
       if (advance(topics, random(10)) === 0) lanes.hold(topics)
     }
-    // Nothing is locked any more: all that waits is written, the held topics' too.
+    // Without locks, all waiting messages are written, also those of held topics.
     for (let rounds = 0; lanes.size > 0 && rounds < 10_000; rounds++) {
       clock += 1000
       const { topics } = lanes.turn(Infinity)
@@ -100,7 +100,7 @@ void t.test('topic lanes: a held topic waits briefly and alone, every 500 ms, un
   const [first, second] = [message(slow, 1), message(quick, 2)]
   lanes.push(first)
   lanes.push(second)
-  t.strictSame(lanes.turn(Infinity), { topics: [slow, quick], wait: 50 }, 'none is known to be held')
+  t.strictSame(lanes.turn(Infinity), { topics: [slow, quick], wait: 50 }, 'no topic is known to be held')
   t.strictSame(lanes.turn(1).topics, [slow])
   lanes.hold([slow])
   t.ok(lanes.isHeld(slow))
@@ -109,10 +109,10 @@ void t.test('topic lanes: a held topic waits briefly and alone, every 500 ms, un
   second.settled = true
   t.equal(lanes.release([quick], [second], []), 1)
   t.strictSame(lanes.topics(), [slow])
-  t.strictSame(lanes.turn(Infinity).topics, [], 'it had its turn')
+  t.strictSame(lanes.turn(Infinity).topics, [], 'the held topic has had its turn')
   clock = 501
   t.strictSame(lanes.turn(Infinity), { topics: [slow], wait: 3 })
-  t.equal(lanes.release([slow], [first], [first]), 0, 'busy once more')
+  t.equal(lanes.release([slow], [first], [first]), 0, 'busy again')
   t.ok(lanes.isHeld(slow))
   first.settled = true
   t.equal(lanes.release([slow], [first], []), 1)
@@ -121,7 +121,7 @@ void t.test('topic lanes: a held topic waits briefly and alone, every 500 ms, un
   t.end()
 })
 
-void t.test('topic lanes: a topic stays held for 30 s after the last of its messages was given up', (t) => {
+void t.test('topic lanes: a topic stays held for 30 s after its last message was cancelled', (t) => {
   let clock = 0
   const lanes = makeTopicLanes<Message>(limits, () => clock)
   const topic = topicOf(1)

@@ -1,5 +1,5 @@
-// Triggers of the database's owner on the four tables: what followers receive and senders are answered is what is stored, and what such a
-// trigger writes is numbered like any other change.
+// Custom triggers on the four tables. Followers and senders receive the stored rows, and rows that a trigger writes are numbered like
+// any other change.
 import t, { type Test } from 'tap'
 import {
   admin,
@@ -28,7 +28,7 @@ const makeDeck = async (t: Test, sql: string) => {
       return client
     }),
   )
-  /** The rows are numbered from 1 without a gap, each follower received them as they are, and each `ok` names one of them. */
+  /** Asserts that seqs have no gap, followers received the stored rows, and each `ok` names a stored row. Returns the rows. */
   const holds = async (t: Test, senders: Client[]): Promise<Row[]> => {
     const stored = `select seq, id, message, sender, key, created_at::text from chat_messages
       where mission_id = '${id}' and citizen = 'rafael' order by seq`
@@ -36,14 +36,14 @@ const makeDeck = async (t: Test, sql: string) => {
     t.strictSame(
       rows.map(({ seq }) => Number(seq)),
       rows.map((_, n) => n + 1),
-      'no gap, no double',
+      'no gap, no duplicate',
     )
     for (const follower of followers) {
-      await until(() => follower.events(topic).length >= rows.length, 'all of it')
-      const told = ({ id, message, sender, key }: Json) => ({ id, message, sender, key })
+      await until(() => follower.events(topic).length >= rows.length, 'all messages')
+      const partOf = ({ id, message, sender, key }: Json) => ({ id, message, sender, key })
       t.strictSame(
-        follower.events(topic).map(({ data }) => told(data)),
-        rows.map((row) => told(row as unknown as Json)),
+        follower.events(topic).map(({ data }) => partOf(data)),
+        rows.map((row) => partOf(row as unknown as Json)),
         'received as stored',
       )
     }
@@ -57,7 +57,7 @@ const makeDeck = async (t: Test, sql: string) => {
   return { instance, other, database, id, topic, followers, holds }
 }
 
-void t.test('messages that a trigger changes or skips are received as they are stored, without a gap', async (t) => {
+void t.test('custom triggers: messages that one changes or skips arrive as stored, without a gap', async (t) => {
   const { instance, other, database, id, topic, holds } = await makeDeck(
     t,
     `create function judge() returns trigger language plpgsql as $$
@@ -95,7 +95,7 @@ void t.test('messages that a trigger changes or skips are received as they are s
   t.ok(rows.filter(({ message }) => message.startsWith('old')).every(({ created_at }) => created_at.startsWith('2020')))
 })
 
-void t.test('a trigger that changes or removes a message once it is inserted', async (t) => {
+void t.test('custom triggers: an after trigger may change or delete the inserted message', async (t) => {
   const { instance, topic, holds } = await makeDeck(
     t,
     `create function judge() returns trigger language plpgsql as $$
@@ -116,7 +116,7 @@ void t.test('a trigger that changes or removes a message once it is inserted', a
   t.equal(rows.length, 20)
 })
 
-void t.test('a message that a trigger moves to another chat or gives another seq is refused', async (t) => {
+void t.test('custom triggers: a message is refused if a trigger changes its chat or its seq', async (t) => {
   const { instance, database, topic, holds } = await makeDeck(
     t,
     `create function judge() returns trigger language plpgsql as $$
@@ -138,7 +138,7 @@ void t.test('a message that a trigger moves to another chat or gives another seq
   t.equal((await database.query('select from chat_messages')).length, 10)
 })
 
-void t.test('what a trigger writes because of a message is numbered and received, too', async (t) => {
+void t.test('custom triggers: rows that a trigger writes for a message are numbered and received', async (t) => {
   const { instance, database, id, topic, followers, holds } = await makeDeck(
     t,
     `create function follow_up() returns trigger language plpgsql as $$
@@ -154,7 +154,7 @@ void t.test('what a trigger writes because of a message is numbered and received
      create trigger follow_up after insert on chat_messages for each row execute function follow_up();`,
   )
   const [follower] = followers
-  if (!follower) throw new Error('nobody follows')
+  if (!follower) throw new Error('no follower')
   for (const part of ['', '/dod', '/tests']) await follower.ask({ type: 'subscribe', topic: `missions/${id}${part}` })
   const client = await instance.connect(rafael)
   await Promise.all(['ping', 'plain', 'ping'].map((message) => client.ask({ type: 'send', topic, message })))
@@ -169,12 +169,12 @@ void t.test('what a trigger writes because of a message is numbered and received
     '/dod': 'dod_item.created',
     '/tests': 'test_run.created',
   })) {
-    const events = () => follower.events(`missions/${id}${part}`).filter((told) => told.event === event)
+    const events = () => follower.events(`missions/${id}${part}`).filter((received) => received.event === event)
     await until(() => events().length === 3, event)
   }
 })
 
-void t.test('a message that a trigger keeps from being numbered is not committed', async (t) => {
+void t.test('custom triggers: a message is not committed if a trigger prevents its numbering', async (t) => {
   const { database, id, holds } = await makeDeck(
     t,
     `create function keep() returns trigger language plpgsql as $$ begin return null; end $$;
@@ -191,12 +191,10 @@ void t.test('a message that a trigger keeps from being numbered is not committed
   t.equal((await holds(t, [])).length, 2)
 })
 
-void t.test(
-  'triggers that keep an audit, with names that are looked up in the search path, hold up nothing',
-  async (t) => {
-    const { instance, database, id, topic, holds } = await makeDeck(
-      t,
-      `create table history (what text, of text);
+void t.test('custom triggers: audit triggers that use the search path work for every write', async (t) => {
+  const { instance, database, id, topic, holds } = await makeDeck(
+    t,
+    `create table history (what text, of text);
      create function keep_history() returns trigger language plpgsql as $$
      begin
        insert into history values (tg_op, tg_table_name);
@@ -208,39 +206,38 @@ void t.test(
            `create trigger history after insert or update or delete on ${of} for each row execute function keep_history();`,
        )
        .join('\n')}`,
-    )
-    const ask = async (method: string, path: string, body?: Json): Promise<Json> => {
-      const { status, json, text } = await instance.request(method, `/api/missions/${id}${path}`, admin, body)
-      t.ok(status < 300, `${method} ${path}: ${String(status)} ${text}`)
-      return json
-    }
-    const client = await instance.connect(rafael)
-    t.match(await client.ask({ type: 'send', topic, message: 'by socket' }), { type: 'ok' })
-    await database.query(
-      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'rafael', 'user', 'by SQL')`,
-      [id],
-    )
-    await holds(t, [client])
-    await ask('PATCH', '', { title: 'changed' })
-    const item = await ask('POST', '/dod', { category: 'tests', text: 'it passes', test_name: 'a test' })
-    const run = await ask('POST', '/tests', { status: 'running', logs: 'one\n' })
-    await ask('PATCH', `/tests/${String(run['id'])}`, {
-      status: 'passed',
-      results: [{ name: 'a test', status: 'passed' }],
-    })
-    await ask('PATCH', `/dod/${String(item['id'])}`, { completed: true })
-    await ask('DELETE', '/chat/rafael')
-    await ask('DELETE', '')
-    const kept = (await database.query('select distinct of, what from history order by 1, 2')) as {
-      of: string
-      what: string
-    }[]
-    for (const of of ['missions', 'dod_items', 'test_runs', 'chat_messages'])
-      for (const what of ['INSERT', 'UPDATE', 'DELETE'])
-        if (!(of === 'chat_messages' && what === 'UPDATE'))
-          t.ok(
-            kept.some((row) => row.of === of && row.what === what),
-            `${what} ${of}`,
-          )
-  },
-)
+  )
+  const ask = async (method: string, path: string, body?: Json): Promise<Json> => {
+    const { status, json, text } = await instance.request(method, `/api/missions/${id}${path}`, admin, body)
+    t.ok(status < 300, `${method} ${path}: ${String(status)} ${text}`)
+    return json
+  }
+  const client = await instance.connect(rafael)
+  t.match(await client.ask({ type: 'send', topic, message: 'by socket' }), { type: 'ok' })
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'rafael', 'user', 'by SQL')`,
+    [id],
+  )
+  await holds(t, [client])
+  await ask('PATCH', '', { title: 'changed' })
+  const item = await ask('POST', '/dod', { category: 'tests', text: 'it passes', test_name: 'a test' })
+  const run = await ask('POST', '/tests', { status: 'running', logs: 'one\n' })
+  await ask('PATCH', `/tests/${String(run['id'])}`, {
+    status: 'passed',
+    results: [{ name: 'a test', status: 'passed' }],
+  })
+  await ask('PATCH', `/dod/${String(item['id'])}`, { completed: true })
+  await ask('DELETE', '/chat/rafael')
+  await ask('DELETE', '')
+  const kept = (await database.query('select distinct of, what from history order by 1, 2')) as {
+    of: string
+    what: string
+  }[]
+  for (const of of ['missions', 'dod_items', 'test_runs', 'chat_messages'])
+    for (const what of ['INSERT', 'UPDATE', 'DELETE'])
+      if (!(of === 'chat_messages' && what === 'UPDATE'))
+        t.ok(
+          kept.some((row) => row.of === of && row.what === what),
+          `${what} ${of}`,
+        )
+})

@@ -1,5 +1,5 @@
-// The writer: batches under pressure, and what may stand in their way. Whatever it is (a bad entry, a lock that somebody
-// holds, a mission that goes, a connection that breaks), every entry is answered once, truly, and the others go on.
+// The writer: batches under load and with faults: an invalid entry, a held lock, a deleted mission, a broken connection.
+// Every entry gets one correct answer, and the other entries are not delayed.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import type { Entry, Written } from '../../src/database/write/pending-message.ts'
@@ -34,7 +34,7 @@ const outcome = (written: Promise<Written>): Promise<Outcome> =>
   )
 const saved = (outcomes: Outcome[]) => outcomes.filter((o): o is Saved => 'seq' in o)
 
-/** What is in a chat: as many rows as seqs, from 1 on. */
+/** Asserts that a chat's seqs are 1 to n without a gap. Returns the message IDs. */
 const sound = async (t: Test, database: FreshDatabase, mission: string, citizen = 'rafael'): Promise<string[]> => {
   const rows = await database.query(
     'select id, seq::int from chat_messages where mission_id = $1 and citizen = $2 order by seq',
@@ -51,7 +51,7 @@ const sound = async (t: Test, database: FreshDatabase, mission: string, citizen 
 
 const numbers = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
-/** Backends of the server that run (or last ran) a statement like this. */
+/** Terminates the connections with this name whose current or last statement matches. Returns one row for each. */
 const kill = (database: FreshDatabase, name: string, statement: string) =>
   database.query(
     `select pg_terminate_backend(pid) from pg_stat_activity
@@ -64,7 +64,7 @@ const { writer } = instance.app
 const post = (to: Instance, mission: string, body: Json, citizen = 'rafael') =>
   to.request('POST', `/api/missions/${mission}/chat/${citizen}`, alice, body)
 
-await t.test('two hundred senders at once take far fewer batches than messages', async (t) => {
+await t.test('writer: two hundred concurrent senders need far fewer batches than messages', async (t) => {
   const { id } = await makeMission(instance)
   const before = { ...writer.stats() }
   const clients = await Promise.all(numbers(20).map(() => instance.connect(alice)))
@@ -81,7 +81,7 @@ await t.test('two hundred senders at once take far fewer batches than messages',
   )
   t.ok(
     answers.every((seqs) => seqs.every((seq, i) => i === 0 || seq > (seqs[i - 1] ?? 0))),
-    'each in its order',
+    'each sender’s messages in order',
   )
   t.strictSame(
     answers.flat().sort((a, b) => a - b),
@@ -93,7 +93,7 @@ await t.test('two hundred senders at once take far fewer batches than messages',
   await sound(t, database, id)
 })
 
-await t.test('a poisoned entry fails alone, never its batch', async (t) => {
+await t.test('writer: an invalid entry fails alone, not its batch', async (t) => {
   const { id } = await makeMission(instance)
   const poison = [{ sender: 'robot' as 'user' }, { message: '' }, { message: 'x'.repeat(10_001) }, { id: 'no uuid' }]
   const outcomes = await Promise.all(
@@ -116,7 +116,7 @@ await t.test('a poisoned entry fails alone, never its batch', async (t) => {
   t.equal((await sound(t, database, id, 'emma')).length, 28)
 })
 
-await t.test('first messages of many new chats go together', async (t) => {
+await t.test('writer: the first messages of many new chats share batches', async (t) => {
   const values = `select 'New', 'Acme', 1, '2030-01-01', 'active', 'alice' from generate_series(1, 400) returning id`
   const rows = await database.query(
     `insert into missions (title, client, budget, deadline, status, assigned_to) ${values}`,
@@ -128,10 +128,10 @@ await t.test('first messages of many new chats go together', async (t) => {
 })
 
 await t.test(
-  'open deletion of a mission: does not delay other missions, and its own senders get 503 within 5 s',
+  'writer: an open deletion of a mission does not delay other missions, and its own senders get 503 within 5 s',
   async (t) => {
     const [a, b] = [await makeMission(instance), await makeMission(instance)]
-    // Chats that are there, and new ones.
+    // Existing chats and new ones.
     for (const { id } of [a, b]) await post(instance, id, { message: 'first' })
     const open = await database.connect()
     await open.query('begin')
@@ -158,7 +158,7 @@ await t.test(
     t.ok((await post(instance, b.id, { message: 'still' })).status === 201)
     const asked = performance.now()
     const waiting = [post(instance, a.id, { message: 'later' }), post(instance, a.id, { message: 'later' }, 'emma')]
-    // Long enough for them to have been refused the lock.
+    // Long enough that the lock was refused to them.
     for (let n = 0; n < 50 && performance.now() - asked < 1000; n++)
       await post(instance, b.id, { message: 'meanwhile' }, `meanwhile${n}`)
     await open.query('rollback')
@@ -171,7 +171,7 @@ await t.test(
   },
 )
 
-await t.test('an open transaction that has numbered its messages holds up only their chat', async (t) => {
+await t.test('writer: an open transaction that has numbered its messages delays only their chat', async (t) => {
   const [a, b] = [await makeMission(instance), await makeMission(instance)]
   const open = await database.connect()
   await open.query('begin')
@@ -180,13 +180,17 @@ await t.test('an open transaction that has numbered its messages holds up only t
   const late = [outcome(writer.append(entry(a.id))), outcome(writer.append(entry(a.id)))]
   const beside = numbers(20).map((n) => outcome(writer.append(entry(a.id, { citizen: `c${n}` }))))
   t.strictSame(await outcome(writer.append(entry(b.id, { id: randomUUID() }))).then((o) => 'seq' in o && o.seq), 1)
-  t.strictSame(new Set((await Promise.all(beside)).map((o) => 'seq' in o && o.seq)), new Set([1]), 'its other chats')
+  t.strictSame(
+    new Set((await Promise.all(beside)).map((o) => 'seq' in o && o.seq)),
+    new Set([1]),
+    'the mission’s other chats',
+  )
   await open.query('commit')
   t.match(await Promise.all(late), [{ seq: 2 }, { seq: 3 }])
   await sound(t, database, a.id)
 })
 
-await t.test('a mission deleted while fifty write to it ends cleanly for all of them', async (t) => {
+await t.test('writer: when a mission is deleted during writes, all fifty senders get not_found', async (t) => {
   const { id } = await makeMission(instance)
   const topic = `missions/${id}/chat/rafael`
   const clients = await Promise.all(numbers(10).map(() => instance.connect(alice)))
@@ -198,13 +202,13 @@ await t.test('a mission deleted while fifty write to it ends cleanly for all of 
       count++
     }
   })
-  await until(() => count > 500, 'they write')
+  await until(() => count > 500, 'the senders to write')
   t.equal((await instance.request('DELETE', `/api/missions/${id}`, admin)).status, 204)
   t.strictSame(new Set(await Promise.all(senders)), new Set(['not_found']))
   t.strictSame(await database.query('select id from chat_messages where mission_id = $1', [id]), [])
 })
 
-await t.test('a key says the same to all who send it at once, and one of them saved it', async (t) => {
+await t.test('idempotency key: concurrent senders of one key get the same message, which is saved once', async (t) => {
   const { id } = await makeMission(instance)
   const outcomes = await Promise.all(
     numbers(300).map((n) => outcome(writer.append(entry(id, { key: `key ${n % 3}`, message: `${n}` })))),
@@ -218,7 +222,7 @@ await t.test('a key says the same to all who send it at once, and one of them sa
   t.equal((await sound(t, database, id)).length, 3)
 })
 
-await t.test('connections cut in mid-flow lose no acknowledged message and double none', async (t) => {
+await t.test('writer: cut connections lose no acknowledged message and duplicate none', async (t) => {
   const { id } = await makeMission(instance)
   let stop = false
   let cuts = 0
@@ -227,13 +231,13 @@ await t.test('connections cut in mid-flow lose no acknowledged message and doubl
     const sent: [Entry, Outcome][] = []
     while (!stop) {
       const made = entry(id, { citizen: `c${n % 3}`, key: n % 2 ? randomUUID() : null })
-      const told = await outcome(writer.append(made))
-      if ('seq' in told) done++
-      sent.push([made, told])
+      const result = await outcome(writer.append(made))
+      if ('seq' in result) done++
+      sent.push([made, result])
     }
     return sent
   })
-  // Cuts fall before the statement or between it and its answer. A message must be saved before the next cut.
+  // A cut hits before the statement or between it and its result. A message must be saved before the next cut.
   while (cuts < 25) {
     const before = done
     const cut = (await kill(database, 'server', '%deck.append_messages%')).length
@@ -244,13 +248,13 @@ await t.test('connections cut in mid-flow lose no acknowledged message and doubl
   const sent = (await Promise.all(senders)).flat()
   const rows = new Set((await Promise.all(numbers(3).map((c) => sound(t, database, id, `c${c}`)))).flat())
   const wrong = sent.filter(([{ id }, o]) => ('seq' in o ? !rows.has(id) || o.id !== id : !o.maybe && rows.has(id)))
-  t.strictSame(wrong, [], 'ok: it is there; an error: it is not, or maybe')
+  t.strictSame(wrong, [], 'an ok means stored, an error means not stored unless it has maybe')
   t.ok(saved(sent.map(([, o]) => o)).length > sent.length * 0.9, `${sent.length} sent`)
   const seqs = new Set(sent.flatMap(([{ topic }, o]) => ('seq' in o ? [`${topic} ${o.seq}`] : [])))
-  t.equal(seqs.size, saved(sent.map(([, o]) => o)).length, 'no seq is given twice')
+  t.equal(seqs.size, saved(sent.map(([, o]) => o)).length, 'no seq is assigned twice')
 })
 
-await t.test('what one sends to a topic stays in its order across cut connections and locks', async (t) => {
+await t.test('writer: a sender’s messages to a topic keep their order across cuts and locks', async (t) => {
   const { id } = await makeMission(instance)
   const outcomes: Promise<Outcome>[] = []
   const open = await database.connect()
@@ -277,7 +281,7 @@ await t.test('what one sends to a topic stays in its order across cut connection
   )
 })
 
-await t.test('with too much waiting, more is refused at once, and a mission’s backlog is answered', async (t) => {
+await t.test('writer: a full queue refuses new messages at once and saves the queued ones', async (t) => {
   const { instance, database } = await startDeck(t, { limits: { queue: 50 } })
   const { id } = await makeMission(instance)
   const outcomes = await Promise.all(
