@@ -1,6 +1,5 @@
-// The client's frames by example: what each is for, what it looks like, and what its `ok` carries besides the `id`. A total table:
-// a frame of client-frames.ts without a row here does not compile. The AsyncAPI document and the tests are made from it; at run time
-// nothing that the server sends is checked.
+// The client's frames: the purpose of each, examples, and the members of its `ok` besides the `id`. A frame in client-frames.ts without a
+// row here does not compile. The AsyncAPI document and tests are made from this table. At run time the server's frames are not checked.
 import Type, { type Static, type TProperties, type TSchema } from './typebox.ts'
 import type { ClientFrame, FrameType } from './client-frames.ts'
 import { Message } from './rows.ts'
@@ -10,7 +9,7 @@ export const time = Type.String({ format: 'date-time' })
 export const topic = Type.String({ description: "canonical: with the mission's UUID in lower case" })
 export const task = Type.String({ format: 'uuid', description: 'ID of the message to answer' })
 
-// The seed's mission, as a client and as the server names it.
+// A chat of the seed's mission, with its number (as clients may write it) and with its UUID (as the server writes it).
 const chat = 'missions/47/chat/rafael'
 export const exampleMission = '47000000-0000-4000-8000-000000000047'
 export const exampleTopic = `missions/${exampleMission}/chat/rafael`
@@ -27,17 +26,17 @@ export const exampleMessage: Message = {
   key: 'q1',
 }
 
-/** An object that comes with an example of itself. */
+/** An object schema with an example. */
 export const shown = <P extends TProperties>(members: P, example: NoInfer<Static<Type.TObject<P>>>) =>
   Type.Object(members, { examples: [example] })
 
 type Row<T extends FrameType, S extends TSchema> = {
   summary: string
   examples: (ClientFrame<T> & { id: number })[]
-  /** what `ok` carries */
+  /** members of `ok` besides the id */
   ok: S
 }
-/** Called twice: the first call names the frame, to whose schema the examples are held. */
+/** Called twice: the first call names the frame, so that the examples are checked by the frame's type. */
 const row =
   <T extends FrameType>() =>
   <S extends TSchema>(summary: string, ok: S, ...examples: Row<T, S>['examples']): Row<T, S> => ({
@@ -62,7 +61,7 @@ export const answers = {
     { id: 2, topic: 'missions' },
     { id: 13, topic: chat, presence: true },
   ),
-  unsubscribe: row<'unsubscribe'>()('Follow a topic no longer', shown({ topic }, { topic: exampleTopic }), {
+  unsubscribe: row<'unsubscribe'>()('Unsubscribe from a topic', shown({ topic }, { topic: exampleTopic }), {
     id: 3,
     topic: chat,
   }),
@@ -81,17 +80,17 @@ export const answers = {
   ),
   cancel: row<'cancel'>()('Ask the writer of a draft to stop', nothing, { id: 8, topic: chat, key: 'r1' }),
   read: row<'read'>()(
-    'How far this sub has read a chat; the greatest counts',
+    'Set how far this sub has read a chat; a lower seq changes nothing',
     shown({ topic, seq }, { topic: exampleTopic, seq: 3 }),
     { id: 9, topic: chat, seq: 3 },
   ),
-  typing: row<'typing'>()('Tell that one types in a chat, or no longer does', nothing, {
+  typing: row<'typing'>()('Report that the user started or stopped typing in a chat', nothing, {
     id: 10,
     topic: chat,
     on: true,
   }),
   work: row<'work'>()(
-    'A citizen asks for up to `credit` tasks at a time; `resume` goes on with those of a former session',
+    'A citizen asks for up to `credit` tasks at a time; `resume` takes over the tasks of a former session',
     shown(
       { credit: Type.Integer(), tasks: Type.Array(task, { description: 'tasks that the socket keeps' }) },
       { credit: 4, tasks: [] },
@@ -116,5 +115,5 @@ export const answers = {
   ping: row<'ping'>()('Ask whether the server answers', nothing, { id: 12 }),
 } satisfies { [T in FrameType]: Row<T, TSchema> }
 
-/** What the `ok` to a frame carries besides its id. */
+/** The members of the `ok` to a frame, besides its id. */
 export type Answer<T extends FrameType = FrameType> = { [K in T]: Static<(typeof answers)[K]['ok']> }[T]

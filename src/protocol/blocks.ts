@@ -1,17 +1,17 @@
-// Code blocks of a message: its fenced code blocks, as the reference implementation of CommonMark reads them.
+// Code blocks of a message: its fenced code blocks, as parsed by the reference implementation of CommonMark.
 import { Parser } from 'commonmark'
 import { deny } from './errors.ts'
 import type { CodeBlock } from './rows.ts'
 import { storable } from './text.ts'
 
-// Blocks only: what stands inside a paragraph makes no fence, and costs up to half a second (many half-open links).
+// Inlines are not parsed: they contain no fence, and parsing them may take half a second (many unclosed links).
 const parser = Object.assign(new Parser(), { processInlines: () => undefined })
-/** Bytes of UTF-8 that a message's code blocks may hold, languages and code together. */
+/** Maximum bytes of UTF-8 of a message's code blocks, languages and code together. */
 export const codeBlocksBytes = 256 * 1024
-/** Code blocks that a sender may give: more than the longest Markdown has. */
+/** Maximum number of code blocks that a sender may give: more than the longest Markdown has. */
 export const mostCodeBlocks = 32_768
 
-/** The fenced code blocks of a Markdown text; null if there are none. */
+/** Returns the fenced code blocks of a Markdown text; null if it has no fenced code block. */
 export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
   // Parsing costs some 20 us; most messages have no fence.
   if (!markdown.includes('```') && !markdown.includes('~~~')) return null
@@ -19,7 +19,7 @@ export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
   const walker = parser.parse(markdown).walker()
   for (let step = walker.next(); step; step = walker.next()) {
     const { type, info, literal } = step.node
-    // An indented block has no info string at all, a fenced one has at least an empty one.
+    // An indented block has no info string; a fenced block has one, which may be empty.
     if (!step.entering || type !== 'code_block' || info === null) continue
     const language = /\S+/.exec(info)?.[0] ?? null
     blocks.push({ language, code: literal ?? '' })
@@ -27,9 +27,9 @@ export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
   return blocks.length > 0 ? blocks : null
 }
 
-/** The blocks as given, in canonical form; over 256 KiB of UTF-8 in all, too many, or not storable: `bad_request`. */
+/** Returns the given blocks in canonical form. Throws `bad_request` if they are too many, over 256 KiB of UTF-8, or not storable. */
 export const givenBlocks = (given: { language?: string | null; code: string }[]): CodeBlock[] => {
-  if (given.length > mostCodeBlocks) throw deny('bad_request', 'over 32,768 code_blocks')
+  if (given.length > mostCodeBlocks) throw deny('bad_request', 'code_blocks has over 32,768 blocks')
   const blocks = given.map(({ language, code }) => ({ language: language ?? null, code }))
   let bytes = 0
   for (const { language, code } of blocks) {
@@ -40,7 +40,7 @@ export const givenBlocks = (given: { language?: string | null; code: string }[])
   return blocks
 }
 
-/** Blocks as they stand in a row (written by anyone) or, if it has none, those of its Markdown. */
+/** Returns the blocks stored in a row (any SQL writer may have written it). If none are stored, returns the blocks of its Markdown. */
 export const blocksOf = (stored: string | null, markdown: string): CodeBlock[] | null => {
   if (stored === null) return fencedBlocks(markdown)
   const value: unknown = JSON.parse(stored)

@@ -1,11 +1,11 @@
-// The whole language as a list of messages: every frame with its `type`, its schema and examples, as the docs show them and the
-// tests check them. It is derived from client-frames.ts, answers.ts and server-frames.ts alone.
+// All frames of the protocol as a list: each with its `type`, schema and examples, for the docs and the tests. Derived from
+// client-frames.ts, answers.ts and server-frames.ts.
 import Type, { type TObject, type TSchema } from './typebox.ts'
 import { answers, exampleMission } from './answers.ts'
 import { clientFrames, type FrameType } from './client-frames.ts'
 import { events, serverFrames } from './server-frames.ts'
 
-/** A kind of frame, by who sends it: `client.send`, `ok.send` (its answer), `event.message.created`, `server.typing`. */
+/** A kind of frame. Its name begins with its group: `client.send`, `ok.send` (its answer), `event.message.created`, `server.typing`. */
 export type Message = { name: string; type: string; summary: string; schema: TSchema; examples: object[] }
 
 type Described = TSchema & { description?: string; examples?: object[] }
@@ -13,7 +13,7 @@ const examplesOf = (schema: Described): object[] =>
   schema.examples ??
   (Type.IsUnion(schema) ? schema.anyOf.flatMap((part: TSchema) => examplesOf(part as Described)) : [])
 
-/** The schema of a frame as it is sent: with its `type`, and with an `id` if it has one. */
+/** Returns the schema of a frame as sent: with its `type`, and with an `id` if it has one. */
 const frame = (type: string, schema: TSchema, id: Record<string, TSchema> = {}): TSchema =>
   Type.IsUnion(schema)
     ? Type.Union(schema.anyOf.map((part: TSchema) => frame(type, part, id)))
@@ -22,7 +22,7 @@ const frame = (type: string, schema: TSchema, id: Record<string, TSchema> = {}):
 const id = { id: Type.Union([Type.Number(), Type.String()], { description: 'ID of the answered frame' }) }
 const names = Object.keys(answers) as FrameType[]
 
-/** What clients send. */
+/** The frames that clients send. */
 export const clientMessages: Message[] = names.map((type) => ({
   name: `client.${type}`,
   type,
@@ -31,7 +31,7 @@ export const clientMessages: Message[] = names.map((type) => ({
   examples: answers[type].examples.map((example) => ({ type, ...example })),
 }))
 
-/** What their answers are; or else it is an `error`. */
+/** The answers to client frames. A refused frame is answered with `error`. */
 export const okMessages: Message[] = names.map((type) => {
   const { examples, ok } = answers[type]
   const shown = examplesOf(ok)
@@ -66,8 +66,8 @@ export const eventMessages: Message[] = Object.entries(events).map(([event, { da
   ],
 }))
 
-/** What the server says besides. */
-export const toldMessages: Message[] = Object.entries(serverFrames).map(([type, schema]) => ({
+/** All other frames that the server sends. */
+export const pushedMessages: Message[] = Object.entries(serverFrames).map(([type, schema]) => ({
   name: `server.${type}`,
   type,
   summary: (schema as Described).description ?? '',
@@ -75,4 +75,4 @@ export const toldMessages: Message[] = Object.entries(serverFrames).map(([type, 
   examples: examplesOf(schema as Described).map((example) => ({ type, ...example })),
 }))
 
-export const serverMessages: Message[] = [...okMessages, ...eventMessages, ...toldMessages]
+export const serverMessages: Message[] = [...okMessages, ...eventMessages, ...pushedMessages]

@@ -1,10 +1,10 @@
-// Compiled schemas: whether a value fits and, in a few words, why not. The words cost little whatever was sent: TypeBox's own
-// errors are asked for of one member only, and not of one with parts, of which there may be a million.
+// Compiled schemas: whether a value is valid and, in a few words, why not. The reason is cheap for any input: TypeBox's errors are
+// computed for one member only, and never for an object or array, which may have a million errors.
 import { Compile, type TSchema } from './typebox.ts'
 
 export type Check = {
   fits(value: unknown): boolean
-  /** Why it doesn't fit: the name of a member (dots before it, if `path` is given) and what is wrong with it. */
+  /** Returns why a value is invalid: the name of a member (after `path` and a dot, if given) and its fault. */
   why(value: unknown, path?: string): string
 }
 

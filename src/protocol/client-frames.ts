@@ -1,5 +1,5 @@
-// The frames that clients send, as schemas, and the reader of one frame's text. A frame is a text frame with one JSON object.
-// Unknown members of a frame are ignored, so that a newer client can talk to an older server.
+// Schemas of the frames that clients send, and their parser. A frame is a text frame with one JSON object. Unknown members of a frame
+// are ignored, so that a newer client can use an older server.
 import Type, { type Static, type TSchema } from './typebox.ts'
 import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
@@ -15,7 +15,7 @@ const cursor = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 const uuid = Type.String({ pattern: uuidPattern })
 const draftKey = Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' })
 
-/** Tasks that a socket may hold at a time, and seconds for which one may be put off: a day. */
+/** Tasks that a socket may hold at a time, and seconds for which a task may be postponed: a day. */
 export const mostCredit = 100
 export const longestRelease = 86_400
 
@@ -53,14 +53,14 @@ export const clientFrames = {
 }
 export type FrameType = keyof typeof clientFrames
 export type ClientFrame<T extends FrameType> = Static<(typeof clientFrames)[T]>
-/** A bigint is a whole number that a double can't hold; it is sent back digit by digit. */
+/** A bigint is an integer that a double can't hold; the answer has the same digits. */
 export type FrameId = number | bigint | string | undefined
 
 const checks: Record<string, Check> = Object.fromEntries(
   Object.entries(clientFrames).map(([type, schema]: [string, TSchema]) => [type, makeCheck(schema)]),
 )
 
-/** What was read of a text: a frame, or a refusal with the id, if one could be read. */
+/** The result of reading a text: a frame, or a refusal with the id, if it could be read. */
 export type Read =
   | { [T in FrameType]: { type: T; id: FrameId; frame: ClientFrame<T> } }[FrameType]
   | { type: 'bad'; id: FrameId; refusal: Refusal; protocol: boolean }
@@ -72,13 +72,13 @@ const bad = (detail: string, id?: FrameId, protocol = false): Read => ({
   protocol,
 })
 
-/** Reads one text frame. `protocol` says that it was no JSON object at all. */
+/** Reads one text frame. `protocol`: the text is not a JSON object. */
 export const readFrame = (text: string): Read => {
   let value: unknown
   try {
     value = parseJson(text)
   } catch (refusal) {
-    // The id, if there is one, so that the sender learns which frame it was.
+    // The refusal carries the id, if there is one, so that the sender knows which frame it is for.
     if (isAbyss(text)) return bad((refusal as Refusal).detail)
     try {
       value = JSON.parse(text)
@@ -92,7 +92,7 @@ export const readFrame = (text: string): Read => {
     return bad('not a JSON object', undefined, true)
   const { type, id } = value as { type?: unknown; id?: unknown }
   const known = isId(id) ? exactId(id, text) : undefined
-  if (id !== undefined && known === undefined) return bad('id is a number or a string of up to 256 characters')
+  if (id !== undefined && known === undefined) return bad('id must be a number or a string of up to 256 characters')
   if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('unknown type of frame', known)
   const check = checks[type]
   if (!check?.fits(value)) return bad(check?.why(value) ?? 'frame is not valid', known)
@@ -102,13 +102,13 @@ export const readFrame = (text: string): Read => {
 const isId = (id: unknown): id is number | string =>
   (typeof id === 'number' && Number.isFinite(id)) || (typeof id === 'string' && id.length <= 256)
 
-/** An id with all its digits, from its frame's text. */
+/** Returns an id with all its digits, read from its frame's text. */
 const exactId = (id: number | string, text: string): FrameId => {
   if (typeof id === 'string' || Number.isSafeInteger(id) || !Number.isInteger(id)) return id
   try {
     return BigInt(membersOf(text).get('id') ?? id)
   } catch {
-    // With an exponent, as 1e300: it is the same number as a double's.
+    // With an exponent, such as 1e300, BigInt throws: the double is the answer.
     return id
   }
 }

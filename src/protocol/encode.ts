@@ -1,5 +1,5 @@
-// Encodes what the server sends over a socket: answers, events and all other server frames, as JSON texts. The types are those of
-// answers.ts and server-frames.ts; nothing is checked at run time.
+// Encodes the frames that the server sends over a socket as JSON texts: answers, events and all others. Their types are in answers.ts and
+// server-frames.ts; they are not checked at run time.
 import type { Answer } from './answers.ts'
 import type { FrameId } from './client-frames.ts'
 import type { Refusal } from './errors.ts'
@@ -25,14 +25,14 @@ export const encodeError = (refusal: Refusal, { id, topic }: { id?: FrameId; top
   return encodeAnswer('error', id, members)
 }
 
-/** The answer to a `send`; `message` is its JSON text. */
+/** Encodes the answer to a `send`; `message` is a JSON text. */
 export const encodeSaved = (id: Exclude<FrameId, undefined>, seq: number, message: string): Text => [
   `{"type":"ok","id":${idText(id)},"seq":${seq},"message":`,
   message,
   '}',
 ]
 
-/** An event; `data` is the row's JSON text as it is stored. */
+/** Encodes an event; `data` is the row's JSON text as stored. */
 export const encodeEvent = (topic: string, seq: number, event: string, data: string): Text => [
   `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":`,
   data,

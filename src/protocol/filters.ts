@@ -1,5 +1,5 @@
-// Filters of a chat's history, as they come in a query: what they may be, and what they mean for a message's time and languages.
-// Words are Postgres's to compare (database/search/chat-search).
+// Filters of a chat's history in a query string: their schemas, and the meaning of the filters for times and languages. Postgres compares
+// the words (database/search/chat-search.ts).
 import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import type { Message } from './rows.ts'
@@ -17,20 +17,20 @@ export const filterFields = {
       description: 'only messages with a code block in this language, ignoring case',
     }),
   ),
-  // 500 characters have at most 2,000 bytes: beyond 2,046 Postgres refuses a word.
+  // 500 characters have at most 2,000 bytes; Postgres refuses a word of more than 2,046.
   q: Type.Optional(
     Type.String({
       minLength: 1,
       maxLength: 500,
       description:
-        'messages with all these words; "a phrase", or, -without; words count as they are written, but for case',
+        'messages with all these words; "a phrase", or, -without; words are compared without stemming, ignoring case',
     }),
   ),
   sender: Type.Optional(
     Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'only messages of this sender' }),
   ),
   since: time('only messages created at this time or later'),
-  until: time('created before then'),
+  until: time('only messages created before this time'),
 }
 export type Filters = Static<Type.TObject<typeof filterFields>>
 
@@ -41,9 +41,9 @@ const pattern =
   /^(\d{4})-(\d\d)-(\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))$/
 
 /**
- * A bound as Postgres reads it: UTC, in microseconds, rounded up. (Times have none between two microseconds, so that `>=` and
- * `<` mean the same for the bound as it was given; for `<=` and `>` it is to be rounded down.) What is no time, or none from year 1
- * to 9999, is `bad_request`.
+ * Returns a bound in Postgres's format: UTC, in microseconds, rounded up. (Stored times are whole microseconds, so `>=` and `<` give the
+ * same result as with the exact bound; for `<=` and `>` round down.) Throws `bad_request` if the text is not a time in the years 1 to
+ * 9999.
  */
 export const toBound = (name: string, text: string, round = Math.ceil): string => {
   const parts = pattern.exec(text)
@@ -71,6 +71,6 @@ export const toBound = (name: string, text: string, round = Math.ceil): string =
   return `${date.toISOString().slice(0, 19)}.${String(micros % 1_000_000).padStart(6, '0')}`
 }
 
-/** Whether a message shows a code block in this language, which is in lower case. */
+/** Returns whether a message has a code block in this language; `language` is in lower case. */
 export const speaks = ({ code_blocks }: Message, language: string): boolean =>
   code_blocks?.some((block) => block.language !== null && String(block.language).toLowerCase() === language) ?? false

@@ -1,4 +1,4 @@
-// The rows' JSON forms and what a client may give for them: one schema each, for the check, the type and the docs.
+// JSON schemas of the rows, and of the input for them: each schema gives the check, the type and the docs.
 // Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
 import Type, { type Static, type TSchema } from './typebox.ts'
 import { citizenPattern } from './topics.ts'
@@ -36,7 +36,7 @@ const missionFields = {
   budget: Type.Integer(int32),
   deadline: Type.String({
     description: 'RFC 3339',
-    // The clock is checked here, since Postgres takes 24:00 for the next day; days of months by Postgres.
+    // The time of day is checked here, since Postgres takes 24:00 as the next day. Postgres checks the day of the month.
     pattern: '^\\d{4}-\\d\\d-\\d\\d[Tt ]([01]\\d|2[0-3]):[0-5]\\d:([0-5]\\d|60)(\\.\\d{1,9})?([Zz]|[+-]\\d\\d:\\d\\d)$',
   }),
   assigned_to: Type.String({ minLength: 1, maxLength: 256, description: "the responsible user's sub" }),
@@ -146,10 +146,10 @@ export const TestRunPatch = Type.Object({
 })
 export type TestRunPatch = Static<typeof TestRunPatch>
 
-/** Unicode code points that a message may have. */
+/** Maximum Unicode code points of a message. */
 export const messageChars = 10_000
 
-/** What a writer gives for a message; sender and author are an admin's to set. */
+/** The input for a message. Only an admin may set sender and author. */
 export const messageFields = {
   message: Type.String({ minLength: 1, maxLength: messageChars }),
   code_blocks: Type.Optional(
@@ -157,19 +157,19 @@ export const messageFields = {
   ),
   key: Type.Optional(nullable(Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' }))),
   sender: Type.Optional(Type.Unknown({ description: 'admin only: user (default) or citizen' })),
-  author: Type.Optional(Type.Unknown({ description: 'admin only: another author' })),
+  author: Type.Optional(Type.Unknown({ description: 'admin only: the author, a sub or null' })),
 }
 export const NewMessage = Type.Object(messageFields)
 export type NewMessage = Static<typeof NewMessage>
 
-/** What rights on a mission depend on. */
+/** The members of a mission that decide rights on it. */
 export type MissionRights = { id: string; number: number; assigned_to: string }
 
 /** A row or event of a topic; `data` is its JSON text. */
 export type Event = { seq: number; event: string; data: string }
 
 /**
- * What was read of a topic, in one snapshot: all of it in (after, covered]; what is missing in there is gone for good.
- * `asOf` is when the read began (performance.now), to tell older rights from newer ones.
+ * The events of a topic in (after, covered], read in one snapshot. A seq that is missing in this range no longer has an event.
+ * `asOf` is when the read began (performance.now): it orders rights that were read at different times.
  */
 export type Page = { events: Event[]; covered: number; head: number; mission: MissionRights | undefined; asOf: number }

@@ -1,15 +1,14 @@
-// What two test runs tell when they are compared: the schema of the answer, and the numbers that define its words.
-// How it is found is database/read/run-diff's.
+// The comparison of two test runs: the schema of the response, and the thresholds of its terms. database/read/run-diff.ts computes it.
 import Type, { type Static } from './typebox.ts'
 import { Message, TestRun } from './rows.ts'
 
-/** A test is slower if it takes this many times as long, and this many ms more: below that a busy machine makes the difference. */
+/** A test is slower if it takes `times` as long and `more` ms longer. Smaller differences may come from a busy machine. */
 export const slower = { times: 1.5, more: 50 }
-/** A test is flaky if it went from passed to failed or back this often in so many finished runs: once is a change, twice is a habit. */
+/** A test is flaky if it changed between passed and failed at least `flips` times in the last `runs` finished runs. */
 export const flaky = { flips: 2, runs: 20, most: 500, bytes: 512 * 1024 }
-/** Bytes of what is compared, in a response of 4 MiB with flaky tests and messages. */
+/** Bytes of the compared lists. The whole response has 4 MiB, with flaky tests and messages. */
 export const bytesCompared = 3 * 1024 * 1024
-/** Messages between two runs, the newest of them; what the rest of the response leaves room for. */
+/** At most this many of the newest messages between two runs, as far as the response has room. */
 export const between = { messages: 200 }
 
 const nullable = <T extends Type.TSchema>(schema: T) => Type.Union([schema, Type.Null()])
@@ -26,7 +25,7 @@ export const RunDiff = Type.Object(
   {
     a: run,
     b: run,
-    newly_failing: list('failed in b, and not in a; a test that a lacks stands in added, too', { error }),
+    newly_failing: list('failed in b, and not in a; a test that is missing in a is also in added', { error }),
     fixed: list('failed in a, passed in b', {}),
     still_failing: list('failed in both', { error }),
     added: list('in b only', { status: word }),

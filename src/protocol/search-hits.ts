@@ -1,5 +1,5 @@
-// What a search of a mission finds: one hit a row and kind, its place in the order of hits, and the cursor that stands for one.
-// The order is that of time, then of topic and seq: the same for every client, whatever is added meanwhile.
+// Hits of a search in a mission: one hit for each row and kind, the order of hits, and their cursors.
+// Hits are ordered by time, topic and seq: the order is the same for every client and does not change when rows are added.
 import Type, { type Static } from './typebox.ts'
 import { deny } from './errors.ts'
 import { Snippet } from './snippet.ts'
@@ -38,24 +38,24 @@ export const Hit = Type.Object(
 )
 export type Hit = Static<typeof Hit>
 
-/** A hit's place; `at` as Postgres reads it, in UTC with six digits, so that texts compare as times do; `part` of the topic. */
+/** The position of a hit. `at` is in UTC with six digits, so that texts compare like times; `part` is the topic without its mission. */
 export type Place = { at: string; part: string; seq: number; kind: Kind }
 
-/** RFC 3339 in UTC, as rows have it, in that form. */
+/** Returns a row's time (RFC 3339 in UTC) in the format of `Place.at`. */
 export const toAt = (time: string): string => {
   const [seconds = '', fraction = ''] = time.slice(0, -1).split('.')
   return `${seconds}.${fraction.padEnd(6, '0')}`
 }
 
 const order = (a: string | number, b: string | number): number => (a < b ? -1 : a > b ? 1 : 0)
-/** Below 0 where the first is the newer one. */
+/** Compares two positions for a sort: newest first. */
 export const compare = (a: Place, b: Place): number =>
   order(b.at, a.at) ||
   order(b.part, a.part) ||
   order(b.seq, a.seq) ||
   order(kinds.indexOf(a.kind), kinds.indexOf(b.kind))
 
-/** The last hit that was given; by rank, also its rank, and the newest hit of those that are ranked. */
+/** The last hit of a page. In the order by rank: also its rank, and the newest of the ranked hits. */
 export type Cursor = Place & { ranked?: { rank: number; top: Place } }
 
 const toParts = ({ at, part, seq, kind }: Place): unknown[] => [at, part, seq, kind]
@@ -81,7 +81,7 @@ const fromParts = ([at, name, seq, kind]: unknown[]): Place => {
   throw new Error('no place')
 }
 
-/** Throws `bad_request` for an invalid cursor, or one of the other order. */
+/** Parses a cursor. Throws `bad_request` if it is invalid, or belongs to the other order. */
 export const fromCursor = (text: string, byRank: boolean): Cursor => {
   try {
     const parts = JSON.parse(Buffer.from(text, 'base64url').toString('utf8')) as unknown

@@ -1,6 +1,6 @@
-// What the server sends, one schema each with what it is for and an example: the types that encode.ts encodes by, the AsyncAPI
-// document, and the check of every frame that a test receives. At run time nothing is checked. A frame more is one entry here;
-// the answers to client frames stand in answers.ts.
+// The frames that the server sends, each with its schema, purpose and an example. They give the types of encode.ts, the AsyncAPI
+// document, and the check of every frame that a test receives. At run time they are not checked. To add a frame, add an entry here; the
+// answers to client frames are in answers.ts.
 import Type, { type Static } from './typebox.ts'
 import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } from './answers.ts'
 import { errorCodes } from './errors.ts'
@@ -88,7 +88,13 @@ export const serverFrames = {
     {
       description: 'A refused frame, by its id; or, with a topic and no id, the end of a subscription',
       examples: [
-        { id: 2, code: 'conflict', detail: 'drop what you hold and read again', seq: 2, epoch: '3f0c9a51d2e84b67' },
+        {
+          id: 2,
+          code: 'conflict',
+          detail: '`after` and `epoch` do not match this database: discard your copy and read the topic again',
+          seq: 2,
+          epoch: '3f0c9a51d2e84b67',
+        },
         { topic: exampleTopic, code: 'not_found', detail: 'no such mission' },
         {
           id: 3,
@@ -130,7 +136,7 @@ export const serverFrames = {
     { topic, subs: Type.Optional(Type.Array(Present)), joined: Type.Array(Present), left: Type.Array(Present) },
     {
       description:
-        'To who asked: all who follow the topic, and who came and went since. In a crowd changes come without `subs`',
+        'For subscriptions with `presence`: all followers of the topic, and who joined or left. Above 100 subjects, changes have no `subs`',
       examples: [
         { topic: exampleTopic, subs: [rafael], joined: [rafael], left: [] },
         { topic: exampleTopic, joined: [], left: [{ ...rafael, sockets: 0 }] },
@@ -226,7 +232,7 @@ export const Cleared = Type.Object(
   { title: 'Cleared', description: 'The chat was cleared: all older messages are deleted' },
 )
 
-/** The events by name: their `data`, an example of it, and the topic that they are of. */
+/** The events by name: the schema of `data`, an example, and the topic within the mission. */
 export const events = {
   'message.created': { data: Message, example: exampleMessage, of: 'chat/rafael' },
   'chat.cleared': {

@@ -1,5 +1,5 @@
-// What of a text is shown for what was looked for: its best passages, cut between words, and where in them the hits are.
-// Positions and lengths count UTF-16 code units, as JavaScript does: plain text and numbers, nothing that a page could take for markup.
+// Snippets of search results: the best passages of a text, cut between words, and the positions of the hits in them.
+// Positions and lengths count UTF-16 code units, as in JavaScript. A snippet is plain text and numbers, never markup.
 import Type from './typebox.ts'
 
 /** [start, length] */
@@ -16,7 +16,7 @@ export const Snippet = Type.Object(
 )
 export type Snippet = { text: string; hits: Span[] }
 
-/** Of a message that is given whole. */
+/** The snippet of a message that is returned whole. */
 export const MessageSnippet = Type.Object(
   { ...Snippet.properties, matches: Spans('[start, length] of the first 1,000 hits in `message`') },
   { title: 'MessageSnippet' },
@@ -24,14 +24,14 @@ export const MessageSnippet = Type.Object(
 export type MessageSnippet = Snippet & { matches: Span[] }
 export const mostMatches = 1000
 
-/** UTF-16 code units of a passage, and how far its ends may be moved to stand between words. */
+/** UTF-16 code units of a passage, and how far its ends may move to a word boundary. */
 const passage = 160
 const slack = 24
 const gap = ' … '
 
 type Window = { from: number; to: number; words: Set<string> }
 
-/** The stretch of up to `passage` units that has most of the wanted words, then most hits, then comes first. */
+/** Returns the window of up to `passage` units with the most wanted words; of several, the one with the most hits, then the first. */
 const best = (text: string, hits: Span[], wanted: (word: string) => boolean): Window | undefined => {
   let found: (Window & { count: number }) | undefined
   const words = hits.map(([start, length]) => text.slice(start, start + length).toLowerCase())
@@ -56,13 +56,13 @@ const best = (text: string, hits: Span[], wanted: (word: string) => boolean): Wi
 }
 
 const isSpace = (text: string, i: number): boolean => /\s/.test(text[i] ?? ' ')
-/** Not between the two halves of a character. */
+/** Returns `i`, moved to the start of a surrogate pair if it would split one. */
 const whole = (text: string, i: number): number =>
   i > 0 && i < text.length && /[\uDC00-\uDFFF]/.test(text[i] ?? '') && /[\uD800-\uDBFF]/.test(text[i - 1] ?? '')
     ? i - 1
     : i
 
-/** With as much around it as a passage has room for. */
+/** Widens a window to the length of a passage. */
 const widen = (text: string, { from, to }: Window): { from: number; to: number } => {
   const room = Math.max(0, passage - (to - from))
   let start = Math.max(0, from - (room >> 1))
@@ -81,7 +81,7 @@ const widen = (text: string, { from, to }: Window): { from: number; to: number }
   return { from: whole(text, start), to: whole(text, end) }
 }
 
-/** The best one or two passages of a text; its beginning, where nothing is marked. `hits` are in ascending order, not overlapping. */
+/** Returns the best one or two passages of a text; its beginning if there are no hits. `hits` are ascending and do not overlap. */
 export const snippetOf = (text: string, hits: Span[]): Snippet => {
   const some = hits.slice(0, mostMatches)
   const first = best(text, some, () => true) ?? { from: 0, to: 0, words: new Set<string>() }

@@ -1,17 +1,17 @@
-// A mission's timeline: its events in the one order of (at, topic, seq), each the very frame that a live socket gets, with `at`, the time
-// when it was numbered. Clients see a place in it as an opaque cursor, which includes its epoch.
+// A mission's timeline: its events, ordered by (at, topic, seq). Each item is the frame that a live socket gets, plus `at`, the time when
+// the event got its seq. Clients get a position as an opaque cursor, which includes the epoch.
 import Type, { type TObject } from './typebox.ts'
 import { deny } from './errors.ts'
 import { eventMessages } from './catalog.ts'
 
-/** Between two events: after all that is at or below it. `topic` is named without its mission; null: none at this time is below. */
+/** A position: after all events at or below it. `topic` is without its mission; null: before all events of this time. */
 export type Place = { at: string; topic: string | null; seq: number }
 
-/** An event as it is listed; `data` is its row's JSON text. */
+/** Encodes an item; `data` is the row's JSON text. */
 export const encodeItem = (topic: string, seq: number, event: string, data: string, at: string): string =>
   `{"type":"event","topic":"${topic}","seq":${seq},"event":"${event}","data":${data},"at":"${at}"}`
 
-const at = Type.String({ format: 'date-time', description: 'when it was numbered; never decreases' })
+const at = Type.String({ format: 'date-time', description: 'when the event got its seq; never decreases' })
 export const TimelineItem = Type.Union(
   eventMessages.map(({ schema }) => Type.Object({ ...(schema as TObject).properties, at })),
   { title: 'TimelineItem', description: 'An event as sockets receive it, with its time' },
@@ -25,11 +25,11 @@ const part = /^(\/dod|\/tests|\/chat\/[a-z][a-z0-9_-]{0,31}|\/tests\/[0-9a-f-]{3
 
 /** Parses a cursor. Throws `bad_request` if it is invalid. */
 export const fromCursor = (cursor: string): { epoch: string; place: Place } => {
-  let said: unknown
+  let parsed: unknown
   try {
-    said = JSON.parse(Buffer.from(cursor, 'base64url').toString())
+    parsed = JSON.parse(Buffer.from(cursor, 'base64url').toString())
   } catch {}
-  const [epoch, at, topic, seq] = Array.isArray(said) ? (said as unknown[]) : []
+  const [epoch, at, topic, seq] = Array.isArray(parsed) ? (parsed as unknown[]) : []
   if (
     typeof epoch !== 'string' ||
     typeof at !== 'string' ||
@@ -45,5 +45,5 @@ export const fromCursor = (cursor: string): { epoch: string; place: Place } => {
 const full = (time: string): string =>
   time.replace('Z', '').replace(/(\.\d*)?$/, (given) => (given || '.').padEnd(7, '0'))
 
-/** Whether a time of Postgres's is before another, with as many digits as each may have. */
+/** Returns whether time `a` is before `b`; the number of fraction digits may differ. */
 export const isBefore = (a: string, b: string): boolean => full(a) < full(b)

@@ -1,8 +1,8 @@
-// Topics: one name for reading over HTTP (under /api/) and for following over the socket.
-// A mission is named by its UUID or its number; what the server sends carries the UUID, in lower case.
+// Topics: the same name is used for reads over HTTP (under /api/) and for subscriptions over the socket.
+// Clients name a mission by its UUID or its number; the server always sends the UUID, in lower case.
 import { deny } from './errors.ts'
 
-/** How a client names a mission. */
+/** A mission as a client names it. */
 export type MissionRef = { id: string } | { number: number }
 
 /** A topic as a client names it. */
@@ -17,26 +17,26 @@ const citizenName = /^[a-z][a-z0-9_-]{0,31}$/
 export const uuidPattern = '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
 export const citizenPattern = citizenName.source
 
-/** A mission's UUID (either case) or number (1 to 2147483647); otherwise `bad_request`. */
+/** Parses a mission's UUID (either case) or number (1 to 2147483647). Throws `bad_request` if it is invalid. */
 export const parseMission = (text: string): MissionRef => {
   if (uuid.test(text)) return { id: text.toLowerCase() }
   if (/^[1-9][0-9]{0,9}$/.test(text) && Number(text) <= 2_147_483_647) return { number: Number(text) }
   throw deny('bad_request', 'mission must be its UUID or its number')
 }
 
-/** A UUID, in lower case; otherwise `bad_request`. */
+/** Returns a UUID in lower case. Throws `bad_request` if it is invalid. */
 export const parseId = (text: string, what: string): string => {
   if (!uuid.test(text)) throw deny('bad_request', `${what} must be a UUID`)
   return text.toLowerCase()
 }
 
-/** A citizen's name; otherwise `bad_request`. */
+/** Returns a citizen's name. Throws `bad_request` if it is invalid. */
 export const parseCitizen = (text: string): string => {
   if (!citizenName.test(text)) throw deny('bad_request', `citizen must match ${citizenPattern}`)
   return text
 }
 
-// A client names the same few topics again and again: what was read lately is remembered, so many and no more.
+// A cache of parsed topics, since clients send the same names again and again. Once full, it is emptied.
 const remembered = new Map<string, TopicRef>()
 const most = 10_000
 
@@ -61,10 +61,10 @@ const readTopic = (text: string): TopicRef => {
     if (part === 'tests' && name !== undefined && tail === 'logs')
       return { kind: 'logs', mission: parseMission(mission), run: parseId(name, 'a test run') }
   }
-  throw deny('bad_request', 'topic has no known form, such as missions/47/chat/rafael')
+  throw deny('bad_request', 'topic is invalid; an example is missions/47/chat/rafael')
 }
 
-/** The canonical name of a topic of the mission with this id. */
+/** Returns the canonical name of a topic in the mission with this ID. */
 export const formatTopic = (topic: TopicRef, missionId: string): string => {
   const mission = `missions/${missionId}`
   switch (topic.kind) {
@@ -79,7 +79,7 @@ export const formatTopic = (topic: TopicRef, missionId: string): string => {
   }
 }
 
-/** A canonical topic taken apart: its mission's id, and the citizen if it is a chat. */
+/** Splits a canonical topic: the mission's ID, the citizen of a chat, and whether it is the mission's own topic (`mine`). */
 export const topicParts = (topic: string): { mission: string; citizen: string | null; mine: boolean } => {
   const mission = topic.slice(9, 45)
   const citizen = topic.startsWith('/chat/', 45) ? topic.slice(51) : null

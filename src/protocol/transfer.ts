@@ -1,6 +1,6 @@
-// Lines of NDJSON that are carried in and out: a message of any program, and the lines of an exported mission.
-// A message's line is checked as one that is sent, and its time read to the microsecond. A line of an export is only told apart
-// here: its row stays the text that Postgres made, so that no number of it goes through a double.
+// NDJSON lines of imports and exports: messages from any program, and the lines of an exported mission.
+// A message is checked like a sent one, and its time is read to the microsecond. Of an export's line only the kind is read here: its row
+// stays the text that Postgres wrote, so that its numbers do not lose digits in a double.
 import Type, { type Static } from './typebox.ts'
 import { givenBlocks } from './blocks.ts'
 import { makeCheck } from './check.ts'
@@ -26,7 +26,7 @@ export const ImportLine = Type.Object({
 type ImportLine = Static<typeof ImportLine>
 const line = makeCheck(ImportLine)
 
-/** What a line that has no chat or sender of its own is given. */
+/** Defaults for lines without a chat or sender. */
 export type Defaults = { mission?: MissionRef; citizen?: string; sender?: 'user' | 'citizen' }
 
 export type Imported = {
@@ -37,7 +37,7 @@ export type Imported = {
   sender: 'user' | 'citizen'
   author: string | null
   message: string
-  /** JSON; null: those of the message's Markdown */
+  /** JSON text; null: use the code blocks of the message's Markdown */
   code_blocks: string | null
   key: string | null
   id: string | undefined
@@ -78,7 +78,7 @@ const parse = (text: string): ImportLine => {
   return value as ImportLine
 }
 
-/** A line as a message to be saved; what can't be one is `bad_request`. */
+/** Reads a line as a message to save. Throws `bad_request` if it is invalid. */
 export const readImport = (text: string, given: Defaults): Imported => {
   const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id } = parse(text)
   const named = mission ?? mission_id
@@ -104,16 +104,16 @@ export const readImport = (text: string, given: Defaults): Imported => {
   }
 }
 
-// An export ------------------------------------------------------------------------------------------------------------
+// Exports --------------------------------------------------------------------------------------------------------------
 
 /** The first line of an export; the last one is { kind: "end", lines, sha256 } of all before it. */
 export const header = '{"kind":"deck","format":1}'
 const kindOf = /^\{"kind":"([a-z_0-9]+)"/
 
-/** Whether a file is an export of Mission Deck, by its first line. */
+/** Returns whether a file with this first line is an export of Mission Deck. */
 export const isExport = (firstLine: string): boolean => firstLine.startsWith('{"kind":"deck",')
 
-/** Returns a line's kind, and its row's text if it has one; undefined if the line is of no known kind. */
+/** Returns a line's kind, and the text of its row if it has one; undefined if the line has no kind. */
 export const readCarried = (line: Buffer): { kind: string; row: Buffer | undefined } | undefined => {
   const kind = kindOf.exec(line.toString('latin1', 0, 80))?.[1]
   if (kind === undefined) return undefined

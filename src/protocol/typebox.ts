@@ -1,5 +1,5 @@
-// TypeBox, as all of us import it: the build puts it into this one file (npm run compile), since its 700 modules take 0.2 s to load and
-// the one takes 0.02. Nothing is added.
+// The only import of TypeBox. The build bundles it into this file (npm run compile): its 700 modules take 0.2 s to load, the bundle takes
+// 0.02 s.
 export { Type as default } from 'typebox'
 export type { Static, TObject, TProperties, TSchema } from 'typebox'
 export { Compile } from 'typebox/compile'

@@ -1,4 +1,4 @@
-// Texts as WebSocket frames (RFC 6455), and the codes that the server closes a socket with.
+// Encodes texts as WebSocket frames (RFC 6455), and lists the close codes that the server sends.
 
 /** The close codes that the server sends, besides 1007 and 1009, which ws sends itself. */
 export const closeCodes = {
@@ -10,23 +10,23 @@ export const closeCodes = {
   rate: 4429,
 } as const
 
-/** A text, or its parts: what is long and the same in several texts is not copied into each. */
+/** A text, or its parts, so that a long part of several texts is not copied into each. */
 export type Text = string | readonly string[]
 
-/** Text frames as they go over the wire (RFC 6455: final, not masked), and where each of them ends. */
+/** Encoded text frames (RFC 6455: final, not masked), and the end offset of each. */
 export type Chunk = { bytes: Buffer; ends: readonly number[] }
 
 const headOf = (size: number): number => (size < 126 ? 2 : size < 65_536 ? 4 : 10)
 const textSize = (text: Text): number =>
   typeof text === 'string' ? Buffer.byteLength(text) : text.reduce((sum, part) => sum + Buffer.byteLength(part), 0)
 
-/** The bytes that a text takes as a frame. */
+/** Returns the bytes that a text takes as a frame. */
 export const frameSize = (text: Text): number => {
   const size = textSize(text)
   return headOf(size) + size
 }
 
-/** Writes a text as a frame of `size` bytes into a buffer that has room for it; -> where it ends. */
+/** Writes a text as a frame of `size` bytes into a buffer that has room for it. Returns the end offset. */
 export const writeFrame = (text: Text, size: number, buffer: Buffer, at: number): number => {
   const head = size < 128 ? 2 : size < 65_540 ? 4 : 10
   buffer[at] = 0x81

@@ -1,7 +1,7 @@
 // The socket's AsyncAPI document, built once from the frames' schemas: commands, answers, events and signals.
 // The document is written from the server's view: it receives a client's frames and sends its own.
 import type { TSchema } from '../../protocol/typebox.ts'
-import { clientMessages, eventMessages, serverMessages, toldMessages, type Message } from '../../protocol/catalog.ts'
+import { clientMessages, eventMessages, serverMessages, pushedMessages, type Message } from '../../protocol/catalog.ts'
 import { Message as ChatMessage, Mission, DodItem, TestRun } from '../../protocol/rows.ts'
 import { Cleared, Limits, LogChunk } from '../../protocol/server-frames.ts'
 import { citizenPattern } from '../../protocol/topics.ts'
@@ -102,7 +102,7 @@ const operationsOf = (channel: string): Json => {
   ])
   const pushed = [
     ['events', 'Events of the subscribed topics: each once, in seq order, without gaps', eventMessages],
-    ['signals', 'Signals: no seq, never stored', toldMessages],
+    ['signals', 'Signals: no seq, never stored', pushedMessages],
   ] as const
   return Object.fromEntries([
     ...commands,
