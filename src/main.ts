@@ -12,7 +12,7 @@ import { startEmbedded, type Embedded } from './database/embedded/index.ts'
 /** One line of JSON instead of a greeting; the log's lines are JSON anyway. */
 const json = process.argv.includes('--json')
 
-/** The secret kept under the data folder, made at the first start; of two starts at once the first one's counts. */
+/** Returns the secret in the data folder, generated at the first start. If two processes start at once, both use the first secret. */
 const keptSecret = async (folder: string): Promise<string> => {
   const file = join(folder, 'jwt-secret')
   await mkdir(folder, { recursive: true })
@@ -28,7 +28,7 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
   const day = 24 * 60 * 60
   const admin = await app.tokens.sign({ sub: 'admin', role: 'admin' }, day)
   const user = await app.tokens.sign({ sub: 'person1@scopelock.ai', role: 'user' }, day)
-  // A fragment goes to no server and into no log.
+  // Browsers do not send a fragment, so the token gets into no log.
   const link = `${address}/#token=${user}`
   if (json) return void process.stdout.write(`${JSON.stringify({ url: address, tokens: { admin, user }, link })}\n`)
   const socket = address.replace(/^http/, 'ws')
@@ -52,7 +52,8 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
 let embedded: Embedded | undefined
 let app: App | undefined
 
-// SIGTERM and SIGINT: exit 0 within 10 s, whatever hangs. An embedded Postgres that does not stop in time keeps running: the next start joins it.
+// SIGTERM and SIGINT: exit 0 within 10 s, even if a part hangs. An embedded Postgres that does not stop in time keeps running: the next
+// start uses it.
 const stop = async (): Promise<void> => {
   const begun = performance.now()
   await app?.close()
@@ -75,7 +76,7 @@ const run = async (): Promise<void> => {
   const seen = process.stdout.isTTY && !config.production && !json
   app = await buildApp(config, { seed: embedded !== undefined, ...(seen ? { logTo: await makePretty() } : {}) })
   const { log } = app.http
-  // A first try: the first lines say where to look.
+  // At a first try the greeting should be the first output, so info lines of the start are not logged.
   if (embedded && config.logLevel === 'info') log.level = 'warn'
   const address = await app.start()
   if (embedded) await greet(app, address, config.dataDir)

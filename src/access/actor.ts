@@ -1,4 +1,4 @@
-// Whom a token stands for: its claims, checked once. Nothing of them gets into an error.
+// The actor of a token: its claims, checked once. Errors never contain claims.
 import Type, { Compile, type Static } from '../protocol/typebox.ts'
 import { deny } from '../protocol/errors.ts'
 import { storable } from '../protocol/text.ts'
@@ -6,14 +6,14 @@ import { storable } from '../protocol/text.ts'
 export const roles = ['user', 'citizen', 'admin'] as const
 export type Role = (typeof roles)[number]
 
-/** The bearer of a valid token. `missions`: those that the claim names, by id or number; undefined without the claim. */
+/** The bearer of a valid token. `missions`: the IDs and numbers in the claim; undefined without the claim. */
 export type Actor = {
   readonly sub: string
   readonly role: Role
   readonly missions: ReadonlySet<string> | '*' | undefined
   /** When the token ends, in ms since 1970. */
   readonly expires: number
-  /** The token's own name (`jti`), if it has one. */
+  /** The token's `jti`, if it has one. */
   readonly token: string | undefined
 }
 
@@ -29,25 +29,25 @@ const Claims = Type.Object({
 export type Claims = Static<typeof Claims>
 const check = Compile(Claims)
 
-/** The actor of a verified token's claims; otherwise `unauthorized`. */
+/** Returns the actor of a verified token's claims. Throws `unauthorized` if a claim is missing or invalid. */
 export const toActor = (claims: unknown): Actor => {
   if (!check.Check(claims) || !storable(claims.sub))
     throw deny('unauthorized', 'the token lacks a claim: sub, role (user, citizen or admin) and exp are required')
   const { sub, role, exp, missions, jti } = claims
-  // What can't be revoked is not accepted: deck.revocations holds names of up to 1,024 bytes.
+  // A token that can't be revoked is refused: deck.revocations holds a `jti` of up to 1,024 bytes.
   if (jti !== undefined && (Buffer.byteLength(jti) > 1024 || !storable(jti)))
     throw deny('unauthorized', 'the claim jti has over 1,024 bytes, or a character that Postgres can not hold')
   return {
     sub,
     role,
     missions: Array.isArray(missions) ? new Set(missions.map((m) => String(m).toLowerCase())) : missions,
-    // As far as a time can be told.
+    // Limited to the range of a Date.
     expires: Math.min(exp * 1000, Date.UTC(9999, 11, 31)),
     token: jti,
   }
 }
 
-/** The claims that give this actor again. */
+/** Returns claims from which `toActor` makes the same actor. */
 export const toClaims = ({ sub, role, missions, expires, token }: Actor): Claims => ({
   sub,
   role,

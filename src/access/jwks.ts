@@ -1,18 +1,18 @@
-// The keys that an identity provider publishes under JWKS_URL: fetched when first needed, kept for ten minutes, fetched again
-// for a key that is not among them, but not more often than every 5 s, whatever tokens say.
-// While the provider is away the keys known so far go on counting, for a day; without any there is no telling.
+// The keys that an identity provider publishes under JWKS_URL. They are fetched at first use and kept for ten minutes. A token with an
+// unknown key causes a fetch, at most every 5 s.
+// While the provider is down, known keys stay valid for a day. Without known keys tokens can't be verified (`unavailable`).
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from 'jose'
 import { deny } from '../protocol/errors.ts'
 
 export type Keys = {
-  /** The key that a token names; `unavailable` where that can't be known now. */
+  /** Resolves with the key that a token names. Rejects with `unavailable` if no keys are known and none can be fetched. */
   find: JWTVerifyGetKey
   /** Fetches the keys ahead of the first token. */
   warm(): Promise<void>
 }
 
 export type KeysLimits = {
-  /** ms that keys are kept, that a fetch may take, between two fetches, and that keys count while the provider is away */
+  /** ms for which keys are kept, that a fetch may take, between two fetches, and for which keys stay valid while the provider is down */
   keysKeep: number
   keysTimeout: number
   keysPause: number
@@ -23,7 +23,7 @@ const maxBytes = 512 * 1024
 
 export const makeKeys = (url: string, limits: KeysLimits, onError: (error: Error) => void): Keys => {
   let known: { text: string; at: number } | undefined
-  // Failures are rate-limited, so that token senders can't decide how often the provider is asked.
+  // After a failure fetches pause, so that senders of tokens can't flood the provider with requests.
   let failedAt = -Infinity
 
   const load = async (...[at, init]: Parameters<typeof fetch>): Promise<string> => {

@@ -1,5 +1,5 @@
-// Who may do what: the whole table in one place, asked by the doors and the commands alike.
-// A mission that an actor may not see answers as one that does not exist.
+// Authorization: which role may do which action, for HTTP and socket alike.
+// For an actor that may not see a mission, the answer is the same as for a mission that does not exist.
 import { deny, noMission, type Refusal } from '../protocol/errors.ts'
 import type { MissionRights } from '../protocol/rows.ts'
 import type { Actor, Role } from './actor.ts'
@@ -27,23 +27,23 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   'dod.add': { user: false, citizen: true, admin: true },
-  // Who may tick and untick an item of the checklist.
+  // Completing and reopening a checklist item.
   'dod.toggle': { user: true, citizen: false, admin: true },
-  // Who may complete an item without evidence, or name another test.
+  // Completing an item without evidence, or changing its test.
   'dod.override': { user: false, citizen: false, admin: true },
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
 }
 
-/** Whether the actor may see the mission. */
+/** Returns whether the actor may see the mission. */
 export const sees = (actor: Actor, mission: MissionRights): boolean => {
   if (actor.role === 'admin' || actor.missions === '*') return true
   if (actor.missions?.has(mission.id) || actor.missions?.has(String(mission.number))) return true
   return actor.role === 'citizen' ? actor.missions === undefined : mission.assigned_to === actor.sub
 }
 
-/** Whether the actor sees the mission because it is assigned to it, and for no other reason. */
+/** Returns whether the actor may see the mission only because it is the assignee. */
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
   sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '' })
 
@@ -60,7 +60,7 @@ export const keepsRights = (before: Actor, now: Actor): boolean => {
   return named(before).every((mission) => kept.has(mission))
 }
 
-/** Why the actor may not do this to the mission (undefined: the mission does not exist); null if it may. */
+/** Returns the error if the actor may not do this to the mission (undefined: it does not exist); null if it may. */
 export const refusal = (
   actor: Actor,
   action: Action,
@@ -73,7 +73,7 @@ export const refusal = (
   return deny('forbidden', right === 'own' ? 'a citizen posts in its own chat only' : undefined)
 }
 
-/** Throws what `refusal` gives; afterwards the mission is there. */
+/** Throws the error that `refusal` returns. If it returns, the mission exists. */
 export function allow(
   actor: Actor,
   action: Action,

@@ -1,16 +1,16 @@
-// Who was shut out: subjects and tokens (by `jti`) that are refused whatever they can prove.
-// The list is the database's; each instance holds a copy, read before it serves, again when told of a change, and slowly
-// always. What was known stays known while the database is away.
+// Revocations: subjects and tokens (by `jti`) that are refused although the token is valid.
+// The list is in the database. Each instance holds a copy: read before it serves, again after a notification, and polled. While the
+// database is down the last copy is used.
 import type { Actor } from './actor.ts'
 
 export type Revocations = {
   has(actor: Actor): boolean
-  /** Reads the list again if it changed. */
+  /** Reads the list if it has changed. */
   check(): Promise<void>
 }
 
 export const makeRevocations = (options: {
-  /** what changes whenever the list does */
+  /** Returns a value that changes with the list. */
   stamp: () => Promise<string>
   names: () => Promise<string[]>
   /** called after the list has changed */
@@ -34,7 +34,7 @@ export const makeRevocations = (options: {
   return {
     has: ({ sub, token }) => names.size > 0 && (names.has(sub) || (token !== undefined && names.has(token))),
     check() {
-      // A look that is under way may have been too early.
+      // A running check may have read the list before the change.
       again = running !== undefined
       return (running ??= read().finally(() => (running = undefined)))
     },

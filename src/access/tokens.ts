@@ -1,7 +1,6 @@
-// Tokens: HS256 by JWT_SECRET, RS256, ES256 and EdDSA by the keys of JWKS_URL. The algorithm decides which of the two is
-// asked, and a key serves its own kind only: no `none`, no HMAC with a public key.
-// A verified token is remembered, so that a busy client's costs a look; its end, and whether it was revoked, are looked at
-// each time. Nothing of a token ever gets into an error.
+// Tokens: HS256 with JWT_SECRET; RS256, ES256 and EdDSA with the keys of JWKS_URL. The algorithm decides which key is used, so `none`
+// and HMAC with a public key are refused.
+// A verified token is cached. Its expiry and its revocation are checked at each use. Errors never contain any part of a token.
 import { createHash } from 'node:crypto'
 import { decodeProtectedHeader, jwtVerify, SignJWT, type JWTVerifyOptions } from 'jose'
 import { deny, Refusal } from '../protocol/errors.ts'
@@ -9,11 +8,11 @@ import { toActor, type Actor, type Role } from './actor.ts'
 import type { Keys } from './jwks.ts'
 
 export type Tokens = {
-  /** The actor of a token; otherwise `unauthorized`, or `unavailable` where the provider's keys can't be had. */
+  /** Resolves with a token's actor. Rejects with `unauthorized`, or with `unavailable` if the provider's keys can't be fetched. */
   verify(token: string): Promise<Actor>
-  /** Whether an actor is still one: its token has not ended, by this clock, and was not revoked. */
+  /** Returns whether an actor's token is neither expired (by this clock) nor revoked. */
   holds(actor: Actor): boolean
-  /** A token for `sub` that is valid for `seconds`; by the secret. */
+  /** Resolves with an HS256 token that is valid for `seconds`. Rejects without JWT_SECRET. */
   sign(
     claims: { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string },
     seconds: number,
@@ -29,16 +28,16 @@ export type TokenOptions = {
   isRevoked?: (actor: Actor) => boolean
 }
 
-/** Seconds by which two clocks may differ. */
+/** Clock skew in seconds that is tolerated. */
 const tolerance = 5
 const published = ['RS256', 'ES256', 'EdDSA']
 const rejected = () => deny('unauthorized', 'the token is missing, invalid, expired or revoked')
-/** Characters of a token: as many as a request's headers may have. */
+/** Maximum characters of a token: the limit of a request's headers. */
 const longest = 16 * 1024
-/** A token as it is written, and nothing around it: what a decoder passes over would make one token many. */
+/** Exactly a token: characters that decoders ignore would give one token many cache entries. */
 const shape = /^[\w-]+\.[\w-]+\.[\w-]+$/
-// Actors of tokens that were verified, by the digest of the token: 10,000 of the usual size. A key taken from the set is trusted for a
-// minute more.
+// Limits of the cache of verified tokens, by digest: 10,000 of the usual size. After a key is removed from the key set, cached tokens
+// stay valid for up to a minute.
 const remembered = { bytes: 8 * 1024 * 1024, ms: 60_000 }
 
 export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenOptions): Tokens => {
@@ -68,9 +67,9 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
   }
 
   const remember = (name: string, token: string, actor: Actor): void => {
-    // Two verified it at once.
+    // Two requests verified the token at the same time.
     if (known.has(name)) return
-    // The claims are what a token consists of, and a Set of them takes some times as much.
+    // An estimate: a Set of the claims takes a multiple of the size of the token.
     const bytes = 500 + 4 * token.length
     for (const oldest of known.keys()) {
       if (held + bytes <= remembered.bytes) break

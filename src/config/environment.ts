@@ -1,4 +1,4 @@
-// The environment variables: one schema gives the check, the defaults and the meanings. A test holds .env.example to it.
+// The environment variables: one schema has the checks, the defaults and the descriptions. A test compares .env.example with it.
 import Type, { type Static } from '../protocol/typebox.ts'
 
 const variable = (description: string, fallback: string) => Type.String({ description, default: fallback })

@@ -7,7 +7,7 @@ import { listOf, mistakes, toOrigin, unsafe } from './safety.ts'
 export { Environment, type Limits }
 
 export type Config = Readonly<{
-  /** where traces go, under which name, and of how many messages; undefined where none are made */
+  /** endpoint, service name and sampling ratio of traces; undefined: no traces */
   traces: Readonly<{ url: string; service: string; ratio: number }> | undefined
   host: string
   port: number
@@ -23,7 +23,7 @@ export type Config = Readonly<{
   jwksUrl: string
   jwtIssuer: string
   jwtAudience: string
-  /** addresses of the proxies whose X-Forwarded-For is believed */
+  /** addresses of the proxies whose X-Forwarded-For is trusted */
   trustedProxies: string[]
   allowedOrigins: ReadonlySet<string>
   logLevel: string
@@ -31,7 +31,7 @@ export type Config = Readonly<{
   limits: Limits
 }>
 
-/** Where traces go, if anywhere. */
+/** Returns the settings of traces; undefined if traces are off. */
 const tracesOf = (env: Env): Config['traces'] => {
   const url =
     env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ||
@@ -43,7 +43,7 @@ const tracesOf = (env: Env): Config['traces'] => {
     : undefined
 }
 
-/** Reads and checks the environment (and a .env file in the working folder, if there is one). */
+/** Reads the environment and a .env file in the working directory, if it exists. Throws an Error that lists all faults. */
 export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
   let env: Env
   try {

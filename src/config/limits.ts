@@ -1,9 +1,9 @@
-// The limits, each with its reason: those that the environment sets, and those that it does not.
+// The limits, each with its reason: the fixed limits, and the limits from the environment.
 import { mebibyte, type Env } from './environment.ts'
 
-/** Limits that the operator does not set: the protocol's, and those chosen by a measurement. */
+/** Limits that can't be configured: limits of the protocol, and limits chosen by measurement. */
 const fixed = {
-  /** bytes of a client's frame: ten times the largest message with its JSON escapes; larger ones go by HTTP */
+  /** bytes of a client's frame: ten times the largest message with its JSON escapes; HTTP takes larger messages */
   frameBytes: 512 * 1024,
   /** bytes of an HTTP body: a chunk of a run's log, a summary and results of 1 MiB each */
   bodyBytes: 2 * mebibyte,
@@ -21,32 +21,32 @@ const fixed = {
   /** ms between pings, and ms of silence until a socket is closed: proxies cut idle connections after 60 s */
   pingEvery: 25_000,
   silence: 60_000,
-  /** event streams that an instance serves, and of these those of one sub: each costs as much as a socket */
+  /** event streams of an instance, and of one sub: each costs as much as a socket */
   streams: 5_000,
   streamsPerSubject: 1_000,
   /** ms between two comments on an event stream: proxies cut connections that are idle for 30 s or 60 s */
   commentEvery: 20_000,
-  /** for one subject: responses and searches prepared at a time, requests that may wait, and unread response bytes */
+  /** for one subject: responses and searches prepared at a time, waiting requests, and unread response bytes */
   answersAtOnce: 1,
   searchesAtOnce: 8,
   answersWaiting: 256,
   answersUnread: 16 * mebibyte,
-  /** request bodies that are read or handled at a time, in bytes: of one subject, and of all */
+  /** bytes of request bodies that are read or handled at a time: of one subject, and of all subjects */
   bodyBytesAtOnce: 16 * mebibyte,
   bodyBytesOfAll: 64 * mebibyte,
-  /** for one subject: requests whose bodies may wait to be read, and bytes of them: 16 s at the rate below */
+  /** for one subject: requests whose bodies wait to be read, and their bytes: 16 s at the rate below */
   bodiesWaiting: 256,
   bodyBytesWaiting: 64 * mebibyte,
   /** ms before a token expires at which its socket is warned */
   tokenWarning: 30_000,
   /** seconds for which a ticket is valid: a page opens its socket at once */
   ticketLife: 30,
-  /** ms: how long the provider's keys are cached, a fetch may take, fetches are apart at least, and keys count while the provider is down */
+  /** ms: keys of the provider are cached, a fetch times out, between two fetches, and keys stay valid while the provider is down */
   keysKeep: 600_000,
   keysTimeout: 5_000,
   keysPause: 5_000,
   keysStale: 86_400_000,
-  /** entries and bytes of text a batch: beyond 500 a message costs the same */
+  /** messages and bytes of text in a batch: larger batches do not make a message cheaper */
   batch: 500,
   batchBytes: 4 * mebibyte,
   /** bytes of rows that a subscription holds while it catches up, or one larger row: a tenth of a second of a fast line */
@@ -55,13 +55,13 @@ const fixed = {
   writeDeadline: 4_000,
   /** ms that connecting to the database, and a statement of each kind, may take */
   databaseDeadlines: { connect: 2_000, writer: 1_500, tail: 2_000, statement: 4_000 },
-  /** ms between two polls of all followed heads, as notifications may be lost */
+  /** ms between two polls of the latest seq of all followed topics, as notifications may be lost */
   pollEvery: 5_000,
-  /** ms between two new connections to the database's address: an instance that only reads notices a failover by them */
+  /** ms between two new connections to the database's address: they show a failover to an instance that only reads */
   lookEvery: 5_000,
   /** ms between two polls of the rights on missions with subscriptions; clients are promised 2 s */
   rightsEvery: 1_000,
-  /** ms over which the delay of the event loop is averaged: one pause is no overload */
+  /** ms over which the delay of the event loop is averaged: a single pause is not an overload */
   pressureEvery: 5_000,
   /** ms that a search for one page may take: a million messages that no index block excludes take 15 s */
   searchPatience: 30_000,
@@ -72,14 +72,14 @@ const fixed = {
   /** bytes of drafts (two for each UTF-16 code unit) of an instance, and of one subject: 200 of the longest */
   draftBytes: 64 * mebibyte,
   draftBytesPerSubject: 8 * mebibyte,
-  /** ms of silence after which an instance's subs are absent: 24 s with the poll for them, 30 s are promised */
+  /** ms of silence after which an instance's subs count as absent: 24 s with the poll; clients are promised 30 s */
   presenceLife: 22_000,
-  /** seconds for which a task is leased to a socket that has closed, and ms between two renewals of the leases of open sockets */
+  /** seconds for which a task stays leased after its socket has closed, and ms between two renewals of open sockets' leases */
   lease: 30,
   renewEvery: 10_000,
 }
 
-/** Returns the limits; `RATE_LIMITS=off` lifts those on rates. */
+/** Returns the limits. `RATE_LIMITS=off` removes the limits on rates. */
 export const limitsOf = (env: Env) => {
   const rate = (limit: number): number => (env.RATE_LIMITS === 'off' ? Infinity : limit)
   return {
@@ -93,7 +93,7 @@ export const limitsOf = (env: Env) => {
     framesBurst: rate(env.FRAMES_BURST),
     subjectFramesPerSecond: rate(env.SUBJECT_FRAMES_PER_SECOND),
     subjectFramesBurst: rate(env.SUBJECT_FRAMES_BURST),
-    /** bytes that one subject may send, by its sockets and in request bodies; above, both are read more slowly */
+    /** bytes that one subject may send, over its sockets and in request bodies; above, both are read more slowly */
     subjectBytesPerSecond: rate(4 * mebibyte),
     subjectBytesBurst: 32 * mebibyte,
     userMessagesPerSecond: rate(env.USER_MESSAGES_PER_SECOND),

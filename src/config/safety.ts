@@ -2,14 +2,14 @@
 import { isIP } from 'node:net'
 import type { Env } from './environment.ts'
 
-/** The parts of a comma-separated text. */
+/** Returns the parts of a comma-separated text, without empty parts. */
 export const listOf = (text: string): string[] =>
   text
     .split(',')
     .map((part) => part.trim())
     .filter(Boolean)
 
-/** An origin as browsers write it. */
+/** Returns an origin in the form that browsers send. */
 export const toOrigin = (text: string): string =>
   /^https?:/i.test(text) && URL.canParse(text) ? new URL(text).origin : text.toLowerCase().replace(/\/$/, '')
 
@@ -37,7 +37,7 @@ export const mistakes = (env: Env): string[] => {
   if (!listOf(env.HINTS_URL).every((url) => /^(nats|tls):$/.test(URL.canParse(url) ? new URL(url).protocol : '')))
     faults.push('HINTS_URL must be addresses that begin with nats:// or tls://.')
   for (const origin of listOf(env.ALLOWED_ORIGINS).filter((origin) => !isOrigin(origin)))
-    faults.push(`ALLOWED_ORIGINS: ${origin} is no origin; an example is https://app.example.`)
+    faults.push(`ALLOWED_ORIGINS: ${origin} is not an origin; an example is https://app.example.`)
   if (!listOf(env.TRUST_PROXY).every(isAddress))
     faults.push('TRUST_PROXY must be addresses of proxies, such as 10.0.0.0/8, loopback, linklocal or uniquelocal.')
   return faults
@@ -60,9 +60,9 @@ export const unsafe = (env: Env): string[] => {
       'JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE in production: the provider signs tokens that are meant for others, too.',
     )
   if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
-    faults.push('RATE_LIMITS=off is for benches and tests; production takes it with ALLOW_UNSAFE=1 only.')
+    faults.push('RATE_LIMITS=off is for benches and tests; in production it needs ALLOW_UNSAFE=1.')
   if (!env.DATABASE_URL) faults.push('DATABASE_URL is required in production: the embedded database is for trying out.')
   if (listOf(env.ALLOWED_ORIGINS).includes('*'))
-    faults.push('ALLOWED_ORIGINS=* is not taken in production: name the origins.')
+    faults.push('ALLOWED_ORIGINS=* is refused in production: list the origins.')
   return faults
 }
