@@ -1,4 +1,4 @@
-// Authentication: which tokens are accepted. Keys come from the secret or the identity provider, revocations from the database.
+// Authentication: verifies tokens. Keys come from the secret or the identity provider, revocations from the database.
 import { makeKeys } from '../access/jwks.ts'
 import { makeRevocations } from '../access/revocations.ts'
 import { makeTokens } from '../access/tokens.ts'

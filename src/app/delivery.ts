@@ -1,4 +1,4 @@
-// Delivery: from a message's batch to the subscribers on all instances. Also what is sent beside the topics: drafts, presence, signals.
+// Delivery: from the write of a message to the subscribers on all instances. Also drafts, presence and signals, which are not stored.
 import type { Config } from '../config/index.ts'
 import { makeWriter } from '../database/write/writer.ts'
 import type { Meters } from '../http/observability/metrics.ts'
@@ -6,7 +6,7 @@ import type { Traces } from '../http/observability/traces.ts'
 import { makeBeside } from '../live/ephemeral/index.ts'
 import { makeSeal } from '../live/ephemeral/seal.ts'
 import { makeHub, type Hub } from '../live/hub/hub.ts'
-import { makeRightsLook } from '../live/hub/rights-poll.ts'
+import { makeRightsPoll } from '../live/hub/rights-poll.ts'
 import { makeChannels } from '../sync/channels.ts'
 import { makeHints } from '../sync/hints.ts'
 import { makeListener } from '../sync/listener.ts'
@@ -23,11 +23,11 @@ export const makeDelivery = (
   { instance, log, audit, onError }: Shared,
 ) => {
   const { limits } = config
-  // Set below: the parts that make these calls are made before the parts that take them.
+  // Set below: the callers are created before the callees.
   let onHint: (payload: string) => void = () => {}
   let onConnected: () => void = () => {}
   let onPage: Hub['deliver'] = () => {}
-  let onSeats: (topic: string, seats: number, taken: boolean) => void = () => {}
+  let onSubscriptions: (topic: string, count: number, taken: boolean) => void = () => {}
 
   const listener = makeListener({
     config: database.direct,
@@ -66,7 +66,7 @@ export const makeDelivery = (
     pageBytes: limits.pageBytes,
     follow: tail.follow,
     unfollow: tail.unfollow,
-    onSeats: (topic, seats, taken) => onSeats(topic, seats, taken),
+    onSubscriptions: (topic, count, taken) => onSubscriptions(topic, count, taken),
     cursor: tail.cursor,
     page: store.page,
     onError,
@@ -74,7 +74,7 @@ export const makeDelivery = (
   onPage = hub.deliver
 
   const seal = makeSeal(instance)
-  // A database that replaces this one has its own key.
+  // Read again after each reconnect: after a failover or a restore the key may differ.
   const readKey = async (): Promise<void> => {
     const { key, time, at } = await store.sealKey()
     seal.use(key, time, at)
@@ -92,13 +92,13 @@ export const makeDelivery = (
     onError,
   })
   const { drafts, presence } = beside
-  onSeats = (topic, seats, taken) => {
-    if (taken && seats === 1) presence.opened(topic)
-    if (seats === 0) drafts.left(topic)
+  onSubscriptions = (topic, count, taken) => {
+    if (taken && count === 1) presence.opened(topic)
+    if (count === 0) drafts.left(topic)
     presence.changed(topic)
   }
   const own = `${instance} `
-  // Any client of the database may notify: no payload may end the process.
+  // Any client of the database can send a notification: no payload may crash the process.
   onHint = (payload) => {
     // What this instance saved it knows (onSaved).
     if (payload.startsWith(own)) return
@@ -109,7 +109,7 @@ export const makeDelivery = (
       onError(error)
     }
   }
-  // What was sent before the connection is lost.
+  // Notifications that were sent before the connection are lost, so everything is checked.
   onConnected = () => {
     hints.connected()
     void readKey().catch(onError)
@@ -155,7 +155,7 @@ export const makeDelivery = (
     hub,
     beside,
     readKey,
-    checkRights: makeRightsLook(hub, store.rights, onError),
+    checkRights: makeRightsPoll(hub, store.rights, onError),
     async start(): Promise<void> {
       await listener.start()
       bus?.start()

@@ -1,4 +1,4 @@
-// The HTTP server's plugins and routes, and the WebSocket, joined with what they serve. Fastify runs hooks in the order of their lines.
+// Installs the HTTP server's plugins, its routes and the WebSocket. Fastify runs hooks in the order in which they are installed here.
 import underPressure from '@fastify/under-pressure'
 import type { FastifyRequest } from 'fastify'
 import { makeCommands } from '../commands/index.ts'
@@ -42,7 +42,7 @@ export const installHttp = async (
     delivery: Delivery
     meters: Meters
     traces: Traces | undefined
-    /** errors of the database that were logged */
+    /** Returns the number of logged database errors. */
     faults: () => number
   },
 ) => {
@@ -139,7 +139,7 @@ export const installHttp = async (
     sockets: sockets.count(),
     ...api.counts(),
     faults: parts.faults(),
-    seats: hub.seats(),
+    subscriptions: hub.subscriptions(),
     catching: hub.catching(),
     topics: tail.stats().topics,
     tasksHeld: beside.inboxes.held(),
@@ -162,7 +162,7 @@ export const installHttp = async (
     api,
     work,
     isDraining,
-    /** Takes nothing new; what was taken is answered. */
+    /** Refuses new requests and sockets; frames and requests in flight are answered. */
     drain(): void {
       drain()
       sockets.drain()

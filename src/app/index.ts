@@ -1,4 +1,4 @@
-// buildApp(config): makes each part once, joins them, starts and stops them. The process (signals, embedded database, output) is main.ts's.
+// buildApp(config) creates the parts, joins them, starts and stops them. main.ts handles the process: signals, embedded database, output.
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
@@ -23,14 +23,14 @@ export type App = {
   writer: Writer
   /** Migrates, listens to Postgres and opens the port; returns the address. */
   start(): Promise<string>
-  /** Drains and closes everything that start opened; bounded to about 8 s. */
+  /** Drains, and closes everything that `start` opened; takes at most about 8 s. */
   close(): Promise<void>
 }
 
-/** A step of a stop, and the ms after which the next one begins if it has not ended. */
+/** A step of a shutdown. If it has not ended `within` ms, the next step begins. */
 type Step = { stop: () => unknown; within?: number }
 
-/** `logTo` takes the log's lines; without it they go to the standard output. */
+/** `logTo` receives the log lines; by default they are written to standard output. */
 export const buildApp = async (
   config: Config,
   { seed = false, logTo }: { seed?: boolean; logTo?: LogTo } = {},
@@ -68,7 +68,7 @@ export const buildApp = async (
   })
   const { sockets, api } = doors
   auth.onRevoked(sockets.recheck)
-  // All clients come back, and learn that their cursors are of the database before.
+  // All clients reconnect, and learn that their cursors belong to the former database.
   storage.onReplaced(() => {
     database.expire()
     listener.renew()
@@ -79,10 +79,10 @@ export const buildApp = async (
   const timers: NodeJS.Timeout[] = []
   const repeat = (ms: number, work: () => unknown): void => void timers.push(setInterval(work, ms))
 
-  // Each step that waits for something has a bound: Postgres may hang.
+  // Each step that waits has a time limit, since Postgres may hang.
   const steps: Step[] = [
     { stop: doors.drain },
-    // What was taken up is answered before the sockets close.
+    // Frames and requests in flight are answered before the sockets close.
     { stop: () => Promise.all([doors.work.idle(), writer.idle()]), within: limits.writeDeadline + 500 },
     { stop: () => sockets.close() },
     { stop: () => http.close(), within: 1500 },
@@ -108,7 +108,7 @@ export const buildApp = async (
       await delivery.start()
       repeat(limits.rightsEvery, delivery.checkRights)
       repeat(limits.pollEvery, auth.checkRevocations)
-      // Clocks drift.
+      // The seal uses the database's time, and clocks drift.
       repeat(60_000, () => delivery.readKey().catch(onError))
       repeat(limits.lookEvery, () => database.look().catch(onError))
       repeat(Math.min(5000, limits.draftSilence / 4), beside.drafts.expire)

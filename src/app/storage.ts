@@ -1,4 +1,4 @@
-// Storage: the connections to Postgres, and what reads and writes by them. Messages are written by delivery's writer.
+// Storage: the connections to Postgres and the stores that use them. Messages are written by the writer in delivery.ts.
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
@@ -22,13 +22,13 @@ import { makeMissionChanges } from '../database/write/missions.ts'
 import { makeRuns } from '../database/write/test-runs.ts'
 import { claimMark } from '../live/ephemeral/draft-claims.ts'
 
-/** What the parts of an instance share. */
+/** Shared by the parts of an instance. */
 export type Shared = {
   /** the instance's name */
   instance: string
   log: FastifyBaseLogger
   audit: (line: Audited) => void
-  /** Takes errors of the database. */
+  /** Logs an error of the database. */
   onError: (error: unknown) => void
 }
 
@@ -84,7 +84,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
       onReplaced = handler
     },
 
-    /** Migrates, and waits for a database that is not ready for up to START_PATIENCE, unless the instance stops. */
+    /** Migrates. Waits up to START_PATIENCE for a database that is not ready, unless the instance stops. */
     start: (seed: boolean, isStopping: () => boolean): Promise<void> =>
       patiently(
         config.startPatience,
@@ -92,7 +92,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
         (error, seconds) =>
           log.warn(
             { err: error },
-            `the database is not ready (${reasonOf(error)}): trying again for up to ${seconds} s; the port is shut`,
+            `the database is not ready (${reasonOf(error)}): retrying for up to ${seconds} s; the port is closed until then`,
           ),
         isStopping,
       ),

@@ -1,14 +1,14 @@
-// What a stream frame asks for, and where its draft stands on this instance when the frame arrives.
+// The kind of a stream frame, and the state of its draft on this instance when the frame arrives.
 import type { DraftName } from '../live/ephemeral/draft-fanout.ts'
 import type { Draft, DraftWriter } from '../live/ephemeral/draft-registry.ts'
 import type { Drafts } from '../live/ephemeral/drafts.ts'
 import type { ClientFrame } from '../protocol/client-frames.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 
-/** Any of them may carry a delta; an append always does. */
+/** Each kind may carry a delta; an append always does. */
 export type StreamKind = 'append' | 'finish' | 'abort'
 
-/** Throws unless the frame asks for exactly one thing. */
+/** Throws `bad_request` for a frame without a kind, or with two. */
 export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): StreamKind => {
   if (delta === undefined && !done && !abort) throw deny('bad_request', 'send one of delta, done and abort')
   if (done && abort) throw deny('bad_request', 'send either done or abort')
@@ -28,7 +28,7 @@ export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): Str
  * | unknown   | no                           | done or abort alone                | done: the key's message; otherwise |
  * |           |                              |                                    | `conflict`                         |
  *
- * A claim is decided by the database: the key may be a message, or the stored draft may have another length.
+ * The database decides a claim: the key may already be a message, or the stored draft may have a different length.
  * `conflict` carries the offset at which the writer can continue.
  */
 export type Standing =
@@ -37,7 +37,7 @@ export type Standing =
   | { is: 'overtaken' | 'whole' | 'unknown' }
 
 export const atOffset = (offset: number): Refusal =>
-  deny('conflict', 'the draft has another length: continue at `offset`', { offset })
+  deny('conflict', 'the draft has a different length: continue at `offset`', { offset })
 
 /** Throws `conflict` if the socket writes the draft and the offset does not match. */
 export const standingOf = (

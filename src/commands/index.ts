@@ -1,4 +1,4 @@
-// Every command of the socket, by the type of its frame: a total table.
+// The commands of the socket, one for each type of client frame.
 import type { Tokens } from '../access/tokens.ts'
 import type { Hub } from '../live/hub/hub.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
@@ -38,7 +38,7 @@ export const makeCommands = (parts: {
   inboxes: Inboxes
   presence: Presence
   rate: UserRate
-  /** a session may do less than before */
+  /** Called when a session's fresh token has fewer rights. */
   narrowed: (session: Session) => void
 }): Handlers => {
   const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)

@@ -1,5 +1,5 @@
-// read { id, topic, seq }: how far this sub has read a chat; the greatest counts. ok { topic, seq }: where it stands now. Its
-// other sockets that follow the chat get read { topic, seq }.
+// read { id, topic, seq }: sets how far this sub has read a chat; a lower seq changes nothing. ok { topic, seq }: the position now. The
+// sub's other sockets that follow the chat get read { topic, seq }.
 import { allow, refusal } from '../access/policy.ts'
 import type { Handlers } from '../live/connections/session.ts'
 import type { Signals } from '../live/ephemeral/signals.ts'

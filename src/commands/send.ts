@@ -1,4 +1,4 @@
-// send { id, topic, message, code_blocks?, key? }: a message, answered once it is committed; ok { seq, message }.
+// send { id, topic, message, code_blocks?, key?, task? }: writes a message. ok { seq, message } is sent once it is committed.
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/connections/session.ts'
@@ -15,7 +15,7 @@ import { allowWork, type Replies } from './work.ts'
 
 const senders: readonly unknown[] = ['user', 'citizen']
 
-/** What a writer gave, as the entry that the actor may write: sender and author come from the token (an admin's aside). */
+/** Returns the entry for a message. Sender and author come from the token; an admin may set them. Throws `bad_request`. */
 export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, given: NewMessage): Entry => {
   const usual = actor.role === 'citizen' ? 'citizen' : 'user'
   let sender: Message['sender'] = usual

@@ -1,6 +1,6 @@
 // stream { id, topic, key, offset?, delta? } … { id, topic, key, done: true, message?, code_blocks? } | { …, abort: true }: a
-// reply as it is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks the draft's
-// writer to stop. A socket's stream frames are handled one after another, in the order sent.
+// reply that is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks the draft's
+// writer to stop. A socket's stream frames are handled one by one, in the order sent.
 import { allow, refusal } from '../access/policy.ts'
 import type { DraftName } from '../live/ephemeral/draft-fanout.ts'
 import type { Draft } from '../live/ephemeral/draft-registry.ts'
@@ -19,10 +19,10 @@ import { atOffset, kindOf, standingOf, type StreamKind } from './draft-standing.
 import { toEntry } from './send.ts'
 import { allowWork, type Replies } from './work.ts'
 
-/** UTF-16 code units that a draft may hold: each character of a message may take two. */
+/** Maximum UTF-16 code units of a draft: a character of a message may take two. */
 const mostUnits = 2 * messageChars
 
-/** One stream frame with its chat resolved and its sender allowed to post. */
+/** A stream frame with its resolved chat. Its sender may post there. */
 type Call = {
   session: Session
   frame: ClientFrame<'stream'>
@@ -32,14 +32,14 @@ type Call = {
   citizen: string
 }
 
-/** Returns `text` with the frame's delta. Throws if it is too long. */
+/** Returns `text` with the frame's delta. Throws `bad_request` if it is too long. */
 const extend = (text: string, { delta = '' }: ClientFrame<'stream'>): string => {
   const whole = text + delta
   if (whole.length > mostUnits) throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
   return whole
 }
 
-/** Returns the message that the frame makes of a draft with this text. Throws if it is not a message. */
+/** Returns the message that the frame makes of a draft with this text. Throws `bad_request` if its length is invalid. */
 const toMessage = ({ session, frame, mission, citizen }: Call, text: string): Entry => {
   const whole = extend(text, frame)
   const { key, message = whole, code_blocks = null } = frame
@@ -60,12 +60,12 @@ export const makeStream = (
   rate: UserRate,
 ): Pick<Handlers, 'stream' | 'cancel'> => {
   const last = new WeakMap<Session, Promise<unknown>>()
-  // Mission IDs by topic as the socket named it: a mission's number is not looked up for each delta of a draft that it writes.
+  // Mission IDs by topic as the client wrote it, so that a mission's number is not looked up for each delta of a draft.
   const resolved = new WeakMap<Session, Map<string, string>>()
 
   const remember = (session: Session, text: string, id: string): void => {
     const names = resolved.get(session) ?? new Map<string, string>()
-    // At most as many as the drafts that it may write.
+    // At most as many entries as drafts that the socket may write.
     if (names.size >= session.topicLimit) names.clear()
     resolved.set(session, names.set(text, id))
   }
@@ -88,14 +88,14 @@ export const makeStream = (
     return { mission, citizen, topic: formatTopic(topic, mission.id) }
   }
 
-  /** The key is a message already: answers with it, and ends the task that the frame names. */
+  /** The key is already a message: answers with the message, and ends the task that the frame names. */
   const repeat = async (call: Call, { message }: Message): Promise<void> => {
     const { session, frame, mission, citizen, name } = call
     if (frame.task !== undefined) {
       await session.inTurn(Promise.resolve())
       await replies.end(session, frame.task)
     }
-    // A message can be read before the standby has it; the writer answers once the standby does.
+    // A message may be readable before the standby has it. The writer answers once the standby has it.
     const entry = toEntry(session.actor, mission, citizen, { message, key: name.key })
     answerSaved(call, await replies.write(session, entry, undefined))
   }
@@ -111,7 +111,7 @@ export const makeStream = (
     const { session, frame, kind, name, mission } = call
     if (!drafts.of(session, name) && drafts.count(session) >= session.topicLimit)
       throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
-    // Checked before the claim takes the draft from its owner. At another offset the text is known only after the claim.
+    // Checked before the claim takes the draft from its owner. At an offset above 0 the text is known only after the claim.
     if (offset === 0) {
       if (kind === 'finish') toMessage(call, '')
       else extend('', frame)
@@ -149,7 +149,7 @@ export const makeStream = (
     session.ok(frame.id, { offset: draft.text.length })
   }
 
-  /** Writes the message; without a draft, the frame carries it whole. */
+  /** Writes the message. Without a draft, the frame carries the whole message. */
   const finish = async (call: Call, draft?: Draft): Promise<void> => {
     const { session, frame, name } = call
     const { delta = '', task } = frame

@@ -1,7 +1,7 @@
-// subscribe { id, topic, after?, epoch?, presence?, chats? }: a seat in a topic, from after `after` on, or live only; with `presence` it
-// also receives who follows the topic; with `chats` (list of missions only) also missions' new chats.
-// unsubscribe { id, topic }: gives it up; after the ok nothing of it arrives.
-// Whether `after` and `epoch` still mean anything is decided from the database, never from a cached head.
+// subscribe { id, topic, after?, epoch?, presence?, chats? }: follows a topic, from the event after `after`, or live only. `presence` adds
+// the presence of the topic; `chats` (list of missions only) adds missions with new chats.
+// unsubscribe { id, topic }: ends the subscription; after the ok no event of the topic arrives.
+// `after` and `epoch` are checked against the database, never against a cached latest seq.
 import { allow, sees } from '../access/policy.ts'
 import type { Drafts } from '../live/ephemeral/drafts.ts'
 import { missionList, type List } from '../live/ephemeral/mission-list.ts'
@@ -15,8 +15,8 @@ import { formatTopic, parseTopic, type TopicRef } from '../protocol/topics.ts'
 
 const suffix = (topic: TopicRef): string => formatTopic(topic, '').slice('missions/'.length)
 
-/** An `after` beyond the head, or another epoch. */
-export const another = (seq: number, epoch: string): Refusal =>
+/** The error for an `after` beyond the latest seq, or an epoch that differs. */
+export const mismatch = (seq: number, epoch: string): Refusal =>
   deny('conflict', '`after` and `epoch` do not match this database: discard your copy and read the topic again', {
     seq,
     epoch,
@@ -38,7 +38,7 @@ export const makeSubscribe = (
     { id, after = 0, epoch: known, chats = false }: ClientFrame<'subscribe'>,
   ) => {
     const [epoch] = await session.inTurn(Promise.all([store.epoch(), list.ready()]))
-    if (after > 0 || (known !== undefined && known !== epoch)) throw another(0, epoch)
+    if (after > 0 || (known !== undefined && known !== epoch)) throw mismatch(0, epoch)
     if (session.closed) return
     session.ok(id, { topic: missionList, seq: 0, epoch })
     if (!session.closed) list.join(session, chats)
@@ -51,19 +51,19 @@ export const makeSubscribe = (
     allow(session.actor, 'read', mission)
     if (!exists) throw deny('not_found', 'no such test run')
     const { after = head } = frame
-    if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head) throw another(head, epoch)
+    if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head) throw mismatch(head, epoch)
     const name = formatTopic(topic, mission.id)
     session.checkRoom(name)
     if (session.closed) return
     session.leave(name)
     session.ok(frame.id, { topic: name, seq: head, epoch })
-    // The answer itself may have been too much for a slow reader.
+    // The answer itself may have exceeded the outbox of a slow reader.
     if (session.closed) return
-    const seat = hub.join(session, name, { rights: mission, asOf, head }, after)
-    if (seat.gone) return
-    session.seats.set(name, seat)
-    if (topic.kind === 'chat') drafts.join(seat)
-    if (frame.presence) presence.join(seat)
+    const subscription = hub.join(session, name, { rights: mission, asOf, head }, after)
+    if (subscription.gone) return
+    session.subscriptions.set(name, subscription)
+    if (topic.kind === 'chat') drafts.join(subscription)
+    if (frame.presence) presence.join(subscription)
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {
@@ -78,10 +78,11 @@ export const makeSubscribe = (
     const place = await session.inTurn('id' in ref ? Promise.resolve(undefined) : look(topic))
     const mission =
       'id' in ref ? ref.id : place?.mission && sees(session.actor, place.mission) ? place.mission.id : null
-    // The number of a mission that is gone, or seen no more, still means its seats until they are ended.
-    const seated = (name: string): boolean =>
+    // If the mission was deleted or may not be seen any more, its number still names its subscriptions until they end.
+    const isNamed = (name: string): boolean =>
       'number' in ref && formatTopic(topic, hub.named(name, ref.number)) === name
-    const name = mission === null ? ([...session.seats.keys()].find(seated) ?? text) : formatTopic(topic, mission)
+    const name =
+      mission === null ? ([...session.subscriptions.keys()].find(isNamed) ?? text) : formatTopic(topic, mission)
     session.leave(name)
     session.ok(id, { topic: name })
   }

@@ -1,5 +1,5 @@
-// typing { id, topic, on }: tells those who follow a chat that somebody writes in it, or no longer does; also when the
-// socket ends meanwhile. Nothing of it is stored.
+// typing { id, topic, on }: reports to a chat's followers that a user started or stopped typing. If the socket closes, the user has
+// stopped. Typing is not stored.
 import { allow, refusal } from '../access/policy.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
 import type { Signals } from '../live/ephemeral/signals.ts'
@@ -7,10 +7,10 @@ import type { Missions } from '../database/read/mission-cache.ts'
 import { deny } from '../protocol/errors.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
 
-// The chats in which a socket types; few ever do.
+// The chats in which a socket is typing.
 const typing = new WeakMap<Session, Set<string>>()
 
-/** A socket that is gone types no longer. */
+/** Reports that a closed socket stopped typing. */
 export const stopTyping = (signals: Signals, session: Session): void => {
   const { sub, role } = session.actor
   for (const topic of typing.get(session) ?? []) signals.send({ type: 'typing', topic, sub, role, on: false }, session)
@@ -31,7 +31,7 @@ export const makeTyping =
     if (session.closed) return
     const name = formatTopic(topic, mission.id)
     if (on) {
-      // As many as it may follow.
+      // The same limit as for followed topics.
       const chats = typing.get(session) ?? new Set()
       if (!chats.has(name) && chats.size >= session.topicLimit)
         throw deny('bad_request', `a socket types in up to ${session.topicLimit} chats`)

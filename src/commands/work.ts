@@ -1,6 +1,6 @@
-// work { id, credit, resume? }: a citizen asks for up to `credit` open tasks at a time on this socket; `resume` names a former session of
-// its own (welcome.session), whose tasks it goes on with. ok { tasks }: those that it got so.
-// done { id, task }: ends a task without a reply. release { id, task, after? }: gives it back, for `after` seconds or later.
+// work { id, credit, resume? }: a citizen asks for up to `credit` open tasks at a time on this socket. `resume` names one of its former
+// sessions (welcome.session): this socket takes over that session's tasks. ok { credit, tasks }: the tasks taken over.
+// done { id, task }: ends a task without a reply. release { id, task, after? }: returns it to the queue, not before `after` seconds.
 import type { Actor } from '../access/actor.ts'
 import type { Inboxes } from '../live/inbox.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
@@ -10,19 +10,19 @@ import type { Writer } from '../database/write/writer.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { FrameId } from '../protocol/client-frames.ts'
 
-/** Throws if it is no citizen's: nobody else has an inbox. */
+/** Throws `forbidden` if the actor is not a citizen: only citizens have an inbox. */
 export const allowWork = ({ role }: Actor): void => {
   if (role !== 'citizen') throw deny('forbidden', 'only a citizen has an inbox')
 }
 
 export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
-  /** Ends the task that a message names which was there before, if the socket holds it. */
+  /** Ends the task that a message names, if the socket holds it. Used if the message was already saved. */
   const end = async (session: Session, named: string): Promise<void> => {
     const task = named.toLowerCase()
     await tasks.end({ task, holder: session.id })
     inboxes.ended(session, task)
   }
-  /** Writes a message and ends the task that it names, if it does, in one transaction. */
+  /** Writes a message and ends the task that it names, if any, in one transaction. */
   const write = async (session: Session, entry: Entry, named: string | undefined, since?: number): Promise<Written> => {
     if (named === undefined) return writer.append(entry, since)
     const task = named.toLowerCase()
@@ -54,7 +54,7 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
     async work(session, { id, credit, resume }) {
       const { actor } = session
       allowWork(actor)
-      // In turn: what it sends next may end a task that it gets so.
+      // In turn: the next frame of the socket may end one of the resumed tasks.
       const held = await session.inTurn(
         inboxes.open(session).then(() => (resume === undefined ? [] : tasks.resume(actor.sub, resume, session.id))),
       )

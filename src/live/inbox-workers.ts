@@ -1,4 +1,4 @@
-// The sockets that work for one citizen: how many tasks each may still take, and whose turn is next.
+// The sockets that work for one citizen: the number of tasks that each may take, and their order.
 import type { Actor } from '../access/actor.ts'
 
 /** A socket that works. */
@@ -13,7 +13,7 @@ export type Worker = {
 export type Place = { credit: number; held: Map<string, string> }
 export type Workers = Map<Worker, Place>
 
-/** The missions that a worker sees; undefined: all. */
+/** The missions that a worker may see; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
 export type Group = { seen: Seen; group: [Worker, Place][] }
 
@@ -21,7 +21,7 @@ export type Group = { seen: Seen; group: [Worker, Place][] }
 export const hasRoom = (workers: Workers): boolean =>
   [...workers.values()].some(({ credit, held }) => held.size < credit)
 
-/** Returns the workers' IDs in turn, at most `most`: one for each task that a worker may take. */
+/** Returns the workers' IDs in turn, one for each task that a worker may take, at most `most`. */
 export const turns = (group: [Worker, Place][], most: number): string[] => {
   const list: string[] = []
   for (let n = 0; list.length < most; n++) {
@@ -32,12 +32,12 @@ export const turns = (group: [Worker, Place][], most: number): string[] => {
   return list.slice(0, most)
 }
 
-/** Workers that were served first are last the next time. */
+/** Moves workers that were served to the end of the order. */
 export const rotate = (workers: Workers, served: [Worker, Place][]): void => {
   for (const [worker, place] of served) if (workers.delete(worker)) workers.set(worker, place)
 }
 
-/** Groups the workers that see the same missions: they claim together. */
+/** Groups the workers that may see the same missions: one claim serves the group. */
 export const groupsOf = (workers: Workers): Group[] => {
   const all = new Map<string, Group>()
   for (const [worker, place] of workers) {
@@ -51,7 +51,7 @@ export const groupsOf = (workers: Workers): Group[] => {
   return [...all.values()]
 }
 
-/** Returns whether an actor may take what was claimed for workers that see `seen`. */
+/** Returns whether an actor may take tasks that were claimed for workers that see `seen`. */
 export const mayTake = ({ role, missions }: Actor, seen: Seen): boolean =>
   role === 'citizen' &&
   (missions === undefined ||

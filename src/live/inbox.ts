@@ -1,6 +1,6 @@
-// Inboxes: which sockets of this instance work for which citizen, how many tasks each may still take, and which it holds.
-// Notifications name the chats that may have new tasks. Tasks found there are leased to the sockets in turn, up to each one's
-// credit. A socket's leases are renewed while it lives; once it is gone they expire, and other workers of the citizen, on any
+// Inboxes: the sockets of this instance that work for citizens, their credit, and the tasks that they hold.
+// Notifications name the chats that may have new tasks. Tasks found there are leased to the sockets in turn, up to each socket's
+// credit. A socket's leases are renewed while it is open. Once it has closed they expire, and other workers of the citizen, on any
 // instance, get its tasks.
 import { encodeFrame } from '../protocol/encode.ts'
 import type { Message } from '../protocol/rows.ts'
@@ -15,14 +15,14 @@ type Inbox = {
   /** missions whose chats may have new tasks; undefined: any mission */
   news: Set<string> | undefined
   running: boolean
-  /** requested again while it ran */
+  /** requested again during a run */
   again: boolean
 }
 
-// Tasks that are claimed at a time, and missions that are searched one by one; beyond, all are.
+// Tasks of one claim, and missions that are searched by ID; if more have news, all missions are searched.
 const mostClaims = 200
 const mostNews = 500
-// ms between two polls for expired leases and tasks that are due, and between two rounds of housekeeping.
+// ms between two polls for expired leases and due tasks, and between two rounds of housekeeping.
 const pollLeasesEvery = 1000
 const tidyEvery = 600_000
 
@@ -36,8 +36,8 @@ export const makeInboxes = (options: {
     tidy(): Promise<void>
   }
   /** Listens on the channels of all missions while a socket works here; resolves once LISTEN holds. */
-  hearAll: () => Promise<void>
-  hearNone: () => void
+  followAll: () => Promise<void>
+  unfollowAll: () => void
   onError: (error: unknown) => void
   /** ms between two polls of all chats: notifications may be lost */
   pollEvery: number
@@ -55,7 +55,7 @@ export const makeInboxes = (options: {
     worker.push(encodeFrame('task', { topic, task, attempt, lease_until, message }))
   }
 
-  /** Claims tasks for the sockets and sends them; true if there may be more. */
+  /** Claims tasks for the sockets and sends them. Resolves with true if there may be more. */
   const claim = async (inbox: Inbox): Promise<boolean> => {
     let more = false
     for (const { seen, group } of groupsOf(inbox.workers)) {
@@ -120,7 +120,7 @@ export const makeInboxes = (options: {
   }
 
   const renew = async (): Promise<void> => {
-    // Claimed tasks that were lost on their way here are not renewed: their leases expire.
+    // Claimed tasks whose claim got no answer are not renewed: their leases expire.
     const asked = [...inboxes.values()].flatMap(({ workers }) =>
       [...workers].flatMap(([worker, place]) =>
         [...place.held.keys()].map((task) => ({ task, holder: worker.id, worker })),
@@ -137,9 +137,9 @@ export const makeInboxes = (options: {
     if (inbox?.workers.get(worker)?.held.delete(task)) void run(inbox)
   }
 
-  let heard = Promise.resolve()
+  let following = Promise.resolve()
   const start = (): void => {
-    heard = options.hearAll()
+    following = options.followAll()
     timers.push(
       setInterval(() => poll(false), pollLeasesEvery),
       setInterval(() => poll(true), options.pollEvery),
@@ -149,11 +149,11 @@ export const makeInboxes = (options: {
   }
   const stop = (): void => {
     for (const timer of timers.splice(0)) clearInterval(timer)
-    options.hearNone()
+    options.unfollowAll()
   }
 
   return {
-    /** A socket starts to work for its citizen, whose inbox is opened if it has none; resolves once LISTEN holds. */
+    /** A socket starts to work for its citizen; the citizen's inbox is created if missing. Resolves once LISTEN holds. */
     async open(worker: Worker): Promise<void> {
       const { sub: citizen } = worker.actor
       let inbox = inboxes.get(citizen)
@@ -163,23 +163,23 @@ export const makeInboxes = (options: {
         inboxes.set(citizen, inbox)
       }
       if (!inbox.workers.has(worker)) inbox.workers.set(worker, { credit: 0, held: new Map() })
-      await Promise.all([store.open(citizen), heard])
+      await Promise.all([store.open(citizen), following])
     },
 
-    /** From now on the socket takes up to `credit` tasks at a time, and resumes `tasks`. */
+    /** Sets the number of tasks that a socket takes at a time; `tasks` are those that it resumes. */
     work(worker: Worker, credit: number, tasks: string[]): void {
       const inbox = inboxes.get(worker.actor.sub)
       const place = inbox?.workers.get(worker)
       if (!inbox || !place) return
       place.credit = credit
-      // Their missions are not known here: they are dropped with the next token that sees less.
+      // Their missions are unknown here, so the next token with fewer rights drops them.
       for (const task of tasks) place.held.set(task, '')
       void run(inbox)
     },
 
     ended,
 
-    /** A socket's token gives less than before: it loses the tasks of missions that it may not see. Their leases expire. */
+    /** A socket's token has fewer rights: it loses the tasks of missions that it may not see. Their leases expire. */
     narrowed(worker: Worker): void {
       const { role, missions } = worker.actor
       if (role !== 'citizen') return this.gone(worker)
@@ -188,7 +188,7 @@ export const makeInboxes = (options: {
       for (const [task, mission] of place.held) if (!missions.has(mission)) place.held.delete(task)
     },
 
-    /** A socket is gone; its leases expire. */
+    /** A socket has closed; its leases expire. */
     gone(worker: Worker): void {
       const inbox = inboxes.get(worker.actor.sub)
       if (!inbox?.workers.delete(worker) || inbox.workers.size > 0) return

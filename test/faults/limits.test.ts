@@ -5,7 +5,7 @@ import { connect as connectTcp } from 'node:net'
 import t from 'tap'
 import { makeBucket } from '../../src/live/connections/token-bucket.ts'
 import { makeHub } from '../../src/live/hub/hub.ts'
-import type { Receiver } from '../../src/live/hub/seat.ts'
+import type { Receiver } from '../../src/live/hub/subscription.ts'
 import { makeLedger, makeOutbox } from '../../src/live/connections/send-buffer.ts'
 import { makeTally } from '../../src/live/connections/counters.ts'
 import type { Page } from '../../src/protocol/rows.ts'
@@ -166,7 +166,7 @@ await t.test('hub: a thousand subscriptions that catch up on one topic share rea
     liveBytes: 1e6,
     pageBytes: 1e6,
     follow: () => {},
-    onSeats: () => {},
+    onSubscriptions: () => {},
     unfollow: () => {},
     cursor: () => cursor,
     async page(_topic, after, limit, _bytes, begun): Promise<Page> {

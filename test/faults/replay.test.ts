@@ -97,7 +97,7 @@ void t.test('streamed history: a reader that reads nothing for too long is cut o
     t,
     database.url,
     { limits: { silence: 300 } },
-    (line) => (cut ||= line.includes('a stream was cut')),
+    (line) => (cut ||= line.includes('a streamed response was aborted')),
   )
   const reader = await begin(hasty, chat)
   await until(() => cut, 'the cut')

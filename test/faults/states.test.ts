@@ -175,7 +175,7 @@ void t.test('start: waits for a database that is down, and for a standby to be p
   const starting = startInstance(t, proxy.url(primary.url('deck', 'deck')), { startPatience: 60 }, (line) =>
     lines.push(line),
   )
-  await until(() => lines.some((line) => line.includes('the port is shut')), 'a log line about the port')
+  await until(() => lines.some((line) => line.includes('the port is closed')), 'a log line about the port')
   await writeFile(join(primary.dir, 'standby.signal'), '')
   const standby = await start(t, primary)
   proxy.port = standby.port

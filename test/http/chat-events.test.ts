@@ -315,7 +315,7 @@ void t.test('event stream: a reader that reads nothing is cut, delays no other, 
   const { id, chat } = await newChat(instance)
   const cuts: string[] = []
   const bounded = await startInstance(t, database.url, { limits: { outboxBytes: 3_000_000 } }, (line) => {
-    if (line.includes('an event stream was cut')) cuts.push((JSON.parse(line) as { why: string }).why)
+    if (line.includes('an event stream was reset')) cuts.push((JSON.parse(line) as { why: string }).why)
   })
   const lazy = await follow(t, bounded, `${chat}?after=0`, { lazy: true })
   const quick = await follow(t, bounded, `${chat}?after=0`)
@@ -347,7 +347,7 @@ void t.test('event stream: a reader that stalls while it catches up is cut', asy
   await fill(database, id, 1500, `rpad(n || ' ', 10000, 'x')`)
   const cuts: string[] = []
   const hasty = await startInstance(t, database.url, { limits: { silence: 300, commentEvery: 100 } }, (line) => {
-    if (line.includes('an event stream was cut')) cuts.push(line)
+    if (line.includes('an event stream was reset')) cuts.push(line)
   })
   const lazy = await follow(t, hasty, `${chat}?after=0`, { lazy: true })
   const patient = await follow(t, hasty, `${chat}?after=0`)

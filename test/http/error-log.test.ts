@@ -66,10 +66,10 @@ void t.test('error log: the line of a cut event stream has the ID of its request
   t.equal(response.status, 200)
   // The client of the stream reads nothing.
   const text = 'x'.repeat(10_000)
-  const cut = (): boolean => found({ msg: 'an event stream was cut' }) !== undefined
+  const cut = (): boolean => found({ msg: 'an event stream was reset' }) !== undefined
   while (!cut())
     await Promise.all(Array.from({ length: 100 }, () => hasty.request('POST', chat, alice, { message: text })))
-  t.match(found({ msg: 'an event stream was cut' }), { why: /stalled|too slow/, reqId: /^[0-9a-f-]{36}$/ })
+  t.match(found({ msg: 'an event stream was reset' }), { why: /stalled|too slow/, reqId: /^[0-9a-f-]{36}$/ })
   await response.body?.cancel().catch(() => {})
 })
 

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { makeHub } from '../../src/live/hub/hub.ts'
-import type { Receiver } from '../../src/live/hub/seat.ts'
+import type { Receiver } from '../../src/live/hub/subscription.ts'
 import type { Page } from '../../src/protocol/rows.ts'
 import {
   admin,
@@ -508,7 +508,7 @@ await t.test('hub: never delivers newer rows under older rights when reads overt
       liveBytes: 1e6,
       pageBytes: 1e6,
       follow: (_topic, head) => (cursor = head),
-      onSeats: () => {},
+      onSubscriptions: () => {},
       unfollow: () => undefined,
       cursor: () => cursor,
       page(_topic, _after, _limit, _bytes, begun) {

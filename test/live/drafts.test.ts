@@ -1,7 +1,7 @@
 // Drafts: followers receive a reply while it is written. It is stored once, and only when it is complete. Two instances of one database.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import type { Receiver } from '../../src/live/hub/seat.ts'
+import type { Receiver } from '../../src/live/hub/subscription.ts'
 import { makeSlices } from '../../src/live/ephemeral/draft-fanout.ts'
 import { makeMirror } from '../../src/live/ephemeral/draft-mirror.ts'
 import { makeRegistry, type Stored } from '../../src/live/ephemeral/draft-registry.ts'
@@ -248,7 +248,7 @@ void t.test('drafts: a follower with a full buffer gets one longer delta later, 
   const draft = { topic, key: 'k', text: '', behind: new Map<Receiver, number>() }
   const grow = (delta: string): void => {
     draft.text += delta
-    slices.tell(draft, draft.text.length - delta.length)
+    slices.send(draft, draft.text.length - delta.length)
   }
   const of = ({ got }: { got: Json[] }): unknown[] => got.map(({ offset, delta }) => [offset, delta])
   grow('a')

@@ -15,7 +15,7 @@ export type Readings = {
   sockets: number
   streams: number
   lines: number
-  seats: number
+  subscriptions: number
   catching: number
   topics: number
   tasksHeld: number
@@ -164,7 +164,7 @@ export const metricsRoute = (
   gauge('sockets', 'open sockets', (now) => now.sockets)
   gauge('event_streams', 'open event streams', (now) => now.streams)
   gauge('line_streams', 'open NDJSON streams of histories and timelines', (now) => now.lines)
-  gauge('seats', 'subscriptions', (now) => now.seats)
+  gauge('seats', 'subscriptions', (now) => now.subscriptions)
   gauge('seats_catching', 'subscriptions that are catching up', (now) => now.catching)
   gauge('topics', 'followed topics', (now) => now.topics)
   gauge('tasks_held', 'tasks leased by sockets of this instance', (now) => now.tasksHeld)

@@ -3,7 +3,7 @@
 // (live/connections/event-stream-session) subscribes to the hub. It ends with its token, its rights, or the server.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { allow } from '../../access/policy.ts'
-import { another } from '../../commands/subscribe.ts'
+import { mismatch } from '../../commands/subscribe.ts'
 import { Follower, type FollowerOptions } from '../../live/connections/event-stream-session.ts'
 import type { Hub } from '../../live/hub/hub.ts'
 import type { Store } from '../../database/read/topics.ts'
@@ -71,7 +71,7 @@ export const makeFollowing = ({
     const { mission, head, epoch, asOf } = await store.place({ mission: ref, suffix: `/chat/${citizen}`, run: null })
     allow(actor, 'read', mission)
     const from = wanted ?? (await store.newest(mission.id, citizen, head, newest))
-    if ((known !== undefined && known !== epoch) || from > head) throw another(head, epoch)
+    if ((known !== undefined && known !== epoch) || from > head) throw mismatch(head, epoch)
     // Checked again, with no await before the follower is registered: otherwise `end` could miss it.
     if (draining || closings !== before) throw deny('unavailable', 'the server is restarting')
     if (!holds(actor)) throw deny('unauthorized')
@@ -93,7 +93,7 @@ export const makeFollowing = ({
     raw.flushHeaders()
     // (Only the request's log is kept: the request must not live as long as the stream.)
     const { log } = request
-    const cut = (why: string): void => log.info({ why }, 'an event stream was cut')
+    const cut = (why: string): void => log.info({ why }, 'an event stream was reset')
     const follower = new Follower(raw, socket, actor, { ...options, cut })
     followers.add(follower)
     raw.once('close', () => followers.delete(follower))
@@ -108,7 +108,7 @@ export const makeFollowing = ({
       from,
     )
     if (follower.closed) hub.leave(subscription)
-    else follower.seat = subscription
+    else follower.subscription = subscription
   }
 
   const end = (why: string, least: number, most: number): void => {

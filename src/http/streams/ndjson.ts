@@ -147,7 +147,7 @@ export const makeStreams = (
         })
     } catch (error) {
       if (!raw.headersSent) throw error
-      if (!raw.destroyed) request.log.info({ err: error }, 'a stream was cut')
+      if (!raw.destroyed) request.log.info({ err: error }, 'a streamed response was aborted')
       reset(raw)
     } finally {
       open.delete(raw)

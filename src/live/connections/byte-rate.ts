@@ -1,10 +1,10 @@
-// How many bytes one subject may send, over its sockets and in the bodies of its requests: beyond its rate neither is read for a while,
-// so that TCP slows the sender down. Nothing is refused. Parsing costs the instance as much as writing.
+// The rate of bytes that one subject may send, over its sockets and in request bodies. Above the rate, neither is read for a while, so
+// that TCP slows the sender down. Nothing is refused. Parsing costs the instance as much as writing.
 
 export type Inflow = {
   /**
    * Counts a frame or a body. Returns the ms for which nothing more must be read; 0 while the subject is within its rate.
-   * A negative number gives back what was counted too much.
+   * Negative `bytes` correct an earlier count that was too high.
    */
   take(bytes: number, now: number): number
 }
@@ -13,7 +13,7 @@ export type Inflow = {
 export const makeInflow = (perSecond: number, burst: number): Inflow => {
   if (perSecond === Infinity) return { take: () => 0 }
   const perMs = perSecond / 1000
-  // The time at which all bytes so far are within the rate.
+  // The time at which all bytes counted so far are within the rate.
   let paidAt = -Infinity
   return {
     take(bytes, now) {

@@ -1,5 +1,5 @@
-// A connection: the sending side of one WebSocket, and its end. It never holds more than the outbox's bound: a peer that does not
-// read is closed. Each way to close, ours or the peer's, releases it once.
+// A connection: the sending side of one WebSocket, and its end. It holds at most the outbox's limit: a peer that does not read is
+// disconnected. Whichever side closes, the connection is released once.
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import type { Answer } from '../../protocol/answers.ts'
@@ -11,7 +11,7 @@ import { count } from './counters.ts'
 import { linger } from './linger.ts'
 import { makeOutbox, type Ledger, type Outbox } from './send-buffer.ts'
 
-/** ms for which a closed peer that is too slow may keep its buffers here */
+/** ms for which the buffers of a peer that was closed as too slow are kept */
 const slowPatience = 1000
 
 export type ConnectionOptions = {
@@ -24,12 +24,12 @@ export type ConnectionOptions = {
 
 export abstract class Connection<Options extends ConnectionOptions> {
   closed = false
-  /** The client knows that its token is about to expire. */
+  /** The client was warned that its token is about to expire. */
   protected warned = false
   protected lastPong = performance.now()
   private readonly outbox: Outbox
   private farewell = false
-  // The code that this side closes with. If the peer does not answer the close, ws reports 1006 whatever the reason was.
+  // The code that this side closes with. If the peer does not answer the close, ws reports 1006 instead.
   private closeCode: number | undefined
 
   constructor(
@@ -40,7 +40,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
     const { limits, ledger } = options
     this.outbox = makeOutbox(socket, wire, limits.outboxBytes, ledger)
     socket.on('pong', () => (this.lastPong = performance.now()))
-    // A frame that is not valid (1002, 1007, 1008, 1009): ws has sent the close.
+    // The frame was invalid (1002, 1007, 1008, 1009); ws has sent the close.
     socket.on('error', () => {
       if (this.closed) return
       this.end()
@@ -52,7 +52,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
     })
   }
 
-  /** Called once, when the socket is gone or about to be. */
+  /** Called once, when the socket has closed or is closing. */
   protected abstract release(): void
 
   private end(): void {
@@ -102,7 +102,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
 
   close(code: number, reason: string, retryAfter = 0): void {
     if (this.closed) return
-    // A peer that is too slow would not read a goodbye; the end of a token was announced before.
+    // A slow peer would not read a goodbye. The expiry of a token may have been announced already.
     if (code !== closeCodes.slow && !(this.warned && code === closeCodes.token)) this.goodbye(reason, retryAfter)
     if (this.closed) return
     this.closeCode = code

@@ -1,13 +1,13 @@
-// What the sockets of a process have done so far, as plain numbers: counting costs next to nothing, telling is /metrics'.
+// Counters of the sockets of a process, as plain numbers. /metrics reports them.
 
 export type Tally = {
   framesIn: number
   bytesIn: number
   framesOut: number
   bytesOut: number
-  /** errors told, by their code */
+  /** errors sent, by code */
   errors: Map<string, number>
-  /** sockets closed, by the code of the close */
+  /** sockets closed, by close code */
   closes: Map<string, number>
 }
 

@@ -1,27 +1,27 @@
-// A follower: an HTTP answer that goes on as a stream of events, from its place in one chat on. To the hub it is a seat as a
-// session's is, so that catching up, gaps, rights and slowness are the hub's and the outbox's.
-// What it sends goes to the wire itself, behind the answer's head: the body has no frame of HTTP's, it ends with its connection.
-// It ends with its token and its rights, by a comment that says why; a reader that is too slow, or stalls, is reset.
+// A follower: an HTTP response that streams the events of one chat. To the hub it is a subscriber like a session, so the hub and the
+// outbox handle catching up, gaps, rights and slow readers.
+// Events are written to the connection itself, after the response's head: the body is not chunked and ends with the connection.
+// When its token or its rights end, the stream ends with a comment that gives the reason. A slow or stalled reader is reset.
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Actor } from '../../access/actor.ts'
 import { toComment } from '../../protocol/event-stream.ts'
 import type { Refusal } from '../../protocol/errors.ts'
-import type { Receiver, Seat } from '../hub/seat.ts'
+import type { Receiver, Subscription } from '../hub/subscription.ts'
 import { makeOutbox, type Ledger, type Outbox } from './send-buffer.ts'
 
 export type FollowerOptions = {
   limits: {
-    /** bytes that may wait for one reader */
+    /** unread bytes of one reader */
     outboxBytes: number
-    /** ms between two comments, and ms within which something of what waits has to leave */
+    /** ms between two comments, and ms after which a reader that reads none of its waiting bytes is reset */
     commentEvery: number
     silence: number
   }
   ledger: Ledger
-  /** whether a token still counts */
+  /** Returns whether a token is still valid. */
   holds: (actor: Actor) => boolean
-  leave: (seat: Seat) => void
+  leave: (subscription: Subscription) => void
   /** called when a reader is reset */
   cut: (why: string) => void
 }
@@ -30,13 +30,13 @@ const alive = toComment('')
 
 export class Follower implements Receiver {
   readonly form = 'events'
-  seat: Seat | undefined
+  subscription: Subscription | undefined
   closed = false
   private readonly outbox: Outbox
   private commentAt: number
   private left = { bytes: 0, at: performance.now() }
 
-  /** `wire` is the answer's connection; its head has been written. */
+  /** `wire` is the response's connection; the response's head has been written. */
   constructor(
     private readonly answer: ServerResponse,
     private readonly wire: Socket,
@@ -54,7 +54,7 @@ export class Follower implements Receiver {
       off: answer.off.bind(answer),
     }
     this.outbox = makeOutbox(peer, wire, limits.outboxBytes, ledger)
-    // At a moment of its own, so that streams which came together do not stay in step.
+    // Random, so that streams that were opened together do not send comments together.
     this.commentAt = performance.now() + Math.random() * limits.commentEvery
     answer.once('close', () => this.leave())
   }
@@ -79,7 +79,7 @@ export class Follower implements Receiver {
     this.end(detail)
   }
 
-  /** Called once in a while: the token's end, comments, readers that stall. */
+  /** Called periodically: checks the token, sends comments, resets stalled readers. */
   tick(now: number): void {
     if (this.closed) return
     const { limits, holds } = this.options
@@ -92,14 +92,14 @@ export class Follower implements Receiver {
     this.send(alive, 1)
   }
 
-  /** Says why, and how many ms to wait before one comes again, and ends. */
+  /** Sends the reason, and the ms to wait before a reconnect, and ends the stream. */
   end(why: string, retry?: number): void {
     if (this.closed) return
     this.outbox.push(toComment(why, retry))
     this.outbox.flush()
     this.leave()
     this.answer.end()
-    // A reader that reads nothing does not keep its buffers here.
+    // A reader that does not read would keep its buffers in memory.
     const timer = setTimeout(() => this.wire.resetAndDestroy(), 2000)
     timer.unref()
     this.wire.once('close', () => clearTimeout(timer))
@@ -113,6 +113,6 @@ export class Follower implements Receiver {
 
   private leave(): void {
     this.closed = true
-    if (this.seat) this.options.leave(this.seat)
+    if (this.subscription) this.options.leave(this.subscription)
   }
 }

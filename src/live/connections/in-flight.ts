@@ -1,9 +1,9 @@
-// What was taken up and is not yet answered, frames and requests alike: a stop waits for it.
+// Frames and requests that are not answered yet. A shutdown waits for them.
 
 export type Work = {
   begin(): void
   end(): void
-  /** Resolves once nothing is under way. */
+  /** Resolves once nothing is in flight. */
   idle(): Promise<void>
 }
 

@@ -1,13 +1,13 @@
 // The end of a connection that the server closes while its peer may still be sending.
-// TCP resets a connection that is closed with unread bytes, and the peer may lose the last frame or response to the reset. So what
-// still comes is read and discarded until the peer ends too, for a bounded time and number of bytes.
+// TCP resets a connection that is closed with unread bytes, and the peer may lose the last frame or response to the reset. So bytes
+// that still arrive are read and discarded until the peer closes too, for a bounded time and number of bytes.
 import type { Socket } from 'node:net'
 
-/** Bytes that are read and discarded; beyond, the peer is not read any more and sees the end of the stream. */
+/** Bytes that are read and discarded. Beyond, reading stops and the peer gets the end of the stream. */
 const mostBytes = 16 * 1024 * 1024
 const patience = 5000
 
-/** `reading`: what is paused beyond the bound, the connection or its WebSocket. The connection is destroyed after `ms`. */
+/** `reading` is paused beyond the limit: the connection or its WebSocket. The connection is destroyed after `ms`. */
 export const linger = (wire: Socket, reading: { pause(): unknown }, ms = patience): void => {
   let left = mostBytes
   const discard = ({ length }: Buffer): void => {
@@ -23,10 +23,10 @@ export const linger = (wire: Socket, reading: { pause(): unknown }, ms = patienc
   wire.once('close', () => clearTimeout(cut))
 }
 
-/** A `destroySoon` for connections of an HTTP server: sends what was written and the end, then lingers. */
+/** A `destroySoon` for connections of an HTTP server: sends the written bytes and the end of the stream, then lingers. */
 export const lingerSoon = function (this: Socket): void {
   if (this.destroyed || this.writableEnded) return
-  // Requests behind the last response are not handled.
+  // Pipelined requests after the last response are not handled.
   this.removeAllListeners('data')
   this.end()
   linger(this, this)

@@ -1,44 +1,43 @@
-// The send buffer of one socket or event stream, bounded in bytes: a client that does not read is disconnected and resumes later; others
-// never wait for it.
-// An outbox always takes one frame, whatever its size. All outboxes of a process share a bound of their own: an outbox may
-// hold as much as is still free of it, so the fuller it is the less a slow reader may leave unread, and who has left most is
-// cut off first.
-// What one turn of the event loop brings to a socket leaves as one write, since a write costs 6 to 8 us whatever its size.
+// The send buffer (outbox) of one socket or event stream, bounded in bytes. A client that does not read is disconnected and resumes
+// later; other clients never wait for it.
+// An empty outbox takes one frame of any size. All outboxes of a process also share a limit: an outbox may hold at most what is still
+// free of it. The fuller the shared limit, the fewer bytes a slow reader may leave unread: the slowest reader is disconnected first.
+// Frames of one turn of the event loop leave as one write, since a write costs 6 to 8 us whatever its size.
 import type { Socket } from 'node:net'
 import { frameSize, writeFrame, type Text } from '../../protocol/websocket-wire.ts'
 import type { Tally } from './counters.ts'
 
-/** What all outboxes of a process share: what waits in them, in bytes, and those to be emptied at the turn's end. */
+/** Shared by all outboxes of a process: the bytes that wait in them, and the flushes due at the end of this turn. */
 export type Ledger = { waiting: number; readonly max: number; readonly due: (() => void)[]; readonly tally: Tally }
 
 export const makeLedger = (max: number, tally: Tally): Ledger => ({ waiting: 0, max, due: [], tally })
 
-/** What stands on the wire: a WebSocket, or who speaks of its states like one. */
+/** A WebSocket, or an object with the same states and events. */
 export type Peer = {
   readonly OPEN: number
   readonly readyState: number
-  once(event: 'close', heard: () => void): unknown
-  off(event: 'close', heard: () => void): unknown
+  once(event: 'close', listener: () => void): unknown
+  off(event: 'close', listener: () => void): unknown
 }
 
 export type Outbox = {
-  /** Takes a text, or so many frames that are encoded; false if that would be too much, and nothing was taken. */
+  /** Takes one text, or encoded frames and their number. Returns false, and takes nothing, if a limit would be exceeded. */
   push(frame: Text | Buffer, frames?: number): boolean
-  /** Whether a frame of this size would leave half of the bounds free, or nothing waits at all. */
+  /** Returns whether a frame of this size would leave half of the limits free, or the outbox is empty. */
   fits(bytes: number): boolean
-  /** Hands what was pushed to the socket, now. */
+  /** Writes the pushed frames to the socket now. */
   flush(): void
-  /** Resolves once what was pushed before the first who waits has left this process (or the socket is gone). */
+  /** Resolves once the frames pushed before the first pending call have left this process, or the socket is closed. */
   drained(): Promise<void>
 }
 
-// More than this is not kept back: the socket is to take what it can before it is judged.
+// Above this size frames are written at once, so that the socket can take them before the limits are checked.
 const atOnce = 64 * 1024
 
 const nothing = Buffer.alloc(0)
 type Kept = { frame: Text | Buffer; size: number }
 
-// What is small is put together in one buffer for all; the socket takes it at once, or keeps it and there is a new one.
+// Small frames are joined in one buffer that all outboxes share. If a socket keeps the buffer, a new one is allocated.
 let scratch = Buffer.allocUnsafeSlow(atOnce)
 
 const join = (frames: readonly Kept[], buffer: Buffer): void => {
@@ -50,11 +49,11 @@ const join = (frames: readonly Kept[], buffer: Buffer): void => {
   }
 }
 
-/** Nothing of what is written to the wire here is compressed or masked. */
+/** Bytes written to `wire` are neither compressed nor masked. */
 export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger: Ledger): Outbox => {
   let kept: Kept[] = []
   let keptBytes = 0
-  // What the ledger knows of this outbox.
+  // The bytes of this outbox that the ledger has counted.
   let known = 0
   const isOpen = (): boolean => socket.readyState === socket.OPEN
   const settle = (): void => {
@@ -91,7 +90,7 @@ export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger:
       wire.uncork()
     }
     settle()
-    // Most writes have finished here; otherwise an empty write reports the end.
+    // Most writes have finished by now. Otherwise the callback of an empty write reports when they have.
     if (wire.writableLength > 0) wire.write(nothing, settle)
   }
 
@@ -106,7 +105,7 @@ export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger:
         resolve()
       }
       socket.once('close', done)
-      // Told when all before it is written.
+      // Called once everything before it is written.
       wire.write(nothing, done)
     })
 
@@ -128,7 +127,7 @@ export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger:
     },
     fits(bytes) {
       const waiting = wire.writableLength + keptBytes
-      // Nothing is worth waiting for on a socket that closes.
+      // On a closing socket there is nothing to wait for.
       if (waiting === 0 || !isOpen()) return true
       return waiting + bytes <= maxBytes / 2 && ledger.waiting + bytes <= ledger.max / 2
     },
@@ -137,7 +136,7 @@ export const makeOutbox = (socket: Peer, wire: Socket, maxBytes: number, ledger:
   }
 }
 
-/** Calls `flush` when this turn of the event loop has read what there was to read. */
+/** Calls `flush` after this turn of the event loop has handled its input. */
 const later = ({ due }: Ledger, flush: () => void): void => {
   if (due.push(flush) > 1) return
   setImmediate(() => {

@@ -1,6 +1,6 @@
-// A session: one authenticated socket. Reads its frames, runs the commands, owns its seats.
-// Commands of one socket take effect in the order sent; their look-ups run at once. Each frame with an ID gets one answer. A socket
-// that sends faster than it may is not read, or closed.
+// A session: one authenticated socket. Reads its frames, runs the commands, owns its subscriptions.
+// Commands of one socket take effect in the order sent; their look-ups run concurrently. Each frame with an ID gets one answer. A
+// socket that exceeds a rate is not read for a while, or closed.
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
@@ -9,20 +9,20 @@ import { readFrame, type ClientFrame, type FrameId, type FrameType } from '../..
 import { encodeFrame } from '../../protocol/encode.ts'
 import { closeCodes } from '../../protocol/websocket-wire.ts'
 import { deny, type Refusal } from '../../protocol/errors.ts'
-import type { Receiver, Seat } from '../hub/seat.ts'
+import type { Receiver, Subscription } from '../hub/subscription.ts'
 import type { Inflow } from './byte-rate.ts'
 import { Connection, type ConnectionOptions } from './connection.ts'
 import type { Work } from './in-flight.ts'
 import { makeBucket, type Bucket } from './token-bucket.ts'
 
-/** A handler that throws or rejects is answered with an error. */
+/** If a handler throws or rejects, the frame is answered with an error. */
 export type Handlers = { [T in FrameType]: (session: Session, frame: ClientFrame<T>) => void | Promise<void> }
 type Handler = (session: Session, frame: unknown) => void | Promise<void>
 
 export type SessionLimits = ConnectionOptions['limits'] & {
   /** topics a socket may follow */
   topics: number
-  /** frames of a socket that wait for their answer; beyond, the socket is not read */
+  /** unanswered frames of a socket; beyond, the socket is not read */
   pending: number
   /** invalid frames in a row after which the socket is closed */
   badFrames: number
@@ -31,7 +31,7 @@ export type SessionLimits = ConnectionOptions['limits'] & {
   framesBurst: number
   /** ms before its token expires that a socket is warned */
   tokenWarning: number
-  /** ms between pings and heads, and ms without a pong after which a socket is closed */
+  /** ms between two pings (and `heads` frames), and ms without a pong after which a socket is closed */
   pingEvery: number
   silence: number
 }
@@ -39,10 +39,10 @@ export type SessionLimits = ConnectionOptions['limits'] & {
 export type SessionOptions = ConnectionOptions & {
   handlers: Handlers
   limits: SessionLimits
-  /** Returns the error that the client may see for what a handler threw. */
+  /** Returns the error to send to the client for an error that a handler threw. */
   explain: (error: unknown, whose: { socket: string }) => Refusal
-  leave: (seat: Seat) => void
-  /** Called once, when a socket is gone or about to be. */
+  leave: (subscription: Subscription) => void
+  /** Called once, when a socket has closed or is closing. */
   gone: (session: Session) => void
   /** Returns a followed topic's latest seq, if it is known. */
   head: (topic: string) => number | undefined
@@ -54,12 +54,12 @@ export type SessionOptions = ConnectionOptions & {
 export class Session extends Connection<SessionOptions> implements Receiver {
   readonly form = 'frames'
   readonly id = randomUUID()
-  readonly seats = new Map<string, Seat>()
+  readonly subscriptions = new Map<string, Subscription>()
   private readonly bucket: Bucket
   private turn: Promise<void> = Promise.resolve()
   private turns = 0
   private pending = 0
-  // While it runs the socket is not read.
+  // While this timer runs, the socket is not read.
   private held: NodeJS.Timeout | undefined
   private bad = 0
   // Random, so that sockets that connected together are not pinged together.
@@ -69,7 +69,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     socket: WebSocket,
     wire: Socket,
     public actor: Actor,
-    /** what all sockets of its subject may send together */
+    /** the rate of all sockets of its subject together */
     private readonly allowance: Bucket,
     private readonly inflow: Inflow,
     options: SessionOptions,
@@ -107,7 +107,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     this.run(this.options.handlers[read.type] as Handler, read.frame, read.id)
   }
 
-  /** Stops reading the socket for so many ms. */
+  /** Stops reading the socket for `ms`. */
   private hold(ms: number): void {
     if (ms < 1 || this.held) return
     this.socket.pause()
@@ -143,12 +143,12 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     this.readOn()
   }
 
-  /** Whether no earlier frame waits for its look-up. */
+  /** Returns whether no earlier frame waits for its look-up. */
   get first(): boolean {
     return this.turns === 0
   }
 
-  /** Waits for a look-up, and for those of the frames that came before. */
+  /** Resolves with a look-up, once the look-ups of all earlier frames have settled. */
   inTurn<T>(lookUp: Promise<T>): Promise<T> {
     this.turns++
     const mine = this.turn.then(() => lookUp)
@@ -160,14 +160,14 @@ export class Session extends Connection<SessionOptions> implements Receiver {
 
   /** Leaves a topic, if the socket follows it. */
   leave(topic: string): void {
-    const seat = this.seats.get(topic)
-    if (!seat) return
-    this.seats.delete(topic)
-    this.options.leave(seat)
+    const subscription = this.subscriptions.get(topic)
+    if (!subscription) return
+    this.subscriptions.delete(topic)
+    this.options.leave(subscription)
   }
 
   ended(topic: string, refusal: Refusal): void {
-    this.seats.delete(topic)
+    this.subscriptions.delete(topic)
     this.refuse(refusal, { topic })
   }
 
@@ -178,7 +178,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
 
   checkRoom(topic: string): void {
     const topics = this.topicLimit
-    if (!this.seats.has(topic) && this.seats.size >= topics)
+    if (!this.subscriptions.has(topic) && this.subscriptions.size >= topics)
       throw deny('bad_request', `a socket follows up to ${topics} topics`)
   }
 
@@ -188,7 +188,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     this.warned = false
   }
 
-  /** Called about once a second: the token's end, pings, heads, silence. */
+  /** Called about once a second: checks the token and the last pong, sends pings and `heads`. */
   tick(now: number, wallClock: number): void {
     if (this.closed) return
     const { pingEvery, silence, tokenWarning } = this.options.limits
@@ -201,17 +201,17 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     if (now - this.lastPing < pingEvery) return
     this.lastPing = now
     this.socket.ping()
-    if (this.seats.size === 0) return
+    if (this.subscriptions.size === 0) return
     const topics: Record<string, number> = {}
-    for (const topic of this.seats.keys()) topics[topic] = this.options.head(topic) ?? 0
+    for (const topic of this.subscriptions.keys()) topics[topic] = this.options.head(topic) ?? 0
     this.push(encodeFrame('heads', { topics }))
   }
 
   protected override release(): void {
     clearTimeout(this.held)
-    // Frames that still arrive are read and discarded, up to the answer to the close.
+    // Frames that still arrive before the close is answered are read and discarded.
     if (this.socket.isPaused) this.socket.resume()
     this.options.gone(this)
-    for (const topic of [...this.seats.keys()]) this.leave(topic)
+    for (const topic of [...this.subscriptions.keys()]) this.leave(topic)
   }
 }

@@ -1,10 +1,9 @@
-// A token bucket: so many at once, and so many a second for long; infinitely many are never counted. Time (ms) comes in as
-// an argument.
+// A token bucket with a burst and a sustained rate a second. An infinite burst is not counted. The time (ms) is an argument.
 
 export type Bucket = {
-  /** Takes one; false if none was left. */
+  /** Takes one token. Returns false if the bucket is empty. */
   take(now: number): boolean
-  /** Whether more than half of what may be had at once is used up. */
+  /** Returns whether more than half of the burst is used up. */
   low(now: number): boolean
 }
 

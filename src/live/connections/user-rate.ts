@@ -1,12 +1,12 @@
-// How fast a person may send: all sockets and requests of one user's sub together. Citizens, admins and SQL writers are not counted: they
-// are machines, and reply as fast as they can.
+// The message rate of a user: all sockets and requests of one sub together. Citizens, admins and SQL writers are not limited: they
+// are programs, and reply as fast as they can.
 import type { Actor } from '../../access/actor.ts'
 import { deny } from '../../protocol/errors.ts'
 import { makeBucket } from './token-bucket.ts'
 import { bySubject } from './by-subject.ts'
 
 export type UserRate = {
-  /** Counts a message of the actor's. Throws `rate_limited`, with the seconds after which one more may be sent. */
+  /** Counts one message of the actor. Throws `rate_limited` with the seconds until the next message is allowed. */
   take(actor: Actor): void
 }
 

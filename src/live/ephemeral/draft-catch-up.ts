@@ -1,6 +1,6 @@
-// The drafts so far, for a chat's new follower. The stored drafts of a followed chat are read once; later deltas keep the copies
-// up to date.
-import type { Seat } from '../hub/seat.ts'
+// Sends a chat's new follower the drafts written so far. The stored drafts of a followed chat are read once; later deltas keep the
+// copies up to date.
+import type { Subscription } from '../hub/subscription.ts'
 import type { Slices } from './draft-fanout.ts'
 import type { Draft, DraftRegistry, Stored } from './draft-registry.ts'
 
@@ -17,7 +17,7 @@ export const makeDraftCatchUp = ({
   merge: (stored: Stored) => void
   onError: (error: unknown) => void
 }) => {
-  // Reads of stored drafts, by the chats that are followed here.
+  // Reads of stored drafts, by followed chat.
   const reads = new Map<string, { over: boolean; done: Promise<void> }>()
   const read = (topic: string) => {
     const reading = {
@@ -38,18 +38,18 @@ export const makeDraftCatchUp = ({
     return reading
   }
 
-  /** The chat's drafts, without those written here whose text from 0 comes with the next flush. */
+  /** The chat's drafts, except drafts written here that were not published yet: the next flush sends their whole text. */
   const begun = (topic: string): Draft[] => registry.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
 
   return {
-    /** Sends a chat's new follower the drafts so far, and no deltas before them. */
-    join(seat: Seat): void {
-      const { topic } = seat
+    /** Sends a chat's new follower the text of the drafts so far, before any delta. */
+    join(subscription: Subscription): void {
+      const { topic } = subscription
       const known = reads.get(topic)
-      if (known?.over) return slices.begin(seat, begun(topic))
+      if (known?.over) return slices.begin(subscription, begun(topic))
       const { done } = known ?? read(topic)
       void slices.prime(
-        seat,
+        subscription,
         done.then(() => begun(topic)),
       )
     },

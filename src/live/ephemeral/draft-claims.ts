@@ -1,5 +1,5 @@
-// Claims of drafts among instances. A claim in the database notifies the others as it commits; the notification may be forged, so the
-// stored generation decides whether a draft that is written here was taken over.
+// Claims of drafts between instances. When a claim commits, the database notifies the other instances. The notification may be forged,
+// so the stored generation decides whether a draft that is written here was taken over.
 import type { DraftName } from './draft-fanout.ts'
 import type { DraftRegistry } from './draft-registry.ts'
 
@@ -19,7 +19,7 @@ export const makeClaims =
     generation: (name: DraftName) => Promise<number>
     onError: (error: unknown) => void
   }) =>
-  /** Takes a notification; true if it was a claim's. */
+  /** Takes a notification. Returns true if it is of a claim. */
   (payload: string): boolean => {
     if (!payload.startsWith(claimMark)) return false
     const [, from, topic, key] = /^!(\S+) (\S+) ([^]+)$/.exec(payload) ?? []

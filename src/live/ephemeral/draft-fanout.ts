@@ -4,17 +4,17 @@ import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
 import { topicParts } from '../../protocol/topics.ts'
 import type { Hub } from '../hub/hub.ts'
-import type { Receiver, Seat } from '../hub/seat.ts'
+import type { Receiver, Subscription } from '../hub/subscription.ts'
 
 export type DraftName = { topic: string; key: string }
 
-/** A text that grows; `behind`: slow followers, and from where they lack it. */
+/** A text that grows; `behind`: slow followers, and the offset from which each misses the text. */
 type Growing = DraftName & { text: string; behind: Map<Receiver, number> }
 
-const frameOf = ({ topic, key }: DraftName, told: { offset: number; delta: string } | { aborted: true }): Buffer =>
-  toChunk([encodeFrame('delta', { topic, key, citizen: topicParts(topic).citizen ?? '', ...told })]).bytes
+const frameOf = ({ topic, key }: DraftName, members: { offset: number; delta: string } | { aborted: true }): Buffer =>
+  toChunk([encodeFrame('delta', { topic, key, citizen: topicParts(topic).citizen ?? '', ...members })]).bytes
 
-type NewSeat = Pick<Seat, 'receiver' | 'topic' | 'gone'>
+type NewSubscription = Pick<Subscription, 'receiver' | 'topic' | 'gone'>
 
 export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
   const unprimed = new Map<string, Set<Receiver>>()
@@ -24,7 +24,7 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
     return waiting ? all.filter((receiver) => !waiting.has(receiver)) : all
   }
 
-  /** `bytes`: the text from `offset` on, if it is encoded already. */
+  /** `bytes`: the encoded frame of the text from `offset` on, if there is one already. */
   const give = (draft: Growing, receiver: Receiver, offset: number, bytes?: Buffer): void => {
     const from = Math.min(draft.behind.get(receiver) ?? offset, offset)
     const frame = bytes && from === offset ? bytes : frameOf(draft, { offset: from, delta: draft.text.slice(from) })
@@ -34,18 +34,18 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
     } else draft.behind.set(receiver, from)
   }
 
-  const begin = (seat: NewSeat, drafts: Growing[]): void => {
-    if (!seat.gone) for (const draft of drafts) give(draft, seat.receiver, 0)
+  const begin = (subscription: NewSubscription, drafts: Growing[]): void => {
+    if (!subscription.gone) for (const draft of drafts) give(draft, subscription.receiver, 0)
   }
 
   return {
-    /** The text from `offset` on, to all. */
-    tell(draft: Growing, offset: number): void {
+    /** Sends the text from `offset` on to all followers. */
+    send(draft: Growing, offset: number): void {
       const bytes = frameOf(draft, { offset, delta: draft.text.slice(offset) })
       for (const receiver of primed(draft.topic)) give(draft, receiver, offset, bytes)
     },
 
-    /** What they lack, to those who are behind, where there is room by now. */
+    /** Sends the missed text to slow followers whose buffer has room by now. */
     catchUp(draft: Growing): void {
       if (draft.behind.size === 0) return
       const here = new Set(primed(draft.topic))
@@ -54,27 +54,27 @@ export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
         else draft.behind.delete(receiver)
     },
 
-    /** That it was given up. */
+    /** Reports to the followers that a draft was aborted. */
     aborted(name: DraftName): void {
       const bytes = frameOf(name, { aborted: true })
       for (const receiver of primed(name.topic)) receiver.send(bytes, 1)
     },
 
-    /** The texts so far, to a new follower. */
+    /** Sends the texts so far to a new follower. */
     begin,
 
-    /** Gives a new follower no slices until it is known which drafts there are. */
-    async prime(seat: NewSeat, found: Promise<Growing[]>): Promise<void> {
-      const { receiver, topic } = seat
+    /** Sends a new follower no deltas until the stored drafts are read, then the texts so far. */
+    async prime(subscription: NewSubscription, found: Promise<Growing[]>): Promise<void> {
+      const { receiver, topic } = subscription
       const waiting = unprimed.get(topic) ?? new Set()
       unprimed.set(topic, waiting.add(receiver))
       const drafts = await found
       waiting.delete(receiver)
       if (waiting.size === 0) unprimed.delete(topic)
-      begin(seat, drafts)
+      begin(subscription, drafts)
     },
 
-    /** Whether anybody here follows the topic. */
+    /** Returns whether a socket of this instance follows the topic. */
     followed: (topic: string): boolean => hub.receivers(topic)[Symbol.iterator]().next().done !== true,
   }
 }

@@ -1,12 +1,12 @@
-// Copies of the drafts that other instances write, for the followers here. A delta that does not continue its copy, or came
-// without its text, is repaired from the saved draft.
+// Copies of drafts that are written on other instances, for the followers here. If a delta does not continue the copy, or has no text,
+// the copy is repaired from the saved draft.
 import type { Slices } from './draft-fanout.ts'
 import type { Delta, Publisher } from './draft-publisher.ts'
 import { makeDraft, nameOf, type DraftRegistry, type Stored } from './draft-registry.ts'
 
-/** ms after its last delta that a copy is dropped. */
+/** ms after its last delta after which a copy is dropped. */
 const copyLife = 90_000
-/** Reads of a draft after its latest delta. */
+/** At most this many reads of a draft for its latest delta. */
 const repairTries = 40
 
 export const makeMirror = ({
@@ -33,7 +33,7 @@ export const makeMirror = ({
     if (known && (known.writer !== undefined || known.generation > stored.generation)) return
     if (known && known.generation === stored.generation && known.text.length >= stored.text.length) return
     const held = known?.text ?? ''
-    // Without room for it, its followers see it once it is a message.
+    // If the instance has no room for the draft, followers see it once it is a message.
     if (registry.full(stored.text.length - held.length)) return
     const draft = known ?? makeDraft(stored)
     draft.generation = stored.generation
@@ -56,7 +56,7 @@ export const makeMirror = ({
       if (tries === repairTries) break
       wanted = latest
       for (const stored of await load(delta.topic).catch((error: unknown) => (onError(error), []))) merge(stored)
-      // A later delta may have come meanwhile: the repair ends with the latest one.
+      // A later delta may have arrived meanwhile: the repair ends with the latest delta.
       const { generation, upto } = repairs.get(name) ?? wanted
       const draft = registry.find(delta)
       if (draft && (draft.generation > generation || draft.text.length >= upto)) break
@@ -84,7 +84,7 @@ export const makeMirror = ({
       toFollowers(draft, offset)
     },
 
-    /** Drops the copies that have not grown for a while: their instance may be gone. */
+    /** Drops copies that have not grown for a while: their instance may have stopped. */
     expire(): void {
       const old = performance.now() - copyLife
       for (const draft of registry.all()) if (!draft.writer && draft.touched < old) registry.forget(draft)

@@ -1,4 +1,4 @@
-// Publishes the drafts that sockets of this instance write. Every 40 ms the new text goes to the followers here and, in one
+// Publishes the drafts that sockets of this instance write. Every 40 ms the new text is sent to the followers here and, in one
 // statement for all drafts, to the other instances. Every 250 ms it is saved.
 import type { DraftName, Slices } from './draft-fanout.ts'
 import type { Draft, DraftRegistry, Stored } from './draft-registry.ts'
@@ -18,7 +18,7 @@ export const makePublisher = ({
   send,
   onError,
 }: {
-  /** drafts with text to publish or save, or with followers that are behind */
+  /** drafts with text to publish or save, or with slow followers that miss text */
   dirty: Set<Draft>
   slices: Slices
   overtake: DraftRegistry['overtake']
@@ -43,7 +43,7 @@ export const makePublisher = ({
     schedule()
   }
   const toFollowers = (draft: Draft, offset: number): void => {
-    slices.tell(draft, offset)
+    slices.send(draft, offset)
     if (draft.behind.size > 0) changed(draft)
   }
 
@@ -59,7 +59,7 @@ export const makePublisher = ({
     }
   }
 
-  /** Publishes a draft's new text; true if it is too long for a notification, so that other instances read the saved draft. */
+  /** Publishes a draft's new text. Returns true if it is too long for a notification: other instances then read the saved draft. */
   const publish = (draft: Draft): boolean => {
     const { topic, key, generation, text, sent: offset } = draft
     if (offset === text.length) return false

@@ -1,15 +1,15 @@
-// The drafts that an instance knows, by chat and key, and which of its sockets writes each. In memory only, and bounded;
-// draft-publisher.ts publishes and saves them.
+// The drafts in an instance's memory, by chat and key, with the socket that writes each. Bounded in bytes; draft-publisher.ts publishes
+// and saves them.
 import type { DraftName } from './draft-fanout.ts'
-import type { Receiver } from '../hub/seat.ts'
+import type { Receiver } from '../hub/subscription.ts'
 
 export type DraftWriter = { push(frame: string): boolean; actor: { sub: string } }
 export type Stored = DraftName & { generation: number; text: string }
 
 export type Draft = Stored & {
-  /** the socket that writes it, if it is one of this instance's and none has taken it over */
+  /** the socket of this instance that writes it; undefined if another instance writes it, or nobody */
   writer: DraftWriter | undefined
-  /** up to where it was handed on, and saved, by its writer's instance */
+  /** lengths up to which the writer's instance has published and saved it */
   sent: number
   saved: number
   savedAt: number
@@ -20,11 +20,11 @@ export type Draft = Stored & {
   counted: { bytes: number; sub: string | undefined }
 }
 
-/** Bytes of text, two for each UTF-16 code unit: all drafts of an instance, and those that one subject writes. */
+/** Limits in bytes of text, two for each UTF-16 code unit: all drafts of an instance, and the drafts that one subject writes. */
 export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
 const bytesOf = (units: number): number => 2 * units
 
-// What a socket lost and is not told yet: more than it may write at a time.
+// Lost drafts that are remembered for a socket until its next frames; beyond, all are forgotten.
 const mostOvertaken = 1000
 
 export const nameOf = ({ topic, key }: DraftName): string => `${topic}\n${key}`
@@ -34,14 +34,14 @@ export const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
   writer,
   sent: stored.text.length,
   saved: stored.text.length,
-  // Saved with its first slice: until then nobody else knows where it stands.
+  // 0: the first delta is saved at once. Until then other sockets can't learn the length.
   savedAt: 0,
   touched: performance.now(),
   behind: new Map(),
   counted: { bytes: 0, sub: undefined },
 })
 
-/** `onWritten`: a draft has a writer on this instance from now on, or no longer; `onGone`: a draft leaves memory. */
+/** `onWritten` is called when a draft gets or loses its writer on this instance, `onGone` when a draft leaves memory. */
 export const makeRegistry = (options: {
   onWritten: (draft: Draft, here: boolean) => void
   onGone: (draft: Draft) => void
@@ -50,12 +50,12 @@ export const makeRegistry = (options: {
   const { draftBytes, draftBytesPerSubject } = options.bounds
   const chats = new Map<string, Map<string, Draft>>()
   const written = new Map<DraftWriter, Set<Draft>>()
-  // Drafts that sockets lost to other writers, until the socket's next frame reports it.
+  // Drafts that sockets lost to other writers, until the answer to the socket's next frame reports it.
   const overtaken = new WeakMap<DraftWriter, Set<string>>()
   let held = 0
   const heldOf = new Map<string, number>()
 
-  /** Updates the totals for a draft; `units` 0: it is removed. */
+  /** Updates the totals for a draft; `units` 0: the draft is removed. */
   const count = (draft: Draft, units = draft.text.length): void => {
     const { bytes: before, sub: owner } = draft.counted
     const bytes = bytesOf(units)
@@ -69,7 +69,7 @@ export const makeRegistry = (options: {
 
   const find = ({ topic, key }: DraftName): Draft | undefined => chats.get(topic)?.get(key)
 
-  /** Nobody here writes it any more. */
+  /** The draft has no writer on this instance any more. */
   const lose = (draft: Draft): void => {
     const { writer } = draft
     if (!writer) return
@@ -108,7 +108,7 @@ export const makeRegistry = (options: {
       draft.touched = performance.now()
       count(draft)
     },
-    /** Returns the limit that `units` more UTF-16 code units would exceed; `writer`: check its subject's limit too. */
+    /** Returns the limit that `units` more UTF-16 code units would exceed. With `writer`, its subject's limit is checked too. */
     full(units: number, writer?: DraftWriter): 'subject' | 'process' | undefined {
       const bytes = bytesOf(units)
       if (writer && (heldOf.get(writer.actor.sub) ?? 0) + bytes > draftBytesPerSubject) return 'subject'
@@ -116,7 +116,7 @@ export const makeRegistry = (options: {
     },
     lose,
     forget,
-    /** Somebody else writes it from now on. */
+    /** Another socket has claimed the draft. */
     overtake(draft: Draft): void {
       const { writer } = draft
       forget(draft)
@@ -125,7 +125,7 @@ export const makeRegistry = (options: {
       if (names.size >= mostOvertaken) names.clear()
       overtaken.set(writer, names.add(nameOf(draft)))
     },
-    /** Whether another writer took a socket's draft over; true once. */
+    /** Returns whether another writer took over a socket's draft; true only once. */
     wasOvertaken: (writer: DraftWriter, name: DraftName): boolean =>
       overtaken.get(writer)?.delete(nameOf(name)) === true,
     of: (topic: string): Draft[] => [...(chats.get(topic)?.values() ?? [])],

@@ -21,7 +21,7 @@ import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 import { makeSilentDrafts } from './silent-drafts.ts'
 
-/** Later than any generation: the draft has become a message. */
+/** Higher than any generation: the draft has become a message. */
 const lastGeneration = Number.MAX_SAFE_INTEGER
 
 const cancelFrame = ({ topic, key }: DraftName, by: string): string => encodeFrame('cancel', { topic, key, by })
@@ -39,11 +39,11 @@ export const makeDrafts = (options: {
   }
   heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
-  /** Listens on the topic's channel while one of its drafts is written here. */
+  /** Listens on the topic's channel while a socket here writes one of its drafts. */
   follow: (topic: string) => unknown
   unfollow: (topic: string) => void
   onError: (error: unknown) => void
-  limits: DraftBounds & { /** ms until a silent draft is given up */ draftSilence: number }
+  limits: DraftBounds & { /** ms after which a draft that does not grow is aborted */ draftSilence: number }
 }) => {
   const { origin, store, onError, limits } = options
   const slices = makeSlices(options.hub)
@@ -58,18 +58,18 @@ export const makeDrafts = (options: {
   const relay = makeRelay<Signal>({
     ...options,
     mark: '=',
-    onHeard(heard) {
-      const draft = find(heard)
-      if (heard.type === 'cancel') return void draft?.writer?.push(cancelFrame(heard, heard.by))
-      if (draft && heard.generation < draft.generation) return
-      const over = heard.type === 'end' || heard.type === 'aborted'
-      if (draft?.writer && heard.generation > draft.generation) overtake(draft)
+    onReceived(received) {
+      const draft = find(received)
+      if (received.type === 'cancel') return void draft?.writer?.push(cancelFrame(received, received.by))
+      if (draft && received.generation < draft.generation) return
+      const over = received.type === 'end' || received.type === 'aborted'
+      if (draft?.writer && received.generation > draft.generation) overtake(draft)
       else if (draft && over && !draft.writer) forget(draft)
-      if (heard.type === 'delta') mirror.take(heard)
-      else if (heard.type === 'aborted') slices.aborted(heard)
+      if (received.type === 'delta') mirror.take(received)
+      else if (received.type === 'aborted') slices.aborted(received)
     },
   })
-  const publisher = makePublisher({ dirty, slices, overtake, store, send: relay.tell, onError })
+  const publisher = makePublisher({ dirty, slices, overtake, store, send: relay.send, onError })
   const { changed, signal, toFollowers, publish, save } = publisher
   const load = (topic: string): Promise<Stored[]> => store.load(topic)
   const mirror = makeMirror({ registry, slices, toFollowers, load, onError })
@@ -104,13 +104,13 @@ export const makeDrafts = (options: {
     /** Returns how many drafts a socket writes. */
     count: registry.count,
 
-    /** Saves a draft that is written here, so that a claim sees its whole text. */
+    /** Saves a draft that a socket here writes, so that a claim gets its whole text. */
     async settle(name: DraftName): Promise<void> {
       const draft = find(name)
       if (draft?.writer && draft.saved < draft.text.length) await save([draft])
     },
 
-    /** A socket has claimed a draft: from now on only this socket writes it. */
+    /** A socket has claimed a draft: only this socket writes it from now on. */
     open(writer: DraftWriter, claimed: Stored): Draft {
       const { text } = claimed
       const former = find(claimed)
@@ -119,7 +119,7 @@ export const makeDrafts = (options: {
       else if (former) overtake(former)
       const draft = makeDraft(claimed, writer)
       keep(draft)
-      // The stored text may be longer than what followers here have.
+      // The stored text may be longer than the text that followers here have.
       const known = text.startsWith(held) ? held.length : 0
       if (known < text.length) toFollowers(draft, known)
       return draft
@@ -130,13 +130,13 @@ export const makeDrafts = (options: {
       changed(draft)
     },
 
-    /** Saves a draft; false if another socket has claimed it. */
+    /** Saves a draft. Resolves with false if another socket has claimed it. */
     async hold(draft: Draft): Promise<boolean> {
       await save([draft])
       return draft.writer !== undefined
     },
 
-    /** The writer drops its draft. */
+    /** Drops a draft and reports it as aborted. */
     abort(draft: Draft): void {
       const { topic, key, generation } = draft
       forget(draft)
@@ -152,21 +152,21 @@ export const makeDrafts = (options: {
       signal({ type: 'end', topic: name.topic, key: name.key, generation: lastGeneration })
     },
 
-    /** Asks the writer to stop, on whichever instance. */
+    /** Sends `cancel` to the writer, on this or another instance. */
     cancel(name: DraftName, by: string): void {
       const writer = find(name)?.writer
       if (writer) writer.push(cancelFrame(name, by))
       else signal({ type: 'cancel', ...name, by })
     },
 
-    /** Whether a socket of this instance writes the draft. */
+    /** Returns whether a socket of this instance writes the draft. */
     isWritten: (name: DraftName): boolean => find(name)?.writer !== undefined,
 
     join: catchUp.join,
 
     left: catchUp.left,
 
-    /** A socket is gone: its drafts are saved, so that another socket can continue them. */
+    /** A socket has closed: its drafts are saved, so that another socket can continue them. */
     gone(writer: DraftWriter): void {
       const own = registry.by(writer)
       for (const draft of own) {
@@ -180,7 +180,7 @@ export const makeDrafts = (options: {
 
     expire: (): void => void expire().catch(onError),
 
-    /** Saves the drafts that are written here. */
+    /** Saves the drafts that sockets here write. */
     async close(): Promise<void> {
       publisher.close()
       mirror.close()

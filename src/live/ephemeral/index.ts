@@ -1,5 +1,5 @@
-// Joins everything that is delivered besides stored events: signals, presence, the list of missions, drafts and citizens' inboxes. Each
-// takes its own notifications; none is part of a topic's history.
+// Joins the parts that deliver more than stored events: signals, presence, the list of missions, drafts and citizens' inboxes. Each takes
+// its own notifications. None is part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
 import { makeInboxes } from '../inbox.ts'
@@ -11,7 +11,7 @@ import type { Seal } from './seal.ts'
 import { makeSignals } from './signals.ts'
 
 export const makeBeside = (options: {
-  /** this instance's name: it does not hear itself */
+  /** this instance's name: its own notifications are ignored */
   origin: string
   seal: Seal
   missions: Pick<Parameters<typeof makeList>[0], 'mark' | 'read' | 'chats'>
@@ -37,8 +37,8 @@ export const makeBeside = (options: {
   const drafts = makeDrafts({ ...options, store: options.drafts, follow, unfollow, heardSince })
   const inboxes = makeInboxes({
     store: options.tasks,
-    hearAll: channels.followAll,
-    hearNone: channels.unfollowAll,
+    followAll: channels.followAll,
+    unfollowAll: channels.unfollowAll,
     onError,
     pollEvery: limits.pollEvery,
     renewEvery: limits.renewEvery,
@@ -49,7 +49,7 @@ export const makeBeside = (options: {
     presence,
     drafts,
     inboxes,
-    /** Takes a notification: true if it was one of these, and no hint. */
+    /** Takes a notification. Returns false if it announces new events, which the tail reads. */
     hear(payload: string): boolean {
       if (signals.hear(payload) || list.hear(payload) || drafts.hear(payload) || presence.hear(payload)) return true
       inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
@@ -60,18 +60,18 @@ export const makeBeside = (options: {
       list.saved(topic)
       inboxes.saved(topic)
     },
-    /** LISTEN holds again: what was told meanwhile is not known. */
+    /** LISTEN holds again: notifications may have been lost meanwhile. */
     check(): void {
       inboxes.check()
       presence.check()
     },
-    /** A socket's fresh token gives less than the former one. Its drafts are saved, so that another writer can continue them. */
+    /** A socket's fresh token has fewer rights. The socket's drafts are saved, so that another writer can continue them. */
     narrowed(session: Session & Worker): void {
       drafts.gone(session)
       inboxes.narrowed(session)
-      for (const topic of session.seats.keys()) presence.changed(topic)
+      for (const topic of session.subscriptions.keys()) presence.changed(topic)
     },
-    /** A socket is gone. */
+    /** A socket has closed. */
     gone(session: Session & Worker): void {
       list.leave(session)
       drafts.gone(session)

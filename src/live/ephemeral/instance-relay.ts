@@ -1,29 +1,31 @@
-// A relay: what the instances tell one another beside the log, each kind under a mark of its own, on the channels of the topics
-// that it is about, sealed: nobody else can read it, or say it. It may be lost, as any notification. What was sent before this instance
-// heard its topic is not taken: it can only be a copy.
+// A relay: messages between instances that are not stored. Each kind has a mark and goes over the channel of its topic. Messages are
+// sealed: only instances can read or forge them. Like any notification, a message may be lost. A message that was sent before this
+// instance followed its topic is ignored: it can only be a replayed copy.
 import type { Seal } from './seal.ts'
 
-/** What Postgres takes as one notification, 8,000 bytes, less what sealing adds (a third), mark, name and quotes. */
+/** Bytes of a message: a notification of Postgres (8,000), less what sealing (a third), mark, name and quotes add. */
 export const longest = 5500
 
 /** ms for which messages are collected into one statement. */
 export const every = 40
 
-/** ms by which two instances may differ about the database's time. */
+/** ms by which two instances' estimates of the database's time may differ. */
 const tolerance = 5000
 
-export const makeRelay = <Told extends { topic: string }>(options: {
+export const makeRelay = <Sent extends { topic: string }>(options: {
   mark: string
   seal: Seal
-  /** since when (performance.now) a topic is heard; Infinity if it is not */
+  /** Returns since when (performance.now) this instance listens to a topic; Infinity if it does not. */
   heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
-  onHeard: (told: Told) => void
+  onReceived: (message: Sent) => void
   onError: (error: unknown) => void
 }) => ({
-  /** Tells the other instances, in one statement; what is too long for a notification is left out. */
-  async tell(all: readonly Told[]): Promise<void> {
-    const payloads = all.map((told) => `${options.mark}${options.seal.seal(options.mark, JSON.stringify(told)) ?? ''}`)
+  /** Sends messages to the other instances, in one statement. A message too long for a notification is skipped. */
+  async send(all: readonly Sent[]): Promise<void> {
+    const payloads = all.map(
+      (message) => `${options.mark}${options.seal.seal(options.mark, JSON.stringify(message)) ?? ''}`,
+    )
     const fits = payloads.map((payload) => payload.length > 1 && payload.length < 8000)
     const topics = all.filter((_, i) => fits[i]).map(({ topic }) => topic)
     if (topics.length === 0) return
@@ -37,14 +39,14 @@ export const makeRelay = <Told extends { topic: string }>(options: {
     }
   },
 
-  /** Takes a notification: true if it was one of these. */
+  /** Takes a notification. Returns true if it has the mark of this relay. */
   hear(payload: string): boolean {
     if (!payload.startsWith(options.mark)) return false
     const opened = options.seal.open(options.mark, payload.slice(options.mark.length))
     if (!opened) return true
     try {
-      const told = JSON.parse(opened.text) as Told
-      if (opened.sentAt > options.heardSince(told.topic) - tolerance) options.onHeard(told)
+      const message = JSON.parse(opened.text) as Sent
+      if (opened.sentAt > options.heardSince(message.topic) - tolerance) options.onReceived(message)
     } catch (error) {
       options.onError(error)
     }

@@ -1,25 +1,26 @@
-// The topic `missions`: its followers receive which mission was created, changed or removed, if they may see it now or could before.
-// Followers that ask for it also receive missions with a new chat, found by the notifications that this instance hears. There is no seq
-// and no replay: clients read the change over HTTP. Any login can notify, so a notification is only a reason to read the database.
+// The topic `missions`: a follower gets the ID of each mission that was created, changed or deleted, if it may see the mission, or could
+// see it before. On request it also gets the IDs of missions with a new chat, found by the notifications that this instance receives.
+// The topic has no seq and no replay: clients read the change over HTTP. Any database login can notify, so a notification only causes a
+// read of the database.
 import { sees } from '../../access/policy.ts'
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
-import type { Receiver } from '../hub/seat.ts'
+import type { Receiver } from '../hub/subscription.ts'
 
 export const missionList = 'missions'
 
-/** The present and the former assignees of a mission; the stamp differs after each change. */
+/** The current and former assignees of a mission; `stamp` differs after each change. */
 export type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 
-/** A chat's mission, and whether the chat was made since a mark. */
+/** A chat's mission; `fresh`: the chat was created after a mark. */
 export type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
 
-/** ms in which missions are put together, and missions or chats that are read at a time, and that wait. */
+/** ms between two reads, missions or chats of one read, and missions or chats that may wait. */
 const every = 20
 const most = 500
 const mostWaiting = 10_000
-/** Missions whose last change is known, and chats that are known to be there. */
-const mostTold = 10_000
+/** Missions whose last change is remembered, and chats that are known to exist. */
+const mostKnown = 10_000
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const named = new RegExp(`^missions (${uuid})$`)
@@ -33,15 +34,15 @@ const take = (set: Set<string>): string[] => {
 }
 
 export const makeList = (options: {
-  /** Returns a mark: changes after it can be found. */
+  /** Returns a mark in the database's history: `read` and `chats` find the changes after it. */
   mark: () => Promise<string>
-  /** those that were changed since a mark */
+  /** Returns those of the missions that were changed after a mark. */
   read: (missions: string[], since: string) => Promise<Assigned[]>
-  /** of these chats those that exist */
+  /** Returns those of the chats that exist. */
   chats: (topics: string[], since: string) => Promise<NewChat[]>
   onError: (error: unknown) => void
 }) => {
-  /** with whether they receive new chats */
+  /** The value: whether the follower also gets new chats. */
   const followers = new Map<Receiver, boolean>()
   const waiting = new Set<string>()
   const waitingChats = new Set<string>()
@@ -50,17 +51,17 @@ export const makeList = (options: {
   let since = ''
   let timer: NodeJS.Timeout | undefined
 
-  /** Whether a change was not told yet. */
+  /** Returns whether a change was not sent yet. */
   const isNews = ({ id, stamp }: Assigned): boolean => {
     if (stamps.get(id) === stamp) return false
     stamps.delete(id)
-    if (stamps.size >= mostTold) for (const oldest of stamps.keys()) if (stamps.delete(oldest)) break
+    if (stamps.size >= mostKnown) for (const oldest of stamps.keys()) if (stamps.delete(oldest)) break
     stamps.set(id, stamp)
     return true
   }
 
-  /** Sends a changed mission to the followers that see it under one of `assigned`; `ofChats`: only to those that receive new chats. */
-  const tell = ({ id, number, assigned }: Omit<Assigned, 'stamp'>, ofChats = false): void => {
+  /** Sends a changed mission to the followers that may see it under one of `assigned`; `ofChats`: only to those that get new chats. */
+  const announce = ({ id, number, assigned }: Omit<Assigned, 'stamp'>, ofChats = false): void => {
     const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
     for (const [receiver, chats] of followers)
       if ((chats || !ofChats) && assigned.some((assigned_to) => sees(receiver.actor, { id, number, assigned_to })))
@@ -68,18 +69,18 @@ export const makeList = (options: {
   }
   const readMissions = async (): Promise<void> => {
     if (waiting.size === 0) return
-    for (const mission of (await options.read(take(waiting), since)).filter(isNews)) tell(mission)
+    for (const mission of (await options.read(take(waiting), since)).filter(isNews)) announce(mission)
   }
   const readChats = async (): Promise<void> => {
     if (waitingChats.size === 0) return
     const made = new Map<string, NewChat>()
     for (const chat of await options.chats(take(waitingChats), since)) {
-      // (Another hint of it may have come while it was read.)
+      // A second notification of the chat may have arrived during the read.
       if (chat.fresh && !knownChats.has(chat.topic)) made.set(chat.id, chat)
-      if (knownChats.size >= mostTold) knownChats.clear()
+      if (knownChats.size >= mostKnown) knownChats.clear()
       knownChats.add(chat.topic)
     }
-    for (const { id, number, assigned_to } of made.values()) tell({ id, number, assigned: [assigned_to] }, true)
+    for (const { id, number, assigned_to } of made.values()) announce({ id, number, assigned: [assigned_to] }, true)
   }
   const flush = async (): Promise<void> => {
     for (const read of [readMissions, readChats]) await read().catch(options.onError)
@@ -90,7 +91,7 @@ export const makeList = (options: {
     timer ??= setTimeout(() => void flush(), every)
   }
 
-  /** the number of followers that receive new chats */
+  /** The number of followers that get new chats. */
   let wanted = 0
   const leave = (receiver: Receiver): void => {
     if (followers.get(receiver)) wanted--
@@ -104,7 +105,7 @@ export const makeList = (options: {
   }
 
   return {
-    /** Prepares for the first follower: changes from here on are sent. */
+    /** Prepares for the first follower: changes after this call are sent. */
     async ready(): Promise<void> {
       if (followers.size > 0) return
       const mark = await options.mark()
@@ -119,7 +120,7 @@ export const makeList = (options: {
       if (chats) wanted++
     },
     leave,
-    /** Takes a notification, "missions <id>" (db/functions/changes.sql): true if it was one. A hint may be of a new chat. */
+    /** Takes a notification. Returns true for "missions <id>" (db/functions/changes.sql). A notification of new events may be of a new chat. */
     hear(payload: string): boolean {
       if (payload.startsWith('missions ')) {
         const id = named.exec(payload)?.[1]

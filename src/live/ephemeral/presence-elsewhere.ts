@@ -1,18 +1,17 @@
-// Presence on the other instances, as their answers report it. An instance numbers its answers: a gap in the numbers shows that
-// one was lost.
+// Presence on the other instances, as reported in their answers. An instance numbers its answers: a gap shows that an answer was lost.
 import { apply, type People, type Present } from './presence-set.ts'
 
 export type Answer =
-  /** all that are present; what does not fit into one notification follows as changes */
+  /** all subjects that are present; those that do not fit into one notification follow as changes */
   | { type: 'here'; n: number; subs: Present[] }
-  /** those whose number of sockets has changed; 0: gone */
+  /** subjects whose number of sockets has changed; 0: no longer present */
   | { type: 'change'; n: number; subs: Present[] }
   | { type: 'still'; n: number }
 
-/** Instances by name, with who is present there. */
+/** By name of the instance: the subjects that are present there. */
 export type Elsewhere = Map<string, { n: number; people: People; heardAt: number }>
 
-/** Takes an instance's answer; false if an earlier answer was lost. */
+/** Takes an instance's answer. Returns false if an earlier answer was lost. */
 export const takeAnswer = (elsewhere: Elsewhere, from: string, answer: Answer, now: number): boolean => {
   const { n } = answer
   if (answer.type === 'here') {

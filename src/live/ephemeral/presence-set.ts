@@ -1,21 +1,21 @@
-// The people of a topic as lists: their differences, their form in notifications and in frames.
-// Presence (presence.ts) is what knows who is where.
+// Lists of the subjects that are present in a topic: differences, sums, and their encoding in notifications and frames. presence.ts
+// holds the state.
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
 import type { Role } from '../../access/actor.ts'
-import type { Seat } from '../hub/seat.ts'
+import type { Subscription } from '../hub/subscription.ts'
 import { longest } from './instance-relay.ts'
 
-/** Somebody who follows a topic, by so many sockets. */
+/** A subject that follows a topic, with the number of its sockets. */
 export type Present = { sub: string; role: Role; sockets: number }
 export type People = Map<string, Present>
 
-// Up to so many people, each change sends the whole list.
+// Up to this many people, each change sends the whole list.
 const whole = 100
 
 const nameOf = ({ sub, role }: { sub: string; role: Role }): string => `${role} ${sub}`
 
-/** Counts the sockets of each. */
+/** Returns the subjects of the followers, with their numbers of sockets. */
 export const peopleOf = (followers: Iterable<{ actor: { sub: string; role: Role } }>): People => {
   const people: People = new Map()
   for (const { actor } of followers) {
@@ -26,7 +26,7 @@ export const peopleOf = (followers: Iterable<{ actor: { sub: string; role: Role 
   return people
 }
 
-/** Returns what has changed from `before` to `now`. */
+/** Returns the changes from `before` to `now`; `other`: subjects whose number of sockets changed. */
 export const compare = (before: People, now: People) => {
   const joined = [...now].filter(([name]) => !before.has(name)).map(([, present]) => present)
   const left = [...before].filter(([name]) => !now.has(name)).map(([, present]) => ({ ...present, sockets: 0 }))
@@ -34,7 +34,7 @@ export const compare = (before: People, now: People) => {
   return { joined, left, other: other.map(([, present]) => present) }
 }
 
-/** In parts that a notification has room for. */
+/** Splits a list into parts that fit into a notification. */
 export const parts = (subs: Present[]): Present[][] => {
   const made: Present[][] = [[]]
   let size = 0
@@ -56,7 +56,7 @@ export const apply = (people: People, subs: readonly Present[]): void => {
     else people.delete(nameOf(present))
 }
 
-/** All of some lists: a sub's sockets are those of all. */
+/** Returns the sum of lists: a subject's sockets are counted over all lists. */
 export const sum = (lists: Iterable<People>): People => {
   const people: People = new Map()
   for (const list of lists)
@@ -69,20 +69,20 @@ const frame = (topic: string, members: { subs?: Present[]; joined: Present[]; le
   toChunk([encodeFrame('presence', { topic, ...members })]).bytes
 
 /**
- * Tells the seats that asked what has changed since `before`. Their value is whether they have had a list that is complete but for
- * that: who has no room for a change gets the whole list later.
+ * Sends the changes since `before` to the subscriptions that asked for presence. Their value in `asked` is whether they have the complete
+ * list of `before`. A subscription without room for a change gets the whole list later.
  */
-export const tell = (topic: string, asked: Map<Seat, boolean>, before: People, now: People): void => {
+export const sendChanges = (topic: string, asked: Map<Subscription, boolean>, before: People, now: People): void => {
   const { joined, left, other } = compare(before, now)
   const subs = [...now.values()]
   const news = joined.length + left.length > 0 || (other.length > 0 && subs.length <= whole)
   const changed = news ? frame(topic, { ...(subs.length <= whole ? { subs } : {}), joined, left }) : undefined
   let list: Buffer | undefined
-  for (const [seat, had] of asked) {
+  for (const [subscription, had] of asked) {
     const bytes = had ? changed : (list ??= frame(topic, { subs, joined: [], left: [] }))
     if (!bytes) continue
-    const room = seat.receiver.fits(bytes.length)
-    asked.set(seat, room)
-    if (room) seat.receiver.send(bytes, 1)
+    const room = subscription.receiver.fits(bytes.length)
+    asked.set(subscription, room)
+    if (room) subscription.receiver.send(bytes, 1)
   }
 }

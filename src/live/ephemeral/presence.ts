@@ -1,33 +1,33 @@
-// Presence: who follows a topic, on all instances, for the followers who asked. In memory only. An instance with such a follower
-// sends `who` on the topic's channel; the others answer with who follows the topic there, and send changes for as long as `who`
-// is repeated. An instance that no longer answers is gone, and its followers with it.
+// Presence: the followers of a topic on all instances, for followers that asked for it. In memory only. An instance with such a
+// follower sends `who` on the topic's channel. The other instances answer with their followers of the topic, and send changes while
+// `who` is repeated. An instance that no longer answers has stopped, and its followers are dropped.
 import type { Hub } from '../hub/hub.ts'
-import type { Seat } from '../hub/seat.ts'
+import type { Subscription } from '../hub/subscription.ts'
 import { dropSilent, takeAnswer, type Answer, type Elsewhere } from './presence-elsewhere.ts'
-import { compare, parts, peopleOf, sum, tell, type People } from './presence-set.ts'
+import { compare, parts, peopleOf, sendChanges, sum, type People } from './presence-set.ts'
 import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 
-type Told = { topic: string; from: string } & (
+type Signal = { topic: string; from: string } & (
   | Answer
   | { type: 'who'; whole: boolean }
-  /** the topic has its first follower on this instance: instances that want to know ask again */
+  /** the topic has its first follower on this instance: instances that watch the topic ask again */
   | { type: 'come' }
 )
 
 type Watch = {
   topic: string
-  /** the seats here that asked, and whether each has had a complete list (presence-set.ts) */
-  asked: Map<Seat, boolean>
+  /** the subscriptions here that asked, and whether each has a complete list (presence-set.ts) */
+  asked: Map<Subscription, boolean>
   /** when other instances last asked, and when this one did (performance.now) */
   askedAt: number
   whoAt: number
-  /** when the first answers have arrived */
+  /** when the first answers should have arrived */
   answeredAt: number
   n: number
   mine: People
   elsewhere: Elsewhere
-  told: People
+  sent: People
 }
 
 // ms in which changes are collected, and ms to wait for the first answers.
@@ -44,13 +44,13 @@ export const makePresence = (options: {
   follow: (topic: string) => Promise<void>
   unfollow: (topic: string) => void
   onError: (error: unknown) => void
-  /** ms without an answer after which an instance is gone */
+  /** ms without an answer after which an instance counts as stopped */
   life: number
 }) => {
   const { origin, life } = options
   const watches = new Map<string, Watch>()
   const dirty = new Set<Watch>()
-  let due: Told[] = []
+  let due: Signal[] = []
   let timer: NodeJS.Timeout | undefined
   let poller: NodeJS.Timeout | undefined
   let closed = false
@@ -74,7 +74,7 @@ export const makePresence = (options: {
         n: 0,
         mine: here(topic),
         elsewhere: new Map(),
-        told: new Map(),
+        sent: new Map(),
       }
       watches.set(topic, watch)
       poller ??= setInterval(poll, life / 11)
@@ -95,7 +95,7 @@ export const makePresence = (options: {
     due.push({ type: 'who', topic: watch.topic, from: origin, whole })
   }
 
-  /** Queues what changed here, for the instances that asked. */
+  /** Queues the changes on this instance, for the instances that asked. */
   const announce = (watch: Watch, now: number): void => {
     const { topic } = watch
     const people = here(topic)
@@ -117,12 +117,12 @@ export const makePresence = (options: {
       announce(watch, now)
       if (watch.asked.size === 0 || now < watch.answeredAt) continue
       const everybody = sum([watch.mine, ...[...watch.elsewhere.values()].map(({ people }) => people)])
-      tell(watch.topic, watch.asked, watch.told, everybody)
-      watch.told = everybody
+      sendChanges(watch.topic, watch.asked, watch.sent, everybody)
+      watch.sent = everybody
     }
     const news = due
     due = []
-    await relay.tell(news)
+    await relay.send(news)
   }
 
   /** Drops silent instances and topics that are no longer watched, repeats `who`, and retries followers that had no room. */
@@ -139,7 +139,7 @@ export const makePresence = (options: {
     }
   }
 
-  /** Another instance asks who follows a topic here. */
+  /** Answers another instance that asked for the followers of a topic here. */
   const answer = (topic: string, whole: boolean, now: number): void => {
     const watch = watches.get(topic) ?? (here(topic).size > 0 ? watched(topic) : undefined)
     if (!watch) return
@@ -152,41 +152,41 @@ export const makePresence = (options: {
     void flush().catch(options.onError)
   }
 
-  const relay = makeRelay<Told>({
+  const relay = makeRelay<Signal>({
     ...options,
     mark: '#',
-    onHeard(told) {
+    onReceived(signal) {
       const now = performance.now()
-      const { topic, from } = told
-      if (told.type === 'who') return answer(topic, told.whole, now)
+      const { topic, from } = signal
+      if (signal.type === 'who') return answer(topic, signal.whole, now)
       const watch = watches.get(topic)
       if (!watch || watch.asked.size === 0) return
-      if (told.type === 'come') ask(watch, true)
-      else if (!takeAnswer(watch.elsewhere, from, told, now) && now - watch.whoAt > every) ask(watch, true)
+      if (signal.type === 'come') ask(watch, true)
+      else if (!takeAnswer(watch.elsewhere, from, signal, now) && now - watch.whoAt > every) ask(watch, true)
       soon(watch)
     },
   })
 
-  /** Forgets the seats that are gone; without one that asked, the other instances are not listened to. */
+  /** Forgets ended subscriptions. Without a subscription that asked, this instance no longer listens to the others. */
   const prune = (watch: Watch): void => {
     if (watch.asked.size === 0) return
-    for (const seat of watch.asked.keys()) if (seat.gone) watch.asked.delete(seat)
+    for (const subscription of watch.asked.keys()) if (subscription.gone) watch.asked.delete(subscription)
     if (watch.asked.size > 0) return
     watch.elsewhere.clear()
-    watch.told = new Map()
+    watch.sent = new Map()
     watch.answeredAt = Infinity
     options.unfollow(watch.topic)
   }
 
   return {
-    /** A seat asks who follows its topic. */
-    join(seat: Seat): void {
-      const watch = watched(seat.topic)
+    /** A subscription asks for the presence of its topic. */
+    join(subscription: Subscription): void {
+      const watch = watched(subscription.topic)
       const first = watch.asked.size === 0
-      watch.asked.set(seat, false)
+      watch.asked.set(subscription, false)
       soon(watch)
       if (!first) return
-      void options.follow(seat.topic).then(async () => {
+      void options.follow(subscription.topic).then(async () => {
         ask(watch, true)
         await flush()
         watch.answeredAt = performance.now() + patience
@@ -194,7 +194,7 @@ export const makePresence = (options: {
       }, options.onError)
     },
 
-    /** A topic has its first follower here: instances that watch it may not have asked this one. */
+    /** A topic has its first follower here: instances that watch the topic may not have asked this instance. */
     opened(topic: string): void {
       void options.follow(topic).then(() => {
         options.unfollow(topic)
@@ -203,7 +203,7 @@ export const makePresence = (options: {
       }, options.onError)
     },
 
-    /** A follower came to a topic, or left it. */
+    /** A follower joined or left a topic. */
     changed(topic: string): void {
       const watch = watches.get(topic)
       if (!watch) return
@@ -222,7 +222,7 @@ export const makePresence = (options: {
         }
     },
 
-    /** Reports to the other instances that this one has no followers any more. */
+    /** Reports to the other instances that this instance has no followers any more. */
     async close(): Promise<void> {
       closed = true
       clearTimeout(timer)

@@ -1,26 +1,26 @@
-// Sealing: what instances tell one another beside the log is read, and believed, by instances only. Anybody who may connect to the
-// database can LISTEN and NOTIFY, and any client of NATS can publish there: so each message is encrypted and authenticated by a key
-// that only the server's role can read, for its kind (mark) only, and carries its sender, a number and a time: a copy is refused.
-// Times are the database's, so that the instances' clocks do not matter.
+// Sealing: messages between instances that only instances can read and forge. Any login of the database can LISTEN and NOTIFY, and any
+// client of NATS can publish. So each message is encrypted and authenticated with a key that only the server's role can read; the mark
+// (its kind) is authenticated too. It carries its sender, a number and a time, so that a replayed copy is refused. Times are the
+// database's, so the instances' clocks need not agree.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 
 export type Seal = {
-  /** Takes the key, 32 bytes, and the database's time (ms) at `at` (performance.now); what comes before is neither sent nor heard. */
+  /** Sets the key (32 bytes) and the database's time (ms) at `at` (performance.now). Before, no message is sent or received. */
   use(key: Buffer, time: number, at: number): void
-  /** undefined: there is no key yet */
+  /** Returns undefined if the key is not set yet. */
   seal(mark: string, text: string): string | undefined
-  /** The text, and when it was sent (performance.now); undefined if it is forged, a copy, too old, or this instance's own. */
+  /** Returns the text and when it was sent (performance.now); undefined if it is forged, a copy, too old, or this instance's own. */
   open(mark: string, sealed: string): { text: string; sentAt: number } | undefined
 }
 
 const algorithm = 'aes-256-gcm'
 const nonceBytes = 12
 const tagBytes = 16
-/** ms for which a message counts: those of a sender that was forgotten are too old by then. */
+/** ms for which a message is valid. When a sender is forgotten, its messages are too old to be replayed. */
 const fresh = 60_000
-/** Numbers before a sender's last that may still come: pools and networks change the order. */
+/** How far behind a sender's highest number a message may be: pools and networks reorder messages. */
 const window = 4096
-/** Senders that are known at a time. */
+/** Senders that are remembered at a time. */
 const senders = 10_000
 
 type Sender = { last: number; seen: Set<number> }
@@ -72,10 +72,10 @@ export const makeSeal = (origin: string): Seal => {
       } catch {
         return undefined
       }
-      const [, from = '', n = '', at = '', told = ''] = /^(\S+) (\d+) (\d+) ([^]*)$/.exec(text) ?? []
+      const [, from = '', n = '', at = '', body = ''] = /^(\S+) (\d+) (\d+) ([^]*)$/.exec(text) ?? []
       const sentAt = Number(at) - offset
       const old = Math.abs(performance.now() - sentAt) > fresh
-      return from === origin || old || !isNew(from, Number(n)) ? undefined : { text: told, sentAt }
+      return from === origin || old || !isNew(from, Number(n)) ? undefined : { text: body, sentAt }
     },
   }
 }

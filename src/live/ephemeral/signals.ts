@@ -1,10 +1,10 @@
-// Signals reach a topic's followers on all instances and are no part of its history: who is typing, how far a user has read. Of several
-// with the same kind, topic and subject only the newest matters. Signals are dropped for slow readers and while the database is down.
+// Signals: typing and read positions. They reach a topic's followers on all instances and are not part of its history. Of several signals
+// with the same kind, topic and subject only the newest is sent. Signals are dropped for slow readers and while the database is down.
 import type { Role } from '../../access/actor.ts'
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
 import type { Hub } from '../hub/hub.ts'
-import type { Receiver } from '../hub/seat.ts'
+import type { Receiver } from '../hub/subscription.ts'
 import { every, makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 
@@ -12,7 +12,7 @@ export type Signal =
   | { type: 'typing'; topic: string; sub: string; role: Role; on: boolean }
   | { type: 'read'; topic: string; sub: string; seq: number }
 
-/** Signals that wait. */
+/** Signals that may wait to be sent to other instances. */
 const most = 10_000
 
 export const makeSignals = (options: {
@@ -33,23 +33,23 @@ export const makeSignals = (options: {
         : encodeFrame('typing', { topic, sub, role: signal.role, on: signal.on })
     const { bytes } = toChunk([frame])
     for (const to of options.hub.receivers(topic)) {
-      // Typing is for all but who types; how far one has read is for one's own other sockets.
+      // Typing goes to all followers except the sender; a read position only to other sockets of the same user.
       if (to === from || (type === 'read' && to.actor.sub !== sub)) continue
       if (to.fits(bytes.length)) to.send(bytes, 1)
     }
   }
 
-  const relay = makeRelay<Signal>({ ...options, mark: '~', onHeard: (signal) => deliver(signal) })
+  const relay = makeRelay<Signal>({ ...options, mark: '~', onReceived: (signal) => deliver(signal) })
 
   const flush = async (): Promise<void> => {
     const signals = [...due.values()]
     due = new Map()
-    await relay.tell(signals)
+    await relay.send(signals)
     timer = due.size > 0 ? setTimeout(() => void flush(), every) : undefined
   }
 
   return {
-    /** Tells it to all who follow its topic, but `from`. */
+    /** Sends a signal to all followers of its topic except `from`. */
     send(signal: Signal, from?: Receiver): void {
       deliver(signal, from)
       const name = `${signal.type} ${signal.topic} ${signal.sub}`

@@ -1,10 +1,10 @@
-// Drafts that have not grown for a while. Followers see them as aborted and their text leaves memory; only the length is kept,
-// for as long as the writer's socket is open, so that the writer can continue them.
+// Drafts that have not grown for a while. Followers see them as aborted, and their text leaves memory. Only the length is kept while the
+// writer's socket is open, so that the writer can continue the draft.
 import type { DraftName, Slices } from './draft-fanout.ts'
 import type { Publisher } from './draft-publisher.ts'
 import { nameOf, type Draft, type DraftRegistry, type DraftWriter } from './draft-registry.ts'
 
-/** Silent drafts whose length is kept for a socket: as many as it may write. */
+/** Silent drafts whose length is kept for a socket; beyond, all are forgotten. */
 const mostSilent = 1000
 
 export const makeSilentDrafts = ({

@@ -1,32 +1,32 @@
-// The pages of one topic that are read for who catches up. Seats that come the same way share a read, unless it began before
-// the seat was let in: the chat may have been cleared, or its mission re-assigned, in between. A read that waits for a
-// connection has not begun, so the busier the database, the more seats one serves.
+// Reads of one topic's pages for subscriptions that catch up. Subscriptions at the same cursor share a read, unless the read began
+// before the subscription was allowed: in between the chat may have been cleared, or its mission reassigned. A read that waits for a
+// connection has not begun, so the busier the database, the more subscriptions share one read.
 import type { Page } from '../../protocol/rows.ts'
 import { encode, type Encoded } from './page.ts'
 
-/** A read: from where, when it began (Infinity: not yet), the row limit, and the result. */
+/** A read: its cursor, when it began (Infinity: not yet), the row limit, and the result. */
 export type Read = { from: number; asOf: number; limit: number; encoded: Promise<Encoded>; found?: Encoded }
 
-/** Reads up to `limit` rows after a seq; `begun` is called when the read begins: it may have to wait for a connection. */
+/** Reads up to `limit` rows after a seq. The read may wait for a connection; `begun` is called when it begins. */
 export type ReadPage = (topic: string, after: number, limit: number, bytes: number, begun: () => void) => Promise<Page>
 
-/** The read that serves who stands at `cursor` and was let in at `asOf` (performance.now). */
+/** Returns a read for a subscription at `cursor` that was allowed at `asOf` (performance.now). */
 export type Reads = (cursor: number, asOf: number) => Read
 
-// A page read for one seat is kept so many ms for others that come the same way: what is read meanwhile bounds the memory.
+// ms for which a page is kept for other subscriptions. The pages read within this time bound the memory.
 const shared = 250
 const mostRows = 100
 
 export const makeReads = (topic: string, page: ReadPage, bytes: number): Reads => {
   const reads = new Set<Read>()
-  // How many rows the next read asks for. Chunks of a log may have megabytes each.
+  // The row limit of the next read. A chunk of a log may have megabytes.
   let rows = topic.endsWith('/logs') ? 4 : mostRows
 
-  return (cursor, seated) => {
+  return (cursor, allowedAt) => {
     for (const reading of reads) {
       const { from, asOf, limit, found } = reading
       const end = found ? found.page.covered : from + limit
-      if (asOf >= seated && from <= cursor && cursor < end) return reading
+      if (asOf >= allowedAt && from <= cursor && cursor < end) return reading
     }
     const limit = rows
     let began = Infinity
@@ -46,7 +46,7 @@ export const makeReads = (topic: string, page: ReadPage, bytes: number): Reads =
     encoded.then((found) => {
       reading.found = found
       const { events, covered, head } = found.page
-      // Where rows are large, no more are asked for than a page holds.
+      // If rows are large, the next read is limited to about the number that fits a page.
       const cut = covered < head && events.length < limit
       rows = cut ? Math.max(1, events.length) * 2 : Math.min(mostRows, limit * 2)
       setTimeout(forget, shared).unref()

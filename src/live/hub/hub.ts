@@ -1,5 +1,5 @@
-// The hub: hands the tail's pages to the seats of their topic, each event encoded once. A seat is either catching up (catch-up.ts)
-// or *live*. The rights that came with a page are applied before the page is sent.
+// The hub: sends the tail's pages to the subscriptions of their topic, each event encoded once. A subscription is either catching up
+// (catch-up.ts) or *live*. The rights that were read with a page are applied before the page is sent.
 import { sees } from '../../access/policy.ts'
 import { noMission } from '../../protocol/errors.ts'
 import type { MissionRights, Page } from '../../protocol/rows.ts'
@@ -7,83 +7,83 @@ import { topicParts } from '../../protocol/topics.ts'
 import { makeCatchUp } from './catch-up.ts'
 import { makeReads, type ReadPage, type Reads } from './catch-up-reads.ts'
 import { encode, rightsOf, type Encoded } from './page.ts'
-import type { Receiver, Seat } from './seat.ts'
+import type { Receiver, Subscription } from './subscription.ts'
 
-/** `sockets`: the number of seats of sessions. */
-type Room = { topic: string; seats: Set<Seat>; sockets: number; reads: Reads }
+/** `sockets`: the number of subscriptions by sockets. */
+type Room = { topic: string; subscriptions: Set<Subscription>; sockets: number; reads: Reads }
 type MissionState = { rights: MissionRights | undefined; asOf: number; rooms: Map<string, Room>; goneChecks: number }
 
 export type Hub = {
-  /** Takes a seat after `after`. `head` is the topic's latest seq when `place` was read. */
+  /** Subscribes to the events after `after`. `head` is the topic's latest seq when `place` was read. */
   join(
     receiver: Receiver,
     topic: string,
     place: { rights: MissionRights; asOf: number; head: number },
     after: number,
-  ): Seat
-  leave(seat: Seat): void
+  ): Subscription
+  leave(subscription: Subscription): void
   /** A page that the tail read. */
   deliver(topic: string, from: number, page: Page): void
   /** Returns the sockets that follow a topic; event streams take only events. */
   receivers(topic: string): Iterable<Receiver>
-  /** Ends the seats whose receiver may no longer read the topic, after a fresh token. */
-  recheck(seats: Iterable<Seat>): void
+  /** Ends the subscriptions whose receiver may no longer read the topic, after a fresh token. */
+  recheck(subscriptions: Iterable<Subscription>): void
   /** Returns the ID of the topic's mission if the mission has this number; otherwise ''. */
   named(topic: string, number: number): string
-  /** Returns the missions with seats, whose rights are polled. */
+  /** Returns the missions that have subscriptions; their rights are polled. */
   missions(): string[]
-  /** Applies rights as read at `asOf`; undefined: the mission was deleted. */
+  /** Applies rights that were read at `asOf`; undefined: the mission was deleted. */
   setRights(mission: string, rights: MissionRights | undefined, asOf: number): void
-  seats(): number
-  /** Returns the number of seats that catch up. */
+  subscriptions(): number
+  /** Returns the number of subscriptions that are catching up. */
   catching(): number
 }
 
 export const makeHub = (options: {
-  /** bytes up to which a page of the tail is sent at once; seats catch up with a larger one, frame by frame */
+  /** bytes up to which a page of the tail is sent at once; a larger one is read again and sent frame by frame, as when catching up */
   liveBytes: number
-  /** bytes that a page read to catch up may hold */
+  /** bytes of a page that is read to catch up */
   pageBytes: number
   follow: (topic: string, head: number) => void
   unfollow: (topic: string) => void
-  /** A socket's seat was taken or left; the topic has `seats` of them now. */
-  onSeats: (topic: string, seats: number, taken: boolean) => void
+  /** Called after a socket subscribed (`taken`) or unsubscribed; the topic now has `count` subscriptions by sockets. */
+  onSubscriptions: (topic: string, count: number, taken: boolean) => void
   cursor: (topic: string) => number | undefined
   page: ReadPage
   onError: (error: unknown) => void
 }): Hub => {
   const missions = new Map<string, MissionState>()
-  let seatCount = 0
+  let subscriptionCount = 0
 
-  const leave = (seat: Seat): void => {
-    if (seat.gone) return
-    seat.gone = true
-    seatCount--
-    const { mission } = topicParts(seat.topic)
+  const leave = (subscription: Subscription): void => {
+    if (subscription.gone) return
+    subscription.gone = true
+    subscriptionCount--
+    const { mission } = topicParts(subscription.topic)
     const state = missions.get(mission)
-    const room = state?.rooms.get(seat.topic)
+    const room = state?.rooms.get(subscription.topic)
     if (!state || !room) return
-    room.seats.delete(seat)
-    if (room.seats.size === 0) {
-      state.rooms.delete(seat.topic)
-      options.unfollow(seat.topic)
+    room.subscriptions.delete(subscription)
+    if (room.subscriptions.size === 0) {
+      state.rooms.delete(subscription.topic)
+      options.unfollow(subscription.topic)
       if (state.rooms.size === 0) missions.delete(mission)
     }
-    if (seat.receiver.form === 'frames') options.onSeats(seat.topic, --room.sockets, false)
+    if (subscription.receiver.form === 'frames') options.onSubscriptions(subscription.topic, --room.sockets, false)
   }
 
-  const end = (seat: Seat): void => {
-    leave(seat)
-    seat.receiver.ended(seat.topic, noMission())
+  const end = (subscription: Subscription): void => {
+    leave(subscription)
+    subscription.receiver.ended(subscription.topic, noMission())
   }
 
   const setRights = (mission: string, rights: MissionRights | undefined, asOf: number): void => {
     const state = missions.get(mission)
-    // Reads may finish out of order; an older one is ignored.
+    // Reads may finish out of order; the result of an older read is ignored.
     if (!state || asOf < state.asOf) return
     state.asOf = asOf
     if (rights === undefined) {
-      // Followers get mission.deleted first, whose page ends their seats. If it does not come, the next poll ends them.
+      // Subscribers get mission.deleted first, and its page ends the subscriptions. If it does not arrive, the next poll ends them.
       const own = state.rooms.get(`missions/${mission}`)
       if (own && state.goneChecks++ === 0) return
     } else if (rights.assigned_to === state.rights?.assigned_to && rights.number === state.rights.number) {
@@ -91,18 +91,19 @@ export const makeHub = (options: {
     }
     state.rights = rights
     for (const room of [...state.rooms.values()])
-      for (const seat of [...room.seats]) if (!rights || !sees(seat.receiver.actor, rights)) end(seat)
+      for (const subscription of [...room.subscriptions])
+        if (!rights || !sees(subscription.receiver.actor, rights)) end(subscription)
   }
 
   const { catchUp, catching } = makeCatchUp({ cursor: options.cursor, setRights, leave, end, onError: options.onError })
 
-  const give = (seat: Seat, { page, as }: Encoded): boolean => {
-    const { bytes, ends } = as(seat.receiver.form)
-    // Most seats are at the page's begin: `first` is 0.
-    const first = page.events.findIndex(({ seq }) => seq > seat.cursor)
-    seat.cursor = Math.max(seat.cursor, page.covered)
+  const give = (subscription: Subscription, { page, as }: Encoded): boolean => {
+    const { bytes, ends } = as(subscription.receiver.form)
+    // Most subscriptions need the whole page: `first` is 0.
+    const first = page.events.findIndex(({ seq }) => seq > subscription.cursor)
+    subscription.cursor = Math.max(subscription.cursor, page.covered)
     if (first === -1) return true
-    return seat.receiver.send(first === 0 ? bytes : bytes.subarray(ends[first - 1]), ends.length - first)
+    return subscription.receiver.send(first === 0 ? bytes : bytes.subarray(ends[first - 1]), ends.length - first)
   }
 
   const deliver = (topic: string, from: number, page: Page): void => {
@@ -115,13 +116,14 @@ export const makeHub = (options: {
     if (rights !== undefined) {
       const encoded = encode(topic, page)
       // (A Set may lose members during its iteration.)
-      for (const seat of room.seats) {
-        if (!seat.live) continue
-        // Refused by the page's rights (newer ones may be known), or too large to send at once: the seat reads its own pages.
+      for (const subscription of room.subscriptions) {
+        if (!subscription.live) continue
+        // If the page's rights refuse it (newer rights may be known), or the page is too large, the subscription reads its own pages.
         const apart =
-          !sees(seat.receiver.actor, rights) || encoded.as(seat.receiver.form).bytes.length > options.liveBytes
-        if (seat.cursor < from || (apart && page.mission)) void catchUp(room.reads, seat)
-        else if (!apart && seat.cursor < page.covered && !give(seat, encoded)) leave(seat)
+          !sees(subscription.receiver.actor, rights) ||
+          encoded.as(subscription.receiver.form).bytes.length > options.liveBytes
+        if (subscription.cursor < from || (apart && page.mission)) void catchUp(room.reads, subscription)
+        else if (!apart && subscription.cursor < page.covered && !give(subscription, encoded)) leave(subscription)
       }
     }
     if (mine && rights && !page.mission) {
@@ -131,7 +133,7 @@ export const makeHub = (options: {
   }
 
   const receivers = function* (topic: string): Generator<Receiver> {
-    for (const { receiver } of missions.get(topicParts(topic).mission)?.rooms.get(topic)?.seats ?? [])
+    for (const { receiver } of missions.get(topicParts(topic).mission)?.rooms.get(topic)?.subscriptions ?? [])
       if (receiver.form === 'frames') yield receiver
   }
 
@@ -142,28 +144,28 @@ export const makeHub = (options: {
       if (!state) missions.set(mission, (state = { rights, asOf, rooms: new Map(), goneChecks: 0 }))
       let room = state.rooms.get(topic)
       if (!room) {
-        room = { topic, seats: new Set(), sockets: 0, reads: makeReads(topic, options.page, options.pageBytes) }
+        room = { topic, subscriptions: new Set(), sockets: 0, reads: makeReads(topic, options.page, options.pageBytes) }
         state.rooms.set(topic, room)
       }
-      const seat: Seat = { topic, receiver, cursor: after, asOf, live: false, gone: false }
-      room.seats.add(seat)
-      seatCount++
+      const subscription: Subscription = { topic, receiver, cursor: after, asOf, live: false, gone: false }
+      room.subscriptions.add(subscription)
+      subscriptionCount++
       options.follow(topic, head)
-      if (receiver.form === 'frames') options.onSeats(topic, ++room.sockets, true)
+      if (receiver.form === 'frames') options.onSubscriptions(topic, ++room.sockets, true)
       setRights(mission, rights, asOf)
-      // Newer rights than `rights` may be known, and are not checked again.
+      // `setRights` ignores `rights` if newer rights are known: this subscription is checked against the newest here.
       const known = missions.get(mission)?.rights
-      if (!seat.gone && !(known && sees(receiver.actor, known))) end(seat)
-      if (!seat.gone) void catchUp(room.reads, seat)
-      return seat
+      if (!subscription.gone && !(known && sees(receiver.actor, known))) end(subscription)
+      if (!subscription.gone) void catchUp(room.reads, subscription)
+      return subscription
     },
     receivers,
     leave,
     deliver,
-    recheck(seats) {
-      for (const seat of [...seats]) {
-        const rights = missions.get(topicParts(seat.topic).mission)?.rights
-        if (!seat.gone && (!rights || !sees(seat.receiver.actor, rights))) end(seat)
+    recheck(subscriptions) {
+      for (const subscription of [...subscriptions]) {
+        const rights = missions.get(topicParts(subscription.topic).mission)?.rights
+        if (!subscription.gone && (!rights || !sees(subscription.receiver.actor, rights))) end(subscription)
       }
     },
     named(topic, number) {
@@ -172,7 +174,7 @@ export const makeHub = (options: {
     },
     missions: () => [...missions.keys()],
     setRights,
-    seats: () => seatCount,
+    subscriptions: () => subscriptionCount,
     catching,
   }
 }

@@ -1,10 +1,10 @@
-// A page of a topic's events: encoded once in each form, and the rights that it came with.
+// A page of a topic's events, encoded once in each form, and the rights that were read with it.
 import { encodeEvent } from '../../protocol/encode.ts'
 import { toChunk, type Chunk } from '../../protocol/websocket-wire.ts'
 import { toEvents } from '../../protocol/event-stream.ts'
 import type { MissionRights, Page } from '../../protocol/rows.ts'
 
-/** How a receiver takes events: as a socket's frames, or as the text of an event stream. */
+/** The encoding that a receiver takes: frames of a socket, or the text of an event stream. */
 export type Form = 'frames' | 'events'
 
 /** A page, and its events in each form. */
@@ -21,7 +21,7 @@ export const encode = (topic: string, page: Page): Encoded => {
   }
 }
 
-/** Returns the rights that a page came with; for a deleted mission's last page those of its deleted row. */
+/** Returns the rights that were read with a page; on a deleted mission's last page, the rights in the deleted row. */
 export const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
   const last = events.at(-1)
   if (mission || last?.event !== 'mission.deleted') return mission

@@ -1,28 +1,28 @@
-// Looks up the rights on all missions that are followed: no subscription outlives its rights by more than this look, whatever
-// else happens on the topic.
+// Polls the rights on all missions with subscriptions. A subscription outlives its rights by at most one poll, even if its topic has
+// no events.
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { Hub } from './hub.ts'
 
-/** Returns a poll; a call during a running poll does nothing. `look` returns the missions that exist. */
-export const makeRightsLook = (
+/** Returns the poll; a call while a poll is running does nothing. `read` returns the missions that exist. */
+export const makeRightsPoll = (
   hub: Pick<Hub, 'missions' | 'setRights'>,
-  look: (missions: string[]) => Promise<{ found: MissionRights[]; asOf: number }>,
+  read: (missions: string[]) => Promise<{ found: MissionRights[]; asOf: number }>,
   onError: (error: unknown) => void,
 ): (() => Promise<void>) => {
-  let looking = false
+  let polling = false
   return async () => {
-    if (looking) return
-    looking = true
+    if (polling) return
+    polling = true
     try {
       const asked = hub.missions()
       if (asked.length === 0) return
-      const { found, asOf } = await look(asked)
+      const { found, asOf } = await read(asked)
       const rights = new Map(found.map((mission) => [mission.id, mission]))
       for (const mission of asked) hub.setRights(mission, rights.get(mission), asOf)
     } catch (error) {
       onError(error)
     } finally {
-      looking = false
+      polling = false
     }
   }
 }
