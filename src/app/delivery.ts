@@ -24,7 +24,7 @@ export const makeDelivery = (
 ) => {
   const { limits } = config
   // Set below: the callers are created before the callees.
-  let onHint: (payload: string) => void = () => {}
+  let onNotification: (payload: string) => void = () => {}
   let onConnected: () => void = () => {}
   let onPage: Hub['deliver'] = () => {}
   let onSubscriptions: (topic: string, count: number, taken: boolean) => void = () => {}
@@ -32,7 +32,7 @@ export const makeDelivery = (
   const listener = makeListener({
     config: database.direct,
     notify: (channel, payload) => database.main.query('select pg_notify($1, $2)', [channel, payload]),
-    onHints: (payload) => onHint(payload),
+    onHints: (payload) => onNotification(payload),
     onConnected: () => onConnected(),
     onError,
   })
@@ -41,7 +41,7 @@ export const makeDelivery = (
         url: config.hintsUrl,
         space: store.space,
         name: `mission-deck ${instance}`,
-        onHeard: (payload) => onHint(payload),
+        onHeard: (payload) => onNotification(payload),
         onConnected: () => onConnected(),
         onError: (error) => log.warn({ err: error }, 'NATS'),
       })
@@ -99,12 +99,12 @@ export const makeDelivery = (
   }
   const own = `${instance} `
   // Any client of the database can send a notification: no payload may crash the process.
-  onHint = (payload) => {
-    // What this instance saved it knows (onSaved).
+  onNotification = (payload) => {
+    // This instance knows its own messages (onSaved).
     if (payload.startsWith(own)) return
     try {
       if (payload === 'revocations') checkRevocations()
-      else if (!beside.hear(payload)) tail.hint(payload)
+      else if (!beside.receive(payload)) tail.hint(payload)
     } catch (error) {
       onError(error)
     }

@@ -56,7 +56,7 @@ export const buildApp = async (
   const delivery = makeDelivery(config, storage, auth, { meters, traces }, shared)
   const { database, indexer } = storage
   const { writer, listener, bus, tail, hints, beside } = delivery
-  const doors = await installHttp(server, config, {
+  const endpoints = await installHttp(server, config, {
     instance,
     version,
     storage,
@@ -66,7 +66,7 @@ export const buildApp = async (
     traces,
     faults: () => faults,
   })
-  const { sockets, api } = doors
+  const { sockets, api } = endpoints
   auth.onRevoked(sockets.recheck)
   // All clients reconnect, and learn that their cursors belong to the former database.
   storage.onReplaced(() => {
@@ -81,9 +81,9 @@ export const buildApp = async (
 
   // Each step that waits has a time limit, since Postgres may hang.
   const steps: Step[] = [
-    { stop: doors.drain },
+    { stop: endpoints.drain },
     // Frames and requests in flight are answered before the sockets close.
-    { stop: () => Promise.all([doors.work.idle(), writer.idle()]), within: limits.writeDeadline + 500 },
+    { stop: () => Promise.all([endpoints.work.idle(), writer.idle()]), within: limits.writeDeadline + 500 },
     { stop: () => sockets.close() },
     { stop: () => http.close(), within: 1500 },
     { stop: () => http.server.closeAllConnections() },
@@ -102,7 +102,7 @@ export const buildApp = async (
     tokens: auth.tokens,
     writer,
     async start() {
-      await storage.start(seed, doors.isDraining)
+      await storage.start(seed, endpoints.isDraining)
       // No revoked token is accepted before the list is known.
       await Promise.all([auth.start(), delivery.readKey()])
       await delivery.start()

@@ -7,7 +7,7 @@ export type DraftWriter = { push(frame: string): boolean; actor: { sub: string }
 export type Stored = DraftName & { generation: number; text: string }
 
 export type Draft = Stored & {
-  /** the socket of this instance that writes it; undefined if another instance writes it, or nobody */
+  /** the socket that writes it; undefined if no socket of this instance does */
   writer: DraftWriter | undefined
   /** lengths up to which the writer's instance has published and saved it */
   sent: number

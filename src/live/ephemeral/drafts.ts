@@ -75,7 +75,7 @@ export const makeDrafts = (options: {
   const mirror = makeMirror({ registry, slices, toFollowers, load, onError })
   const catchUp = makeDraftCatchUp({ registry, slices, load, merge: mirror.merge, onError })
   const silent = makeSilentDrafts({ registry, slices, signal, giveUp: () => store.expire(limits.draftSilence) })
-  const hearClaim = makeClaims({ origin, registry, generation: (name) => store.generation(name), onError })
+  const receiveClaim = makeClaims({ origin, registry, generation: (name) => store.generation(name), onError })
 
   const expire = async (): Promise<void> => {
     await silent.expire()
@@ -176,7 +176,7 @@ export const makeDrafts = (options: {
       void save(own).catch(onError)
     },
 
-    hear: (payload: string): boolean => hearClaim(payload) || relay.hear(payload),
+    receive: (payload: string): boolean => receiveClaim(payload) || relay.receive(payload),
 
     expire: (): void => void expire().catch(onError),
 

@@ -50,8 +50,9 @@ export const makeBeside = (options: {
     drafts,
     inboxes,
     /** Takes a notification. Returns false if it announces new events, which the tail reads. */
-    hear(payload: string): boolean {
-      if (signals.hear(payload) || list.hear(payload) || drafts.hear(payload) || presence.hear(payload)) return true
+    receive(payload: string): boolean {
+      if (signals.receive(payload) || list.receive(payload) || drafts.receive(payload) || presence.receive(payload))
+        return true
       inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
       return false
     },

@@ -40,7 +40,7 @@ export const makeRelay = <Sent extends { topic: string }>(options: {
   },
 
   /** Takes a notification. Returns true if it has the mark of this relay. */
-  hear(payload: string): boolean {
+  receive(payload: string): boolean {
     if (!payload.startsWith(options.mark)) return false
     const opened = options.seal.open(options.mark, payload.slice(options.mark.length))
     if (!opened) return true

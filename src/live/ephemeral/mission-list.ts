@@ -121,7 +121,7 @@ export const makeList = (options: {
     },
     leave,
     /** Takes a notification. Returns true for "missions <id>" (db/functions/changes.sql). A notification of new events may be of a new chat. */
-    hear(payload: string): boolean {
+    receive(payload: string): boolean {
       if (payload.startsWith('missions ')) {
         const id = named.exec(payload)?.[1]
         if (id !== undefined && followers.size > 0 && waiting.size < mostWaiting) {

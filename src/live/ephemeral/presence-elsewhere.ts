@@ -9,7 +9,7 @@ export type Answer =
   | { type: 'still'; n: number }
 
 /** By name of the instance: the subjects that are present there. */
-export type Elsewhere = Map<string, { n: number; people: People; heardAt: number }>
+export type Elsewhere = Map<string, { n: number; people: People; answeredAt: number }>
 
 /** Takes an instance's answer. Returns false if an earlier answer was lost. */
 export const takeAnswer = (elsewhere: Elsewhere, from: string, answer: Answer, now: number): boolean => {
@@ -17,18 +17,18 @@ export const takeAnswer = (elsewhere: Elsewhere, from: string, answer: Answer, n
   if (answer.type === 'here') {
     const people: People = new Map()
     apply(people, answer.subs)
-    elsewhere.set(from, { n, people, heardAt: now })
+    elsewhere.set(from, { n, people, answeredAt: now })
     return true
   }
   const known = elsewhere.get(from)
   if (!known || n !== known.n + (answer.type === 'change' ? 1 : 0)) return false
   if (answer.type === 'change') apply(known.people, answer.subs)
   known.n = n
-  known.heardAt = now
+  known.answeredAt = now
   return true
 }
 
 /** Drops the instances that have not answered for `life` ms. */
 export const dropSilent = (elsewhere: Elsewhere, now: number, life: number): void => {
-  for (const [instance, { heardAt }] of elsewhere) if (now - heardAt > life) elsewhere.delete(instance)
+  for (const [instance, { answeredAt }] of elsewhere) if (now - answeredAt > life) elsewhere.delete(instance)
 }

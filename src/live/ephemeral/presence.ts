@@ -211,7 +211,7 @@ export const makePresence = (options: {
       soon(watch)
     },
 
-    hear: relay.hear,
+    receive: relay.receive,
 
     /** LISTEN holds again: notifications may have been lost meanwhile. */
     check(): void {

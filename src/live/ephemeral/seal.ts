@@ -28,15 +28,15 @@ type Sender = { last: number; seen: Set<number> }
 /** `origin`: this instance's name. */
 export const makeSeal = (origin: string): Seal => {
   let key: Buffer | undefined
-  const heard = new Map<string, Sender>()
+  const known = new Map<string, Sender>()
   let number = 0
   let offset = 0
 
   const isNew = (from: string, n: number): boolean => {
-    let sender = heard.get(from)
+    let sender = known.get(from)
     if (!sender) {
-      if (heard.size >= senders) for (const oldest of heard.keys()) if (heard.delete(oldest)) break
-      heard.set(from, (sender = { last: n, seen: new Set() }))
+      if (known.size >= senders) for (const oldest of known.keys()) if (known.delete(oldest)) break
+      known.set(from, (sender = { last: n, seen: new Set() }))
     }
     if (n <= sender.last - window || sender.seen.has(n)) return false
     sender.seen.add(n)

@@ -57,7 +57,7 @@ export const makeSignals = (options: {
       due.set(name, signal)
       timer ??= setTimeout(() => void flush(), every)
     },
-    hear: relay.hear,
+    receive: relay.receive,
     close(): void {
       clearTimeout(timer)
       due.clear()
