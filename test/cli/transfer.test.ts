@@ -350,6 +350,7 @@ void t.test('transfer: every table is exported or in the list of tables left out
     'schema_files',
     'seal_key',
     'search_blocks',
+    'search_parts',
     'search_stale',
     'search_turn',
     'tickets',

@@ -222,45 +222,51 @@ await t.test('idempotency key: concurrent senders of one key get the same messag
   t.equal((await sound(t, database, id)).length, 3)
 })
 
-await t.test('writer: cut connections lose no acknowledged message and duplicate none', async (t) => {
-  const { id } = await makeMission(instance)
-  let stop = false
-  let cuts = 0
-  let done = 0
-  const senders = numbers(30).map(async (n) => {
-    const sent: [Entry, Outcome][] = []
-    while (!stop) {
-      const made = entry(id, { citizen: `c${n % 3}`, key: n % 2 ? randomUUID() : null })
-      const result = await outcome(writer.append(made))
-      if ('seq' in result) done++
-      sent.push([made, result])
+for (const [who, count] of [
+  ['many senders', 30],
+  // Each of its messages is a batch of one.
+  ['one sender', 1],
+] as const)
+  await t.test(`writer: cut connections lose no acknowledged message and duplicate none, ${who}`, async (t) => {
+    const { id } = await makeMission(instance)
+    let stop = false
+    let cuts = 0
+    let done = 0
+    const senders = numbers(count).map(async (n) => {
+      const sent: [Entry, Outcome][] = []
+      while (!stop) {
+        const made = entry(id, { citizen: `c${n % 3}`, key: n % 2 ? randomUUID() : null })
+        const result = await outcome(writer.append(made))
+        if ('seq' in result) done++
+        sent.push([made, result])
+      }
+      return sent
+    })
+    // A cut hits before the statement or between it and its result. A message must be saved before the next cut.
+    while (cuts < 25) {
+      const before = done
+      const cut = (await kill(database, 'server', '%deck.append_message%')).length
+      cuts += cut
+      if (cut > 0) await until(() => done > before, 'the next message to be saved')
     }
-    return sent
+    stop = true
+    const sent = (await Promise.all(senders)).flat()
+    const rows = new Set((await Promise.all(numbers(3).map((c) => sound(t, database, id, `c${c}`)))).flat())
+    const wrong = sent.filter(([{ id }, o]) => ('seq' in o ? !rows.has(id) || o.id !== id : !o.maybe && rows.has(id)))
+    t.strictSame(wrong, [], 'an ok means stored, an error means not stored unless it has maybe')
+    t.ok(saved(sent.map(([, o]) => o)).length > sent.length * 0.9, `${sent.length} sent`)
+    const seqs = new Set(sent.flatMap(([{ topic }, o]) => ('seq' in o ? [`${topic} ${o.seq}`] : [])))
+    t.equal(seqs.size, saved(sent.map(([, o]) => o)).length, 'no seq is assigned twice')
   })
-  // A cut hits before the statement or between it and its result. A message must be saved before the next cut.
-  while (cuts < 25) {
-    const before = done
-    const cut = (await kill(database, 'server', '%deck.append_messages%')).length
-    cuts += cut
-    if (cut > 0) await until(() => done > before, 'the next message to be saved')
-  }
-  stop = true
-  const sent = (await Promise.all(senders)).flat()
-  const rows = new Set((await Promise.all(numbers(3).map((c) => sound(t, database, id, `c${c}`)))).flat())
-  const wrong = sent.filter(([{ id }, o]) => ('seq' in o ? !rows.has(id) || o.id !== id : !o.maybe && rows.has(id)))
-  t.strictSame(wrong, [], 'an ok means stored, an error means not stored unless it has maybe')
-  t.ok(saved(sent.map(([, o]) => o)).length > sent.length * 0.9, `${sent.length} sent`)
-  const seqs = new Set(sent.flatMap(([{ topic }, o]) => ('seq' in o ? [`${topic} ${o.seq}`] : [])))
-  t.equal(seqs.size, saved(sent.map(([, o]) => o)).length, 'no seq is assigned twice')
-})
 
 await t.test('writer: a sender’s messages to a topic keep their order across cuts and locks', async (t) => {
   const { id } = await makeMission(instance)
   const outcomes: Promise<Outcome>[] = []
+  let cuts = 0
   const open = await database.connect()
   for (const n of numbers(400)) {
     outcomes.push(outcome(writer.append(entry(id, { citizen: n % 4 ? 'rafael' : 'emma', message: `${n}` }))))
-    if (n % 100 === 50) await kill(database, 'server', '%deck.append_messages%')
+    if (n % 100 === 50) cuts += (await kill(database, 'server', '%deck.append_message%')).length
     if (n % 100 === 20) {
       await open.query('begin')
       await open.query('select from missions where id = $1 for update', [id])
@@ -270,6 +276,7 @@ await t.test('writer: a sender’s messages to a topic keep their order across c
   }
   const all = saved(await Promise.all(outcomes))
   t.equal(all.length, 400)
+  t.comment(`${cuts} connections cut`)
   const rows = await database.query(
     'select message::int as n from chat_messages where mission_id = $1 order by citizen, seq',
     [id],
