@@ -2,7 +2,7 @@
 // Both connect to the database itself, with the rights of its role, so no access token is checked.
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import { userInfo } from 'node:os'
+import { hostname, userInfo } from 'node:os'
 import { basename } from 'node:path'
 import { once } from 'node:events'
 import { Option, type Command } from 'commander'
@@ -49,7 +49,7 @@ const restoreExport = async ({ io, options, lines, progress, signal }: Job): Pro
     import('../database/transfer/restore.ts'),
   ])
   let read = 0
-  const by = `${userInfo().username}@${process.env['HOSTNAME'] ?? 'deck'}`
+  const by = `${userInfo().username}@${hostname()}`
   const { missions, rows } = await withClient(await direct(true), (client) =>
     restore(client, lines, {
       by,
@@ -184,7 +184,7 @@ export const carryCommands = (program: Command): void => {
         await (exported ? restoreExport : importMessages)({ ...job, lines: known.lines })
       } catch (error) {
         if (!signal.aborted) throw error
-        io.note('interrupted; nothing was changed')
+        if (exported) io.note('interrupted; nothing was changed')
       } finally {
         job.progress.stop()
         forget()

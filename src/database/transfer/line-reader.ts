@@ -3,13 +3,18 @@
 /** Lines without line feeds, undefined for a line that was too long; and the number of bytes that were read for them. */
 export type Lines = AsyncIterable<{ lines: (Buffer | undefined)[]; bytes: number }>
 
+const mark = Buffer.from('\ufeff')
+
 export async function* readLines(source: AsyncIterable<Buffer>, most: () => number): Lines {
   let parts: Buffer[] = []
   let held = 0
   let long = false
   let first = true
   const end = (): Buffer | undefined => {
-    const line = long ? undefined : parts.length === 1 ? parts[0] : Buffer.concat(parts)
+    let line = long ? undefined : parts.length === 1 ? parts[0] : Buffer.concat(parts)
+    // A byte order mark is not part of the first line.
+    if (first && line?.subarray(0, 3).equals(mark)) line = line.subarray(3)
+    first = false
     parts = []
     held = 0
     long = false
@@ -22,11 +27,8 @@ export async function* readLines(source: AsyncIterable<Buffer>, most: () => numb
       parts = []
     } else parts.push(part)
   }
-  for await (let chunk of source) {
+  for await (const chunk of source) {
     const bytes = chunk.length
-    // A byte order mark is not part of the first line.
-    if (first && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) chunk = chunk.subarray(3)
-    first = false
     const lines: (Buffer | undefined)[] = []
     let from = 0
     for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {

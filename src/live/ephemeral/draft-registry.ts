@@ -24,7 +24,7 @@ export type Draft = Stored & {
 export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
 const bytesOf = (units: number): number => 2 * units
 
-// Lost drafts that are remembered for a socket until its next frames; beyond, all are forgotten.
+// Lost drafts that are remembered for a socket until its next frames; beyond, the oldest is forgotten.
 const mostOvertaken = 1000
 
 export const nameOf = ({ topic, key }: DraftName): string => `${topic}\n${key}`
@@ -122,7 +122,7 @@ export const makeRegistry = (options: {
       forget(draft)
       if (!writer) return
       const names = overtaken.get(writer) ?? new Set()
-      if (names.size >= mostOvertaken) names.clear()
+      if (names.size >= mostOvertaken) for (const oldest of names) if (names.delete(oldest)) break
       overtaken.set(writer, names.add(nameOf(draft)))
     },
     /** Returns whether another writer took over a socket's draft; true only once. */

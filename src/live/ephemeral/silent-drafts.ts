@@ -4,7 +4,7 @@ import type { DraftName, Slices } from './draft-fanout.ts'
 import type { Publisher } from './draft-publisher.ts'
 import { nameOf, type Draft, type DraftRegistry, type DraftWriter } from './draft-registry.ts'
 
-/** Silent drafts whose length is kept for a socket; beyond, all are forgotten. */
+/** Silent drafts whose length is kept for a socket; beyond, the oldest is forgotten. */
 const mostSilent = 1000
 
 export const makeSilentDrafts = ({
@@ -27,7 +27,7 @@ export const makeSilentDrafts = ({
     registry.forget(draft)
     if (!writer) return
     const own = lengths.get(writer) ?? new Map<string, number>()
-    if (own.size >= mostSilent) own.clear()
+    if (own.size >= mostSilent) for (const oldest of own.keys()) if (own.delete(oldest)) break
     lengths.set(writer, own.set(nameOf(draft), text.length))
   }
 

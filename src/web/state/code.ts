@@ -15,8 +15,11 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
   const busy = signal(true)
   const failure = makeFailure(deck, ended)
   let before: number | undefined
+  /** counts the times that the chat was cleared or read anew: a page that was requested before is dropped */
+  let round = 0
 
   const load = async (): Promise<void> => {
+    const mine = round
     busy.value = true
     failure.clear()
     try {
@@ -24,15 +27,17 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
       do {
         const where = { ...(before === undefined ? {} : { before }), ...(language ? { language } : {}) }
         const page = await persist(deck, ended, (signal) => chat.history({ limit: perRequest, ...where, signal }))
+        if (mine !== round) return
         before = page.messages[0]?.seq
         // An empty page has no seq to continue from. A request without one would return the newest page.
         more.value = page.has_more && before !== undefined
         add(page.messages)
       } while (more.value && messages.value.length < until)
     } catch (error) {
-      failure.set(error)
+      if (mine === round) failure.set(error)
+    } finally {
+      if (mine === round) busy.value = false
     }
-    busy.value = false
   }
   const shows = ({ code_blocks }: Message): boolean =>
     (code_blocks ?? []).some((block) => !language || block.language?.toLowerCase() === language.toLowerCase())
@@ -47,9 +52,10 @@ export const makeCode = (deck: Deck, mission: string, citizen: string, language:
     for await (const event of feed) {
       if (event.event === 'message.created') add([event.data])
       else {
+        round++
         messages.value = []
         before = undefined
-        more.value = false
+        more.value = busy.value = false
         if (event.event === 'reset') await load()
       }
     }

@@ -100,13 +100,6 @@ export const makePages = (rowHeight = 76) => {
       if (!held?.known) heights.delete(page)
       tops = undefined
     },
-    moveHead(seq: number): void {
-      if (seq <= head) return
-      head = seq
-      const tail = pages.get(pageOf(seq))
-      if (tail) pages.set(pageOf(seq), { ...tail, known: false })
-      tops = undefined
-    },
     /** Drops everything up to a seq. */
     moveFloor(seq: number): void {
       floor = seq

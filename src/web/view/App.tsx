@@ -12,7 +12,7 @@ import { Crew, isCitizen } from './Crew.tsx'
 import { closeDrawer, drawerOpen, openDrawer, useDrawer } from './drawer.ts'
 import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
-import { Missions, openMission, shownMissions } from './Missions.tsx'
+import { isNamed, Missions, openMission, shownMissions } from './Missions.tsx'
 import { panelOf, panels } from './panels/panels.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
@@ -68,9 +68,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   const filter = useSignal('')
   const help = useSignal(false)
   const wide = useSignal(wideQuery.matches)
-  const mission = useComputed(() =>
-    place.missions.list.value?.find(({ number, id }) => [String(number), id].includes(here.value.mission ?? '')),
-  )
+  const mission = useComputed(() => place.missions.list.value?.find((one) => isNamed(one, here.value.mission)))
   const id = useComputed(() => mission.value?.id)
   const channels = id.value === undefined ? [] : place.missions.channels(id.value)
 
@@ -103,7 +101,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   const act = (action: Action, key: string): boolean => {
     const now = here.peek()
     const shown = shownMissions(place, filter.value)
-    const at = shown.findIndex(({ number }) => String(number) === now.mission)
+    const at = shown.findIndex((one) => isNamed(one, now.mission))
     const names = mission.value ? place.missions.channels(mission.value.id).map(({ citizen }) => citizen) : []
     const citizen = (step: number): void => {
       const next = names[names.indexOf(now.citizen ?? '') + step]

@@ -18,9 +18,14 @@ const matches = ({ number, title, client, status }: Mission, words: string): boo
 export const shownMissions = (place: Place, words: string): Mission[] =>
   (place.missions.list.value ?? []).filter((mission) => matches(mission, words))
 
-export const openMission = ({ number, id }: Mission, place: Place, replace = false): void => {
-  const { citizen = 'rafael', mission } = route.peek()
-  if (mission === String(number)) return
+/** Whether an address names a mission: by its number or its UUID. */
+export const isNamed = ({ number, id }: Mission, name: string | undefined): boolean =>
+  name === String(number) || name === id
+
+export const openMission = (mission: Mission, place: Place, replace = false): void => {
+  const { number, id } = mission
+  const { citizen = 'rafael', mission: name } = route.peek()
+  if (isNamed(mission, name)) return
   const waiting = place.missions.channels(id).filter(({ unread }) => unread > 0)
   // The chat with unread messages; else the chat with the current citizen.
   const to = waiting.find((one) => one.citizen === citizen) ?? waiting[0]
@@ -83,7 +88,7 @@ export const Missions = ({ place, filter }: { place: Place; filter: { value: str
         autocomplete="off"
         onInput={(event) => (filter.value = event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key !== 'Enter' || !first) return
+          if (event.key !== 'Enter' || event.isComposing || !first) return
           openMission(first, place)
           event.currentTarget.blur()
           closeDrawer()
@@ -100,12 +105,7 @@ export const Missions = ({ place, filter }: { place: Place; filter: { value: str
       ) : (
         <ul>
           {shown.map((mission) => (
-            <Item
-              key={mission.id}
-              mission={mission}
-              place={place}
-              here={String(mission.number) === route.value.mission}
-            />
+            <Item key={mission.id} mission={mission} place={place} here={isNamed(mission, route.value.mission)} />
           ))}
         </ul>
       )}

@@ -147,10 +147,6 @@ export const makeScroller = (
       stick(false)
       layout()
     },
-    by(px: number): void {
-      target = undefined
-      box.scrollBy({ top: px })
-    },
     close(): void {
       observer.disconnect()
       box.removeEventListener('scroll', onScroll)

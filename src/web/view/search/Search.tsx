@@ -85,7 +85,7 @@ export const Search = ({ chat, place }: { chat: ChatState; place: Place }) => {
           autocomplete="off"
           onInput={(event) => (words.value = event.currentTarget.value)}
           onKeyDown={(event) => {
-            if (event.key === 'Enter') findAll()
+            if (event.key === 'Enter' && !event.isComposing) findAll()
           }}
         />
         <kbd aria-hidden="true">/</kbd>
