@@ -42,7 +42,7 @@ const makeRandom = () => {
 }
 
 /** The sentences and pieces of code that messages consist of. */
-const makeTexts = () => {
+export const makeTexts = () => {
   const random = makeRandom()
   // Word frequencies are skewed, as in natural text.
   const pick = <T>(some: T[]): T => some[Math.floor(some.length * (random(1_000_000) / 1_000_000) ** 3)] as T

@@ -9,7 +9,7 @@ import pg from 'pg'
 import { startEmbedded } from '../src/database/embedded/index.ts'
 import { generate } from './generate.ts'
 import { cpuOf, cpuOfFamily, memoryOf } from './system.ts'
-import { pidOfPostgres, startDeck, type Postgres, type Target } from './targets.ts'
+import { postgresIn, startDeck, type Postgres, type Target } from './targets.ts'
 
 const rows = Number(process.env['HISTORY_ROWS'] ?? 10_000_000)
 const replayed = Number(process.env['HISTORY_REPLAY'] ?? 500_000)
@@ -116,7 +116,7 @@ export const history = async (): Promise<void> => {
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100', max_wal_size: '4GB' } })
   let target: Target | undefined
   try {
-    const postgres = { adminUrl: embedded.adminUrl, pid: pidOfPostgres(dir) }
+    const postgres = postgresIn(dir, embedded.adminUrl)
     target = await startDeck(postgres, 1, missions + 2)
     const admin = new pg.Client({ connectionString: target.database })
     await admin.connect()

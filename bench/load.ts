@@ -4,6 +4,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { deck, mark, socketio, tutorial, type Adapter } from './adapters.ts'
 import { ejabberd } from './ejabberd.ts'
+import { makeTexts } from './generate.ts'
+import { spread, type Spread } from './spread.ts'
 import { openWire, type Wire } from './socket.ts'
 
 export type Plan = {
@@ -17,18 +19,20 @@ export type Run = {
   closed?: number
   rate?: number
   bytes: number
+  /** texts of words instead of one letter: what a search index has to do depends on it */
+  words?: boolean
   warm: number
   seconds: number
+  /** the result has every latency */
+  keep?: boolean
 }
-export type Result = {
+export type Result = Spread & {
   seconds: number
   /** acknowledged messages and deliveries within the measured time */
   messages: number
   deliveries: number
-  /** ms from send to delivery */
-  p50: number
-  p99: number
-  most: number
+  /** ms from send to delivery, of all deliveries, if they are kept */
+  latencies: number[]
   errors: number
   lost: number
   doubles: number
@@ -179,11 +183,29 @@ const flush = (member: Member): void => {
   member.out = []
 }
 
-const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise<Result> => {
-  const filling = 'x'.repeat(bytes)
+/** Texts that are sent in turn. */
+const makeFillings = (bytes: number, words: boolean): string[] => {
+  if (!words) return ['x'.repeat(bytes)]
+  const { sentences } = makeTexts()
+  const all = sentences.slice(0, 4000).map((sentence, i) => `${sentence} ${sentences[4000 + i]} ${sentences[8000 + i]}`)
+  return all.map((text) => text.padEnd(bytes, ' and so on').slice(0, bytes))
+}
+
+const run = async ({
+  closed: window,
+  rate,
+  bytes,
+  words = false,
+  warm,
+  seconds,
+  keep = false,
+}: Run): Promise<Result> => {
+  const fillings = makeFillings(bytes, words)
+  let written = 0
   const write = (publisher: Publisher): void => {
     const { member, index } = publisher
     const head = `~${index}.${++publisher.sent}.${micros()}~`
+    const filling = fillings[written++ % fillings.length] ?? ''
     member.out.push(adapter.publish(member.topic, publisher.sent, head + filling.slice(head.length)))
   }
   let running = true
@@ -204,7 +226,8 @@ const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise
         if (publisher) write(publisher)
       }
       for (const { member } of publishers) flush(member)
-      await delay(1)
+      // Until the next one is due: a load that wakes more often takes time from a server that is idle.
+      await delay(Math.max(1, start + ((sent + 1) / perSecond) * 1000 - performance.now()))
     }
   }
   const offering = rate === undefined ? undefined : offer(rate)
@@ -239,14 +262,12 @@ const run = async ({ closed: window, rate, bytes, warm, seconds }: Run): Promise
   const orders = new Map<string, Set<number>>()
   for (const { topic, hash } of members.filter(({ listens }) => listens))
     orders.set(topic, (orders.get(topic) ?? new Set()).add(hash))
-  const sorted = latencies.subarray(0, counts.deliveries).sort()
-  const at = (share: number): number => (sorted[Math.floor((sorted.length - 1) * share)] ?? 0) / 1000
+  const found = latencies.subarray(0, counts.deliveries).map((latency) => latency / 1000)
   const result: Result = {
     seconds: took,
     ...counts,
-    p50: at(0.5),
-    p99: at(0.99),
-    most: at(1),
+    ...spread(found),
+    latencies: keep ? [...found] : [],
     lost,
     disorder: members.reduce((sum, { early }) => sum + early, 0),
     torn: [...orders.values()].filter((hashes) => hashes.size > 1).length,

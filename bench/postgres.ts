@@ -1,7 +1,7 @@
 // The Postgres that all targets share: the embedded one with its default durability, in a separate folder.
 import { fileURLToPath } from 'node:url'
 import { startEmbedded } from '../src/database/embedded/index.ts'
-import { pidOfPostgres, type Postgres } from './targets.ts'
+import { postgresIn, type Postgres } from './targets.ts'
 
 const dir = fileURLToPath(new URL('../../../.data/bench/postgres', import.meta.url))
 
@@ -9,7 +9,7 @@ const dir = fileURLToPath(new URL('../../../.data/bench/postgres', import.meta.u
 export const withPostgres = async (work: (postgres: Postgres) => Promise<void>): Promise<void> => {
   const embedded = await startEmbedded({ dir, settings: { max_connections: '100' } })
   try {
-    await work({ adminUrl: embedded.adminUrl, pid: pidOfPostgres(dir) })
+    await work(postgresIn(dir, embedded.adminUrl))
   } finally {
     await embedded.stop()
   }

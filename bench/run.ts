@@ -1,5 +1,5 @@
 // npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer hints workers prune cost | search history | model]: measures, one after the
-// other, and prints one table; without names W1 to W5 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
+// other, and prints one table; without names W1 to W7 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
 // from which bench/chart.svg is drawn.
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -8,18 +8,17 @@ import { fileURLToPath } from 'node:url'
 import { chart } from './chart.ts'
 import { ejabberdLibraries } from './ejabberd.ts'
 import { history } from './history.ts'
-import type { Plan } from './load.ts'
 import { withPostgres } from './postgres.ts'
 import { model } from './model.ts'
 import { search } from './search.ts'
 import { studies } from './studies.ts'
 import { table } from './table.ts'
-import { names } from './targets.ts'
+import { names, type Competitor } from './targets.ts'
 import { starter, workloads, type Row } from './workloads.ts'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const asked = process.argv.slice(2)
-const isTarget = (name: string): name is Plan['target'] => name in names
+const isTarget = (name: string): name is Competitor => name in names
 /** Each with a Postgres of its own, which holds millions of messages; or none: the model is on paper. */
 const large: Record<string, () => Promise<void>> = { search, history, model }
 const unknown = asked.filter((name) => !(name in workloads || isTarget(name) || name in studies || name in large))
@@ -36,13 +35,15 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`)
 if (all || asked.some((name) => !(name in large)))
   await withPostgres(async (postgres) => {
     const rows: Row[] = []
-    for (const [workload, { title, run }] of Object.entries(workloads)) {
+    for (const [workload, { title, raw, run }] of Object.entries(workloads)) {
       if (!(asked.includes(workload) || !asked.some((name) => name in workloads || name in studies || name in large)))
         continue
-      for (const target of chosen) {
-        if (target === 'ejabberd' && (ejabberdLibraries() === undefined || workload === 'W5')) continue
-        rows.push({ workload, target, ...(await run(starter(postgres, target), postgres)) })
-      }
+      const targets = chosen.filter((target) => {
+        if (target === 'ejabberd') return ejabberdLibraries() !== undefined && workload !== 'W5'
+        return target !== 'raw' || raw === true
+      })
+      const entries = targets.map((target) => ({ target, start: starter(postgres, target) }))
+      for (const row of await run(entries, postgres)) rows.push({ workload, ...row })
       say(`\n${workload}, ${title}\n\n${table(rows.filter((row) => row.workload === workload))}`)
     }
     for (const [name, study] of Object.entries(studies))

@@ -13,7 +13,7 @@ import { makeHistory } from '../src/database/read/chat-history.ts'
 import { makeTurns } from '../src/database/postgres/mutex.ts'
 import { generate, generated, type Generated } from './generate.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
-import { pidOfPostgres, startDeck, type Target } from './targets.ts'
+import { postgresIn, startDeck, type Target } from './targets.ts'
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
 const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1)
@@ -111,10 +111,11 @@ export const search = async (): Promise<void> => {
     await probe.connect()
     const kept = keep && (await probe.query(`select from pg_database where datname = 'bench_deck'`)).rowCount === 1
     await probe.end()
-    const pid = pidOfPostgres(dir)
+    const postgres = postgresIn(dir, embedded.adminUrl)
+    const { pid } = postgres
     const there = new URL(embedded.adminUrl)
     there.pathname = '/bench_deck'
-    target = await startDeck({ adminUrl: embedded.adminUrl, pid }, 1, kept ? 0 : 40, kept ? there.href : undefined)
+    target = await startDeck(postgres, 1, kept ? 0 : 40, kept ? there.href : undefined)
     const { urls, token, pids, database, topics } = target
     const admin = new pg.Client({ connectionString: database })
     await admin.connect()

@@ -11,7 +11,7 @@ import { scale } from './scale.ts'
 import { openWire } from './socket.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
 import { freshDatabase, startDeck, startPeer, type Postgres, type Target } from './targets.ts'
-import { openLoad, workloads } from './workloads.ts'
+import { busyDeck, openLoad } from './workloads.ts'
 
 const perSecond = (n: number, ms: number): string => `${Math.round((n * 1000) / ms).toLocaleString('en')}/s`
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] ?? 0
@@ -280,7 +280,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
       if (off) await (await hold(target)).end()
       return target
     }
-    const figures: Record<string, number> = (await workloads['W1']?.run(start, postgres))?.figures ?? {}
+    const figures: Record<string, number> = (await busyDeck(start, postgres)).figures
     const target = await start(1)
     const [topic = ''] = target.topics
     const client = await connect(target.database)

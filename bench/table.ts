@@ -2,8 +2,15 @@
 import { names } from './targets.ts'
 import type { Row } from './workloads.ts'
 
+/** A dash where there is no figure. */
 const number = (value: number): string =>
-  value >= 1000 ? Math.round(value).toLocaleString('en') : value >= 100 ? value.toFixed(0) : value.toFixed(1)
+  Number.isNaN(value)
+    ? '–'
+    : value >= 1000
+      ? Math.round(value).toLocaleString('en')
+      : value >= 100
+        ? value.toFixed(0)
+        : value.toFixed(1)
 
 /** Columns in which more is better. */
 const moreIsBetter = (column: string): boolean => column === 'messages/s'
@@ -13,10 +20,12 @@ export const table = (rows: Row[]): string => {
   const columns = Object.keys(rows[0]?.figures ?? {})
   const head = ['system', ...columns, 'lost, doubles, disorder, errors, closed']
   const cell = (row: Row, column: string): string => {
-    const value = row.figures[column] ?? 0
-    const own = ours?.figures[column] ?? 0
+    const value = row.figures[column] ?? NaN
+    const own = ours?.figures[column] ?? NaN
     const ratio = moreIsBetter(column) ? own / value : value / own
-    return row === ours || !ours || column.endsWith('load') ? number(value) : `${number(value)} (${ratio.toFixed(1)}×)`
+    return row === ours || Number.isNaN(ratio) || column.endsWith('load')
+      ? number(value)
+      : `${number(value)} (${ratio.toFixed(1)}×)`
   }
   const lines = rows.map((row) => [
     names[row.target],

@@ -7,14 +7,22 @@ import pg from 'pg'
 import { makeTokens } from '../src/access/tokens.ts'
 import type { Plan } from './load.ts'
 
-export const names: Record<Plan['target'], string> = {
+/** What is measured: a chat, or `raw`, a WebSocket server that stores nothing. */
+export type Competitor = Plan['target'] | 'raw'
+export const names: Record<Competitor, string> = {
   deck: 'Mission Deck',
   socketio: 'Socket.IO 4 + its Postgres adapter + INSERT',
   ejabberd: 'ejabberd 23 (MUC + archive in Postgres)',
   tutorial: 'one INSERT + NOTIFY a message (tutorial design)',
+  raw: 'ws alone (stores nothing)',
 }
 
-export type Postgres = { adminUrl: string; pid: number }
+export type Postgres = {
+  adminUrl: string
+  pid: number
+  /** the file that it writes its log to */
+  log: string
+}
 export type Target = {
   name: string
   adapter: Plan['target']
@@ -138,7 +146,7 @@ export const startDeck = async (
 /** Starts a peer: a program under peers/ that accepts any topic name. */
 export const startPeer = async (
   postgres: Postgres,
-  peer: Exclude<Plan['target'], 'deck'> | 'raw',
+  peer: Exclude<Competitor, 'deck'>,
   instances: number,
   topics: number,
 ): Promise<Target> => {
@@ -153,7 +161,7 @@ export const startPeer = async (
     urls.push(url.replace('http', 'ws'))
   }
   return {
-    name: peer === 'raw' ? 'ws alone' : names[peer],
+    name: names[peer],
     adapter: peer === 'raw' ? 'tutorial' : peer,
     database,
     token: '',
@@ -164,6 +172,9 @@ export const startPeer = async (
   }
 }
 
-/** The process of a Postgres, by its data folder. */
-export const pidOfPostgres = (dataDirectory: string): number =>
-  Number(readFileSync(`${dataDirectory}/postmaster.pid`, 'utf8').split('\n')[0])
+/** The Postgres of a data folder. */
+export const postgresIn = (dir: string, adminUrl: string): Postgres => ({
+  adminUrl,
+  pid: Number(readFileSync(`${dir}/postmaster.pid`, 'utf8').split('\n')[0]),
+  log: `${dir}/server.log`,
+})

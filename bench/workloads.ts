@@ -1,36 +1,45 @@
-// The workloads W1 to W5, each on a fresh target; what is measured of each, with loss, doubles and disorder.
+// The workloads W1 to W7, each on a fresh target; what is measured of each, with loss, doubles and disorder.
 import { fork } from 'node:child_process'
-import { once } from 'node:events'
+import { on, once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import pg from 'pg'
 import type { Plan, Result, Run, Told } from './load.ts'
-import { cpuOf, cpuOfFamily, memoryOf } from './system.ts'
-import { startDeck, startPeer, type Postgres, type Target } from './targets.ts'
+import { spread } from './spread.ts'
+import { memoryOf, usedBy, usedByFamily } from './system.ts'
+import { startDeck, startPeer, type Competitor, type Postgres, type Target } from './targets.ts'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 
 type Sockets = Plan['sockets']
-/** What the load saw, and the µs of CPU that server and Postgres used meanwhile, in all. */
-export type Figures = Result & { server: number; postgres: number }
+/** What the load saw, and the total CPU time (µs) and wakeups of server and Postgres meanwhile. */
+export type Figures = Result & { server: number; postgres: number; wakeups: { server: number; postgres: number } }
 
 export type Row = {
   workload: string
-  target: Plan['target']
-  /** in the order of the columns */
+  target: Competitor
+  /** in the order of the columns; NaN where it could not be measured */
   figures: Record<string, number>
   faults: { lost: number; doubles: number; disorder: number; errors: number; closed: number }
+}
+
+const connect = async (connectionString: string): Promise<pg.Client> => {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  return client
 }
 
 /** Opens sockets to a target from a process of its own. */
 export const openLoad = async (target: Target, postgres: Postgres, sockets: Sockets) => {
   const child = fork(`${here}load.js`, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   const gone = once(child, 'exit')
+  const ended = gone.then(() => Promise.reject(new Error('the load ended')))
+  ended.catch(() => {})
+  const messages = on(child, 'message')
   const told = async <K extends string>(what: K): Promise<Extract<Told, Record<K, unknown>>> => {
     for (;;) {
-      const [message] = (await Promise.race([
-        once(child, 'message'),
-        gone.then(() => Promise.reject(new Error('the load ended'))),
-      ])) as [Told]
+      const next = await Promise.race([messages.next(), ended])
+      const [message] = next.value as [Told]
       if (what in message) return message as Extract<Told, Record<K, unknown>>
     }
   }
@@ -40,11 +49,18 @@ export const openLoad = async (target: Target, postgres: Postgres, sockets: Sock
     async run(run: Run): Promise<Figures> {
       child.send({ run })
       await told('begun')
-      const server = cpuOf(target.pids)
-      const used = cpuOfFamily(postgres.pid)
+      const used = { server: usedBy(target.pids), postgres: usedByFamily(postgres.pid) }
       await told('over')
-      const spent = { server: cpuOf(target.pids) - server, postgres: cpuOfFamily(postgres.pid) - used }
-      return { ...(await told('result')).result, ...spent }
+      const by = { server: usedBy(target.pids), postgres: usedByFamily(postgres.pid) }
+      return {
+        ...(await told('result')).result,
+        server: by.server.cpu - used.server.cpu,
+        postgres: by.postgres.cpu - used.postgres.cpu,
+        wakeups: {
+          server: by.server.wakeups - used.server.wakeups,
+          postgres: by.postgres.wakeups - used.postgres.wakeups,
+        },
+      }
     },
     async end(): Promise<void> {
       child.send({ end: true })
@@ -54,7 +70,7 @@ export const openLoad = async (target: Target, postgres: Postgres, sockets: Sock
 }
 
 /** 20 topics with 5 subscribers each, 50 of whom publish. */
-const busy = ({ urls: [url = ''], topics }: Target): Sockets =>
+export const busy = ({ urls: [url = ''], topics }: Target): Sockets =>
   Array.from({ length: 100 }, (_, n) => ({ url, topic: topics[n % 20] ?? '', publishes: n < 50, listens: true }))
 
 /** One topic with 1,000 subscribers, one of whom publishes. */
@@ -70,6 +86,15 @@ const across = ({ urls: [a = '', b = ''], topics }: Target): Sockets => [
   ...Array.from({ length: 100 }, (_, n) => ({ url: b, topic: topics[n % 20] ?? '', publishes: false, listens: true })),
 ]
 
+/** A publisher and a subscriber in each of so many chats. */
+const pairs =
+  (chats: number) =>
+  ({ urls: [url = ''], topics }: Target): Sockets =>
+    topics.slice(0, chats).flatMap((topic) => [
+      { url, topic, publishes: true, listens: false },
+      { url, topic, publishes: false, listens: true },
+    ])
+
 const bytes = 200
 const faultsOf = (runs: Figures[]): Row['faults'] => ({
   lost: runs.reduce((sum, { lost }) => sum + lost, 0),
@@ -79,20 +104,39 @@ const faultsOf = (runs: Figures[]): Row['faults'] => ({
   closed: runs.reduce((sum, { closed }) => sum + closed.length, 0),
 })
 
-type Start = (instances: number) => Promise<Target>
+export type Start = (instances: number) => Promise<Target>
 type Measured = Pick<Row, 'figures' | 'faults'>
 
-const once_ = async (
+/** Servers run for days: the measured time is not the one in which their code is compiled. */
+const warmUp = { closed: 4, bytes, warm: 0, seconds: 4 } satisfies Run
+
+/** Waits until ours has made the search blocks of what is there, so that the next run's CPU is its own. */
+export const settle = async ({ adapter, database }: Target): Promise<void> => {
+  if (adapter !== 'deck') return
+  const client = await connect(database)
+  try {
+    for (const end = performance.now() + 300_000; ; await delay(250)) {
+      const { rows } = await client.query<{ due: boolean }>('select exists (select from deck.search_due()) as due')
+      if (rows[0]?.due === false) return
+      if (performance.now() > end) throw new Error('search blocks are still due after 5 minutes')
+    }
+  } finally {
+    await client.end()
+  }
+}
+
+export const measure = async (
   start: Start,
   postgres: Postgres,
   sockets: (target: Target) => Sockets,
   run: Omit<Run, 'warm'>,
+  first: Run = warmUp,
 ): Promise<Figures> => {
   const target = await start(1)
   try {
     const load = await openLoad(target, postgres, sockets(target))
-    // Servers run for days: what is measured is not the compiler of their first seconds.
-    await load.run({ closed: 4, bytes, warm: 0, seconds: 4 })
+    await load.run(first)
+    if (run.rate !== undefined) await settle(target)
     const figures = await load.run({ ...run, warm: 2 })
     await load.end()
     return figures
@@ -101,51 +145,146 @@ const once_ = async (
   }
 }
 
-export const workloads: Record<string, { title: string; run(start: Start, postgres: Postgres): Promise<Measured> }> = {
+/** Some runs of one target as one. */
+const together = (runs: Figures[]): Figures => {
+  const total = (of: (figures: Figures) => number): number => runs.reduce((sum, figures) => sum + of(figures), 0)
+  const latencies = runs.flatMap((figures) => figures.latencies)
+  return {
+    ...spread(latencies),
+    latencies,
+    seconds: total(({ seconds }) => seconds),
+    messages: total(({ messages }) => messages),
+    deliveries: total(({ deliveries }) => deliveries),
+    errors: total(({ errors }) => errors),
+    lost: total(({ lost }) => lost),
+    doubles: total(({ doubles }) => doubles),
+    disorder: total(({ disorder }) => disorder),
+    torn: total(({ torn }) => torn),
+    closed: runs.flatMap(({ closed }) => closed),
+    cpu:
+      total(({ cpu, messages }) => cpu * messages) /
+      Math.max(
+        1,
+        total(({ messages }) => messages),
+      ),
+    server: total(({ server }) => server),
+    postgres: total(({ postgres }) => postgres),
+    wakeups: { server: total(({ wakeups }) => wakeups.server), postgres: total(({ wakeups }) => wakeups.postgres) },
+  }
+}
+
+/**
+ * Starts all targets and measures them in turns, so that the machine's noise hits all alike. The others are idle meanwhile, but share
+ * Postgres: its CPU is not any target's own.
+ */
+const inTurns = async (
+  entries: Entry[],
+  postgres: Postgres,
+  sockets: (target: Target) => Sockets,
+  run: Run,
+  turns: number,
+  first: Run = warmUp,
+): Promise<{ target: Competitor; figures: Figures }[]> => {
+  const open: { name: Competitor; target: Target; load: Awaited<ReturnType<typeof openLoad>>; runs: Figures[] }[] = []
+  const started: Target[] = []
+  try {
+    for (const { target: name, start } of entries) {
+      const target = await start(1)
+      started.push(target)
+      const load = await openLoad(target, postgres, sockets(target))
+      await load.run(first)
+      open.push({ name, target, load, runs: [] })
+    }
+    for (const { target } of open) await settle(target)
+    // Each second turn goes the other way round: no target always follows the same one.
+    for (let turn = 0; turn < turns; turn++)
+      for (const { load, runs } of turn % 2 === 0 ? open : open.toReversed())
+        runs.push(await load.run({ ...run, keep: true }))
+    for (const { load } of open) await load.end()
+    return open.map(({ name, runs }) => ({ target: name, figures: together(runs) }))
+  } finally {
+    for (const target of started) await target.stop()
+  }
+}
+
+/** How many turns W3 and W6 take; fewer for a short look. */
+const turnsOf = (usual: number): number => Number(process.env['BENCH_TURNS'] ?? usual)
+
+/** A target, and how to start it. */
+export type Entry = { target: Competitor; start: Start }
+type Rows = Omit<Row, 'workload'>[]
+type Workload = {
+  title: string
+  /** measured beside a WebSocket server that stores nothing */
+  raw?: true
+  run(entries: Entry[], postgres: Postgres): Promise<Rows>
+}
+
+/** One target after the other. */
+const each =
+  (one: (start: Start, postgres: Postgres) => Promise<Measured>): Workload['run'] =>
+  async (entries, postgres) => {
+    const rows: Rows = []
+    for (const { target, start } of entries) rows.push({ target, ...(await one(start, postgres)) })
+    return rows
+  }
+
+const perMessage = ({ server, postgres, messages }: Figures): Row['figures'] => ({
+  'CPU µs/message, server': server / messages,
+  'CPU µs/message, Postgres': postgres / messages,
+})
+
+export const busyDeck = async (start: Start, postgres: Postgres): Promise<Measured> => {
+  const f = await measure(start, postgres, busy, { closed: 8, bytes, seconds: 6 })
+  return {
+    figures: {
+      'messages/s': f.messages / f.seconds,
+      'p99 ms': f.p99,
+      ...perMessage(f),
+      'CPU µs/message, load': f.cpu,
+    },
+    faults: faultsOf([f]),
+  }
+}
+
+export const workloads: Record<string, Workload> = {
   W1: {
     title: 'busy deck: 20 topics × 5 subscribers, 50 publish, closed loop with 8 unacknowledged each',
-    async run(start, postgres) {
-      const f = await once_(start, postgres, busy, { closed: 8, bytes, seconds: 6 })
-      return {
-        figures: {
-          'messages/s': f.messages / f.seconds,
-          'p99 ms': f.p99,
-          'CPU µs/message, server': f.server / f.messages,
-          'CPU µs/message, Postgres': f.postgres / f.messages,
-          'CPU µs/message, load': f.cpu,
-        },
-        faults: faultsOf([f]),
-      }
-    },
+    run: each(busyDeck),
   },
   W2: {
     title: 'steady: the same sockets, 500 messages/s offered',
-    async run(start, postgres) {
-      const f = await once_(start, postgres, busy, { rate: 500, bytes, seconds: 6 })
+    run: each(async (start, postgres) => {
+      // 20 s: each chat gets 500 messages, and so one search block.
+      const f = await measure(start, postgres, busy, { rate: 500, bytes, seconds: 20 })
       return {
         figures: {
           'p50 ms': f.p50,
           'p99 ms': f.p99,
-          'CPU µs/message, server': f.server / f.messages,
-          'CPU µs/message, Postgres': f.postgres / f.messages,
+          ...perMessage(f),
+          'CPU µs/message, both': (f.server + f.postgres) / f.messages,
+          'wakeups/message, server': f.wakeups.server / f.messages,
+          'wakeups/message, Postgres': f.wakeups.postgres / f.messages,
         },
         faults: faultsOf([f]),
       }
-    },
+    }),
   },
   W3: {
-    title: 'hot room: 1 topic, 1,000 subscribers, 20 messages/s',
-    async run(start, postgres) {
-      const f = await once_(start, postgres, hot, { rate: 20, bytes, seconds: 6 })
-      return {
+    title: 'hot room: 1 topic, 1,000 subscribers, 20 messages/s, all in turns',
+    raw: true,
+    async run(entries, postgres) {
+      const found = await inTurns(entries, postgres, hot, { rate: 20, bytes, warm: 1, seconds: 4 }, turnsOf(4))
+      return found.map(({ target, figures: f }) => ({
+        target,
         figures: { 'p50 ms': f.p50, 'p99 ms': f.p99, 'server µs/delivery': f.server / f.deliveries },
         faults: faultsOf([f]),
-      }
+      }))
     },
   },
   W4: {
     title: 'idle: 5,000 subscribed sockets',
-    async run(start, postgres) {
+    run: each(async (start, postgres) => {
       const target = await start(1)
       try {
         // The first sockets pay for what all share.
@@ -160,12 +299,12 @@ export const workloads: Record<string, { title: string; run(start: Start, postgr
       } finally {
         await target.stop()
       }
-    },
+    }),
   },
   W5: {
     title:
       'two instances: publishers on one, subscribers on the other; the highest rate with 98 % in time, p99 < 250 ms',
-    async run(start, postgres) {
+    run: each(async (start, postgres) => {
       const target = await start(2)
       try {
         const load = await openLoad(target, postgres, across(target))
@@ -203,11 +342,32 @@ export const workloads: Record<string, { title: string; run(start: Start, postgr
       } finally {
         await target.stop()
       }
+    }),
+  },
+  W6: {
+    title: 'quiet: 4 chats, one subscriber each, a message each 100 ms, all in turns',
+    raw: true,
+    async run(entries, postgres) {
+      const first = { rate: 500, bytes, warm: 0, seconds: 6 }
+      const found = await inTurns(
+        entries,
+        postgres,
+        pairs(4),
+        { rate: 10, bytes, warm: 1, seconds: 6 },
+        turnsOf(10),
+        first,
+      )
+      return found.map(({ target, figures: f }) => ({
+        target,
+        figures: { 'p50 ms': f.p50, 'p90 ms': f.p90, 'p99 ms': f.p99 },
+        faults: faultsOf([f]),
+      }))
     },
   },
 }
 
+/** `topics`: how many there are. */
 export const starter =
-  (postgres: Postgres, target: Plan['target']): Start =>
+  (postgres: Postgres, target: Competitor, topics = 20): Start =>
   (instances) =>
-    target === 'deck' ? startDeck(postgres, instances, 20) : startPeer(postgres, target, instances, 20)
+    target === 'deck' ? startDeck(postgres, instances, topics) : startPeer(postgres, target, instances, topics)
