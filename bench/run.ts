@@ -7,6 +7,7 @@ import { cpus, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { chart } from './chart.ts'
 import { ejabberdLibraries } from './ejabberd.ts'
+import { summary } from './goals.ts'
 import { history } from './history.ts'
 import { withPostgres } from './postgres.ts'
 import { model } from './model.ts'
@@ -35,17 +36,19 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`)
 if (all || asked.some((name) => !(name in large)))
   await withPostgres(async (postgres) => {
     const rows: Row[] = []
-    for (const [workload, { title, raw, run }] of Object.entries(workloads)) {
+    for (const [workload, { title, raw, topics, run }] of Object.entries(workloads)) {
       if (!(asked.includes(workload) || !asked.some((name) => name in workloads || name in studies || name in large)))
         continue
       const targets = chosen.filter((target) => {
         if (target === 'ejabberd') return ejabberdLibraries() !== undefined && workload !== 'W5'
         return target !== 'raw' || raw === true
       })
-      const entries = targets.map((target) => ({ target, start: starter(postgres, target) }))
+      const entries = targets.map((target) => ({ target, start: starter(postgres, target, topics) }))
       for (const row of await run(entries, postgres)) rows.push({ workload, ...row })
       say(`\n${workload}, ${title}\n\n${table(rows.filter((row) => row.workload === workload))}`)
     }
+    const goals = summary(rows)
+    if (goals !== '') say(`\nGoals\n\n${goals}`)
     for (const [name, study] of Object.entries(studies))
       if (asked.includes(name) || (all && name === 'limits')) say(`\n${await study(postgres)}`)
     if (!all) return

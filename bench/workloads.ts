@@ -1,9 +1,11 @@
 // The workloads W1 to W7, each on a fresh target; what is measured of each, with loss, doubles and disorder.
 import { fork } from 'node:child_process'
 import { on, once } from 'node:events'
+import { readFile, stat } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
+import { makeTexts } from './generate.ts'
 import type { Plan, Result, Run, Told } from './load.ts'
 import { spread } from './spread.ts'
 import { memoryOf, usedBy, usedByFamily } from './system.ts'
@@ -217,6 +219,8 @@ type Workload = {
   title: string
   /** measured beside a WebSocket server that stores nothing */
   raw?: true
+  /** topics of each target; 20 if not given */
+  topics?: number
   run(entries: Entry[], postgres: Postgres): Promise<Rows>
 }
 
@@ -244,6 +248,82 @@ export const busyDeck = async (start: Start, postgres: Postgres): Promise<Measur
       'CPU µs/message, load': f.cpu,
     },
     faults: faultsOf([f]),
+  }
+}
+
+/** Gives chat n 5n messages: at 5 messages/s in each, every second another one reaches the 500 of a block. */
+const fill = async ({ adapter, database, topics }: Target): Promise<void> => {
+  if (adapter !== 'deck') return
+  const client = await connect(database)
+  await client.query(
+    `insert into chat_messages (mission_id, citizen, sender, message)
+     select t.id, 'rafael', 'user', s.texts[1 + (37 * t.n + k) % cardinality(s.texts)]
+     from unnest($1::uuid[]) with ordinality t (id, n), (select $2::text[]) s (texts), generate_series(1, 5 * (t.n - 1)) k`,
+    [topics.map((topic) => topic.slice(9, 45)), makeTexts().sentences.slice(0, 4000)],
+  )
+  await client.query('vacuum analyze chat_messages')
+  await client.end()
+}
+
+const blocksOf = async ({ adapter, database }: Target): Promise<number> => {
+  if (adapter !== 'deck') return NaN
+  const client = await connect(database)
+  const { rows } = await client.query<{ n: number }>('select count(*)::int as n from deck.search_blocks')
+  await client.end()
+  return rows[0]?.n ?? NaN
+}
+
+/** The longest statement (ms) of the search indexer while `work` runs, by the log of Postgres; NaN if none took 1 ms. */
+const longestOfIndexer = async (postgres: Postgres, work: () => Promise<unknown>): Promise<number> => {
+  const admin = await connect(postgres.adminUrl)
+  const { size } = await stat(postgres.log)
+  try {
+    await admin.query('alter system set log_min_duration_statement = 1')
+    await admin.query('alter system set log_parameter_max_length = 0')
+    await admin.query('select pg_reload_conf()')
+    await work()
+  } finally {
+    await admin.query('alter system reset log_min_duration_statement')
+    await admin.query('alter system reset log_parameter_max_length')
+    await admin.query('select pg_reload_conf()')
+    await admin.end()
+  }
+  const log = (await readFile(postgres.log)).subarray(size).toString('latin1')
+  const times = [...log.matchAll(/duration: ([\d.]+) ms .*deck\.search_(?!due)/g)].map(([, ms]) => Number(ms))
+  return times.length === 0 ? NaN : Math.max(...times)
+}
+
+const manyChats = async (start: Start, postgres: Postgres): Promise<Measured> => {
+  const target = await start(1)
+  try {
+    await fill(target)
+    const load = await openLoad(target, postgres, pairs(100)(target))
+    const run = { rate: 500, bytes, words: true }
+    await load.run({ ...run, warm: 0, seconds: 4 })
+    await settle(target)
+    const before = await blocksOf(target)
+    const f = await load.run({ ...run, warm: 2, seconds: 20 })
+    const blocks = (await blocksOf(target)) - before
+    // Apart from what is measured above, since the log costs something.
+    const longest =
+      target.adapter === 'deck'
+        ? await longestOfIndexer(postgres, () => load.run({ ...run, warm: 0, seconds: 10 }))
+        : NaN
+    await load.end()
+    return {
+      figures: {
+        'p50 ms': f.p50,
+        'p99 ms': f.p99,
+        'longest ms': f.most,
+        ...perMessage(f),
+        'CPU µs/message, both': (f.server + f.postgres) / f.messages,
+        'search blocks built': blocks,
+        'longest statement of the indexer, ms': longest,
+      },
+      faults: faultsOf([f]),
+    }
+  } finally {
+    await target.stop()
   }
 }
 
@@ -363,6 +443,11 @@ export const workloads: Record<string, Workload> = {
         faults: faultsOf([f]),
       }))
     },
+  },
+  W7: {
+    title: '100 chats × 5 messages/s, one of which gets a search block each second',
+    topics: 100,
+    run: each(manyChats),
   },
 }
 
