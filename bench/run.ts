@@ -1,11 +1,10 @@
-// npm run bench [-- W1 … | deck socketio … | limits copy beside growth resume drafts indexer hints workers prune cost | search history | model]: measures, one after the
+// npm run bench [-- W1 … | deck socketio … | limits rate copy beside growth resume drafts indexer hints workers prune cost | search history | model]: measures, one after the
 // other, and prints one table; without names W1 to W7 on all targets, and the limits of the machine. A full run is kept in bench/results.json,
 // from which bench/chart.svg is drawn.
-import { execFileSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, totalmem } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { chart } from './chart.ts'
+import { measuredAt } from './commit.ts'
 import { ejabberdLibraries } from './ejabberd.ts'
 import { summary } from './goals.ts'
 import { history } from './history.ts'
@@ -52,18 +51,8 @@ if (all || asked.some((name) => !(name in large)))
     for (const [name, study] of Object.entries(studies))
       if (asked.includes(name) || (all && name === 'limits')) say(`\n${await study(postgres)}`)
     if (!all) return
-    const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).trim()
-    const machine = `${cpus().length} × ${cpus()[0]?.model ?? ''}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`
-    writeFileSync(`${root}bench/results.json`, `${JSON.stringify({ commit, machine, rows }, null, 2)}\n`)
-    writeFileSync(
-      `${root}bench/chart.svg`,
-      chart(
-        JSON.parse(readFileSync(`${root}bench/results.json`, 'utf8')) as {
-          commit: string
-          machine: string
-          rows: Row[]
-        },
-      ),
-    )
+    const measured = { ...measuredAt(), rows }
+    writeFileSync(`${root}bench/results.json`, `${JSON.stringify(measured, null, 2)}\n`)
+    writeFileSync(`${root}bench/chart.svg`, chart(measured))
   })
 for (const [name, study] of Object.entries(large)) if (asked.includes(name)) await study()

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deck } from './adapters.ts'
 import { drafts } from './drafts.ts'
+import { rate } from './rate.ts'
 import { scale } from './scale.ts'
 import { openWire } from './socket.ts'
 import { cpuOf, cpuOfFamily } from './system.ts'
@@ -312,6 +313,7 @@ const indexer = async (postgres: Postgres): Promise<string> => {
 
 export const studies: Record<string, (postgres: Postgres) => Promise<string>> = {
   limits,
+  rate,
   copy,
   beside,
   growth,

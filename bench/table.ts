@@ -3,7 +3,7 @@ import { names } from './targets.ts'
 import type { Row } from './workloads.ts'
 
 /** A dash where there is no figure. */
-const number = (value: number): string =>
+export const number = (value: number): string =>
   Number.isNaN(value)
     ? '–'
     : value >= 1000

@@ -198,7 +198,7 @@ const inTurns = async (
       open.push({ name, target, load, runs: [] })
     }
     for (const { target } of open) await settle(target)
-    // Each second turn goes the other way round: no target always follows the same one.
+    // Each second turn is in reverse order: no target always follows the same neighbor.
     for (let turn = 0; turn < turns; turn++)
       for (const { load, runs } of turn % 2 === 0 ? open : open.toReversed())
         runs.push(await load.run({ ...run, keep: true }))
@@ -251,7 +251,7 @@ export const busyDeck = async (start: Start, postgres: Postgres): Promise<Measur
   }
 }
 
-/** Gives chat n 5n messages: at 5 messages/s in each, every second another one reaches the 500 of a block. */
+/** Gives chat n 5n messages: at 5 messages/s in each chat, one chat reaches the 500 messages of a block each second. */
 const fill = async ({ adapter, database, topics }: Target): Promise<void> => {
   if (adapter !== 'deck') return
   const client = await connect(database)

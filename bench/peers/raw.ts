@@ -1,6 +1,21 @@
-// No chat at all: what is sent is broadcast by ws, from memory. What is left is the price of sockets.
+// No chat at all: ws broadcasts what is sent, from memory, in frames as long as ours. What is left is the price of sockets.
 import type { AddressInfo } from 'node:net'
 import { WebSocketServer, type WebSocket } from 'ws'
+
+const uuid = '00000000-0000-4000-8000-000000000000'
+let seq = 0
+/** The fields of our `message.created`, so that a delivery has as many bytes. */
+const event = (citizen: string, message: string) => {
+  const data = { id: uuid, mission_id: uuid, citizen, sender: 'user', author: 'alice', message, code_blocks: null }
+  const place = { created_at: new Date().toISOString().replace('Z', '000Z'), seq: ++seq, key: null }
+  return {
+    t: 'message',
+    topic: `missions/${uuid}/chat/${citizen}`,
+    seq,
+    event: 'message.created',
+    data: { ...data, ...place },
+  }
+}
 
 const rooms = new Map<string, Set<WebSocket>>()
 const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
@@ -12,7 +27,7 @@ server.on('connection', (socket) => {
       socket.send('{"t":"joined"}')
       return
     }
-    const frame = Buffer.from(JSON.stringify({ t: 'message', data: { room, text } }))
+    const frame = Buffer.from(JSON.stringify(event(room, text)))
     for (const member of rooms.get(room) ?? []) member.send(frame, { binary: false })
     socket.send(JSON.stringify({ t: 'saved', id }))
   })
