@@ -1,4 +1,4 @@
-// The process: configuration, embedded database, output, signals. The only file that touches `process`.
+// The process: configuration, embedded database, output, signals.
 import { randomBytes } from 'node:crypto'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -9,7 +9,7 @@ import { readConfig, type Config } from './config/index.ts'
 import { makePretty } from './http/observability/pretty-log.ts'
 import { startEmbedded, type Embedded } from './database/embedded/index.ts'
 
-/** One line of JSON instead of a greeting; the log's lines are JSON anyway. */
+/** `--json`: prints one line of JSON instead of the greeting. Log lines are JSON then, too. */
 const json = process.argv.includes('--json')
 
 /** Returns the secret in the data folder, generated at the first start. If two processes start at once, both use the first secret. */
@@ -34,10 +34,10 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
   const socket = address.replace(/^http/, 'ws')
   process.stdout.write(`Mission Deck is at ${address}
 
-  open it in a browser, signed in as that user for a day:
+  open this link in a browser to be signed in as the user below for a day:
     ${link}
 
-  tokens for a day, of an admin and of the user whose missions 47 and 48 are:
+  tokens for a day, of an admin and of the user of missions 47 and 48:
     ADMIN=${admin}
     TOKEN=${user}
 

@@ -11,7 +11,7 @@ export type Actor = {
   readonly sub: string
   readonly role: Role
   readonly missions: ReadonlySet<string> | '*' | undefined
-  /** When the token ends, in ms since 1970. */
+  /** when the token expires, in ms since 1970 */
   readonly expires: number
   /** The token's `jti`, if it has one. */
   readonly token: string | undefined
@@ -36,7 +36,7 @@ export const toActor = (claims: unknown): Actor => {
   const { sub, role, exp, missions, jti } = claims
   // A token that can't be revoked is refused: deck.revocations holds a `jti` of up to 1,024 bytes.
   if (jti !== undefined && (Buffer.byteLength(jti) > 1024 || !storable(jti)))
-    throw deny('unauthorized', 'the claim jti has over 1,024 bytes, or a character that Postgres can not hold')
+    throw deny('unauthorized', 'the claim jti has over 1,024 bytes, or a character that Postgres can not store')
   return {
     sub,
     role,

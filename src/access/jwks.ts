@@ -18,7 +18,7 @@ export type KeysLimits = {
   keysPause: number
   keysStale: number
 }
-// A set of a hundred keys has some 50 KB.
+// A set of a hundred keys has about 50 KB.
 const maxBytes = 512 * 1024
 
 export const makeKeys = (url: string, limits: KeysLimits, onError: (error: Error) => void): Keys => {
@@ -28,15 +28,15 @@ export const makeKeys = (url: string, limits: KeysLimits, onError: (error: Error
 
   const load = async (...[at, init]: Parameters<typeof fetch>): Promise<string> => {
     const response = await fetch(at, init)
-    if (response.status !== 200) throw new Error(`answered with ${response.status}`)
+    if (response.status !== 200) throw new Error(`the response has status ${response.status}`)
     let text = ''
     const decoder = new TextDecoder()
     for await (const chunk of response.body ?? []) {
       text += decoder.decode(chunk as Uint8Array, { stream: true })
-      if (text.length > maxBytes) throw new Error(`answered with more than ${maxBytes} bytes`)
+      if (text.length > maxBytes) throw new Error(`the response has more than ${maxBytes} bytes`)
     }
     const { keys } = JSON.parse(text) as { keys?: unknown }
-    if (!Array.isArray(keys)) throw new Error('answered with no key set')
+    if (!Array.isArray(keys)) throw new Error('the response is not a key set')
     return text
   }
   const fetchKeys = async (...[at, init]: Parameters<typeof fetch>): Promise<Response> => {

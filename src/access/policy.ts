@@ -18,7 +18,7 @@ export type Action =
   | 'run.ask'
   | 'run.write'
 
-// 'own': a citizen in its own chat only.
+// 'own': only in the citizen's own chat.
 const table: Record<Action, Record<Role, boolean | 'own'>> = {
   read: { user: true, citizen: true, admin: true },
   'mission.create': { user: false, citizen: false, admin: true },

@@ -105,7 +105,7 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
       return actor
     },
     async sign(claims, seconds) {
-      if (!hmac) throw new Error('There is no JWT_SECRET to sign with.')
+      if (!hmac) throw new Error('JWT_SECRET is not set: tokens can not be signed.')
       return new SignJWT(claims)
         .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
         .setIssuedAt()

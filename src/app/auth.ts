@@ -13,7 +13,9 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
     onChange: () => onRevoked(),
   })
   const keys = config.jwksUrl
-    ? makeKeys(config.jwksUrl, config.limits, (error) => log.warn({ err: error }, 'identity provider'))
+    ? makeKeys(config.jwksUrl, config.limits, (error) =>
+        log.warn({ err: error }, 'keys of the identity provider could not be fetched'),
+      )
     : undefined
   return {
     tokens: makeTokens({
@@ -29,7 +31,7 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
       onRevoked = handler
     },
 
-    /** Reads the revocations again if they changed. */
+    /** Reads the revocations again if they have changed. */
     checkRevocations: (): void => void revocations.check().catch(onError),
 
     /** Resolves once the revocations are read. */

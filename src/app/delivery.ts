@@ -3,7 +3,7 @@ import type { Config } from '../config/index.ts'
 import { makeWriter } from '../database/write/writer.ts'
 import type { Meters } from '../http/observability/metrics.ts'
 import type { Traces } from '../http/observability/traces.ts'
-import { makeBeside } from '../live/ephemeral/index.ts'
+import { makeEphemeral } from '../live/ephemeral/index.ts'
 import { makeSeal } from '../live/ephemeral/seal.ts'
 import { makeHub, type Hub } from '../live/hub/hub.ts'
 import { makeRightsPoll } from '../live/hub/rights-poll.ts'
@@ -43,7 +43,7 @@ export const makeDelivery = (
         name: `mission-deck ${instance}`,
         onHeard: (payload) => onNotification(payload),
         onConnected: () => onConnected(),
-        onError: (error) => log.warn({ err: error }, 'NATS'),
+        onError: (error) => log.warn({ err: error }, 'error of the NATS connection'),
       })
     : undefined
   const hints = makeHints({ bus, origin: instance, channels: makeChannels(listener), notify: store.signal, onError })
@@ -79,7 +79,7 @@ export const makeDelivery = (
     const { key, time, at } = await store.sealKey()
     seal.use(key, time, at)
   }
-  const beside = makeBeside({
+  const ephemeral = makeEphemeral({
     origin: instance,
     seal,
     missions: { mark: store.mark, read: store.assigned, chats: store.newChats },
@@ -91,7 +91,7 @@ export const makeDelivery = (
     limits,
     onError,
   })
-  const { drafts, presence } = beside
+  const { drafts, presence } = ephemeral
   onSubscriptions = (topic, count, taken) => {
     if (taken && count === 1) presence.opened(topic)
     if (count === 0) drafts.left(topic)
@@ -104,7 +104,7 @@ export const makeDelivery = (
     if (payload.startsWith(own)) return
     try {
       if (payload === 'revocations') checkRevocations()
-      else if (!beside.receive(payload)) tail.hint(payload)
+      else if (!ephemeral.receive(payload)) tail.hint(payload)
     } catch (error) {
       onError(error)
     }
@@ -114,7 +114,7 @@ export const makeDelivery = (
     hints.connected()
     void readKey().catch(onError)
     tail.check()
-    beside.check()
+    ephemeral.check()
     checkRevocations()
   }
 
@@ -132,11 +132,11 @@ export const makeDelivery = (
       onSaved(topic, from, page) {
         tail.saved(topic, from, page)
         hints.saved(topic, page.covered)
-        beside.saved(topic)
+        ephemeral.saved(topic)
       },
       onLost() {
         tail.check()
-        beside.check()
+        ephemeral.check()
       },
       tryWriting: () => database.writer.query('select deck.try_writing()'),
       onFault: onError,
@@ -153,7 +153,7 @@ export const makeDelivery = (
     hints,
     tail,
     hub,
-    beside,
+    ephemeral,
     readKey,
     checkRights: makeRightsPoll(hub, store.rights, onError),
     async start(): Promise<void> {

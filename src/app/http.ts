@@ -50,7 +50,7 @@ export const installHttp = async (
   const { instance, version, storage, auth, delivery, meters, traces } = parts
   const { database, store, missions, access } = storage
   const { tokens } = auth
-  const { writer, hub, tail, beside, listener, bus } = delivery
+  const { writer, hub, tail, ephemeral, listener, bus } = delivery
   const work = makeWork()
   const httpErrors = new Map<string, number>()
 
@@ -93,15 +93,15 @@ export const installHttp = async (
         marks: storage.marks,
         draftStore: storage.draftStore,
         tasks: storage.tasks,
-        ...beside,
+        ...ephemeral,
         rate,
       }),
       limits,
       explain,
       leave: hub.leave,
       gone(session) {
-        stopTyping(beside.signals, session)
-        beside.gone(session)
+        stopTyping(ephemeral.signals, session)
+        ephemeral.gone(session)
       },
       head: tail.head,
       ledger,
@@ -142,7 +142,7 @@ export const installHttp = async (
     subscriptions: hub.subscriptions(),
     catching: hub.catching(),
     topics: tail.stats().topics,
-    tasksHeld: beside.inboxes.held(),
+    tasksHeld: ephemeral.inboxes.held(),
     outboxBytes: ledger.waiting,
     tally,
     httpErrors,

@@ -21,7 +21,7 @@ export type App = {
   http: FastifyInstance
   tokens: Tokens
   writer: Writer
-  /** Migrates, listens to Postgres and opens the port; returns the address. */
+  /** Migrates, listens to Postgres and opens the port. Returns the address. */
   start(): Promise<string>
   /** Drains, and closes everything that `start` opened; takes at most about 8 s. */
   close(): Promise<void>
@@ -48,14 +48,14 @@ export const buildApp = async (
     (await import('../http/observability/traces.ts')).makeTraces(config.traces, {
       instance,
       version,
-      onError: (error) => log.warn({ err: error }, 'traces'),
+      onError: (error) => log.warn({ err: error }, 'traces could not be exported'),
     })
 
   const storage = makeStorage(config, shared)
   const auth = makeAuth(config, storage, shared)
   const delivery = makeDelivery(config, storage, auth, { meters, traces }, shared)
   const { database, indexer } = storage
-  const { writer, listener, bus, tail, hints, beside } = delivery
+  const { writer, listener, bus, tail, hints, ephemeral } = delivery
   const endpoints = await installHttp(server, config, {
     instance,
     version,
@@ -92,7 +92,7 @@ export const buildApp = async (
     { stop: indexer.close },
     { stop: tail.close },
     { stop: writer.close },
-    { stop: beside.close, within: 1500 },
+    { stop: ephemeral.close, within: 1500 },
     { stop: hints.close },
     { stop: () => Promise.all([listener.close(), bus?.close(), database.close(), traces?.close()]), within: 1500 },
   ]
@@ -103,7 +103,7 @@ export const buildApp = async (
     writer,
     async start() {
       await storage.start(seed, endpoints.isDraining)
-      // No revoked token is accepted before the list is known.
+      // The revocations are read before the port opens, so no revoked token is ever accepted.
       await Promise.all([auth.start(), delivery.readKey()])
       await delivery.start()
       repeat(limits.rightsEvery, delivery.checkRights)
@@ -111,7 +111,7 @@ export const buildApp = async (
       // The seal uses the database's time, and clocks drift.
       repeat(60_000, () => delivery.readKey().catch(onError))
       repeat(limits.lookEvery, () => database.look().catch(onError))
-      repeat(Math.min(5000, limits.draftSilence / 4), beside.drafts.expire)
+      repeat(Math.min(5000, limits.draftSilence / 4), ephemeral.drafts.expire)
       repeat(limits.tidyEvery * (0.75 + Math.random() / 2), () => storage.runs.tidy().catch(onError))
       indexer.start()
       return http.listen({ host: config.host, port: config.port })

@@ -58,7 +58,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     const missing = await missingSettings(main)
     if (missing.length > 0)
       log.warn(
-        `a pooler drops session settings (${missing.join(', ')}): mission-deck doctor prints what to set for the role`,
+        `a pooler drops session settings (${missing.join(', ')}): run mission-deck doctor for the statements that set them for the role`,
       )
   }
 
@@ -79,7 +79,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     marks: makeMarks(writes, limits.writeDeadline),
     access: makeAccess(main, limits.ticketLife),
 
-    /** Sets the function that is called when the database was restored, promoted or replaced: cursors and connections are invalid. */
+    /** Sets the function that is called once the database was restored, promoted or replaced: cursors and connections are invalid. */
     onReplaced(handler: () => void): void {
       onReplaced = handler
     },

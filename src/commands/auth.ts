@@ -11,7 +11,8 @@ export const makeAuth =
   async (session, { id, token }) => {
     const actor = await session.inTurn(tokens.verify(token))
     const { actor: before } = session
-    if (actor.sub !== before.sub) throw deny('forbidden', 'the token is for another sub')
+    if (actor.sub !== before.sub)
+      throw deny('forbidden', "the token's sub differs from the session's: open a new socket for it")
     // The token may have expired while the frame waited its turn.
     if (!tokens.holds(actor)) throw deny('unauthorized')
     session.renew(actor)

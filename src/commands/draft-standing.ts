@@ -10,19 +10,19 @@ export type StreamKind = 'append' | 'finish' | 'abort'
 
 /** Throws `bad_request` for a frame without a kind, or with two. */
 export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): StreamKind => {
-  if (delta === undefined && !done && !abort) throw deny('bad_request', 'send one of delta, done and abort')
-  if (done && abort) throw deny('bad_request', 'send either done or abort')
-  if (task !== undefined && !done) throw deny('bad_request', 'task needs done')
+  if (delta === undefined && !done && !abort) throw deny('bad_request', 'the frame needs delta, done or abort')
+  if (done && abort) throw deny('bad_request', 'the frame has both done and abort: send one of them')
+  if (task !== undefined && !done) throw deny('bad_request', 'task is allowed only with done')
   return done ? 'finish' : abort ? 'abort' : 'append'
 }
 
 /**
- * | case      | this socket writes the draft | the frame                          | what follows                       |
+ * | case      | this socket writes the draft | the frame                          | result                             |
  * | --------- | ---------------------------- | ---------------------------------- | ---------------------------------- |
  * | held      | yes                          | no offset, or the draft's length   | the frame applies to the draft     |
  * | restarted | yes                          | offset 0 and a delta               | claimed at 0, with an empty text   |
  * | (thrown)  | yes                          | any other offset                   | `conflict` with the draft's length |
- * | overtaken | no, another socket took it   | any offset but 0                   | the key's message, or `conflict`   |
+ * | overtaken | no, another socket took over | any offset but 0                   | the key's message, or `conflict`   |
  * | whole     | no                           | done, with the message             | written without a draft            |
  * | unclaimed | no                           | a delta or an offset               | claimed at the offset, or at 0     |
  * | unknown   | no                           | done or abort alone                | done: the key's message; otherwise |

@@ -35,7 +35,7 @@ type Call = {
 /** Returns `text` with the frame's delta. Throws `bad_request` if it is too long. */
 const extend = (text: string, { delta = '' }: ClientFrame<'stream'>): string => {
   const whole = text + delta
-  if (whole.length > mostUnits) throw deny('bad_request', `a draft holds up to ${mostUnits} UTF-16 code units`)
+  if (whole.length > mostUnits) throw deny('bad_request', `a draft may have up to ${mostUnits} UTF-16 code units`)
   return whole
 }
 
@@ -44,7 +44,7 @@ const toMessage = ({ session, frame, mission, citizen }: Call, text: string): En
   const whole = extend(text, frame)
   const { key, message = whole, code_blocks = null } = frame
   if (message === '' || [...message].length > messageChars)
-    throw deny('bad_request', `a message has 1 to ${messageChars} characters`)
+    throw deny('bad_request', `a message must have 1 to ${messageChars} characters`)
   return toEntry(session.actor, mission, citizen, { message, key, code_blocks })
 }
 
@@ -106,11 +106,11 @@ export const makeStream = (
     throw atOffset(await store.expected(name))
   }
 
-  /** Claims a draft for the socket. Returns undefined if the frame was answered, or the socket has closed. */
+  /** Claims a draft for the socket. Returns undefined if the frame was answered, or if the socket has closed. */
   const claim = async (call: Call, offset: number): Promise<Draft | undefined> => {
     const { session, frame, kind, name, mission } = call
     if (!drafts.of(session, name) && drafts.count(session) >= session.topicLimit)
-      throw deny('bad_request', `a socket writes up to ${session.topicLimit} drafts at a time`)
+      throw deny('bad_request', `a socket may write up to ${session.topicLimit} drafts at a time`)
     // Checked before the claim takes the draft from its owner. At an offset above 0 the text is known only after the claim.
     if (offset === 0) {
       if (kind === 'finish') toMessage(call, '')
@@ -155,7 +155,7 @@ export const makeStream = (
     const { delta = '', task } = frame
     const entry = toMessage(call, draft?.text ?? '')
     if (draft) {
-      // Without `makeRoom`: the draft ends at once, so a full instance can still finish its replies.
+      // `makeRoom` is not called: the draft ends at once, so an instance without room can still finish its replies.
       if (delta !== '') drafts.append(draft, delta)
       // If another session has taken over the draft, this one can't finish it.
       if (!(await drafts.hold(draft))) return refuseAtStored(name)
@@ -199,8 +199,8 @@ export const makeStream = (
         return finish(call)
       case 'overtaken':
       case 'unknown': {
-        const looked = standing.is === 'overtaken' || kind === 'finish'
-        const message = looked ? await store.claimed(name, session.actor.sub) : undefined
+        const mayBeMessage = standing.is === 'overtaken' || kind === 'finish'
+        const message = mayBeMessage ? await store.claimed(name, session.actor.sub) : undefined
         return message ? repeat(call, message) : refuseAtStored(name)
       }
     }

@@ -29,7 +29,7 @@ export const makeSubscribe = (
   drafts: Pick<Drafts, 'join'>,
   presence: Pick<Presence, 'join'>,
 ) => {
-  const look = (topic: TopicRef): Promise<Place> =>
+  const readPlace = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
   /** The list of missions has no seq: only later changes are sent. */
@@ -47,7 +47,7 @@ export const makeSubscribe = (
   const subscribe = async (session: Session, frame: ClientFrame<'subscribe'>): Promise<void> => {
     if (frame.topic === missionList) return subscribeToList(session, frame)
     const topic = parseTopic(frame.topic)
-    const { mission, exists, head, epoch, asOf } = await session.inTurn(look(topic))
+    const { mission, exists, head, epoch, asOf } = await session.inTurn(readPlace(topic))
     allow(session.actor, 'read', mission)
     if (!exists) throw deny('not_found', 'no such test run')
     const { after = head } = frame
@@ -74,8 +74,8 @@ export const makeSubscribe = (
     }
     const topic = parseTopic(text)
     const { mission: ref } = topic
-    // A topic named by its UUID needs no look-up.
-    const place = await session.inTurn('id' in ref ? Promise.resolve(undefined) : look(topic))
+    // If the topic has the mission's UUID, the mission is not read.
+    const place = await session.inTurn('id' in ref ? Promise.resolve(undefined) : readPlace(topic))
     const mission =
       'id' in ref ? ref.id : place?.mission && sees(session.actor, place.mission) ? place.mission.id : null
     // If the mission was deleted or may not be seen any more, its number still names its subscriptions until they end.

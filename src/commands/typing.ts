@@ -34,7 +34,7 @@ export const makeTyping =
       // The same limit as for followed topics.
       const chats = typing.get(session) ?? new Set()
       if (!chats.has(name) && chats.size >= session.topicLimit)
-        throw deny('bad_request', `a socket types in up to ${session.topicLimit} chats`)
+        throw deny('bad_request', `a socket may type in up to ${session.topicLimit} chats at a time`)
       typing.set(session, chats.add(name))
     } else typing.get(session)?.delete(name)
     signals.send({ type: 'typing', topic: name, sub: actor.sub, role: actor.role, on }, session)

@@ -12,7 +12,7 @@ import type { FrameId } from '../protocol/client-frames.ts'
 
 /** Throws `forbidden` if the actor is not a citizen: only citizens have an inbox. */
 export const allowWork = ({ role }: Actor): void => {
-  if (role !== 'citizen') throw deny('forbidden', 'only a citizen has an inbox')
+  if (role !== 'citizen') throw deny('forbidden', 'only citizens have an inbox')
 }
 
 export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {

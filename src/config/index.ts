@@ -15,7 +15,7 @@ export type Config = Readonly<{
   databaseDirectUrl: string
   databaseReplicaUrl: string
   poolMax: number
-  /** s */
+  /** in seconds */
   startPatience: number
   hintsUrl: string
   dataDir: string

@@ -49,7 +49,7 @@ const fixed = {
   /** messages and bytes of text in a batch: larger batches do not make a message cheaper */
   batch: 500,
   batchBytes: 4 * mebibyte,
-  /** bytes of rows that a subscription holds while it catches up, or one larger row: a tenth of a second of a fast line */
+  /** bytes of rows, or one larger row, in a page of a subscription that catches up: a tenth of a second on a fast line */
   pageBytes: mebibyte,
   /** ms after which an unwritten message or an unanswered query fails; clients are promised 5 s */
   writeDeadline: 4_000,
@@ -65,11 +65,11 @@ const fixed = {
   pressureEvery: 5_000,
   /** ms that a search for one page may take: a million messages that no index block excludes take 15 s */
   searchPatience: 30_000,
-  /** ms between two rounds of house-keeping */
+  /** ms between two cleanups */
   tidyEvery: 10_000,
   /** ms after which a draft that does not grow expires */
   draftSilence: 60_000,
-  /** bytes of drafts (two for each UTF-16 code unit) of an instance, and of one subject: 200 of the longest */
+  /** bytes of drafts (two for each UTF-16 code unit) of an instance, and of one subject: 200 drafts of the greatest length */
   draftBytes: 64 * mebibyte,
   draftBytesPerSubject: 8 * mebibyte,
   /** ms of silence after which an instance's subs count as absent: 24 s with the poll; clients are promised 30 s */

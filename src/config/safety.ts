@@ -1,4 +1,4 @@
-// Faults of an environment: values that are invalid anywhere, and settings that production refuses.
+// Checks of the environment: invalid values, and settings that production refuses.
 import { isIP } from 'node:net'
 import type { Env } from './environment.ts'
 
@@ -53,15 +53,16 @@ export const unsafe = (env: Env): string[] => {
   if (env.JWKS_URL && URL.canParse(env.JWKS_URL)) {
     const { protocol, hostname } = new URL(env.JWKS_URL)
     if (protocol !== 'https:' && !ownMachine.test(hostname))
-      faults.push('JWKS_URL must begin with https:// in production: over http the keys can be replaced on the way.')
+      faults.push('JWKS_URL must begin with https:// in production: over http an attacker can replace the keys.')
   }
   if (env.JWKS_URL && !(env.JWT_ISSUER && env.JWT_AUDIENCE))
     faults.push(
-      'JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE in production: the provider signs tokens that are meant for others, too.',
+      'JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE in production: the provider also signs tokens for other services.',
     )
   if (env.RATE_LIMITS === 'off' && env.ALLOW_UNSAFE !== '1')
-    faults.push('RATE_LIMITS=off is for benches and tests; in production it needs ALLOW_UNSAFE=1.')
-  if (!env.DATABASE_URL) faults.push('DATABASE_URL is required in production: the embedded database is for trying out.')
+    faults.push('RATE_LIMITS=off is for benchmarks and tests; in production it needs ALLOW_UNSAFE=1.')
+  if (!env.DATABASE_URL)
+    faults.push('DATABASE_URL is required in production: the embedded database is for trials only.')
   if (listOf(env.ALLOWED_ORIGINS).includes('*'))
     faults.push('ALLOWED_ORIGINS=* is refused in production: list the origins.')
   return faults

@@ -9,7 +9,7 @@ export type Worker = {
   push(frame: string): boolean
 }
 
-/** `held`: tasks, and the missions that they belong to */
+/** `held`: the mission ID of each task that the worker holds. */
 export type Place = { credit: number; held: Map<string, string> }
 export type Workers = Map<Worker, Place>
 

@@ -13,15 +13,15 @@ type Inbox = {
   citizen: string
   workers: Workers
   /** missions whose chats may have new tasks; undefined: any mission */
-  news: Set<string> | undefined
+  unsearched: Set<string> | undefined
   running: boolean
   /** requested again during a run */
   again: boolean
 }
 
-// Tasks of one claim, and missions that are searched by ID; if more have news, all missions are searched.
+// Tasks claimed in one statement; missions that are searched by ID. If more missions may have new tasks, all are searched.
 const mostClaims = 200
-const mostNews = 500
+const mostUnsearched = 500
 // ms between two polls for expired leases and due tasks, and between two rounds of housekeeping.
 const pollLeasesEvery = 1000
 const tidyEvery = 600_000
@@ -35,7 +35,7 @@ export const makeInboxes = (options: {
     renew(held: { task: string; holder: string }[]): Promise<Set<string>>
     tidy(): Promise<void>
   }
-  /** Listens on the channels of all missions while a socket works here; resolves once LISTEN holds. */
+  /** Listens on the channels of all missions while a socket works here. Resolves once LISTEN is active. */
   followAll: () => Promise<void>
   unfollowAll: () => void
   onError: (error: unknown) => void
@@ -81,13 +81,13 @@ export const makeInboxes = (options: {
   }
 
   const find = async (inbox: Inbox): Promise<boolean> => {
-    const { news } = inbox
-    if (news?.size === 0) return false
-    inbox.news = new Set()
+    const { unsearched } = inbox
+    if (unsearched?.size === 0) return false
+    inbox.unsearched = new Set()
     try {
-      return await store.find(inbox.citizen, news && [...news])
+      return await store.find(inbox.citizen, unsearched && [...unsearched])
     } catch (error) {
-      inbox.news = undefined
+      inbox.unsearched = undefined
       throw error
     }
   }
@@ -100,13 +100,13 @@ export const makeInboxes = (options: {
       while (inbox.again && !closed && hasRoom(inbox.workers)) {
         inbox.again = false
         if (await find(inbox)) {
-          inbox.news = undefined
+          inbox.unsearched = undefined
           inbox.again = true
         }
         if (await claim(inbox)) inbox.again = true
       }
     } catch (error) {
-      // The next poll, a second later, tries again.
+      // The next poll, within a second, retries.
       onError(error)
     }
     inbox.running = false
@@ -114,7 +114,7 @@ export const makeInboxes = (options: {
 
   const poll = (all: boolean): void => {
     for (const inbox of inboxes.values()) {
-      if (all) inbox.news = undefined
+      if (all) inbox.unsearched = undefined
       if (hasRoom(inbox.workers)) void run(inbox)
     }
   }
@@ -159,7 +159,7 @@ export const makeInboxes = (options: {
       let inbox = inboxes.get(citizen)
       if (!inbox) {
         if (inboxes.size === 0) start()
-        inbox = { citizen, workers: new Map(), news: undefined, running: false, again: false }
+        inbox = { citizen, workers: new Map(), unsearched: undefined, running: false, again: false }
         inboxes.set(citizen, inbox)
       }
       if (!inbox.workers.has(worker)) inbox.workers.set(worker, { credit: 0, held: new Map() })
@@ -202,12 +202,12 @@ export const makeInboxes = (options: {
       const { mission, citizen } = topicParts(topic)
       const inbox = citizen === null ? undefined : inboxes.get(citizen)
       if (!inbox) return
-      if (inbox.news && inbox.news.size < mostNews) inbox.news.add(mission)
-      else inbox.news = undefined
+      if (inbox.unsearched && inbox.unsearched.size < mostUnsearched) inbox.unsearched.add(mission)
+      else inbox.unsearched = undefined
       if (hasRoom(inbox.workers)) void run(inbox)
     },
 
-    /** LISTEN holds again: notifications may have been lost meanwhile. */
+    /** Polls all chats: LISTEN was interrupted, so notifications may have been lost. */
     check: (): void => poll(true),
 
     /** Returns the number of tasks that sockets here hold. */

@@ -55,7 +55,7 @@ const offset = Type.Integer({ minimum: 0, description: 'length of the draft in U
 
 export const answers = {
   subscribe: row<'subscribe'>()(
-    'Follow a topic: all events after `after`, then live; without `after` live only',
+    'Follow a topic: all events after `after`, then live events; without `after`, live events only',
     followed,
     { id: 1, topic: chat, after: 2 },
     { id: 2, topic: 'missions' },
@@ -72,7 +72,7 @@ export const answers = {
     key: 'q1',
   }),
   stream: row<'stream'>()(
-    'Write a reply while others watch: deltas under one key, then `done` or `abort`',
+    'Stream a reply while it is written: deltas under one key, then `done` or `abort`',
     Type.Union([shown({ offset }, { offset: 9 }), saved]),
     { id: 5, topic: chat, key: 'r1', delta: 'Edit the ' },
     { id: 6, topic: chat, key: 'r1', done: true, task: exampleMessage.id },
@@ -108,7 +108,7 @@ export const answers = {
     { id: 17, task: exampleMessage.id, after: 60 },
   ),
   auth: row<'auth'>()(
-    'A fresh token for the same sub, before the old one ends',
+    'Replace the token by a new one for the same sub, before the old token expires',
     shown({ expires_at: time }, { expires_at: '2025-11-06T11:15:00.000Z' }),
     { id: 11, token: 'a JSON Web Token' },
   ),

@@ -13,7 +13,7 @@ export const mostCodeBlocks = 32_768
 
 /** Returns the fenced code blocks of a Markdown text; null if it has no fenced code block. */
 export const fencedBlocks = (markdown: string): CodeBlock[] | null => {
-  // Parsing costs some 20 us; most messages have no fence.
+  // Parsing takes about 20 us; most messages have no fence.
   if (!markdown.includes('```') && !markdown.includes('~~~')) return null
   const blocks: CodeBlock[] = []
   const walker = parser.parse(markdown).walker()
@@ -36,7 +36,7 @@ export const givenBlocks = (given: { language?: string | null; code: string }[])
     if (!storable(code) || !storable(language ?? '')) throw deny('bad_request', 'U+0000 can not be stored')
     bytes += Buffer.byteLength(code) + Buffer.byteLength(language ?? '')
   }
-  if (bytes > codeBlocksBytes) throw deny('bad_request', 'code_blocks hold over 256 KiB')
+  if (bytes > codeBlocksBytes) throw deny('bad_request', 'code_blocks has over 256 KiB')
   return blocks
 }
 

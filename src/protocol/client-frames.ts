@@ -83,17 +83,17 @@ export const readFrame = (text: string): Read => {
     try {
       value = JSON.parse(text)
     } catch {
-      return bad('not JSON', undefined, true)
+      return bad('the frame is not JSON', undefined, true)
     }
     const given = typeof value === 'object' && value !== null && 'id' in value ? value.id : undefined
     return bad((refusal as Refusal).detail, isId(given) ? exactId(given, text) : undefined)
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return bad('not a JSON object', undefined, true)
+    return bad('the frame is not a JSON object', undefined, true)
   const { type, id } = value as { type?: unknown; id?: unknown }
   const known = isId(id) ? exactId(id, text) : undefined
   if (id !== undefined && known === undefined) return bad('id must be a number or a string of up to 256 characters')
-  if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('unknown type of frame', known)
+  if (typeof type !== 'string' || !Object.hasOwn(checks, type)) return bad('type is missing or unknown', known)
   const check = checks[type]
   if (!check?.fits(value)) return bad(check?.why(value) ?? 'frame is not valid', known)
   return { type, id: known, frame: typeof known === 'bigint' ? { ...value, id: known } : value } as Read
@@ -108,7 +108,7 @@ const exactId = (id: number | string, text: string): FrameId => {
   try {
     return BigInt(membersOf(text).get('id') ?? id)
   } catch {
-    // With an exponent, such as 1e300, BigInt throws: the double is the answer.
+    // BigInt can't parse an exponent, as in 1e300. The double's value is sent back.
     return id
   }
 }

@@ -6,7 +6,7 @@ import type { Refusal } from './errors.ts'
 import type { ServerFrame, ServerFrameType } from './server-frames.ts'
 import type { Text } from './websocket-wire.ts'
 
-/** Encodes any server frame except an answer and an event. */
+/** Encodes a server frame that is neither an answer nor an event. */
 export const encodeFrame = <T extends Exclude<ServerFrameType, 'error'>>(type: T, members: ServerFrame<T>): string =>
   JSON.stringify({ type, ...members })
 

@@ -6,7 +6,7 @@ const table = {
   unauthorized: { status: 401, detail: 'a valid token is needed' },
   forbidden: { status: 403, detail: 'this role may not do that' },
   not_found: { status: 404, detail: 'the resource does not exist' },
-  conflict: { status: 409, detail: 'the state has changed meanwhile' },
+  conflict: { status: 409, detail: 'the state has changed since it was read' },
   too_large: { status: 413, detail: 'the body is too large' },
   rate_limited: { status: 429, detail: 'too many requests' },
   internal: { status: 500, detail: 'something went wrong on the server' },

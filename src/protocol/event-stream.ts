@@ -1,5 +1,5 @@
 // The part of text/event-stream that is used here: an event has an id, a name and one line of data, and ends with an empty line.
-// Each text has whole events only, so that a comment or a `retry` always stands between two events.
+// Each text has whole events only, so that a comment or a `retry` is always between two events.
 import type { Chunk } from './websocket-wire.ts'
 import type { Event } from './rows.ts'
 

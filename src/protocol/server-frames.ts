@@ -86,7 +86,7 @@ export const serverFrames = {
       maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
     },
     {
-      description: 'A refused frame, by its id; or, with a topic and no id, the end of a subscription',
+      description: 'A frame was refused (with its id), or a subscription has ended (with its topic and no id)',
       examples: [
         {
           id: 2,
@@ -125,7 +125,7 @@ export const serverFrames = {
       Type.Object({ topic, key, citizen, aborted: Type.Literal(true) }),
     ],
     {
-      description: 'The text of a draft from `offset` (UTF-16 code units) on; or the draft was aborted',
+      description: 'The text of a draft from `offset` (in UTF-16 code units), or the draft was aborted',
       examples: [
         { ...draft, offset: 0, delta: 'Edit the ' },
         { ...draft, aborted: true },
@@ -161,7 +161,7 @@ export const serverFrames = {
   cancel: Type.Object(
     { topic, key, by: sub },
     {
-      description: 'To the socket that writes a draft: a user asks it to stop',
+      description: 'To the socket that writes a draft: a user asks the writer to stop',
       examples: [{ topic: exampleTopic, key: 'r1', by: 'person1@scopelock.ai' }],
     },
   ),

@@ -21,7 +21,7 @@ export const decode = (bytes: Uint8Array): string => {
 /** Maximum nesting of JSON: deeper than any test report, and far from a stack overflow. */
 export const jsonDepth = 64
 
-/** `exact`: members whose numbers are kept as text, so that they may exceed a double; true inside such a member. */
+/** `exact`: members whose numbers are kept as text, so that they may exceed a double's range; true inside such a member. */
 const check = (value: unknown, depth: number, exact: readonly string[] | true): void => {
   if (typeof value === 'string') {
     if (!storable(value)) throw deny('bad_request', 'U+0000 and lone surrogates can not be stored')
@@ -63,8 +63,8 @@ export const isAbyss = (text: string): boolean => {
 }
 
 /**
- * Parses JSON. Throws `bad_request` if the text is not JSON, contains text that can't be stored, is nested over 64 deep, or has a number
- * beyond a double's range outside the members `exact`.
+ * Parses JSON. Throws `bad_request` if the text is not JSON, contains text that can't be stored, or is nested over 64 deep. Also throws
+ * for numbers beyond a double's range, except in the members `exact`.
  */
 export const parseJson = (text: string, exact: readonly string[] = []): unknown => {
   if (isAbyss(text)) throw deny('bad_request', 'the JSON is nested too deep')
@@ -107,7 +107,7 @@ export const membersOf = (json: string): Map<string, string> => {
     else if (char === '{' || char === '[') {
       if (++depth === 1) start = i + 1
     } else if (char === 'e' || char === 'E') {
-      // `true` and `false` have an e, too; no digit follows it.
+      // `true` and `false` also have an e, but no digit follows it.
       const [exponent] = /^[+-]?\d+/.exec(json.slice(i + 1, i + 24)) ?? []
       if ((zeros += Math.abs(Number(exponent ?? 0))) > mostZeros) throw deny('bad_request', 'a number is out of range')
     } else if (depth === 1 && char === ':') {

@@ -32,7 +32,7 @@ export type Defaults = { mission?: MissionRef; citizen?: string; sender?: 'user'
 export type Imported = {
   mission: MissionRef
   citizen: string
-  /** whether the line itself names the mission and the citizen */
+  /** the mission and the citizen that the line itself names */
   own: { mission: MissionRef | undefined; citizen: string | undefined }
   sender: 'user' | 'citizen'
   author: string | null
@@ -106,7 +106,7 @@ export const readImport = (text: string, given: Defaults): Imported => {
 
 // Exports --------------------------------------------------------------------------------------------------------------
 
-/** The first line of an export; the last one is { kind: "end", lines, sha256 } of all before it. */
+/** The first line of an export. The last line is { kind: "end", lines, sha256 } over all lines before it. */
 export const header = '{"kind":"deck","format":1}'
 const kindOf = /^\{"kind":"([a-z_0-9]+)"/
 

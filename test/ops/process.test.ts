@@ -123,7 +123,7 @@ void t.test('server: a configuration error is one sentence without a stack, and 
     [{ PORT: 'many' }, /did not start: .*PORT/],
     [{ NODE_ENV: 'production', JWT_SECRET: '' }, /did not start: JWT_SECRET is required/],
     [{ NODE_ENV: 'production', RATE_LIMITS: 'on' }, /did not start: DATABASE_URL is required/],
-    [{ NODE_ENV: 'production', RATE_LIMITS: 'off' }, /did not start: RATE_LIMITS=off is for benches and tests/],
+    [{ NODE_ENV: 'production', RATE_LIMITS: 'off' }, /did not start: RATE_LIMITS=off is for benchmarks and tests/],
     [
       { DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none', START_PATIENCE: '0' },
       /did not start: .*ECONNREFUSED/,

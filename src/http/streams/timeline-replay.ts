@@ -155,7 +155,7 @@ export const makePacing = ({
       raw.end(toEvent(cursor, 'end', JSON.stringify({ cursor, horizon })))
     } catch (error) {
       if (raw.destroyed) return
-      log.info({ err: error }, 'a replay was cut')
+      log.info({ err: error }, 'a replay was aborted')
       if (error instanceof Refusal) end(error.detail)
       else reset(raw)
     }

@@ -3,7 +3,7 @@
 
 export type Inflow = {
   /**
-   * Counts a frame or a body. Returns the ms for which nothing more must be read; 0 while the subject is within its rate.
+   * Counts the bytes of a frame or body. Returns the ms for which nothing more may be read; 0 while the subject is within its rate.
    * Negative `bytes` correct an earlier count that was too high.
    */
   take(bytes: number, now: number): number

@@ -61,11 +61,11 @@ export abstract class Connection<Options extends ConnectionOptions> {
     this.release()
   }
 
-  /** Sends one frame as its text, or encoded frames. */
+  /** Sends the text of one frame, or encoded frames. Returns false if the connection is closed, or closes because it is too slow. */
   push(frame: Text | Buffer, frames = 1): boolean {
     if (this.closed) return false
     if (this.outbox.push(frame, frames)) return true
-    // A slow socket (its send buffer is full) is disconnected; the client resumes later.
+    // The send buffer is full: the slow client is disconnected, and resumes later.
     this.close(closeCodes.slow, 'too slow')
     return false
   }
@@ -74,7 +74,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
     return this.push(bytes, frames)
   }
 
-  /** Answers a frame, if it carried an ID. */
+  /** Sends the ok reply to a frame that has an ID. */
   ok(id: FrameId, answer: Answer = {}): void {
     if (id !== undefined) this.push(encodeOk(id, answer))
   }
@@ -93,7 +93,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
     return this.outbox.drained()
   }
 
-  /** Announces, once, that the server is about to close; retry_after in seconds. */
+  /** Announces, once, that the server is about to close the socket; `retry_after` in seconds. */
   goodbye(reason: string, retry_after: number): void {
     if (this.farewell) return
     this.farewell = true

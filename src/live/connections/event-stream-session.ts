@@ -22,7 +22,7 @@ export type FollowerOptions = {
   /** Returns whether a token is still valid. */
   holds: (actor: Actor) => boolean
   leave: (subscription: Subscription) => void
-  /** called when a reader is reset */
+  /** Called when a reader's connection is reset. */
   cut: (why: string) => void
 }
 

@@ -1,5 +1,5 @@
 // A session: one authenticated socket. Reads its frames, runs the commands, owns its subscriptions.
-// Commands of one socket take effect in the order sent; their look-ups run concurrently. Each frame with an ID gets one answer. A
+// Commands of one socket take effect in the order sent; their lookups run concurrently. Each frame with an ID gets one answer. A
 // socket that exceeds a rate is not read for a while, or closed.
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
@@ -26,10 +26,10 @@ export type SessionLimits = ConnectionOptions['limits'] & {
   pending: number
   /** invalid frames in a row after which the socket is closed */
   badFrames: number
-  /** frames that a socket may send, sustained and in a burst */
+  /** frames that a socket may send, sustained and at once */
   framesPerSecond: number
   framesBurst: number
-  /** ms before its token expires that a socket is warned */
+  /** ms before the token expires at which a socket is warned */
   tokenWarning: number
   /** ms between two pings (and `heads` frames), and ms without a pong after which a socket is closed */
   pingEvery: number
@@ -44,7 +44,7 @@ export type SessionOptions = ConnectionOptions & {
   leave: (subscription: Subscription) => void
   /** Called once, when a socket has closed or is closing. */
   gone: (session: Session) => void
-  /** Returns a followed topic's latest seq, if it is known. */
+  /** Returns a followed topic's latest seq, or undefined if it is unknown. */
   head: (topic: string) => number | undefined
   work: Work
   /** Returns whether the process is overloaded. */
@@ -80,7 +80,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     this.lastPing = performance.now() - Math.random() * pingEvery
   }
 
-  /** Takes one message of the socket. */
+  /** Handles one WebSocket message. */
   receive(data: Buffer, isBinary: boolean): void {
     if (this.closed) return
     const { tally } = this.options.ledger
@@ -90,7 +90,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     if (isBinary) return this.close(closeCodes.protocol, 'text frames only')
     const now = performance.now()
     if (!this.bucket.take(now)) return this.close(closeCodes.rate, 'too many frames', 5)
-    // The sockets that send most are closed first.
+    // Under overload, only sockets that have used more than half of their burst are closed.
     if (this.options.overloaded() && this.bucket.low(now)) return this.close(closeCodes.overloaded, 'overloaded', 5)
     const read = readFrame(data.toString('utf8'))
     if (read.type === 'bad') {
@@ -143,12 +143,12 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     this.readOn()
   }
 
-  /** Returns whether no earlier frame waits for its look-up. */
+  /** Returns whether no earlier frame waits for its lookup. */
   get first(): boolean {
     return this.turns === 0
   }
 
-  /** Resolves with a look-up, once the look-ups of all earlier frames have settled. */
+  /** Resolves with a lookup, once the lookups of all earlier frames have settled. */
   inTurn<T>(lookUp: Promise<T>): Promise<T> {
     this.turns++
     const mine = this.turn.then(() => lookUp)
@@ -158,7 +158,7 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     return mine
   }
 
-  /** Leaves a topic, if the socket follows it. */
+  /** Unsubscribes from a topic, if the socket follows it. */
   leave(topic: string): void {
     const subscription = this.subscriptions.get(topic)
     if (!subscription) return
@@ -176,13 +176,14 @@ export class Session extends Connection<SessionOptions> implements Receiver {
     return this.options.limits.topics
   }
 
+  /** Throws `bad_request` if the socket follows as many topics as it may. */
   checkRoom(topic: string): void {
     const topics = this.topicLimit
     if (!this.subscriptions.has(topic) && this.subscriptions.size >= topics)
-      throw deny('bad_request', `a socket follows up to ${topics} topics`)
+      throw deny('bad_request', `a socket may follow up to ${topics} topics: unsubscribe first`)
   }
 
-  /** Takes a fresh token of the same subject. */
+  /** Replaces the token by a new one of the same subject. */
   renew(actor: Actor): void {
     this.actor = actor
     this.warned = false

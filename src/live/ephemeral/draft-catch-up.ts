@@ -54,7 +54,7 @@ export const makeDraftCatchUp = ({
       )
     },
 
-    /** The topic has no followers here: drops the copies of its drafts. */
+    /** The topic has no more followers here: drops the copies of its drafts. */
     left(topic: string): void {
       reads.delete(topic)
       for (const draft of registry.of(topic)) if (!draft.writer) registry.forget(draft)

@@ -3,7 +3,7 @@
 import type { DraftName } from './draft-fanout.ts'
 import type { DraftRegistry } from './draft-registry.ts'
 
-/** Begins a claim's notification: "!instance topic key". */
+/** The first character of a claim's notification, "!instance topic key". */
 export const claimMark = '!'
 
 export const makeClaims =

@@ -1,5 +1,5 @@
-// Sends deltas of drafts to a chat's followers on this instance. A slow follower gets no queue of deltas: once its buffer drains, it gets
-// one delta that covers everything it missed. A new follower gets the text so far first.
+// Sends deltas of drafts to a chat's followers on this instance. A slow follower has no queue of deltas: once its buffer drains, it
+// receives one delta that covers everything it missed. A new follower first receives the text so far.
 import { encodeFrame } from '../../protocol/encode.ts'
 import { toChunk } from '../../protocol/websocket-wire.ts'
 import { topicParts } from '../../protocol/topics.ts'
@@ -17,6 +17,7 @@ const frameOf = ({ topic, key }: DraftName, members: { offset: number; delta: st
 type NewSubscription = Pick<Subscription, 'receiver' | 'topic' | 'gone'>
 
 export const makeSlices = (hub: Pick<Hub, 'receivers'>) => {
+  // New followers by topic, until they have the drafts so far.
   const unprimed = new Map<string, Set<Receiver>>()
   const primed = (topic: string): Receiver[] => {
     const waiting = unprimed.get(topic)

@@ -22,12 +22,12 @@ export const makeMirror = ({
   toFollowers: Publisher['toFollowers']
   load: (topic: string) => Promise<Stored[]>
   onError: (error: unknown) => void
-  /** ms between two reads of a draft whose announced text is not saved yet */
+  /** ms between two reads of a draft whose text is not saved yet */
   repairEvery?: number
 }) => {
   let closed = false
 
-  /** Takes a saved draft if it is newer or longer than the copy. */
+  /** Replaces the copy by the saved draft, if that is newer or longer. */
   const merge = (stored: Stored): void => {
     const known = registry.find(stored)
     if (known && (known.writer !== undefined || known.generation > stored.generation)) return
@@ -68,7 +68,7 @@ export const makeMirror = ({
   return {
     merge,
 
-    /** Takes a delta of another instance. */
+    /** Applies a delta from another instance. */
     take(given: Delta): void {
       const { topic, key, generation, offset, upto, delta } = given
       if (!slices.followed(topic)) return

@@ -50,7 +50,7 @@ export const makePublisher = ({
   const save = async (drafts: Draft[]): Promise<void> => {
     if (drafts.length === 0) return
     const upto = drafts.map(({ text }) => text.length)
-    // Set before the result is known: a failed save is not repeated at each flush.
+    // Set before the save, so that a failed save is not repeated at each flush.
     for (const draft of drafts) draft.savedAt = performance.now()
     const kept = await store.save(drafts.map(({ topic, key, generation, text }) => ({ topic, key, generation, text })))
     for (const [i, draft] of drafts.entries()) {
@@ -96,9 +96,9 @@ export const makePublisher = ({
     signal,
     /** Sends a draft's text from an offset to the followers here. */
     toFollowers,
-    /** Publishes a draft's new text now. */
+    /** Sends a draft's new text to the followers now, and to the other instances at the next flush. */
     publish,
-    /** Saves drafts now. A draft that another socket has claimed is overtaken. */
+    /** Saves drafts now. Drafts that another socket has claimed are marked as overtaken. */
     save,
     close(): void {
       closed = true

@@ -16,7 +16,7 @@ export type Draft = Stored & {
   /** when it last grew (performance.now) */
   touched: number
   behind: Map<Receiver, number>
-  /** the bytes counted for it, and the subject they are counted for while it has a writer */
+  /** the bytes counted in the totals, and the subject whose total includes them while the draft has a writer */
   counted: { bytes: number; sub: string | undefined }
 }
 

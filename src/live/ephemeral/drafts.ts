@@ -1,6 +1,6 @@
-// Drafts: replies as they are being written. The instance of the writer's socket owns the text, publishes it (draft-publisher.ts)
-// and saves it; the other instances hold copies for their followers (draft-mirror.ts). A claim in the database decides which
-// socket writes a draft (draft-claims.ts).
+// Drafts: replies while they are being written. The instance of the writer's socket owns the text, publishes and saves it
+// (draft-publisher.ts). The other instances hold copies for their followers (draft-mirror.ts). A claim in the database decides
+// which socket writes a draft (draft-claims.ts).
 import { encodeFrame } from '../../protocol/encode.ts'
 import { deny } from '../../protocol/errors.ts'
 import type { Hub } from '../hub/hub.ts'
@@ -83,7 +83,7 @@ export const makeDrafts = (options: {
   }
 
   return {
-    /** Returns the draft that a socket writes under this name, if it does. */
+    /** Returns the draft that this socket writes under this name, if any. */
     of(writer: DraftWriter, name: DraftName): Draft | undefined {
       const draft = find(name)
       return draft?.writer === writer ? draft : undefined
@@ -93,7 +93,7 @@ export const makeDrafts = (options: {
 
     wokenAt: silent.wokenAt,
 
-    /** Throws if `units` more UTF-16 code units exceed a limit: `rate_limited` for the subject's, `unavailable` for the instance's. */
+    /** Throws if `units` more UTF-16 code units exceed a limit: `rate_limited` for the subject's limit, `unavailable` for the instance's. */
     makeRoom(writer: DraftWriter, units: number): void {
       const full = registry.full(units, writer)
       if (full === 'subject')
@@ -101,7 +101,7 @@ export const makeDrafts = (options: {
       if (full) throw deny('unavailable', 'this server holds too many drafts: retry later', { retry_after: 1 })
     },
 
-    /** Returns how many drafts a socket writes. */
+    /** Returns the number of drafts that a socket writes. */
     count: registry.count,
 
     /** Saves a draft that a socket here writes, so that a claim gets its whole text. */

@@ -10,7 +10,7 @@ import type { Session } from '../connections/session.ts'
 import type { Seal } from './seal.ts'
 import { makeSignals } from './signals.ts'
 
-export const makeBeside = (options: {
+export const makeEphemeral = (options: {
   /** this instance's name: its own notifications are ignored */
   origin: string
   seal: Seal
@@ -56,12 +56,12 @@ export const makeBeside = (options: {
       inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
       return false
     },
-    /** This instance saved messages of a chat. */
+    /** This instance has saved messages of a chat. */
     saved(topic: string): void {
       list.saved(topic)
       inboxes.saved(topic)
     },
-    /** LISTEN holds again: notifications may have been lost meanwhile. */
+    /** LISTEN was interrupted: polls, since notifications may have been lost. */
     check(): void {
       inboxes.check()
       presence.check()

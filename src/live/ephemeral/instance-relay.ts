@@ -6,7 +6,7 @@ import type { Seal } from './seal.ts'
 /** Bytes of a message: a notification of Postgres (8,000), less what sealing (a third), mark, name and quotes add. */
 export const longest = 5500
 
-/** ms for which messages are collected into one statement. */
+/** ms for which messages are collected for one statement */
 export const every = 40
 
 /** ms by which two instances' estimates of the database's time may differ. */

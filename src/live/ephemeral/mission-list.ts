@@ -24,7 +24,7 @@ const mostKnown = 10_000
 
 const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const named = new RegExp(`^missions (${uuid})$`)
-const hinted = new RegExp(`^\\S{1,64} \\d{1,16} (missions/${uuid}/chat/[a-z][a-z0-9_-]{0,31})$`)
+const newMessages = new RegExp(`^\\S{1,64} \\d{1,16} (missions/${uuid}/chat/[a-z][a-z0-9_-]{0,31})$`)
 
 /** Takes up to `most` out of a set. */
 const take = (set: Set<string>): string[] => {
@@ -97,7 +97,7 @@ export const makeList = (options: {
     if (followers.get(receiver)) wanted--
     followers.delete(receiver)
   }
-  /** A chat has new messages: it may be a new chat. */
+  /** A chat has new messages, so it may be a new chat. */
   const saved = (topic: string): void => {
     if (wanted === 0 || waitingChats.size >= mostWaiting || knownChats.has(topic)) return
     waitingChats.add(topic)
@@ -130,7 +130,7 @@ export const makeList = (options: {
         }
         return true
       }
-      const topic = wanted === 0 ? undefined : hinted.exec(payload)?.[1]
+      const topic = wanted === 0 ? undefined : newMessages.exec(payload)?.[1]
       if (topic !== undefined) saved(topic)
       return false
     },

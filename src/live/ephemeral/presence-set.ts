@@ -75,8 +75,8 @@ const frame = (topic: string, members: { subs?: Present[]; joined: Present[]; le
 export const sendChanges = (topic: string, asked: Map<Subscription, boolean>, before: People, now: People): void => {
   const { joined, left, other } = compare(before, now)
   const subs = [...now.values()]
-  const news = joined.length + left.length > 0 || (other.length > 0 && subs.length <= whole)
-  const changed = news ? frame(topic, { ...(subs.length <= whole ? { subs } : {}), joined, left }) : undefined
+  const isChanged = joined.length + left.length > 0 || (other.length > 0 && subs.length <= whole)
+  const changed = isChanged ? frame(topic, { ...(subs.length <= whole ? { subs } : {}), joined, left }) : undefined
   let list: Buffer | undefined
   for (const [subscription, had] of asked) {
     const bytes = had ? changed : (list ??= frame(topic, { subs, joined: [], left: [] }))

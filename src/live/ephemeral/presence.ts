@@ -19,7 +19,7 @@ type Watch = {
   topic: string
   /** the subscriptions here that asked, and whether each has a complete list (presence-set.ts) */
   asked: Map<Subscription, boolean>
-  /** when other instances last asked, and when this one did (performance.now) */
+  /** when another instance last asked, and when this instance did (performance.now) */
   askedAt: number
   whoAt: number
   /** when the first answers should have arrived */
@@ -30,7 +30,7 @@ type Watch = {
   sent: People
 }
 
-// ms in which changes are collected, and ms to wait for the first answers.
+// ms for which changes are collected; ms to wait for the first answers.
 const every = 250
 const patience = 200
 
@@ -40,7 +40,7 @@ export const makePresence = (options: {
   hub: Pick<Hub, 'receivers'>
   heardSince: (topic: string) => number
   notify: (topics: string[], payloads: string[]) => Promise<unknown>
-  /** Listens on the topic's channel; resolves once LISTEN holds. */
+  /** Listens on the topic's channel. Resolves once LISTEN is active. */
   follow: (topic: string) => Promise<void>
   unfollow: (topic: string) => void
   onError: (error: unknown) => void
@@ -120,12 +120,12 @@ export const makePresence = (options: {
       sendChanges(watch.topic, watch.asked, watch.sent, everybody)
       watch.sent = everybody
     }
-    const news = due
+    const notices = due
     due = []
-    await relay.send(news)
+    await relay.send(notices)
   }
 
-  /** Drops silent instances and topics that are no longer watched, repeats `who`, and retries followers that had no room. */
+  /** Drops silent instances and unwatched topics, repeats `who`, and retries followers whose buffer was full. */
   const poll = (): void => {
     const now = performance.now()
     for (const watch of [...watches.values()]) {
@@ -213,7 +213,7 @@ export const makePresence = (options: {
 
     receive: relay.receive,
 
-    /** LISTEN holds again: notifications may have been lost meanwhile. */
+    /** LISTEN was interrupted: asks again, since notifications may have been lost. */
     check(): void {
       for (const watch of watches.values())
         if (watch.asked.size > 0) {

@@ -21,7 +21,7 @@ export const makeSilentDrafts = ({
 }) => {
   const lengths = new WeakMap<DraftWriter, Map<string, number>>()
 
-  /** Drops the text from memory. If the writer resumes, it is loaded from the database. */
+  /** Drops the text from memory. If the writer resumes, the text is loaded from the database. */
   const rest = (draft: Draft): void => {
     const { writer, text } = draft
     registry.forget(draft)
@@ -32,7 +32,7 @@ export const makeSilentDrafts = ({
   }
 
   return {
-    /** Returns, once, the length of a socket's silent draft whose text is no longer in memory. */
+    /** Returns the length of a socket's silent draft whose text has left memory, and forgets it. */
     wokenAt(writer: DraftWriter, name: DraftName): number | undefined {
       const own = lengths.get(writer)
       const units = own?.get(nameOf(name))
@@ -40,10 +40,11 @@ export const makeSilentDrafts = ({
       return units
     },
 
+    /** Aborts the drafts that have been silent for too long. */
     async expire(): Promise<void> {
       for (const gone of await giveUp()) {
         const draft = registry.find(gone)
-        // The writer has resumed meanwhile: followers get the text from the start.
+        // If the writer has resumed meanwhile, followers receive the text from the start.
         if (draft?.writer && (draft.generation !== gone.generation || draft.saved < draft.text.length)) draft.sent = 0
         else if (draft) rest(draft)
         slices.aborted(gone)

@@ -22,11 +22,11 @@ export type Hub = {
     after: number,
   ): Subscription
   leave(subscription: Subscription): void
-  /** A page that the tail read. */
+  /** Takes a page that the tail has read. */
   deliver(topic: string, from: number, page: Page): void
-  /** Returns the sockets that follow a topic; event streams take only events. */
+  /** Returns the sockets that follow a topic. Event streams are left out: they receive only events. */
   receivers(topic: string): Iterable<Receiver>
-  /** Ends the subscriptions whose receiver may no longer read the topic, after a fresh token. */
+  /** Ends the subscriptions whose receiver's new token may not read their topic. */
   recheck(subscriptions: Iterable<Subscription>): void
   /** Returns the ID of the topic's mission if the mission has this number; otherwise ''. */
   named(topic: string, number: number): string

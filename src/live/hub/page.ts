@@ -7,7 +7,7 @@ import type { MissionRights, Page } from '../../protocol/rows.ts'
 /** The encoding that a receiver takes: frames of a socket, or the text of an event stream. */
 export type Form = 'frames' | 'events'
 
-/** A page, and its events in each form. */
+/** A page, and its encoded events. */
 export type Encoded = { page: Page; as(form: Form): Chunk }
 
 /** Each form is encoded at its first use. */
