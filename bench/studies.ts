@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { deck } from './adapters.ts'
+import { callCosts as calls } from './calls.ts'
 import { drafts } from './drafts.ts'
 import { rate } from './rate.ts'
 import { scale } from './scale.ts'
@@ -320,5 +321,6 @@ export const studies: Record<string, (postgres: Postgres) => Promise<string>> = 
   resume,
   drafts,
   indexer,
+  calls,
   ...scale,
 }

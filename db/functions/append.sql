@@ -323,7 +323,7 @@ declare
   v_places json;
 begin
   -- The locks. (What a statement returns is computed before it locks: the clock must not be read here.)
-  select h.floor, case when deck.mark() then set_config('deck.numbering', pg_trigger_depth()::text, true) end into v_floor, v_set
+  select h.floor, deck.mark()::text || set_config('deck.numbering', pg_trigger_depth()::text, true) into v_floor, v_set
   from public.missions m, deck.heads h
   where m.id = p_mission and h.topic = v_topic
   for key share of m skip locked for update of h skip locked;
