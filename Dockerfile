@@ -5,7 +5,8 @@ WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # No package script runs: the binaries that the build needs come as platform packages.
 RUN npm ci --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json tsconfig.client.json vite.config.ts ./
+COPY tsconfig.json tsconfig.client.json vite.config.ts ./
+COPY scripts/build.js ./scripts/build.js
 COPY src ./src
 RUN npm run build && find dist -name '*.js.map' ! -path '*/client/page/*' -delete
 

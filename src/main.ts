@@ -1,16 +1,28 @@
 // The process: configuration, embedded database, output, signals.
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import closeWithGrace from 'close-with-grace'
-import { buildApp, type App } from './app/index.ts'
+import type { App } from './app/index.ts'
 import { readConfig, type Config } from './config/index.ts'
-import { makePretty } from './http/observability/pretty-log.ts'
+import type { PageState } from './http/routes/web-app.ts'
 import { startEmbedded, type Embedded } from './database/embedded/index.ts'
 
 /** `--json`: prints one line of JSON instead of the greeting. Log lines are JSON then, too. */
 const json = process.argv.includes('--json')
+
+/** Prints what a start with an embedded database does, as scripts/start.js does before: seconds since the process began, and words. */
+const step = (text: string): void => {
+  if (!json) process.stdout.write(`${(performance.now() / 1000).toFixed(1).padStart(5)} s  ${text}\n`)
+}
+
+let pageState: PageState = 'found'
+/** Sets what the plain page says while there is no other: `npm start` builds the page beside the server. */
+export const setPageState = (state: PageState): void => {
+  pageState = state
+}
 
 /** Returns the secret in the data folder, generated at the first start. If two processes start at once, both use the first secret. */
 const keptSecret = async (folder: string): Promise<string> => {
@@ -50,6 +62,15 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
 }
 
 let embedded: Embedded | undefined
+/** Starts the embedded database. */
+const embed = async (folder: string): Promise<string> => {
+  const dir = join(folder, 'postgres')
+  step(existsSync(dir) ? 'opening the database' : `making a database in ${folder} (once)`)
+  embedded = await startEmbedded({ dir })
+  step('applying migrations and opening the port')
+  return embedded.url
+}
+
 let app: App | undefined
 
 // SIGTERM and SIGINT: exit 0 within 10 s, even if a part hangs. An embedded Postgres that does not stop in time keeps running: the next
@@ -69,16 +90,24 @@ const run = async (): Promise<void> => {
     await stop()
   })
   if (!config.jwtSecret && !config.jwksUrl) config = { ...config, jwtSecret: await keptSecret(folder) }
-  if (!config.databaseUrl) {
-    embedded = await startEmbedded({ dir: join(folder, 'postgres') })
-    config = { ...config, databaseUrl: embedded.url, databaseDirectUrl: embedded.url }
-  }
   const seen = process.stdout.isTTY && !config.production && !json
-  app = await buildApp(config, { seed: embedded !== undefined, ...(seen ? { logTo: await makePretty() } : {}) })
+  // The modules load while Postgres starts.
+  const [url, { buildApp }, pretty] = await Promise.all([
+    config.databaseUrl || embed(folder),
+    import('./app/index.ts'),
+    seen ? import('./http/observability/pretty-log.ts') : undefined,
+  ])
+  if (embedded) config = { ...config, databaseUrl: url, databaseDirectUrl: url }
+  app = await buildApp(config, {
+    seed: embedded !== undefined,
+    pageState: () => pageState,
+    ...(pretty ? { logTo: await pretty.makePretty() } : {}),
+  })
   const { log } = app.http
   // At a first try the greeting should be the first output, so info lines of the start are not logged.
   if (embedded && config.logLevel === 'info') log.level = 'warn'
   const address = await app.start()
+  if (embedded) step('ready')
   if (embedded) await greet(app, address, config.dataDir)
   else process.stdout.write(json ? `${JSON.stringify({ url: address })}\n` : `Mission Deck is at ${address}\n`)
   log.level = config.logLevel

@@ -17,7 +17,7 @@ import { takeJson, validatorCompiler } from '../http/plugins/validation.ts'
 import { clientRoute } from '../http/routes/client-bundle.ts'
 import { installApi } from '../http/routes/index.ts'
 import { installDocs, serveDocuments } from '../http/routes/openapi.ts'
-import { pageRoute } from '../http/routes/web-app.ts'
+import { pageRoute, type PageState } from '../http/routes/web-app.ts'
 import type { makeServer } from '../http/server.ts'
 import { installSockets } from '../http/websocket.ts'
 import { bySubject } from '../live/connections/by-subject.ts'
@@ -44,6 +44,7 @@ export const installHttp = async (
     traces: Traces | undefined
     /** Returns the number of logged database errors. */
     faults: () => number
+    pageState: () => PageState
   },
 ) => {
   const { limits } = config
@@ -153,7 +154,7 @@ export const installHttp = async (
     reads: storage.reading.stats(),
     pools: database.pools,
   }))
-  pageRoute(http)
+  pageRoute(http, parts.pageState)
   clientRoute(http)
   serveDocuments(http, version)
 

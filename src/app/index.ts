@@ -7,6 +7,7 @@ import type { Config } from '../config/index.ts'
 import type { Writer } from '../database/write/writer.ts'
 import { makeMeters } from '../http/observability/metrics.ts'
 import { makeServer, type LogTo } from '../http/server.ts'
+import type { PageState } from '../http/routes/web-app.ts'
 import { newInstanceName } from '../http/websocket.ts'
 import { makeAuth } from './auth.ts'
 import { makeDelivery } from './delivery.ts'
@@ -30,10 +31,14 @@ export type App = {
 /** A step of a shutdown. If it has not ended `within` ms, the next step begins. */
 type Step = { stop: () => unknown; within?: number }
 
-/** `logTo` receives the log lines; by default they are written to standard output. */
+/** `logTo` receives the log lines; by default they are written to standard output. `pageState`: whether a missing page is being built. */
 export const buildApp = async (
   config: Config,
-  { seed = false, logTo }: { seed?: boolean; logTo?: LogTo } = {},
+  {
+    seed = false,
+    logTo,
+    pageState = () => 'found',
+  }: { seed?: boolean; logTo?: LogTo; pageState?: () => PageState } = {},
 ): Promise<App> => {
   const { limits } = config
   let faults = 0
@@ -65,6 +70,7 @@ export const buildApp = async (
     meters,
     traces,
     faults: () => faults,
+    pageState,
   })
   const { sockets, api } = endpoints
   auth.onRevoked(sockets.recheck)

@@ -109,7 +109,8 @@ void t.test('npm start: passes SIGTERM on and exits with 0', async (t) => {
   await until(() => server.output().includes('psql "'), 'the whole greeting')
   t.match(server.output(), /ADMIN=\S+\n\s+TOKEN=\S+/)
   t.match(server.output(), new RegExp(`${server.url}/#token=\\S+\n`), 'a link that signs in')
-  const page = await (await fetch(server.url)).text()
+  let page = ''
+  await until(async () => /src="\/assets\//.test((page = await (await fetch(server.url)).text())), 'the page')
   const script = await fetch(server.url + (/src="(\/assets\/[^"]+\.js)"/.exec(page)?.[1] ?? '/none'))
   t.equal(script.status, 200, 'the page is built')
   t.match(script.headers.get('cache-control'), /immutable/)

@@ -1,6 +1,5 @@
 // Servers as separate processes, for tests that stop or kill them and for long runs.
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { leak, secret, until } from './server.ts'
@@ -9,24 +8,20 @@ import { collect } from './output.ts'
 export type Server = { url: string; process: ChildProcess; output(): string; exited(): Promise<number | null> }
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
-const tsc = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url))
-// `npm test` builds once for all files. This builds only if a source is newer, for example when a file is run alone.
-const stamp = `${root}dist/.tested`
-const built = Math.max(
-  ...[stamp, `${root}dist/.tsbuildinfo`].map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0),
-)
-const sources = readdirSync(`${root}src`, { recursive: true, encoding: 'utf8' })
-if (sources.some((name) => statSync(`${root}src/${name}`).mtimeMs > built)) {
-  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root })
-  writeFileSync(stamp, '')
-}
+// `npm test` builds once for all files. This builds only if a source has changed, for example when a file is run alone.
+execFileSync(process.execPath, ['scripts/build.js', 'server'], { cwd: root })
 const main = [process.execPath, fileURLToPath(new URL('../../dist/main.js', import.meta.url))]
 
 /** Starts a server, and kills it at the end of the test. It uses the embedded database if `env` has no DATABASE_URL. */
-export const spawnServer = async (t: Test, env: Record<string, string>, command = main): Promise<Server> => {
+export const spawnServer = async (
+  t: Test,
+  env: Record<string, string>,
+  command = main,
+  cwd = root,
+): Promise<Server> => {
   const [file = '', ...args] = command
   const child = spawn(file, args, {
-    cwd: root,
+    cwd,
     env: {
       PATH: process.env['PATH'],
       PORT: '0',

@@ -1,6 +1,7 @@
 // The Deck page, built by `npm run web` from src/web to dist/web. / and /deck/* return one document, which selects its content by the
 // URL. Its files under /assets/ have a content hash in their name and are cached permanently. None of these routes needs a token: the
-// user signs in on the page. If the page is not built, a plain page with instructions is returned.
+// user signs in on the page. If the page is not built, or is being built, a plain page says so.
+import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { deny } from '../../protocol/errors.ts'
 import { makeFiles } from './static-files.ts'
@@ -11,18 +12,32 @@ const types: Record<string, string> = {
   svg: 'image/svg+xml',
 }
 
-const unbuilt = `<!doctype html>
+/** What becomes of a page that was not built: it is only looked for (`found`), `npm start` builds it, or that failed. */
+export type PageState = 'found' | 'building' | 'failed'
+
+const words: Record<PageState, string> = {
+  found:
+    'The server is running, but its page is not built: run <code>npm run build</code>, or start it with <code>npm start</code>.',
+  building: 'The server is running, and its page is being built. It opens here once it is built.',
+  failed: 'The server is running, but its page could not be built. The output of <code>npm start</code> says why.',
+}
+// (A refresh by meta does not reload a page whose address has a fragment, as the link that signs in has.)
+const reload = 'setTimeout(() => location.reload(), 1000)'
+const reloadPolicy = `default-src 'none'; script-src 'sha256-${createHash('sha256').update(reload).digest('base64')}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+
+/** The page in place of the one that was not built. While that is being built, this one reloads. */
+const plain = (state: PageState): string => `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Mission Deck</title>
 <h1>Mission Deck</h1>
-<p>The server is running, but its page is not built: run <code>npm run build</code>, or start it with <code>npm start</code>.</p>
+<p>${words[state]}</p>
 <ul>
   <li><a href="/docs">/docs</a>: interactive reference of the HTTP API
   <li><a href="/openapi.json">/openapi.json</a>, <a href="/asyncapi.json">/asyncapi.json</a>: the HTTP API and the socket as documents
 </ul>
-</html>
+${state === 'building' ? `<script>${reload}</script>\n` : ''}</html>
 `
 
 /**
@@ -37,7 +52,7 @@ const policyOf = (host: string): string => {
   )
 }
 
-export const pageRoute = (app: FastifyInstance): void => {
+export const pageRoute = (app: FastifyInstance, state: () => PageState): void => {
   // The paths are the same from src/http and from dist/http.
   const documents = makeFiles(new URL('../../../dist/web/', import.meta.url))
   const assets = makeFiles(new URL('../../../dist/web/assets/', import.meta.url))
@@ -46,7 +61,10 @@ export const pageRoute = (app: FastifyInstance): void => {
     const html = await documents.get('index.html')
     // Revalidated each time, because it names the files of this build.
     reply.header('cache-control', 'no-cache').header('content-security-policy', policyOf(request.host))
-    if (!html) return reply.type('text/html; charset=utf-8').send(unbuilt)
+    if (!html) {
+      if (state() === 'building') reply.header('content-security-policy', reloadPolicy)
+      return reply.type('text/html; charset=utf-8').send(plain(state()))
+    }
     return documents.send(request, reply, html, 'text/html; charset=utf-8')
   }
   for (const path of ['/', '/deck', '/deck/', '/deck/*']) app.get(path, { schema: { hide: true } }, page)
