@@ -7,12 +7,13 @@ import { once } from 'node:events'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { setPriority } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = join(root, 'dist')
-const typebox = join('src', 'protocol', 'typebox.ts')
+/** Files that come with the packages they import, which the installed server then does not need: devDependencies. */
+const bundles = ['protocol/typebox.ts', 'http/observability/opentelemetry.ts'].map((file) => join('src', file))
 
 /** @type {(path: string) => string[]} The files below a path, or the path itself if it is a file. */
 const filesOf = (path) =>
@@ -62,6 +63,29 @@ const ownImports = {
   },
 }
 
+/**
+ * Ends each bundle with the licenses of the packages that are in it.
+ * @type {(result: import('esbuild').BuildResult<{ write: false, metafile: true }>) => { outputFiles: import('esbuild').OutputFile[] }}
+ */
+const withLicenses = ({ outputFiles, metafile }) => ({
+  outputFiles: outputFiles.map((file) => {
+    const inputs = Object.keys(metafile.outputs[relative(root, file.path).replaceAll(sep, '/')]?.inputs ?? {})
+    const folders = new Set(inputs.flatMap((input) => /^.*node_modules\/(@[^/]+\/)?[^/]+/.exec(input)?.[0] ?? []))
+    if (folders.size === 0) return file
+    /** @type {Map<string, string[]>} */
+    const licenses = new Map()
+    for (const folder of folders) {
+      const { name, version } = JSON.parse(readFileSync(join(root, folder, 'package.json'), 'utf8'))
+      const license = readdirSync(join(root, folder)).find((each) => /^licen[sc]e/i.test(each))
+      if (license === undefined) throw new Error(`${name} has no license to put into ${file.path}`)
+      const text = readFileSync(join(root, folder, license), 'utf8').trim()
+      licenses.set(text, [...(licenses.get(text) ?? []), `${name} ${version}`])
+    }
+    const notes = [...licenses].map(([text, names]) => `${names.join(', ')}:\n\n${text.replaceAll('*/', '* /')}`)
+    return { ...file, contents: Buffer.from(`${file.text}/*\n${notes.join('\n\n')}\n*/\n`) }
+  }),
+})
+
 const buildServer = () =>
   esbuild((build) => {
     /** @type {{ outbase: string, outdir: string, platform: 'node', target: string, charset: 'utf8', sourcemap: true }} */
@@ -73,7 +97,7 @@ const buildServer = () =>
       charset: 'utf8',
       sourcemap: true,
     }
-    const own = serverFiles().filter((file) => file !== typebox)
+    const own = serverFiles().filter((file) => !bundles.includes(file))
     return Promise.all([
       build({
         ...common,
@@ -83,8 +107,9 @@ const buildServer = () =>
         treeShaking: false,
         plugins: [ownImports],
       }),
-      // In one file: its 700 modules take 0.2 s to load.
-      build({ ...common, ...server, entryPoints: [typebox] }),
+      build({ ...common, ...server, entryPoints: bundles, mainFields: ['module', 'main'], metafile: true }).then(
+        withLicenses,
+      ),
     ])
   })
 

@@ -132,6 +132,25 @@ void t.test('traces: a sampled message is traced by both instances, any other by
   t.equal(spans.filter(({ name }) => name === 'deck.deliver').length, 2 * sent.length)
 })
 
+void t.test('traces: the built server exports through the bundled OpenTelemetry', async (t) => {
+  const { spans, resources, url } = await startReceiver(t)
+  const database = await freshDatabase(t, true)
+  const env = {
+    DATABASE_URL: database.url,
+    OTEL_EXPORTER_OTLP_ENDPOINT: url.replace('/v1/traces', ''),
+    OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment=tests',
+  }
+  const server = await spawnServer(t, env)
+  const instance = door(t, server.url)
+  const { id } = await makeMission(instance)
+  const { json } = await instance.request('POST', `/api/missions/${id}/chat/rafael`, alice, { message: 'hi' })
+  server.process.kill('SIGTERM')
+  t.equal(await server.exited(), 0)
+  const mine = spans.filter(({ traceId }) => traceId === traceOf(json['id']))
+  t.strictSame(mine.map(({ name }) => name).sort(), ['deck.commit', 'deck.send'])
+  for (const resource of resources) t.equal(valueOf(resource, 'deployment.environment'), 'tests')
+})
+
 // A separate process, because the exporter keeps retrying for a while after the stop.
 void t.test('traces: an unreachable receiver delays neither messages nor a stop', async (t) => {
   const database = await freshDatabase(t, true)
@@ -148,7 +167,7 @@ void t.test('traces: an unreachable receiver delays neither messages nor a stop'
 
 void t.test('traces: without an endpoint no tracing code is loaded', async (t) => {
   const hook = `export const load = (url, context, next) => {
-    if (url.includes('@opentelemetry/sdk') || url.includes('/observability/traces.js') || url.includes('pino-pretty'))
+    if (/opentelemetry\\.js|@opentelemetry\\/sdk|\\/observability\\/traces\\.js|pino-pretty/.test(url))
       console.error('LOADED ' + url)
     return next(url, context)
   }`

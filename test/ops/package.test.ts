@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process'
 import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import { readdirSync, readFileSync } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -48,21 +49,40 @@ void t.test('package: contains the build, the schema, the page and the documents
 
 void t.test('package: every import is a dependency with an exact version, and has a line in docs/decisions.md', (t) => {
   const needed = new Set<string>()
+  const bundled = new Set<string>()
   for (const file of sources) {
+    // What is built into a file of the package is not installed with it.
+    const names = /scripts\/build\.js/.test(readFileSync(`${root}src/${file}`, 'utf8')) ? bundled : needed
     const text = readFileSync(`${root}src/${file}`, 'utf8')
     for (const [, types, name = ''] of text.matchAll(/^(?:import|export) (type )?[^;']*?from '([^'.][^']*)'/gm))
-      if (!types && !name.startsWith('node:')) needed.add(/^(@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? name)
+      if (!types && !name.startsWith('node:')) names.add(/^(@[^/]+\/)?[^/]+/.exec(name)?.[0] ?? name)
     for (const [, name = ''] of text.matchAll(/\bimport\('([^'.][^']*)'\)/g))
       if (!name.startsWith('node:')) needed.add(name)
   }
   t.ok(needed.size > 15)
   for (const name of needed) t.ok(name in manifest.dependencies, `${name} is a dependency`)
+  t.ok(bundled.size > 3)
+  for (const name of bundled) t.ok(name in manifest.devDependencies, `${name} is not installed`)
   const reasons = readFileSync(`${root}docs/decisions.md`, 'utf8')
   for (const name of Object.keys(manifest.dependencies)) t.ok(reasons.includes(name), `${name} has its reason`)
   for (const version of Object.values({ ...manifest.dependencies, ...manifest.devDependencies }))
     t.match(version, /^\d+\.\d+\.\d+(-[\w.]+)?$/, 'an exact version')
   t.notOk(manifest.private)
   t.end()
+})
+
+void t.test('package: bundled files import no package and have the licences of their packages', async (t) => {
+  for (const file of ['protocol/typebox', 'http/observability/opentelemetry']) {
+    const text = await readFile(`${root}dist/${file}.js`, 'utf8')
+    const names = [...text.matchAll(/^(?:import|export)\b.* from "([^"]+)"|\b(?:import|require)\("([^"]+)"\)/gm)]
+    t.ok(
+      names.every(([, from = '', called = '']) => isBuiltin(from || called)),
+      file,
+    )
+    const source = await readFile(`${root}src/${file}.ts`, 'utf8')
+    for (const [, name = ''] of source.matchAll(/ from '((?:@[^/]+\/)?[^/']+)/g)) t.ok(text.includes(`${name} `), name)
+    t.match(text, /MIT License|Apache License/)
+  }
 })
 
 void t.test('mission-deck: equals deck, and starts the server without a command', async (t) => {

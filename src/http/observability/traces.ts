@@ -2,22 +2,30 @@
 // storing or sending anything. deck.send spans from the frame or request to its answer, deck.commit is the batch that wrote it,
 // and deck.deliver is the delivery to one instance's sockets. deck.batch is a separate trace.
 // Sampling depends on the ID only, so all instances agree. Spans that can't be exported in time are dropped.
-import { ROOT_CONTEXT, SpanKind, SpanStatusCode, TraceFlags, trace, type Context, type Link } from '@opentelemetry/api'
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
-import { detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
-import {
-  BasicTracerProvider,
-  BatchSpanProcessor,
-  RandomIdGenerator,
-  SamplingDecision,
-  TraceIdRatioBasedSampler,
-  type SpanExporter,
-} from '@opentelemetry/sdk-trace-base'
 import type { Config } from '../../config/index.ts'
 import type { Pending } from '../../database/write/pending-message.ts'
 import type { Writer } from '../../database/write/writer.ts'
 import { Refusal } from '../../protocol/errors.ts'
 import type { Page } from '../../protocol/rows.ts'
+import {
+  BasicTracerProvider,
+  BatchSpanProcessor,
+  OTLPTraceExporter,
+  ROOT_CONTEXT,
+  RandomIdGenerator,
+  SamplingDecision,
+  SpanKind,
+  SpanStatusCode,
+  TraceFlags,
+  TraceIdRatioBasedSampler,
+  detectResources,
+  envDetector,
+  resourceFromAttributes,
+  trace,
+  type Context,
+  type Link,
+  type SpanExporter,
+} from './opentelemetry.ts'
 
 /** The most links of a span. The span of a larger batch links to its first messages. */
 const mostLinks = 128
