@@ -14,5 +14,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // A slow machine is no fault of a plugin.
+    rolldownOptions: { checks: { pluginTimings: false } },
   },
 })
