@@ -15,6 +15,7 @@ if (!claims) throw new Error('DECK_SHARDS is not set: run `npm test`')
 /** The slowest files, slowest first. Files that are not listed run after them. */
 const long = [
   'ops/process',
+  'ops/start',
   'database/chat-search',
   'database/retention',
   'database/replica',
