@@ -96,12 +96,7 @@ export const serverFrames = {
           epoch: '3f0c9a51d2e84b67',
         },
         { topic: exampleTopic, code: 'not_found', detail: 'no such mission' },
-        {
-          id: 3,
-          code: 'internal',
-          detail: 'something went wrong on the server',
-          error_id: '5d2f0c3e-8b1a-4c55-9a7e-2f6d1b0c9e84',
-        },
+        { id: 3, code: 'internal', detail: 'internal error', error_id: '5d2f0c3e-8b1a-4c55-9a7e-2f6d1b0c9e84' },
       ],
     },
   ),
@@ -114,10 +109,7 @@ export const serverFrames = {
   ),
   read: Type.Object(
     { topic, seq },
-    {
-      description: 'The same user has read further on another socket',
-      examples: [{ topic: exampleTopic, seq: 3 }],
-    },
+    { description: 'The same user has read further on another socket', examples: [{ topic: exampleTopic, seq: 3 }] },
   ),
   delta: Type.Union(
     [

@@ -1,5 +1,6 @@
 // Imports point one way: protocol <- config, access <- { database, sync, live: never each other } <- commands <- { http, integrations: never
-// each other } <- app <- main <- cli. There are no import cycles, type imports included. No folder has more than 32 files.
+// each other } <- app <- main <- cli. There are no import cycles, type imports included. No folder has more than 32 files,
+// no file more than 250 lines.
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -56,6 +57,13 @@ void t.test('layers: there are no import cycles, type imports included', (t) => 
   }
   for (const file of files) walk(file, [])
   t.equal(done.size, files.length)
+  t.end()
+})
+
+void t.test('layers: no file has more than 250 lines', (t) => {
+  const sources = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((file) => /\.(tsx?|css)$/.test(file))
+  const long = sources.filter((file) => readFileSync(join(root, file), 'utf8').split('\n').length > 251)
+  t.strictSame(long, [])
   t.end()
 })
 
