@@ -27,7 +27,7 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   'dod.add': { user: false, citizen: true, admin: true },
-  // Completing and reopening a checklist item.
+  // Who may tick a checklist item, or untick it.
   'dod.toggle': { user: true, citizen: false, admin: true },
   // Completing an item without evidence, or changing its test.
   'dod.override': { user: false, citizen: false, admin: true },

@@ -86,7 +86,7 @@ const Histories = {
 }
 type Page = Static<typeof History>
 /**
- * Sends a page. A page that no new message can join has an ETag: a hash of its content without `last_seq`, so that the ETag stays
+ * Sends a page. The ETag of a page, if no new message can join it, is a hash of its content without `last_seq`, so that the ETag stays
  * the same while the chat grows. A message that is cleared, deleted by SQL or excluded by a filter changes it.
  */
 const sendPage = (

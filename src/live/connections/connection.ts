@@ -65,7 +65,7 @@ export abstract class Connection<Options extends ConnectionOptions> {
   push(frame: Text | Buffer, frames = 1): boolean {
     if (this.closed) return false
     if (this.outbox.push(frame, frames)) return true
-    // The send buffer is full: the slow client is disconnected, and resumes later.
+    // The send buffer is full: a slow socket is closed here, and its client resumes later.
     this.close(closeCodes.slow, 'too slow')
     return false
   }
