@@ -44,6 +44,7 @@ const pending = (mission: string, key: boolean, again = false): Pending => ({
     assigned: null,
     message: text,
     code_blocks: null,
+    reply_to: null,
     key: key ? randomUUID() : null,
   },
   bytes: 0,

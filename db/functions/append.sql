@@ -11,6 +11,7 @@
 --   gone      the mission does not exist, or is not assigned to the person in p_assigned
 --   full      the mission has deck.most_chats() chats, and this chat is not one of them
 --   fenced    the session does not hold the task that the reply ends (append_replies only)
+--   astray    the message that the reply names is not in the chat (append_replies only)
 --   changed   saved, but not as sent: a trigger of the database's owner changed the message. `saved` holds the stored message
 --   (none)    saved: the seq follows from `places`
 --
@@ -30,12 +31,16 @@ create or replace function deck.most_chats() returns integer language sql immuta
 --             committed, but its answer was lost. p_bys: the admin who writes under another author's name, for the audit log.
 -- p_wait:     ms to wait for each lock (then 55P03); missing heads are created. 0: does not wait; entries behind a lock are 'busy'.
 -- p_origin:   the instance's name, for notifications. If deck.hints is off, no notifications are sent.
+-- p_replies:  the message that each entry answers. It is stored as given.
 --
 -- places:     for each topic [head, at]: its saved entries have the seqs head + 1, head + 2 … in the order of the entries.
 -- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved as sent; n counts from 1.
+drop function if exists deck.save_messages(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text);
 create or replace function deck.save_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
-  p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, out places json, out others json)
+  p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_replies uuid[] default null,
+  out places json, out others json)
 language plpgsql
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
@@ -103,7 +108,7 @@ begin
         select t as topic, deck.topic_mission(t) as mission, deck.topic_citizen(t) as citizen from (select p_topics[e.chat] as t) x) p
       left join lateral (
         select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
-                 'message', s.message, 'code_blocks', s.code_blocks) as saved
+                 'message', s.message, 'code_blocks', s.code_blocks, 'in_reply_to', s.in_reply_to) as saved
         from public.chat_messages s
         where s.id = coalesce(
           (select s.id from public.chat_messages s
@@ -138,20 +143,21 @@ begin
     ),
     -- (Materialized: both the insert and the digest read this, but it is joined and numbered only once.)
     entry as materialized (
-      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key, p.at,
-        p.head + row_number() over (partition by e.chat order by e.n) as seq
+      select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key,
+        e.reply, p.at, p.head + row_number() over (partition by e.chat order by e.n) as seq
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_assigned), unnest(p_messages),
-          unnest(p_blocks), unnest(p_keys))
-        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, n)
+          unnest(p_blocks), unnest(p_keys), unnest(p_replies))
+        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, reply, n)
       join place p on p.n = e.chat
       where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to) and e.n <> all (v_known)
     ),
     inserted as (
       insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
-      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.at, e.seq, e.at from entry e
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.at, e.seq, e.at from entry e
       returning i.mission_id, i.citizen, i.seq, hash_record_extended(
-        row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.created_at, i.seq), 0) as digest
+        row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.in_reply_to, i.created_at, i.seq),
+        0) as digest
     )
   select
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
@@ -166,7 +172,7 @@ begin
     count(case when current_setting('deck.hints', true) is distinct from 'off' then
       pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end),
     (select bit_xor(hash_record_extended(
-        row (e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.at, e.seq), 0)) from entry e),
+        row (e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.at, e.seq), 0)) from entry e),
     bit_xor(x.digest)
     into places, others, v_hints, v_sent, v_stored
   from (
@@ -206,7 +212,8 @@ declare
 begin
   select bool_or(c.id is null), jsonb_agg(jsonb_build_object(
       'n', e.n, 'outcome', 'changed', 'seq', e.seq, 'created_at', deck.iso(c.created_at), 'saved', jsonb_build_object(
-        'id', c.id, 'sender', c.sender, 'author', c.author, 'message', c.message, 'code_blocks', c.code_blocks, 'key', c.key)))
+        'id', c.id, 'sender', c.sender, 'author', c.author, 'message', c.message, 'code_blocks', c.code_blocks, 'key', c.key,
+        'in_reply_to', c.in_reply_to)))
     into v_missing, v_stored
   from (
     select s.n, p_topics[s.chat] as topic,
@@ -246,56 +253,76 @@ begin
   select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
 end $$;
 
--- The same for a batch in which some entries are replies that end tasks. p_tasks: the task that the entry ends, or null. p_holders: the
--- session that must hold the task. Tasks are locked before any head.
+-- The same for a batch in which some entries are replies. p_tasks: the task that the entry ends, or null. p_holders: the session or claim that
+-- must hold the task. p_replies: the message that an entry without a task answers, or null; it must be in the chat. A task's reply answers the
+-- task's message. Tasks are locked before any head.
+drop procedure if exists deck.append_replies(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text, uuid[], uuid[], json, json, json,
+  text);
 create or replace procedure deck.append_replies(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_tasks uuid[], p_holders uuid[],
+  p_replies uuid[] default null,
   inout places json default null, inout others json default null, inout rights json default null, inout stamp text default null)
 language plpgsql as $$
 declare
+  v_replies uuid[];
   v_held uuid[];
   v_busy uuid[] := '{}';
   -- No person has this name. An entry that requires the mission to be assigned to it gets the outcome 'gone'.
   v_nobody constant text := gen_random_uuid();
   v_assigned text[];
-  v_refused text[];                          -- for each entry: the outcome that replaces 'gone' if the session does not hold the task
+  v_refused text[];                          -- for each entry: the outcome that replaces 'gone' if it must not be saved
 begin
+  select array_agg(coalesce(e.task, e.reply) order by e.n) into v_replies
+  from rows from (unnest(p_tasks), unnest(p_replies)) with ordinality as e (task, reply, n);
   if p_wait > 0 then
     perform set_config('lock_timeout', p_wait::text, true);
-    select array_agg(x.id) into v_held from (select t.id from deck.tasks t where t.id = any (p_tasks) order by t.id for update) x;
+    select array_agg(x.id) into v_held from (select t.id from deck.tasks t where t.id = any (v_replies) order by t.id for update) x;
   else
     select array_agg(x.id) into v_held from (
-      select t.id from deck.tasks t where t.id = any (p_tasks) order by t.id for update skip locked) x;
-    select array_agg(t.id) into v_busy from deck.tasks t where t.id = any (p_tasks) and t.id <> all (coalesce(v_held, '{}'));
+      select t.id from deck.tasks t where t.id = any (v_replies) order by t.id for update skip locked) x;
+    select array_agg(t.id) into v_busy from deck.tasks t where t.id = any (v_replies) and t.id <> all (coalesce(v_held, '{}'));
   end if;
-  select array_agg(case
-      when e.task is null then null
-      when e.task = any (v_busy) then 'busy'
-      when t.id is null or e.nth > 1 then 'fenced' end order by e.n),
-    array_agg(case when e.task is null or (t.id is not null and e.nth = 1) then e.assigned else v_nobody end order by e.n)
-  into v_refused, v_assigned
+  select array_agg(e.refused order by e.n), array_agg(case when e.refused is null then e.assigned else v_nobody end order by e.n)
+    into v_refused, v_assigned
   from (
-    select x.*, row_number() over (partition by x.task order by x.n) as nth
-    from rows from (unnest(p_tasks), unnest(p_holders), unnest(p_chats), unnest(p_assigned))
-      with ordinality as x (task, holder, chat, assigned, n)) e
-  left join deck.tasks t on t.id = e.task and t.id = any (v_held) and t.holder = e.holder and t.lease_until is not null
-    and t.ended is null and not t.dead and p_topics[e.chat] = 'missions/' || t.mission_id || '/chat/' || t.citizen;
+    select x.n, x.assigned, case
+        when x.answered = any (v_busy) then 'busy'
+        when x.task is not null and (t.id is null or x.nth > 1) then 'fenced'
+        when x.task is null and x.answered is not null and c.id is null then 'astray' end as refused
+    from (
+      select y.*, row_number() over (partition by y.task order by y.n) as nth, p_topics[y.chat] as topic
+      from rows from (unnest(p_tasks), unnest(p_holders), unnest(v_replies), unnest(p_chats), unnest(p_assigned))
+        with ordinality as y (task, holder, answered, chat, assigned, n)) x
+    left join lateral (
+      select t.id from deck.tasks t
+      where t.id = x.task and t.id = any (v_held) and t.holder = x.holder and t.lease_until is not null
+        and t.ended is null and not t.dead and x.topic = 'missions/' || t.mission_id || '/chat/' || t.citizen limit 1) t on true
+    left join lateral (
+      select c.id from public.chat_messages c
+      where x.task is null and c.id = x.answered and c.mission_id = deck.topic_mission(x.topic)
+        and c.citizen = deck.topic_citizen(x.topic) collate "default" and c.seq is not null limit 1) c on true) e;
 
   perform deck.mark();
   select s.places, s.others into places, others
   from deck.save_messages(p_topics, p_chats, p_ids, p_senders, p_authors, v_assigned, p_messages, p_blocks, p_keys, p_again, p_bys,
-    p_wait, p_origin) s;
+    p_wait, p_origin, v_replies) s;
   select json_agg(case
       when o.other ->> 'outcome' = 'gone' and v_refused[(o.other ->> 'n')::integer] is not null
       then o.other || jsonb_build_object('outcome', v_refused[(o.other ->> 'n')::integer]) else o.other end)
   into others from jsonb_array_elements(others::jsonb) as o (other);
 
-  update deck.tasks t set ended = clock_timestamp(), lease_until = null
-  from unnest(p_tasks) with ordinality as e (id, n)
+  update deck.tasks t
+  set ended = clock_timestamp(), lease_until = null, since = clock_timestamp(), answered = true,
+    answer = coalesce(t.answer, case when e.sender = 'citizen' then e.reply end)
+  from rows from (unnest(p_tasks), unnest(p_ids), unnest(p_senders)) with ordinality as e (id, reply, sender, n)
   where t.id = e.id and t.id = any (v_held) and v_refused[e.n] is null
     and not exists (
       select from json_array_elements(others) o where (o ->> 'n')::bigint = e.n and o ->> 'outcome' <> 'changed');
+  if p_replies is not null then
+    perform deck.record_answers(p_ids);
+  end if;
   commit;
   select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
 end $$;

@@ -22,6 +22,8 @@ declare
   v_topics   text[];
   v_proofs   boolean;
   v_keyed    boolean;
+  v_replied  boolean;
+  v_replies  uuid[];
 begin
   -- The trigger fires once per recorded statement. The first call numbers all of them; the others return here.
   if not exists (select from deck.pending p where p.id = new.id) then
@@ -30,14 +32,20 @@ begin
 
   -- Missing heads are created first, then all heads are locked. A transaction that waits while creating holds only heads that no other
   -- transaction can see yet.
-  select array_agg(x.topic), bool_or(x.proof), bool_or(x.keyed) into v_topics, v_proofs, v_keyed
+  select array_agg(x.topic), bool_or(x.proof), bool_or(x.keyed), bool_or(x.replied) into v_topics, v_proofs, v_keyed, v_replied
   from (
-    select c.topic, bool_or(c.proof) as proof, bool_or(c.keyed) as keyed
+    select c.topic, bool_or(c.proof) as proof, bool_or(c.keyed) as keyed, bool_or(c.replied) as replied
     from (
-      select n.topic, false as proof, n.keyed from deck.noted n
+      select n.topic, false as proof, n.keyed, n.replied from deck.noted n
       union all
-      select p.topic, true, false from deck.pending p where p.xid = pg_current_xact_id_if_assigned() and p.event = 'proof') c
+      select p.topic, true, false, false from deck.pending p where p.xid = pg_current_xact_id_if_assigned() and p.event = 'proof') c
     group by c.topic) x;
+  if v_replied then
+    select array_agg(n.row_id) into v_replies from deck.noted n where n.replied;
+    perform from (
+      select from deck.tasks t
+      where t.id = any (array(select c.in_reply_to from public.chat_messages c where c.id = any (v_replies))) order by t.id for update) locked;
+  end if;
   insert into deck.heads (topic) select t from unnest(v_topics) t order by t collate "C" on conflict do nothing;
   perform from (select from deck.heads h where h.topic = any (v_topics) order by h.topic for update) locked;
   if v_proofs then
@@ -59,6 +67,9 @@ begin
       end if;
       raise;
     end;
+  end if;
+  if v_replied then
+    perform deck.record_answers(v_replies);
   end if;
   return null;
 end $$;

@@ -9,10 +9,11 @@ import { deny, type Refusal } from '../protocol/errors.ts'
 export type StreamKind = 'append' | 'finish' | 'abort'
 
 /** Throws `bad_request` for a frame without a kind, or with two. */
-export const kindOf = ({ delta, done, abort, task }: ClientFrame<'stream'>): StreamKind => {
+export const kindOf = ({ delta, done, abort, task, reply_to }: ClientFrame<'stream'>): StreamKind => {
   if (delta === undefined && !done && !abort) throw deny('bad_request', 'the frame needs delta, done or abort')
   if (done && abort) throw deny('bad_request', 'the frame has both done and abort: send one of them')
   if (task !== undefined && !done) throw deny('bad_request', 'task is allowed only with done')
+  if (reply_to != null && !done) throw deny('bad_request', 'reply_to is allowed only with done')
   return done ? 'finish' : abort ? 'abort' : 'append'
 }
 

@@ -41,6 +41,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     message: given.message,
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,
+    reply_to: given.reply_to?.toLowerCase() ?? null,
     ...(author === actor.sub && sender === usual ? {} : { by: actor.sub }),
   }
 }

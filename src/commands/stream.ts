@@ -42,10 +42,10 @@ const extend = (text: string, { delta = '' }: ClientFrame<'stream'>): string => 
 /** Returns the message that the frame makes of a draft with this text. Throws `bad_request` if its length is invalid. */
 const toMessage = ({ session, frame, mission, citizen }: Call, text: string): Entry => {
   const whole = extend(text, frame)
-  const { key, message = whole, code_blocks = null } = frame
+  const { key, message = whole, code_blocks = null, reply_to = null } = frame
   if (message === '' || [...message].length > messageChars)
     throw deny('bad_request', `a message must have 1 to ${messageChars} characters`)
-  return toEntry(session.actor, mission, citizen, { message, key, code_blocks })
+  return toEntry(session.actor, mission, citizen, { message, key, code_blocks, reply_to })
 }
 
 const answerSaved = ({ session, frame: { id } }: Call, { seq, message }: { seq: number; message: string }): void => {

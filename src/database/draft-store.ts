@@ -4,7 +4,7 @@ import pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
 import { topicParts } from '../protocol/topics.ts'
 import { makeBatched } from './postgres/batcher.ts'
-import { toMessage, type MessageColumns } from './postgres/columns.ts'
+import { messageColumns, toMessage, type MessageColumns } from './postgres/columns.ts'
 
 export type DraftName = { topic: string; key: string }
 export type StoredDraft = DraftName & { generation: number; text: string }
@@ -67,7 +67,7 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       const { mission, citizen } = topicParts(topic)
       const { rows: messages } = await main.query<MessageColumns>({
         name: 'draft-message',
-        text: `select id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key
+        text: `select ${messageColumns}
                from chat_messages
                where deck.key_name(mission_id, citizen, author, key) = deck.key_name($1::uuid, $2::text, $3::text, $4::text)
                  and key is not null and seq is not null`,

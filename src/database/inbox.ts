@@ -71,7 +71,7 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
         name: 'tasks-claim',
         text: `
           select holder, task, attempt, to_char(lease_until, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as lease_until, mission_id,
-            id, sender, author, message, code_blocks, created_at, seq, key
+            id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to
           from deck.claim_tasks($1, $2::uuid[], $3::uuid[], $4::integer[], $5)`,
         values: [
           citizen,

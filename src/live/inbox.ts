@@ -52,7 +52,7 @@ export const makeInboxes = (options: {
   const give = ({ task, attempt, lease_until, message }: Task, worker: Worker): void => {
     const { mission_id, citizen } = message
     const topic = formatTopic({ kind: 'chat', mission: { id: mission_id }, citizen }, mission_id)
-    worker.push(encodeFrame('task', { topic, task, attempt, lease_until, message }))
+    worker.push(encodeFrame('task', { topic, task, kind: 'message', attempt, lease_until, message }))
   }
 
   /** Claims tasks for the sockets and sends them. Resolves with true if there may be more. */

@@ -24,6 +24,7 @@ export const exampleMessage: Message = {
   created_at: '2025-11-06T09:17:00Z',
   seq: 3,
   key: 'q1',
+  in_reply_to: null,
 }
 
 /** An object schema with an example. */

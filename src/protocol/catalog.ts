@@ -3,7 +3,8 @@
 import Type, { type TObject, type TSchema } from './typebox.ts'
 import { answers, exampleMission } from './answers.ts'
 import { clientFrames, type FrameType } from './client-frames.ts'
-import { events, serverFrames } from './server-frames.ts'
+import { events } from './events.ts'
+import { serverFrames } from './server-frames.ts'
 
 /** A kind of frame. Its name begins with its group: `client.send`, `ok.send` (its answer), `event.message.created`, `server.typing`. */
 export type Message = { name: string; type: string; summary: string; schema: TSchema; examples: object[] }

@@ -19,6 +19,10 @@ const draftKey = Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' })
 export const mostCredit = 100
 export const longestRelease = 86_400
 
+/** The kinds of task that a worker takes; only messages if left out. */
+export const taskKinds = ['message'] as const
+export const Kinds = Type.Array(Type.Enum(taskKinds), { minItems: 1 })
+
 export const clientFrames = {
   subscribe: Type.Object({
     id,
@@ -27,6 +31,7 @@ export const clientFrames = {
     epoch: Type.Optional(Type.String()),
     presence: Type.Optional(Type.Boolean()),
     chats: Type.Optional(Type.Boolean()),
+    questions: Type.Optional(Type.Boolean()),
   }),
   unsubscribe: Type.Object({ id, topic }),
   send: Type.Object({ id, topic, ...messageFields, task: Type.Optional(uuid) }),
@@ -40,12 +45,18 @@ export const clientFrames = {
     abort: Type.Optional(Type.Literal(true)),
     message: Type.Optional(messageFields.message),
     code_blocks: messageFields.code_blocks,
+    reply_to: messageFields.reply_to,
     task: Type.Optional(uuid),
   }),
   cancel: Type.Object({ id, topic, key: draftKey }),
   read: Type.Object({ id, topic, seq: cursor }),
   typing: Type.Object({ id, topic, on: Type.Boolean() }),
-  work: Type.Object({ id, credit: Type.Integer({ minimum: 0, maximum: mostCredit }), resume: Type.Optional(uuid) }),
+  work: Type.Object({
+    id,
+    credit: Type.Integer({ minimum: 0, maximum: mostCredit }),
+    resume: Type.Optional(uuid),
+    kinds: Type.Optional(Kinds),
+  }),
   done: Type.Object({ id, task: uuid }),
   release: Type.Object({ id, task: uuid, after: Type.Optional(Type.Number({ minimum: 0, maximum: longestRelease })) }),
   auth: Type.Object({ id, token: Type.String() }),

@@ -1,7 +1,7 @@
 // JSON schemas of the rows, and of the input for them: each schema gives the check, the type and the docs.
 // Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
 import Type, { type Static, type TSchema } from './typebox.ts'
-import { citizenPattern } from './topics.ts'
+import { citizenPattern, uuidPattern } from './topics.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 const id = Type.String({ format: 'uuid' })
@@ -23,6 +23,12 @@ export const Message = Type.Object(
     created_at: time,
     seq,
     key: nullable(Type.String()),
+    in_reply_to: nullable(
+      Type.String({
+        format: 'uuid',
+        description: 'the message of the same chat that it answers; null if there is none',
+      }),
+    ),
   },
   { title: 'Message' },
 )
@@ -156,11 +162,50 @@ export const messageFields = {
     nullable(Type.Array(Type.Object({ language: Type.Optional(nullable(Type.String())), code: Type.String() }))),
   ),
   key: Type.Optional(nullable(Type.String({ pattern: '^[\\x20-\\x7e]{1,64}$' }))),
+  reply_to: Type.Optional(
+    nullable(Type.String({ pattern: uuidPattern, description: 'the message of the same chat that this one answers' })),
+  ),
   sender: Type.Optional(Type.Unknown({ description: 'admin only: user (default) or citizen' })),
   author: Type.Optional(Type.Unknown({ description: 'admin only: the author, a sub or null' })),
 }
 export const NewMessage = Type.Object(messageFields)
 export type NewMessage = Static<typeof NewMessage>
+
+export const Citizen = Type.Object(
+  {
+    name: Type.String({ pattern: citizenPattern }),
+    title: Type.String({ description: 'what it does, in a word or two' }),
+    about: nullable(Type.String()),
+    position: Type.Integer({ description: 'citizens are sorted by position, then by name' }),
+    listening: Type.Boolean({ description: 'something has worked for it within the last 60 s' }),
+    last_seen: nullable(time),
+  },
+  { title: 'Citizen' },
+)
+export type Citizen = Static<typeof Citizen>
+export const NewCitizen = Type.Object({
+  title: Type.String({ minLength: 1, maxLength: 200 }),
+  about: Type.Optional(nullable(Type.String({ minLength: 1, maxLength: 2000 }))),
+  position: Type.Optional(Type.Integer(int32)),
+})
+export type NewCitizen = Static<typeof NewCitizen>
+
+export const questionStates = ['waiting', 'working', 'answered', 'closed', 'failed'] as const
+export const Question = Type.Object(
+  {
+    id,
+    seq,
+    state: Type.Enum(questionStates),
+    attempt: Type.Integer({ minimum: 0, maximum: 5 }),
+    since: time,
+    until: nullable(
+      Type.String({ format: 'date-time', description: 'working: when the lease ends, unless it is renewed' }),
+    ),
+    answer: nullable(Type.Object({ id, seq })),
+  },
+  { title: 'Question', description: "a user's message to a citizen, and what became of it" },
+)
+export type Question = Static<typeof Question>
 
 /** The members of a mission that decide rights on it. */
 export type MissionRights = { id: string; number: number; assigned_to: string }

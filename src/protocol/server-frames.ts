@@ -4,7 +4,8 @@
 import Type, { type Static } from './typebox.ts'
 import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } from './answers.ts'
 import { errorCodes } from './errors.ts'
-import { DodItem, Message, Mission, TestRun } from './rows.ts'
+import { taskKinds } from './client-frames.ts'
+import { Message, Question } from './rows.ts'
 
 const id = Type.Union([Type.Number(), Type.String()], { description: 'ID of the answered frame' })
 const role = Type.Union([Type.Literal('user'), Type.Literal('citizen'), Type.Literal('admin')])
@@ -136,13 +137,21 @@ export const serverFrames = {
     },
   ),
   task: Type.Object(
-    { topic, task, attempt: Type.Integer({ minimum: 1, maximum: 5 }), lease_until: time, message: Message },
+    {
+      topic,
+      task,
+      kind: Type.Enum(taskKinds),
+      attempt: Type.Integer({ minimum: 1, maximum: 5 }),
+      lease_until: time,
+      message: Message,
+    },
     {
       description: 'A task that this socket has leased',
       examples: [
         {
           topic: exampleTopic,
           task: exampleMessage.id,
+          kind: 'message',
           attempt: 1,
           lease_until: '2025-11-06T09:17:30.000Z',
           message: exampleMessage,
@@ -151,10 +160,38 @@ export const serverFrames = {
     },
   ),
   cancel: Type.Object(
-    { topic, key, by: sub },
     {
-      description: 'To the socket that writes a draft: a user asks the writer to stop',
-      examples: [{ topic: exampleTopic, key: 'r1', by: 'person1@scopelock.ai' }],
+      topic,
+      key: Type.Union([Type.String(), Type.Null()], { description: 'key of the draft; null if there is no draft yet' }),
+      task: Type.Optional(task),
+      by: sub,
+    },
+    {
+      description: 'To the socket that writes a draft, or holds a task without a draft: a user asks the writer to stop',
+      examples: [
+        { topic: exampleTopic, key: 'r1', by: 'person1@scopelock.ai' },
+        { topic: exampleTopic, task: exampleMessage.id, key: null, by: 'person1@scopelock.ai' },
+      ],
+    },
+  ),
+  question: Type.Object(
+    { topic, listening: Type.Boolean(), ...Question.properties },
+    {
+      description:
+        'For subscriptions with `questions`: the state of a question has changed. Not stored, may be lost: read the questions again after a reconnect',
+      examples: [
+        {
+          topic: exampleTopic,
+          listening: true,
+          id: exampleMessage.id,
+          seq: 3,
+          state: 'working',
+          attempt: 1,
+          since: '2025-11-06T09:17:02.000Z',
+          until: '2025-11-06T09:17:32.000Z',
+          answer: null,
+        },
+      ],
     },
   ),
   'missions.changed': Type.Object(
@@ -181,68 +218,3 @@ export const serverFrames = {
 }
 export type ServerFrameType = keyof typeof serverFrames
 export type ServerFrame<T extends ServerFrameType> = Static<(typeof serverFrames)[T]>
-
-const run: Static<typeof TestRun> = {
-  id: '47000000-0000-4000-8000-000000000301',
-  mission_id: exampleMission,
-  status: 'passed',
-  summary: { functional_passed: 8, functional_total: 10 },
-  results: null,
-  created_at: '2025-11-06T11:00:30Z',
-  seq: 2,
-}
-const item: Static<typeof DodItem> = {
-  id: '47000000-0000-4000-8000-000000000102',
-  mission_id: exampleMission,
-  text: 'Inline buttons approve or reject it',
-  category: 'functional',
-  completed: true,
-  completed_at: '2025-11-06T12:00:00Z',
-  seq: 1,
-}
-const mission: Static<typeof Mission> = {
-  id: exampleMission,
-  number: 47,
-  title: 'Telegram Notifier',
-  client: 'Acme Corp',
-  budget: 300,
-  deadline: '2025-11-08T23:59:59Z',
-  status: 'qa',
-  assigned_to: 'person1@scopelock.ai',
-  github_url: 'https://github.com/mind-protocol/mission-47',
-  created_at: '2025-11-05T09:00:00Z',
-  seq: 1,
-}
-const chunk = { run_id: run.id, mission_id: exampleMission, chunk: 'test_edit_message ... ok\n', seq: 2 }
-
-export const LogChunk = Type.Object(
-  { run_id: uuid, mission_id: uuid, chunk: Type.String(), seq },
-  { title: 'LogChunk', description: "A part added to a run's log, or the whole log" },
-)
-export const Cleared = Type.Object(
-  { mission_id: uuid, citizen, by: Type.Union([sub, Type.Null()]), seq },
-  { title: 'Cleared', description: 'The chat was cleared: all older messages are deleted' },
-)
-
-/** The events by name: the schema of `data`, an example, and the topic within the mission. */
-export const events = {
-  'message.created': { data: Message, example: exampleMessage, of: 'chat/rafael' },
-  'chat.cleared': {
-    data: Cleared,
-    example: { mission_id: exampleMission, citizen: 'rafael', by: 'root', seq: 4 },
-    of: 'chat/rafael',
-  },
-  'test_run.created': { data: TestRun, example: { ...run, status: 'running', summary: null, seq: 1 }, of: 'tests' },
-  'test_run.updated': { data: TestRun, example: run, of: 'tests' },
-  'log.appended': { data: LogChunk, example: chunk, of: `tests/${run.id}/logs` },
-  'log.replaced': { data: LogChunk, example: chunk, of: `tests/${run.id}/logs` },
-  'dod_item.created': {
-    data: DodItem,
-    example: { ...item, completed: false, completed_at: null, seq: 1 },
-    of: 'dod',
-  },
-  'dod_item.updated': { data: DodItem, example: { ...item, seq: 2 }, of: 'dod' },
-  'dod_item.deleted': { data: DodItem, example: { ...item, seq: 3 }, of: 'dod' },
-  'mission.updated': { data: Mission, example: mission, of: '' },
-  'mission.deleted': { data: Mission, example: { ...mission, seq: 2 }, of: '' },
-}

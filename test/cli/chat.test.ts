@@ -211,6 +211,7 @@ void t.test('terminal: a reply grows, restarts with its writer, and is interrupt
     created_at: '2030-01-01T10:00:00Z',
     seq: 1,
     key: null,
+    in_reply_to: null,
     ...more,
   })
   const { io, seen } = screen()

@@ -18,6 +18,7 @@ const entry = (mission: string, more: Partial<Entry> & { citizen?: string } = {}
     message: 'hi',
     code_blocks: null,
     key: null,
+    reply_to: null,
     ...given,
   }
 }

@@ -5,7 +5,7 @@ import t from 'tap'
 import { readConfig } from '../../src/config/index.ts'
 import { clientMessages, serverMessages } from '../../src/protocol/catalog.ts'
 import { seedFile } from '../../src/database/postgres/migrate.ts'
-import { events } from '../../src/protocol/server-frames.ts'
+import { events } from '../../src/protocol/events.ts'
 import { admin, rafael, secret, startDeck, token, until, type Client, type Json } from '../support/server.ts'
 import { faultOf, faultOfFrame, nameOfFrame } from '../support/shapes.ts'
 

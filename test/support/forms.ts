@@ -55,6 +55,7 @@ export const messageForm = (more: Json): Json => ({
   created_at: time,
   seq: 1,
   key: null,
+  in_reply_to: null,
   ...more,
 })
 

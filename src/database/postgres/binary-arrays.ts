@@ -59,13 +59,13 @@ export const booleans = (values: readonly boolean[]): Buffer | null => {
 export const uuids = (values: readonly string[]): Buffer => nullableUuids(values)
 
 /** Returns a uuid[]; undefined becomes null. Throws a TypeError if a value is not a UUID. */
-export const nullableUuids = (values: readonly (string | undefined)[]): Buffer => {
-  const given = values.filter((value) => value !== undefined).length
+export const nullableUuids = (values: readonly (string | null | undefined)[]): Buffer => {
+  const given = values.filter((value) => value != null).length
   const buffer = begin(16 * given, 2950, given < values.length, values.length)
   let at = head
   for (const value of values) {
-    at = buffer.writeInt32BE(value === undefined ? -1 : 16, at)
-    if (value === undefined) continue
+    at = buffer.writeInt32BE(value == null ? -1 : 16, at)
+    if (value == null) continue
     if (buffer.write(value.replaceAll('-', ''), at, 16, 'hex') !== 16) throw new TypeError('not a UUID')
     at += 16
   }

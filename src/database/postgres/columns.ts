@@ -21,9 +21,18 @@ export type MessageColumns = {
   created_at: string
   seq: number
   key: string | null
+  in_reply_to: string | null
 }
+/**
+ * SQL of the message that a message answers; null if it is not in the same chat, as after a clearing or by SQL.
+ * `row`: the name or alias of chat_messages.
+ */
+export const repliedColumn = (row: string): string => `case when ${row}.in_reply_to is not null then (
+  select r.id from chat_messages r
+  where r.id = ${row}.in_reply_to and r.mission_id = ${row}.mission_id and r.citizen = ${row}.citizen) end as in_reply_to`
 /** SQL of MessageColumns, from chat_messages. */
-export const messageColumns = 'id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key'
+export const messageColumns = `id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key,
+  ${repliedColumn('chat_messages')}`
 
 /** Returns a row's message in its JSON form. */
 export const toMessage = (row: MessageColumns, mission_id: string, citizen: string): Message => ({
@@ -37,6 +46,7 @@ export const toMessage = (row: MessageColumns, mission_id: string, citizen: stri
   created_at: row.created_at,
   seq: row.seq,
   key: row.key,
+  in_reply_to: row.in_reply_to,
 })
 
 /** SQL of a topic's latest seq; deleted rows count. The arguments are SQL. */

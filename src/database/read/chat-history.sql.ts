@@ -1,5 +1,5 @@
 // The statements of database/read/chat-history, about one mission (database/read/read-mission).
-import { chatHead, citizenOf, headOf, messageColumns } from '../postgres/columns.ts'
+import { chatHead, citizenOf, headOf, messageColumns, repliedColumn } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
 /** The maximum count of unread messages. */
@@ -72,7 +72,7 @@ export const channelList = selectMission({
       case when s.code_blocks is null then s.message else left(s.message, ${shown.characters + 1}) end as message,
       octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
       case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
-      s.created_at, s.seq, s.key
+      s.created_at, s.seq, s.key, ${repliedColumn('s')}
     from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest limit 1
   ) c on true
   left join lateral (

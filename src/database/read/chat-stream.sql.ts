@@ -13,7 +13,7 @@ import { epochColumn, missionByRef } from './read-mission.ts'
  * $7 maximum bytes, except the last message
  */
 export const replayPage = `
-  select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key
+  select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key, c.in_reply_to
   from ${missionByRef} m
   left join lateral (
     select s.* from (

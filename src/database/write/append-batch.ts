@@ -12,8 +12,14 @@ import type { Audited } from '../auth-store.ts'
 import { perMission } from '../bounds.ts'
 import { isAmbiguous, isRetryable, isSpent, meaningOf, sqlState, toRefusal } from '../postgres/errors.ts'
 import { callOf, type Call, type Other, type Outcome } from './append-call.ts'
-import { encode, type Pending, type Written } from './pending-message.ts'
+import { encode, type Entry, type Pending, type Written } from './pending-message.ts'
 import type { Epochs } from '../postgres/epoch.ts'
+
+/** Returns the members of an entry that its message has. A reply that ends a task answers the task's message. */
+const sentAs = (entry: Entry): Entry & { in_reply_to: string | null } => ({
+  ...entry,
+  in_reply_to: entry.task?.id ?? entry.reply_to,
+})
 
 export const makeAppend = (
   pool: pg.Pool,
@@ -117,7 +123,7 @@ export const makeAppend = (
         const seq = head + events.length + 1
         const message = other?.saved
           ? encodeStored(pending, other.saved, other.created_at, seq)
-          : encode(pending, pending.entry, at, seq)
+          : encode(pending, sentAs(pending.entry), at, seq)
         events.push({ seq, event: 'message.created', data: message })
         note(pending, seq)
         stats.entries++
@@ -145,6 +151,7 @@ export const makeAppend = (
     if (outcome === 'gone') return fail(pending, noMission())
     if (outcome === 'full') return fail(pending, deny('conflict', `a mission has up to ${perMission.chats} chats`))
     if (outcome === 'fenced') return fail(pending, deny('conflict', 'this socket does not hold the task'))
+    if (outcome === 'astray') return fail(pending, deny('bad_request', '`reply_to` names no message of this chat'))
     if (outcome === 'cleared') return fail(pending, deny('conflict', 'this key was used before the chat was cleared'))
     if (!saved) return
     // If the stored id is the entry's own, an earlier call for this entry had committed: it is no duplicate.

@@ -13,6 +13,8 @@ export type Entry = {
   message: string
   code_blocks: CodeBlock[] | null
   key: string | null
+  /** the message of the same chat that it answers */
+  reply_to: string | null
   /** the admin who writes under the author's name, for the audit log */
   by?: string
   /** the task that the message ends, and the session that must hold it */
@@ -57,10 +59,23 @@ export const encode = (
     message,
     code_blocks,
     key,
-  }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks' | 'key'>,
+    in_reply_to,
+  }: Omit<Message, 'mission_id' | 'citizen' | 'created_at' | 'seq'>,
   created_at: string,
   seq: number,
 ): string => {
-  const row: Message = { id, mission_id: mission, citizen, sender, author, message, code_blocks, created_at, seq, key }
+  const row: Message = {
+    id,
+    mission_id: mission,
+    citizen,
+    sender,
+    author,
+    message,
+    code_blocks,
+    created_at,
+    seq,
+    key,
+    in_reply_to,
+  }
   return JSON.stringify(row)
 }

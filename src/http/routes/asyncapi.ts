@@ -3,7 +3,8 @@
 import type { TSchema } from '../../protocol/typebox.ts'
 import { clientMessages, eventMessages, serverMessages, pushedMessages, type Message } from '../../protocol/catalog.ts'
 import { Message as ChatMessage, Mission, DodItem, TestRun } from '../../protocol/rows.ts'
-import { Cleared, Limits, LogChunk } from '../../protocol/server-frames.ts'
+import { Cleared, LogChunk } from '../../protocol/events.ts'
+import { Limits } from '../../protocol/server-frames.ts'
 import { citizenPattern } from '../../protocol/topics.ts'
 
 type Json = Record<string, unknown>
