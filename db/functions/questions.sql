@@ -27,9 +27,9 @@ create or replace function deck.task_state(p_ended boolean, p_answered boolean, 
 create or replace function deck.listening(p_citizen text) returns boolean language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select exists (select from deck.inboxes i where i.citizen = p_citizen and i.seen > clock_timestamp() - interval '60 seconds')
+    -- (Only a task that has not ended is leased. With `ended is null` another index may be used, that of all unfinished tasks.)
     or exists (
-      select from deck.tasks t where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > clock_timestamp()
-        and t.ended is null)
+      select from deck.tasks t where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > statement_timestamp())
 $$;
 
 -- Records that something works for these citizens.
@@ -132,7 +132,7 @@ begin
   -- (Each state has its own index. A citizen's leases are few, so working questions are sorted.)
   return query execute format($q$
     select q.* from (
-      select t as task from deck.tasks t
+      select t.task from (select w as task, w.* from deck.tasks w %s) t
       where t.mission_id = $1 and t.citizen = $2 and t.seq < $4 and %s
         and exists (select from public.chat_messages c where c.id = t.id)
       order by t.seq desc limit $5) t
@@ -140,10 +140,10 @@ begin
     %s
     order by 2 desc limit $5
     $q$,
+    case when p_state = 'working' then 'where w.citizen = $2 and w.lease_until is not null and w.lease_until > $6 offset 0' else '' end,
     case p_state
       when 'waiting' then 't.ended is null and not t.dead and t.attempt < 5 and (t.lease_until is null or t.lease_until <= $6)'
-      when 'working' then 't.ended is null and t.id = any (array(
-        select w.id from deck.tasks w where w.citizen = $2 and w.lease_until is not null and w.lease_until > $6))'
+      when 'working' then 't.ended is null'
       when 'failed' then 't.ended is null and (t.dead or t.attempt >= 5) and (t.lease_until is null or t.lease_until <= $6)'
       when 'answered' then 't.ended is not null and t.answered'
       when 'closed' then 't.ended is not null and not t.answered'
@@ -167,10 +167,9 @@ begin
       and (t.lease_until is null or t.lease_until <= v_now) and exists (select from public.chat_messages c where c.id = t.id)
     limit p_most) x;
   select count(*) into working from (
-    select from deck.tasks t
-    where t.id = any (array(
-        select w.id from deck.tasks w where w.citizen = p_citizen and w.lease_until is not null and w.lease_until > v_now))
-      and t.mission_id = p_mission and t.ended is null and exists (select from public.chat_messages c where c.id = t.id)
+    select from (
+      select * from deck.tasks w where w.citizen = p_citizen and w.lease_until is not null and w.lease_until > v_now offset 0) t
+    where t.mission_id = p_mission and t.ended is null and exists (select from public.chat_messages c where c.id = t.id)
     limit p_most) x;
   select count(*) into failed from (
     select from deck.tasks t

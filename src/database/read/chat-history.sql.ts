@@ -55,7 +55,7 @@ const citizen = citizenOf('h.topic')
 export const channelList = selectMission({
   columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
     ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread,
-    deck.listening(deck.topic_citizen(h.topic)) as listening, q.waiting, q.working, q.failed`,
+    deck.listening(${citizen}) as listening, q.waiting, q.working, q.failed`,
   joins: `
   left join lateral (
     select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.seq as newest
@@ -85,6 +85,6 @@ export const channelList = selectMission({
       select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)
       limit ${mostUnread}) x
   ) u
-  cross join lateral deck.count_questions(m.id, deck.topic_citizen(h.topic), ${mostQuestions}) q
+  cross join lateral deck.count_questions(m.id, ${citizen}, ${mostQuestions}) q
   order by h.last desc, h.topic desc`,
 })
