@@ -40,7 +40,7 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Returns a chat's newest questions below p_before that have no task, at most p_most, newest first: the messages behind the place where the
--- inbox has read to, or behind the citizen's last message if it has no inbox. (No message counts that was numbered over seven days ago.)
+-- inbox has read to, or behind the citizen's last message if it has no inbox. (Then no message counts that was numbered over seven days ago.)
 create or replace function deck.untaken(p_mission uuid, p_citizen text, p_before bigint, p_most integer)
 returns table (id uuid, seq bigint, since timestamptz) language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -49,12 +49,33 @@ declare
   v_opened constant timestamp := (select i.since at time zone 'utc' from deck.inboxes i where i.citizen = p_citizen);
   v_oldest constant timestamp := coalesce(v_opened, clock_timestamp() at time zone 'utc') - interval '7 days';
   v_after  bigint := coalesce((select k.upto from deck.inbox_chats k where k.citizen = p_citizen and k.mission_id = p_mission), 0);
+  v_stop   bigint;
+  v_least  bigint;
+  v_rows   bigint;
+  v_good   bigint;
 begin
   if v_opened is null then
-    v_after := greatest(v_after, (
-      select c.seq from public.chat_messages c
-      where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and (c.sender = 'citizen' or c.at < v_oldest)
-      order by c.seq desc limit 1));
+    if exists (
+        select from public.chat_messages c
+        where c.mission_id = p_mission and c.citizen = p_citizen and c.seq >= p_before and c.sender = 'citizen') then
+      return;
+    end if;
+    -- Usually the page's own messages show where it ends; otherwise that place is further back.
+    select max(w.seq) filter (where w.sender = 'citizen' or w.at < v_oldest), min(w.seq), count(*),
+        count(*) filter (where w.created_at >= v_oldest and not exists (select from deck.tasks t where t.id = w.id))
+      into v_stop, v_least, v_rows, v_good
+    from (
+      select c.id, c.seq, c.sender, c.created_at, c.at from public.chat_messages c
+      where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and c.seq < p_before
+      order by c.seq desc limit p_most) w;
+    if v_stop is null and v_rows = p_most then
+      v_stop := case when v_good = p_most then v_least - 1 else (
+        select c.seq from public.chat_messages c
+        where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and c.seq < v_least
+          and (c.sender = 'citizen' or c.at < v_oldest)
+        order by c.seq desc limit 1) end;
+    end if;
+    v_after := greatest(v_after, v_stop);
   end if;
   return query
   select c.id, c.seq, c.created_at at time zone 'utc'

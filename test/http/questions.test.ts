@@ -177,6 +177,46 @@ void t.test('questions: pages of every state are newest last, bounded by before 
   t.strictSame(await counts(chat), { listening: true, waiting: 8, working: 1, failed: 2 })
 })
 
+void t.test('questions: without an inbox, pages and counts of random chats agree with the rule', async (t) => {
+  for (let round = 0; round < 12; round++) {
+    const chat = await makeChat()
+    // Mostly messages of users, some of them old, and few of the citizen; some were closed.
+    const kinds = Array.from(
+      { length: 40 },
+      () =>
+        ['user', 'user', 'user', 'user', 'old', 'closed', 'citizen'][Math.floor(Math.random() * (round % 2 ? 6.1 : 7))],
+    )
+    const rows = await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, message, created_at)
+       select $1, $2, case k when 'citizen' then 'citizen' else 'user' end, k,
+         now() at time zone 'utc' - case k when 'old' then interval '8 days' else interval '1 day' end
+       from unnest($3::text[]) with ordinality as x (k, n) order by n returning id`,
+      [chat.mission, chat.name, kinds],
+    )
+    await database.query(
+      `insert into deck.tasks (id, citizen, mission_id, seq, at, ended)
+       select id, citizen, mission_id, seq, at, now() from chat_messages where mission_id = $1 and message = 'closed'`,
+      [chat.mission],
+    )
+    const last = kinds.lastIndexOf('citizen')
+    const wanted = kinds.flatMap((kind, n) =>
+      kind === 'closed' ? [`closed ${n + 1}`] : kind === 'user' && n > last ? [`waiting ${n + 1}`] : [],
+    )
+    t.equal(rows.length, 40)
+    for (const limit of [1, 2, 3, 7, 500]) {
+      const found: string[] = []
+      for (let before = 1000, more = true; more;) {
+        const { questions, has_more } = await page(chat, `?limit=${limit}&before=${before}`)
+        found.unshift(...questions.map(({ state, seq }) => `${String(state)} ${String(seq)}`))
+        before = Number(questions[0]?.['seq'] ?? 0)
+        more = has_more === true
+      }
+      t.strictSame(found, wanted, `${limit} a page: ${kinds.join(' ')}`)
+    }
+    t.match(await counts(chat), { waiting: wanted.filter((one) => one.startsWith('waiting')).length })
+  }
+})
+
 void t.test('questions: counts end at 1,000 for each state separately', async (t) => {
   const chat = await makeChat()
   await database.query('select deck.open_inbox($1)', [chat.name])
