@@ -61,6 +61,7 @@ begin
       select f.id, p_citizen, f.mission_id, f.seq, f.at, f.created_at at time zone 'utc'
       from found f, (select i.since at time zone 'utc' as opened from deck.inboxes i where i.citizen = p_citizen) i
       where f.sender = 'user' and (f.at >= i.opened or f.created_at >= i.opened - interval '7 days')
+      order by f.id                          -- as in deck.record_answers(), so that the two can't deadlock
       on conflict do nothing
     ),
     seen as (select f.mission_id, max(f.seq) as upto, count(*) as n from found f group by f.mission_id),
@@ -122,11 +123,10 @@ begin
   end if;
   return query
   select t.holder, t.id, t.attempt, t.lease_until, c.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
-    c.created_at, c.seq, c.key,
-    (select r.id from public.chat_messages r where r.id = c.in_reply_to and r.mission_id = c.mission_id and r.citizen = c.citizen)
+    c.created_at, c.seq, c.key, c.answered
   from unnest(v_ids) as i (id)
   cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
-  cross join lateral (select m.* from public.chat_messages m where m.id = t.id limit 1) c
+  cross join lateral (select m.*, deck.answered_message(m) as answered from public.chat_messages m where m.id = t.id limit 1) c
   order by t.at, t.mission_id, t.seq;
 end $$;
 

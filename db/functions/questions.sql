@@ -240,6 +240,9 @@ end $$;
 
 -- Records the citizens' replies among these messages at the questions that they name. A message without a task gets one that has ended,
 -- unless the inbox has yet to find it: a reply alone ends no task.
+--
+-- The caller has locked the chats' heads, and before them the tasks that existed. It waits for no other task: a transaction that has
+-- locked a task which was created since may wait for a head. That transaction records a reply of its own.
 create or replace function deck.record_answers(p_ids uuid[]) returns void language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -261,7 +264,20 @@ begin
     select exists (select from deck.inboxes b where b.citizen = q.citizen) and exists (
       select from deck.untaken_of(array[q.id])) as due) f
   order by q.id, r.seq
-  on conflict (id) do update set answer = excluded.answer where t.answer is null;
+  on conflict do nothing;
+  update deck.tasks t set answer = x.answer
+  from (
+    select distinct on (q.id) q.id, r.id as answer
+    from unnest(p_ids) as i (id)
+    cross join lateral (
+      select c.* from public.chat_messages c
+      where c.id = i.id and c.sender = 'citizen' and c.in_reply_to is not null and c.seq is not null limit 1) r
+    cross join lateral (
+      select k.id from deck.tasks k
+      where k.id = r.in_reply_to and k.mission_id = r.mission_id and k.citizen = r.citizen and k.answer is null
+      for update skip locked) q
+    order by q.id, r.seq) x
+  where t.id = x.id;
 end $$;
 
 -- Notifies that questions may have changed: '? IDS TOPIC' on the topic's channel, with up to 100 ids separated by commas. Instances read the
