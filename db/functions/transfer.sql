@@ -11,10 +11,15 @@
 --           the chat less than 24 hours ago), 'taken' (the id is in another chat), 'gone' (the mission does not exist).
 --           With p_strict any outcome but 'seen' raises DK103, and nothing is saved.
 --
--- Locks: the missions (for key share), then the heads in order (the lock order is in numbering.sql).
+-- Imported messages do not become tasks: a chat's questions that have no task yet get one first, then its place in the inbox moves behind
+-- the imported messages. p_replies: the message that each entry answers. It is stored as given.
+--
+-- Locks: the chats' places in inboxes, the missions (for key share), then the heads in order (the lock order is in numbering.sql).
+drop function if exists deck.import_messages(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], timestamp[], boolean);
 create or replace function deck.import_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_messages text[], p_blocks text[], p_keys text[],
-  p_times timestamp[], p_strict boolean, out others json)
+  p_times timestamp[], p_strict boolean, p_replies uuid[] default null, out others json)
 language plpgsql
 -- A session caches its plans. Tables are read by lateral subqueries with a limit, which Postgres never turns into joins (append.sql).
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
@@ -24,6 +29,20 @@ declare
   v_bad record;
   v_missing boolean;
 begin
+  insert into deck.inbox_chats (citizen, mission_id, upto)
+  select deck.topic_citizen(t), m.id, case when exists (select from deck.inboxes i where i.citizen = deck.topic_citizen(t)) then 0 else coalesce(c.seq, 0) end
+  from unnest(p_topics) t
+  cross join lateral (select x.id from public.missions x where x.id = deck.topic_mission(t) limit 1) m
+  left join lateral (
+    select x.seq from public.chat_messages x
+    where x.mission_id = m.id and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null and x.sender = 'citizen'
+    order by x.seq desc limit 1) c on true
+  order by 1, 2
+  on conflict do nothing;
+  perform from (
+    select from deck.inbox_chats k
+    where (k.citizen, k.mission_id) in (select deck.topic_citizen(t) collate "default", deck.topic_mission(t) from unnest(p_topics) t)
+    order by k.citizen, k.mission_id for update) locked;
   perform from (
     select from public.missions m
     where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t)) order by m.id for key share) locked;
@@ -36,6 +55,13 @@ begin
   perform deck.mark();
   -- The statements from here on start after the locks were taken. So they see all rows that the locks' previous holders committed.
   v_now := deck.now();
+  insert into deck.tasks (id, citizen, mission_id, seq, at, since)
+  select u.id, c.citizen, c.mission_id, u.seq, c.at, u.since
+  from unnest(p_topics) t
+  cross join lateral deck.untaken(deck.topic_mission(t), deck.topic_citizen(t), 9223372036854775807, null) u
+  cross join lateral (select x.citizen, x.mission_id, x.at from public.chat_messages x where x.id = u.id limit 1) c
+  order by u.id
+  on conflict do nothing;
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
@@ -52,7 +78,7 @@ begin
         select e.seq, e.at from deck.events e where e.topic = t.topic and m.id is not null order by e.seq desc limit 1) e on true
     ),
     entry as materialized (
-      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, p.mission, p.citizen, p.head, p.at,
+      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, e.reply, p.mission, p.citizen, p.head, p.at,
         case
           when p.head is null then 'gone'
           when k.mission_id = p.mission and k.citizen = p.citizen then 'seen'
@@ -61,8 +87,8 @@ begin
           when c.key is not null then 'cleared'
         end as why
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_messages), unnest(p_blocks),
-          unnest(p_keys), unnest(p_times))
-        with ordinality as e (chat, id, sender, author, message, blocks, key, time, n)
+          unnest(p_keys), unnest(p_times), unnest(p_replies))
+        with ordinality as e (chat, id, sender, author, message, blocks, key, time, reply, n)
       join place p on p.n = e.chat
       left join lateral (select x.mission_id, x.citizen from public.chat_messages x where x.id = e.id limit 1) k on true
       left join lateral (
@@ -76,8 +102,8 @@ begin
     ),
     inserted as (
       insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
-      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, coalesce(e.time, e.at),
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, e.reply, coalesce(e.time, e.at),
              e.head + row_number() over (partition by e.chat order by e.n), e.at
       from entry e
       where e.why is null
@@ -92,6 +118,16 @@ begin
     (select count(*) from inserted) < (select count(*) from entry e where e.why is null)
   into others, v_missing from told;
   perform set_config('deck.numbering', 'off', true);
+  update deck.inbox_chats k set upto = c.seq
+  from unnest(p_topics) t
+  cross join lateral (
+    select x.mission_id, x.citizen, x.seq from public.chat_messages x
+    where x.mission_id = deck.topic_mission(t) and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null
+    order by x.seq desc limit 1) c
+  where k.citizen = c.citizen and k.mission_id = c.mission_id and k.upto < c.seq;
+  if p_replies is not null then
+    perform deck.record_answers(p_ids);
+  end if;
   if v_missing then
     raise check_violation using message = 'a trigger of the database kept a message from being stored';
   end if;
@@ -312,7 +348,7 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_last bigint;
 begin
-  -- For citizens whose inbox is in this database but not in the file, the restored messages do not become tasks.
+  -- For citizens whose inbox is not in the file, the restored messages do not become tasks.
   insert into deck.inbox_chats (citizen, mission_id, upto)
   select deck.topic_citizen(h.topic), deck.topic_mission(h.topic), c.seq
   from unnest(p_missions) m
@@ -321,8 +357,7 @@ begin
   cross join lateral (
     select x.seq from public.chat_messages x
     where x.mission_id = m and x.citizen = deck.topic_citizen(h.topic) and x.seq is not null order by x.seq desc limit 1) c
-  where exists (select from deck.inboxes i where i.citizen = deck.topic_citizen(h.topic))
-    and deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
+  where deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
   on conflict do nothing;
   -- Items that are added later get greater ordinals.
   select max(d.ordinal) into v_last
