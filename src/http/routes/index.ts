@@ -1,6 +1,8 @@
 // All routes under /api, one file for each resource, and the database readers that only HTTP uses.
 import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
+import type { ClaimDraft } from '../../commands/claim-draft.ts'
+import type { Claims } from '../../commands/claims.ts'
 import type { Limits } from '../../config/index.ts'
 import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
@@ -34,6 +36,7 @@ import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
 import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
+import { inboxRoutes } from './inbox.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -55,6 +58,8 @@ export const installApi = async (
     runs: Runs
     missions: Missions
     writer: Writer
+    claims: Claims
+    claimDraft: ClaimDraft
     access: Access
     identify: Identify
     holds: Tokens['holds']
@@ -96,6 +101,7 @@ export const installApi = async (
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
+    inboxRoutes(api, parts.claims, parts.claimDraft)
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {
