@@ -157,6 +157,7 @@ export const installHttp = async (
     catching: hub.catching(),
     topics: tail.stats().topics,
     tasksHeld: ephemeral.inboxes.held(),
+    claimsWaiting: ephemeral.inboxes.waiting(),
     outboxBytes: ledger.waiting,
     tally,
     httpErrors,

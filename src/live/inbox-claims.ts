@@ -24,7 +24,15 @@ export type Claimed = { tasks: Task[]; giveBack(): Promise<void> }
 
 /** One call. */
 type Caller = { end(result: Claimed): void; fail(error: unknown): void; patient: boolean }
-type Waiting = { worker: Worker; citizen: string; callers: Set<Caller>; fault: unknown }
+/** The worker of one call, or of several with one key (`name`). `fault`: of its last run. */
+type Waiting = {
+  name: string | undefined
+  citizen: string
+  worker: Worker
+  place: Place
+  callers: Set<Caller>
+  fault: unknown
+}
 
 const none = (): Claimed => ({ tasks: [], giveBack: () => Promise.resolve() })
 
@@ -59,66 +67,72 @@ export const makeWaitingClaims = ({
     else perSubject.delete(sub)
   }
 
+  /** Adds a new worker to the inbox: only a search that begins from now on counts for it. */
+  const work = (waiting: Waiting, { citizen, actor, holder, wait }: ClaimRequest): void => {
+    leave(citizen, waiting.worker)
+    waiting.worker = {
+      id: holder,
+      actor,
+      // A token that has expired or was revoked gets no tasks.
+      get closed() {
+        return !holds(actor)
+      },
+    }
+    join(citizen, waiting.worker, waiting.place, wait > 0)
+  }
+  const stop = (waiting: Waiting): void => {
+    const { name, citizen, worker } = waiting
+    if (name !== undefined && shared.get(name) === waiting) shared.delete(name)
+    leave(citizen, worker)
+  }
+
   const start = (request: ClaimRequest, name: string | undefined): Waiting => {
-    const { citizen, actor, holder, keyed, credit, lease, wait } = request
+    const { citizen, actor, holder, keyed, credit, lease } = request
     const waiting: Waiting = {
+      name,
       citizen,
       callers: new Set(),
       fault: undefined,
-      worker: {
-        id: holder,
-        actor,
-        // A token that has expired or was revoked gets no tasks.
-        get closed() {
-          return !holds(actor)
+      worker: { id: holder, actor, closed: true },
+      place: {
+        credit,
+        held: new Map(),
+        lease,
+        once: keyed,
+        give(tasks) {
+          const sent = fitting(tasks)
+          let left = waiting.callers.size
+          stop(waiting)
+          const claimed = { tasks: sent, giveBack: async () => (--left === 0 ? undo(sent) : undefined) }
+          for (const caller of waiting.callers) caller.end(claimed)
+          return tasks.slice(sent.length)
+        },
+        passed() {
+          waiting.fault = undefined
+          for (const caller of waiting.callers) if (!caller.patient) caller.end(none())
+        },
+        failed(error) {
+          waiting.fault = error
+          for (const caller of waiting.callers) if (!caller.patient) caller.fail(error)
         },
       },
     }
-    const stop = (): void => {
-      if (name !== undefined && shared.get(name) === waiting) shared.delete(name)
-      leave(citizen, waiting.worker)
-    }
     if (name !== undefined) shared.set(name, waiting)
-    const place: Place = {
-      credit,
-      held: new Map(),
-      lease,
-      once: keyed,
-      give(tasks) {
-        const sent = fitting(tasks)
-        let left = waiting.callers.size
-        stop()
-        const claimed = { tasks: sent, giveBack: async () => (--left === 0 ? undo(sent) : undefined) }
-        for (const caller of waiting.callers) caller.end(claimed)
-        return tasks.slice(sent.length)
-      },
-      passed() {
-        waiting.fault = undefined
-        for (const caller of waiting.callers) if (!caller.patient) caller.end(none())
-      },
-      failed(error) {
-        waiting.fault = error
-        for (const caller of waiting.callers) if (!caller.patient) caller.fail(error)
-      },
-    }
-    join(citizen, waiting.worker, place, wait > 0)
     return waiting
   }
 
   const enter = (request: ClaimRequest): Promise<Claimed> =>
     new Promise((resolve, reject) => {
-      const { actor, holder, keyed, credit, lease, wait, signal, citizen } = request
-      const name = keyed
-        ? `${citizen} ${holder} ${credit} ${wait > 0} ${termsName({ seen: seenBy(actor), lease })}`
-        : undefined
+      const { actor, holder, keyed, lease, wait, signal, citizen } = request
+      // Claims of one key that are made together (groupsOf) are one worker: they get the same tasks.
+      const name = keyed ? `${citizen} ${holder} ${termsName({ seen: seenBy(actor), lease })}` : undefined
       let timer: NodeJS.Timeout | undefined
       const over = (): void => {
         clearTimeout(timer)
         signal.removeEventListener('abort', gone)
         callers.delete(caller)
         if (!waiting.callers.delete(caller) || waiting.callers.size > 0) return
-        if (name !== undefined && shared.get(name) === waiting) shared.delete(name)
-        leave(citizen, waiting.worker)
+        stop(waiting)
       }
       const caller: Caller = {
         patient: wait > 0,
@@ -139,9 +153,10 @@ export const makeWaitingClaims = ({
         else caller.end(none())
       }
       if (wait > 0) timer = setTimeout(timeOver, wait)
-      // (No caller ends before this is set: a run has not asked the database yet.)
-      const waiting = (name === undefined ? undefined : shared.get(name)) ?? start(request, name)
+      const known = name === undefined ? undefined : shared.get(name)
+      const waiting = known ?? start(request, name)
       waiting.callers.add(caller)
+      if (!known || wait === 0) work(waiting, request)
     })
 
   return {
