@@ -75,7 +75,7 @@ export const inboxRoutes = (app: FastifyInstance, claims: Claims, draft: ClaimDr
         {
           body: Type.Union([NewClaim, Type.Null()]),
           description:
-            'Leases up to `credit` tasks, oldest first. If there is none, waits up to `wait` seconds. With an Idempotency-Key, the same ' +
+            'Leases up to `credit` tasks, oldest first. Without any, it waits up to `wait` seconds. With an Idempotency-Key, the same ' +
             'claim gets the same tasks again while their leases last. If the client disconnects before the response, no task is leased.',
         },
       ),
