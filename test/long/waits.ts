@@ -1,4 +1,5 @@
-// 200 claims (CLAIMS) wait 50 s for tasks on one server: its CPU time meanwhile, and the connections of its pools that are in use.
+// 200 claims (CLAIMS) wait 50 s for tasks on one server: its CPU time meanwhile, and the connections of its pools that are in use, beside
+// those without claims. (A read of /metrics uses one itself.)
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { freshDatabase } from '../support/database.ts'
@@ -23,7 +24,7 @@ const read = async () => {
   }
 }
 
-/** Waits with so many claims. Prints and returns the share of samples in which a connection was in use. */
+/** Waits with so many claims. Prints the figures, and returns the mean number of connections in use. */
 const measure = async (n: number, keyed: boolean): Promise<number> => {
   const before = await read()
   const answers = Array.from({ length: n }, (_, i) =>
@@ -33,23 +34,26 @@ const measure = async (n: number, keyed: boolean): Promise<number> => {
   const from = await read()
   const begun = performance.now()
   const busy: number[] = []
-  while (performance.now() - begun < 40_000) {
+  while (performance.now() - begun < 30_000) {
     await delay(500)
     busy.push((await read()).busy)
   }
   const to = await read()
   const seconds = (performance.now() - begun) / 1000
-  const used = busy.filter((count) => count > 0).length / busy.length
+  const used = busy.reduce((all, count) => all + count, 0) / busy.length
   t.comment(
     `${n} ${keyed ? 'keyed ' : ''}claims: ${(((to.cpu - from.cpu) / seconds) * 100).toFixed(1)} % of a core, ` +
-      `${(to.memory - before.memory).toFixed(0)} MB more; connections in use: at most ${Math.max(...busy)}, ` +
-      `in ${(used * 100).toFixed(0)} % of ${busy.length} samples`,
+      `${(to.memory - before.memory).toFixed(0)} MB more; connections in use: ${used.toFixed(2)} on average, ` +
+      `at most ${Math.max(...busy)}`,
   )
   for (const answer of await Promise.all(answers)) t.match(answer, { status: 200, json: { tasks: [] } })
   return used
 }
 
 await t.test(`inbox over HTTP: ${claims} claims that wait hold no connection`, async (t) => {
-  await measure(1, false)
-  for (const keyed of [false, true]) t.ok((await measure(claims, keyed)) < 0.5, 'mostly no connection is in use')
+  const none = await measure(0, false)
+  for (const keyed of [false, true]) {
+    const used = await measure(claims, keyed)
+    t.ok(used < none + 1, `${used} connections in use, ${none} without claims`)
+  }
 })
