@@ -1,5 +1,6 @@
 // Delivery: from the write of a message to the subscribers on all instances. Also drafts, presence and signals, which are not stored.
 import type { Config } from '../config/index.ts'
+import { fittingTexts } from '../database/bounds.ts'
 import { makeWriter } from '../database/write/writer.ts'
 import type { Meters } from '../http/observability/metrics.ts'
 import type { Traces } from '../http/observability/traces.ts'
@@ -18,7 +19,7 @@ import type { Shared, Storage } from './storage.ts'
 export const makeDelivery = (
   config: Config,
   { database, epochs, store, draftStore, tasks, questions: questionStore }: Storage,
-  { checkRevocations }: Pick<Auth, 'checkRevocations'>,
+  { checkRevocations, tokens }: Pick<Auth, 'checkRevocations' | 'tokens'>,
   { meters, traces }: { meters: Meters; traces: Traces | undefined },
   { instance, log, audit, onError }: Shared,
 ) => {
@@ -92,6 +93,10 @@ export const makeDelivery = (
     drafts: draftStore,
     tasks,
     questions: questionStore,
+    claims: {
+      holds: tokens.holds,
+      fitting: (claimed) => fittingTexts(claimed, (task) => JSON.stringify(task)),
+    },
     limits,
     onError,
   })

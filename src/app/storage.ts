@@ -4,6 +4,7 @@ import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
 import { makeTasks } from '../database/inbox.ts'
+import { makeClaimStore } from '../database/inbox-claims.ts'
 import { makeEpochs } from '../database/postgres/epoch.ts'
 import { reasonOf } from '../database/postgres/errors.ts'
 import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
@@ -53,6 +54,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
   const store = makeStore(main, database.tail, limits.writeDeadline, epochs)
   const transactions = makeTransactions(writes)
 
+  const tasks = makeTasks(writes, limits.writeDeadline, limits.lease)
   const prepare = async (seed: boolean): Promise<void> => {
     await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
     if (!(await keepsPreparedStatements(main, writes))) throw new Error(noPreparedStatements)
@@ -76,7 +78,8 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
     questions: makeQuestions(main, transactions),
-    tasks: makeTasks(writes, limits.writeDeadline, limits.lease),
+    tasks,
+    claims: makeClaimStore(main, writes, tasks),
     indexer: makeIndexer(writes, instance, onError, limits.pollEvery),
     marks: makeMarks(writes, limits.writeDeadline),
     access: makeAccess(main, limits.ticketLife),

@@ -222,6 +222,13 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )
   const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets']
+  // Who may use an inbox is in test/live/inbox-http.test.ts.
+  const inboxes = [
+    'GET /api/inbox/:citizen',
+    'POST /api/inbox/:citizen/claim',
+    ...['renew', 'draft', 'reply', 'done', 'release'].map((call) => `POST /api/inbox/:citizen/tasks/:task/${call}`),
+  ]
+  withoutMission.push(...inboxes)
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
   const open = [
     '/',

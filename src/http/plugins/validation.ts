@@ -92,12 +92,17 @@ export const asOf = ({ query }: FastifyRequest): string | undefined => {
 export const named = (request: FastifyRequest) => {
   const params = request.params as Record<string, string>
   return {
-    mission: parseMission(params['mission'] ?? ''),
+    get mission() {
+      return parseMission(params['mission'] ?? '')
+    },
     get citizen() {
       return parseCitizen(params['citizen'] ?? '')
     },
     get item() {
       return parseId(params['item'] ?? '', 'an item')
+    },
+    get task() {
+      return parseId(params['task'] ?? '', 'a task')
     },
     get run() {
       return parseId(params['run'] ?? '', 'a test run')

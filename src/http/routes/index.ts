@@ -1,6 +1,8 @@
 // All routes under /api, one file for each resource, and the database readers that only HTTP uses.
 import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
+import type { ClaimDraft } from '../../commands/claim-draft.ts'
+import type { Claims } from '../../commands/claims.ts'
 import type { Limits } from '../../config/index.ts'
 import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
@@ -36,6 +38,7 @@ import { makeFollowing } from '../streams/chat-events.ts'
 import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
 import { questionRoutes, type CancelTask } from './questions.ts'
+import { inboxRoutes } from './inbox.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -59,6 +62,8 @@ export const installApi = async (
     writer: Writer
     questions: Questions
     cancelTask: CancelTask
+    claims: Claims
+    claimDraft: ClaimDraft
     access: Access
     identify: Identify
     holds: Tokens['holds']
@@ -101,6 +106,7 @@ export const installApi = async (
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     questionRoutes(api, parts)
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
+    inboxRoutes(api, parts.claims, parts.claimDraft)
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {

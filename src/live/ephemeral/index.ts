@@ -2,8 +2,7 @@
 // Each takes its own notifications. None is part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
-import { makeInboxes } from '../inbox.ts'
-import type { Worker } from '../inbox-workers.ts'
+import { makeInboxes, type WorkingSocket } from '../inbox.ts'
 import { makeList } from './mission-list.ts'
 import { makePresence } from './presence.ts'
 import { makeQuestionSignals } from '../questions.ts'
@@ -29,7 +28,13 @@ export const makeEphemeral = (options: {
   drafts: Parameters<typeof makeDrafts>[0]['store']
   tasks: Parameters<typeof makeInboxes>[0]['store']
   questions: Parameters<typeof makeQuestionSignals>[0]['store']
-  limits: Parameters<typeof makeDrafts>[0]['limits'] & { presenceLife: number; pollEvery: number; renewEvery: number }
+  claims: Pick<Parameters<typeof makeInboxes>[0]['claims'], 'holds' | 'fitting'>
+  limits: Parameters<typeof makeDrafts>[0]['limits'] &
+    Parameters<typeof makeInboxes>[0]['claims']['limits'] & {
+      presenceLife: number
+      pollEvery: number
+      renewEvery: number
+    }
   onError: (error: unknown) => void
 }) => {
   const { channels, limits, onError } = options
@@ -45,6 +50,7 @@ export const makeEphemeral = (options: {
     onError,
     pollEvery: limits.pollEvery,
     renewEvery: limits.renewEvery,
+    claims: { ...options.claims, limits },
   })
   const questions = makeQuestionSignals({ store: options.questions, follow, unfollow, onError })
   const cancels = makeTaskCancels({ ...options, heardSince, worker: inboxes.worker, drafts: drafts.writtenBy })
@@ -77,13 +83,13 @@ export const makeEphemeral = (options: {
       questions.check()
     },
     /** A socket's fresh token has fewer rights. The socket's drafts are saved, so that another writer can continue them. */
-    narrowed(session: Session & Worker): void {
+    narrowed(session: Session & WorkingSocket): void {
       drafts.gone(session)
       inboxes.narrowed(session)
       for (const topic of session.subscriptions.keys()) presence.changed(topic)
     },
     /** A socket has closed. */
-    gone(session: Session & Worker): void {
+    gone(session: Session & WorkingSocket): void {
       list.leave(session)
       drafts.gone(session)
       inboxes.gone(session)
