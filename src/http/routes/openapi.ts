@@ -23,6 +23,7 @@ export const ErrorBody = Type.Object(
 const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
   a: Type.String({ description: 'UUID of the first run' }),
@@ -82,7 +83,7 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
+      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
     },
   })
   await app.register(swaggerUi, {
