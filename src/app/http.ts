@@ -119,6 +119,8 @@ export const installHttp = async (
     citizens: storage.citizens,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
+    questions: storage.questions,
+    cancelTask: ephemeral.cancels.send,
     access,
     identify,
     holds: tokens.holds,

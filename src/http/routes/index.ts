@@ -18,6 +18,7 @@ import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
 import { makeReplay } from '../../database/read/chat-stream.ts'
 import type { Reading } from '../../database/read/replica.ts'
+import type { Questions } from '../../database/questions.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { makeSearch } from '../../database/search/chat-search.ts'
 import type { Store } from '../../database/read/topics.ts'
@@ -36,6 +37,7 @@ import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
 import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
+import { questionRoutes, type CancelTask } from './questions.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -58,6 +60,8 @@ export const installApi = async (
     citizens: Citizens
     missions: Missions
     writer: Writer
+    questions: Questions
+    cancelTask: CancelTask
     access: Access
     identify: Identify
     holds: Tokens['holds']
@@ -99,6 +103,7 @@ export const installApi = async (
     citizenRoutes(api, parts.citizens)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
+    questionRoutes(api, parts)
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
