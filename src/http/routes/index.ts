@@ -8,6 +8,7 @@ import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
+import type { Citizens } from '../../database/citizens.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
@@ -32,6 +33,7 @@ import { boundBodies } from '../plugins/body-limits.ts'
 import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
+import { citizenRoutes } from './citizens.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
@@ -58,6 +60,7 @@ export const installApi = async (
     reading: Reading
     changes: MissionChanges & ChecklistChanges
     runs: Runs
+    citizens: Citizens
     missions: Missions
     writer: Writer
     questions: Questions
@@ -102,6 +105,7 @@ export const installApi = async (
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
+    citizenRoutes(api, parts.citizens)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     questionRoutes(api, parts)
