@@ -3,19 +3,25 @@
 -- after five attempts it is marked dead.
 
 -- Opens a citizen's inbox. Its first tasks are the questions behind its last message in each chat (deck.find_tasks leaves out old ones).
--- A chat that has a place already was imported: its messages do not become tasks.
+-- Imported messages do not become tasks. (The lock waits for imports that run: deck.import_messages().)
 create or replace function deck.open_inbox(p_citizen text) returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
+  if exists (select from deck.inboxes i where i.citizen = p_citizen) then
+    return;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('inbox ' || p_citizen, 0));
   insert into deck.inboxes (citizen) values (p_citizen) on conflict do nothing;
   if found then
     insert into deck.inbox_chats (citizen, mission_id, upto)
-    select p_citizen, m.id, c.seq
+    select p_citizen, m.id, greatest(c.seq, r.upto)
     from public.missions m
-    cross join lateral (
+    left join lateral (
       select c.seq from public.chat_messages c
       where c.mission_id = m.id and c.citizen = p_citizen and c.seq is not null and c.sender = 'citizen'
-      order by c.seq desc limit 1) c
+      order by c.seq desc limit 1) c on true
+    left join lateral (select x.upto from deck.imported_chats x where x.citizen = p_citizen and x.mission_id = m.id limit 1) r on true
+    where c.seq is not null or r.upto is not null
     on conflict do nothing;
   end if;
 end $$;
@@ -312,5 +318,6 @@ begin
   delete from deck.tasks t
   where t.id = any (v_ids) and not exists (select from public.chat_messages c where c.id = t.id);
   delete from deck.inbox_chats k where not exists (select from public.missions m where m.id = k.mission_id);
+  delete from deck.imported_chats k where not exists (select from public.missions m where m.id = k.mission_id);
   return case when cardinality(v_ids) = 20000 then v_ids[20000] end;
 end $$;

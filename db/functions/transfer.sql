@@ -11,8 +11,8 @@
 --           the chat less than 24 hours ago), 'taken' (the id is in another chat), 'gone' (the mission does not exist).
 --           With p_strict any outcome but 'seen' raises DK103, and nothing is saved.
 --
--- Imported messages do not become tasks: a chat's questions that have no task yet get one first, then its place in the inbox moves behind
--- the imported messages. p_replies: the message that each entry answers. It is stored as given.
+-- Imported messages do not become tasks: a chat's questions that have no task yet get one first, then its place moves behind the imported
+-- messages. p_replies: the message that each entry answers. It is stored as given.
 --
 -- Locks: the chats' places in inboxes, the missions (for key share), then the heads in order (the lock order is in numbering.sql).
 drop function if exists deck.import_messages(
@@ -29,14 +29,14 @@ declare
   v_bad record;
   v_missing boolean;
 begin
+  -- No inbox is opened meanwhile, and no message of these chats becomes a task.
+  perform pg_advisory_xact_lock_shared(hashtextextended('inbox ' || c.citizen, 0))
+  from (select distinct deck.topic_citizen(t) collate "default" as citizen from unnest(p_topics) t order by 1) c;
   insert into deck.inbox_chats (citizen, mission_id, upto)
-  select deck.topic_citizen(t), m.id, case when exists (select from deck.inboxes i where i.citizen = deck.topic_citizen(t)) then 0 else coalesce(c.seq, 0) end
+  select i.citizen, m.id, 0
   from unnest(p_topics) t
   cross join lateral (select x.id from public.missions x where x.id = deck.topic_mission(t) limit 1) m
-  left join lateral (
-    select x.seq from public.chat_messages x
-    where x.mission_id = m.id and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null and x.sender = 'citizen'
-    order by x.seq desc limit 1) c on true
+  cross join lateral (select x.citizen from deck.inboxes x where x.citizen = deck.topic_citizen(t) collate "default" limit 1) i
   order by 1, 2
   on conflict do nothing;
   perform from (
@@ -118,13 +118,19 @@ begin
     (select count(*) from inserted) < (select count(*) from entry e where e.why is null)
   into others, v_missing from told;
   perform set_config('deck.numbering', 'off', true);
-  update deck.inbox_chats k set upto = c.seq
-  from unnest(p_topics) t
-  cross join lateral (
-    select x.mission_id, x.citizen, x.seq from public.chat_messages x
-    where x.mission_id = deck.topic_mission(t) and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null
-    order by x.seq desc limit 1) c
-  where k.citizen = c.citizen and k.mission_id = c.mission_id and k.upto < c.seq;
+  with last as materialized (
+    select c.citizen, c.mission_id, c.seq, exists (select from deck.inboxes i where i.citizen = c.citizen) as open
+    from unnest(p_topics) t
+    cross join lateral (
+      select x.mission_id, x.citizen, x.seq from public.chat_messages x
+      where x.mission_id = deck.topic_mission(t) and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null
+      order by x.seq desc limit 1) c),
+  moved as (
+    update deck.inbox_chats k set upto = l.seq from last l
+    where l.open and k.citizen = l.citizen and k.mission_id = l.mission_id and k.upto < l.seq)
+  insert into deck.imported_chats (citizen, mission_id, upto)
+  select l.citizen, l.mission_id, l.seq from last l where not l.open
+  on conflict (citizen, mission_id) do update set upto = excluded.upto;
   if p_replies is not null then
     perform deck.record_answers(p_ids);
   end if;
@@ -178,7 +184,7 @@ set search_path = pg_catalog, pg_temp as $$
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid and a.attname = 'mission_id' and not a.attisdropped
     where c.relnamespace = 'deck'::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
-      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'search_blocks', 'search_parts', 'search_stale')
+      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'imported_chats', 'search_blocks', 'search_parts', 'search_stale')
   ) x
   order by x.n, x.kind
 $$;
@@ -348,8 +354,8 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_last bigint;
 begin
-  -- For citizens whose inbox is not in the file, the restored messages do not become tasks.
-  insert into deck.inbox_chats (citizen, mission_id, upto)
+  -- Restored messages do not become tasks, unless their citizen's inbox is in the file.
+  insert into deck.imported_chats (citizen, mission_id, upto)
   select deck.topic_citizen(h.topic), deck.topic_mission(h.topic), c.seq
   from unnest(p_missions) m
   cross join lateral (
@@ -358,6 +364,11 @@ begin
     select x.seq from public.chat_messages x
     where x.mission_id = m and x.citizen = deck.topic_citizen(h.topic) and x.seq is not null order by x.seq desc limit 1) c
   where deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
+  on conflict (citizen, mission_id) do update set upto = excluded.upto;
+  insert into deck.inbox_chats (citizen, mission_id, upto)
+  select r.citizen, r.mission_id, r.upto
+  from deck.imported_chats r join deck.inboxes i on i.citizen = r.citizen
+  where r.mission_id = any (p_missions)
   on conflict do nothing;
   -- Items that are added later get greater ordinals.
   select max(d.ordinal) into v_last
