@@ -529,6 +529,21 @@ void t.test(
   },
 )
 
+void t.test('claim: one whose token expires while it waits gets no task, and ends as unauthorized', async (t) => {
+  const { ask, claim, name, rows } = await makeCitizen()
+  const short = await token({ sub: name, role: 'citizen' }, 1)
+  const expiring = claim(one, { wait: 9 }, {}, short)
+  await waiting(1)
+  await until(async () => (await one.request('GET', `/api/inbox/${name}`, short)).status === 401, 'the token to expire')
+  await ask('q')
+  refused(t, await expiring, 401, 'unauthorized')
+  t.strictSame(
+    (await rows()).filter(({ attempt }) => attempt !== 0),
+    [],
+  )
+  t.match(tasksOf(await claim(two)), [{ attempt: 1 }])
+})
+
 void t.test('drain: waiting claims end without tasks, and what they waited for goes to another instance', async (t) => {
   const three = await startInstance(t, database.url)
   const { ask, claim } = await makeCitizen()
