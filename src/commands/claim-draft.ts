@@ -37,9 +37,15 @@ export const makeClaimDraft = (parts: ClaimParts, onError: (error: unknown) => v
 
   /** Appends a delta to the claim's draft, where it ends or at `offset`. */
   return async (call: Call, { delta = '', offset }: DraftPart): Promise<{ offset: number; cancelled: boolean }> => {
+    // The text up to this delta, if it was appended here and then another instance continued the draft.
+    let appended: string | undefined
     for (let tries = 1; ; tries++) {
       const work = await check(call, { within: renewEvery })
       const { name, draft: stored, cancelled } = work
+      // A save of a later call, or by the timer, may have saved it before.
+      if (appended !== undefined && stored && (await draftStore.text(name, stored.generation))?.startsWith(appended))
+        return { offset: appended.length, cancelled }
+      if (tries > mostTries) throw atOffset(stored?.units ?? 0)
       const writer = writerFor(call, work)
       const own = drafts.of(writer, name)
       // If the stored draft has a later generation, another instance has continued it.
@@ -61,11 +67,10 @@ export const makeClaimDraft = (parts: ClaimParts, onError: (error: unknown) => v
       }
       if (draft) {
         drafts.append(draft, delta)
-        const end = draft.text.length
-        if (await drafts.hold(draft)) return { offset: end, cancelled }
+        appended = draft.text
+        if (await drafts.hold(draft)) return { offset: appended.length, cancelled }
       }
       // Another instance continued the draft meanwhile.
-      if (tries === mostTries) throw atOffset(await draftStore.expected(name))
     }
   }
 }

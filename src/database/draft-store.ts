@@ -130,11 +130,16 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return rows[0]?.text
     },
 
-    /** Saves drafts in one statement. Returns for each whether it was saved: false if its generation has changed. */
+    /**
+     * Saves drafts in one statement. Returns for each whether it was saved: false if its generation has changed. A draft only grows within a
+     * generation: of two saves at the same time, the longer text stays.
+     */
     async save(drafts: readonly StoredDraft[]): Promise<boolean[]> {
       const { rows } = await main.query<{ n: number }>({
         name: 'draft-save',
-        text: `update deck.drafts d set text = t.text, units = t.units, aborted = false, touched = clock_timestamp()
+        text: `update deck.drafts d
+               set text = case when t.units >= d.units then t.text else d.text end, units = greatest(t.units, d.units),
+                 aborted = false, touched = clock_timestamp()
                from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::integer[])
                  with ordinality as t (mission, citizen, key, generation, text, units, n)
                where ${named} and d.generation = t.generation

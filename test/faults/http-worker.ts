@@ -39,6 +39,6 @@ export const httpWorker = `
   }
   for (;;) {
     const key = crypto.randomUUID()
-    const found = await insist('claim', { wait: 20, credit: 2, lease: 10 }, { 'idempotency-key': key })
+    const found = await insist('claim', { wait: 20, credit: 4, lease: 10 }, { 'idempotency-key': key })
     await Promise.all(found.tasks.map(work))
   }`

@@ -129,6 +129,7 @@ export const killWorkers = async (
     }
   })()
   const begun = performance.now()
+  const patience = 120_000 + 500 * questions
   for (let n = 0; n < questions; n++) {
     await (n % 2 ? insert(n) : post(n))
     await delay(pause)
@@ -136,10 +137,10 @@ export const killWorkers = async (
   const answers = () => database.query(`select key, message from chat_messages where sender = 'citizen'`)
   const answered = async (): Promise<number> => new Set((await answers()).map(({ message }) => message)).size
   // Kills continue until nine of ten questions are answered.
-  await until(async () => (await answered()) >= questions * 0.9, 'most to be answered', 120_000)
+  await until(async () => (await answered()) >= questions * 0.9, 'most to be answered', patience)
   over = true
   await chaos
-  await until(async () => (await answered()) >= questions, 'all to be answered', 120_000)
+  await until(async () => (await answered()) >= questions, 'all to be answered', patience)
   const seconds = (performance.now() - begun) / 1000
   const rows = await answers()
   t.equal(rows.length, questions, 'one answer for each question')

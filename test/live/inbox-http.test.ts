@@ -382,14 +382,21 @@ void t.test('draft: calls in turn on two instances continue one text, and follow
       return seen === text
     }, 'the text')
   t.strictSame((await call(two, task, 'draft', { delta: 'New', offset: 0 })).json, { offset: 3, cancelled: false })
-  const concurrent = await Promise.all(
-    Array.from({ length: 6 }, (_, n) => call(n % 2 ? one : two, task, 'draft', { delta: `${n}` })),
+  const taken: string[] = []
+  const refusedOnes: string[] = []
+  await Promise.all(
+    Array.from({ length: 40 }, async (_, n) => {
+      const delta = `<${n}>`
+      const { status } = await call(n % 2 ? one : two, task, 'draft', { delta })
+      if (status === 200) taken.push(delta)
+      else if (status === 409) refusedOnes.push(delta)
+      else t.fail(String(status))
+    }),
   )
-  for (const { status } of concurrent) t.ok(status === 200 || status === 409)
-  const taken = concurrent.flatMap(({ status }, n) => (status === 200 ? [`${n}`] : []))
   const { json } = await call(one, task, 'reply')
-  t.match(json['message'], /^New\d*$/)
-  t.strictSame(String(json['message']).slice(3).split('').sort(), taken, 'each answered delta once')
+  t.match(json['message'], /^New(<\d+>)*$/)
+  t.strictSame((String(json['message']).match(/<\d+>/g) ?? []).sort(), taken.sort(), 'each answered delta once')
+  t.comment(`of 40 concurrent deltas ${refusedOnes.length} were refused`)
   for (const bad of [
     { delta: 5 },
     { offset: -1 },
@@ -521,6 +528,21 @@ void t.test(
     }
   },
 )
+
+void t.test('claim: one whose token expires while it waits gets no task, and ends as unauthorized', async (t) => {
+  const { ask, claim, name, rows } = await makeCitizen()
+  const short = await token({ sub: name, role: 'citizen' }, 1)
+  const expiring = claim(one, { wait: 9 }, {}, short)
+  await waiting(1)
+  await until(async () => (await one.request('GET', `/api/inbox/${name}`, short)).status === 401, 'the token to expire')
+  await ask('q')
+  refused(t, await expiring, 401, 'unauthorized')
+  t.strictSame(
+    (await rows()).filter(({ attempt }) => attempt !== 0),
+    [],
+  )
+  t.match(tasksOf(await claim(two)), [{ attempt: 1 }])
+})
 
 void t.test('drain: waiting claims end without tasks, and what they waited for goes to another instance', async (t) => {
   const three = await startInstance(t, database.url)

@@ -1,4 +1,5 @@
-// 1,000 questions (QUESTIONS) to workers by the client, over sockets, and to workers over HTTP, under random kills of workers and servers.
+// 1,000 questions (QUESTIONS) to workers by the client, over sockets, and to workers over HTTP (DOOR: one of socket, HTTP), under random kills
+// of workers and servers, one every second (KILL_EVERY, ms). A busy machine, on which a server takes longer to start, needs more.
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import { killWorkers } from '../faults/kills.ts'
@@ -7,6 +8,8 @@ import { buildClient } from '../support/client-bundle.ts'
 
 t.setTimeout(1_800_000)
 const questions = Number(process.env['QUESTIONS'] ?? 1000)
+
+const killEvery = Number(process.env['KILL_EVERY'] ?? 1000)
 
 const socketWorker = `
   const { connect } = await import(${JSON.stringify(pathToFileURL(buildClient()).href)})
@@ -26,5 +29,5 @@ for (const [door, script] of [
 ])
   if (!process.env['DOOR'] || process.env['DOOR'] === door)
     await t.test(`inbox by ${door}: three workers under random kills answer ${questions} questions once each`, (t) =>
-      killWorkers(t, { questions, script: script ?? '', killEvery: 1000 }),
+      killWorkers(t, { questions, script: script ?? '', killEvery }),
     )
