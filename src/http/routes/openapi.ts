@@ -23,6 +23,7 @@ export const ErrorBody = Type.Object(
 const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  message: Type.String({ description: "the message's UUID" }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
   a: Type.String({ description: 'UUID of the first run' }),
