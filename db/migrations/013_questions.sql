@@ -26,6 +26,7 @@ alter table deck.tasks alter column since set not null, alter column since set d
 create index tasks_chat on deck.tasks (mission_id, citizen, seq);
 create index tasks_unfinished on deck.tasks (mission_id, citizen, seq) where ended is null;
 create index tasks_closed on deck.tasks (mission_id, citizen, seq) where ended is not null and not answered;
+create index tasks_failed on deck.tasks (mission_id, citizen, seq) where ended is null and (dead or attempt >= 5);
 create index tasks_leased on deck.tasks (citizen, lease_until) where lease_until is not null;
 
 -- (The functions are in db/functions/questions.sql.)

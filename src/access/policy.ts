@@ -11,6 +11,7 @@ export type Action =
   | 'mission.delete'
   | 'chat.post'
   | 'chat.clear'
+  | 'question.change'
   | 'dod.add'
   | 'dod.toggle'
   | 'dod.override'
@@ -26,6 +27,8 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'mission.delete': { user: false, citizen: false, admin: true },
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
+  // Who may let a failed question wait again, or cancel one.
+  'question.change': { user: true, citizen: false, admin: true },
   'dod.add': { user: false, citizen: true, admin: true },
   // Who may tick a checklist item, or untick it.
   'dod.toggle': { user: true, citizen: false, admin: true },

@@ -17,7 +17,7 @@ import type { Shared, Storage } from './storage.ts'
 
 export const makeDelivery = (
   config: Config,
-  { database, epochs, store, draftStore, tasks }: Storage,
+  { database, epochs, store, draftStore, tasks, questions: questionStore }: Storage,
   { checkRevocations }: Pick<Auth, 'checkRevocations'>,
   { meters, traces }: { meters: Meters; traces: Traces | undefined },
   { instance, log, audit, onError }: Shared,
@@ -71,7 +71,10 @@ export const makeDelivery = (
     page: store.page,
     onError,
   })
-  onPage = hub.deliver
+  onPage = (topic, from, page) => {
+    hub.deliver(topic, from, page)
+    ephemeral.questions.events(topic, page.events)
+  }
 
   const seal = makeSeal(instance)
   // Read again after each reconnect: after a failover or a restore the key may differ.
@@ -88,13 +91,15 @@ export const makeDelivery = (
     channels: hints,
     drafts: draftStore,
     tasks,
+    questions: questionStore,
     limits,
     onError,
   })
-  const { drafts, presence } = ephemeral
+  const { drafts, presence, questions } = ephemeral
   onSubscriptions = (topic, count, taken) => {
     if (taken && count === 1) presence.opened(topic)
     if (count === 0) drafts.left(topic)
+    if (!taken) questions.left(topic)
     presence.changed(topic)
   }
   const own = `${instance} `

@@ -118,6 +118,8 @@ export const installHttp = async (
     runs: storage.runs,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
+    questions: storage.questions,
+    cancelTask: ephemeral.cancels.send,
     access,
     identify,
     holds: tokens.holds,

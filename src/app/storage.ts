@@ -9,6 +9,7 @@ import { reasonOf } from '../database/postgres/errors.ts'
 import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
 import { openDatabase } from '../database/postgres/pools.ts'
 import { missingSettings } from '../database/postgres/session-settings.ts'
+import { makeQuestions } from '../database/questions.ts'
 import { prepareDatabase } from '../database/postgres/prepare.ts'
 import { makeTransactions } from '../database/postgres/transaction.ts'
 import { patiently } from '../database/postgres/wait-for-database.ts'
@@ -74,6 +75,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     runs: makeRuns(main, transactions),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
+    questions: makeQuestions(main, transactions),
     tasks: makeTasks(writes, limits.writeDeadline, limits.lease),
     indexer: makeIndexer(writes, instance, onError, limits.pollEvery),
     marks: makeMarks(writes, limits.writeDeadline),

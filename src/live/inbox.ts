@@ -196,6 +196,13 @@ export const makeInboxes = (options: {
       if (inboxes.size === 0) stop()
     },
 
+    /** Returns the socket with this session ID, if it works here. */
+    worker(id: string): Worker | undefined {
+      for (const { workers } of inboxes.values())
+        for (const worker of workers.keys()) if (worker.id === id) return worker
+      return undefined
+    },
+
     /** A chat has new messages. */
     saved(topic: string): void {
       if (inboxes.size === 0) return

@@ -23,7 +23,8 @@ import {
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-type Place = { mission: string; item: unknown; run: unknown }
+/** `waiting`, `failed`: questions. */
+type Place = { mission: string; item: unknown; run: unknown; waiting: unknown; failed: unknown }
 type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
 const everyone: Role[] = ['user', 'citizen', 'admin']
 // The deletion of the mission is last, because the other actions need the mission.
@@ -46,6 +47,19 @@ const actions: Action[] = [
     path: (p) => `${p.mission}/chat/sofia`,
     body: { message: 'x' },
     status: 201,
+    may: ['user', 'admin'],
+  },
+  { method: 'GET', path: (p) => `${p.mission}/chat/emma/questions`, status: 200, may: everyone },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/chat/emma/questions/${p.waiting}/cancel`,
+    status: 200,
+    may: ['user', 'admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/chat/emma/questions/${p.failed}/retry`,
+    status: 200,
     may: ['user', 'admin'],
   },
   { method: 'DELETE', path: (p) => `${p.mission}/chat/rafael`, status: 204, may: ['admin'] },
@@ -115,7 +129,15 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
   const item = (await request('POST', `${mission}/dod`, admin, { text: 'x', category: 'tests' })).json['id']
   const run = (await request('POST', `${mission}/tests`, admin, { logs: 'log' })).json['id']
   await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
-  return { ...made, mission, item, run }
+  const [waiting, failed] = await Promise.all(
+    ['x', 'y'].map(async (message) => (await request('POST', `${mission}/chat/emma`, admin, { message })).json['id']),
+  )
+  await database.query(
+    `insert into deck.tasks (id, citizen, mission_id, seq, at, attempt)
+     select id, citizen, mission_id, seq, at, 5 from chat_messages where id = $1`,
+    [failed],
+  )
+  return { ...made, mission, item, run, waiting, failed }
 }
 /** Reads everything that a mission shows, by the first ten actions. */
 const snapshot = async (place: Place): Promise<string> =>
@@ -185,11 +207,17 @@ const routes = (): string[] => {
 }
 
 void t.test('policy: every route has a row, or needs no mission or no token', async (t) => {
-  const place = { mission: '/api/missions/:mission', item: ':item', run: ':run' }
+  const place = {
+    mission: '/api/missions/:mission',
+    item: ':item',
+    run: ':run',
+    waiting: ':question',
+    failed: ':question',
+  }
   const rows = actions.map(
     ({ method, path }) =>
       `${method} ${path(place)
-        .replace(/chat\/(rafael|sofia)$/, 'chat/:citizen')
+        .replace(/chat\/(rafael|sofia|emma)(?=$|\/questions)/, 'chat/:citizen')
         .replace(/\?.*/, '')
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )

@@ -71,6 +71,7 @@ export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: s
         `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,
       ],
     },
+    '/api/missions/{mission}/chat/{citizen}/questions': { ask: [`${one}/chat/rafael/questions?limit=500`] },
     '/api/missions/{mission}/dod': { ask: [`${one}/dod`, `${one}/dod?${at}`] },
     '/api/missions/{mission}/search': {
       ask: ['', '&kind=message', '&kind=code', '&kind=test', '&kind=dod', '&order=rank'].map(

@@ -105,6 +105,9 @@ export const named = (request: FastifyRequest) => {
     get run() {
       return parseId(params['run'] ?? '', 'a test run')
     },
+    get question() {
+      return parseId(params['question'] ?? '', 'a question')
+    },
     get a() {
       return parseId(params['a'] ?? '', 'a test run')
     },

@@ -6,6 +6,7 @@ import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
+import type { Citizens } from '../../database/citizens.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
@@ -18,6 +19,7 @@ import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
 import { makeReplay } from '../../database/read/chat-stream.ts'
 import type { Reading } from '../../database/read/replica.ts'
+import type { Questions } from '../../database/questions.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { makeSearch } from '../../database/search/chat-search.ts'
 import type { Store } from '../../database/read/topics.ts'
@@ -31,11 +33,13 @@ import { chatMessageRoute } from './chat-message.ts'
 import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
+import { citizenRoutes } from './citizens.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
 import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
+import { questionRoutes, type CancelTask } from './questions.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -55,8 +59,11 @@ export const installApi = async (
     reading: Reading
     changes: MissionChanges & ChecklistChanges
     runs: Runs
+    citizens: Citizens
     missions: Missions
     writer: Writer
+    questions: Questions
+    cancelTask: CancelTask
     access: Access
     identify: Identify
     holds: Tokens['holds']
@@ -95,9 +102,11 @@ export const installApi = async (
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
+    citizenRoutes(api, parts.citizens)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     chatMessageRoute(api, makeMessageReader(main))
+    questionRoutes(api, parts)
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)

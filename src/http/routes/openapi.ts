@@ -26,6 +26,7 @@ const paths: Record<string, TSchema> = {
   message: Type.String({ description: "the message's UUID" }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
+  question: Type.String({ description: "the message's UUID" }),
   a: Type.String({ description: 'UUID of the first run' }),
   b: Type.String({ description: 'UUID of the second run' }),
 }

@@ -162,6 +162,10 @@ export const makeDrafts = (options: {
     /** Returns whether a socket of this instance writes the draft. */
     isWritten: (name: DraftName): boolean => find(name)?.writer !== undefined,
 
+    /** Returns the keys of the drafts that a socket writes in a chat. */
+    writtenBy: (writer: DraftWriter, topic: string): string[] =>
+      registry.by(writer).flatMap((draft) => (draft.topic === topic ? [draft.key] : [])),
+
     join: catchUp.join,
 
     left: catchUp.left,
