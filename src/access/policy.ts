@@ -9,6 +9,7 @@ export type Action =
   | 'mission.create'
   | 'mission.update'
   | 'mission.delete'
+  | 'citizen.change'
   | 'chat.post'
   | 'chat.clear'
   | 'question.change'
@@ -25,6 +26,8 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'mission.create': { user: false, citizen: false, admin: true },
   'mission.update': { user: false, citizen: false, admin: true },
   'mission.delete': { user: false, citizen: false, admin: true },
+  // Changes of the registry.
+  'citizen.change': { user: false, citizen: false, admin: true },
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   // Who may let a failed question wait again, or cancel one.
@@ -38,6 +41,9 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'run.ask': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
 }
+
+/** Actions that are not about a mission. */
+const withoutMission: ReadonlySet<Action> = new Set(['mission.create', 'citizen.change'])
 
 /** Returns whether the actor may see the mission. */
 export const sees = (actor: Actor, mission: MissionRights): boolean => {
@@ -70,7 +76,7 @@ export const refusal = (
   mission: MissionRights | undefined,
   citizen?: string,
 ): Refusal | null => {
-  if (action !== 'mission.create' && (!mission || !sees(actor, mission))) return noMission()
+  if (!withoutMission.has(action) && (!mission || !sees(actor, mission))) return noMission()
   const right = table[action][actor.role]
   if (right === true || (right === 'own' && citizen === actor.sub)) return null
   return deny('forbidden', right === 'own' ? 'a citizen posts in its own chat only' : undefined)

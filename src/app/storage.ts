@@ -2,6 +2,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
+import { makeCitizens } from '../database/citizens.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
 import { makeTasks } from '../database/inbox.ts'
 import { makeEpochs } from '../database/postgres/epoch.ts'
@@ -73,6 +74,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
       ...makeChecklistChanges(main, transactions, audit),
     },
     runs: makeRuns(main, transactions),
+    citizens: makeCitizens(main, transactions, audit),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
     questions: makeQuestions(main, transactions),

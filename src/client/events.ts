@@ -1,5 +1,5 @@
 // Types of what followers receive: each topic's events with their rows, and a chat's signals.
-import type { DodItem, Message, Mission, TestRun } from '../protocol/rows.ts'
+import type { DodItem, Message, Mission, Question, TestRun } from '../protocol/rows.ts'
 
 type Event<N extends string, D> = { event: N; seq: number; data: D }
 
@@ -26,6 +26,9 @@ export type ChatSignal =
   /** the same subject has set its read position on another socket */
   | { event: 'read'; seq: number }
   | { event: 'presence'; subs: Present[]; joined: Present[]; left: Present[] }
+  | QuestionSignal
+/** A question has changed. Sent with `questions: true` only. After a reconnect, read the questions again: changes in between are lost. */
+export type QuestionSignal = Question & { event: 'question'; listening: boolean }
 type Role = 'user' | 'citizen' | 'admin'
 export type Present = { sub: string; role: Role; sockets: number }
 

@@ -189,6 +189,34 @@ void t.test('policy: each role may do what the contract allows on visible missio
   )
 })
 
+/** The registry of citizens, which belongs to no mission. */
+const registry: { method: string; path: string; body?: unknown; status: number; may: Role[] }[] = [
+  { method: 'GET', path: '/api/citizens', status: 200, may: everyone },
+  { method: 'PUT', path: '/api/citizens/:name', body: { title: 'x' }, status: 201, may: ['admin'] },
+  { method: 'DELETE', path: '/api/citizens/:name', status: 204, may: ['admin'] },
+]
+
+void t.test('policy: every role reads the registry of citizens, and only an admin changes it', async (t) => {
+  const tokens: [role: Role, bearer: string][] = [
+    ['user', alice],
+    ['user', await token({ sub: 'u', role: 'user', missions: '*' })],
+    ['citizen', rafael],
+    ['citizen', await token({ sub: 'zoe', role: 'citizen', missions: [] })],
+    ['admin', admin],
+  ]
+  const read = async (): Promise<string> => (await request('GET', '/api/citizens', admin)).text
+  for (const [role, bearer] of tokens)
+    for (const { method, path, body, status, may } of registry) {
+      const before = await read()
+      const answer = await request(method, path.replace(':name', 'zoe'), bearer, body)
+      if (may.includes(role)) t.equal(answer.status, status, `${role}: ${method} ${path}`)
+      else {
+        refused(t, answer, 403, 'forbidden', `${role}: ${method} ${path}`)
+        t.equal(await read(), before, 'nothing is changed')
+      }
+    }
+})
+
 /** Every route of the server, except those that Fastify adds (HEAD, preflights). */
 const routes = (): string[] => {
   const found: string[] = []
@@ -221,7 +249,9 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
         .replace(/\?.*/, '')
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )
-  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets']
+  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets'].concat(
+    registry.map(({ method, path }) => `${method} ${path}`),
+  )
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
   const open = [
     '/',

@@ -15,6 +15,10 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      select repeat(chr(1), 1000), repeat(chr(1), 1000), 1, now(), 'active', 'alice', 'https://' || repeat(chr(1), 1990) from generate_series(1, 500)`,
   )
   await database.query(
+    `insert into deck.citizens (name, title, about, position)
+     select 'c' || n, repeat(chr(1), 200), repeat(chr(1), 2000), n from generate_series(1, 1000) n`,
+  )
+  await database.query(
     `insert into dod_items (mission_id, text, category, test_name)
      select $1, n || ' needle ' || repeat(chr(1), 1000), 'tests', n || repeat(chr(1), 990) from generate_series(1, 1000) n`,
     [mission],
@@ -59,6 +63,7 @@ export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: s
     '/readyz': { ask: ['/readyz'] },
     '/metrics': { ask: ['/metrics'] },
     '/api/limits': { ask: ['/api/limits'] },
+    '/api/citizens': { ask: ['/api/citizens'] },
     '/api/missions': { ask: ['/api/missions?limit=500'] },
     '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },
     '/api/missions/{mission}/chat': { ask: [`${one}/chat?limit=500`] },

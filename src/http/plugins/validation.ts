@@ -88,6 +88,9 @@ export const asOf = ({ query }: FastifyRequest): string | undefined => {
   return at === undefined ? undefined : toBound('at', at, Math.floor)
 }
 
+/** The name of a citizen in the path of the registry. */
+export const nameOf = ({ params }: FastifyRequest): string => parseCitizen((params as { name: string }).name)
+
 /** The path's parameters, parsed. Throws `bad_request` for a malformed one. */
 export const named = (request: FastifyRequest) => {
   const params = request.params as Record<string, string>

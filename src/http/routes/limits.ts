@@ -1,7 +1,7 @@
 // The limits that clients see: a socket's in its first frame, an instance's by GET /api/limits.
 import type { FastifyInstance } from 'fastify'
 import type { Limits } from '../../config/index.ts'
-import { answerBytes, perMission } from '../../database/bounds.ts'
+import { answerBytes, perMission, registry } from '../../database/bounds.ts'
 import { codeBlocksBytes } from '../../protocol/blocks.ts'
 import { mostCredit } from '../../protocol/client-frames.ts'
 import { messageChars } from '../../protocol/rows.ts'
@@ -57,6 +57,8 @@ const AllLimits = Type.Object(
     chats_per_mission: count,
     items_per_mission: count,
     items_bytes_per_mission: count,
+    citizens: count,
+    citizens_bytes: count,
   },
   { title: 'Limits' },
 )
@@ -86,6 +88,8 @@ export const limitsRoute = (app: FastifyInstance, limits: Limits): void => {
       chats_per_mission: perMission.chats,
       items_per_mission: perMission.items,
       items_bytes_per_mission: perMission.itemBytes,
+      citizens: registry.citizens,
+      citizens_bytes: registry.citizensBytes,
     }),
   )
 }

@@ -24,6 +24,7 @@ const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   message: Type.String({ description: "the message's UUID" }),
+  name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
   question: Type.String({ description: "the message's UUID" }),
@@ -84,7 +85,7 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
+      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
     },
   })
   await app.register(swaggerUi, {
