@@ -211,7 +211,7 @@ void t.test(
       t.equal(chats.length, 3)
       for (const { citizen, ...chat } of chats as (Chat & Json)[]) {
         const rows = await database.query(
-          'select state, count(*)::integer as n from deck.questions($1, $2, null, 1000000, 500, null) group by state',
+          'select state, count(*)::integer as n from deck.questions($1, $2, null, 1000000, 500) group by state',
           [id, citizen],
         )
         const states = Object.fromEntries(rows.map(({ state, n }) => [String(state), n]))

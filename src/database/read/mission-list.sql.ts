@@ -41,14 +41,17 @@ const chatBytes = 210
  * $8 the user (sub)
  */
 // `limit 1` makes each lookup use all columns of its index, whatever the tables' size was when it was planned.
+// Most chats have no unfinished question and end with the citizen's message: their questions are not counted
+// (`offset 0`: without it the function is called before the condition is checked).
 export const missionPageWithChats = `
+  with listening as materialized (select i.citizen from deck.inboxes i where deck.listening(i.citizen))
   select p.number, p.json, c.chats from (${page(listedChats * chatBytes)}) p
   cross join lateral (
     select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
-      'first_unread', y.first_unread, 'listening', deck.listening(y.citizen), 'waiting', q.waiting, 'working', q.working,
-      'failed', q.failed) order by y.citizen), '[]')::text as chats
+      'first_unread', y.first_unread, 'listening', y.citizen in (select l.citizen from listening l),
+      'waiting', coalesce(q.waiting, 0), 'working', coalesce(q.working, 0), 'failed', coalesce(q.failed, 0)) order by y.citizen), '[]')::text as chats
     from (
-      select ${citizen} as citizen, ${headOf('h.topic', 'p.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.*
+      select ${citizen} as citizen, ${headOf('h.topic', 'p.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.*, w.unfinished
       from (
         select x.topic from deck.heads x
         where x.topic > 'missions/' || p.id || '/chat/' and x.topic < 'missions/' || p.id || '/chat0'
@@ -63,10 +66,20 @@ export const missionPageWithChats = `
           where s.mission_id = p.id and s.citizen = ${citizen} and s.seq > coalesce(r.seq, 0) and s.author is distinct from $8
           order by s.seq limit ${mostUnread}) z
       ) u
-      order by u.unread = 0 and not exists (
-        select from deck.tasks t where t.mission_id = p.id and t.citizen = ${citizen} and t.ended is null), h.topic
-      limit ${listedChats}
+      cross join lateral (
+        select exists (
+          select from deck.tasks t where t.mission_id = p.id and t.citizen = ${citizen} and t.ended is null) as unfinished
+      ) w
+      order by u.unread = 0 and not w.unfinished, h.topic limit ${listedChats}
     ) y
-    cross join lateral deck.count_questions(p.id, y.citizen, ${mostQuestions}) q
+    left join lateral (
+      select n.* from deck.count_questions(p.id, y.citizen, ${mostQuestions}) n
+      where y.unfinished
+        or y.head > (select k.upto from deck.inbox_chats k where k.citizen = y.citizen and k.mission_id = p.id)
+        or (
+          select s.sender from chat_messages s
+          where s.mission_id = p.id and s.citizen = y.citizen and s.seq is not null order by s.seq desc limit 1) = 'user'
+      offset 0
+    ) q on true
   ) c
   order by p.number`
