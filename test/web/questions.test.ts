@@ -198,6 +198,26 @@ test('questions: Cancel closes a waiting question, and asks the writer of a work
     await stateOf(each, 'the second question').getByText('closed without a reply').waitFor()
 })
 
+test('questions: what became of them while the page was offline is read again', async (t) => {
+  const server = await startInstance(t, database.url)
+  const { port } = new URL(server.url)
+  const { id, number } = await makeMission(one, { title: 'Away for a while' })
+  const page = await open(t, server.url, `${number}/emma`)
+  await page.getByText(/^No messages with Emma/).waitFor()
+  const question = await ask(id, 'emma', 'Who is away?')
+  await stateOf(page, 'Who is away?')
+    .getByText(/^waiting/)
+    .waitFor()
+  await server.close()
+  await page.locator('.light', { hasText: 'offline' }).filter({ visible: true }).waitFor()
+  const { status } = await request('POST', `/api/missions/${id}/chat/emma/questions/${question}/cancel`, alice)
+  t.equal(status, 200)
+  await startInstance(t, database.url, { port: Number(port) })
+  await page.locator('.light', { hasText: 'live' }).filter({ visible: true }).waitFor({ timeout: 20_000 })
+  await stateOf(page, 'Who is away?').getByText('closed without a reply').waitFor()
+  await until(async () => (await crewman(page, 'Emma').locator('.tally').count()) === 0, 'nothing to wait')
+})
+
 test('questions: a draft that its writer abandons says so until the work goes on', async (t) => {
   const { number, id } = await makeMission(one, { title: 'Half an answer' })
   const page = await open(t, one.url, `${number}/rafael`)
@@ -344,5 +364,4 @@ for (const [colorScheme, width, height] of [
     await page.locator('.quote').first().waitFor()
     t.same(await examine(page), [])
     t.ok((await page.evaluate<number>('document.documentElement.scrollWidth')) <= width)
-    if (process.env['SHOTS']) await page.screenshot({ path: `${process.env['SHOTS']}/states-${width}.png` })
   })

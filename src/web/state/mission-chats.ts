@@ -50,7 +50,7 @@ export type Shared = {
   recount(apart?: number): void
 }
 /** Milliseconds between two counts of questions: agents may change many at a time. */
-const apart = 10_000
+export const apart = 10_000
 /** Unfinished questions of a chat whose states are held. */
 const mostStates = 1000
 
@@ -129,9 +129,10 @@ export const makeMissionChats = (
   const listen = async (citizen: string, after: number): Promise<void> => {
     const writing = new Set<string>()
     const isWorking = (): Partial<Channel> => ({ working: writing.size > 0 })
-    for await (const event of deck
-      .chat(mission, citizen)
-      .follow({ after, signals: true, questions: true, signal: until })) {
+    const feed = deck.chat(mission, citizen).follow({ after, signals: true, questions: true, signal: until })
+    // Questions that changed between the count and the subscription were not reported.
+    if (after > 0) void feed.ready.then(() => recount(apart)).catch(() => {})
+    for await (const event of feed) {
       if (event.event === 'message.created') {
         writing.delete(event.data.key ?? '')
         if (event.data.sender === 'citizen') {

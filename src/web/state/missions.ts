@@ -2,7 +2,7 @@
 import { batch, computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type Mission, type MissionChat } from '../../client/index.ts'
 import type { Citizens } from './citizens.ts'
-import { makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
+import { apart, makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
 import { makeFailure, persist } from './online.ts'
 
 /** Missions per page; topics per socket if the server states no limit; and topics reserved for the open mission. */
@@ -141,6 +141,7 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
       if (event.event === 'reset') {
         for (const chats of chatsOf.peek().values()) chats.forget()
         await load().catch(failure.set)
+        shared.recount(apart)
       } else {
         changed.add(event.mission)
         void readChanged()
