@@ -47,6 +47,8 @@ export type Chat = Topic<ChatEvent, ChatSignal> & {
   stream(key?: string): Writer
   /** Cancels a reply: its writer is asked to stop. Rejects with `not_found` if no such reply is being written. */
   cancel(key: string, options?: { signal?: AbortSignal }): Promise<void>
+  /** A message by its ID. */
+  message(id: string, options?: { signal?: AbortSignal }): Promise<Message>
   /** A page of the questions to the citizen, newest last: the users' messages, and what became of them. */
   questions(options?: QuestionsOptions): Promise<Questions>
   /** Lets a failed question wait again, from attempt 0. Rejects with `conflict` if it has not failed. */
@@ -77,6 +79,7 @@ export const makeChat = (
     read: async (seq, { signal } = {}) => (await insist<{ seq: number }>({ type: 'read', seq }, signal)).seq,
     stream: (key) => writers.write(path, key),
     cancel: async (key, { signal } = {}) => void (await insist({ type: 'cancel', key }, signal)),
+    message: (id, { signal } = {}) => http('GET', `${path}/messages/${pathOf(id)}`, { signal }),
     questions: (options = {}) => http('GET', `${path}/questions`, { query: options, signal: options.signal }),
     retry: (question, { signal } = {}) => change(question, 'retry', signal),
     cancelQuestion: (question, { signal } = {}) => change(question, 'cancel', signal),

@@ -46,6 +46,12 @@ export type MissionChat = {
   /** the number of messages of others after `read_seq`, counted up to 1,000, and the seq of the first */
   unread: number
   first_unread: number | null
+  /** whether something has worked for the citizen within the last 60 s */
+  listening: boolean
+  /** the numbers of questions, each counted up to 1,000 */
+  waiting: number
+  working: number
+  failed: number
 }
 export type SearchOptions = Options & {
   kind?: Hit['kind']

@@ -49,6 +49,7 @@ const actions: Action[] = [
     status: 201,
     may: ['user', 'admin'],
   },
+  { method: 'GET', path: (p) => `${p.mission}/chat/emma/messages/${p.waiting}`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/chat/emma/questions`, status: 200, may: everyone },
   {
     method: 'POST',
@@ -245,7 +246,8 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
   const rows = actions.map(
     ({ method, path }) =>
       `${method} ${path(place)
-        .replace(/chat\/(rafael|sofia|emma)(?=$|\/questions)/, 'chat/:citizen')
+        .replace(/chat\/(rafael|sofia|emma)(?=$|\/questions|\/messages)/, 'chat/:citizen')
+        .replace('messages/:question', 'messages/:message')
         .replace(/\?.*/, '')
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )

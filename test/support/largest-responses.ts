@@ -2,7 +2,7 @@
 import type { FreshDatabase } from './database.ts'
 
 /** The two runs to compare. Each has many tests, and no test is in both. */
-export type Filled = { mission: string; run: string; a: string; b: string }
+export type Filled = { mission: string; run: string; a: string; b: string; message: string }
 
 /** Fills a mission, and creates 500 more. Characters that JSON escapes take six bytes each. */
 export const fill = async (database: FreshDatabase, mission: string): Promise<Filled> => {
@@ -44,18 +44,18 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
     [mission],
   )
   // Messages that were written between the two runs.
-  await database.query(
+  const [message] = await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, code_blocks, created_at)
      select $1, 'rafael', 'user', repeat(chr(1), 256), repeat('needle ', 1000), jsonb_build_array(
        jsonb_build_object('language', repeat(chr(1), 200000), 'code', 'needle')), now() at time zone 'utc' - interval '5 seconds'
-     from generate_series(1, 6) n`,
+     from generate_series(1, 6) n returning id`,
     [mission],
   )
-  return { mission, run: b, a, b }
+  return { mission, run: b, a, b, message: String(message?.['id']) }
 }
 
 /** By route, as the OpenAPI document names it: the requests that get its largest responses. Responses of a stream have no bound. */
-export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: string[]; stream?: true }> => {
+export const largest = ({ mission, run, a, b, message }: Filled): Record<string, { ask: string[]; stream?: true }> => {
   const one = `/api/missions/${mission}`
   const at = `at=${new Date(Date.now() + 3_600_000).toISOString()}`
   return {
@@ -76,6 +76,7 @@ export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: s
         `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,
       ],
     },
+    '/api/missions/{mission}/chat/{citizen}/messages/{message}': { ask: [`${one}/chat/rafael/messages/${message}`] },
     '/api/missions/{mission}/chat/{citizen}/questions': { ask: [`${one}/chat/rafael/questions?limit=500`] },
     '/api/missions/{mission}/dod': { ask: [`${one}/dod`, `${one}/dod?${at}`] },
     '/api/missions/{mission}/search': {

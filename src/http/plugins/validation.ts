@@ -101,6 +101,9 @@ export const named = (request: FastifyRequest) => {
     get citizen() {
       return parseCitizen(params['citizen'] ?? '')
     },
+    get message() {
+      return parseId(params['message'] ?? '', 'a message')
+    },
     get item() {
       return parseId(params['item'] ?? '', 'an item')
     },

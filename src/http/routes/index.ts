@@ -15,6 +15,7 @@ import type { Database } from '../../database/postgres/pools.ts'
 import { makeDiff } from '../../database/read/run-diff.ts'
 import { makeFind } from '../../database/search/mission-search.ts'
 import { makeHistory } from '../../database/read/chat-history.ts'
+import { makeMessageReader } from '../../database/read/chat-message.ts'
 import { makeLogs } from '../../database/read/run-logs.ts'
 import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
@@ -30,6 +31,7 @@ import { makeTurns, type Turns } from '../../database/postgres/mutex.ts'
 import type { Writer } from '../../database/write/writer.ts'
 import { boundAnswers } from '../plugins/response-limits.ts'
 import { boundBodies } from '../plugins/body-limits.ts'
+import { chatMessageRoute } from './chat-message.ts'
 import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
@@ -108,6 +110,7 @@ export const installApi = async (
     citizenRoutes(api, parts.citizens)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
+    chatMessageRoute(api, makeMessageReader(main))
     questionRoutes(api, parts)
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
     inboxRoutes(api, parts.claims, parts.claimDraft)

@@ -24,6 +24,7 @@ export const ErrorBody = Type.Object(
 const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  message: Type.String({ description: "the message's UUID" }),
   name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
