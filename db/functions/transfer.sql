@@ -291,10 +291,15 @@ begin
     end loop;
   elsif p_kind = 'inboxes' then
     -- Existing messages of other missions do not become tasks, as with any first request for work. (The file's chats are still empty.)
-    for v_row in select l::jsonb ->> 'citizen' as citizen, (l::jsonb ->> 'since')::timestamptz as since from unnest(p_lines) l loop
+    -- Its first tasks are found before it gets the age that it has in the file.
+    for v_row in
+      select l::jsonb ->> 'citizen' as citizen, (l::jsonb ->> 'since')::timestamptz as since, (l::jsonb ->> 'seen')::timestamptz as seen
+      from unnest(p_lines) l
+    loop
       if not exists (select from deck.inboxes i where i.citizen = v_row.citizen) then
         perform deck.open_inbox(v_row.citizen);
-        update deck.inboxes i set since = v_row.since where i.citizen = v_row.citizen;
+        perform deck.find_tasks(v_row.citizen, null, 2147483647);
+        update deck.inboxes i set since = v_row.since, seen = v_row.seen where i.citizen = v_row.citizen;
       end if;
     end loop;
     perform set_config('deck.restored_inboxes', (array(

@@ -21,11 +21,11 @@ export const integer = (text: string): number => {
   return number
 }
 
-/** Parses a question's seq, with or without #, or its ID. */
+/** Parses the seq of a message, with or without #, or its ID. */
 export const question = (text: string): string => {
   const seq = text.replace(/^#/, '')
   if (/^[1-9]\d{0,14}$/.test(seq)) return seq
-  return checked((id) => parseId(id, 'a question'))(text)
+  return checked((id) => parseId(id, 'a message'))(text)
 }
 
 /** Parses a date or an RFC 3339 time with a zone. Returns RFC 3339; a date becomes its start in UTC. */

@@ -18,6 +18,7 @@ export const chatCommands = (program: Command): void => {
     .description('send a message, and exit once it is stored')
     .argument('<text>', 'the message in Markdown; - reads stdin')
     .option('--key <key>', 'idempotency key: a message that is sent again is stored once')
+    .option('--reply-to <message>', 'seq or ID of the message of this chat that it answers', question)
     .option(
       '--code <language:file>',
       'a code block from a file; can be repeated',

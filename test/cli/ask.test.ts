@@ -236,47 +236,50 @@ void t.test('citizens: are listed, registered and removed', async (t) => {
   t.match(await deck(t, ['citizens', 'put', 'zoe', '--title', 'x'], own), { code: 0, err: /acting as admin/ })
 })
 
-void t.test('state line: names the state, the time in it, the attempt, and who is not connected since when', (t) => {
-  const now = Date.parse('2026-01-02T00:00:00Z')
-  const at = (seconds: number): string => new Date(now - seconds * 1000).toISOString()
-  const line = (change: Partial<Question>, listening: boolean, last_seen?: string | null): string => {
-    const question = {
-      id: 'q',
-      seq: 1,
-      state: 'waiting',
-      attempt: 0,
-      since: at(12),
-      until: null,
-      answer: null,
-    } as const
-    return lineOf('rafael', { question: { ...question, ...change }, listening, last_seen }, now)
-  }
-  t.strictSame(
-    [
-      line({}, false, at(7200)),
-      line({}, false, null),
-      line({}, false),
-      line({ attempt: 2 }, false, at(59)),
-      line({}, true),
-      line({ attempt: 1, since: at(120) }, true),
-      line({ state: 'working', attempt: 1, since: at(0) }, true),
-      line({ state: 'working', attempt: 2 }, true),
-      line({ state: 'working', attempt: 1, since: at(-60) }, true),
-    ],
-    [
-      'waiting: Rafael is not connected (last seen 2 h ago)',
-      'waiting: Rafael is not connected (never seen)',
-      'waiting: Rafael is not connected',
-      'waiting after 2 attempts: Rafael is not connected (last seen 59 s ago)',
-      'waiting for 12 s: Rafael is connected',
-      'waiting for 2 min after 1 attempt: Rafael is connected',
-      'working',
-      'working for 12 s, attempt 2',
-      'working',
-    ],
-  )
-  t.end()
-})
+void t.test(
+  'state line: names the state, the time in it, the attempt, and since when a citizen is not connected',
+  (t) => {
+    const now = Date.parse('2026-01-02T00:00:00Z')
+    const at = (seconds: number): string => new Date(now - seconds * 1000).toISOString()
+    const line = (change: Partial<Question>, listening: boolean, last_seen?: string | null): string => {
+      const question = {
+        id: 'q',
+        seq: 1,
+        state: 'waiting',
+        attempt: 0,
+        since: at(12),
+        until: null,
+        answer: null,
+      } as const
+      return lineOf('rafael', { question: { ...question, ...change }, listening, last_seen }, now)
+    }
+    t.strictSame(
+      [
+        line({}, false, at(7200)),
+        line({}, false, null),
+        line({}, false),
+        line({ attempt: 2 }, false, at(59)),
+        line({}, true),
+        line({ attempt: 1, since: at(120) }, true),
+        line({ state: 'working', attempt: 1, since: at(0) }, true),
+        line({ state: 'working', attempt: 2 }, true),
+        line({ state: 'working', attempt: 1, since: at(-60) }, true),
+      ],
+      [
+        'waiting: Rafael is not connected (last seen 2 h ago)',
+        'waiting: Rafael is not connected (never seen)',
+        'waiting: Rafael is not connected',
+        'waiting after 2 attempts: Rafael is not connected (last seen 59 s ago)',
+        'waiting for 12 s: Rafael is connected',
+        'waiting for 2 min after 1 attempt: Rafael is connected',
+        'working',
+        'working for 12 s, attempt 2',
+        'working',
+      ],
+    )
+    t.end()
+  },
+)
 
 void t.test('state line: is updated in place on a terminal, and otherwise printed when the state changes', (t) => {
   const notes: string[] = []

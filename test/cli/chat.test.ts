@@ -41,6 +41,26 @@ void t.test('say: stores a message once, from an argument, from stdin or with co
   t.equal(json['last_seq'], 3)
 })
 
+void t.test('say, tail: a reply names the message that it answers, by its seq or its ID', async (t) => {
+  const { env, mission, instance, id } = await open(t)
+  const first = await deck(t, ['say', mission, 'rafael', 'Does it run?', '--json'], env)
+  const question = String((JSON.parse(first.out) as Json)['id'])
+  for (const name of ['1', '#1', question]) {
+    const reply = await deck(t, ['say', mission, 'rafael', 'It does.', '--reply-to', name, '--json'], env)
+    t.match(JSON.parse(reply.out), { in_reply_to: question }, name)
+  }
+  t.match(await deck(t, ['say', mission, 'rafael', 'x', '--reply-to', '99'], env), { code: 1, err: /no message #99/ })
+  const elsewhere = await deck(t, ['say', mission, 'sofia', 'x', '--reply-to', question], env)
+  t.match(elsewhere, { code: 1, err: /reply_to/ })
+  t.match(await deck(t, ['say', mission, 'rafael', 'x', '--reply-to', 'y'], env), { code: 2 })
+  const { json } = await instance.request('GET', `/api/missions/${id}/chat/rafael`, alice)
+  t.equal(json['last_seq'], 4)
+  const tail = start(t, ['tail', mission, 'rafael'], env)
+  await until(() => /answers #1[^]*answers #1[^]*answers #1/.test(tail.out()), 'the answered message')
+  tail.child.kill('SIGINT')
+  await tail.ended
+})
+
 void t.test(
   "say: takes the token from a file, the environment or this folder's server, and never prints it",
   async (t) => {

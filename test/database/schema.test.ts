@@ -66,6 +66,13 @@ const versions = (query: FreshDatabase['query']): Promise<Row[]> =>
     order by 1, 2`)
 
 /** Objects of 022_scale that this version drops on purpose. */
+/** The error message of a failed start, or 'none'. */
+const failure = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'none',
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  )
+
 const dropped = [
   'column deck.change.data',
   'column deck.change.event',
@@ -242,13 +249,6 @@ await t.test('schema: an older version leaves the functions of a newer one alone
   await migrate(client, silent, '1.10.0')
   t.not(await bodyOf(database, 'deck.tidy()'), 'begin end', 'within a version, any edit is applied')
 })
-
-/** The error message of a failed start, or 'none'. */
-const failure = (work: Promise<unknown>): Promise<string> =>
-  work.then(
-    () => 'none',
-    (error: unknown) => (error instanceof Error ? error.message : String(error)),
-  )
 
 await t.test('schema: a database between 004 and 021 is refused with one sentence, and not changed', async (t) => {
   const database = await database022(t)
