@@ -236,7 +236,7 @@ begin
   if v_missing then
     raise check_violation using message = 'a trigger of the database kept the message from being stored';
   end if;
-  return v_stored;
+  return coalesce(v_stored, '[]');
 end $$;
 
 -- The procedures below call this after their commit, so that no message is delivered by rights that are older than the message.

@@ -60,6 +60,7 @@ begin
   from unnest(p_topics) t
   cross join lateral deck.untaken(deck.topic_mission(t), deck.topic_citizen(t), 9223372036854775807, null) u
   cross join lateral (select x.citizen, x.mission_id, x.at from public.chat_messages x where x.id = u.id limit 1) c
+  where u.seq > coalesce((select k.upto from deck.imported_chats k where k.citizen = c.citizen and k.mission_id = c.mission_id), 0)
   order by u.id
   on conflict do nothing;
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
