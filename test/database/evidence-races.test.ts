@@ -173,7 +173,8 @@ await t.test(
     const mission = await insertMission(db)
     const open = await connect()
     const other = await db.connect()
-    await other.query(`set lock_timeout = '1ms'`)
+    // (Far less than the transaction stays open, and more than a table takes to grow.)
+    await other.query(`set lock_timeout = '1s'`)
     const [{ id } = { id: '' }] = await db.query(addItem, [mission, 'x', 'a'])
     const [{ id: second } = { id: '' }] = await db.query(addItem, [mission, 'z', 'a'])
     const during: [name: string, work: string][] = [
