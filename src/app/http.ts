@@ -116,6 +116,7 @@ export const installHttp = async (
     reading: storage.reading,
     changes: storage.changes,
     runs: storage.runs,
+    requests: storage.requests,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
     access,

@@ -19,10 +19,11 @@ const pastOf = (json: string, joins: string, existed = created): string =>
 
 // The same names are in the condition of the index that is used.
 const names = `'test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted'`
+const requestNames = `'request.created', 'request.answered', 'request.expired', 'request.withdrawn'`
 /** A row's last event up to the time, without events of logs. */
 const eventOf = (topic: string, id: string): string => `
   select e.seq, e.event, e.data from deck.events e
-  where e.data ->> 'id' = ${id}::text and e.event in (${names}) and e.topic = 'missions/' || m.id || '/${topic}'
+  where e.data ->> 'id' = ${id}::text and e.event in (${topic === 'requests' ? requestNames : names}) and e.topic = 'missions/' || m.id || '/${topic}'
     and e.at <= $3::timestamp
   order by e.seq desc limit 1`
 
@@ -89,6 +90,37 @@ export const runPage = pastOf(
     order by i.created_at desc, i.id desc limit $6
   ) x on true
   order by x.created_at desc, x.id desc`,
+)
+
+/**
+ * A page of the mission's requests, newest first. A mission without requests yields one row whose `id` is null.
+ *
+ * $4 only requests that had this state, or null
+ * $5, $6 only requests older than the one with this creation time (RFC 3339) and ID, or null
+ * $7 maximum number of requests
+ */
+export const requestPage = pastOf(
+  'x.*',
+  `
+  left join lateral (
+    select r.id, r.created_at, e.data::text as json
+    from deck.requests r
+    cross join lateral (${eventOf('requests', 'r.id')}) e
+    where r.mission_id = m.id and ($4::text is null or e.data ->> 'state' = $4)
+      and ($5::timestamptz is null or (r.created_at, r.id) < (${utc('$5')}, $6::uuid))
+    order by r.created_at desc, r.id desc limit $7
+  ) x on true
+  order by x.created_at desc, x.id desc`,
+)
+
+/** One request; $4: its ID. */
+export const request = pastOf(
+  'x.json',
+  `
+  left join lateral (
+    select e.data::text as json from deck.requests r cross join lateral (${eventOf('requests', 'r.id')}) e
+    where r.mission_id = m.id and r.id = $4::uuid limit 1
+  ) x on true`,
 )
 
 const runOf = (which: string): string =>

@@ -102,6 +102,9 @@ export const named = (request: FastifyRequest) => {
     get run() {
       return parseId(params['run'] ?? '', 'a test run')
     },
+    get request() {
+      return parseId(params['request'] ?? '', 'a request')
+    },
     get a() {
       return parseId(params['a'] ?? '', 'a test run')
     },

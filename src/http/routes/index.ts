@@ -17,6 +17,7 @@ import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
 import { makeReplay } from '../../database/read/chat-stream.ts'
 import type { Reading } from '../../database/read/replica.ts'
+import type { Requests } from '../../database/write/requests.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { makeSearch } from '../../database/search/chat-search.ts'
 import type { Store } from '../../database/read/topics.ts'
@@ -37,6 +38,7 @@ import { logRoutes } from './run-logs.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
+import { requestRoutes } from './requests.ts'
 import { searchRoute } from './mission-search.ts'
 import { testRoutes } from './test-runs.ts'
 import { ticketRoutes } from './tickets.ts'
@@ -53,6 +55,7 @@ export const installApi = async (
     reading: Reading
     changes: MissionChanges & ChecklistChanges
     runs: Runs
+    requests: Requests
     missions: Missions
     writer: Writer
     access: Access
@@ -85,6 +88,7 @@ export const installApi = async (
   const search = makeSearch(main, searchTurns, limits.searchPatience)
   const past = makePast(main)
   const history = makeHistory(main, reading)
+  const draining = new AbortController()
   let bodies: ReturnType<typeof boundBodies> | undefined
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
@@ -104,6 +108,7 @@ export const installApi = async (
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
+    requestRoutes(api, { ...parts, past, draining: draining.signal })
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })
@@ -114,6 +119,7 @@ export const installApi = async (
       pacing.end(why)
     },
     drain(): void {
+      draining.abort()
       bodies?.drain()
       following.drain()
       pacing.drain()

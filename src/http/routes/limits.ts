@@ -57,6 +57,7 @@ const AllLimits = Type.Object(
     chats_per_mission: count,
     items_per_mission: count,
     items_bytes_per_mission: count,
+    open_requests_per_mission: count,
   },
   { title: 'Limits' },
 )
@@ -86,6 +87,7 @@ export const limitsRoute = (app: FastifyInstance, limits: Limits): void => {
       chats_per_mission: perMission.chats,
       items_per_mission: perMission.items,
       items_bytes_per_mission: perMission.itemBytes,
+      open_requests_per_mission: perMission.openRequests,
     }),
   )
 }

@@ -25,6 +25,7 @@ const paths: Record<string, TSchema> = {
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
+  request: Type.String({ description: "the request's UUID" }),
   a: Type.String({ description: 'UUID of the first run' }),
   b: Type.String({ description: 'UUID of the second run' }),
 }
@@ -82,7 +83,7 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'dod', 'tests', 'access', 'health'].map((name) => ({ name })),
+      tags: ['missions', 'chat', 'dod', 'tests', 'requests', 'access', 'health'].map((name) => ({ name })),
     },
   })
   await app.register(swaggerUi, {
