@@ -20,6 +20,7 @@ create table deck.requests (
   answered_at timestamp,
   created_at  timestamp not null default (now() at time zone 'utc'),
   seq         bigint not null default 0,
+  first_seq   bigint not null default 0,     -- of its first event: an index on all events would keep writers waiting
   constraint requests_citizen_valid check (citizen collate "C" ~ '^[a-z][a-z0-9_-]{0,31}$'),
   constraint requests_kind_valid check (kind in ('approve', 'choose', 'text')),
   constraint requests_title_valid check (char_length(title) between 1 and 200),
@@ -30,17 +31,17 @@ create table deck.requests (
 create index requests_mission on deck.requests (mission_id, created_at desc, id desc);
 create index requests_open on deck.requests (expires_at) where state = 'open';
 create index requests_open_of_mission on deck.requests (mission_id, created_at desc, id desc) where state = 'open';
-create index events_of_request on deck.events ((data ->> 'id'), seq)
-  where event in ('request.created', 'request.answered', 'request.expired', 'request.withdrawn');
 
 -- (The function is in db/functions/requests.sql.)
-create function deck.note_requests() returns trigger language plpgsql as
-  $$ begin raise exception 'db/functions is not applied to this database'; end $$;
+do $$ begin
+  execute format($f$create function deck.%I() returns trigger language plpgsql as
+    $b$ begin raise exception 'db/functions is not applied to this database'; end $b$ $f$, 'note_requests');
+end $$;
 create trigger note_inserted after insert on deck.requests referencing new table as new_rows
   for each statement execute function deck.note_requests();
 create trigger note_updated after update on deck.requests referencing old table as old_rows new table as new_rows
   for each statement when (not deck.numbers()) execute function deck.note_requests();
 create trigger refuse_seq before insert on deck.requests for each row
-  when (new.seq <> 0 and not deck.numbers()) execute function deck.refuse('seq is given by the database');
+  when ((new.seq <> 0 or new.first_seq <> 0) and not deck.numbers()) execute function deck.refuse('seq is given by the database');
 create trigger refuse_seq_change before update on deck.requests for each row
-  when (new.seq is distinct from old.seq and not deck.numbers()) execute function deck.refuse('seq is given by the database');
+  when ((new.seq <> old.seq or new.first_seq <> old.first_seq) and not deck.numbers()) execute function deck.refuse('seq is given by the database');

@@ -12,6 +12,7 @@ import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
 import { toFault, Usage } from './output.ts'
 import { pruneCommand } from './prune.ts'
+import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
 import { serverCommands } from './server.ts'
 
@@ -37,6 +38,7 @@ serverCommands(program)
 accessCommands(program)
 chatCommands(program)
 inboxCommand(program)
+requestCommands(program)
 reportCommand(program)
 carryCommands(program)
 pruneCommand(program)

@@ -23,7 +23,7 @@ import {
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-type Place = { mission: string; item: unknown; run: unknown }
+type Place = { mission: string; item: unknown; run: unknown; request: unknown; open: unknown }
 type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
 const everyone: Role[] = ['user', 'citizen', 'admin']
 // The deletion of the mission is last, because the other actions need the mission.
@@ -103,6 +103,23 @@ const actions: Action[] = [
     status: 200,
     may: ['citizen', 'admin'],
   },
+  { method: 'GET', path: (p) => `${p.mission}/requests`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/requests/${p.request}`, status: 200, may: everyone },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/requests`,
+    body: { citizen: 'rafael', kind: 'approve', title: 'x' },
+    status: 201,
+    may: ['citizen', 'admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/requests/${p.request}/answer`,
+    body: { answer: true },
+    status: 200,
+    may: ['user', 'admin'],
+  },
+  { method: 'POST', path: (p) => `${p.mission}/requests/${p.open}/withdraw`, status: 200, may: ['citizen', 'admin'] },
   { method: 'PATCH', path: (p) => p.mission, body: { title: 'New' }, status: 200, may: ['admin'] },
   { method: 'DELETE', path: (p) => p.mission, status: 204, may: ['admin'] },
 ]
@@ -114,8 +131,11 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
   const mission = `/api/missions/${made.id}`
   const item = (await request('POST', `${mission}/dod`, admin, { text: 'x', category: 'tests' })).json['id']
   const run = (await request('POST', `${mission}/tests`, admin, { logs: 'log' })).json['id']
+  const ask = { citizen: 'rafael', kind: 'approve', title: 'x' }
+  const asked = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
+  const open = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
   await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
-  return { ...made, mission, item, run }
+  return { ...made, mission, item, run, request: asked, open }
 }
 /** Reads everything that a mission shows, by the first ten actions. */
 const snapshot = async (place: Place): Promise<string> =>
@@ -185,7 +205,7 @@ const routes = (): string[] => {
 }
 
 void t.test('policy: every route has a row, or needs no mission or no token', async (t) => {
-  const place = { mission: '/api/missions/:mission', item: ':item', run: ':run' }
+  const place = { mission: '/api/missions/:mission', item: ':item', run: ':run', request: ':request', open: ':request' }
   const rows = actions.map(
     ({ method, path }) =>
       `${method} ${path(place)

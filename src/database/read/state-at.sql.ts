@@ -19,11 +19,10 @@ const pastOf = (json: string, joins: string, existed = created): string =>
 
 // The same names are in the condition of the index that is used.
 const names = `'test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted'`
-const requestNames = `'request.created', 'request.answered', 'request.expired', 'request.withdrawn'`
 /** A row's last event up to the time, without events of logs. */
 const eventOf = (topic: string, id: string): string => `
   select e.seq, e.event, e.data from deck.events e
-  where e.data ->> 'id' = ${id}::text and e.event in (${topic === 'requests' ? requestNames : names}) and e.topic = 'missions/' || m.id || '/${topic}'
+  where e.data ->> 'id' = ${id}::text and e.event in (${names}) and e.topic = 'missions/' || m.id || '/${topic}'
     and e.at <= $3::timestamp
   order by e.seq desc limit 1`
 
@@ -92,6 +91,12 @@ export const runPage = pastOf(
   order by x.created_at desc, x.id desc`,
 )
 
+/** A request's last event up to the time. It has two at most. */
+const requestEvent = `
+  select e.data from deck.events e
+  where e.topic = 'missions/' || m.id || '/requests' and e.seq in (r.first_seq, r.seq) and e.at <= $3::timestamp
+  order by e.seq desc limit 1`
+
 /**
  * A page of the mission's requests, newest first. A mission without requests yields one row whose `id` is null.
  *
@@ -105,7 +110,7 @@ export const requestPage = pastOf(
   left join lateral (
     select r.id, r.created_at, e.data::text as json
     from deck.requests r
-    cross join lateral (${eventOf('requests', 'r.id')}) e
+    cross join lateral (${requestEvent}) e
     where r.mission_id = m.id and ($4::text is null or e.data ->> 'state' = $4)
       and ($5::timestamptz is null or (r.created_at, r.id) < (${utc('$5')}, $6::uuid))
     order by r.created_at desc, r.id desc limit $7
@@ -118,7 +123,7 @@ export const request = pastOf(
   'x.json',
   `
   left join lateral (
-    select e.data::text as json from deck.requests r cross join lateral (${eventOf('requests', 'r.id')}) e
+    select e.data::text as json from deck.requests r cross join lateral (${requestEvent}) e
     where r.mission_id = m.id and r.id = $4::uuid limit 1
   ) x on true`,
 )
