@@ -1,4 +1,15 @@
--- Two example missions with their checklists, chats and a test run. Idempotent: existing rows are left unchanged.
+-- Two example missions with their checklists, chats and a test run, and what to ask each citizen. Idempotent: existing rows are left
+-- unchanged.
+
+update deck.citizens c set about = d.about
+from (values
+  ('emma', 'What is in scope, what is not, and what a change would cost.'),
+  ('inna', 'What exactly is to be built: requirements, edge cases, acceptance criteria.'),
+  ('rafael', 'How to build it: code, libraries, bugs.'),
+  ('sofia', 'Whether it works: tests, their results, missing evidence.'),
+  ('maya', 'How it ships: deployment, hand-over, documents for the client.')
+) as d (name, about)
+where c.name = d.name and c.about is null;
 
 insert into missions (id, number, title, client, budget, deadline, status, assigned_to, github_url, created_at) values
   ('47000000-0000-4000-8000-000000000047', 47, 'Telegram Notifier', 'Acme Corp', 300, '2025-11-08 23:59:59', 'active',

@@ -1,4 +1,5 @@
-// A citizen that needs no network: says again what it was asked, with some code, a word at a time.
+// A citizen that needs no network: says again what it was asked, with some code, a word at a time. Questions that were asked before it
+// started are answered, too. A cancelled question stops its reply.
 //   DECK_TOKEN=… node examples/echo.js        (a token of the citizen: npx mission-deck token rafael citizen)
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect } from 'mission-deck/client'

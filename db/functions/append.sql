@@ -12,7 +12,8 @@
 --   full      the mission has deck.most_chats() chats, and this chat is not one of them
 --   fenced    the session does not hold the task that the reply ends (append_replies only)
 --   astray    the message that the reply names is not in the chat (append_replies only)
---   changed   saved, but not as sent: a trigger of the database's owner changed the message. `saved` holds the stored message
+--   changed   saved, but not as sent: a trigger of the database's owner changed the message, or the message that it answers was deleted
+--             meanwhile. `saved` holds the stored message
 --   (none)    saved: the seq follows from `places`
 --
 -- A call fails if a trigger prevents a message from being stored under its seq, as the topic would have a gap. (The writer then sends
@@ -54,6 +55,7 @@ declare
   v_sent   bigint;                           -- digests of the messages as sent and as stored
   v_stored bigint;
   v_hints  integer;
+  v_same   boolean;
 begin
   -- 1. Locks: missions, then heads, both sorted, so that two batches can't deadlock. With p_wait = 0 locked rows are skipped. Otherwise
   -- missing heads are created.
@@ -108,7 +110,7 @@ begin
         select t as topic, deck.topic_mission(t) as mission, deck.topic_citizen(t) as citizen from (select p_topics[e.chat] as t) x) p
       left join lateral (
         select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
-                 'message', s.message, 'code_blocks', s.code_blocks, 'in_reply_to', s.in_reply_to) as saved
+                 'message', s.message, 'code_blocks', s.code_blocks, 'in_reply_to', deck.answered_message(s)) as saved
         from public.chat_messages s
         where s.id = coalesce(
           (select s.id from public.chat_messages s
@@ -181,14 +183,22 @@ begin
   ) x;
   perform set_config('deck.numbering', 'off', true);
 
-  -- 4. Adds the outcomes of duplicates, and of messages that a trigger of the database's owner changed. The batch is read again only if
-  -- the digests differ or deck.touched is on.
+  -- 4. Adds the outcomes of duplicates, and of messages that are not stored as sent. The batch is read again only if the digests differ,
+  -- deck.touched is on, or a message that a reply names was deleted before the head was locked.
   if v_before is not null then
     others := case when others is null then v_before else (v_before::jsonb || others::jsonb)::json end;
   end if;
   -- (deck.note_stale() sets deck.touched.)
-  if v_sent is distinct from v_stored or current_setting('deck.touched', true) = 'on' then
+  v_same := v_sent is not distinct from v_stored and current_setting('deck.touched', true) is distinct from 'on';
+  if not v_same or (p_replies is not null and exists (
+      select from unnest(p_replies) r (id)
+      where r.id is not null and not exists (select from public.chat_messages c where c.id = r.id)))
+  then
     others := (coalesce(others::jsonb, '[]') || deck.stored_messages(p_topics, p_chats, places, others))::json;
+  end if;
+  -- (A trigger may have set in_reply_to.)
+  if not v_same then
+    perform deck.record_answers(p_ids);
   end if;
 
   -- 5. Audit: messages that admins wrote under another author's name.
@@ -213,7 +223,7 @@ begin
   select bool_or(c.id is null), jsonb_agg(jsonb_build_object(
       'n', e.n, 'outcome', 'changed', 'seq', e.seq, 'created_at', deck.iso(c.created_at), 'saved', jsonb_build_object(
         'id', c.id, 'sender', c.sender, 'author', c.author, 'message', c.message, 'code_blocks', c.code_blocks, 'key', c.key,
-        'in_reply_to', c.in_reply_to)))
+        'in_reply_to', c.answered)))
     into v_missing, v_stored
   from (
     select s.n, p_topics[s.chat] as topic,
@@ -221,12 +231,12 @@ begin
     from unnest(p_chats) with ordinality as s (chat, n)
     where s.n not in (select (o ->> 'n')::bigint from json_array_elements(p_others) o)) e
   left join lateral (
-    select m.* from public.chat_messages m
+    select m.*, deck.answered_message(m) as answered from public.chat_messages m
     where m.mission_id = deck.topic_mission(e.topic) and m.citizen = deck.topic_citizen(e.topic) and m.seq = e.seq limit 1) c on true;
   if v_missing then
     raise check_violation using message = 'a trigger of the database kept the message from being stored';
   end if;
-  return v_stored;
+  return coalesce(v_stored, '[]');
 end $$;
 
 -- The procedures below call this after their commit, so that no message is delivered by rights that are older than the message.
@@ -385,8 +395,8 @@ begin
   if v_head is not null then
     insert into public.chat_messages as i (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
     values (p_id, p_mission, p_citizen, p_sender, p_author, p_message, v_blocks, p_key, v_at, v_head + 1, v_at)
-    returning row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.created_at, i.seq)
-      is not distinct from row (p_id, p_mission, p_citizen, p_sender, p_author, p_message, v_blocks, p_key, v_at, v_head + 1)
+    returning row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.in_reply_to, i.created_at, i.seq)
+      is not distinct from row (p_id, p_mission, p_citizen, p_sender, p_author, p_message, v_blocks, p_key, null::uuid, v_at, v_head + 1)
     into v_same;
     head := v_head;
     at := v_at;
@@ -396,6 +406,7 @@ begin
     -- (A trigger of the database's owner changed the message, or removed it; deck.note_stale() sets deck.touched.)
     if v_same is distinct from true or current_setting('deck.touched', true) = 'on' then
       others := deck.stored_messages(array[v_topic], array[1], json_build_array(json_build_array(head, deck.iso(at))), null);
+      perform deck.record_answers(array[p_id]);
     end if;
   else
     perform deck.mark();

@@ -3,19 +3,25 @@
 -- after five attempts it is marked dead.
 
 -- Opens a citizen's inbox. Its first tasks are the questions behind its last message in each chat (deck.find_tasks leaves out old ones).
--- A chat that has a place already was imported: its messages do not become tasks.
+-- Imported messages do not become tasks. (The lock waits for imports that run: deck.import_messages().)
 create or replace function deck.open_inbox(p_citizen text) returns void language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 begin
+  if exists (select from deck.inboxes i where i.citizen = p_citizen) then
+    return;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('inbox ' || p_citizen, 0));
   insert into deck.inboxes (citizen) values (p_citizen) on conflict do nothing;
   if found then
     insert into deck.inbox_chats (citizen, mission_id, upto)
-    select p_citizen, m.id, c.seq
+    select p_citizen, m.id, greatest(c.seq, r.upto)
     from public.missions m
-    cross join lateral (
+    left join lateral (
       select c.seq from public.chat_messages c
       where c.mission_id = m.id and c.citizen = p_citizen and c.seq is not null and c.sender = 'citizen'
-      order by c.seq desc limit 1) c
+      order by c.seq desc limit 1) c on true
+    left join lateral (select x.upto from deck.imported_chats x where x.citizen = p_citizen and x.mission_id = m.id limit 1) r on true
+    where c.seq is not null or r.upto is not null
     on conflict do nothing;
   end if;
 end $$;
@@ -61,6 +67,7 @@ begin
       select f.id, p_citizen, f.mission_id, f.seq, f.at, f.created_at at time zone 'utc'
       from found f, (select i.since at time zone 'utc' as opened from deck.inboxes i where i.citizen = p_citizen) i
       where f.sender = 'user' and (f.at >= i.opened or f.created_at >= i.opened - interval '7 days')
+      order by f.id                          -- as in deck.record_answers(), so that the two can't deadlock
       on conflict do nothing
     ),
     seen as (select f.mission_id, max(f.seq) as upto, count(*) as n from found f group by f.mission_id),
@@ -72,7 +79,7 @@ end $$;
 
 -- Leases the oldest free tasks, one per holder, for p_lease seconds. p_missions and p_numbers, if not null, are the ids and numbers of the
 -- missions that the holders may see. Locked tasks are skipped: another session is taking them.
--- p_once: all holders are the same, and if it has leased tasks already, these are returned and no others are leased.
+-- p_once: not null for claims over HTTP. If true, a holder that has leased tasks already gets these again, with a new lease, and no others.
 drop function if exists deck.claim_tasks(text, uuid[], uuid[], integer[], integer);
 create or replace function deck.claim_tasks(
   p_citizen text, p_holders uuid[], p_missions uuid[], p_numbers integer[], p_lease integer, p_once boolean default null)
@@ -82,8 +89,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
-  v_ids uuid[];
+  v_now     timestamptz := clock_timestamp();
+  v_ids     uuid[] := '{}';
+  v_served  uuid[] := '{}';
+  v_holders uuid[] := p_holders;
+  v_free    uuid[];
 begin
   -- A task whose fifth attempt has ended without a result is dead.
   update deck.tasks t set dead = true, since = coalesce(t.lease_until, t.since), lease_until = null
@@ -92,11 +102,26 @@ begin
     where d.citizen = p_citizen and d.ended is null and not d.dead and d.attempt >= 5 and (d.lease_until is null or d.lease_until <= v_now)
     for update skip locked));
   if p_once then
-    perform pg_advisory_xact_lock(hashtextextended('claim ' || p_holders[1], 0));
-    select array_agg(t.id) into v_ids from deck.tasks t
-    where t.holder = p_holders[1] and t.lease_until is not null and t.lease_until > v_now and t.citizen = p_citizen;
+    -- Claims with the same key take turns, on any instance. (Sorted, so that two calls never wait for each other.)
+    perform pg_advisory_xact_lock(hashtextextended('claim ' || h.holder, 0))
+    from (select distinct u.holder from unnest(p_holders) as u (holder) order by u.holder) h;
+    v_now := clock_timestamp();
+    with again as (
+      update deck.tasks t
+      set lease = p_lease, lease_until = greatest(t.lease_until, v_now + make_interval(secs => p_lease))
+      where t.id = any (array(
+        select h.id from deck.tasks h
+        where h.holder = any (p_holders) and h.lease_until is not null and h.lease_until > v_now and h.citizen = p_citizen
+          and h.ended is null
+          and (p_missions is null or h.mission_id = any (p_missions) or exists (
+            select from public.missions m where m.id = h.mission_id and m.number = any (p_numbers)))
+          and exists (select from public.chat_messages c where c.id = h.id)
+        order by h.id for update))
+      returning t.id, t.holder)
+    select coalesce(array_agg(a.id), '{}'), coalesce(array_agg(a.holder), '{}') into v_ids, v_served from again a;
+    v_holders := array(select u.holder from unnest(p_holders) with ordinality as u (holder, n) where u.holder <> all (v_served) order by u.n);
   end if;
-  if v_ids is null then
+  if cardinality(v_holders) > 0 then
     with
       free as materialized (
         select t.id, t.at, t.seq
@@ -107,27 +132,175 @@ begin
             select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
           and exists (select from public.chat_messages c where c.id = t.id)
         order by t.at, t.mission_id, t.seq
-        limit cardinality(p_holders)
+        limit cardinality(v_holders)
         for update of t skip locked
       ),
       nth as (select f.id, row_number() over (order by f.at, f.seq, f.id) as n from free f),
       taken as (
         update deck.tasks t
-        set holder = p_holders[nth.n], attempt = t.attempt + 1, lease_until = v_now + make_interval(secs => p_lease), since = v_now,
+        set holder = v_holders[nth.n], attempt = t.attempt + 1, lease_until = v_now + make_interval(secs => p_lease), since = v_now,
           lease = case when p_once is not null then p_lease end, cancelled = false
         from nth where t.id = nth.id
         returning t.id
       )
-    select array_agg(taken.id) into v_ids from taken;
+    select array_agg(taken.id) into v_free from taken;
   end if;
   return query
   select t.holder, t.id, t.attempt, t.lease_until, c.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
-    c.created_at, c.seq, c.key,
-    (select r.id from public.chat_messages r where r.id = c.in_reply_to and r.mission_id = c.mission_id and r.citizen = c.citizen)
-  from unnest(v_ids) as i (id)
+    c.created_at, c.seq, c.key, c.answered
+  from unnest(v_ids || v_free) as i (id)
   cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
-  cross join lateral (select m.* from public.chat_messages m where m.id = t.id limit 1) c
+  cross join lateral (select m.*, deck.answered_message(m) as answered from public.chat_messages m where m.id = t.id limit 1) c
   order by t.at, t.mission_id, t.seq;
+end $$;
+
+-- Checks a claim over HTTP, and renews its lease: p_lease sets the seconds (null: as before), p_within is the age in seconds at which a
+-- lease is renewed (null: never). Returns no row if the citizen has no such task, or not in these missions. state:
+--
+--   the task                                                   state
+--   ---------------------------------------------------------  ----------
+--   is leased under the claim; the lease may have run out      held
+--   ended under the claim                                      ended
+--   was released under the claim, and nobody has taken it      released
+--   any other: another holder, another attempt, set aside      lost
+--
+-- generation, units: of the task's draft, if the citizen or p_author (the caller) wrote it.
+create or replace function deck.check_claim(
+  p_citizen text, p_task uuid, p_missions uuid[], p_numbers integer[], p_holder uuid, p_attempt integer, p_author text, p_lease integer,
+  p_within float8, out state text, out mission uuid, out number integer, out assigned_to text, out lease_until timestamptz,
+  out cancelled boolean, out answer uuid, out answered boolean, out generation float8, out units integer)
+returns setof record language plpgsql
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now  timestamptz;
+  v_task deck.tasks;
+begin
+  select t.* into v_task from deck.tasks t where t.id = p_task and t.citizen = p_citizen for no key update;
+  v_now := clock_timestamp();
+  select m.number, m.assigned_to into number, assigned_to
+  from public.missions m
+  where m.id = v_task.mission_id and (p_missions is null or m.id = any (p_missions) or m.number = any (p_numbers))
+    and exists (select from public.chat_messages c where c.id = p_task);
+  if not found then
+    return;
+  end if;
+  state := case
+    when v_task.holder is distinct from p_holder or v_task.attempt <> p_attempt or v_task.dead then 'lost'
+    when v_task.ended is not null then 'ended'
+    when v_task.lease_until is null then 'released'
+    else 'held' end;
+  if state = 'held' then
+    v_task.lease := coalesce(p_lease, v_task.lease, 60);
+    if v_task.lease_until < v_now + make_interval(secs => v_task.lease - p_within) or p_lease is not null then
+      v_task.lease_until := v_now + make_interval(secs => v_task.lease);
+      update deck.tasks t set lease_until = v_task.lease_until, lease = v_task.lease where t.id = p_task;
+    end if;
+  end if;
+  mission := v_task.mission_id;
+  lease_until := v_task.lease_until;
+  cancelled := v_task.cancelled;
+  answer := v_task.answer;
+  answered := v_task.answered;
+  select d.generation, d.units into generation, units
+  from deck.drafts d
+  where d.mission_id = v_task.mission_id and d.citizen = p_citizen and d.key = 'task:' || p_task
+    and d.author in (p_citizen, p_author) and d.touched > v_now - interval '24 hours';
+  return next;
+end $$;
+
+-- Returns a citizen's unfinished questions after a place, oldest first, at most p_most, in these missions or all (null). Of a citizen
+-- without an inbox these are the questions that its first request for work will find.
+create or replace function deck.unfinished(
+  p_citizen text, p_missions uuid[], p_numbers integer[], p_at timestamp, p_mission uuid, p_seq bigint, p_most integer)
+returns table (id uuid, mission_id uuid, seq bigint, at timestamp, state text, attempt integer, since timestamptz, until timestamptz,
+  answer uuid, answer_seq bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  if not exists (select from deck.inboxes i where i.citizen = p_citizen) then
+    return query
+    select u.id, m.id, u.seq, u.since at time zone 'utc', 'waiting', 0, u.since, null::timestamptz, null::uuid, null::bigint
+    from public.missions m
+    cross join lateral (
+      select c.sender from public.chat_messages c
+      where c.mission_id = m.id and c.citizen = p_citizen and c.seq is not null order by c.seq desc limit 1) l
+    cross join lateral deck.untaken(m.id, p_citizen, 9223372036854775807, 1000) u
+    where l.sender = 'user' and (p_missions is null or m.id = any (p_missions) or m.number = any (p_numbers))
+      and (u.since at time zone 'utc', m.id, u.seq) > (p_at, p_mission, p_seq)
+    order by u.since, m.id, u.seq limit p_most;
+    return;
+  end if;
+  return query
+  select t.id, t.mission_id, t.seq, t.at, s.state, t.attempt,
+    case when s.state in ('waiting', 'failed') and t.lease_until is not null then t.lease_until else t.since end,
+    case when s.state = 'working' then t.lease_until end, a.id, a.seq
+  from (
+    (select o.* from deck.tasks o
+     where o.citizen = p_citizen and o.ended is null and not o.dead and (o.at, o.mission_id, o.seq) > (p_at, p_mission, p_seq)
+       and (p_missions is null or o.mission_id = any (p_missions) or exists (
+         select from public.missions m where m.id = o.mission_id and m.number = any (p_numbers)))
+       and exists (select from public.chat_messages c where c.id = o.id)
+     order by o.at, o.mission_id, o.seq limit p_most)
+    union all
+    (select o.* from deck.tasks o
+     where o.citizen = p_citizen and o.ended is null and o.dead and (o.at, o.mission_id, o.seq) > (p_at, p_mission, p_seq)
+       and (p_missions is null or o.mission_id = any (p_missions) or exists (
+         select from public.missions m where m.id = o.mission_id and m.number = any (p_numbers)))
+       and exists (select from public.chat_messages c where c.id = o.id)
+     order by o.at, o.mission_id, o.seq limit p_most)) t
+  cross join lateral (select deck.task_state(false, false, t.lease_until, t.dead, t.attempt, v_now) as state) s
+  left join lateral (select c.id, c.seq from public.chat_messages c where c.id = t.answer limit 1) a on true
+  order by t.at, t.mission_id, t.seq limit p_most;
+end $$;
+
+-- Returns how many of a citizen's questions are waiting, working and failed in these missions, or in all (null); each is counted up to
+-- p_most.
+create or replace function deck.count_unfinished(
+  p_citizen text, p_missions uuid[], p_numbers integer[], p_most integer, out waiting integer, out working integer, out failed integer)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  if not exists (select from deck.inboxes i where i.citizen = p_citizen) then
+    select count(*), 0, 0 into waiting, working, failed
+    from deck.unfinished(p_citizen, p_missions, p_numbers, '-infinity', '00000000-0000-0000-0000-000000000000', 0, p_most);
+    return;
+  end if;
+  select count(*) into working from (
+    select from deck.tasks t
+    where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > v_now and t.ended is null
+      and (p_missions is null or t.mission_id = any (p_missions) or exists (
+        select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
+      and exists (select from public.chat_messages c where c.id = t.id)
+    limit p_most) x;
+  select count(*) into failed from (
+    (select from deck.tasks t
+     where t.citizen = p_citizen and t.ended is null and t.dead
+       and (p_missions is null or t.mission_id = any (p_missions) or exists (
+         select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
+       and exists (select from public.chat_messages c where c.id = t.id)
+     limit p_most)
+    union all
+    (select from deck.tasks t
+     where t.citizen = p_citizen and t.ended is null and not t.dead and t.attempt >= 5 and (t.lease_until is null or t.lease_until <= v_now)
+       and (p_missions is null or t.mission_id = any (p_missions) or exists (
+         select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
+       and exists (select from public.chat_messages c where c.id = t.id)
+     limit p_most)
+    limit p_most) x;
+  select count(*) into waiting from (
+    select from deck.tasks t
+    where t.citizen = p_citizen and t.ended is null and not t.dead and t.attempt < 5 and (t.lease_until is null or t.lease_until <= v_now)
+      and (p_missions is null or t.mission_id = any (p_missions) or exists (
+        select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
+      and exists (select from public.chat_messages c where c.id = t.id)
+    limit p_most) x;
 end $$;
 
 -- Housekeeping: deletes tasks whose message or mission was deleted, among the next 20,000 after p_after. Returns the last one read; null:
@@ -145,5 +318,6 @@ begin
   delete from deck.tasks t
   where t.id = any (v_ids) and not exists (select from public.chat_messages c where c.id = t.id);
   delete from deck.inbox_chats k where not exists (select from public.missions m where m.id = k.mission_id);
+  delete from deck.imported_chats k where not exists (select from public.missions m where m.id = k.mission_id);
   return case when cardinality(v_ids) = 20000 then v_ids[20000] end;
 end $$;

@@ -4,6 +4,12 @@
 create or replace function deck.iso(p_time timestamp) returns text language sql stable parallel safe
   return (to_json(p_time) #>> '{}') || 'Z';
 
+-- Returns the message that a message answers; null if it is not in the same chat, as after a clearing or by SQL.
+create or replace function deck.answered_message(p_message public.chat_messages) returns uuid language sql stable parallel safe
+  return case when p_message.in_reply_to is not null then (
+    select c.id from public.chat_messages c
+    where c.id = p_message.in_reply_to and c.mission_id = p_message.mission_id and c.citizen = p_message.citizen) end;
+
 create or replace function deck.mission_json(p_mission public.missions) returns jsonb language sql stable parallel safe
   return jsonb_build_object(
     'id', p_mission.id, 'number', p_mission.number, 'title', p_mission.title, 'client', p_mission.client, 'budget', p_mission.budget,

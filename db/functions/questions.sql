@@ -27,9 +27,9 @@ create or replace function deck.task_state(p_ended boolean, p_answered boolean, 
 create or replace function deck.listening(p_citizen text) returns boolean language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select exists (select from deck.inboxes i where i.citizen = p_citizen and i.seen > clock_timestamp() - interval '60 seconds')
+    -- (Only a task that has not ended is leased. With `ended is null` another index may be used, that of all unfinished tasks.)
     or exists (
-      select from deck.tasks t where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > clock_timestamp()
-        and t.ended is null)
+      select from deck.tasks t where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > statement_timestamp())
 $$;
 
 -- Records that something works for these citizens.
@@ -39,43 +39,110 @@ set search_path = pg_catalog, pg_temp as $$
   where i.citizen = any (p_citizens) and (i.seen is null or i.seen < clock_timestamp() - interval '1 second')
 $$;
 
--- Returns a chat's newest questions below p_before that have no task, at most p_most, newest first.
--- Reads backward until the place where the inbox has read to, or the citizen's last message if it has no inbox.
+-- Returns a chat's newest questions below p_before that have no task, at most p_most, newest first: the messages behind the place where the
+-- inbox has read to, or behind the citizen's last message if it has no inbox. (Then no message counts that was numbered over seven days ago.)
 create or replace function deck.untaken(p_mission uuid, p_citizen text, p_before bigint, p_most integer)
 returns table (id uuid, seq bigint, since timestamptz) language plpgsql stable
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_opened timestamp := (select i.since at time zone 'utc' from deck.inboxes i where i.citizen = p_citizen);
-  v_upto   constant bigint := coalesce(
-    (select k.upto from deck.inbox_chats k where k.citizen = p_citizen and k.mission_id = p_mission), 0);
-  v_open   constant boolean := v_opened is not null;
-  v_row    record;
-  v_found  integer := 0;
+  v_opened constant timestamp := (select i.since at time zone 'utc' from deck.inboxes i where i.citizen = p_citizen);
+  v_oldest constant timestamp := coalesce(v_opened, clock_timestamp() at time zone 'utc') - interval '7 days';
+  v_after  bigint := coalesce((select k.upto from deck.inbox_chats k where k.citizen = p_citizen and k.mission_id = p_mission), 0);
+  v_stop   bigint;
+  v_least  bigint;
+  v_rows   bigint;
+  v_good   bigint;
 begin
-  v_opened := coalesce(v_opened, clock_timestamp() at time zone 'utc');
-  for v_row in
-    select c.id, c.seq, c.sender, c.created_at, c.at from public.chat_messages c
-    where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_upto
-    order by c.seq desc
-  loop
-    if v_row.sender = 'citizen' then
-      exit when not v_open;
-    elsif v_row.seq < p_before and ((v_open and v_row.at >= v_opened) or v_row.created_at >= v_opened - interval '7 days')
-      and not exists (select from deck.tasks t where t.id = v_row.id)
-    then
-      id := v_row.id;
-      seq := v_row.seq;
-      since := v_row.created_at at time zone 'utc';
-      return next;
-      v_found := v_found + 1;
-      exit when v_found = p_most;
+  if v_opened is null then
+    if exists (
+        select from public.chat_messages c
+        where c.mission_id = p_mission and c.citizen = p_citizen and c.seq >= p_before and c.sender = 'citizen') then
+      return;
     end if;
-  end loop;
+    -- Usually the page's own messages show where it ends; otherwise that place is further back.
+    select max(w.seq) filter (where w.sender = 'citizen' or w.at < v_oldest), min(w.seq), count(*),
+        count(*) filter (where w.created_at >= v_oldest and not exists (select from deck.tasks t where t.id = w.id))
+      into v_stop, v_least, v_rows, v_good
+    from (
+      select c.id, c.seq, c.sender, c.created_at, c.at from public.chat_messages c
+      where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and c.seq < p_before
+      order by c.seq desc limit p_most) w;
+    if v_stop is null and v_rows = p_most then
+      v_stop := case when v_good = p_most then v_least - 1 else (
+        select c.seq from public.chat_messages c
+        where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and c.seq < v_least
+          and (c.sender = 'citizen' or c.at < v_oldest)
+        order by c.seq desc limit 1) end;
+    end if;
+    v_after := greatest(v_after, v_stop);
+  end if;
+  return query
+  select c.id, c.seq, c.created_at at time zone 'utc'
+  from public.chat_messages c
+  where c.mission_id = p_mission and c.citizen = p_citizen and c.seq > v_after and c.seq < p_before and c.sender = 'user'
+    and (c.created_at >= v_oldest or c.at >= v_opened)
+    and not exists (select from deck.tasks t where t.id = c.id)
+  order by c.seq desc limit p_most;
 end $$;
 
--- Returns a chat's questions below p_before, newest first, at most p_most; of a state, or of all (null); or those with these ids.
-create or replace function deck.questions(p_mission uuid, p_citizen text, p_state text, p_before bigint, p_most integer, p_ids uuid[])
+-- Returns those of these messages that are questions without a task: deck.untaken() by id.
+create or replace function deck.untaken_of(p_ids uuid[])
+returns table (id uuid, mission_id uuid, citizen text, seq bigint, at timestamp, since timestamptz) language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now constant timestamp := clock_timestamp() at time zone 'utc';
+begin
+  return query
+  select c.id, c.mission_id, c.citizen::text, c.seq, c.at, c.created_at at time zone 'utc'
+  from unnest(p_ids) as i (id)
+  cross join lateral (
+    select m.* from public.chat_messages m where m.id = i.id and m.sender = 'user' and m.seq is not null limit 1) c
+  left join lateral (select b.since at time zone 'utc' as opened from deck.inboxes b where b.citizen = c.citizen limit 1) b on true
+  where c.seq > coalesce((select k.upto from deck.inbox_chats k where k.citizen = c.citizen and k.mission_id = c.mission_id), 0)
+    and (c.created_at >= coalesce(b.opened, v_now) - interval '7 days' or c.at >= b.opened)
+    and (b.opened is not null or not exists (
+      select from public.chat_messages m
+      where m.mission_id = c.mission_id and m.citizen = c.citizen and m.seq > c.seq and m.sender = 'citizen'))
+    and not exists (select from deck.tasks t where t.id = c.id);
+end $$;
+
+-- Returns a task as a question. `since` is when its state began: a lapse of its lease changes the state without a write.
+create or replace function deck.task_question(p_task deck.tasks, p_now timestamptz)
+returns table (id uuid, seq bigint, state text, attempt integer, since timestamptz, until timestamptz, answer uuid, answer_seq bigint)
+language sql stable as $$
+  select p_task.id, p_task.seq, s.state, p_task.attempt,
+    case when s.state in ('waiting', 'failed') and p_task.lease_until is not null then p_task.lease_until else p_task.since end,
+    case when s.state = 'working' then p_task.lease_until end, a.id, a.seq
+  from (
+    select deck.task_state(p_task.ended is not null, p_task.answered, p_task.lease_until, p_task.dead, p_task.attempt, p_now) as state) s
+  left join lateral (select c.id, c.seq from public.chat_messages c where c.id = p_task.answer limit 1) a on true
+$$;
+
+-- Returns those of these messages that are questions.
+create or replace function deck.questions_of(p_ids uuid[])
+returns table (mission_id uuid, citizen text, id uuid, seq bigint, state text, attempt integer, since timestamptz, until timestamptz,
+  answer uuid, answer_seq bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+begin
+  return query
+  select (t.task).mission_id, (t.task).citizen, q.*
+  from unnest(p_ids) as i (id)
+  cross join lateral (
+    select x as task from deck.tasks x
+    where x.id = i.id and exists (select from public.chat_messages c where c.id = x.id) limit 1) t
+  cross join lateral deck.task_question(t.task, v_now) q
+  union all
+  select u.mission_id, u.citizen, u.id, u.seq, 'waiting', 0, u.since, null, null, null from deck.untaken_of(p_ids) u;
+end $$;
+
+-- Returns a chat's questions below p_before, newest first, at most p_most; of a state, or of all (null).
+create or replace function deck.questions(p_mission uuid, p_citizen text, p_state text, p_before bigint, p_most integer)
 returns table (id uuid, seq bigint, state text, attempt integer, since timestamptz, until timestamptz, answer uuid, answer_seq bigint)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -83,32 +150,28 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
+  -- (Each state has its own index. A citizen's leases are few, so working questions are sorted.)
   return query execute format($q$
-    select x.id, x.seq, x.state, x.attempt, x.since, x.until, a.id, a.seq
-    from (
-      (select t.id, t.seq, s.state, t.attempt, t.answer,
-         case when s.state in ('waiting', 'failed') and t.lease_until is not null then t.lease_until else t.since end as since,
-         case when s.state = 'working' then t.lease_until end as until
-       from deck.tasks t
-       cross join lateral (
-         select deck.task_state(t.ended is not null, t.answered, t.lease_until, t.dead, t.attempt, $6) as state) s
-       where t.mission_id = $1 and t.citizen = $2 and t.seq < $4 and %s
-         and exists (select from public.chat_messages c where c.id = t.id)
-       order by t.seq desc limit $5)
-      union all
-      (select u.id, u.seq, 'waiting', 0, null, u.since, null from deck.untaken($1, $2, $4, %s) u where %s)) x
-    left join lateral (select c.id, c.seq from public.chat_messages c where c.id = x.answer limit 1) a on true
-    order by x.seq desc limit $5
+    select q.* from (
+      select t.task from (select w as task, w.* from deck.tasks w %s) t
+      where t.mission_id = $1 and t.citizen = $2 and t.seq < $4 and %s
+        and exists (select from public.chat_messages c where c.id = t.id)
+      order by t.seq desc limit $5) t
+    cross join lateral deck.task_question(t.task, $6) q
+    %s
+    order by 2 desc limit $5
     $q$,
-    case
-      when p_ids is not null then 't.id = any ($7)'
-      when p_state is null then 'true'
-      when p_state = 'answered' then 't.ended is not null and t.answered'
-      when p_state = 'closed' then 't.ended is not null and not t.answered'
-      else 't.ended is null and s.state = $3' end,
-    case when p_ids is null then '$5' else 'null' end,
-    case when p_ids is not null then 'u.id = any ($7)' when coalesce(p_state, 'waiting') = 'waiting' then 'true' else 'false' end)
-  using p_mission, p_citizen, p_state, p_before, p_most, v_now, p_ids;
+    case when p_state = 'working' then 'where w.citizen = $2 and w.lease_until is not null and w.lease_until > $6 offset 0' else '' end,
+    case p_state
+      when 'waiting' then 't.ended is null and not t.dead and t.attempt < 5 and (t.lease_until is null or t.lease_until <= $6)'
+      when 'working' then 't.ended is null'
+      when 'failed' then 't.ended is null and (t.dead or t.attempt >= 5) and (t.lease_until is null or t.lease_until <= $6)'
+      when 'answered' then 't.ended is not null and t.answered'
+      when 'closed' then 't.ended is not null and not t.answered'
+      else 'true' end,
+    case when coalesce(p_state, 'waiting') = 'waiting'
+      then 'union all select u.id, u.seq, ''waiting'', 0, u.since, null, null, null from deck.untaken($1, $2, $4, $5) u' else '' end)
+  using p_mission, p_citizen, p_state, p_before, p_most, v_now;
 end $$;
 
 -- Returns how many of a chat's questions are waiting, working and failed; each is counted up to p_most.
@@ -119,50 +182,57 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 declare
   v_now constant timestamptz := clock_timestamp();
 begin
-  select least(count(*) filter (where x.state = 'waiting'), p_most), least(count(*) filter (where x.state = 'working'), p_most),
-      least(count(*) filter (where x.state = 'failed'), p_most)
-    into waiting, working, failed
-  from (
-    select deck.task_state(false, false, t.lease_until, t.dead, t.attempt, v_now) as state
-    from deck.tasks t
-    where t.mission_id = p_mission and t.citizen = p_citizen and t.ended is null
-      and exists (select from public.chat_messages c where c.id = t.id)
-    limit 3 * p_most) x;
+  select count(*) into waiting from (
+    select from deck.tasks t
+    where t.mission_id = p_mission and t.citizen = p_citizen and t.ended is null and not t.dead and t.attempt < 5
+      and (t.lease_until is null or t.lease_until <= v_now) and exists (select from public.chat_messages c where c.id = t.id)
+    limit p_most) x;
+  select count(*) into working from (
+    select from (
+      select * from deck.tasks w where w.citizen = p_citizen and w.lease_until is not null and w.lease_until > v_now offset 0) t
+    where t.mission_id = p_mission and t.ended is null and exists (select from public.chat_messages c where c.id = t.id)
+    limit p_most) x;
+  select count(*) into failed from (
+    select from deck.tasks t
+    where t.mission_id = p_mission and t.citizen = p_citizen and t.ended is null and (t.dead or t.attempt >= 5)
+      and (t.lease_until is null or t.lease_until <= v_now) and exists (select from public.chat_messages c where c.id = t.id)
+    limit p_most) x;
   if waiting < p_most then
     waiting := waiting + (select count(*) from deck.untaken(p_mission, p_citizen, 9223372036854775807, p_most - waiting));
   end if;
 end $$;
 
--- Lets a failed question wait again, from attempt 0. Returns false if it has not failed.
-create or replace function deck.retry_question(p_id uuid) returns boolean language plpgsql
+-- Lets a failed question wait again, from attempt 0. Returns the state that it had; null: it is no question of this chat.
+create or replace function deck.retry_question(p_mission uuid, p_citizen text, p_id uuid) returns text language plpgsql
 set search_path = pg_catalog, pg_temp as $$
 declare
-  v_now constant timestamptz := clock_timestamp();
+  v_now   constant timestamptz := clock_timestamp();
+  v_state text;
 begin
   perform from deck.tasks t where t.id = p_id for update;
-  update deck.tasks t set dead = false, attempt = 0, holder = null, lease_until = null, ready_at = v_now, since = v_now, cancelled = false
-  where t.id = p_id and deck.task_state(t.ended is not null, t.answered, t.lease_until, t.dead, t.attempt, v_now) = 'failed';
-  return found;
+  select q.state into v_state from deck.questions_of(array[p_id]) q where q.mission_id = p_mission and q.citizen = p_citizen;
+  if v_state = 'failed' then
+    update deck.tasks t set dead = false, attempt = 0, holder = null, lease_until = null, ready_at = v_now, since = v_now, cancelled = false
+    where t.id = p_id;
+  end if;
+  return v_state;
 end $$;
 
 -- Closes a waiting question, or notes that the holder of a working one was asked to stop. Returns the state that the question had; null: it
 -- is no question of this chat. `holder`: of a working one.
 create or replace function deck.cancel_question(p_mission uuid, p_citizen text, p_id uuid, out state text, out holder uuid) language plpgsql
 set search_path = pg_catalog, pg_temp as $$
-declare
-  v_now constant timestamptz := clock_timestamp();
 begin
   -- A question without a task gets one, so that no worker finds the message again.
   insert into deck.tasks (id, citizen, mission_id, seq, at, since)
-  select u.id, p_citizen, p_mission, u.seq, c.at, u.since
-  from public.chat_messages c
-  cross join lateral (select x.* from deck.untaken(p_mission, p_citizen, c.seq + 1, 1) x where x.id = c.id) u
-  where c.id = p_id and c.mission_id = p_mission and c.citizen = p_citizen
+  select u.id, u.citizen, u.mission_id, u.seq, u.at, u.since from deck.untaken_of(array[p_id]) u
+  where u.mission_id = p_mission and u.citizen = p_citizen
   on conflict do nothing;
-  select deck.task_state(t.ended is not null, t.answered, t.lease_until, t.dead, t.attempt, v_now), t.holder into state, holder
-  from deck.tasks t where t.id = p_id and t.mission_id = p_mission and t.citizen = p_citizen for update;
+  perform from deck.tasks t where t.id = p_id for update;
+  select q.state, t.holder into state, holder
+  from deck.questions_of(array[p_id]) q join deck.tasks t on t.id = q.id where q.mission_id = p_mission and q.citizen = p_citizen;
   if state = 'waiting' then
-    update deck.tasks t set ended = v_now, lease_until = null, holder = null, since = v_now where t.id = p_id;
+    update deck.tasks t set ended = clock_timestamp(), lease_until = null, holder = null, since = clock_timestamp() where t.id = p_id;
   elsif state = 'working' then
     update deck.tasks t set cancelled = true where t.id = p_id;
   end if;
@@ -170,6 +240,9 @@ end $$;
 
 -- Records the citizens' replies among these messages at the questions that they name. A message without a task gets one that has ended,
 -- unless the inbox has yet to find it: a reply alone ends no task.
+--
+-- The caller has locked the chats' heads, and before them the tasks that existed. It waits for no other task: a transaction that has
+-- locked a task which was created since may wait for a head. That transaction records a reply of its own.
 create or replace function deck.record_answers(p_ids uuid[]) returns void language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -189,9 +262,22 @@ begin
     limit 1) q
   cross join lateral (
     select exists (select from deck.inboxes b where b.citizen = q.citizen) and exists (
-      select from deck.untaken(q.mission_id, q.citizen, q.seq + 1, 1) u where u.id = q.id) as due) f
+      select from deck.untaken_of(array[q.id])) as due) f
   order by q.id, r.seq
-  on conflict (id) do update set answer = excluded.answer where t.answer is null;
+  on conflict do nothing;
+  update deck.tasks t set answer = x.answer
+  from (
+    select distinct on (q.id) q.id, r.id as answer
+    from unnest(p_ids) as i (id)
+    cross join lateral (
+      select c.* from public.chat_messages c
+      where c.id = i.id and c.sender = 'citizen' and c.in_reply_to is not null and c.seq is not null limit 1) r
+    cross join lateral (
+      select k.id from deck.tasks k
+      where k.id = r.in_reply_to and k.mission_id = r.mission_id and k.citizen = r.citizen and k.answer is null
+      for update skip locked) q
+    order by q.id, r.seq) x
+  where t.id = x.id;
 end $$;
 
 -- Notifies that questions may have changed: '? IDS TOPIC' on the topic's channel, with up to 100 ids separated by commas. Instances read the

@@ -11,10 +11,15 @@
 --           the chat less than 24 hours ago), 'taken' (the id is in another chat), 'gone' (the mission does not exist).
 --           With p_strict any outcome but 'seen' raises DK103, and nothing is saved.
 --
--- Locks: the missions (for key share), then the heads in order (the lock order is in numbering.sql).
+-- Imported messages do not become tasks: a chat's questions that have no task yet get one first, then its place moves behind the imported
+-- messages. p_replies: the message that each entry answers. It is stored as given.
+--
+-- Locks: the chats' places in inboxes, the missions (for key share), then the heads in order (the lock order is in numbering.sql).
+drop function if exists deck.import_messages(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], timestamp[], boolean);
 create or replace function deck.import_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_messages text[], p_blocks text[], p_keys text[],
-  p_times timestamp[], p_strict boolean, out others json)
+  p_times timestamp[], p_strict boolean, p_replies uuid[] default null, out others json)
 language plpgsql
 -- A session caches its plans. Tables are read by lateral subqueries with a limit, which Postgres never turns into joins (append.sql).
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
@@ -24,6 +29,20 @@ declare
   v_bad record;
   v_missing boolean;
 begin
+  -- No inbox is opened meanwhile, and no message of these chats becomes a task.
+  perform pg_advisory_xact_lock_shared(hashtextextended('inbox ' || c.citizen, 0))
+  from (select distinct deck.topic_citizen(t) collate "default" as citizen from unnest(p_topics) t order by 1) c;
+  insert into deck.inbox_chats (citizen, mission_id, upto)
+  select i.citizen, m.id, 0
+  from unnest(p_topics) t
+  cross join lateral (select x.id from public.missions x where x.id = deck.topic_mission(t) limit 1) m
+  cross join lateral (select x.citizen from deck.inboxes x where x.citizen = deck.topic_citizen(t) collate "default" limit 1) i
+  order by 1, 2
+  on conflict do nothing;
+  perform from (
+    select from deck.inbox_chats k
+    where (k.citizen, k.mission_id) in (select deck.topic_citizen(t) collate "default", deck.topic_mission(t) from unnest(p_topics) t)
+    order by k.citizen, k.mission_id for update) locked;
   perform from (
     select from public.missions m
     where m.id = any (array(select deck.topic_mission(t) from unnest(p_topics) t)) order by m.id for key share) locked;
@@ -36,6 +55,14 @@ begin
   perform deck.mark();
   -- The statements from here on start after the locks were taken. So they see all rows that the locks' previous holders committed.
   v_now := deck.now();
+  insert into deck.tasks (id, citizen, mission_id, seq, at, since)
+  select u.id, c.citizen, c.mission_id, u.seq, c.at, u.since
+  from unnest(p_topics) t
+  cross join lateral deck.untaken(deck.topic_mission(t), deck.topic_citizen(t), 9223372036854775807, null) u
+  cross join lateral (select x.citizen, x.mission_id, x.at from public.chat_messages x where x.id = u.id limit 1) c
+  where u.seq > coalesce((select k.upto from deck.imported_chats k where k.citizen = c.citizen and k.mission_id = c.mission_id), 0)
+  order by u.id
+  on conflict do nothing;
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
@@ -52,7 +79,7 @@ begin
         select e.seq, e.at from deck.events e where e.topic = t.topic and m.id is not null order by e.seq desc limit 1) e on true
     ),
     entry as materialized (
-      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, p.mission, p.citizen, p.head, p.at,
+      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, e.reply, p.mission, p.citizen, p.head, p.at,
         case
           when p.head is null then 'gone'
           when k.mission_id = p.mission and k.citizen = p.citizen then 'seen'
@@ -61,8 +88,8 @@ begin
           when c.key is not null then 'cleared'
         end as why
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_messages), unnest(p_blocks),
-          unnest(p_keys), unnest(p_times))
-        with ordinality as e (chat, id, sender, author, message, blocks, key, time, n)
+          unnest(p_keys), unnest(p_times), unnest(p_replies))
+        with ordinality as e (chat, id, sender, author, message, blocks, key, time, reply, n)
       join place p on p.n = e.chat
       left join lateral (select x.mission_id, x.citizen from public.chat_messages x where x.id = e.id limit 1) k on true
       left join lateral (
@@ -76,8 +103,8 @@ begin
     ),
     inserted as (
       insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, created_at, seq, at)
-      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, coalesce(e.time, e.at),
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, e.reply, coalesce(e.time, e.at),
              e.head + row_number() over (partition by e.chat order by e.n), e.at
       from entry e
       where e.why is null
@@ -92,6 +119,22 @@ begin
     (select count(*) from inserted) < (select count(*) from entry e where e.why is null)
   into others, v_missing from told;
   perform set_config('deck.numbering', 'off', true);
+  with last as materialized (
+    select c.citizen, c.mission_id, c.seq, exists (select from deck.inboxes i where i.citizen = c.citizen) as open
+    from unnest(p_topics) t
+    cross join lateral (
+      select x.mission_id, x.citizen, x.seq from public.chat_messages x
+      where x.mission_id = deck.topic_mission(t) and x.citizen = deck.topic_citizen(t) collate "default" and x.seq is not null
+      order by x.seq desc limit 1) c),
+  moved as (
+    update deck.inbox_chats k set upto = l.seq from last l
+    where l.open and k.citizen = l.citizen and k.mission_id = l.mission_id and k.upto < l.seq)
+  insert into deck.imported_chats (citizen, mission_id, upto)
+  select l.citizen, l.mission_id, l.seq from last l where not l.open
+  on conflict (citizen, mission_id) do update set upto = excluded.upto;
+  if p_replies is not null then
+    perform deck.record_answers(p_ids);
+  end if;
   if v_missing then
     raise check_violation using message = 'a trigger of the database kept a message from being stored';
   end if;
@@ -142,7 +185,7 @@ set search_path = pg_catalog, pg_temp as $$
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid and a.attname = 'mission_id' and not a.attisdropped
     where c.relnamespace = 'deck'::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
-      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'search_blocks', 'search_parts', 'search_stale')
+      and c.relname not in (select k.kind from known k) and c.relname not in ('audit', 'imported_chats', 'search_blocks', 'search_parts', 'search_stale')
   ) x
   order by x.n, x.kind
 $$;
@@ -249,10 +292,15 @@ begin
     end loop;
   elsif p_kind = 'inboxes' then
     -- Existing messages of other missions do not become tasks, as with any first request for work. (The file's chats are still empty.)
-    for v_row in select l::jsonb ->> 'citizen' as citizen, (l::jsonb ->> 'since')::timestamptz as since from unnest(p_lines) l loop
+    -- Its first tasks are found before it gets the age that it has in the file.
+    for v_row in
+      select l::jsonb ->> 'citizen' as citizen, (l::jsonb ->> 'since')::timestamptz as since, (l::jsonb ->> 'seen')::timestamptz as seen
+      from unnest(p_lines) l
+    loop
       if not exists (select from deck.inboxes i where i.citizen = v_row.citizen) then
         perform deck.open_inbox(v_row.citizen);
-        update deck.inboxes i set since = v_row.since where i.citizen = v_row.citizen;
+        perform deck.find_tasks(v_row.citizen, null, 2147483647);
+        update deck.inboxes i set since = v_row.since, seen = v_row.seen where i.citizen = v_row.citizen;
       end if;
     end loop;
     perform set_config('deck.restored_inboxes', (array(
@@ -312,8 +360,8 @@ set search_path = pg_catalog, pg_temp as $$
 declare
   v_last bigint;
 begin
-  -- For citizens whose inbox is in this database but not in the file, the restored messages do not become tasks.
-  insert into deck.inbox_chats (citizen, mission_id, upto)
+  -- Restored messages do not become tasks, unless their citizen's inbox is in the file.
+  insert into deck.imported_chats (citizen, mission_id, upto)
   select deck.topic_citizen(h.topic), deck.topic_mission(h.topic), c.seq
   from unnest(p_missions) m
   cross join lateral (
@@ -321,8 +369,12 @@ begin
   cross join lateral (
     select x.seq from public.chat_messages x
     where x.mission_id = m and x.citizen = deck.topic_citizen(h.topic) and x.seq is not null order by x.seq desc limit 1) c
-  where exists (select from deck.inboxes i where i.citizen = deck.topic_citizen(h.topic))
-    and deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
+  where deck.topic_citizen(h.topic) <> all (coalesce(nullif(current_setting('deck.restored_inboxes', true), ''), '{}')::text[])
+  on conflict (citizen, mission_id) do update set upto = excluded.upto;
+  insert into deck.inbox_chats (citizen, mission_id, upto)
+  select r.citizen, r.mission_id, r.upto
+  from deck.imported_chats r join deck.inboxes i on i.citizen = r.citizen
+  where r.mission_id = any (p_missions)
   on conflict do nothing;
   -- Items that are added later get greater ordinals.
   select max(d.ordinal) into v_last

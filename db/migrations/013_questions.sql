@@ -14,6 +14,14 @@ insert into deck.citizens (name, title, position) values
 -- When something last worked for the citizen, on any instance.
 alter table deck.inboxes add column seen timestamptz;
 
+-- The seq up to which a chat was imported while its citizen had no inbox: these messages never become tasks.
+create table deck.imported_chats (
+  citizen    text,
+  mission_id uuid,
+  upto       bigint not null,
+  primary key (citizen, mission_id)
+);
+
 -- A task is a question's state. Its row is kept as long as its message, also after the task has ended.
 alter table deck.tasks
   add column answered  boolean not null default false,  -- of an ended task: it ended with a reply
@@ -26,15 +34,22 @@ alter table deck.tasks alter column since set not null, alter column since set d
 create index tasks_chat on deck.tasks (mission_id, citizen, seq);
 create index tasks_unfinished on deck.tasks (mission_id, citizen, seq) where ended is null;
 create index tasks_closed on deck.tasks (mission_id, citizen, seq) where ended is not null and not answered;
+create index tasks_failed on deck.tasks (mission_id, citizen, seq) where ended is null and (dead or attempt >= 5);
+create index tasks_dead on deck.tasks (citizen, at, mission_id, seq) where ended is null and dead;
+create index tasks_spent on deck.tasks (citizen) where ended is null and not dead and attempt >= 5;
 create index tasks_leased on deck.tasks (citizen, lease_until) where lease_until is not null;
 
 -- (The functions are in db/functions/questions.sql.)
-create function deck.note_answered() returns trigger language plpgsql as
-  $$ begin raise exception 'db/functions is not applied to this database'; end $$;
+do $$
+declare name text;
+begin
+  foreach name in array array['note_answered', 'note_questions'] loop
+    execute format($f$create function deck.%I() returns trigger language plpgsql as
+      $b$ begin raise exception 'db/functions is not applied to this database'; end $b$ $f$, name);
+  end loop;
+end $$;
 create trigger note_inserted after insert on deck.tasks referencing new table as new_rows
   for each statement execute function deck.note_answered();
-create function deck.note_questions() returns trigger language plpgsql as
-  $$ begin raise exception 'db/functions is not applied to this database'; end $$;
 create trigger note_updated after update on deck.tasks referencing old table as old_rows new table as new_rows
   for each statement execute function deck.note_questions();
 

@@ -9,8 +9,10 @@ export type Action =
   | 'mission.create'
   | 'mission.update'
   | 'mission.delete'
+  | 'citizen.change'
   | 'chat.post'
   | 'chat.clear'
+  | 'question.change'
   | 'dod.add'
   | 'dod.toggle'
   | 'dod.override'
@@ -27,8 +29,12 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'mission.create': { user: false, citizen: false, admin: true },
   'mission.update': { user: false, citizen: false, admin: true },
   'mission.delete': { user: false, citizen: false, admin: true },
+  // Changes of the registry.
+  'citizen.change': { user: false, citizen: false, admin: true },
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
+  // Who may let a failed question wait again, or cancel one.
+  'question.change': { user: true, citizen: false, admin: true },
   'dod.add': { user: false, citizen: true, admin: true },
   // Who may tick a checklist item, or untick it.
   'dod.toggle': { user: true, citizen: false, admin: true },
@@ -41,6 +47,9 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'request.answer': { user: true, citizen: false, admin: true },
   'request.withdraw': { user: false, citizen: 'own', admin: true },
 }
+
+/** Actions that are not about a mission. */
+const withoutMission: ReadonlySet<Action> = new Set(['mission.create', 'citizen.change'])
 
 /** Returns whether the actor may see the mission. */
 export const sees = (actor: Actor, mission: MissionRights): boolean => {
@@ -73,7 +82,7 @@ export const refusal = (
   mission: MissionRights | undefined,
   citizen?: string,
 ): Refusal | null => {
-  if (action !== 'mission.create' && (!mission || !sees(actor, mission))) return noMission()
+  if (!withoutMission.has(action) && (!mission || !sees(actor, mission))) return noMission()
   const right = table[action][actor.role]
   if (right === true || (right === 'own' && citizen === actor.sub)) return null
   return deny('forbidden', right === 'own' ? 'a citizen posts in its own chat only' : undefined)

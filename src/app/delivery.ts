@@ -1,5 +1,6 @@
 // Delivery: from the write of a message to the subscribers on all instances. Also drafts, presence and signals, which are not stored.
 import type { Config } from '../config/index.ts'
+import { fittingTexts } from '../database/bounds.ts'
 import { makeWriter } from '../database/write/writer.ts'
 import type { Meters } from '../http/observability/metrics.ts'
 import type { Traces } from '../http/observability/traces.ts'
@@ -17,8 +18,8 @@ import type { Shared, Storage } from './storage.ts'
 
 export const makeDelivery = (
   config: Config,
-  { database, epochs, store, draftStore, tasks }: Storage,
-  { checkRevocations }: Pick<Auth, 'checkRevocations'>,
+  { database, epochs, store, draftStore, tasks, questions: questionStore }: Storage,
+  { checkRevocations, tokens }: Pick<Auth, 'checkRevocations' | 'tokens'>,
   { meters, traces }: { meters: Meters; traces: Traces | undefined },
   { instance, log, audit, onError }: Shared,
 ) => {
@@ -71,7 +72,10 @@ export const makeDelivery = (
     page: store.page,
     onError,
   })
-  onPage = hub.deliver
+  onPage = (topic, from, page) => {
+    hub.deliver(topic, from, page)
+    ephemeral.questions.events(topic, page.events)
+  }
 
   const seal = makeSeal(instance)
   // Read again after each reconnect: after a failover or a restore the key may differ.
@@ -88,13 +92,19 @@ export const makeDelivery = (
     channels: hints,
     drafts: draftStore,
     tasks,
+    questions: questionStore,
+    claims: {
+      holds: tokens.holds,
+      fitting: (claimed) => fittingTexts(claimed, (task) => JSON.stringify(task)),
+    },
     limits,
     onError,
   })
-  const { drafts, presence } = ephemeral
+  const { drafts, presence, questions } = ephemeral
   onSubscriptions = (topic, count, taken) => {
     if (taken && count === 1) presence.opened(topic)
     if (count === 0) drafts.left(topic)
+    if (!taken) questions.left(topic)
     presence.changed(topic)
   }
   const own = `${instance} `

@@ -1,6 +1,8 @@
 // Installs the HTTP server's plugins, its routes and the WebSocket. Fastify runs hooks in the order in which they are installed here.
 import underPressure from '@fastify/under-pressure'
 import type { FastifyRequest } from 'fastify'
+import { makeClaimDraft } from '../commands/claim-draft.ts'
+import { makeClaims, type ClaimParts } from '../commands/claims.ts'
 import { makeCommands } from '../commands/index.ts'
 import { stopTyping } from '../commands/typing.ts'
 import type { Config } from '../config/index.ts'
@@ -42,6 +44,7 @@ export const installHttp = async (
     delivery: Delivery
     meters: Meters
     traces: Traces | undefined
+    onError: (error: unknown) => void
     /** Returns the number of logged database errors. */
     faults: () => number
     pageState: () => PageState
@@ -110,15 +113,28 @@ export const installHttp = async (
       overloaded: isOverloaded,
     },
   })
+  const claimParts: ClaimParts = {
+    tasks: storage.tasks,
+    claims: storage.claims,
+    draftStore: storage.draftStore,
+    drafts: ephemeral.drafts,
+    inboxes: ephemeral.inboxes,
+    writer: traces?.watch(writer, 'http') ?? writer,
+  }
   const api = await installApi(http, {
+    claims: makeClaims(claimParts),
+    claimDraft: makeClaimDraft(claimParts, parts.onError),
     main: database.main,
     store,
     reading: storage.reading,
     changes: storage.changes,
     runs: storage.runs,
     requests: storage.requests,
+    citizens: storage.citizens,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
+    questions: storage.questions,
+    cancelTask: ephemeral.cancels.send,
     access,
     identify,
     holds: tokens.holds,
@@ -145,6 +161,7 @@ export const installHttp = async (
     catching: hub.catching(),
     topics: tail.stats().topics,
     tasksHeld: ephemeral.inboxes.held(),
+    claimsWaiting: ephemeral.inboxes.waiting(),
     outboxBytes: ledger.waiting,
     tally,
     httpErrors,
@@ -169,6 +186,7 @@ export const installHttp = async (
       drain()
       sockets.drain()
       api.drain()
+      ephemeral.inboxes.drain()
     },
   }
 }

@@ -69,6 +69,7 @@ export const buildApp = async (
     delivery,
     meters,
     traces,
+    onError,
     faults: () => faults,
     pageState,
   })

@@ -2,13 +2,16 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
+import { makeCitizens } from '../database/citizens.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
 import { makeTasks } from '../database/inbox.ts'
+import { makeClaimStore } from '../database/inbox-claims.ts'
 import { makeEpochs } from '../database/postgres/epoch.ts'
 import { reasonOf } from '../database/postgres/errors.ts'
 import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
 import { openDatabase } from '../database/postgres/pools.ts'
 import { missingSettings } from '../database/postgres/session-settings.ts'
+import { makeQuestions } from '../database/questions.ts'
 import { prepareDatabase } from '../database/postgres/prepare.ts'
 import { makeTransactions } from '../database/postgres/transaction.ts'
 import { patiently } from '../database/postgres/wait-for-database.ts'
@@ -53,6 +56,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
   const store = makeStore(main, database.tail, limits.writeDeadline, epochs)
   const transactions = makeTransactions(writes)
 
+  const tasks = makeTasks(writes, limits.writeDeadline, limits.lease)
   const prepare = async (seed: boolean): Promise<void> => {
     await prepareDatabase(database.direct, { seed, log: (line) => log.info(line) })
     if (!(await keepsPreparedStatements(main, writes))) throw new Error(noPreparedStatements)
@@ -74,9 +78,12 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     },
     runs: makeRuns(main, transactions),
     requests: makeRequests(main, transactions),
+    citizens: makeCitizens(main, transactions, audit),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
-    tasks: makeTasks(writes, limits.writeDeadline, limits.lease),
+    questions: makeQuestions(main, transactions),
+    tasks,
+    claims: makeClaimStore(main, writes, tasks),
     indexer: makeIndexer(writes, instance, onError, limits.pollEvery),
     marks: makeMarks(writes, limits.writeDeadline),
     access: makeAccess(main, limits.ticketLife),

@@ -41,12 +41,11 @@ export const inboxCommand = (program: Command): void => {
       const { direct, withClient } = await import('./database.ts')
       await withClient(await direct(true), async (client) => {
         if (retry !== undefined) {
-          const { rowCount } = await client.query(
-            `update deck.tasks set dead = false, attempt = 0, ready_at = clock_timestamp()
-             where id = $1 and ended is null and (dead or attempt >= 5) and coalesce(lease_until, '-infinity') <= now()`,
+          const { rows } = await client.query<{ state: string | null }>(
+            'select deck.retry_question(t.mission_id, t.citizen, t.id) as state from deck.tasks t where t.id = $1',
             [retry],
           )
-          if (rowCount === 0) throw deny('not_found', 'no task with this id was set aside')
+          if (rows[0]?.state !== 'failed') throw deny('not_found', 'no task with this id was set aside')
           return io.print(`${retry} is back in its inbox`, { task: retry })
         }
         const { rows } = await client.query<Task>(list, [citizen ?? null])

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command line. Each file has a group of commands; this one joins them, and reports errors.
-// Exit codes: 0 done; 1 failed, with the reason in one line on stderr; 2 invalid command or arguments; 130 interrupted.
+// Exit codes: 0 done; 1 failed, with the reason in one line on stderr; 2 invalid command or arguments; 130 interrupted. ask: 3 the question
+// ended without a reply; 4 nobody works for the citizen.
 // With --json, the reason is { "code", "detail" }.
 // Commands import their modules when they run, so that --help is fast.
 import { readFileSync } from 'node:fs'
@@ -8,9 +9,10 @@ import { Command, CommanderError } from 'commander'
 import { accessCommands } from './access.ts'
 import { carryCommands } from './transfer.ts'
 import { chatCommands } from './chat.ts'
+import { citizenCommands } from './citizens.ts'
 import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
-import { toFault, Usage } from './output.ts'
+import { toFault, Unanswered, Usage } from './output.ts'
 import { pruneCommand } from './prune.ts'
 import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
@@ -37,6 +39,7 @@ const program = new Command('mission-deck')
 serverCommands(program)
 accessCommands(program)
 chatCommands(program)
+citizenCommands(program)
 inboxCommand(program)
 requestCommands(program)
 reportCommand(program)
@@ -69,7 +72,7 @@ try {
     if (error.exitCode !== 0 && !helped) fail('bad_request', error.message.replace(/^error: /, ''), hint())
   } else {
     const { code, detail } = await toFault(error)
-    process.exitCode = error instanceof Usage ? 2 : 1
+    process.exitCode = error instanceof Usage ? 2 : error instanceof Unanswered ? error.exit : 1
     fail(code, detail, error instanceof Usage ? hint() : '')
   }
 }

@@ -87,9 +87,10 @@ export const writeBlocks = (io: Io, { message, code_blocks }: Message): void => 
   }
 }
 
-/** Prints a message with its author, seq and time. */
-export const writeMessage = (io: Io, message: Message): void => {
-  io.write(`${io.paint('bold', nameOf(message))} ${io.paint('dim', placeOf(message))}\n`)
+/** Prints a message with its author, seq and time. `answers`: the seq of the message that it answers. */
+export const writeMessage = (io: Io, message: Message, answers?: number): void => {
+  const place = answers === undefined ? placeOf(message) : `${placeOf(message)}, answers #${answers}`
+  io.write(`${io.paint('bold', nameOf(message))} ${io.paint('dim', place)}\n`)
   const printer = makePrinter(io)
   printer.write(message.message)
   printer.end()

@@ -2,7 +2,7 @@
 // Only terminals get colours. Text written by users is printed without control characters, because a message must not
 // control the terminal.
 import type { Command } from 'commander'
-import { Refusal } from '../protocol/errors.ts'
+import { Refusal, type ErrorCode } from '../protocol/errors.ts'
 
 export type Colour = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'blue' | 'magenta' | 'cyan'
 const codes: Record<Colour, [number, number]> = {
@@ -55,6 +55,17 @@ export const plain = (text: string): string =>
 
 /** A usage error: exit 2. */
 export class Usage extends Error {}
+
+/** Why a question got no reply, with the exit code. */
+export class Unanswered extends Refusal {
+  constructor(
+    readonly exit: 3 | 4,
+    code: ErrorCode,
+    detail: string,
+  ) {
+    super(code, detail)
+  }
+}
 
 export type Fault = { code: string; detail: string }
 

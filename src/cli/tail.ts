@@ -1,5 +1,6 @@
 // mission-deck tail: prints a chat's messages and follows it live until interrupted. It resumes after a reconnect.
 import type { ChatEvent, ChatSignal } from '../client/events.ts'
+import type { Message } from '../protocol/rows.ts'
 import { withDeck, type RemoteOptions } from './server-connection.ts'
 import { makeReplyView } from './reply-printer.ts'
 import { writeMessage } from './markdown-printer.ts'
@@ -7,8 +8,16 @@ import type { Io } from './output.ts'
 
 export type TailOptions = RemoteOptions & { after?: number; lines: number }
 
+/** Messages whose seqs are remembered, for the replies that name them. */
+const mostRemembered = 1000
+
 const makeView = (io: Io) => {
   const reply = makeReplyView(io)
+  const seqs = new Map<string, number>()
+  const remember = ({ id, seq }: Message): void => {
+    if (seqs.size >= mostRemembered) for (const oldest of seqs.keys()) if (seqs.delete(oldest)) break
+    seqs.set(id, seq)
+  }
   return (event: ChatEvent | ChatSignal): void => {
     switch (event.event) {
       case 'draft':
@@ -18,8 +27,9 @@ const makeView = (io: Io) => {
         if (io.live) reply.aborted(event.key)
         return
       case 'message.created':
+        remember(event.data)
         if (reply.stored(event.data)) return
-        return writeMessage(io, event.data)
+        return writeMessage(io, event.data, seqs.get(event.data.in_reply_to ?? ''))
       case 'chat.cleared':
         reply.interrupt()
         return io.write(io.paint('dim', `(cleared by ${event.data.by ?? 'SQL'})\n\n`))

@@ -1,9 +1,9 @@
 // A citizen's chat in a mission: messages, typing, read positions, and replies while they are written.
-import type { CodeBlock, Message } from '../protocol/rows.ts'
+import type { CodeBlock, Message, Question } from '../protocol/rows.ts'
 import type { MessageSnippet } from '../protocol/snippet.ts'
 import type { ChatEvent, ChatSignal } from './events.ts'
 import type { Topic } from './feed.ts'
-import type { Http } from './http.ts'
+import { pathOf, type Http } from './http.ts'
 import type { Link } from './link.ts'
 import type { Outbox, SendOptions } from './send-queue.ts'
 import { eventsOf, messagesOf, type EventsOptions, type PastOptions } from './chat-over-http.ts'
@@ -26,6 +26,10 @@ export type History = {
   epoch: string
 }
 
+export type QuestionsOptions = { state?: Question['state']; before?: number; limit?: number; signal?: AbortSignal }
+/** `listening`: something has worked for the citizen within the last 60 s. */
+export type Questions = { questions: Question[]; listening: boolean; has_more: boolean }
+
 export type Chat = Topic<ChatEvent, ChatSignal> & {
   /** Stores a message once, in the order of the calls; waits while there is no connection. */
   send(text: string, options?: SendOptions): Promise<Message>
@@ -43,6 +47,14 @@ export type Chat = Topic<ChatEvent, ChatSignal> & {
   stream(key?: string): Writer
   /** Cancels a reply: its writer is asked to stop. Rejects with `not_found` if no such reply is being written. */
   cancel(key: string, options?: { signal?: AbortSignal }): Promise<void>
+  /** A message by its ID. */
+  message(id: string, options?: { signal?: AbortSignal }): Promise<Message>
+  /** A page of the questions to the citizen, newest last: the users' messages, and what became of them. */
+  questions(options?: QuestionsOptions): Promise<Questions>
+  /** Lets a failed question wait again, from attempt 0. Rejects with `conflict` if it has not failed. */
+  retry(question: string, options?: { signal?: AbortSignal }): Promise<Question>
+  /** Closes a waiting question. The worker of a working one is asked to stop. Rejects with `conflict` if it has ended. */
+  cancelQuestion(question: string, options?: { signal?: AbortSignal }): Promise<Question>
   /** Removes all messages (admin). */
   clear(options?: { signal?: AbortSignal }): Promise<void>
 }
@@ -55,6 +67,8 @@ export const makeChat = (
   const { link, http, outbox, writers } = parts
   const insist = <T>(frame: { type: string } & Record<string, unknown>, signal?: AbortSignal): Promise<T> =>
     link.insist(() => link.ask<T>({ ...frame, topic: path }), signal)
+  const change = (question: string, verb: string, signal?: AbortSignal): Promise<Question> =>
+    http('POST', `${path}/questions/${pathOf(question, verb)}`, { signal })
   return {
     ...topic,
     send: (text, options) => outbox(path, text, options),
@@ -65,6 +79,10 @@ export const makeChat = (
     read: async (seq, { signal } = {}) => (await insist<{ seq: number }>({ type: 'read', seq }, signal)).seq,
     stream: (key) => writers.write(path, key),
     cancel: async (key, { signal } = {}) => void (await insist({ type: 'cancel', key }, signal)),
+    message: (id, { signal } = {}) => http('GET', `${path}/messages/${pathOf(id)}`, { signal }),
+    questions: (options = {}) => http('GET', `${path}/questions`, { query: options, signal: options.signal }),
+    retry: (question, { signal } = {}) => change(question, 'retry', signal),
+    cancelQuestion: (question, { signal } = {}) => change(question, 'cancel', signal),
     clear: ({ signal } = {}) => http('DELETE', path, { signal }),
   }
 }

@@ -1,6 +1,6 @@
 // Types of what followers receive: each topic's events with their rows, and a chat's signals.
 import type { Request } from '../protocol/requests.ts'
-import type { DodItem, Message, Mission, TestRun } from '../protocol/rows.ts'
+import type { DodItem, Message, Mission, Question, TestRun } from '../protocol/rows.ts'
 
 type Event<N extends string, D> = { event: N; seq: number; data: D }
 
@@ -12,8 +12,7 @@ export type ChatEvent = Event<'message.created', Message> | Event<'chat.cleared'
 export type TestEvent = Event<'test_run.created' | 'test_run.updated', TestRun> | Reset
 export type DodEvent = Event<'dod_item.created' | 'dod_item.updated' | 'dod_item.deleted', DodItem> | Reset
 export type RequestEvent =
-  | Event<'request.created' | 'request.answered' | 'request.expired' | 'request.withdrawn', Request>
-  | Reset
+  Event<'request.created' | 'request.answered' | 'request.expired' | 'request.withdrawn', Request> | Reset
 export type MissionEvent = Event<'mission.updated' | 'mission.deleted', Mission> | Reset
 type Log = { run_id: string; mission_id: string; chunk: string; seq: number }
 export type LogEvent = Event<'log.appended' | 'log.replaced', Log> | Reset
@@ -30,6 +29,9 @@ export type ChatSignal =
   /** the same subject has set its read position on another socket */
   | { event: 'read'; seq: number }
   | { event: 'presence'; subs: Present[]; joined: Present[]; left: Present[] }
+  | QuestionSignal
+/** A question has changed. Sent with `questions: true` only. After a reconnect, read the questions again: changes in between are lost. */
+export type QuestionSignal = Question & { event: 'question'; listening: boolean }
 type Role = 'user' | 'citizen' | 'admin'
 export type Present = { sub: string; role: Role; sockets: number }
 

@@ -22,6 +22,8 @@ export type FeedOptions = FollowOptions & {
   presence?: boolean | undefined
   /** for the list of missions: a new chat counts as a change of its mission */
   chats?: boolean | undefined
+  /** also `question` signals, without `signals` too: a question to the citizen has changed */
+  questions?: boolean | undefined
 }
 
 export type Feed<E> = AsyncIterableIterator<E> & {
@@ -32,6 +34,7 @@ type Off = () => void
 export type Topic<E extends { event: string }, S extends { event: string } = never> = {
   /** The events in order, as they arrive; for one reader. */
   follow(options: FeedOptions & { signals: true }): Feed<E | S>
+  follow(options: FeedOptions & { questions: true }): Feed<E | Extract<S, { event: 'question' }>>
   follow(options?: FeedOptions): Feed<E>
   /** Calls a listener for each event of a name, or for all ('*'). Returns a function that removes it. A topic's end is a deck 'error'. */
   on<N extends (E | S)['event']>(
@@ -50,7 +53,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
   onFault: (error: DeckError) => void,
 ): Topic<E, S> => {
   const start = (
-    options: FollowOptions & Pick<FeedOptions, 'presence' | 'chats'>,
+    options: FollowOptions & Pick<FeedOptions, 'presence' | 'chats' | 'questions'>,
     take: Pick<Follower, 'give' | 'end' | 'joined'>,
   ) => {
     const follower: Follower = {
@@ -59,6 +62,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
       replay: options.after !== undefined,
       presence: options.presence ?? false,
       chats: options.chats ?? false,
+      questions: options.questions ?? false,
       ...take,
     }
     topics.join(name, follower)
@@ -66,7 +70,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
   }
 
   const follow = (options: FeedOptions = {}): Feed<E | S> => {
-    const { buffer = 1000, signals = false, signal } = options
+    const { buffer = 1000, signals = false, questions = false, signal } = options
     const waiting: { event: E | S; size: number }[] = []
     const readers: ReturnType<typeof defer<IteratorResult<E | S>>>[] = []
     const ready = defer<Place>()
@@ -100,8 +104,9 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
       // The caller closed the deck.
       end: (error) => finish(error.code === 'closed' ? undefined : error),
       give(given, size, stored) {
-        if (!stored && !signals) return
         const event = given as E | S
+        // Followers share a subscription: each gets the signals that it asked for.
+        if (!stored && !(event.event === 'question' ? questions : signals)) return
         const reader = readers.shift()
         if (reader) return reader.resolve({ done: false, value: event })
         waiting.push({ event, size })
@@ -147,7 +152,7 @@ export const makeTopic = <E extends { event: string }, S extends { event: string
     follow: follow as Topic<E, S>['follow'],
     on(wanted: string, listener: (event: never) => unknown, options: FollowOptions = {}): Off {
       const place = start(
-        { ...options, presence: wanted === 'presence' },
+        { ...options, presence: wanted === 'presence', questions: wanted === 'question' },
         {
           joined: () => {},
           end(error) {

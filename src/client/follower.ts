@@ -11,6 +11,7 @@ export type Follower = {
   replay: boolean
   presence: boolean
   chats?: boolean
+  questions?: boolean
   /** `size` in characters; `stored`: an event, not a signal */
   give(event: object, size: number, stored: boolean): void
   /** The subscription was answered, for the first time or again. */

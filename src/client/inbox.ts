@@ -6,7 +6,7 @@ import type { Message } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Link } from './link.ts'
 import { defer, onAbort } from './async.ts'
-import type { Writer, Writers, Writing } from './reply-writer.ts'
+import { taskKey, type Writer, type Writers, type Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 
 /** `signal` is aborted when the reply is cancelled, when another worker may have the task, and when `answer` ends. */
@@ -85,7 +85,7 @@ export const makeInbox = (link: Link, writers: Writers, onFault: (error: unknown
     }
 
     const start = (task: Task): void => {
-      const reply = writers.write(task.topic, `task:${task.task}`, task.task)
+      const reply = writers.write(task.topic, taskKey(task.task), task.task)
       const entry: Running = { reply, next: undefined, over: Promise.resolve() }
       entry.over = settle(task, reply).then((isLost) => {
         running.delete(task.task)

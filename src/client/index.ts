@@ -9,7 +9,16 @@ import { makeHttp, pathOf, type Fetch } from './http.ts'
 import { makeInbox, type AnswerOptions, type Handler } from './inbox.ts'
 import { makeLink, type Welcome } from './link.ts'
 import { makeOutbox } from './send-queue.ts'
-import { makeDod, makeMission, makeMissions, makeRequests, makeTests } from './resources.ts'
+import {
+  makeDod,
+  makeEntry,
+  makeMission,
+  makeMissions,
+  makeRequests,
+  makeTests,
+  readCitizens,
+  type Options,
+} from './resources.ts'
 import type { SocketMaker } from './socket.ts'
 import type { State } from './state.ts'
 import { readTimeline, replay, type ReplayOptions, type TimelineOptions } from './timeline.ts'
@@ -21,7 +30,7 @@ import { makeWriters } from './reply-writer.ts'
 export { DeckError }
 export type { DeckErrorCode, DeckErrorExtra } from './errors.ts'
 export type * from './events.ts'
-export type { Chat, EventsOptions, History, HistoryOptions, PastOptions } from './chat.ts'
+export type { Chat, EventsOptions, History, HistoryOptions, PastOptions, Questions, QuestionsOptions } from './chat.ts'
 export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Welcome } from './link.ts'
@@ -35,15 +44,18 @@ export type { RunDiff } from '../protocol/run-diff.ts'
 export type { Hit } from '../protocol/search-hits.ts'
 export type { Snippet } from '../protocol/snippet.ts'
 export type {
+  Citizen,
   CodeBlock,
   DodItem,
   DodPatch,
   Message,
   Mission,
   MissionPatch,
+  NewCitizen,
   NewDodItem,
   NewMission,
   NewTestRun,
+  Question,
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
@@ -139,9 +151,12 @@ export const connect = (options: ConnectOptions) => {
       readTimeline(http, named(mission, 'timeline'), options),
     /** Replays the timeline event by event, at a given speed. An aborted signal ends it without an error. */
     replay: (mission: string | number, options?: ReplayOptions) => replay(http, named(mission, 'timeline'), options),
-    /** A citizen's inbox; needs the citizen's own token. */
+    /** The registered citizens, by position, then by name: who they are, and whether something works for them. */
+    citizens: (options?: Options) => readCitizens(http, options),
+    /** A citizen: its entry in the registry, and its inbox. */
     citizen: (name: string) => ({
-      /** Answers the inbox's tasks until the signal is aborted or the deck is closed. */
+      ...makeEntry(http, name),
+      /** Answers the inbox's tasks, with the citizen's own token, until the signal is aborted or the deck is closed. */
       answer: (handler: Handler, options?: AnswerOptions): Promise<void> => inbox.answer(name, handler, options),
     }),
     /** Closes the deck at once: pending calls reject with `closed`. */

@@ -13,6 +13,8 @@ export type DoneOptions = {
   code_blocks?: NewMessage['code_blocks']
   /** the inbox task that the reply answers */
   task?: string | undefined
+  /** the ID of the message that the reply answers; a reply with a task answers the task's message */
+  replyTo?: string | undefined
 }
 export type Writer = {
   readonly key: string
@@ -35,6 +37,9 @@ export type Writing = Writer & {
   readonly ending: { by: 'done' | 'abort'; over: Promise<void> } | undefined
   fail(error: unknown): void
 }
+
+/** The key of the reply to a task: a worker that takes the task over can't store a second reply. */
+export const taskKey = (task: string): string => `task:${task}`
 
 /** ms between two deltas: the server forwards them every 40. */
 const pace = 20
@@ -145,8 +150,8 @@ export const makeWriters = (link: Link) => {
         text += more
         pumping ??= pump()
       },
-      async done(options = {}) {
-        const given = Object.entries({ task, ...options }).filter(([, value]) => value != null)
+      async done({ replyTo, ...options } = {}) {
+        const given = Object.entries({ task, reply_to: replyTo, ...options }).filter(([, value]) => value != null)
         await close('done', Object.fromEntries(given))
         return saved as unknown as Message
       },
@@ -156,10 +161,11 @@ export const makeWriters = (link: Link) => {
 
   return {
     write,
-    /** Takes a frame `cancel`. */
-    cancelled({ topic, key, by }: Frame): void {
+    /** Takes a frame `cancel`. Its key is null if the server has no draft of the task yet. */
+    cancelled({ topic, key, task, by }: Frame): void {
+      const wanted = key ?? taskKey(String(task))
       for (const entry of open)
-        if (entry.key === key && topic?.endsWith(`/${entry.chat}`))
+        if (entry.key === wanted && topic?.endsWith(`/${entry.chat}`))
           entry.stop(new DeckError('cancelled', `${String(by)} cancelled the reply`))
     },
   }

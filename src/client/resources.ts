@@ -1,11 +1,13 @@
 // Missions, their definition of done and their test runs: read and changed over HTTP, followed over the socket.
 import type { RunDiff } from '../protocol/run-diff.ts'
 import type {
+  Citizen,
   DodItem,
   DodPatch,
   Message,
   Mission,
   MissionPatch,
+  NewCitizen,
   NewDodItem,
   NewMission,
   NewTestRun,
@@ -30,6 +32,12 @@ export type Channel = {
   last_message: (Message & { cut?: true }) | null
   read_seq: number
   unread: number
+  /** whether something has worked for the citizen within the last 60 s */
+  listening: boolean
+  /** the numbers of questions in these states, each counted up to 1,000 */
+  waiting: number
+  working: number
+  failed: number
 }
 /** A chat in the list of missions. */
 export type MissionChat = {
@@ -39,6 +47,12 @@ export type MissionChat = {
   /** the number of messages of others after `read_seq`, counted up to 1,000, and the seq of the first */
   unread: number
   first_unread: number | null
+  /** whether something has worked for the citizen within the last 60 s */
+  listening: boolean
+  /** the numbers of questions, each counted up to 1,000 */
+  waiting: number
+  working: number
+  failed: number
 }
 export type SearchOptions = Options & {
   kind?: Hit['kind']
@@ -86,6 +100,21 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
       signal: options.signal,
     }),
 })
+
+/** The registered citizens, by position, then by name. */
+export const readCitizens = async (http: Http, { signal }: Options = {}): Promise<Citizen[]> =>
+  (await http<{ citizens: Citizen[] }>('GET', 'citizens', { signal })).citizens
+
+/** A citizen's entry in the registry. */
+export const makeEntry = (http: Http, name: string) => {
+  const path = pathOf('citizens', name)
+  return {
+    /** Registers the citizen, or replaces its entry (admin). Without `position` it comes last. */
+    put: (body: NewCitizen, { signal }: Options = {}) => http<Citizen>('PUT', path, { body, signal, again: true }),
+    /** Removes the citizen from the registry (admin). Its chats stay. */
+    remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
+  }
+}
 
 export const makeDod = (http: Http, topicOf: TopicOf, path: string) => {
   const item = (id: string): string => `${path}/${pathOf(id)}`

@@ -13,6 +13,8 @@ export type SendOptions = {
   key?: string | undefined
   /** the inbox task that this message answers */
   task?: string | undefined
+  /** the ID of the message of the same chat that this one answers */
+  replyTo?: string | undefined
   /** stops waiting; a message that was already sent may still be stored */
   signal?: AbortSignal | undefined
 }
@@ -50,8 +52,14 @@ export const makeOutbox = (link: Link, http: Http, bounds: { messages: number; b
   }
 
   return (topic: string, message: string, options: SendOptions = {}): Promise<Message> => {
-    const { code_blocks, key = newKey(), task, signal } = options
-    const frame = { message, key, ...(code_blocks ? { code_blocks } : {}), ...(task ? { task } : {}) }
+    const { code_blocks, key = newKey(), task, replyTo, signal } = options
+    const frame = {
+      message,
+      key,
+      ...(code_blocks ? { code_blocks } : {}),
+      ...(replyTo ? { reply_to: replyTo } : {}),
+      ...(task ? { task } : {}),
+    }
     const size = byteLength(JSON.stringify(frame))
     if (messages >= bounds.messages || bytes + size > bounds.bytes)
       return Promise.reject(new DeckError('overloaded', 'the queue of unsent messages is full', { key }))

@@ -95,6 +95,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
         ...(after === undefined || epoch === undefined ? {} : { epoch }),
         ...(joining.some(({ presence }) => presence) ? { presence: true } : {}),
         ...(joining.some(({ chats }) => chats) ? { chats: true } : {}),
+        ...(joining.some(({ questions }) => questions) ? { questions: true } : {}),
       }
       await link.ask<Place & { topic: string }>(frame, (place) => enter(asked, after, place))
       tries = 0

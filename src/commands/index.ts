@@ -5,6 +5,7 @@ import type { Handlers, Session } from '../live/connections/session.ts'
 import type { Drafts } from '../live/ephemeral/drafts.ts'
 import type { List } from '../live/ephemeral/mission-list.ts'
 import type { Presence } from '../live/ephemeral/presence.ts'
+import type { QuestionSignals } from '../live/questions.ts'
 import type { Signals } from '../live/ephemeral/signals.ts'
 import type { UserRate } from '../live/connections/user-rate.ts'
 import type { DraftStore } from '../database/draft-store.ts'
@@ -37,13 +38,14 @@ export const makeCommands = (parts: {
   tasks: Tasks
   inboxes: Inboxes
   presence: Presence
+  questions: QuestionSignals
   rate: UserRate
   /** Called when a session's fresh token has fewer rights. */
   narrowed: (session: Session) => void
 }): Handlers => {
   const replies = makeReplies(parts.writer, parts.tasks, parts.inboxes)
   return {
-    ...makeSubscribe(parts.store, parts.hub, parts.list, parts.drafts, parts.presence),
+    ...makeSubscribe(parts),
     send: makeSend(parts.missions, replies, parts.rate),
     ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies, parts.rate),
     read: makeRead(parts.missions, parts.marks, parts.signals),

@@ -20,7 +20,7 @@ import { toEntry } from './send.ts'
 import { allowWork, type Replies } from './work.ts'
 
 /** Maximum UTF-16 code units of a draft: a character of a message may take two. */
-const mostUnits = 2 * messageChars
+export const mostUnits = 2 * messageChars
 
 /** A stream frame with its resolved chat. Its sender may post there. */
 type Call = {
@@ -89,11 +89,11 @@ export const makeStream = (
   }
 
   /** The key is already a message: answers with the message, and ends the task that the frame names. */
-  const repeat = async (call: Call, { message }: Message): Promise<void> => {
+  const repeat = async (call: Call, { id, message }: Message): Promise<void> => {
     const { session, frame, mission, citizen, name } = call
     if (frame.task !== undefined) {
       await session.inTurn(Promise.resolve())
-      await replies.end(session, frame.task)
+      await replies.end(session, frame.task, id)
     }
     // A message may be readable before the standby has it. The writer answers once the standby has it.
     const entry = toEntry(session.actor, mission, citizen, { message, key: name.key })
@@ -218,7 +218,7 @@ export const makeStream = (
     async cancel(session, { id, topic: text, key }) {
       const { topic } = await enter(session, text)
       const name = { topic, key }
-      if (!drafts.isWritten(name) && !(await store.exists(name))) throw deny('not_found', 'no such draft')
+      if (!drafts.writerOf(name) && !(await store.exists(name))) throw deny('not_found', 'no such draft')
       drafts.cancel(name, session.actor.sub)
       session.ok(id)
     },

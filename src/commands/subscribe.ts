@@ -1,5 +1,6 @@
-// subscribe { id, topic, after?, epoch?, presence?, chats? }: follows a topic, from the event after `after`, or live only. `presence` adds
-// the presence of the topic; `chats` (list of missions only) adds missions with new chats.
+// subscribe { id, topic, after?, epoch?, presence?, chats?, questions? }: follows a topic, from the event after `after`, or live only.
+// `presence` adds the presence of the topic; `chats` (list of missions only) adds missions with new chats; `questions` (chats only) adds the
+// states of questions.
 // unsubscribe { id, topic }: ends the subscription; after the ok no event of the topic arrives.
 // `after` and `epoch` are checked against the database, never against a cached latest seq.
 import { allow, sees } from '../access/policy.ts'
@@ -7,7 +8,9 @@ import type { Drafts } from '../live/ephemeral/drafts.ts'
 import { missionList, type List } from '../live/ephemeral/mission-list.ts'
 import type { Hub } from '../live/hub/hub.ts'
 import type { Presence } from '../live/ephemeral/presence.ts'
+import type { QuestionSignals } from '../live/questions.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
+import type { Subscription } from '../live/hub/subscription.ts'
 import type { Place, Store } from '../database/read/topics.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 import type { ClientFrame } from '../protocol/client-frames.ts'
@@ -22,13 +25,21 @@ export const mismatch = (seq: number, epoch: string): Refusal =>
     epoch,
   })
 
-export const makeSubscribe = (
-  store: Pick<Store, 'place' | 'epoch'>,
-  hub: Hub,
-  list: List,
-  drafts: Pick<Drafts, 'join'>,
-  presence: Pick<Presence, 'join'>,
-) => {
+export const makeSubscribe = ({
+  store,
+  hub,
+  list,
+  drafts,
+  presence,
+  questions,
+}: {
+  store: Pick<Store, 'place' | 'epoch'>
+  hub: Hub
+  list: List
+  drafts: Pick<Drafts, 'join'>
+  presence: Pick<Presence, 'join'>
+  questions: Pick<QuestionSignals, 'open' | 'join' | 'done'>
+}) => {
   const readPlace = (topic: TopicRef): Promise<Place> =>
     store.place({ mission: topic.mission, suffix: suffix(topic), run: topic.kind === 'logs' ? topic.run : null })
 
@@ -53,17 +64,29 @@ export const makeSubscribe = (
     const { after = head } = frame
     if ((frame.epoch !== undefined && frame.epoch !== epoch) || after > head) throw mismatch(head, epoch)
     const name = formatTopic(topic, mission.id)
-    session.checkRoom(name)
-    if (session.closed) return
-    session.leave(name)
-    session.ok(frame.id, { topic: name, seq: head, epoch })
-    // The answer itself may have exceeded the outbox of a slow reader.
-    if (session.closed) return
-    const subscription = hub.join(session, name, { rights: mission, asOf, head }, after)
-    if (subscription.gone) return
-    session.subscriptions.set(name, subscription)
-    if (topic.kind === 'chat') drafts.join(subscription)
-    if (frame.presence) presence.join(subscription)
+    const join = (): Subscription | undefined => {
+      session.checkRoom(name)
+      if (session.closed) return
+      session.leave(name)
+      session.ok(frame.id, { topic: name, seq: head, epoch })
+      // The answer itself may have exceeded the outbox of a slow reader.
+      if (session.closed) return
+      const subscription = hub.join(session, name, { rights: mission, asOf, head }, after)
+      if (subscription.gone) return
+      session.subscriptions.set(name, subscription)
+      if (topic.kind === 'chat') drafts.join(subscription)
+      if (frame.presence) presence.join(subscription)
+      return subscription
+    }
+    if (!frame.questions || topic.kind !== 'chat') return void join()
+    try {
+      // No change after the answer may be missed.
+      await session.inTurn(questions.open(name))
+      const subscription = join()
+      if (subscription) questions.join(subscription)
+    } finally {
+      questions.done(name)
+    }
   }
 
   const unsubscribe: Handlers['unsubscribe'] = async (session, { id, topic: text }) => {

@@ -9,6 +9,7 @@ import type { Tasks } from '../database/inbox.ts'
 import type { Writer } from '../database/write/writer.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { FrameId } from '../protocol/client-frames.ts'
+import type { Message } from '../protocol/rows.ts'
 
 /** Throws `forbidden` if the actor is not a citizen: only citizens have an inbox. */
 export const allowWork = ({ role }: Actor): void => {
@@ -16,10 +17,10 @@ export const allowWork = ({ role }: Actor): void => {
 }
 
 export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
-  /** Ends the task that a message names, if the socket holds it. Used if the message was already saved. */
-  const end = async (session: Session, named: string): Promise<void> => {
+  /** Ends the task that a message names, if the socket holds it. Used if the message, `reply`, was already saved. */
+  const end = async (session: Session, named: string, reply: string): Promise<void> => {
     const task = named.toLowerCase()
-    await tasks.end({ task, holder: session.id })
+    await tasks.answer({ task, holder: session.id, reply })
     inboxes.ended(session, task)
   }
   /** Writes a message and ends the task that it names, if any, in one transaction. */
@@ -28,7 +29,7 @@ export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
     const task = named.toLowerCase()
     try {
       const written = await writer.append({ ...entry, task: { id: task, holder: session.id } }, since)
-      if (written.seen) await end(session, task)
+      if (written.seen) await end(session, task, (JSON.parse(written.message) as Message).id)
       else inboxes.ended(session, task)
       return written
     } catch (error) {

@@ -76,6 +76,9 @@ const fixed = {
   draftBytesPerSubject: 8 * mebibyte,
   /** ms of silence after which an instance's subs count as absent: 24 s with the poll; clients are promised 30 s */
   presenceLife: 22_000,
+  /** claims over HTTP that wait for tasks on an instance, and of one sub: each costs a connection and some KB */
+  claimsWaiting: 5_000,
+  claimsWaitingPerSubject: 1_000,
   /** seconds for which a task stays leased after its socket has closed, and ms between two renewals of open sockets' leases */
   lease: 30,
   renewEvery: 10_000,

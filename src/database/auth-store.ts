@@ -6,9 +6,9 @@ import { deny } from '../protocol/errors.ts'
 
 /** An action for the audit log; `actor` is the sub of the token. */
 export type Audited = {
-  action: 'chat.clear' | 'mission.delete' | 'message.as' | 'dod.override'
+  action: 'chat.clear' | 'mission.delete' | 'message.as' | 'dod.override' | 'citizen.put' | 'citizen.delete'
   actor: string
-  mission: string
+  mission?: string
   detail?: Record<string, unknown>
 }
 

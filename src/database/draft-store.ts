@@ -34,8 +34,11 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
   const named = 'd.mission_id = t.mission and d.citizen = t.citizen and d.key = t.key'
 
   return {
-    /** Opens a draft (offset 0), or continues the stored draft if its length equals `offset`. */
-    async claim({ topic, key }: DraftName, author: string, offset: number): Promise<Claim> {
+    /**
+     * Opens a draft (offset 0), or continues the stored draft if its length equals `offset`. `taking`: also the draft of a different
+     * author, since the caller holds the task that the draft answers.
+     */
+    async claim({ topic, key }: DraftName, author: string, offset: number, taking = false): Promise<Claim> {
       const { mission, citizen } = topicParts(topic)
       const message = await this.claimed({ topic, key }, author)
       if (message) return { message }
@@ -45,18 +48,20 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
               name: 'draft-open',
               text: `insert into deck.drafts as d (mission_id, citizen, key, author) values ($1, $2, $3, $4)
                      on conflict (mission_id, citizen, key) do update
-                       set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp()
-                       where d.author = excluded.author
+                       set generation = d.generation + 1, text = '', units = 0, aborted = false, touched = clock_timestamp(),
+                         author = excluded.author
+                       where d.author = excluded.author or $6
                      returning ${claimedColumns('$5::text')}`,
-              values: [mission, citizen, key, author, topic],
+              values: [mission, citizen, key, author, topic, taking],
             }
           : {
               name: 'draft-continue',
-              text: `update deck.drafts set generation = generation + 1, aborted = false, touched = clock_timestamp()
-                     where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and units = $5
+              text: `update deck.drafts
+                     set generation = generation + 1, aborted = false, touched = clock_timestamp(), author = $4
+                     where mission_id = $1 and citizen = $2 and key = $3 and (author = $4 or $7) and units = $5
                        and touched > clock_timestamp() - interval '24 hours'
                      returning ${claimedColumns('$6::text')}`,
-              values: [mission, citizen, key, author, offset, topic],
+              values: [mission, citizen, key, author, offset, topic, taking],
             },
       )
       return rows[0] ?? { expected: await this.expected({ topic, key }) }
@@ -114,11 +119,27 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return rows[0]?.units ?? 0
     },
 
-    /** Saves drafts in one statement. Returns for each whether it was saved: false if its generation has changed. */
+    /** Returns the text of the stored draft with this generation; undefined if it does not exist. */
+    async text({ topic, key }: DraftName, generation: number): Promise<string | undefined> {
+      const { mission, citizen } = topicParts(topic)
+      const { rows } = await main.query<{ text: string }>({
+        name: 'draft-text',
+        text: 'select text from deck.drafts where mission_id = $1 and citizen = $2 and key = $3 and generation = $4',
+        values: [mission, citizen, key, generation],
+      })
+      return rows[0]?.text
+    },
+
+    /**
+     * Saves drafts in one statement. Returns for each whether it was saved: false if its generation has changed. A draft only grows within a
+     * generation: of two saves at the same time, the longer text stays.
+     */
     async save(drafts: readonly StoredDraft[]): Promise<boolean[]> {
       const { rows } = await main.query<{ n: number }>({
         name: 'draft-save',
-        text: `update deck.drafts d set text = t.text, units = t.units, aborted = false, touched = clock_timestamp()
+        text: `update deck.drafts d
+               set text = case when t.units >= d.units then t.text else d.text end, units = greatest(t.units, d.units),
+                 aborted = false, touched = clock_timestamp()
                from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::integer[])
                  with ordinality as t (mission, citizen, key, generation, text, units, n)
                where ${named} and d.generation = t.generation
@@ -134,13 +155,14 @@ export const makeDraftStore = (main: pg.Pool, patience: number, prefix: string) 
       return drafts.map((_, i) => saved.has(i + 1))
     },
 
-    /** Deletes an author's draft; with `generation`, only if the draft still has this generation. */
-    async drop({ topic, key }: DraftName, author: string, generation?: number): Promise<void> {
+    /** Deletes an author's draft (null: any author's); with `generation`, only if the draft still has this generation. */
+    async drop({ topic, key }: DraftName, author: string | null, generation?: number): Promise<void> {
       const { mission, citizen } = topicParts(topic)
       await main.query({
         name: 'draft-drop',
         text: `delete from deck.drafts
-               where mission_id = $1 and citizen = $2 and key = $3 and author = $4 and generation = coalesce($5::bigint, generation)`,
+               where mission_id = $1 and citizen = $2 and key = $3 and author = coalesce($4, author)
+                 and generation = coalesce($5::bigint, generation)`,
         values: [mission, citizen, key, author, generation ?? null],
       })
     },

@@ -1,15 +1,21 @@
-// A citizen's stored tasks: they are found in its chats, leased to sessions, and ended or released. Only the session that holds a task can
-// end it. A reply ends its task in the writer's transaction (database/write/append-batch).
+// A citizen's stored tasks: they are found in its chats, leased to holders, and ended or released. A holder is a socket's session, or a
+// claim over HTTP (database/inbox-claims). Only the holder of a task can end it. A reply ends its task in the writer's transaction
+// (database/write/append-batch).
 import type pg from 'pg'
 import type { Message } from '../protocol/rows.ts'
-import { uuids } from './postgres/binary-arrays.ts'
+import { uuidPattern } from '../protocol/topics.ts'
+import { nullableUuids, uuids } from './postgres/binary-arrays.ts'
 import { makeBatched } from './postgres/batcher.ts'
 import { toMessage, type MessageColumns } from './postgres/columns.ts'
 
 /** A task as its holder receives it; `lease_until` is RFC 3339. */
 export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
-/** The missions that a session may see, as ids and numbers; undefined: all. */
+/** The missions that a holder may see, as ids and numbers; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
+/** `lease`: seconds; undefined: the instance's, which it renews. `once`: see deck.claim_tasks(). */
+export type Terms = { seen: Seen; lease?: number | undefined; once?: boolean | undefined }
+/** A task's holder. `attempt`: of a claim over HTTP, which must still be the task's. */
+export type Held = { task: string; holder: string; attempt?: number }
 
 /** Messages of a chat that one statement scans for tasks. */
 const scanned = 500
@@ -22,25 +28,31 @@ type TaskColumns = MessageColumns & {
   mission_id: string
 }
 
-const isNumber = (name: string): boolean => /^[1-9][0-9]{0,8}$/.test(name)
-const isId = (name: string): boolean => name.length === 36
+const isNumber = /^[1-9][0-9]{0,8}$/
+const isId = new RegExp(uuidPattern)
+/** The parameters for the missions that may be seen: their ids, and their numbers. Other names in a token are ignored. */
+export const seenValues = (seen: Seen): [ids: string[] | null, numbers: string[] | null] =>
+  seen ? [[...seen].filter((name) => isId.test(name)), [...seen].filter((name) => isNumber.test(name))] : [null, null]
 
 /** `patience`: ms until a call to end or release a task rejects with `unavailable`; `lease`: seconds until a lease that is not renewed ends. */
 export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
-  /** Batches updates of tasks. A task is updated only if the session is its last holder; the calls return whether it was. */
+  /** Batches updates of tasks. A task is updated only if the caller is its last holder; the calls return whether it was. */
   const fenced = (name: string, set: string, while_: string) =>
     makeBatched(
-      async (asked: { task: string; holder: string; after?: number }[]): Promise<boolean[]> => {
+      async (asked: (Held & { after?: number; reply?: string })[]): Promise<boolean[]> => {
         const { rows } = await writes.query<{ id: string }>({
           name,
           text: `
             update deck.tasks t set ${set}
-            from unnest($1::uuid[], $2::uuid[], $3::float8[]) as a (id, holder, after)
-            where t.id = a.id and t.holder = a.holder and not t.dead and (${while_}) returning t.id`,
+            from unnest($1::uuid[], $2::uuid[], $3::integer[], $4::float8[], $5::uuid[]) as a (id, holder, attempt, after, reply)
+            where t.id = a.id and t.holder = a.holder and t.attempt = coalesce(a.attempt, t.attempt) and not t.dead and (${while_})
+            returning t.id`,
           values: [
             uuids(asked.map(({ task }) => task)),
             uuids(asked.map(({ holder }) => holder)),
-            asked.map((a) => a.after ?? 0),
+            asked.map(({ attempt }) => attempt ?? null),
+            asked.map(({ after }) => after ?? 0),
+            nullableUuids(asked.map(({ reply }) => reply)),
           ],
         })
         const changed = new Set(rows.map(({ id }) => id))
@@ -50,9 +62,18 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
     )
 
   return {
-    /** Opens the citizen's inbox if it has none. User messages that are written from now on become tasks. */
+    /** Opens the citizen's inbox if it has none, and records that something works for the citizen. */
     async open(citizen: string): Promise<void> {
-      await writes.query({ name: 'inbox-open', text: 'select deck.open_inbox($1)', values: [citizen] })
+      await writes.query({
+        name: 'inbox-open',
+        text: 'select deck.open_inbox($1), deck.note_listening(array[$1])',
+        values: [citizen],
+      })
+    },
+
+    /** Records that something works for these citizens. */
+    async note(citizens: string[]): Promise<void> {
+      await writes.query({ name: 'inbox-note', text: 'select deck.note_listening($1)', values: [citizens] })
     },
 
     /** Finds new tasks in the citizen's chats of these missions, or of all (undefined). Returns true if more may follow. */
@@ -66,20 +87,14 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
     },
 
     /** Leases the oldest free tasks of missions that the holders may see, one per holder. */
-    async claim(citizen: string, holders: string[], seen: Seen): Promise<Task[]> {
+    async claim(citizen: string, holders: string[], { seen, lease: seconds, once }: Terms): Promise<Task[]> {
       const { rows } = await writes.query<TaskColumns>({
         name: 'tasks-claim',
         text: `
-          select holder, task, attempt, to_char(lease_until, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as lease_until, mission_id,
+          select holder, task, attempt, deck.iso(lease_until at time zone 'utc') as lease_until, mission_id,
             id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to
-          from deck.claim_tasks($1, $2::uuid[], $3::uuid[], $4::integer[], $5)`,
-        values: [
-          citizen,
-          uuids(holders),
-          seen ? [...seen].filter(isId) : null,
-          seen ? [...seen].filter(isNumber) : null,
-          lease,
-        ],
+          from deck.claim_tasks($1, $2::uuid[], $3::uuid[], $4::integer[], $5, $6)`,
+        values: [citizen, uuids(holders), ...seenValues(seen), seconds ?? lease, once ?? null],
       })
       return rows.map(({ task, holder, attempt, lease_until, ...row }) => ({
         task,
@@ -90,29 +105,46 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       }))
     },
 
-    /** Ends a task without a reply. Returns false if the session does not hold it. Idempotent. */
+    /** Ends a task without a reply. Returns false if the caller does not hold it. Idempotent. */
     end: fenced(
       'tasks-end',
-      'ended = coalesce(t.ended, clock_timestamp()), lease_until = null',
+      `ended = coalesce(t.ended, clock_timestamp()), lease_until = null,
+       since = case when t.ended is null then clock_timestamp() else t.since end`,
       't.lease_until is not null or t.ended is not null',
     ),
 
-    /** Puts a task back into the queue, to be leased after `after` seconds. Returns false if the session does not hold it. */
+    /** Ends a task with `reply`, a message that is stored already. Returns false if the caller does not hold it. Idempotent. */
+    answer: fenced(
+      'tasks-answer',
+      `ended = coalesce(t.ended, clock_timestamp()), lease_until = null, answered = true,
+       since = case when t.ended is null then clock_timestamp() else t.since end,
+       answer = coalesce(t.answer, (
+         select c.id from chat_messages c where c.id = a.reply and c.in_reply_to = t.id and c.sender = 'citizen'))`,
+      't.lease_until is not null or t.ended is not null and t.answered',
+    ),
+
+    /** Puts a task back into the queue, to be leased after `after` seconds. Returns false if the caller does not hold it. */
     release: fenced(
       'tasks-release',
-      'lease_until = null, ready_at = clock_timestamp() + make_interval(secs => a.after)',
+      `lease_until = null, ready_at = clock_timestamp() + make_interval(secs => a.after),
+       since = case when t.lease_until is null then t.since else clock_timestamp() end`,
       't.ended is null',
     ),
 
-    /** Releases tasks that were leased but not delivered. The attempt does not count. */
+    /** Releases tasks that were leased but not delivered, unless their leases were renewed. The attempt does not count. */
     async undo(tasks: Task[]): Promise<void> {
       await writes.query({
         name: 'tasks-undo',
         text: `
-          update deck.tasks t set lease_until = null, attempt = t.attempt - 1
-          from unnest($1::uuid[], $2::uuid[]) as a (id, holder)
-          where t.id = a.id and t.holder = a.holder and t.lease_until is not null`,
-        values: [uuids(tasks.map(({ task }) => task)), uuids(tasks.map(({ holder }) => holder))],
+          update deck.tasks t set lease_until = null, attempt = t.attempt - 1, since = coalesce(
+            case t.attempt when 1 then (select c.created_at at time zone 'utc' from chat_messages c where c.id = t.id) end, t.since)
+          from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as a (id, holder, lease_until)
+          where t.id = a.id and t.holder = a.holder and t.lease_until = a.lease_until and t.ended is null`,
+        values: [
+          uuids(tasks.map(({ task }) => task)),
+          uuids(tasks.map(({ holder }) => holder)),
+          tasks.map(({ lease_until }) => lease_until),
+        ],
       })
     },
 
@@ -134,15 +166,21 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-resume',
         text: `
-          update deck.tasks set holder = $3, lease_until = clock_timestamp() + make_interval(secs => $4)
+          update deck.tasks set holder = $3, lease = null, lease_until = clock_timestamp() + make_interval(secs => $4)
           where holder = $2 and citizen = $1 and lease_until is not null returning id`,
         values: [citizen, former, session, lease],
       })
       return rows.map(({ id }) => id)
     },
 
-    async tidy(): Promise<void> {
-      await writes.query('select deck.tidy_inboxes()')
+    /** Deletes tasks whose message is gone, among the next after a task (undefined: from the start). Returns where to continue, if there are more. */
+    async tidy(after?: string): Promise<string | undefined> {
+      const { rows } = await writes.query<{ next: string | null }>({
+        name: 'tasks-tidy',
+        text: 'select deck.tidy_inboxes($1) as next',
+        values: [after ?? null],
+      })
+      return rows[0]?.next ?? undefined
     },
   }
 }

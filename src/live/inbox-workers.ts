@@ -1,21 +1,50 @@
-// The sockets that work for one citizen: the number of tasks that each may take, and their order.
+// The workers of one citizen: sockets that work, and claims over HTTP that wait for tasks. How many tasks each may take, on which terms, and
+// their order.
 import type { Actor } from '../access/actor.ts'
+import type { Message } from '../protocol/rows.ts'
 
-/** A socket that works. */
+/** A leased task. */
+export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
+
+/** A socket or a claim. `id`: the holder of its tasks. */
 export type Worker = {
   readonly id: string
   readonly actor: Actor
   readonly closed: boolean
-  push(frame: string): boolean
 }
-
-/** `held`: the mission ID of each task that the worker holds. */
-export type Place = { credit: number; held: Map<string, string> }
-export type Workers = Map<Worker, Place>
 
 /** The missions that a worker may see; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
-export type Group = { seen: Seen; group: [Worker, Place][] }
+/** How tasks are claimed: see database/inbox. */
+export type Terms = { seen: Seen; lease?: number; once?: boolean }
+
+/** A worker's place in its citizen's inbox. `held`: the mission ID of each task that a socket holds. */
+export type Place = {
+  credit: number
+  held: Map<string, string>
+  /** undefined for a socket */
+  lease?: number
+  once?: boolean
+  /** Gives tasks to the worker, claimed for what `seen` says. Returns those that it did not take. */
+  give(tasks: Task[], seen: Seen): Task[]
+  /** All chats were searched since the worker came, and no task is left for it. */
+  passed?(): void
+  failed?(error: unknown): void
+}
+export type Workers = Map<Worker, Place>
+/** A citizen's inbox on this instance. */
+export type Inbox = {
+  citizen: string
+  workers: Workers
+  /** missions whose chats may have new tasks; undefined: any mission */
+  unsearched: Set<string> | undefined
+  running: boolean
+  /** requested again during a run */
+  again: boolean
+  /** when its last worker left (performance.now) */
+  emptySince: number
+}
+export type Group = { terms: Terms; group: [Worker, Place][] }
 
 /** Returns whether a worker may take one more task. */
 export const hasRoom = (workers: Workers): boolean =>
@@ -37,16 +66,27 @@ export const rotate = (workers: Workers, served: [Worker, Place][]): void => {
   for (const [worker, place] of served) if (workers.delete(worker)) workers.set(worker, place)
 }
 
-/** Groups the workers that may see the same missions: one claim serves the group. */
+export const seenBy = ({ role, missions }: Actor): Seen => (role === 'admin' || missions === '*' ? undefined : missions)
+
+/** The same text for the same terms. */
+export const termsName = ({ seen, lease, once }: Terms): string =>
+  `${seen ? [...seen].sort().join(' ') : '*'} ${lease} ${once}`
+
+/** Groups the workers that may see the same missions and claim on the same terms: one claim serves the group. */
 export const groupsOf = (workers: Workers): Group[] => {
   const all = new Map<string, Group>()
-  for (const [worker, place] of workers) {
-    const { missions } = worker.actor
-    const seen = missions === '*' ? undefined : missions
-    const name = seen ? [...seen].sort().join(' ') : '*'
+  for (const entry of workers) {
+    const [worker, { lease, once }] = entry
+    if (worker.closed) continue
+    const terms = {
+      seen: seenBy(worker.actor),
+      ...(lease === undefined ? {} : { lease }),
+      ...(once === undefined ? {} : { once }),
+    }
+    const name = termsName(terms)
     const known = all.get(name)
-    if (known) known.group.push([worker, place])
-    else all.set(name, { seen, group: [[worker, place]] })
+    if (known) known.group.push(entry)
+    else all.set(name, { terms, group: [entry] })
   }
   return [...all.values()]
 }

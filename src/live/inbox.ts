@@ -1,41 +1,36 @@
-// Inboxes: the sockets of this instance that work for citizens, their credit, and the tasks that they hold.
-// Notifications name the chats that may have new tasks. Tasks found there are leased to the sockets in turn, up to each socket's
-// credit. A socket's leases are renewed while it is open. Once it has closed they expire, and other workers of the citizen, on any
+// Inboxes: the workers of this instance, their credit, and the tasks that sockets hold. A worker is a socket, or a claim over HTTP
+// (inbox-claims.ts). Notifications name the chats that may have new tasks. Tasks found there are leased to the workers in turn, up to each
+// worker's credit. A socket's leases are renewed while it is open. Once it has closed they expire, and other workers of the citizen, on any
 // instance, get its tasks.
 import { encodeFrame } from '../protocol/encode.ts'
-import type { Message } from '../protocol/rows.ts'
 import { formatTopic, topicParts } from '../protocol/topics.ts'
-import { groupsOf, hasRoom, mayTake, rotate, turns, type Seen, type Worker, type Workers } from './inbox-workers.ts'
+import { makeWaitingClaims, type ClaimRequest } from './inbox-claims.ts'
+import { makeListening } from './inbox-listening.ts'
+import { makeRun, type RunStore } from './inbox-runs.ts'
+import { hasRoom, mayTake, type Inbox, type Place, type Seen, type Task, type Worker } from './inbox-workers.ts'
 
-type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
+/** A socket that works. */
+export type WorkingSocket = Worker & { push(frame: string): boolean }
+const isSocket = (worker: Worker): worker is WorkingSocket => 'push' in worker
 
-type Inbox = {
-  citizen: string
-  workers: Workers
-  /** missions whose chats may have new tasks; undefined: any mission */
-  unsearched: Set<string> | undefined
-  running: boolean
-  /** requested again during a run */
-  again: boolean
-}
-
-// Tasks claimed in one statement; missions that are searched by ID. If more missions may have new tasks, all are searched.
-const mostClaims = 200
+// Missions that are searched by ID. If more missions may have new tasks, all are searched.
 const mostUnsearched = 500
 // ms between two polls for expired leases and due tasks, and between two rounds of housekeeping.
 const pollLeasesEvery = 1000
 const tidyEvery = 600_000
+// ms between two records that a citizen's workers are here: clients see it as listening for 60 s.
+const noteEvery = 15_000
+// ms for which an inbox without workers is kept, since agents claim again and again.
+const emptyFor = 10_000
 
 export const makeInboxes = (options: {
-  store: {
+  store: RunStore & {
     open(citizen: string): Promise<void>
-    find(citizen: string, missions: string[] | undefined): Promise<boolean>
-    claim(citizen: string, holders: string[], seen: Seen): Promise<Task[]>
-    undo(tasks: Task[]): Promise<void>
     renew(held: { task: string; holder: string }[]): Promise<Set<string>>
-    tidy(): Promise<void>
+    note(citizens: string[]): Promise<void>
+    tidy(after?: string): Promise<string | undefined>
   }
-  /** Listens on the channels of all missions while a socket works here. Resolves once LISTEN is active. */
+  /** Listens on the channels of all missions while a worker is here. Resolves once LISTEN is active. */
   followAll: () => Promise<void>
   unfollowAll: () => void
   onError: (error: unknown) => void
@@ -43,80 +38,47 @@ export const makeInboxes = (options: {
   pollEvery: number
   /** ms between two renewals of leases */
   renewEvery: number
+  claims: Pick<Parameters<typeof makeWaitingClaims>[0], 'holds' | 'fitting' | 'limits'>
 }) => {
   const { store, onError } = options
+  const listening = makeListening({ note: store.note, onError })
   const inboxes = new Map<string, Inbox>()
   const timers: NodeJS.Timeout[] = []
   let closed = false
 
-  const give = ({ task, attempt, lease_until, message }: Task, worker: Worker): void => {
-    const { mission_id, citizen } = message
-    const topic = formatTopic({ kind: 'chat', mission: { id: mission_id }, citizen }, mission_id)
-    worker.push(encodeFrame('task', { topic, task, kind: 'message', attempt, lease_until, message }))
-  }
-
-  /** Claims tasks for the sockets and sends them. Resolves with true if there may be more. */
-  const claim = async (inbox: Inbox): Promise<boolean> => {
-    let more = false
-    for (const { seen, group } of groupsOf(inbox.workers)) {
-      const holders = turns(group, mostClaims)
-      if (holders.length === 0) continue
-      const tasks = await store.claim(inbox.citizen, holders, seen)
-      const lost: Task[] = []
-      for (const task of tasks) {
-        const [worker, place] = group.find(([{ id }]) => id === task.holder) ?? []
-        // The worker's token may have changed meanwhile.
-        const may = worker && inbox.workers.get(worker) === place && mayTake(worker.actor, seen)
-        if (!worker || !place || !may || worker.closed || closed) lost.push(task)
-        else {
-          place.held.set(task.task, task.message.mission_id)
-          give(task, worker)
+  /** Returns the place of a socket that has no credit yet. */
+  const placeOf = (socket: WorkingSocket): Place => {
+    const held = new Map<string, string>()
+    return {
+      credit: 0,
+      held,
+      give(tasks: Task[], seen: Seen): Task[] {
+        // The socket's token may have changed meanwhile.
+        if (!mayTake(socket.actor, seen)) return tasks
+        for (const { task, attempt, lease_until, message } of tasks) {
+          const { mission_id, citizen } = message
+          held.set(task, mission_id)
+          const topic = formatTopic({ kind: 'chat', mission: { id: mission_id }, citizen }, mission_id)
+          socket.push(encodeFrame('task', { topic, task, kind: 'message', attempt, lease_until, message }))
         }
-      }
-      rotate(inbox.workers, group.slice(0, tasks.length))
-      if (lost.length > 0) await store.undo(lost)
-      more ||= tasks.length === holders.length
-    }
-    return more
-  }
-
-  const find = async (inbox: Inbox): Promise<boolean> => {
-    const { unsearched } = inbox
-    if (unsearched?.size === 0) return false
-    inbox.unsearched = new Set()
-    try {
-      return await store.find(inbox.citizen, unsearched && [...unsearched])
-    } catch (error) {
-      inbox.unsearched = undefined
-      throw error
+        return []
+      },
     }
   }
 
-  const run = async (inbox: Inbox): Promise<void> => {
-    inbox.again = true
-    if (inbox.running) return
-    inbox.running = true
-    try {
-      while (inbox.again && !closed && hasRoom(inbox.workers)) {
-        inbox.again = false
-        if (await find(inbox)) {
-          inbox.unsearched = undefined
-          inbox.again = true
-        }
-        if (await claim(inbox)) inbox.again = true
-      }
-    } catch (error) {
-      // The next poll, within a second, retries.
-      onError(error)
-    }
-    inbox.running = false
-  }
+  const run = makeRun({ store, onError, isClosed: () => closed })
 
   const poll = (all: boolean): void => {
+    const old = performance.now() - emptyFor
     for (const inbox of inboxes.values()) {
       if (all) inbox.unsearched = undefined
       if (hasRoom(inbox.workers)) void run(inbox)
+      else if (inbox.workers.size === 0 && inbox.emptySince < old) forget(inbox)
     }
+  }
+  const forget = ({ citizen }: Inbox): void => {
+    inboxes.delete(citizen)
+    if (inboxes.size === 0) stop()
   }
 
   const renew = async (): Promise<void> => {
@@ -131,8 +93,13 @@ export const makeInboxes = (options: {
     for (const { task, worker } of asked) if (!renewed.has(task)) ended(worker, task)
   }
 
+  const tidy = async (): Promise<void> => {
+    for (let after = await store.tidy(); after !== undefined && !closed;) after = await store.tidy(after)
+  }
+
   /** A socket no longer holds a task. */
   const ended = (worker: Worker, task: string): void => {
+    listening.used(worker.actor.sub)
     const inbox = inboxes.get(worker.actor.sub)
     if (inbox?.workers.get(worker)?.held.delete(task)) void run(inbox)
   }
@@ -144,7 +111,11 @@ export const makeInboxes = (options: {
       setInterval(() => poll(false), pollLeasesEvery),
       setInterval(() => poll(true), options.pollEvery),
       setInterval(() => void renew().catch(onError), options.renewEvery),
-      setInterval(() => void store.tidy().catch(onError), tidyEvery * (0.75 + Math.random() / 2)),
+      setInterval(() => {
+        for (const { citizen, workers } of inboxes.values())
+          if ([...workers.values()].some(({ credit, held }) => credit > 0 || held.size > 0)) listening.used(citizen)
+      }, noteEvery),
+      setInterval(() => void tidy().catch(onError), tidyEvery * (0.75 + Math.random() / 2)),
     )
   }
   const stop = (): void => {
@@ -152,19 +123,57 @@ export const makeInboxes = (options: {
     options.unfollowAll()
   }
 
+  const inboxOf = (citizen: string): Inbox => {
+    let inbox = inboxes.get(citizen)
+    if (!inbox) {
+      if (inboxes.size === 0) start()
+      inbox = { citizen, workers: new Map(), unsearched: undefined, running: false, again: false, emptySince: Infinity }
+      inboxes.set(citizen, inbox)
+    }
+    return inbox
+  }
+  const leave = (citizen: string, worker: Worker): void => {
+    const inbox = inboxes.get(citizen)
+    if (inbox?.workers.delete(worker) && inbox.workers.size === 0) inbox.emptySince = performance.now()
+  }
+  const claims = makeWaitingClaims({
+    ...options.claims,
+    undo: store.undo,
+    leave,
+    join(citizen, worker, place, live) {
+      const inbox = inboxOf(citizen)
+      inbox.workers.set(worker, place)
+      // A claim that does not wait can't rely on notifications that have not arrived yet.
+      if (!live) inbox.unsearched = undefined
+      void run(inbox)
+    },
+  })
+
   return {
     /** A socket starts to work for its citizen; the citizen's inbox is created if missing. Resolves once LISTEN holds. */
-    async open(worker: Worker): Promise<void> {
-      const { sub: citizen } = worker.actor
-      let inbox = inboxes.get(citizen)
-      if (!inbox) {
-        if (inboxes.size === 0) start()
-        inbox = { citizen, workers: new Map(), unsearched: undefined, running: false, again: false }
-        inboxes.set(citizen, inbox)
-      }
-      if (!inbox.workers.has(worker)) inbox.workers.set(worker, { credit: 0, held: new Map() })
+    async open(socket: WorkingSocket): Promise<void> {
+      const { sub: citizen } = socket.actor
+      const { workers } = inboxOf(citizen)
+      if (!workers.has(socket)) workers.set(socket, placeOf(socket))
       await Promise.all([store.open(citizen), following])
     },
+
+    /** Claims tasks over HTTP; the citizen's inbox is created if missing. */
+    claim(request: ClaimRequest) {
+      const { citizen, wait } = request
+      return claims.claim(request, async () => {
+        await store.open(citizen)
+        if (wait === 0) return
+        inboxOf(citizen).emptySince = performance.now()
+        await following
+      })
+    },
+
+    /** Ends the claims that wait. */
+    drain: claims.drain,
+
+    /** Something works for the citizen. */
+    used: listening.used,
 
     /** Sets the number of tasks that a socket takes at a time; `tasks` are those that it resumes. */
     work(worker: Worker, credit: number, tasks: string[]): void {
@@ -172,6 +181,7 @@ export const makeInboxes = (options: {
       const place = inbox?.workers.get(worker)
       if (!inbox || !place) return
       place.credit = credit
+      listening.used(inbox.citizen)
       // Their missions are unknown here, so the next token with fewer rights drops them.
       for (const task of tasks) place.held.set(task, '')
       void run(inbox)
@@ -190,10 +200,14 @@ export const makeInboxes = (options: {
 
     /** A socket has closed; its leases expire. */
     gone(worker: Worker): void {
-      const inbox = inboxes.get(worker.actor.sub)
-      if (!inbox?.workers.delete(worker) || inbox.workers.size > 0) return
-      inboxes.delete(inbox.citizen)
-      if (inboxes.size === 0) stop()
+      leave(worker.actor.sub, worker)
+    },
+
+    /** Returns the socket with this session ID, if it works here. */
+    worker(id: string): WorkingSocket | undefined {
+      for (const { workers } of inboxes.values())
+        for (const worker of workers.keys()) if (worker.id === id && isSocket(worker)) return worker
+      return undefined
     },
 
     /** A chat has new messages. */
@@ -217,8 +231,13 @@ export const makeInboxes = (options: {
       return sum
     },
 
+    /** Returns the number of claims that wait here. */
+    waiting: claims.count,
+
     close(): void {
       closed = true
+      claims.drain()
+      listening.close()
       if (inboxes.size > 0) stop()
       inboxes.clear()
     },

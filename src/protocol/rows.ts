@@ -26,7 +26,7 @@ export const Message = Type.Object(
     in_reply_to: nullable(
       Type.String({
         format: 'uuid',
-        description: 'the message of the same chat that it answers; null if there is none',
+        description: 'the message of the same chat that it answers, or null',
       }),
     ),
   },

@@ -22,6 +22,9 @@ export const Hit = Type.Object(
       Type.Union([Type.Literal('user'), Type.Literal('citizen')], { description: 'message, code' }),
     ),
     author: Type.Optional(nullable(Type.String({ description: 'message, code' }))),
+    in_reply_to: Type.Optional(
+      nullable(Type.String({ format: 'uuid', description: 'message, code: the message that it answers' })),
+    ),
     block: Type.Optional(Type.Integer({ description: "code: which of the message's code_blocks, from 0" })),
     language: Type.Optional(nullable(Type.String({ description: 'code: language of that block' }))),
     status: Type.Optional(

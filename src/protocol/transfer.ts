@@ -22,6 +22,7 @@ export const ImportLine = Type.Object({
   created_at: nullable(Type.String()),
   key: messageFields.key,
   id: nullable(Type.String({ pattern: uuidPattern })),
+  in_reply_to: nullable(Type.String({ pattern: uuidPattern, description: 'the id of the message that it answers' })),
 })
 type ImportLine = Static<typeof ImportLine>
 const line = makeCheck(ImportLine)
@@ -41,6 +42,8 @@ export type Imported = {
   code_blocks: string | null
   key: string | null
   id: string | undefined
+  /** the `id` that the line of the answered message has */
+  in_reply_to: string | null
   /** µs since 2000-01-01T00:00Z, as Postgres counts; null: now */
   time: bigint | null
 }
@@ -80,7 +83,8 @@ const parse = (text: string): ImportLine => {
 
 /** Reads a line as a message to save. Throws `bad_request` if it is invalid. */
 export const readImport = (text: string, given: Defaults): Imported => {
-  const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id } = parse(text)
+  const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id, in_reply_to } =
+    parse(text)
   const named = mission ?? mission_id
   const own = { mission: named == null ? undefined : parseMission(String(named)), citizen: citizen ?? undefined }
   const to = { mission: given.mission ?? own.mission, citizen: given.citizen ?? own.citizen }
@@ -100,6 +104,7 @@ export const readImport = (text: string, given: Defaults): Imported => {
     code_blocks: code_blocks ? JSON.stringify(givenBlocks(code_blocks)) : null,
     key: key ?? null,
     id: id?.toLowerCase(),
+    in_reply_to: in_reply_to?.toLowerCase() ?? null,
     time: created_at == null ? null : microsOf(created_at),
   }
 }

@@ -23,6 +23,20 @@ export const stampOf = (at: string): string => `${shortDay(at)}, ${secondsOf(at)
 export const fullTime = (at: string): string => whole.format(new Date(at))
 export const budget = (dollars: number): string => money.format(dollars)
 
+/** How long ago a time is, in one unit: 2 h ago. */
+export const ago = (at: string): string => {
+  const minutes = Math.max(1, Math.round((Date.now() - Date.parse(at)) / 60_000))
+  if (minutes < 60) return `${minutes} min ago`
+  if (minutes < 48 * 60) return `${Math.round(minutes / 60)} h ago`
+  return `${Math.round(minutes / 1440)} days ago`
+}
+/** A time span in whole seconds, minutes or hours. */
+export const span = (ms: number): string => {
+  const seconds = Math.max(0, Math.floor(ms / 1000))
+  if (seconds < 120) return `${seconds} s`
+  return seconds < 7200 ? `${Math.floor(seconds / 60)} min` : `${Math.floor(seconds / 3600)} h`
+}
+
 const midnight = (at: number): number => new Date(at).setHours(0, 0, 0, 0)
 export const sameDay = (a: string, b: string): boolean => midnight(Date.parse(a)) === midnight(Date.parse(b))
 export const dayOf = (at: string): string => {

@@ -26,9 +26,9 @@ export const keys: { keys: string[]; shown: string[]; what: string; action: Acti
   { keys: ['l', 'ArrowRight'], shown: ['l', '→'], what: 'next citizen', action: 'next citizen' },
   { keys: ['h', 'ArrowLeft'], shown: ['h', '←'], what: 'previous citizen', action: 'previous citizen' },
   {
-    keys: ['1', '2', '3', '4', '5'],
-    shown: ['1', '…', '5'],
-    what: 'Emma, Inna, Rafael, Sofia, Maya',
+    keys: ['1', '2', '3', '4', '5', '6', '7', '8', '9'],
+    shown: ['1', '…', '9'],
+    what: 'first to ninth citizen',
     action: 'citizen',
   },
   { keys: ['c', 'Enter'], shown: ['c', 'Enter'], what: 'write a message', action: 'write' },

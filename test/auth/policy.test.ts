@@ -23,7 +23,16 @@ import {
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-type Place = { mission: string; item: unknown; run: unknown; request: unknown; open: unknown }
+/** `waiting`, `failed`: questions. `request`, `open`: requests to people. */
+type Place = {
+  mission: string
+  item: unknown
+  run: unknown
+  waiting: unknown
+  failed: unknown
+  request: unknown
+  open: unknown
+}
 type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
 const everyone: Role[] = ['user', 'citizen', 'admin']
 // The deletion of the mission is last, because the other actions need the mission.
@@ -46,6 +55,20 @@ const actions: Action[] = [
     path: (p) => `${p.mission}/chat/sofia`,
     body: { message: 'x' },
     status: 201,
+    may: ['user', 'admin'],
+  },
+  { method: 'GET', path: (p) => `${p.mission}/chat/emma/messages/${p.waiting}`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/chat/emma/questions`, status: 200, may: everyone },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/chat/emma/questions/${p.waiting}/cancel`,
+    status: 200,
+    may: ['user', 'admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/chat/emma/questions/${p.failed}/retry`,
+    status: 200,
     may: ['user', 'admin'],
   },
   { method: 'DELETE', path: (p) => `${p.mission}/chat/rafael`, status: 204, may: ['admin'] },
@@ -135,7 +158,15 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
   const asked = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
   const open = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
   await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
-  return { ...made, mission, item, run, request: asked, open }
+  const [waiting, failed] = await Promise.all(
+    ['x', 'y'].map(async (message) => (await request('POST', `${mission}/chat/emma`, admin, { message })).json['id']),
+  )
+  await database.query(
+    `insert into deck.tasks (id, citizen, mission_id, seq, at, attempt)
+     select id, citizen, mission_id, seq, at, 5 from chat_messages where id = $1`,
+    [failed],
+  )
+  return { ...made, mission, item, run, waiting, failed, request: asked, open }
 }
 /** Reads everything that a mission shows, by the first ten actions. */
 const snapshot = async (place: Place): Promise<string> =>
@@ -187,6 +218,34 @@ void t.test('policy: each role may do what the contract allows on visible missio
   )
 })
 
+/** The registry of citizens, which belongs to no mission. */
+const registry: { method: string; path: string; body?: unknown; status: number; may: Role[] }[] = [
+  { method: 'GET', path: '/api/citizens', status: 200, may: everyone },
+  { method: 'PUT', path: '/api/citizens/:name', body: { title: 'x' }, status: 201, may: ['admin'] },
+  { method: 'DELETE', path: '/api/citizens/:name', status: 204, may: ['admin'] },
+]
+
+void t.test('policy: every role reads the registry of citizens, and only an admin changes it', async (t) => {
+  const tokens: [role: Role, bearer: string][] = [
+    ['user', alice],
+    ['user', await token({ sub: 'u', role: 'user', missions: '*' })],
+    ['citizen', rafael],
+    ['citizen', await token({ sub: 'zoe', role: 'citizen', missions: [] })],
+    ['admin', admin],
+  ]
+  const read = async (): Promise<string> => (await request('GET', '/api/citizens', admin)).text
+  for (const [role, bearer] of tokens)
+    for (const { method, path, body, status, may } of registry) {
+      const before = await read()
+      const answer = await request(method, path.replace(':name', 'zoe'), bearer, body)
+      if (may.includes(role)) t.equal(answer.status, status, `${role}: ${method} ${path}`)
+      else {
+        refused(t, answer, 403, 'forbidden', `${role}: ${method} ${path}`)
+        t.equal(await read(), before, 'nothing is changed')
+      }
+    }
+})
+
 /** Every route of the server, except those that Fastify adds (HEAD, preflights). */
 const routes = (): string[] => {
   const found: string[] = []
@@ -205,15 +264,33 @@ const routes = (): string[] => {
 }
 
 void t.test('policy: every route has a row, or needs no mission or no token', async (t) => {
-  const place = { mission: '/api/missions/:mission', item: ':item', run: ':run', request: ':request', open: ':request' }
+  const place = {
+    mission: '/api/missions/:mission',
+    item: ':item',
+    run: ':run',
+    waiting: ':question',
+    failed: ':question',
+    request: ':request',
+    open: ':request',
+  }
   const rows = actions.map(
     ({ method, path }) =>
       `${method} ${path(place)
-        .replace(/chat\/(rafael|sofia)$/, 'chat/:citizen')
+        .replace(/chat\/(rafael|sofia|emma)(?=$|\/questions|\/messages)/, 'chat/:citizen')
+        .replace('messages/:question', 'messages/:message')
         .replace(/\?.*/, '')
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )
-  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets']
+  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets'].concat(
+    registry.map(({ method, path }) => `${method} ${path}`),
+  )
+  // Who may use an inbox is in test/live/inbox-http.test.ts.
+  const inboxes = [
+    'GET /api/inbox/:citizen',
+    'POST /api/inbox/:citizen/claim',
+    ...['renew', 'draft', 'reply', 'done', 'release'].map((call) => `POST /api/inbox/:citizen/tasks/:task/${call}`),
+  ]
+  withoutMission.push(...inboxes)
   const sockets = ['GET /api/ws', 'GET /api/missions/:mission/chat/:citizen/ws']
   const open = [
     '/',

@@ -1,4 +1,4 @@
-// say, tail and ask against a server: their output and exit codes. tail misses nothing when the server restarts.
+// say and tail against a server: their output and exit codes. tail misses nothing when the server restarts.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -7,7 +7,7 @@ import { makeReplyView } from '../../src/cli/reply-printer.ts'
 import type { Io } from '../../src/cli/output.ts'
 import type { Message } from '../../src/protocol/rows.ts'
 import { deck, folder, start } from '../support/cli.ts'
-import { alice, makeMission, rafael, secret, startDeck, startInstance, until, type Json } from '../support/server.ts'
+import { alice, makeMission, secret, startDeck, startInstance, until, type Json } from '../support/server.ts'
 
 const lines = (out: string): Json[] =>
   out
@@ -39,6 +39,26 @@ void t.test('say: stores a message once, from an argument, from stdin or with co
   t.match(JSON.parse(code.out), { seq: 3, code_blocks: [{ language: 'python', code: 'x = 1\n' }, { language: null }] })
   const { json } = await instance.request('GET', `/api/missions/${id}/chat/rafael`, alice)
   t.equal(json['last_seq'], 3)
+})
+
+void t.test('say, tail: a reply names the message that it answers, by its seq or its ID', async (t) => {
+  const { env, mission, instance, id } = await open(t)
+  const first = await deck(t, ['say', mission, 'rafael', 'Does it run?', '--json'], env)
+  const question = String((JSON.parse(first.out) as Json)['id'])
+  for (const name of ['1', '#1', question]) {
+    const reply = await deck(t, ['say', mission, 'rafael', 'It does.', '--reply-to', name, '--json'], env)
+    t.match(JSON.parse(reply.out), { in_reply_to: question }, name)
+  }
+  t.match(await deck(t, ['say', mission, 'rafael', 'x', '--reply-to', '99'], env), { code: 1, err: /no message #99/ })
+  const elsewhere = await deck(t, ['say', mission, 'sofia', 'x', '--reply-to', question], env)
+  t.match(elsewhere, { code: 1, err: /reply_to/ })
+  t.match(await deck(t, ['say', mission, 'rafael', 'x', '--reply-to', 'y'], env), { code: 2 })
+  const { json } = await instance.request('GET', `/api/missions/${id}/chat/rafael`, alice)
+  t.equal(json['last_seq'], 4)
+  const tail = start(t, ['tail', mission, 'rafael'], env)
+  await until(() => /answers #1[^]*answers #1[^]*answers #1/.test(tail.out()), 'the answered message')
+  tail.child.kill('SIGINT')
+  await tail.ended
 })
 
 void t.test(
@@ -118,50 +138,6 @@ void t.test('tail: prints history and live messages across a restart of the serv
   t.match(lines(whole.out())[4], { event: 'message.created', data: { message: 'five', seq: 5 } })
   t.match(shown.out(), /^alice #1 \d{4}-\d\d-\d\d \d\d:\d\d\nmessage 1\n\n/)
   t.match(shown.out(), '\nfour:\n```js\nf()\n```\n\ufffd[31m\n')
-})
-
-void t.test('ask: ends with the reply that began after the question, not with an earlier one', async (t) => {
-  const { instance, env, mission, topic } = await open(t)
-  const agent = await instance.connect(rafael)
-  await agent.ask({ type: 'subscribe', topic })
-  await agent.ask({ type: 'stream', topic, key: 'old', delta: 'an old' })
-  const json = start(t, ['ask', mission, 'rafael', 'Does it?', '--json'], env)
-  const plain = start(t, ['ask', mission, 'rafael', '-'], env, 'And\nthis?')
-  await until(() => agent.events(topic).length === 2, 'both questions')
-  await until(() => json.out().includes('message.created') && plain.err().includes('is stored'), 'both acknowledged')
-  await agent.ask({ type: 'stream', topic, key: 'old', delta: ' reply' })
-  await agent.ask({ type: 'stream', topic, key: 'old', done: true })
-  await agent.ask({ type: 'stream', topic, key: 'new', delta: 'It ' })
-  await until(() => lines(json.out()).some((line) => line['event'] === 'draft'), 'the reply to grow')
-  await agent.ask({ type: 'stream', topic, key: 'new', delta: 'does.' })
-  await agent.ask({ type: 'stream', topic, key: 'new', done: true })
-  t.match(await plain.ended, { code: 0, out: 'It does.\n' })
-  const { code, out } = await json.ended
-  t.equal(code, 0)
-  const [question, ...rest] = lines(out)
-  t.match(question, { event: 'message.created', data: { sender: 'user', author: 'alice' } })
-  const drafts = rest.slice(0, -1)
-  t.ok(drafts.every(({ event, key }) => event === 'draft' && key === 'new'))
-  t.equal(
-    drafts.map(({ delta }) => delta).join(''),
-    'It does.'.slice(0, drafts.map(({ delta }) => delta).join('').length),
-  )
-  t.match(rest.at(-1), { event: 'message.created', data: { message: 'It does.', key: 'new', sender: 'citizen' } })
-
-  const silent = await deck(t, ['ask', mission, 'rafael', 'Anybody?', '--timeout', '1', '--json'], env)
-  t.match(silent.code, 1)
-  t.match(JSON.parse(silent.err), {
-    code: 'unavailable',
-    detail: /no reply within 1 s; the question is stored: mission-deck tail/,
-  })
-  const left = start(t, ['ask', mission, 'rafael', 'Anybody?'], env)
-  await until(() => left.err().includes('is stored'), 'the question')
-  await agent.ask({ type: 'send', topic, message: 'At once.' })
-  t.match(await left.ended, { code: 0, out: 'At once.\n' }, 'a reply without a draft')
-  const away = start(t, ['ask', mission, 'rafael', 'Still?'], env)
-  await until(() => away.err().includes('is stored'), 'the question')
-  away.child.kill('SIGINT')
-  t.match(await away.ended, { code: 130, out: '' })
 })
 
 /** A terminal that records its output; colours appear as <colour>…</>. */

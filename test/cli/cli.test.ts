@@ -20,6 +20,10 @@ const commands = [
   'say',
   'tail',
   'ask',
+  'questions',
+  'retry',
+  'cancel',
+  'citizens',
   'inbox',
   'export',
   'import',
@@ -34,7 +38,7 @@ void t.test('CLI: prints version, help and the help of each command to stdout', 
     commands.map(async (name) => {
       t.match(help.out, new RegExp(`^  ${name} `, 'm'))
       // One command of each group.
-      if (!['serve', 'token', 'tail', 'inbox', 'import'].includes(name)) return
+      if (!['serve', 'token', 'tail', 'citizens', 'inbox', 'import'].includes(name)) return
       const own = await deck(t, [name, '--help'])
       t.match(own, { code: 0, err: '' })
       t.match(own.out, new RegExp(`^Usage: mission-deck ${name} [\\s\\S]*--json`))

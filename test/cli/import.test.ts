@@ -346,3 +346,43 @@ void t.test('import: times are read to the microsecond, with any offset', async 
   ])
     t.throws(() => microsOf(time), time)
 })
+
+void t.test('import: keeps what replies answer, also in another chat, and makes no tasks', async (t) => {
+  const { instance, database } = await startDeck(t)
+  const { id, number } = await makeMission(instance)
+  const chat = (citizen: string): string => `/api/missions/${id}/chat/${citizen}`
+  const live = await instance.request('POST', chat('rafael'), alice, { message: 'live' })
+  const [question, answer] = [randomUUID(), randomUUID()]
+  const line = { mission: number, citizen: 'rafael', created_at: new Date().toISOString() }
+  const lines = [
+    { ...line, id: question, sender: 'user', message: 'Does it run?' },
+    { ...line, id: answer, sender: 'citizen', message: 'It does.', in_reply_to: question },
+    { ...line, id: randomUUID(), sender: 'citizen', message: 'Yes.', in_reply_to: randomUUID() },
+    { ...line, id: randomUUID(), sender: 'user', message: 'imported last' },
+  ]
+  const file = await fileOf(ndjson(lines))
+  t.match(await run(t, database, file), { code: 0 })
+  t.match(await run(t, database, file, '--citizen', 'emma'), { code: 0 })
+  t.match(await run(t, database, file), { code: 0, out: /4 .*already/ }, 'again: nothing new')
+  const read = async (citizen: string): Promise<Json[]> =>
+    (await instance.request('GET', chat(citizen), alice)).json['messages'] as Json[]
+  const [, asked, replied, lost] = await read('rafael')
+  t.strictSame([asked?.['id'], replied?.['in_reply_to'], lost?.['in_reply_to']], [question, question, null])
+  const [copy, reply] = await read('emma')
+  t.not(copy?.['id'], question)
+  t.equal(reply?.['in_reply_to'], copy?.['id'], 'the copies name each other')
+  const questions = (await instance.request('GET', `${chat('rafael')}/questions?state=answered`, alice)).json
+  t.match(questions['questions'], [{ id: question, answer: { id: answer } }])
+
+  // The first work, after the import: only the message that was waiting before becomes a task.
+  for (const citizen of ['rafael', 'emma'])
+    await database.query(`select deck.open_inbox($1), deck.find_tasks($1, null, 100)`, [citizen])
+  const open = `select id from deck.tasks where ended is null order by at`
+  t.strictSame(await database.query(open), [{ id: live.json['id'] }])
+  // And with an open inbox: what waits and is not found yet stays a task, what is imported behind it is none.
+  const next = await instance.request('POST', chat('rafael'), alice, { message: 'live, too' })
+  const more = await fileOf(ndjson([{ ...line, id: randomUUID(), sender: 'user', message: 'imported later' }]))
+  t.match(await run(t, database, more), { code: 0 })
+  await database.query(`select deck.find_tasks('rafael', null, 100)`)
+  t.strictSame(await database.query(open), [{ id: live.json['id'] }, { id: next.json['id'] }])
+})

@@ -17,6 +17,18 @@ const meant: Record<string, Record<string, string>> = {
     'deck.append_unmarked(uuid[],text[],json,integer) is gone: the previous version uses it':
       'only deck.append calls it',
     'deck.give_seqs() is gone: the previous version uses it': 'only versions before 021 call it',
+    ...Object.fromEntries(
+      [
+        'append_replies(text[],integer[],uuid[],text[],text[],text[],text[],text[],text[],boolean[],text[],integer,text,uuid[],uuid[],json,json,json,text)',
+        'claim_tasks(text,uuid[],uuid[],integer[],integer)',
+        'import_messages(text[],integer[],uuid[],text[],text[],text[],text[],text[],timestamp without time zone[],boolean)',
+        'save_messages(text[],integer[],uuid[],text[],text[],text[],text[],text[],text[],boolean[],text[],integer,text)',
+        'tidy_inboxes()',
+      ].map((name) => [
+        `deck.${name} is gone: the previous version uses it`,
+        'it has more parameters, with defaults: the same call finds it',
+      ]),
+    ),
     'deck.search_block(uuid,text,bigint,bigint,integer) is gone: the previous version uses it':
       'only deck.search_index and deck.search_renew call it, which are replaced with it',
     ...Object.fromEntries(

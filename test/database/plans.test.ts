@@ -3,6 +3,9 @@
 import type pg from 'pg'
 import t from 'tap'
 import { openDatabase } from '../../src/database/postgres/pools.ts'
+import { makeTransactions } from '../../src/database/postgres/transaction.ts'
+import { makeQuestions } from '../../src/database/questions.ts'
+import { questionStates } from '../../src/protocol/rows.ts'
 import { makeFind } from '../../src/database/search/mission-search.ts'
 import { makeHistory } from '../../src/database/read/chat-history.ts'
 import { missionPageWithChats } from '../../src/database/read/mission-list.sql.ts'
@@ -39,6 +42,7 @@ void t.test(
     // One connection, so that all plans arrive as its notices.
     const one = { query: (asked: pg.QueryConfig) => client.query(asked) } as unknown as pg.Pool
     const find = makeFind(one, makeTurns(), 10_000)
+    const questions = makeQuestions(one, makeTransactions(main))
     const how = { sub: 'alice', allow: () => {}, gone: () => false }
     const asks = Object.entries({
       'the list of chats': () => makeHistory(one).channels({ id }, 'alice', { limit: 500 }),
@@ -57,12 +61,32 @@ void t.test(
           [id],
         ),
       'a new block': () => client.query(`select deck.search_index($1, 'rafael', 4)`, [id]),
+      'a page of questions': () => questions.page({ id }, 'rafael', { limit: 50 }),
+      ...Object.fromEntries(
+        questionStates.map((state) => [
+          `a page of ${state} questions`,
+          () => questions.page({ id }, 'rafael', { state, limit: 50 }),
+        ]),
+      ),
+      'questions by id': async () =>
+        questions.changed(
+          (await database.query('select id from chat_messages where mission_id = $1 limit 10', [id])).map((row) =>
+            String(row['id']),
+          ),
+        ),
+      'the newest questions': () => questions.newest([{ mission: id, citizen: 'rafael' }], 20),
       'a page of history': () => makeHistory(one).page({ id }, 'rafael', { limit: 50 }),
     })
     for (const [, ask] of asks) await ask()
     await fill(database, id, 2000)
     await database.query(
       `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'emma', 'user', 'n')`,
+      [id],
+    )
+    // Half of the messages are tasks.
+    await database.query(
+      `insert into deck.tasks (id, citizen, mission_id, seq, at)
+       select id, citizen, mission_id, seq, at from chat_messages where mission_id = $1 and seq % 2 = 0`,
       [id],
     )
     for (const [what, ask] of asks) {
@@ -74,7 +98,13 @@ void t.test(
       for (const node of nodes.filter((node) => node['Relation Name'] === 'reads'))
         t.match(node['Index Cond'], /mission_id.*citizen|citizen.*mission_id/, `${what}: marks`)
       for (const node of scans)
-        t.match(node['Index Cond'], /mission_id.*citizen/, `${what}: ${String(node['Node Type'])}`)
+        t.match(node['Index Cond'], /mission_id.*citizen|^\(id = /, `${what}: ${String(node['Node Type'])}`)
+      for (const node of nodes.filter((node) => node['Relation Name'] === 'tasks'))
+        t.match(
+          node['Index Cond'],
+          /mission_id.*citizen|^\(id = |citizen.*lease_until/,
+          `${what}: ${String(node['Node Type'])} of tasks`,
+        )
     }
     client.release()
   },

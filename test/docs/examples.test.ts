@@ -1,5 +1,5 @@
 // The examples run as processes, with the built client, against a server with the seed missions.
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage } from 'node:http'
 import { once } from 'node:events'
@@ -16,8 +16,13 @@ const user = await token({ sub: 'person1@scopelock.ai', role: 'user' })
 const chat = 'missions/47/chat/rafael'
 
 /** Starts an example; it is killed at the end of the test. */
-const run = (t: Test, name: string, env: NodeJS.ProcessEnv): { child: ChildProcess; ended: Promise<number | null> } => {
-  const child = spawn(process.execPath, [`examples/${name}`], {
+const run = (
+  t: Test,
+  name: string,
+  env: NodeJS.ProcessEnv,
+  program = process.execPath,
+): { child: ChildProcess; ended: Promise<number | null> } => {
+  const child = spawn(program, [`examples/${name}`], {
     cwd: root,
     env: { PATH: process.env['PATH'], DECK_URL: instance.url, ...env },
     stdio: ['pipe', 'ignore', 'inherit'],
@@ -43,7 +48,7 @@ const ask = async (message: string): Promise<{ reply: Json; grew: string[] }> =>
   const deltas = client.frames.filter(({ type }) => type === 'delta')
   return { reply: frame['data'] as Json, grew: deltas.map(({ delta }) => String(delta)) }
 }
-/** Waits until the citizen has an inbox: messages sent earlier do not become tasks. */
+/** Waits until the citizen has an inbox. */
 const works = (citizen: string): Promise<void> =>
   until(
     async () => (await database.query('select from deck.inboxes where citizen = $1', [citizen])).length > 0,
@@ -58,6 +63,41 @@ void t.test('echo example: the citizen answers without a network, with a code bl
   t.equal((reply['code_blocks'] as Json[])[0]?.['code'], 'console.log("Does it\\nrun?")\n')
   t.ok(grew.length > 2, `the draft grew in ${grew.length} steps`)
 })
+
+const python = ['python3', 'python'].find((name) => {
+  const { stdout } = spawnSync(name, ['--version'], { encoding: 'utf8' })
+  return /^Python 3/.test(stdout)
+})
+void t.test(
+  'echo example in Python: the citizen answers over HTTP, a word at a time, also what was asked before it ran',
+  { skip: python === undefined && 'Python 3 is not installed' },
+  async (t) => {
+    const citizen = 'maya'
+    const topic = `missions/47/chat/${citizen}`
+    const follower = await instance.connect(user)
+    t.match(await follower.ask({ type: 'subscribe', topic }), { type: 'ok' })
+    const { seq } = await follower.ask({ type: 'send', topic, message: 'Läuft "es" 🎛?' })
+    run(t, 'echo.py', { DECK_TOKEN: await token({ sub: citizen, role: 'citizen' }), CITIZEN: citizen }, python)
+    const replyTo = (n: number) =>
+      follower.frame(
+        ({ type, data }) =>
+          type === 'event' && (data as Json)['author'] === citizen && Number((data as Json)['seq']) > n,
+        'the reply',
+      )
+    t.match((await replyTo(Number(seq)))['data'], {
+      message: 'You asked "Läuft \\"es\\" 🎛?". That is a good question.',
+      sender: 'citizen',
+    })
+    const next = await follower.ask({ type: 'send', topic, message: 'And now?' })
+    t.match((await replyTo(Number(next['seq'])))['data'], {
+      message: 'You asked "And now?". That is a good question.',
+      in_reply_to: (next['message'] as Json)['id'],
+    })
+    // (Deltas that are sent within 40 ms are joined.)
+    const keys = new Set(follower.frames.filter(({ type }) => type === 'delta').map(({ key }) => key))
+    t.equal(keys.size, 2, 'both replies were shown as they were written')
+  },
+)
 
 void t.test('openai example: the citizen streams from the endpoint and passes the history on', async (t) => {
   const asked: Json[] = []

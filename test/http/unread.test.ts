@@ -7,6 +7,13 @@ const { instance, database } = await startDeck(t)
 const { request } = instance
 
 type Chat = { citizen: string; last_seq: number; read_seq: number; unread: number; first_unread: number | null }
+const unreadOf = ({ citizen, last_seq, read_seq, unread, first_unread }: Chat): Chat => ({
+  citizen,
+  last_seq,
+  read_seq,
+  unread,
+  first_unread,
+})
 const listed = async (bearer: string, query = ''): Promise<Map<string, Chat[]>> => {
   const found = new Map<string, Chat[]>()
   let cursor = ''
@@ -64,7 +71,7 @@ void t.test("unread: the counts of 60 missions equal SQL's, without the subject'
   ] as const) {
     const [found, expected] = [await listed(bearer), await counted(sub)]
     t.equal(found.size, 60, sub)
-    for (const [id, chats] of found) t.strictSame(chats, expected.get(id), `${sub}: ${id}`)
+    for (const [id, chats] of found) t.strictSame(chats.map(unreadOf), expected.get(id), `${sub}: ${id}`)
   }
   // A new read position counts at once.
   const socket = await instance.connect(alice)
@@ -112,15 +119,18 @@ void t.test('unread: counts end at 1,000, and a mission lists 40 chats, unread o
   const chats = (await listed(alice)).get(id) ?? []
   t.equal(chats.length, 40)
   t.equal(chats.filter(({ unread }) => unread > 0).length, 31)
-  t.strictSame(
-    chats.find(({ citizen }) => citizen === 'zz'),
-    { citizen: 'zz', last_seq: 1200, read_seq: 0, unread: 1000, first_unread: 1 },
-  )
+  t.strictSame(chats.filter(({ citizen }) => citizen === 'zz').map(unreadOf)[0], {
+    citizen: 'zz',
+    last_seq: 1200,
+    read_seq: 0,
+    unread: 1000,
+    first_unread: 1,
+  })
   // A cleared chat has nothing to read; its seq continues.
   const other = await makeMission(instance)
   for (const message of ['a', 'b']) await request('POST', `/api/missions/${other.id}/chat/emma`, admin, { message })
   await request('DELETE', `/api/missions/${other.id}/chat/emma`, admin)
-  t.strictSame((await listed(alice)).get(other.id), [
+  t.strictSame((await listed(alice)).get(other.id)?.map(unreadOf), [
     { citizen: 'emma', last_seq: 3, read_seq: 0, unread: 0, first_unread: null },
   ])
 })
@@ -161,5 +171,64 @@ void t.test(
       type: 'error',
       code: 'bad_request',
     })
+  },
+)
+
+void t.test(
+  'unread: each chat has the numbers of its questions by state, and whether its citizen is listening',
+  async (t) => {
+    const missions = await Promise.all(Array.from({ length: 3 }, () => makeMission(instance)))
+    const ids = missions.map(({ id }) => id)
+    // nobody works for maya; sofia has an inbox that nothing has used for a minute; rafael is at work
+    await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, author, message)
+     select m, c, 'user', 'alice', 'question ' || n
+     from unnest($1::uuid[]) m, unnest(array['maya', 'sofia', 'rafael']) c, generate_series(1, 12) n`,
+      [ids],
+    )
+    for (const sub of ['sofia', 'rafael']) {
+      const socket = await instance.connect(await token({ sub, role: 'citizen' }))
+      await socket.ask({ type: 'work', credit: 3 })
+      await until(
+        async () =>
+          (await database.query('select 1 from deck.tasks where citizen = $1 and lease_until is not null', [sub]))
+            .length === 3,
+        `${sub} to have three tasks`,
+      )
+      if (sub === 'sofia') socket.socket.close()
+    }
+    await database.query(
+      `update deck.tasks set attempt = 5, lease_until = now() - interval '1 second' where citizen = 'sofia' and seq = any ('{2, 5}')`,
+    )
+    await database.query(`update deck.tasks set ended = now(), lease_until = null where citizen = 'sofia' and seq = 7`)
+    await database.query(
+      `update deck.tasks set lease_until = now() - interval '1 second' where citizen = 'sofia' and lease_until > now()`,
+    )
+    await database.query(`update deck.inboxes set seen = now() - interval '61 seconds' where citizen = 'sofia'`)
+    await database.query(`update deck.inboxes set seen = now() where citizen = 'rafael'`)
+    for (const [id, chats] of await listed(alice)) {
+      if (!ids.includes(id)) continue
+      t.equal(chats.length, 3)
+      for (const { citizen, ...chat } of chats as (Chat & Json)[]) {
+        const rows = await database.query(
+          'select state, count(*)::integer as n from deck.questions($1, $2, null, 1000000, 500) group by state',
+          [id, citizen],
+        )
+        const states = Object.fromEntries(rows.map(({ state, n }) => [String(state), n]))
+        const { waiting, working, failed, listening } = chat
+        t.strictSame(
+          { waiting, working, failed, listening },
+          {
+            waiting: states['waiting'] ?? 0,
+            working: states['working'] ?? 0,
+            failed: states['failed'] ?? 0,
+            listening: citizen === 'rafael',
+          },
+          `${id} ${citizen}`,
+        )
+        if (citizen === 'maya') t.equal(waiting, 12, 'questions without a task count, too')
+        if (citizen === 'sofia') t.match({ working, failed }, { working: 0, failed: 2 })
+      }
+    }
   },
 )

@@ -1,6 +1,8 @@
-// A citizen's inbox on two instances. Each task is leased to one worker at a time and ends once, whether API or SQL wrote the message.
+// A citizen's inbox on two instances. Each task is leased to one worker at a time and ends once, whether API or SQL wrote the message, and
+// whether the worker is a socket or claims over HTTP. (What only HTTP has is in inbox-http.test.ts.)
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { doors, type Agent, type Task } from '../support/agents.ts'
 import {
   admin,
   alice,
@@ -31,13 +33,6 @@ const work = async (instance: Instance, bearer: string, credit: number, more: Js
   t.match(await client.ask({ type: 'work', credit, ...more }), { type: 'ok', credit })
   return client
 }
-type Task = {
-  task: string
-  topic: string
-  message: { seq: number; message: string }
-  attempt: number
-  lease_until: string
-}
 const tasks = (client: Client): Task[] => client.frames.filter(({ type }) => type === 'task') as never
 const texts = (client: Client): string[] => tasks(client).map(({ message }) => message.message)
 const has = async (client: Client, n: number): Promise<Task[]> => {
@@ -58,49 +53,219 @@ const runOut = (name: string) =>
     [name],
   )
 
-void t.test(
-  'tasks: each user message after the first work frame becomes a task, oldest first, from API, socket or SQL',
-  async (t) => {
-    const { name, bearer, missions, topic } = await makeCitizen()
-    await ask(topic, 'before')
-    const worker = await work(two, bearer, 10)
-    await ask(topic, 'by HTTP')
-    const user = await one.connect(alice)
-    const other = `missions/${missions[1].id}/chat/${name}`
-    t.match(await user.ask({ type: 'send', topic: other, message: 'by the socket' }), { type: 'ok' })
-    await database.query(
-      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
-      [missions[1].id, name],
-    )
-    t.match(await worker.ask({ type: 'send', topic, message: 'a citizen message is not a task' }), { type: 'ok' })
-    await ask(`missions/${missions[0].id}/chat/sofia`, "another's")
-    await ask(topic, 'last')
-    const [first] = await has(worker, 4)
-    t.strictSame(texts(worker), ['by HTTP', 'by the socket', 'by SQL', 'last'])
-    const [message] = (await chat(topic)).slice(1)
-    t.match(first, { type: 'task', topic, attempt: 1, message })
-    const left = Date.parse(first?.lease_until ?? '') - Date.now()
-    t.ok(left > 20_000 && left < 31_000, `leased for ${left} ms`)
-    t.equal((await stored(name)).length, 4)
-  },
-)
+const received = (agent: Agent): string[] => agent.tasks.map(({ message }) => message.message)
+const gets = async (agent: Agent, n: number): Promise<Task[]> => {
+  await until(() => agent.tasks.length >= n, `${n} tasks`)
+  return agent.tasks
+}
 
-void t.test('inbox: tasks wait while no worker is connected, and none is created without credit', async (t) => {
+for (const [door, start] of doors) {
+  void t.test(
+    `tasks by ${door}: each question behind the citizen's last message, and each later one, oldest first, from API, socket or SQL`,
+    async (t) => {
+      const { name, bearer, missions, topic } = await makeCitizen()
+      const other = `missions/${missions[1].id}/chat/${name}`
+      await ask(topic, 'answered before')
+      t.match(await one.request('POST', `/api/${topic}`, bearer, { message: 'an answer' }), { status: 201 })
+      await ask(topic, 'before')
+      for (const [message, age] of [
+        ['old', '8 days'],
+        ['not so old', '6 days'],
+      ])
+        await database.query(
+          `insert into chat_messages (mission_id, citizen, sender, message, created_at)
+           values ($1, $2, 'user', $3, now() at time zone 'utc' - $4::interval)`,
+          [missions[1].id, name, message, age],
+        )
+      const agent = await start(t, two, bearer, name, 10)
+      await gets(agent, 2)
+      await ask(topic, 'by HTTP')
+      const user = await one.connect(alice)
+      t.match(await user.ask({ type: 'send', topic: other, message: 'by the socket' }), { type: 'ok' })
+      await database.query(
+        `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', 'by SQL')`,
+        [missions[1].id, name],
+      )
+      t.match(await one.request('POST', `/api/${topic}`, bearer, { message: 'no task' }), { status: 201 })
+      await ask(`missions/${missions[0].id}/chat/sofia`, "another's")
+      await ask(topic, 'last')
+      const found = await gets(agent, 6)
+      t.strictSame(received(agent), ['before', 'not so old', 'by HTTP', 'by the socket', 'by SQL', 'last'])
+      const [message] = (await chat(topic)).slice(2)
+      t.match(found[0], { topic, kind: 'message', attempt: 1, message })
+      const left = Date.parse(found.at(-1)?.lease_until ?? '') - Date.now()
+      t.ok(left > 10_000 && left < 61_000, `leased for ${left} ms`)
+      t.equal((await stored(name)).length, 6)
+    },
+  )
+
+  void t.test(
+    `inbox by ${door}: tasks wait while no worker is there, and a worker gets no more than its credit`,
+    async (t) => {
+      const { name, bearer, topic } = await makeCitizen()
+      const first = await start(t, one, bearer, name, 1)
+      await first.vanish()
+      await ask(topic, 'a', 'b', 'c')
+      const later = await start(t, two, bearer, name, 2)
+      const [a] = await gets(later, 2)
+      t.strictSame(received(later), ['a', 'b'], 'no more than the credit')
+      t.equal(await later.done(a as Task), 'ok')
+      await gets(later, 3)
+      t.strictSame(received(later), ['a', 'b', 'c'])
+      t.strictSame(received(first), [])
+    },
+  )
+
+  void t.test(`tasks by ${door}: a reply ends its task in the same transaction, whole or as a draft`, async (t) => {
+    const { name, bearer, topic } = await makeCitizen()
+    const worker = await start(t, one, bearer, name, 1)
+    await ask(topic, 'q1', 'q2')
+    const [q1] = await gets(worker, 1)
+    t.equal(await worker.reply(q1 as Task, 'a1'), 'ok')
+    const [, q2] = await gets(worker, 2)
+    for (const delta of ['a', '2 🎛']) t.equal(await worker.draft(q2 as Task, delta), 'ok')
+    t.equal(await worker.reply(q2 as Task), 'ok')
+    t.match(await stored(name), [
+      { answered: true, lease_until: null },
+      { answered: true, lease_until: null },
+    ])
+    t.match(await chat(topic), [
+      { message: 'q1' },
+      { message: 'q2' },
+      { message: 'a1', sender: 'citizen', author: name, in_reply_to: q1?.task },
+      { message: 'a2 🎛', sender: 'citizen', author: name, in_reply_to: q2?.task },
+    ])
+    t.equal(await worker.done(q2 as Task), 'ok', 'a repeated end succeeds')
+    t.equal((await database.query('select from deck.drafts where key = $1', [`task:${q2?.task}`])).length, 0)
+  })
+
+  void t.test(`tasks by ${door}: a released task is delivered again after its delay, at most five times`, async (t) => {
+    const { name, bearer, topic } = await makeCitizen()
+    const worker = await start(t, one, bearer, name, 1)
+    await ask(topic, 'hard', 'easy')
+    const [hard] = (await gets(worker, 1)) as [Task]
+    t.equal(await worker.release(hard, 3600), 'ok')
+    const [, easy] = await gets(worker, 2)
+    t.strictSame(received(worker), ['hard', 'easy'])
+    t.equal(await worker.reply(hard, 'late'), 'conflict')
+    t.equal(await worker.done(easy as Task), 'ok')
+    t.equal((await stored(name)).filter(({ ended }) => ended === null).length, 1, 'the task waits for its delay')
+    await worker.vanish()
+    await database.query('update deck.tasks set ready_at = clock_timestamp() where id = $1', [hard.task])
+    const other = await start(t, two, bearer, name, 1)
+    for (let attempt = 2; attempt <= 5; attempt++) {
+      const next = (await gets(other, attempt - 1)).at(-1) as Task
+      t.match(next, { task: hard.task, attempt })
+      t.equal(await other.release(next), 'ok')
+    }
+    await ask(topic, 'next')
+    await until(() => received(other).includes('next'), 'the next')
+    t.match((await stored(name))[0], { id: hard.task, dead: true, attempt: 5, ended: null })
+    t.equal(other.tasks.length, 5)
+    t.equal(await other.reply(other.tasks[3] as Task, 'late'), 'conflict', 'a failed task takes no reply')
+  })
+
+  void t.test(`tasks by ${door}: when a gone worker's lease ends, another worker gets the next attempt`, async (t) => {
+    const { name, bearer, topic } = await makeCitizen()
+    const gone = await start(t, one, bearer, name, 1)
+    await ask(topic, 'q')
+    const [q] = (await gets(gone, 1)) as [Task]
+    const other = await start(t, two, bearer, name, 1)
+    t.strictSame(other.tasks, [], 'the lease has not ended')
+    await gone.vanish()
+    await runOut(name)
+    const [again] = (await gets(other, 1)) as [Task]
+    t.match(again, { task: q.task, attempt: 2 })
+    t.equal(await other.reply(again, 'a'), 'ok')
+    t.match((await chat(topic)).slice(1), [{ message: 'a', seq: 2 }])
+  })
+
+  void t.test(`inbox by ${door}: a worker receives only tasks of missions that its token allows`, async (t) => {
+    const { name, missions, topic } = await makeCitizen()
+    const junk = 'no mission'.padEnd(36, 'x')
+    const narrow = await token({ sub: name, role: 'citizen', missions: [missions[1].number, junk] })
+    const restricted = await start(t, one, narrow, name, 9)
+    await ask(topic, 'not for it')
+    await ask(`missions/${missions[1].id}/chat/${name}`, 'for it')
+    await gets(restricted, 1)
+    t.strictSame(received(restricted), ['for it'])
+    const wide = await start(t, two, await token({ sub: name, role: 'citizen', missions: [missions[0].id] }), name, 9)
+    await gets(wide, 1)
+    t.strictSame(received(wide), ['not for it'])
+  })
+
+  void t.test(
+    `inbox by ${door}: several workers share the tasks; each task goes to one worker, and all end`,
+    async (t) => {
+      const { name, bearer, missions } = await makeCitizen()
+      const workers = await Promise.all(
+        [1, 3, 7].map((credit, i) => start(t, i === 1 ? one : two, bearer, name, credit)),
+      )
+      const ended = new Set<string>()
+      let over = false
+      const answering = workers.map(async (worker) => {
+        for (let n = 0; !over;) {
+          const task = worker.tasks[n]
+          if (!task) await new Promise((resolve) => setImmediate(resolve))
+          else {
+            n++
+            void worker
+              .reply(task, `re: ${task.message.message}`)
+              .then((result) => result === 'ok' && ended.add(task.task))
+          }
+        }
+      })
+      await Promise.all(
+        Array.from({ length: 100 }, (_, n) => [
+          one.request('POST', `/api/missions/${missions[n % 2]?.id}/chat/${name}`, alice, { message: `${n}` }),
+          database.query(
+            `insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', $3)`,
+            [missions[n % 2]?.id, name, `sql ${n}`],
+          ),
+        ]).flat(),
+      )
+      await until(() => ended.size === 200, 'an answer to each task').finally(() => (over = true))
+      await Promise.all(answering)
+      const got = workers.flatMap(({ tasks }) => tasks).map(({ task }) => task)
+      t.equal(new Set(got).size, got.length, 'no task was delivered twice')
+      t.ok(
+        workers.every((worker) => worker.tasks.length > 0),
+        'each worker received tasks',
+      )
+      const said = (await Promise.all(missions.map(({ id }) => chat(`missions/${id}/chat/${name}`)))).flat()
+      const replies = said.filter(({ sender }) => sender === 'citizen').map(({ message }) => message)
+      t.equal(replies.length, 200)
+      t.equal(new Set(replies).size, 200)
+    },
+  )
+
+  void t.test(`tasks by ${door}: those of a cleared chat or a deleted mission are not delivered`, async (t) => {
+    const { name, bearer, missions, topic } = await makeCitizen()
+    const first = await start(t, one, bearer, name, 1)
+    await first.vanish()
+    await ask(topic, 'cleared')
+    await ask(`missions/${missions[1].id}/chat/${name}`, 'deleted')
+    // Creates the tasks without leasing them.
+    await database.query('select deck.find_tasks($1, null, 100)', [name])
+    t.equal((await one.request('DELETE', `/api/${topic}`, admin)).status, 204)
+    t.equal((await one.request('DELETE', `/api/missions/${missions[1].id}`, admin)).status, 204)
+    const worker = await start(t, two, bearer, name, 5)
+    await ask(topic, 'new')
+    await gets(worker, 1)
+    t.strictSame(received(worker), ['new'])
+    await database.query('select deck.tidy_inboxes()')
+    t.equal((await stored(name)).length, 1)
+  })
+}
+
+void t.test('inbox: a socket without credit gets no task, and none is created for it', async (t) => {
   const { name, bearer, topic } = await makeCitizen()
-  await ask(topic, 'before any work frame')
+  await ask(topic, 'q')
+  t.strictSame(await stored(name), [], 'before any work frame')
+  const idle = await work(two, bearer, 0)
+  t.match(await idle.ask({ type: 'ping' }), { type: 'ok' })
+  t.strictSame(texts(idle), [])
   t.strictSame(await stored(name), [])
-  const first = await work(one, bearer, 1)
-  first.close()
-  await until(() => first.closed !== undefined, 'the socket to close')
-  await ask(topic, 'a', 'b', 'c')
-  t.strictSame(texts(await work(two, bearer, 0)), [])
-  t.strictSame(await stored(name), [], 'no task is created without credit')
-  const later = await work(two, bearer, 2)
-  await has(later, 2)
-  t.strictSame(texts(later), ['a', 'b'], 'no more than the credit')
-  t.match(await later.ask({ type: 'done', task: tasks(later)[0]?.task }), { type: 'ok' })
-  await has(later, 3)
-  t.strictSame(texts(later), ['a', 'b', 'c'])
 })
 
 void t.test('tasks: a reply ends its task in the same transaction, by send and by stream', async (t) => {
@@ -190,35 +355,7 @@ void t.test('tasks: a send with a task and an idempotency key that was used befo
     type: 'ok',
     seq: 4,
   })
-  t.ok((await stored(name)).every(({ ended }) => ended !== null))
-})
-
-void t.test('tasks: a released task is delivered again after its delay, at most five times', async (t) => {
-  const { name, bearer, topic } = await makeCitizen()
-  const worker = await work(one, bearer, 1)
-  await ask(topic, 'hard', 'easy')
-  const [hard] = await has(worker, 1)
-  const { task } = hard as Task
-  t.match(await worker.ask({ type: 'release', task, after: 3600 }), { type: 'ok', task })
-  await has(worker, 2)
-  t.strictSame(texts(worker), ['hard', 'easy'])
-  t.match(await worker.ask({ type: 'send', topic, message: 'late', task }), { type: 'error', code: 'conflict' })
-  t.match(await worker.ask({ type: 'done', task: tasks(worker)[1]?.task }), { type: 'ok' })
-  t.equal((await stored(name)).filter(({ ended }) => ended === null).length, 1, 'the task waits for its delay')
-  await database.query('update deck.tasks set ready_at = clock_timestamp() where id = $1', [task])
-  const other = await work(two, bearer, 1)
-  t.match(await worker.ask({ type: 'work', credit: 0 }), { type: 'ok' })
-  const seen = () => [...tasks(worker), ...tasks(other)].filter((got) => got.task === task).length
-  for (let attempt = 2; attempt <= 5; attempt++) {
-    await until(() => seen() === attempt, `attempt ${attempt}`)
-    const holder = tasks(worker).at(-1)?.attempt === attempt ? worker : other
-    t.equal(tasks(holder).at(-1)?.attempt, attempt)
-    t.match(await holder.ask({ type: 'release', task }), { type: 'ok' })
-  }
-  await ask(topic, 'next')
-  await until(() => texts(other).includes('next'), 'the next')
-  t.match((await stored(name))[0], { id: task, dead: true, attempt: 5, ended: null })
-  t.equal(seen(), 5)
+  t.ok((await stored(name)).every(({ ended, answered }) => ended !== null && answered === true))
 })
 
 void t.test('tasks: when a closed socket’s lease ends, another socket gets the next attempt', async (t) => {
@@ -281,71 +418,6 @@ void t.test('tasks: a lease is renewed while its socket is open', async (t) => {
   const before = await lease()
   await until(async () => (await lease()) !== before, 'the renewal')
   t.equal(tasks(worker).length, 1)
-})
-
-void t.test('inbox: a worker receives only tasks of missions that its token allows', async (t) => {
-  const { name, missions, topic } = await makeCitizen()
-  const narrow = await work(one, await token({ sub: name, role: 'citizen', missions: [missions[1].number] }), 9)
-  await ask(topic, 'not for it')
-  await ask(`missions/${missions[1].id}/chat/${name}`, 'for it')
-  await has(narrow, 1)
-  t.strictSame(texts(narrow), ['for it'])
-  const wide = await work(two, await token({ sub: name, role: 'citizen', missions: [missions[0].id] }), 9)
-  await has(wide, 1)
-  t.strictSame(texts(wide), ['not for it'])
-})
-
-void t.test('inbox: several workers share the tasks; each task goes to one worker, and all end', async (t) => {
-  const { name, bearer, missions } = await makeCitizen()
-  const workers = await Promise.all([1, 3, 7].map((credit, i) => work(i === 1 ? one : two, bearer, credit)))
-  const ended = new Set<string>()
-  for (const worker of workers)
-    worker.socket.on('message', (data: Buffer) => {
-      const frame = JSON.parse(data.toString()) as Task & { type: string }
-      if (frame.type !== 'task') return
-      void worker
-        .ask({ type: 'send', topic: frame.topic, message: `re: ${frame.message.message}`, task: frame.task })
-        .then((answer) => answer['type'] === 'ok' && ended.add(frame.task))
-    })
-  await Promise.all(
-    Array.from({ length: 100 }, (_, n) => [
-      one.request('POST', `/api/missions/${missions[n % 2]?.id}/chat/${name}`, alice, { message: `${n}` }),
-      database.query(`insert into chat_messages (mission_id, citizen, sender, message) values ($1, $2, 'user', $3)`, [
-        missions[n % 2]?.id,
-        name,
-        `sql ${n}`,
-      ]),
-    ]).flat(),
-  )
-  await until(() => ended.size === 200, 'an answer to each task')
-  const got = workers.flatMap(tasks).map(({ task }) => task)
-  t.equal(new Set(got).size, got.length, 'no task was delivered twice')
-  t.ok(
-    workers.every((worker) => tasks(worker).length > 0),
-    'each worker received tasks',
-  )
-  const said = (await Promise.all(missions.map(({ id }) => chat(`missions/${id}/chat/${name}`)))).flat()
-  const replies = said.filter(({ sender }) => sender === 'citizen').map(({ message }) => message)
-  t.equal(replies.length, 200)
-  t.equal(new Set(replies).size, 200)
-})
-
-void t.test('tasks: those of a cleared chat or a deleted mission are not delivered', async (t) => {
-  const { name, bearer, missions, topic } = await makeCitizen()
-  const first = await work(one, bearer, 1)
-  first.close()
-  await ask(topic, 'cleared')
-  await ask(`missions/${missions[1].id}/chat/${name}`, 'deleted')
-  // Creates the tasks without leasing them.
-  await database.query('select deck.find_tasks($1, null, 100)', [name])
-  t.equal((await one.request('DELETE', `/api/${topic}`, admin)).status, 204)
-  t.equal((await one.request('DELETE', `/api/missions/${missions[1].id}`, admin)).status, 204)
-  const worker = await work(two, bearer, 5)
-  await ask(topic, 'new')
-  await has(worker, 1)
-  t.strictSame(texts(worker), ['new'])
-  await database.query('select deck.tidy_inboxes()')
-  t.equal((await stored(name)).length, 1)
 })
 
 void t.test('inbox: forbidden to users and admins; values out of range are bad_request', async (t) => {

@@ -31,7 +31,7 @@ const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((f
 const imports = new Map(
   files.map((file) => {
     const text = readFileSync(join(root, file), 'utf8')
-    const names = [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map(([, name = '']) => name)
+    const names = [...text.matchAll(/(?:from|import\()\s*'(\.[^']+\.tsx?)'/g)].map(([, name = '']) => name)
     return [file, names.map((name) => relative(root, join(root, dirname(file), name)))] as const
   }),
 )

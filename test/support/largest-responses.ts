@@ -2,7 +2,7 @@
 import type { FreshDatabase } from './database.ts'
 
 /** The two runs to compare. Each has many tests, and no test is in both. */
-export type Filled = { mission: string; run: string; a: string; b: string }
+export type Filled = { mission: string; run: string; a: string; b: string; message: string; asked: string }
 
 /** Fills a mission, and creates 500 more. Characters that JSON escapes take six bytes each. */
 export const fill = async (database: FreshDatabase, mission: string): Promise<Filled> => {
@@ -13,6 +13,10 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
   await database.query(
     `insert into missions (title, client, budget, deadline, status, assigned_to, github_url)
      select repeat(chr(1), 1000), repeat(chr(1), 1000), 1, now(), 'active', 'alice', 'https://' || repeat(chr(1), 1990) from generate_series(1, 500)`,
+  )
+  await database.query(
+    `insert into deck.citizens (name, title, about, position)
+     select 'c' || n, repeat(chr(1), 200), repeat(chr(1), 2000), n from generate_series(1, 1000) n`,
   )
   await database.query(
     `insert into dod_items (mission_id, text, category, test_name)
@@ -40,18 +44,30 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
     [mission],
   )
   // Messages that were written between the two runs.
-  await database.query(
+  const [message] = await database.query(
     `insert into chat_messages (mission_id, citizen, sender, author, message, code_blocks, created_at)
      select $1, 'rafael', 'user', repeat(chr(1), 256), repeat('needle ', 1000), jsonb_build_array(
        jsonb_build_object('language', repeat(chr(1), 200000), 'code', 'needle')), now() at time zone 'utc' - interval '5 seconds'
-     from generate_series(1, 6) n`,
+     from generate_series(1, 6) n returning id`,
     [mission],
   )
-  return { mission, run: b, a, b }
+  const asked = await run(
+    `insert into deck.requests (mission_id, citizen, kind, title, body, options, expires_at)
+     select $1, 'rafael', 'choose', repeat(chr(1), 200), repeat(chr(1), 10000),
+       array(select n || repeat(chr(1), 190) from generate_series(1, 50) n), now() + interval '1 day' from generate_series(1, 300)`,
+  )
+  return { mission, run: b, a, b, message: String(message?.['id']), asked }
 }
 
 /** By route, as the OpenAPI document names it: the requests that get its largest responses. Responses of a stream have no bound. */
-export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: string[]; stream?: true }> => {
+export const largest = ({
+  mission,
+  run,
+  a,
+  b,
+  message,
+  asked,
+}: Filled): Record<string, { ask: string[]; stream?: true }> => {
   const one = `/api/missions/${mission}`
   const at = `at=${new Date(Date.now() + 3_600_000).toISOString()}`
   return {
@@ -59,6 +75,10 @@ export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: s
     '/readyz': { ask: ['/readyz'] },
     '/metrics': { ask: ['/metrics'] },
     '/api/limits': { ask: ['/api/limits'] },
+    '/api/citizens': { ask: ['/api/citizens'] },
+    '/api/missions/{mission}/requests': { ask: [`${one}/requests?limit=500`, `${one}/requests?limit=500&${at}`] },
+    '/api/missions/{mission}/requests/{request}': { ask: [`${one}/requests/${asked}`] },
+    '/api/inbox/{citizen}': { ask: ['/api/inbox/rafael?limit=500'] },
     '/api/missions': { ask: ['/api/missions?limit=500'] },
     '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },
     '/api/missions/{mission}/chat': { ask: [`${one}/chat?limit=500`] },
@@ -71,6 +91,8 @@ export const largest = ({ mission, run, a, b }: Filled): Record<string, { ask: s
         `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,
       ],
     },
+    '/api/missions/{mission}/chat/{citizen}/messages/{message}': { ask: [`${one}/chat/rafael/messages/${message}`] },
+    '/api/missions/{mission}/chat/{citizen}/questions': { ask: [`${one}/chat/rafael/questions?limit=500`] },
     '/api/missions/{mission}/dod': { ask: [`${one}/dod`, `${one}/dod?${at}`] },
     '/api/missions/{mission}/search': {
       ask: ['', '&kind=message', '&kind=code', '&kind=test', '&kind=dod', '&order=rank'].map(

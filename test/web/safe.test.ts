@@ -1,9 +1,8 @@
 // Hostile messages are only shown, in a real Chromium. The page is accessible: axe finds no violation in any view, light and dark, narrow
 // and wide.
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import t from 'tap'
-import type { Page } from 'playwright-core'
+import { examine } from './axe.ts'
 import { openPage, startBrowser, without } from './browser.ts'
 import { admin, alice, makeMission, startDeck, until } from '../support/server.ts'
 
@@ -167,18 +166,6 @@ void t.test('security: hostile messages show as text and run nothing', { skip: w
   // The policy is active: Trusted Types refuse an assignment to innerHTML.
   await t.rejects(page.evaluate(`document.body.innerHTML = '<b>x</b>'`), /TrustedHTML/)
 })
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-type Found = { id: string; nodes: { html: string; failureSummary: string }[] }
-const examine = async (page: Page): Promise<string[]> => {
-  await page.evaluate(`if (!window.axe) { ${axe} }`)
-  const found = await page.evaluate<Found[]>(`axe.run(document, {
-    runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then(({ violations }) => violations)`)
-  return found.map(
-    ({ id, nodes }) =>
-      `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary}`).join('; ')}`,
-  )
-}
 
 for (const [colorScheme, width, height] of [
   ['light', 1280, 800],

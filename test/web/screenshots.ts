@@ -5,7 +5,7 @@ import t from 'tap'
 import type { Page } from 'playwright-core'
 import { connect } from '../../src/client/index.ts'
 import { openPage, startBrowser, without } from './browser.ts'
-import { admin, alice, rafael, startDeck, token } from '../support/server.ts'
+import { admin, alice, rafael, startDeck } from '../support/server.ts'
 
 t.setTimeout(120_000)
 const { instance, database } = await startDeck(t)
@@ -54,6 +54,32 @@ await post(
 await post(47, 'emma', 'citizen', 60, 'The client has confirmed the scope.')
 await post(48, 'maya', 'citizen', 40, 'The copy is with the client.')
 await post(48, 'maya', 'citizen', 20, 'They like it.')
+// Inna's questions: one failed, one is answered late, and one waits since she is away. Sofia listens, Emma was here yesterday.
+const citizens = ['inna', 'sofia', 'emma']
+for (const name of citizens) await database.query('select deck.open_inbox($1)', [name])
+await post(47, 'inna', 'user', 52, 'Which proposals are sent, only those of our own team?')
+await post(47, 'inna', 'citizen', 50, 'Those of every team that has the chat. I have written it down as rule 3.')
+await post(47, 'inna', 'user', 49, 'Please compare the rules with the offer, line by line.')
+await post(47, 'inna', 'user', 30, 'And what happens to a proposal that nobody decides?')
+await post(47, 'inna', 'user', 29, 'Is there a limit?')
+await post(47, 'inna', 'citizen', 24, 'It is rejected after **72 hours**, with a note to the chat. Rule 7 has it now.')
+await post(47, 'inna', 'user', 2, 'Can rule 7 be 48 hours instead?')
+await database.query(`update deck.inboxes set since = now() - interval '1 day'`)
+for (const name of citizens) await database.query('select deck.find_tasks($1, null, 100)', [name])
+const ofInna = `(select id from chat_messages where citizen = 'inna' and message like $1)`
+for (const like of ['Which%', 'And what%', 'Is there%'])
+  await database.query(`update deck.tasks set ended = now(), answered = true where id = ${ofInna}`, [like])
+await database.query(`update deck.tasks set attempt = 5, dead = true where id = ${ofInna}`, ['Please compare%'])
+await database.query(
+  `update chat_messages set in_reply_to = ${ofInna} where citizen = 'inna' and message like 'It is rejected%'`,
+  ['And what%'],
+)
+for (const [name, seen] of [
+  ['inna', '2 hours'],
+  ['sofia', '-10 minutes'],
+  ['emma', '1 day'],
+])
+  await database.query('update deck.inboxes set seen = now() - $2::interval where citizen = $1', [name, seen])
 // A test run of yesterday, and a current one that proves some items.
 await database.query(
   `insert into test_runs (mission_id, status, summary, results, created_at)
@@ -127,14 +153,13 @@ const then = new Date(Date.now() - 12.5 * 60_000).toISOString()
 void t.test('screenshots: each main view', { skip: without }, async (t) => {
   const browser = await startBrowser(t)
   const citizen = connect({ url: instance.url, token: rafael })
-  const other = connect({ url: instance.url, token: await token({ sub: 'sofia', role: 'citizen' }) })
-  t.teardown(() => (citizen.close(), other.close()))
-  other.chat(47, 'sofia').on('*', () => {})
-  const reply = citizen.chat(47, 'rafael').stream()
-  citizen.chat(47, 'rafael').on('*', () => {})
-  reply.write(
-    'Edit the message without a markup, and Telegram takes them away:\n\n```python\nawait query.edit_message_text(\n    f"{proposal.title}: {decision}",\n    reply_markup=None,\n',
-  )
+  t.teardown(() => citizen.close())
+  void citizen.citizen('rafael').answer(async (_question, reply) => {
+    reply.write(
+      'Edit the message without a markup, and Telegram takes them away:\n\n```python\nawait query.edit_message_text(\n    f"{proposal.title}: {decision}",\n    reply_markup=None,\n',
+    )
+    await new Promise((resolve) => reply.signal.addEventListener('abort', resolve))
+  })
   const shoot = async (
     name: string,
     path: string,
@@ -154,11 +179,13 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
     t.ok(statSync(file).size < 190 * 1024, `${name}: ${Math.round(statSync(file).size / 1024)} KB`)
   }
   const dark = { colorScheme: 'dark', viewport: { width: 1120, height: 680 } }
-  await shoot('chat', '47/rafael')
+  const toNewest = (page: Page) => page.keyboard.press('n')
+  await shoot('chat', '47/rafael', undefined, '.row', toNewest)
+  await shoot('questions', '47/inna', undefined, '.quote', (page) => page.getByText(/^waiting: Inna/).waitFor())
   await shoot('checklist', '47/sofia', undefined, '.checklist label')
   await shoot('tests', '47/sofia/tests', dark, '.log')
   await shoot('code', '47/rafael/code', { viewport: { width: 1120, height: 600 } }, '.codes .code')
-  await shoot('narrow', '47/rafael', { ...dark, viewport: { width: 390, height: 780 } })
+  await shoot('narrow', '47/rafael', { ...dark, viewport: { width: 390, height: 780 } }, '.row', toNewest)
   const wide = { viewport: { width: 1120, height: 680 } }
   await shoot('timeline', `47/rafael/timeline/${then}`, wide, '.state-run', (page) =>
     page.locator('summary').first().click(),

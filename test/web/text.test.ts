@@ -367,7 +367,7 @@ test('layout: low windows keep room for messages and for the composer', async (t
   const { number } = await makeMission(instance, {
     title: 'A title that is long enough to need more than one line of a phone',
   })
-  for (let n = 0; n < 30; n++) await say(t, number, `message ${n}`)
+  for (let n = 0; n < 15; n++) await say(t, number, `message ${n}`)
   const page = await open(t, `${number}/rafael`)
   await page.locator('.row').first().waitFor()
   for (const [width, height] of [
@@ -385,7 +385,7 @@ test('layout: low windows keep room for messages and for the composer', async (t
     t.ok((list ?? 0) >= 60, `${width} x ${height}: ${list} px of messages`)
     t.ok((composer ?? Infinity) <= height && (field ?? 0) >= 24, `${width} x ${height}: the composer is visible`)
     t.equal(await page.evaluate<boolean>('document.documentElement.scrollWidth <= innerWidth'), true)
-    await page.locator('.row', { hasText: 'message 29' }).waitFor()
+    await page.locator('.row', { hasText: 'message 14' }).waitFor()
   }
   // The list of missions keeps room too.
   await page.setViewportSize({ width: 844, height: 200 })

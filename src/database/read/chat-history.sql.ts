@@ -2,8 +2,9 @@
 import { chatHead, citizenOf, headOf, messageColumns, repliedColumn } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
-/** The maximum count of unread messages. */
+/** The maximum counts of unread messages, and of questions in each state. */
 export const mostUnread = 1000
+export const mostQuestions = 1000
 
 /**
  * A page of a chat in ascending order, starting at the newest or the oldest message. `found` counts the rows without the limit of bytes.
@@ -41,8 +42,8 @@ export const shown = { characters: 300, blockBytes: 4096 }
 
 const citizen = citizenOf('h.topic')
 /**
- * A page of a mission's chats, sorted by their newest message, newest first. Each has its latest seq, how far the user has read, and its
- * newest message. A long message is shortened, unless its code blocks must be parsed from it.
+ * A page of a mission's chats, sorted by their newest message, newest first. Each has its latest seq, how far the user has read, the counts
+ * of its questions, and its newest message. A long message is shortened, unless its code blocks must be parsed from it.
  *
  * $1, $2 the mission
  * $3 the user (sub)
@@ -53,7 +54,8 @@ const citizen = citizenOf('h.topic')
 // the mission for each chat.
 export const channelList = selectMission({
   columns: `deck.topic_citizen(h.topic) as citizen, h.topic, h.last, c.*,
-    ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread`,
+    ${headOf('h.topic', 'm.id', citizen)} as head, coalesce(r.seq, 0) as read_seq, u.unread,
+    deck.listening(${citizen}) as listening, q.waiting, q.working, q.failed`,
   joins: `
   left join lateral (
     select x.topic, coalesce(n.at, timestamp '0001-01-01') as last, n.seq as newest
@@ -83,5 +85,6 @@ export const channelList = selectMission({
       select from chat_messages where mission_id = m.id and citizen = ${citizen} and seq > coalesce(r.seq, 0)
       limit ${mostUnread}) x
   ) u
+  cross join lateral deck.count_questions(m.id, ${citizen}, ${mostQuestions}) q
   order by h.last desc, h.topic desc`,
 })

@@ -82,7 +82,7 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
 
     /**
      * Returns the chats of a mission that ever had a message, sorted by their newest message, newest first. Each has its latest seq, its
-     * newest message, shortened, and how far `sub` has read. `next` is the cursor of the next page.
+     * newest message, shortened, how far `sub` has read, and the counts of its questions. `next` is the cursor of the next page.
      */
     async channels(ref: MissionRef, sub: string, { limit, before }: { limit: number; before?: ChannelCursor }) {
       type Row = {
@@ -92,6 +92,10 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
         head: number
         read_seq: number
         unread: number
+        listening: boolean
+        waiting: number
+        working: number
+        failed: number
         heavy: boolean | null
       } & (MessageColumns | { seq: null })
       const { mission, rows } = await readMission<Row>(main, {
@@ -114,6 +118,10 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
                   row.seq === null ? null : shorten(toMessage(row, mission.id, row.citizen), row.heavy === true),
                 read_seq: row.read_seq,
                 unread: row.unread,
+                listening: row.listening,
+                waiting: row.waiting,
+                working: row.working,
+                failed: row.failed,
               },
             ],
       )

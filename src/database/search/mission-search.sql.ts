@@ -1,4 +1,5 @@
 // The statements of database/search/mission-search, about one mission (database/read/read-mission).
+import { repliedColumn } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from '../read/read-mission.ts'
 
 /** $1 mission ID, or null; $2 mission number, or null */
@@ -16,7 +17,7 @@ export const rights = selectMission({ once: epochColumn })
  */
 export const hitRows = selectMission({
   once: epochColumn,
-  columns: `c.sender, c.author, c.message, case when w.kind = 'code' then c.code_blocks::text end as code_blocks,
+  columns: `c.sender, c.author, ${repliedColumn('c')}, c.message, case when w.kind = 'code' then c.code_blocks::text end as code_blocks,
     t.status, t.summary::text as summary, t.results::text as results, d.text as item, d.completed`,
   joins: `
   cross join unnest($3::text[], $4::bigint[], $5::uuid[], $6::text[]) with ordinality as w (part, seq, id, kind, n)

@@ -41,7 +41,10 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
   const findChats = makeFindChats(main)
   const findRows = makeFindRows(main)
 
-  type Text = Pick<Hit, 'sender' | 'author' | 'block' | 'language' | 'status' | 'result' | 'completed'> & {
+  type Text = Pick<
+    Hit,
+    'sender' | 'author' | 'in_reply_to' | 'block' | 'language' | 'status' | 'result' | 'completed'
+  > & {
     text: string
   }
   /** Returns the texts of a few hits with their columns; undefined for rows that were deleted. */
@@ -53,6 +56,7 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     type Columns = {
       sender: 'user' | 'citizen' | null
       author: string | null
+      in_reply_to: string | null
       message: string | null
       code_blocks: string | null
       status: 'running' | 'passed' | 'failed' | null
@@ -75,16 +79,16 @@ export const makeFind = (main: pg.Pool, turns: Turns, patience: number) => {
     check(rights)
     return rows.map((row, i): Text | undefined => {
       const { kind, block = 0, result = null } = some[i] as Found
-      const { sender, author, message, code_blocks, status, item, completed } = row
+      const { sender, author, in_reply_to, message, code_blocks, status, item, completed } = row
       if (item !== null) return { text: item, completed: completed === true }
       if (status !== null) {
         const text = textsOfRun({ ...row, status }).find((text) => text.result === result)?.text
         return text === undefined ? undefined : { text, status, result }
       }
       if (message === null || sender === null) return undefined
-      if (kind === 'message') return { text: message, sender, author }
+      if (kind === 'message') return { text: message, sender, author, in_reply_to }
       const code = blocksOf(code_blocks, message)?.[block]
-      return code && { text: code.code, sender, author, block, language: code.language }
+      return code && { text: code.code, sender, author, in_reply_to, block, language: code.language }
     })
   }
 

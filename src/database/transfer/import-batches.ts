@@ -4,16 +4,18 @@
 // A line's id is derived from the line. So messages that were saved before are recognized, and an interrupted import can be run again.
 //
 // If a line is bad, nothing of its batch is saved; with `skip`, all but the bad lines are. protocol/transfer parses the lines.
-import * as crypto from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type pg from 'pg'
 import type { Imported } from '../../protocol/transfer.ts'
 import { Refusal } from '../../protocol/errors.ts'
-import { integers, texts, timestamps, uuids } from '../postgres/binary-arrays.ts'
+import { integers, nullableUuids, texts, timestamps, uuids } from '../postgres/binary-arrays.ts'
 import { isRetryable, sqlState } from '../postgres/errors.ts'
+import { stableId } from './stable-id.ts'
 
 /** Rows and bytes per batch: it locks a chat's head for about 40 ms, while other writers of the chat wait. */
 const most = { rows: 2000, bytes: 2 * 1024 * 1024 }
+/** Lines of other chats whose new ids are remembered, so that later lines can answer them. */
+const mostMoved = 100_000
 
 export type Bad = { line: number; why: string }
 export type Tally = { saved: number; seen: number; bad: number }
@@ -40,24 +42,6 @@ const reasons: Record<Other['why'], string> = {
   gone: 'no such mission',
 }
 
-/**
- * Returns a version 8 UUID that depends only on the name, the bytes and the order. It begins with `order`, the line's time or number, so that
- * an import's ids ascend and the index of ids grows at its end.
- */
-export const stableId = (name: string, bytes: Buffer, order: number): string => {
-  const named = Buffer.allocUnsafe(bytes.length + 3 * name.length)
-  const end = named.write(name)
-  const hex = digest(named.subarray(0, end + bytes.copy(named, end)))
-  const time = order.toString(16).padStart(12, '0')
-  const variant = ((Number.parseInt(hex.slice(3, 4), 16) & 3) | 8).toString(16)
-  return `${time.slice(0, 8)}-${time.slice(8)}-8${hex.slice(0, 3)}-${variant}${hex.slice(4, 7)}-${hex.slice(7, 19)}`
-}
-/** SHA-256 in hex. crypto.hash (Node 20.12 and later) is three times as fast. */
-const digest: (bytes: Buffer) => string =
-  'hash' in crypto
-    ? (bytes) => crypto.hash('sha256', bytes)
-    : (bytes) => crypto.createHash('sha256').update(bytes).digest('hex')
-
 const since1970 = 946_684_800_000n
 
 export const makeImport = (
@@ -68,6 +52,8 @@ export const makeImport = (
   const lanes = clients.map((client): Lane => ({ client, rows: [], bytes: 0, known: new Set(), running: undefined }))
   const laneOf = new Map<string, Lane>()
   const missions = new Map<string, string | undefined>()
+  // The new ids of lines from other chats, by topic and id.
+  const moved = new Map<string, string>()
 
   const nameOf = (ref: Imported['mission']): string => ('id' in ref ? ref.id : String(ref.number))
   /** Looks up the missions that a line names, each only once. */
@@ -97,10 +83,15 @@ export const makeImport = (
     const order = ms >= 0 ? ms : line
     if (from.id === undefined) return stableId(`${name}\0${topic}\0${line}\0`, text, order)
     // A line keeps its own id only in the chat that it names. In any other chat it is a different message with a derived id.
-    return missionOf(from.own.mission) === mission && from.own.citizen === from.citizen
-      ? from.id
-      : stableId(`${topic}\0`, Buffer.from(from.id), order)
+    if (isAtHome(from, mission)) return from.id
+    const id = stableId(`${topic}\0`, Buffer.from(from.id), order)
+    if (moved.size >= mostMoved) for (const oldest of moved.keys()) if (moved.delete(oldest)) break
+    moved.set(`${topic} ${from.id}`, id)
+    return id
   }
+  /** Returns whether a line is imported into the chat that it names. */
+  const isAtHome = ({ own, citizen }: Imported, mission: string): boolean =>
+    missionOf(own.mission) === mission && own.citizen === citizen
 
   /** Calls deck.import_messages() with a batch. */
   const call = async ({ client }: Lane, rows: Row[], strict: boolean): Promise<Other[]> => {
@@ -117,11 +108,14 @@ export const makeImport = (
       texts(rows.map(({ key }) => key)),
       timestamps(rows.map(({ time }) => time)),
       strict,
+      rows.some(({ in_reply_to }) => in_reply_to !== null)
+        ? nullableUuids(rows.map(({ in_reply_to }) => in_reply_to))
+        : null,
     ]
     const { rows: found } = await client.query<{ others: string | null }>({
       name: 'import',
       text: `select others from deck.import_messages($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[],
-        $7::text[], $8::text[], $9::timestamp[], $10)`,
+        $7::text[], $8::text[], $9::timestamp[], $10, $11::uuid[])`,
       values,
     })
     return JSON.parse(found[0]?.others ?? '[]') as Other[]
@@ -209,12 +203,16 @@ export const makeImport = (
     }
     const id = idOf(from, topic, mission, line, text)
     const { sender, author, message, code_blocks, key, time, citizen } = from
+    const in_reply_to =
+      from.in_reply_to === null || from.id === undefined || isAtHome(from, mission)
+        ? from.in_reply_to
+        : (moved.get(`${topic} ${from.in_reply_to}`) ?? null)
     // Duplicates within a batch: only the first one is saved.
     const keyed = key === null ? undefined : `${topic}\n${key}\n${author ?? ''}`
     if (lane.known.has(id) || (keyed !== undefined && lane.known.has(keyed))) return void tally.seen++
     lane.known.add(id)
     if (keyed !== undefined) lane.known.add(keyed)
-    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, time })
+    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, in_reply_to, time })
     lane.bytes += text.length
     if (lane.rows.length >= most.rows || lane.bytes >= most.bytes) return flush(lane)
   }

@@ -19,6 +19,7 @@ export type Readings = {
   catching: number
   topics: number
   tasksHeld: number
+  claimsWaiting: number
   outboxBytes: number
   tally: Tally
   httpErrors: Map<string, number>
@@ -168,6 +169,7 @@ export const metricsRoute = (
   gauge('seats_catching', 'subscriptions that are catching up', (now) => now.catching)
   gauge('topics', 'followed topics', (now) => now.topics)
   gauge('tasks_held', 'tasks leased by sockets of this instance', (now) => now.tasksHeld)
+  gauge('claims_waiting', 'claims over HTTP that wait for tasks', (now) => now.claimsWaiting)
   gauge('outbox_bytes', 'bytes waiting in send buffers', (now) => now.outboxBytes)
   counter('frames_in_total', 'frames received from sockets', ({ tally }) => tally.framesIn)
   counter('frames_out_total', 'frames sent to sockets', ({ tally }) => tally.framesOut)

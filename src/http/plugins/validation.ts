@@ -88,22 +88,36 @@ export const asOf = ({ query }: FastifyRequest): string | undefined => {
   return at === undefined ? undefined : toBound('at', at, Math.floor)
 }
 
+/** The name of a citizen in the path of the registry. */
+export const nameOf = ({ params }: FastifyRequest): string => parseCitizen((params as { name: string }).name)
+
 /** The path's parameters, parsed. Throws `bad_request` for a malformed one. */
 export const named = (request: FastifyRequest) => {
   const params = request.params as Record<string, string>
   return {
-    mission: parseMission(params['mission'] ?? ''),
+    get mission() {
+      return parseMission(params['mission'] ?? '')
+    },
     get citizen() {
       return parseCitizen(params['citizen'] ?? '')
     },
+    get message() {
+      return parseId(params['message'] ?? '', 'a message')
+    },
     get item() {
       return parseId(params['item'] ?? '', 'an item')
+    },
+    get task() {
+      return parseId(params['task'] ?? '', 'a task')
     },
     get run() {
       return parseId(params['run'] ?? '', 'a test run')
     },
     get request() {
       return parseId(params['request'] ?? '', 'a request')
+    },
+    get question() {
+      return parseId(params['question'] ?? '', 'a question')
     },
     get a() {
       return parseId(params['a'] ?? '', 'a test run')

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import { allow } from '../../access/policy.ts'
 import type { ChannelCursor, History } from '../../database/read/chat-history.ts'
-import { mostUnread, shown } from '../../database/read/chat-history.sql.ts'
+import { mostQuestions, mostUnread, shown } from '../../database/read/chat-history.sql.ts'
 import { deny } from '../../protocol/errors.ts'
 import { Message } from '../../protocol/rows.ts'
 import Type, { type Static } from '../../protocol/typebox.ts'
@@ -48,6 +48,10 @@ const Channels = Type.Object({
       last_message: Type.Union([LastMessage, Type.Null()]),
       read_seq: Type.Integer({ description: 'last seq that the caller has read, by `read` on the socket' }),
       unread: Type.Integer({ description: `messages after read_seq, counted up to ${mostUnread}` }),
+      listening: Type.Boolean({ description: 'something has worked for the citizen within the last 60 s' }),
+      waiting: Type.Integer({ description: `questions that nobody has, counted up to ${mostQuestions}` }),
+      working: Type.Integer({ description: `questions that are being worked on, counted up to ${mostQuestions}` }),
+      failed: Type.Integer({ description: `questions whose attempts are used up, counted up to ${mostQuestions}` }),
     }),
   ),
 })

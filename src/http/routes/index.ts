@@ -1,23 +1,28 @@
 // All routes under /api, one file for each resource, and the database readers that only HTTP uses.
 import type { FastifyInstance } from 'fastify'
 import type { Tokens } from '../../access/tokens.ts'
+import type { ClaimDraft } from '../../commands/claim-draft.ts'
+import type { Claims } from '../../commands/claims.ts'
 import type { Limits } from '../../config/index.ts'
 import type { Hub } from '../../live/hub/hub.ts'
 import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
+import type { Citizens } from '../../database/citizens.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
 import { makeDiff } from '../../database/read/run-diff.ts'
 import { makeFind } from '../../database/search/mission-search.ts'
 import { makeHistory } from '../../database/read/chat-history.ts'
+import { makeMessageReader } from '../../database/read/chat-message.ts'
 import { makeLogs } from '../../database/read/run-logs.ts'
 import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
 import { makeReplay } from '../../database/read/chat-stream.ts'
 import type { Reading } from '../../database/read/replica.ts'
 import type { Requests } from '../../database/write/requests.ts'
+import type { Questions } from '../../database/questions.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { makeSearch } from '../../database/search/chat-search.ts'
 import type { Store } from '../../database/read/topics.ts'
@@ -27,14 +32,18 @@ import { makeTurns, type Turns } from '../../database/postgres/mutex.ts'
 import type { Writer } from '../../database/write/writer.ts'
 import { boundAnswers } from '../plugins/response-limits.ts'
 import { boundBodies } from '../plugins/body-limits.ts'
+import { chatMessageRoute } from './chat-message.ts'
 import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
+import { citizenRoutes } from './citizens.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
 import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
+import { questionRoutes, type CancelTask } from './questions.ts'
+import { inboxRoutes } from './inbox.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -56,8 +65,13 @@ export const installApi = async (
     changes: MissionChanges & ChecklistChanges
     runs: Runs
     requests: Requests
+    citizens: Citizens
     missions: Missions
     writer: Writer
+    questions: Questions
+    cancelTask: CancelTask
+    claims: Claims
+    claimDraft: ClaimDraft
     access: Access
     identify: Identify
     holds: Tokens['holds']
@@ -97,9 +111,13 @@ export const installApi = async (
     ticketRoutes(api, access)
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
+    citizenRoutes(api, parts.citizens)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
+    chatMessageRoute(api, makeMessageReader(main))
+    questionRoutes(api, parts)
     chatWriteRoutes(api, { changes, missions, writer, rate: parts.rate })
+    inboxRoutes(api, parts.claims, parts.claimDraft)
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {

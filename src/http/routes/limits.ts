@@ -1,7 +1,7 @@
 // The limits that clients see: a socket's in its first frame, an instance's by GET /api/limits.
 import type { FastifyInstance } from 'fastify'
 import type { Limits } from '../../config/index.ts'
-import { answerBytes, perMission } from '../../database/bounds.ts'
+import { answerBytes, perMission, registry } from '../../database/bounds.ts'
 import { codeBlocksBytes } from '../../protocol/blocks.ts'
 import { mostCredit } from '../../protocol/client-frames.ts'
 import { messageChars } from '../../protocol/rows.ts'
@@ -42,6 +42,8 @@ const AllLimits = Type.Object(
     user_messages_per_second: countOrNone,
     user_messages_burst: countOrNone,
     sockets_per_user: count,
+    waiting_claims: count,
+    waiting_claims_per_subject: count,
     draft_bytes: count,
     draft_bytes_per_subject: count,
     subject_bytes_per_second: countOrNone,
@@ -58,6 +60,8 @@ const AllLimits = Type.Object(
     items_per_mission: count,
     items_bytes_per_mission: count,
     open_requests_per_mission: count,
+    citizens: count,
+    citizens_bytes: count,
   },
   { title: 'Limits' },
 )
@@ -72,6 +76,8 @@ export const limitsRoute = (app: FastifyInstance, limits: Limits): void => {
       user_messages_per_second: finite(limits.userMessagesPerSecond),
       user_messages_burst: finite(limits.userMessagesBurst),
       sockets_per_user: Math.min(limits.socketsPerUser, limits.socketsPerSubject),
+      waiting_claims: limits.claimsWaiting,
+      waiting_claims_per_subject: limits.claimsWaitingPerSubject,
       draft_bytes: limits.draftBytes,
       draft_bytes_per_subject: limits.draftBytesPerSubject,
       subject_bytes_per_second: finite(limits.subjectBytesPerSecond),
@@ -88,6 +94,8 @@ export const limitsRoute = (app: FastifyInstance, limits: Limits): void => {
       items_per_mission: perMission.items,
       items_bytes_per_mission: perMission.itemBytes,
       open_requests_per_mission: perMission.openRequests,
+      citizens: registry.citizens,
+      citizens_bytes: registry.citizensBytes,
     }),
   )
 }

@@ -4,7 +4,7 @@ import Type, { type Static } from '../../protocol/typebox.ts'
 import { allow, refusal } from '../../access/policy.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import { mostUnread } from '../../database/read/chat-history.sql.ts'
-import { countedChats, listedChats } from '../../database/read/mission-list.sql.ts'
+import { countedChats, listedChats, mostQuestions } from '../../database/read/mission-list.sql.ts'
 import type { Past } from '../../database/read/state-at.ts'
 import { deny } from '../../protocol/errors.ts'
 import { Mission, MissionPatch, MissionStatus, NewMission } from '../../protocol/rows.ts'
@@ -20,7 +20,7 @@ const List = Type.Object({
   cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: '`next` of the page before' })),
   chats: Type.Optional(
     Type.Union([Type.Literal('true'), Type.Literal('false')], {
-      description: 'true: each mission has `chats`, with the number of unread messages',
+      description: 'true: each mission has `chats`, with the numbers of unread messages and open questions',
     }),
   ),
 })
@@ -31,9 +31,15 @@ const Chats = Type.Array(
     read_seq: Type.Integer({ description: 'last seq that the caller has read, by `read` on the socket' }),
     unread: Type.Integer({ description: `messages of others after read_seq, counted up to ${mostUnread}` }),
     first_unread: Type.Union([Type.Integer(), Type.Null()], { description: 'seq of the first unread message' }),
+    listening: Type.Boolean({ description: 'something has worked for the citizen within the last 60 s' }),
+    waiting: Type.Integer({ description: `questions that nobody has, counted up to ${mostQuestions}` }),
+    working: Type.Integer({ description: `questions that somebody works on, counted up to ${mostQuestions}` }),
+    failed: Type.Integer({
+      description: `questions whose five attempts came to nothing, counted up to ${mostQuestions}`,
+    }),
   }),
   {
-    description: `with chats=true: by name, up to ${listedChats} of the first ${countedChats} chats; unread ones come before the others`,
+    description: `with chats=true: by name, up to ${listedChats} of the first ${countedChats} chats; those with unread messages or unfinished questions come before the others`,
   },
 )
 const Page = Type.Object({

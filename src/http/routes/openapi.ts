@@ -15,6 +15,7 @@ export const ErrorBody = Type.Object(
     error_id: Type.Optional(Type.String({ description: 'internal errors only: the error has this ID in the log' })),
     seq: Type.Optional(Type.Integer({ description: 'cursor conflicts: the latest seq of the topic' })),
     epoch: Type.Optional(Type.String({ description: 'cursor conflicts: the current epoch' })),
+    offset: Type.Optional(Type.Integer({ description: 'draft conflicts: the length of the draft' })),
     maybe: Type.Optional(Type.Literal(true, { description: 'a message without a key may have been saved' })),
   },
   { title: 'Error' },
@@ -23,9 +24,13 @@ export const ErrorBody = Type.Object(
 const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  message: Type.String({ description: "the message's UUID" }),
+  name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
   request: Type.String({ description: "the request's UUID" }),
+  question: Type.String({ description: "the message's UUID" }),
+  task: Type.String({ description: "the task's UUID: that of the question" }),
   a: Type.String({ description: 'UUID of the first run' }),
   b: Type.String({ description: 'UUID of the second run' }),
 }
@@ -83,7 +88,9 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'dod', 'tests', 'requests', 'access', 'health'].map((name) => ({ name })),
+      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'requests', 'inbox', 'access', 'health'].map((name) => ({
+        name,
+      })),
     },
   })
   await app.register(swaggerUi, {

@@ -1,4 +1,4 @@
-// Drafts: replies while they are being written. The instance of the writer's socket owns the text, publishes and saves it
+// Drafts: replies while they are being written. The instance of the writer (a socket, or a claim over HTTP) owns the text, publishes and saves it
 // (draft-publisher.ts). The other instances hold copies for their followers (draft-mirror.ts). A claim in the database decides
 // which socket writes a draft (draft-claims.ts).
 import { encodeFrame } from '../../protocol/encode.ts'
@@ -159,8 +159,12 @@ export const makeDrafts = (options: {
       else signal({ type: 'cancel', ...name, by })
     },
 
-    /** Returns whether a socket of this instance writes the draft. */
-    isWritten: (name: DraftName): boolean => find(name)?.writer !== undefined,
+    /** Returns the draft's writer on this instance, if any. */
+    writerOf: (name: DraftName): DraftWriter | undefined => find(name)?.writer,
+
+    /** Returns the keys of the drafts that a socket writes in a chat. */
+    writtenBy: (writer: DraftWriter, topic: string): string[] =>
+      registry.by(writer).flatMap((draft) => (draft.topic === topic ? [draft.key] : [])),
 
     join: catchUp.join,
 

@@ -1,11 +1,12 @@
-// Joins the parts that deliver more than stored events: signals, presence, the list of missions, drafts and citizens' inboxes. Each takes
-// its own notifications. None is part of a topic's history.
+// Joins the parts that deliver more than stored events: signals, presence, the list of missions, drafts, questions and citizens' inboxes.
+// Each takes its own notifications. None is part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
-import { makeInboxes } from '../inbox.ts'
-import type { Worker } from '../inbox-workers.ts'
+import { makeInboxes, type WorkingSocket } from '../inbox.ts'
 import { makeList } from './mission-list.ts'
 import { makePresence } from './presence.ts'
+import { makeQuestionSignals } from '../questions.ts'
+import { makeTaskCancels } from '../task-cancels.ts'
 import type { Session } from '../connections/session.ts'
 import type { Seal } from './seal.ts'
 import { makeSignals } from './signals.ts'
@@ -26,7 +27,14 @@ export const makeEphemeral = (options: {
   }
   drafts: Parameters<typeof makeDrafts>[0]['store']
   tasks: Parameters<typeof makeInboxes>[0]['store']
-  limits: Parameters<typeof makeDrafts>[0]['limits'] & { presenceLife: number; pollEvery: number; renewEvery: number }
+  questions: Parameters<typeof makeQuestionSignals>[0]['store']
+  claims: Pick<Parameters<typeof makeInboxes>[0]['claims'], 'holds' | 'fitting'>
+  limits: Parameters<typeof makeDrafts>[0]['limits'] &
+    Parameters<typeof makeInboxes>[0]['claims']['limits'] & {
+      presenceLife: number
+      pollEvery: number
+      renewEvery: number
+    }
   onError: (error: unknown) => void
 }) => {
   const { channels, limits, onError } = options
@@ -42,17 +50,24 @@ export const makeEphemeral = (options: {
     onError,
     pollEvery: limits.pollEvery,
     renewEvery: limits.renewEvery,
+    claims: { ...options.claims, limits },
   })
+  const questions = makeQuestionSignals({ store: options.questions, follow, unfollow, onError })
+  const cancels = makeTaskCancels({ ...options, heardSince, worker: inboxes.worker, drafts: drafts.writtenBy })
   return {
     signals,
     list,
     presence,
     drafts,
     inboxes,
+    questions,
+    cancels,
     /** Takes a notification. Returns false if it announces new events, which the tail reads. */
     receive(payload: string): boolean {
-      if (signals.receive(payload) || list.receive(payload) || drafts.receive(payload) || presence.receive(payload))
+      const { receive: isSignal } = signals
+      if (isSignal(payload) || list.receive(payload) || drafts.receive(payload) || presence.receive(payload))
         return true
+      if (questions.receive(payload) || cancels.receive(payload)) return true
       inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
       return false
     },
@@ -65,15 +80,16 @@ export const makeEphemeral = (options: {
     check(): void {
       inboxes.check()
       presence.check()
+      questions.check()
     },
     /** A socket's fresh token has fewer rights. The socket's drafts are saved, so that another writer can continue them. */
-    narrowed(session: Session & Worker): void {
+    narrowed(session: Session & WorkingSocket): void {
       drafts.gone(session)
       inboxes.narrowed(session)
       for (const topic of session.subscriptions.keys()) presence.changed(topic)
     },
     /** A socket has closed. */
-    gone(session: Session & Worker): void {
+    gone(session: Session & WorkingSocket): void {
       list.leave(session)
       drafts.gone(session)
       inboxes.gone(session)
@@ -82,6 +98,7 @@ export const makeEphemeral = (options: {
       signals.close()
       list.close()
       inboxes.close()
+      questions.close()
       await Promise.all([drafts.close(), presence.close()])
     },
   }

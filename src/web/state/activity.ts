@@ -2,7 +2,8 @@
 import { signal } from '@preact/signals'
 import type { ChatSignal, Message } from '../../client/index.ts'
 
-export type Draft = { key: string; citizen: string; text: string }
+/** `stopped`: its writer has abandoned it. */
+export type Draft = { key: string; citizen: string; text: string; stopped?: true }
 
 type ActivitySignal = Extract<ChatSignal, { event: 'draft' | 'aborted' | 'typing' }>
 
@@ -12,6 +13,9 @@ export const makeActivity = () => {
   const drop = (key: string | null): void => {
     if (drafts.peek().some((draft) => draft.key === key))
       drafts.value = drafts.peek().filter((draft) => draft.key !== key)
+  }
+  const dropStopped = (): void => {
+    if (drafts.peek().some(({ stopped }) => stopped)) drafts.value = drafts.peek().filter(({ stopped }) => !stopped)
   }
   const stopTyping = (who: string | null): void => {
     if (who !== null && typing.peek().includes(who)) typing.value = typing.peek().filter((one) => one !== who)
@@ -23,22 +27,31 @@ export const makeActivity = () => {
       switch (event.event) {
         case 'draft': {
           const { key, citizen, text } = event
-          const held = drafts.peek().some((draft) => draft.key === key)
           const draft = { key, citizen, text }
-          drafts.value = held ? drafts.peek().map((old) => (old.key === key ? draft : old)) : [...drafts.peek(), draft]
+          const open = drafts.peek().filter((old) => old.key === key || !old.stopped)
+          drafts.value = open.some((old) => old.key === key)
+            ? open.map((old) => (old.key === key ? draft : old))
+            : [...open, draft]
           return
         }
         case 'aborted':
-          return drop(event.key)
+          drafts.value = drafts
+            .peek()
+            .filter(({ key, stopped }) => key === event.key || !stopped)
+            .map((draft) => (draft.key === event.key ? { ...draft, stopped: true as const } : draft))
+          return
         case 'typing':
           if (event.on && !typing.peek().includes(event.sub)) typing.value = [...typing.peek(), event.sub]
           else if (!event.on) stopTyping(event.sub)
           return
       }
     },
+    /** The work on a question has gone on: an abandoned draft is over. */
+    dropStopped,
     /** A stored message ends its draft, and its author's typing. */
-    end({ key, author }: Message): void {
+    end({ key, author, sender }: Message): void {
       drop(key)
+      if (sender === 'citizen') dropStopped()
       stopTyping(author)
     },
     clear(): void {

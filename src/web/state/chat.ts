@@ -7,20 +7,30 @@ import {
   type CodeBlock,
   type Deck,
   type Message,
+  type Question,
 } from '../../client/index.ts'
 import { makeActivity } from './activity.ts'
+import type { Citizens } from './citizens.ts'
 import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
 import { makeFailure, persist } from './online.ts'
 import { makePageLoader } from './page-loader.ts'
 import { makePages, pageSize } from './pages.ts'
+import { makeQuestions } from './questions.ts'
+import { makeQuotes } from './quotes.ts'
 
 const newKey = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('')
 
 export const makeChatState = (
   deck: Deck,
-  { sub, mission, citizen, missions }: { sub: string; mission: string; citizen: string; missions: Missions },
+  {
+    sub,
+    mission,
+    citizen,
+    missions,
+    citizens,
+  }: { sub: string; mission: string; citizen: string; missions: Missions; citizens: Citizens },
 ) => {
   const client = deck.chat(mission, citizen)
   const ending = new AbortController()
@@ -36,6 +46,8 @@ export const makeChatState = (
   /** the first unread message when the chat was opened, which is marked as new; 0: no unread message */
   const firstNew = signal(0)
   const arrived = signal<Message | undefined>(undefined)
+  /** the question that was last taken or ended */
+  const moved = signal<Question | undefined>(undefined)
   let readUpTo = missions.chat(mission, citizen)?.read ?? 0
   /** the first unread message of others; 0: no unread message */
   let unread = 0
@@ -46,7 +58,10 @@ export const makeChatState = (
     else failure.set(error)
   }
 
-  const ensure = makePageLoader({ deck, client, pages, ended, changed, fail })
+  const load = makePageLoader({ deck, client, pages, ended, changed, fail })
+  const onListening = (listening: boolean): void => citizens.note(citizen, listening)
+  const questions = makeQuestions({ deck, client, pages, ended, onListening })
+  const quotes = makeQuotes(deck, client, pages, ended)
 
   const take = (event: ChatEvent | ChatSignal): void => {
     switch (event.event) {
@@ -54,6 +69,7 @@ export const makeChatState = (
         pages.add(event.data)
         outgoing.remove(event.data.author === sub ? event.data.key : null)
         activity.end(event.data)
+        questions.arrived(event.data)
         arrived.value = event.data
         if (unread === 0 && isUnread(event.data)) {
           unread = event.seq
@@ -65,12 +81,20 @@ export const makeChatState = (
       case 'chat.cleared':
         unread = firstNew.value = 0
         pages.clear(event.seq, event.seq)
+        questions.clear()
+        quotes.clear()
         return changed()
       case 'reset':
         readUpTo = 0
         return void restart()
       case 'read':
         return moveRead(event.seq)
+      case 'question':
+        if (questions.take(event) && event.state !== 'waiting') {
+          activity.dropStopped()
+          moved.value = event
+        }
+        return
       case 'presence':
         return
       default:
@@ -108,6 +132,8 @@ export const makeChatState = (
       ])
       const known = missions.chat(mission, citizen)
       batch(() => {
+        questions.clear()
+        quotes.clear()
         pages.clear(0, last_seq)
         const from = messages[0]?.seq ?? last_seq + 1
         // The result may begin in the middle of a page: only whole pages are known.
@@ -127,8 +153,8 @@ export const makeChatState = (
         changed()
       })
       missions.shown()
-      // Presence is shown by MissionChats, which follows the same topics: with equal options the subscription stays as it is.
-      const feed = client.follow({ after: last_seq, epoch, signals: true, presence: true, signal })
+      const feed = client.follow({ after: last_seq, epoch, signals: true, questions: true, signal })
+      questions.follow(feed.ready)
       for await (const event of feed) batch(() => take(event))
     } catch (error) {
       if (signal.aborted) return
@@ -150,10 +176,16 @@ export const makeChatState = (
   }
 
   // Reads that failed while the server was away are repeated.
+  let lost = false
   const forget = deck.on('state', (state) => {
+    if (state === 'waiting') lost = true
     if (state !== 'open') return
     if (broken) void restart()
-    else changed()
+    else {
+      if (lost) questions.againSoon()
+      lost = false
+      changed()
+    }
   })
   ended.addEventListener('abort', forget)
 
@@ -173,8 +205,15 @@ export const makeChatState = (
     typing: activity.typing,
     firstNew,
     arrived,
+    moved,
     outgoing,
-    ensure,
+    questions,
+    quotes,
+    /** Loads the missing pages of a range, and what became of their questions. */
+    ensure(from: number, to: number): void {
+      load(from, to)
+      questions.ensure(from, to)
+    },
     /** Call when the chat is shown. Returns the seq of the first unread message, or 0. */
     open: (): number => (firstNew.value = unread),
     /** Marks everything up to a seq as read. */
@@ -195,6 +234,10 @@ export const makeChatState = (
     retry: (key: string): void => {
       const entry = outgoing.list.peek().find((one) => one.key === key)
       if (entry) deliver(entry)
+    },
+    /** Lets a failed question wait again, or cancels one that is not answered yet. */
+    async decide(id: string, what: 'retry' | 'cancel'): Promise<void> {
+      questions.set(await client[what === 'retry' ? 'retry' : 'cancelQuestion'](id, { signal: ended }))
     },
     cancel: (key: string): Promise<void> => client.cancel(key, { signal: ended }),
     close: (): void => ending.abort(),

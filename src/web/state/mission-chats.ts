@@ -1,15 +1,8 @@
 // The chats of one mission, live: the unread count of each, and what its citizen does. Events keep the counts up to date. A count
 // that can't be derived from them (a chat that was read in part, or on a different device) is requested again.
 import { signal, type Signal } from '@preact/signals'
-import type { Deck, MissionChat, Present } from '../../client/index.ts'
-
-export const team = [
-  { name: 'emma', role: 'Scope' },
-  { name: 'inna', role: 'Specification' },
-  { name: 'rafael', role: 'Code' },
-  { name: 'sofia', role: 'Quality' },
-  { name: 'maya', role: 'Delivery' },
-] as const
+import type { Deck, MissionChat, Question } from '../../client/index.ts'
+import type { Citizens } from './citizens.ts'
 
 export type Channel = {
   citizen: string
@@ -18,7 +11,10 @@ export type Channel = {
   first: number
   head: number
   read: number
-  online: boolean
+  /** questions that nobody has, and questions that were given up */
+  waiting: number
+  failed: number
+  /** whether the citizen is writing */
   working: boolean
 }
 export const emptyChannel: Omit<Channel, 'citizen'> = {
@@ -26,7 +22,8 @@ export const emptyChannel: Omit<Channel, 'citizen'> = {
   first: 0,
   head: 0,
   read: 0,
-  online: false,
+  waiting: 0,
+  failed: 0,
   working: false,
 }
 export type MissionChats = {
@@ -36,20 +33,40 @@ export type MissionChats = {
   read(citizen: string, seq: number): void
   /** Follows the mission's chats. Returns how many are followed. */
   follow(): number
-  /** Follows presence until `leave`. */
-  attend(): void
-  leave(): void
+  /** The registry of citizens has changed. */
+  arrange(): void
+  /** Signals were lost: the counts will be put again. */
+  forget(): void
   close(): void
 }
-/** Shared by all missions: the client, the user, a clock for changes, and the request to count again. */
-export type Shared = { deck: Deck; sub: string; ended: AbortSignal; tick(): number; recount(): void }
+/** Shared by all missions: the client, the user, the registry, a clock for changes, and the request to count again. */
+export type Shared = {
+  deck: Deck
+  sub: string
+  citizens: Pick<Citizens, 'list' | 'note'>
+  ended: AbortSignal
+  tick(): number
+  /** `apart`: milliseconds between two counts, if it is not urgent */
+  recount(apart?: number): void
+}
+/** Milliseconds between two counts of questions: agents may change many at a time. */
+export const apart = 10_000
+/** Unfinished questions of a chat whose states are held. */
+const mostStates = 1000
 
-export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mission: string): MissionChats => {
+export const makeMissionChats = (
+  { deck, sub, citizens, ended, tick, recount }: Shared,
+  mission: string,
+): MissionChats => {
   const ending = new AbortController()
   const until = AbortSignal.any([ended, ending.signal])
-  const names = team.map(({ name }) => name as string)
+  const registered = (): string[] => (citizens.list.peek() ?? []).map(({ name }) => name)
   const blank = (citizen: string): Channel => ({ ...emptyChannel, citizen })
-  const channels = signal<Channel[]>(names.map(blank))
+  const channels = signal<Channel[]>(registered().map(blank))
+  /** each chat when it was last counted: its latest seq, and whether it had unfinished questions */
+  const counted = new Map<string, { head: number; open: boolean }>()
+  /** the state of the unfinished questions that signals reported, by chat */
+  const states = new Map<string, Map<string, Question['state']>>()
   /** when each chat last changed here */
   const touched = new Map<string, number>()
   const channelOf = (citizen: string): Channel | undefined => channels.peek().find((one) => one.citizen === citizen)
@@ -70,29 +87,59 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
   }
   const put = (chats: MissionChat[], asked: number): boolean => {
     const kept = (citizen: string): boolean => (touched.get(citizen) ?? 0) > asked
-    const others = [...chats, ...channels.peek()].map(({ citizen }) => citizen).filter((name) => !names.includes(name))
-    channels.value = [...names, ...new Set(others)].map((citizen) => {
+    // A citizen that is not registered is listed while it has a chat.
+    const others = [...chats, ...channels.peek().filter(({ head }) => head > 0)].map(({ citizen }) => citizen)
+    channels.value = [...new Set([...registered(), ...others])].map((citizen) => {
       const found = chats.find((one) => one.citizen === citizen)
       const old = channelOf(citizen) ?? blank(citizen)
       if (kept(citizen)) return old
-      // A chat that is not listed has no unread messages.
-      if (!found) return { ...old, unread: 0, first: 0 }
-      const { unread, first_unread, last_seq, read_seq } = found
+      counted.set(citizen, { head: found?.last_seq ?? old.head, open: false })
+      // A chat that is not listed has no unread messages and no unfinished questions.
+      if (!found) return { ...old, unread: 0, first: 0, waiting: 0, failed: 0 }
+      const { unread, first_unread, last_seq, read_seq, waiting, working, failed } = found
+      counted.set(citizen, { head: last_seq, open: waiting + working + failed > 0 })
+      citizens.note(citizen, found.listening)
       // The server's read position is older than the one here.
-      if (read_seq < old.read) return old
-      return { ...old, unread, first: first_unread ?? 0, head: last_seq, read: read_seq }
+      if (read_seq < old.read) return { ...old, waiting, failed }
+      return { ...old, unread, first: first_unread ?? 0, head: last_seq, read: read_seq, waiting, failed }
     })
     if (followed) follow()
     return chats.some(({ citizen }) => kept(citizen))
   }
 
+  const takeQuestion = (citizen: string, { id, seq, state }: Question): void => {
+    const known = states.get(citizen) ?? new Map<string, Question['state']>()
+    states.set(citizen, known)
+    const before = known.get(id)
+    if (before === state) return
+    touched.set(citizen, tick())
+    if (known.size > mostStates) known.clear()
+    if (state === 'answered' || state === 'closed') known.delete(id)
+    else known.set(id, state)
+    const base = counted.get(citizen)
+    // It was counted, in a state that is not known here.
+    if (before === undefined && base?.open && seq <= base.head) return recount(apart)
+    const by = (name: Question['state']): number => Number(state === name) - Number(before === name)
+    change(citizen, ({ waiting, failed }) => ({
+      waiting: Math.max(0, waiting + by('waiting')),
+      failed: Math.max(0, failed + by('failed')),
+    }))
+  }
+
   const listen = async (citizen: string, after: number): Promise<void> => {
     const writing = new Set<string>()
     const isWorking = (): Partial<Channel> => ({ working: writing.size > 0 })
-    for await (const event of deck.chat(mission, citizen).follow({ after, signals: true, signal: until })) {
+    const feed = deck.chat(mission, citizen).follow({ after, signals: true, questions: true, signal: until })
+    // Questions that changed between the count and the subscription were not reported.
+    if (after > 0) void feed.ready.then(() => recount(apart)).catch(() => {})
+    for await (const event of feed) {
       if (event.event === 'message.created') {
         writing.delete(event.data.key ?? '')
-        if (event.data.sender === 'citizen') writing.delete('typing')
+        if (event.data.sender === 'citizen') {
+          writing.delete('typing')
+          // It may have ended questions without naming them.
+          if (event.data.in_reply_to === null && (channelOf(citizen)?.waiting ?? 0) > 0) recount(apart)
+        }
         touched.set(citizen, tick())
         const own = event.data.author === sub
         change(citizen, ({ unread, first, head, read }) => {
@@ -102,7 +149,11 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
         })
       } else if (event.event === 'chat.cleared') {
         touched.set(citizen, tick())
-        change(citizen, () => ({ unread: 0, first: 0, head: event.seq }))
+        states.delete(citizen)
+        change(citizen, () => ({ unread: 0, first: 0, head: event.seq, waiting: 0, failed: 0 }))
+      } else if (event.event === 'question') {
+        citizens.note(citizen, event.listening)
+        takeQuestion(citizen, event)
       } else if (event.event === 'read') {
         read(citizen, event.seq)
         if ((channelOf(citizen)?.unread ?? 0) > 0) recount()
@@ -118,7 +169,7 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
       } else if (event.event === 'reset') {
         // The epoch changed, so the chat's state is invalid. It is followed again after the next count.
         touched.delete(citizen)
-        change(citizen, () => ({ unread: 0, first: 0, head: 0, read: 0 }))
+        change(citizen, () => ({ unread: 0, first: 0, head: 0, read: 0, waiting: 0, failed: 0 }))
         return recount()
       }
     }
@@ -134,26 +185,14 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
         .catch(() => {})
         .then(() => followedChats.delete(citizen))
     }
-    if (attending && fresh.length > 0) attend()
     return followedChats.size
   }
 
-  // Presence is followed only for the open mission.
-  let attending: AbortController | undefined
-  const attend = (): void => {
-    attending?.abort()
-    attending = new AbortController()
-    const signal = AbortSignal.any([until, attending.signal])
-    for (const { citizen } of channels.peek()) followPresence(citizen, signal).catch(() => {})
-  }
-  const followPresence = async (citizen: string, signal: AbortSignal): Promise<void> => {
-    const here = (subs: Present[]): boolean => subs.some(({ sub, role }) => role === 'citizen' && sub === citizen)
-    for await (const event of deck.chat(mission, citizen).follow({ signals: true, presence: true, signal })) {
-      if (event.event !== 'presence') continue
-      const { subs, joined, left } = event
-      if (subs) change(citizen, () => ({ online: here(subs) }))
-      else if (here(joined) || here(left)) change(citizen, () => ({ online: here(joined) }))
-    }
+  const arrange = (): void => {
+    const names = registered()
+    const others = channels.peek().filter(({ citizen, head }) => head > 0 && !names.includes(citizen))
+    channels.value = [...names.map((name) => channelOf(name) ?? blank(name)), ...others]
+    if (followed) follow()
   }
 
   return {
@@ -161,11 +200,8 @@ export const makeMissionChats = ({ deck, sub, ended, tick, recount }: Shared, mi
     put,
     read,
     follow,
-    attend,
-    leave(): void {
-      attending?.abort()
-      attending = undefined
-    },
+    arrange,
+    forget: () => states.clear(),
     close: () => ending.abort(),
   }
 }

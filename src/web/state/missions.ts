@@ -1,7 +1,8 @@
-// The missions that the user may see, live, with their unread counts. One response of the server has the counts of all missions.
+// The missions that the user may see, live, with their counts of unread messages and questions. One response of the server has the counts of all missions.
 import { batch, computed, signal } from '@preact/signals'
 import { DeckError, type Deck, type Mission, type MissionChat } from '../../client/index.ts'
-import { makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
+import type { Citizens } from './citizens.ts'
+import { apart, makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
 import { makeFailure, persist } from './online.ts'
 
 /** Missions per page; topics per socket if the server states no limit; and topics reserved for the open mission. */
@@ -15,22 +16,43 @@ const isSame = (now: Mission, old: Mission): boolean =>
 const idle = (): Promise<unknown> =>
   new Promise((done) => ('requestIdleCallback' in globalThis ? requestIdleCallback(done) : setTimeout(done, 50)))
 
-export const makeMissions = (deck: Deck, sub: string) => {
+export type Counts = Pick<Channel, 'unread' | 'waiting' | 'failed'>
+const sum = (all: Counts[]): Counts => {
+  const total = { unread: 0, waiting: 0, failed: 0 }
+  for (const { unread, waiting, failed } of all) {
+    total.unread += unread
+    total.waiting += waiting
+    total.failed += failed
+  }
+  return total
+}
+
+export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
   const ending = new AbortController()
   const { signal: ended } = ending
   const list = signal<Mission[] | undefined>(undefined)
   const chatsOf = signal(new Map<string, MissionChats>())
   const failure = makeFailure(deck, ended)
   let clock = 0
+  /** when questions may be counted again */
+  let notBefore = 0
   let timer: ReturnType<typeof setTimeout> | undefined
   const shared: Shared = {
     deck,
     sub,
+    citizens,
     ended,
     tick: () => ++clock,
-    recount() {
+    recount(apart = 0) {
+      // What is planned is soon enough for a count that is not urgent.
+      if (timer !== undefined && apart > 0) return
       clearTimeout(timer)
-      timer = setTimeout(() => void load().catch(failure.set), rest)
+      const at = Math.max(Date.now() + rest, apart > 0 ? notBefore : 0)
+      if (apart > 0) notBefore = at + apart
+      timer = setTimeout(() => {
+        timer = undefined
+        void load().catch(failure.set)
+      }, at - Date.now())
     },
   }
   ended.addEventListener('abort', () => clearTimeout(timer))
@@ -116,8 +138,11 @@ export const makeMissions = (deck: Deck, sub: string) => {
     const feed = deck.missions.follow({ chats: true, signal: ended })
     void feed.ready.then(load).catch(failure.set)
     for await (const event of feed) {
-      if (event.event === 'reset') await load().catch(failure.set)
-      else {
+      if (event.event === 'reset') {
+        for (const chats of chatsOf.peek().values()) chats.forget()
+        await load().catch(failure.set)
+        shared.recount(apart)
+      } else {
         changed.add(event.mission)
         void readChanged()
       }
@@ -125,25 +150,26 @@ export const makeMissions = (deck: Deck, sub: string) => {
   }
   run().catch(failure.set)
 
+  const forget = citizens.list.subscribe(() => {
+    for (const chats of chatsOf.peek().values()) chats.arrange()
+  })
+  ended.addEventListener('abort', forget)
+
   const channels = (id: string): Channel[] => chatsOf.value.get(id)?.channels.value ?? []
-  const unread = (id: string): number => channels(id).reduce((sum, { unread }) => sum + unread, 0)
+  /** The sums of a mission's chats. */
+  const counts = (id: string): Counts => sum(channels(id))
   return {
     list,
     failure: failure.text,
-    unread,
+    counts,
     channels,
     /** Call when a chat is shown: less urgent work may begin. */
     shown(): void {
       shown = true
       void followAll()
     },
-    /** Follows a mission's chats and their presence. Returns a function that ends the latter. */
-    attend(id: string): () => void {
-      const chats = chatsOf.peek().get(id)
-      chats?.follow()
-      chats?.attend()
-      return () => chats?.leave()
-    },
+    /** Follows a mission's chats. */
+    attend: (id: string): void => void chatsOf.peek().get(id)?.follow(),
     /** The state of a chat; undefined if it is not known yet. */
     chat: (id: string, citizen: string): Channel | undefined =>
       chatsOf
@@ -153,7 +179,7 @@ export const makeMissions = (deck: Deck, sub: string) => {
         .find((one) => one.citizen === citizen),
     read: (id: string, citizen: string, seq: number): void => chatsOf.peek().get(id)?.read(citizen, seq),
     recount: shared.recount,
-    total: computed(() => [...chatsOf.value.keys()].reduce((sum, id) => sum + unread(id), 0)),
+    total: computed(() => sum([...chatsOf.value.keys()].map(counts))),
     close: (): void => ending.abort(),
   }
 }

@@ -69,6 +69,14 @@ export const makePages = (rowHeight = 76) => {
     find(seq: number): Message | undefined {
       return pages.get(pageOf(seq))?.messages.find((message) => message.seq === seq)
     },
+    /** The message with an ID, if it is held. */
+    named(id: string): Message | undefined {
+      for (const { messages } of pages.values()) {
+        const found = messages.find((message) => message.id === id)
+        if (found) return found
+      }
+      return undefined
+    },
     /** Sets a page's height. Returns whether it differs from the former or estimated height. */
     measure(page: number, px: number): boolean {
       if (height(page) === px) return false

@@ -3,6 +3,7 @@
 import { signal } from '@preact/signals'
 import type { Deck } from '../../client/index.ts'
 import { makeChecklist, type Checklist } from './checklist.ts'
+import { makeCitizens } from './citizens.ts'
 import { makeChatState, type ChatState } from './chat.ts'
 import { makeMissions } from './missions.ts'
 import { makeRuns, type Runs } from './runs.ts'
@@ -27,13 +28,17 @@ const makeShelf = <T extends { close(): void }>(most: number) => {
 export type Target = { mission: string; citizen: string; seq: number }
 
 export const makePlace = (deck: Deck, who: Who) => {
-  const missions = makeMissions(deck, who.sub)
+  const ending = new AbortController()
+  void deck.closed.then(() => ending.abort())
+  const citizens = makeCitizens(deck, ending.signal)
+  const missions = makeMissions(deck, who.sub, citizens)
   const chats = makeShelf<ChatState>(4)
   const checklists = makeShelf<Checklist>(2)
   const runs = makeShelf<Runs>(2)
   return {
     deck,
     who,
+    citizens,
     missions,
     chat: (mission: string, citizen: string): ChatState =>
       chats(`${mission}/${citizen}`, () =>
@@ -42,6 +47,7 @@ export const makePlace = (deck: Deck, who: Who) => {
           mission,
           citizen,
           missions,
+          citizens,
         }),
       ),
     checklist: (mission: string) => checklists(mission, () => makeChecklist(deck, mission)),

@@ -2,6 +2,7 @@
 import { useComputed, useSignal, useSignalEffect } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
+import { showIcon } from '../icon.ts'
 import { startKeys, type Action } from '../keys.ts'
 import type { Place } from '../state/place.ts'
 import { go, route as here } from '../state/route.ts'
@@ -18,6 +19,8 @@ import { panelOf, panels } from './panels/panels.tsx'
 const wideQuery = matchMedia('(min-width: 1100px)')
 /** Milliseconds before the token expires from which the page shows it. */
 const ahead = 10 * 60_000
+
+const named = (n: number, what: string): string[] => (n > 0 ? [`${count(n)} ${what}`] : [])
 
 const Light = ({ session }: { session: Session }) => (
   <p class={`light ${session.light.value.name}`} role="status">
@@ -82,21 +85,31 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   useSignalEffect(() => {
     const all = place.missions.list.value
     if (here.value.mission !== undefined || !all?.[0]) return
-    const waiting = all.find((one) => place.missions.unread(one.id) > 0)
+    if (!place.citizens.list.value) return
+    const waiting = all.find((one) => place.missions.counts(one.id).unread > 0)
     openMission(waiting ?? all[0], place, true)
   })
   useSignalEffect(() => {
-    if (mission.value && here.value.citizen === undefined) go({ ...here.value, citizen: 'rafael' }, { replace: true })
+    if (!mission.value || here.value.citizen !== undefined || !place.citizens.list.value) return
+    go({ ...here.value, citizen: place.citizens.usual() }, { replace: true })
   })
-  useEffect(() => (id.value === undefined ? undefined : place.missions.attend(id.value)), [id.value])
+  useEffect(() => void (id.value !== undefined && place.missions.attend(id.value)), [id.value])
 
   useSignalEffect(() => {
-    const unread = place.missions.total.value
+    const { unread, failed } = place.missions.total.value
     const where = mission.value
       ? `#${mission.value.number} ${mission.value.title} · ${capital(here.value.citizen ?? '')}`
       : 'Mission Deck'
-    document.title = visible(`${unread > 0 ? `(${unread}) ` : ''}${where}`)
+    document.title = visible(`${unread + failed > 0 ? `(${unread + failed}) ` : ''}${where}`)
+    showIcon(unread + failed > 0)
   })
+  useEffect(
+    () => () => {
+      document.title = 'Mission Deck'
+      showIcon(false)
+    },
+    [],
+  )
 
   const act = (action: Action, key: string): boolean => {
     const now = here.peek()
@@ -150,6 +163,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   }
   useEffect(() => startKeys(act), [place])
 
+  const { unread, failed } = place.missions.total.value
   const drawer = useDrawer(`${here.value.mission}/${here.value.citizen}`)
   const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
   return (
@@ -186,11 +200,11 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
             class="quiet"
             aria-expanded={drawer}
             aria-controls="side"
-            aria-label={`Missions${place.missions.total.value > 0 ? `, ${count(place.missions.total.value)} unread` : ''}`}
+            aria-label={['Missions', ...named(unread, 'unread'), ...named(failed, 'failed')].join(', ')}
             onClick={() => openDrawer()}
           >
             <Icon name="menu" />
-            {place.missions.total.value > 0 && <span class="badge">{count(place.missions.total.value)}</span>}
+            {unread + failed > 0 && <span class="badge">{count(unread + failed)}</span>}
           </button>
           <Light session={session} />
         </div>
@@ -198,8 +212,8 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
         {mission.value && (
           <>
             <Head mission={mission.value} />
-            <Crew channels={channels} route={here.value} />
-            {isCitizen(here.value.citizen ?? 'rafael') ? (
+            <Crew place={place} channels={channels} route={here.value} />
+            {here.value.citizen === undefined ? null : isCitizen(here.value.citizen) ? (
               <Chat place={place} mission={mission.value} route={here.value} wide={wide.value} />
             ) : (
               <p class="muted empty" role="status">

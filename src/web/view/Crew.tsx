@@ -1,19 +1,21 @@
-// The citizens of a mission, in the order in which work passes through them, then other citizens that have a chat.
+// The registered citizens, in the order in which work passes through them, then other citizens that have a chat in the mission.
 import { Fragment } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
-import { emptyChannel, team, type Channel } from '../state/mission-chats.ts'
+import { contactText } from '../state/citizens.ts'
+import { emptyChannel, type Channel } from '../state/mission-chats.ts'
+import type { Place } from '../state/place.ts'
 import { go, format, type Route } from '../state/route.ts'
-import { capital, count } from '../format.ts'
+import { capital } from '../format.ts'
+import { Counts } from './Counts.tsx'
+import { useNow } from './now.ts'
 
 /** The names that a citizen may have. */
 export const isCitizen = (name: string): boolean => /^[a-z][a-z0-9_-]{0,31}$/.test(name)
 
-// A citizen that follows the chat is online. The state of others is unknown: an agent may work without following.
-const states = { working: ', is writing', online: ', is online', unknown: '' } as const
-const stateOf = ({ online, working }: Channel): keyof typeof states =>
-  working ? 'working' : online ? 'online' : 'unknown'
-
-export const Crew = ({ channels, route }: { channels: Channel[]; route: Route }) => {
+export const Crew = ({ place, channels, route }: { place: Place; channels: Channel[]; route: Route }) => {
+  const registry = place.citizens.list.value ?? []
+  // Times are relative to now.
+  useNow(60_000)
   const { citizen: current = '' } = route
   // The citizen of the open chat is listed even if the chat has no messages.
   const all =
@@ -29,9 +31,11 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
     <nav class="crew" aria-label="Citizens">
       <ul ref={strip}>
         {all.map((channel, n) => {
-          const { citizen, unread } = channel
-          const known = team.find(({ name }) => name === citizen)
-          const state = stateOf(channel)
+          const { citizen, working } = channel
+          const known = registry.find(({ name }) => name === citizen)
+          const contact = place.citizens.contact(citizen)
+          const text = working ? 'is writing' : contactText(contact)
+          const about = known?.about ? `${known.about}\n` : ''
           // A link from the past stays at that time.
           const to = { ...(route.at === undefined ? {} : route), mission: route.mission, citizen }
           const here = citizen === route.citizen
@@ -42,27 +46,28 @@ export const Crew = ({ channels, route }: { channels: Channel[]; route: Route })
                   →
                 </li>
               )}
-              {n === team.length && <li class="gap" aria-hidden="true" />}
+              {n > 0 && n === registry.length && <li class="gap" aria-hidden="true" />}
               <li>
                 <a
                   href={format(to)}
                   class={`crewman ${here ? 'here' : ''}`}
                   aria-current={here ? 'page' : undefined}
+                  title={`${about}${text && `${capital(citizen)}: ${text}`}`}
                   onClick={(event) => {
                     if (event.metaKey || event.ctrlKey || event.shiftKey) return
                     event.preventDefault()
                     go(to)
                   }}
                 >
-                  <span class={`dot ${state}`} />
+                  <span
+                    class={`dot ${working ? 'working' : contact.listening ? 'listening' : text ? 'away' : 'unknown'}`}
+                  />
                   <span class="name">{capital(citizen)}</span>
-                  <span class="role">{known?.role ?? 'Citizen'}</span>
-                  <span class="unseen">{states[state]}</span>
-                  {unread > 0 && (
-                    <span class="badge" aria-label={`${count(unread)} unread`}>
-                      {count(unread)}
-                    </span>
-                  )}
+                  <span class="role">
+                    {known?.title ?? 'Citizen'}
+                    {text && <span class={here ? 'contact' : 'unseen'}>, {text}</span>}
+                  </span>
+                  <Counts counts={channel} />
                 </a>
               </li>
             </Fragment>

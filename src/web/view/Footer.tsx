@@ -51,6 +51,24 @@ const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
   )
 }
 
+/** A draft that its writer has abandoned, until the work on the question goes on. */
+const Stopped = ({ draft: { citizen, text } }: { draft: Draft }) => (
+  <article class="row stopped" aria-label={`${capital(citizen)} stopped writing`}>
+    <div class="message">
+      <Avatar name={capital(citizen)} citizen />
+      <div class="said">
+        <header>
+          <b>{capital(citizen)}</b>
+          <span class="muted" role="status">
+            {capital(citizen)} stopped writing
+          </span>
+        </header>
+        <Markdown text={text} />
+      </div>
+    </div>
+  </article>
+)
+
 const Sent = ({ entry, sub, chat }: { entry: Outgoing; sub: string; chat: ChatState }) => (
   <article class={`row out ${entry.state}`} data-key={entry.key} aria-label={`Your message, ${entry.state}`}>
     <div class="message mine">
@@ -98,9 +116,13 @@ export const Footer = ({ chat, sub }: { chat: ChatState; sub: string }) => (
     {chat.outgoing.list.value.map((entry) => (
       <Sent key={entry.key} entry={entry} sub={sub} chat={chat} />
     ))}
-    {chat.drafts.value.map((draft) => (
-      <Writing key={draft.key} draft={draft} chat={chat} />
-    ))}
+    {chat.drafts.value.map((draft) =>
+      draft.stopped ? (
+        <Stopped key={`stopped ${draft.key}`} draft={draft} />
+      ) : (
+        <Writing key={draft.key} draft={draft} chat={chat} />
+      ),
+    )}
     <p class="typing">{chat.typing.value.length > 0 ? typists(chat.typing.value) : '\u00a0'}</p>
   </>
 )

@@ -1,11 +1,12 @@
-// The list of missions with a filter; each with its status, budget, deadline and unread count.
+// The list of missions with a filter; each with its status, budget, deadline and counts.
 import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import type { Mission } from '../../client/index.ts'
 import { keepFocus } from './focus.ts'
 import type { Place } from '../state/place.ts'
 import { go, route } from '../state/route.ts'
-import { budget, count, due, statuses } from '../format.ts'
+import { budget, due, statuses } from '../format.ts'
+import { Counts } from './Counts.tsx'
 import { closeDrawer } from './drawer.ts'
 
 const matches = ({ number, title, client, status }: Mission, words: string): boolean =>
@@ -24,7 +25,7 @@ export const isNamed = ({ number, id }: Mission, name: string | undefined): bool
 
 export const openMission = (mission: Mission, place: Place, replace = false): void => {
   const { number, id } = mission
-  const { citizen = 'rafael', mission: name } = route.peek()
+  const { citizen = place.citizens.usual(), mission: name } = route.peek()
   if (isNamed(mission, name)) return
   const waiting = place.missions.channels(id).filter(({ unread }) => unread > 0)
   // The chat with unread messages; else the chat with the current citizen.
@@ -35,7 +36,6 @@ export const openMission = (mission: Mission, place: Place, replace = false): vo
 const Item = ({ mission, place, here }: { mission: Mission; place: Place; here: boolean }) => {
   const item = useRef<HTMLAnchorElement>(null)
   useEffect(() => void (here && item.current?.scrollIntoView({ block: 'nearest' })), [here])
-  const unread = place.missions.unread(mission.id)
   const { text, late, soon } = due(mission.deadline)
   const open = mission.status !== 'complete'
   return (
@@ -54,11 +54,7 @@ const Item = ({ mission, place, here }: { mission: Mission; place: Place; here: 
       >
         <span class="number">#{mission.number}</span>
         <span class="title">{mission.title}</span>
-        {unread > 0 && (
-          <span class="badge" aria-label={`${count(unread)} unread`}>
-            {count(unread)}
-          </span>
-        )}
+        <Counts counts={place.missions.counts(mission.id)} />
         <span class="facts">
           <span class={`status ${mission.status}`}>{statuses[mission.status]}</span>
           <span>{budget(mission.budget)}</span>

@@ -10,6 +10,7 @@ import { List } from './List.tsx'
 import { panelOf, panels } from '../panels/panels.tsx'
 import { Reading } from './Reading.tsx'
 import { authorOf } from './Row.tsx'
+import { ends } from './State.tsx'
 import { Search } from '../search/Search.tsx'
 import { later } from '../later.tsx'
 import type { ChatState } from '../../state/chat.ts'
@@ -17,7 +18,8 @@ import type { ChatState } from '../../state/chat.ts'
 /** Milliseconds for which new messages are collected into one announcement for screen readers. */
 const together = 1500
 
-/** Announces new messages to screen readers: reads a single one, counts several, and skips own messages and drafts. */
+/** Announces new messages, and questions that ended without a reply, to screen readers: reads a single one, counts several, and skips own
+ * messages and drafts. */
 const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
   const announcement = useSignal('')
   useEffect(() => {
@@ -28,13 +30,20 @@ const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
       waiting = []
       timer = 0
     }
-    const forget = chat.arrived.subscribe((message) => {
-      if (!message || message.author === sub) return
-      waiting.push(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
+    const add = (text: string): void => {
+      waiting.push(text)
       timer ||= window.setTimeout(announce, together)
-    })
+    }
+    const forget = [
+      chat.arrived.subscribe((message) => {
+        if (message && message.author !== sub) add(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
+      }),
+      chat.moved.subscribe((question) => {
+        if (question?.state === 'failed' || question?.state === 'closed') add(`A question: ${ends[question.state]}`)
+      }),
+    ]
     return () => {
-      forget()
+      for (const each of forget) each()
       clearTimeout(timer)
     }
   }, [chat])

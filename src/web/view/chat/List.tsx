@@ -1,7 +1,7 @@
 // The messages of a chat. Only the pages near the window are rendered; the others only take their height. Drafts and outgoing messages
 // are below them.
 import { useSignal } from '@preact/signals'
-import { useLayoutEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import type { Message } from '../../../client/index.ts'
 import type { Page } from '../../state/pages.ts'
 import type { Place } from '../../state/place.ts'
@@ -11,12 +11,20 @@ import { Footer } from '../Footer.tsx'
 import { Icon } from '../Icon.tsx'
 import { memo } from '../memo.tsx'
 import { makeScroller, type Range, type Scroller } from './rows.ts'
+import type { Context } from './context.ts'
 import { Row } from './Row.tsx'
 
-type PageProps = { page: Page; before: Message | undefined; firstNew: number; found: number; sub: string }
+type PageProps = {
+  page: Page
+  before: Message | undefined
+  firstNew: number
+  found: number
+  sub: string
+  context: Context
+}
 
 /** A page's rows, rebuilt only if the page changed. */
-const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
+const Rows = memo(({ page, before, firstNew, found, sub, context }: PageProps) => (
   <>
     {page.messages.map((message, n) => {
       const last = n > 0 ? page.messages[n - 1] : before
@@ -28,6 +36,7 @@ const Rows = memo(({ page, before, firstNew, found, sub }: PageProps) => (
           isNew={firstNew > 0 && (last ? last.seq < firstNew && message.seq >= firstNew : message.seq === firstNew)}
           found={message.seq === found}
           mine={message.author === sub}
+          context={context}
         />
       )
     })}
@@ -74,6 +83,20 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
 
   useLayoutEffect(() => scroller.current?.rendered(footer.current))
 
+  const context = useMemo<Context>(() => {
+    const { mission, citizen, questions, quotes } = chat
+    return {
+      citizen,
+      questions: {
+        of: questions.of,
+        contact: () => place.citizens.contact(citizen),
+        ...(place.who.role === 'citizen' ? {} : { decide: chat.decide }),
+      },
+      quote: quotes.of,
+      jump: (seq) => (place.target.value = { mission, citizen, seq }),
+    }
+  }, [chat, place])
+
   const target = place.target.value
   useLayoutEffect(() => {
     if (target?.mission !== chat.mission || target.citizen !== chat.citizen) return
@@ -116,6 +139,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
                   firstNew={chat.firstNew.value}
                   found={found.value}
                   sub={place.who.sub}
+                  context={context}
                 />
               </div>
             )

@@ -1,7 +1,9 @@
-// One message as a row. Messages of one author that follow each other within five minutes share one name.
+// One message as a row, with what it answers, and what became of it if it is a question. Messages of one author that follow each other within five minutes share one name.
 import type { Message } from '../../../client/index.ts'
 import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
 import { Markdown } from './Markdown.tsx'
+import type { Context } from './context.ts'
+import { State } from './State.tsx'
 import { memo } from '../memo.tsx'
 
 const together = 5 * 60_000
@@ -15,6 +17,29 @@ export const Avatar = ({ name, citizen }: { name: string; citizen: boolean }) =>
   </span>
 )
 
+const Answers = ({ id, before, context }: { id: string; before: Message | undefined; context: Context }) => {
+  const quote = context.quote(id)
+  // Nothing is said of the message directly above.
+  if (quote === null || (quote && quote.seq === before?.seq)) return null
+  return (
+    <button
+      type="button"
+      class="quote"
+      aria-disabled={!quote}
+      aria-label={quote && `Answers ${authorOf(quote)}: ${quote.text}`}
+      onClick={() => quote && context.jump(quote.seq)}
+    >
+      {quote ? (
+        <>
+          <b>{authorOf(quote)}</b> {quote.text}
+        </>
+      ) : (
+        '…'
+      )}
+    </button>
+  )
+}
+
 type Props = {
   message: Message
   before: Message | undefined
@@ -23,9 +48,10 @@ type Props = {
   /** whether a search or a link led to it */
   found: boolean
   mine: boolean
+  context?: Context
 }
 
-export const Row = memo(({ message, before, isNew, found, mine }: Props) => {
+export const Row = memo(({ message, before, isNew, found, mine, context }: Props) => {
   const newDay = !before || !sameDay(before.created_at, message.created_at)
   const follows =
     !newDay &&
@@ -66,7 +92,13 @@ export const Row = memo(({ message, before, isNew, found, mine }: Props) => {
               {timeOf(message.created_at)}
             </time>
           )}
+          {context && message.in_reply_to && message.in_reply_to !== before?.id && (
+            <Answers id={message.in_reply_to} before={before} context={context} />
+          )}
           <Markdown text={message.message} blocks={message.code_blocks} />
+          {context?.questions && message.sender === 'user' && (
+            <State message={message} citizen={context.citizen} questions={context.questions} />
+          )}
         </div>
       </div>
     </article>

@@ -1,12 +1,15 @@
 // Views of the past: a chat at a time, which is read-only; the newest run at that time; and the notice that this is the past.
-import { useLayoutEffect, useRef } from 'preact/hooks'
+import { useSignal } from '@preact/signals'
+import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import type { Mission, TestRun } from '../../../client/index.ts'
 import { sumsOf } from '../../results.ts'
+import { quoteOf } from '../../state/quotes.ts'
 import { timeMachineOf, type TimeMachine } from '../../state/time-machine.ts'
 import type { Place } from '../../state/place.ts'
 import { route } from '../../state/route.ts'
 import { capital, dayAndTime, fullTime, percent, stampOf } from '../../format.ts'
 import { Icon } from '../Icon.tsx'
+import type { Context } from '../chat/context.ts'
 import { Row } from '../chat/Row.tsx'
 
 const names = { running: 'running', passed: 'passed', failed: 'failed' } as const
@@ -44,6 +47,21 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
     else if (first < current.first) element.scrollTop += element.scrollHeight - current.height
     held.current = { ...current, first, height: element.scrollHeight }
   }, [messages])
+  const found = useSignal(0)
+  const context = useMemo<Context>(
+    () => ({
+      citizen: state?.citizen ?? '',
+      quote(id) {
+        const message = messages.find((message) => message.id === id)
+        return message ? quoteOf(message) : null
+      },
+      jump(seq) {
+        found.value = seq
+        box.current?.querySelector(`[data-seq="${seq}"]`)?.scrollIntoView({ block: 'center' })
+      },
+    }),
+    [messages],
+  )
   return (
     <div
       class="past-messages"
@@ -69,8 +87,9 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
           message={message}
           before={messages[n - 1]}
           isNew={false}
-          found={false}
+          found={message.seq === found.value}
           mine={message.author === sub}
+          context={context}
         />
       ))}
     </div>
