@@ -379,7 +379,7 @@ void t.test('import: keeps what replies answer, also in another chat, and makes 
     await database.query(`select deck.open_inbox($1), deck.find_tasks($1, null, 100)`, [citizen])
   const open = `select id from deck.tasks where ended is null order by at`
   t.strictSame(await database.query(open), [{ id: live.json['id'] }])
-  // And with an open inbox: what waits and is not found yet stays a task, what is imported behind it is none.
+  // And with an open inbox: a message that waits and is not found yet stays a task; an imported message behind it does not become one.
   const next = await instance.request('POST', chat('rafael'), alice, { message: 'live, too' })
   const more = await fileOf(ndjson([{ ...line, id: randomUUID(), sender: 'user', message: 'imported later' }]))
   t.match(await run(t, database, more), { code: 0 })

@@ -178,7 +178,7 @@ void t.test('citizens: are listening by use on any instance, until 60 s after th
     [id],
   )
   t.match(await shown(), [{ listening: true }])
-  await database.query(`update deck.tasks set ended = now()`)
+  await database.query(`update deck.tasks set ended = now(), lease_until = null`)
   t.match(await shown(), [{ listening: false }])
   await database.query(`update deck.tasks set ended = null, lease_until = clock_timestamp()`)
   t.match(await shown(), [{ listening: false }])

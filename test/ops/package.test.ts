@@ -40,7 +40,7 @@ void t.test('package: contains the build, the schema, the page and the documents
     for (const [, image = ''] of readFileSync(`${root}${file}`, 'utf8').matchAll(/!\[[^\]]*\]\(([^)]+)\)/g))
       t.ok(held.has(join(file, '..', image)), `${file} shows ${image}`)
   const expected =
-    /^(dist\/.+\.(js|d\.ts|html|css|svg)|dist\/client\/page\/index\.js\.map|db\/.+\.sql|docs\/[\w-]+\.(md|png)|bench\/scaling\.svg|examples\/[\w-]+\.(js|html)|ops\/(grafana|prometheus)\/[\w-]+\.(json|yml)|(README|CHANGELOG)\.md|LICENSE|package\.json|\.env\.example)$/
+    /^(dist\/.+\.(js|d\.ts|html|css|svg)|dist\/client\/page\/index\.js\.map|db\/.+\.sql|docs\/[\w-]+\.(md|png)|bench\/scaling\.svg|examples\/[\w-]+\.(js|py|html)|ops\/(grafana|prometheus)\/[\w-]+\.(json|yml)|(README|CHANGELOG)\.md|LICENSE|package\.json|\.env\.example)$/
   t.strictSame(
     files.filter((file) => !expected.test(file)),
     [],
