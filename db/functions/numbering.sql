@@ -146,12 +146,15 @@ begin
       returning 1
     ),
     latest as (
-      select x.row_id, split_part(x.event, '.', 1) as kind, max(x.seq) as seq
-      from x where x.event is not null and split_part(x.event, '.', 1) in ('mission', 'dod_item', 'test_run') group by 1, 2
+      select x.row_id, split_part(x.event, '.', 1) as kind, max(x.seq) as seq, min(x.seq) as first
+      from x where x.event is not null and split_part(x.event, '.', 1) in ('mission', 'dod_item', 'test_run', 'request') group by 1, 2
     ),
     missions as (update public.missions  t set seq = l.seq from latest l where l.kind = 'mission'  and t.id = l.row_id),
     dods     as (update public.dod_items t set seq = l.seq from latest l where l.kind = 'dod_item' and t.id = l.row_id),
     runs     as (update public.test_runs t set seq = l.seq from latest l where l.kind = 'test_run' and t.id = l.row_id),
+    requests as (
+      update deck.requests t set seq = l.seq, first_seq = case when t.first_seq = 0 then l.first else t.first_seq end
+      from latest l where l.kind = 'request' and t.id = l.row_id),
     events as (
       insert into deck.events (topic, seq, event, data, at)
       select x.topic, x.seq, x.event, x.data || jsonb_build_object('seq', x.seq), x.at from x where x.event is not null

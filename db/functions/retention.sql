@@ -107,7 +107,9 @@ declare
 begin
   select max(x.seq), array_agg(x.seq) filter (where x.void) into last, v_seqs
   from (
-    select e.seq, case when e.event like 'mission.%' then e.seq < p_upto else exists (
+    select e.seq, case when e.event like 'mission.%' then e.seq < p_upto when e.event like 'request.%' then exists (
+        select from deck.requests r where r.id = (e.data ->> 'id')::uuid and r.seq > e.seq and r.seq <= p_upto)
+      else exists (
         select from deck.events n
         where n.data ->> 'id' = e.data ->> 'id' and n.seq > e.seq and n.seq <= p_upto
           and n.event in ('test_run.created', 'test_run.updated', 'dod_item.created', 'dod_item.updated', 'dod_item.deleted')

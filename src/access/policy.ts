@@ -19,6 +19,9 @@ export type Action =
   | 'dod.delete'
   | 'run.ask'
   | 'run.write'
+  | 'request.make'
+  | 'request.answer'
+  | 'request.withdraw'
 
 // 'own': only in the citizen's own chat.
 const table: Record<Action, Record<Role, boolean | 'own'>> = {
@@ -40,6 +43,9 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
+  'request.make': { user: false, citizen: 'own', admin: true },
+  'request.answer': { user: true, citizen: false, admin: true },
+  'request.withdraw': { user: false, citizen: 'own', admin: true },
 }
 
 /** Actions that are not about a mission. */

@@ -129,6 +129,7 @@ export const installHttp = async (
     reading: storage.reading,
     changes: storage.changes,
     runs: storage.runs,
+    requests: storage.requests,
     citizens: storage.citizens,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,

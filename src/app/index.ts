@@ -114,6 +114,7 @@ export const buildApp = async (
       await Promise.all([auth.start(), delivery.readKey()])
       await delivery.start()
       repeat(limits.rightsEvery, delivery.checkRights)
+      repeat(limits.expiryEvery, () => storage.requests.expire().catch(onError))
       repeat(limits.pollEvery, auth.checkRevocations)
       // The seal uses the database's time, and clocks drift.
       repeat(60_000, () => delivery.readKey().catch(onError))

@@ -22,6 +22,7 @@ import { makeStore } from '../database/read/topics.ts'
 import { makeIndexer } from '../database/search/indexer.ts'
 import { makeChecklistChanges } from '../database/write/checklist.ts'
 import { makeMissionChanges } from '../database/write/missions.ts'
+import { makeRequests } from '../database/write/requests.ts'
 import { makeRuns } from '../database/write/test-runs.ts'
 import { claimMark } from '../live/ephemeral/draft-claims.ts'
 
@@ -76,6 +77,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
       ...makeChecklistChanges(main, transactions, audit),
     },
     runs: makeRuns(main, transactions),
+    requests: makeRequests(main, transactions),
     citizens: makeCitizens(main, transactions, audit),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),

@@ -14,6 +14,7 @@ import { doctorCommand } from './doctor.ts'
 import { inboxCommand } from './inbox.ts'
 import { toFault, Unanswered, Usage } from './output.ts'
 import { pruneCommand } from './prune.ts'
+import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
 import { serverCommands } from './server.ts'
 
@@ -40,6 +41,7 @@ accessCommands(program)
 chatCommands(program)
 citizenCommands(program)
 inboxCommand(program)
+requestCommands(program)
 reportCommand(program)
 carryCommands(program)
 pruneCommand(program)

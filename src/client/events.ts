@@ -1,4 +1,5 @@
 // Types of what followers receive: each topic's events with their rows, and a chat's signals.
+import type { Request } from '../protocol/requests.ts'
 import type { DodItem, Message, Mission, Question, TestRun } from '../protocol/rows.ts'
 
 type Event<N extends string, D> = { event: N; seq: number; data: D }
@@ -10,6 +11,8 @@ type Cleared = { mission_id: string; citizen: string; by: string | null; seq: nu
 export type ChatEvent = Event<'message.created', Message> | Event<'chat.cleared', Cleared> | Reset
 export type TestEvent = Event<'test_run.created' | 'test_run.updated', TestRun> | Reset
 export type DodEvent = Event<'dod_item.created' | 'dod_item.updated' | 'dod_item.deleted', DodItem> | Reset
+export type RequestEvent =
+  Event<'request.created' | 'request.answered' | 'request.expired' | 'request.withdrawn', Request> | Reset
 export type MissionEvent = Event<'mission.updated' | 'mission.deleted', Mission> | Reset
 type Log = { run_id: string; mission_id: string; chunk: string; seq: number }
 export type LogEvent = Event<'log.appended' | 'log.replaced', Log> | Reset
@@ -33,7 +36,10 @@ type Role = 'user' | 'citizen' | 'admin'
 export type Present = { sub: string; role: Role; sockets: number }
 
 /** A timeline event: the topic's event with the topic's name and the time of the event. */
-export type TimelineEvent = Exclude<ChatEvent | TestEvent | DodEvent | MissionEvent | LogEvent, Reset> & {
+export type TimelineEvent = Exclude<
+  ChatEvent | TestEvent | DodEvent | RequestEvent | MissionEvent | LogEvent,
+  Reset
+> & {
   topic: string
   at: string
 }

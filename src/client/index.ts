@@ -9,7 +9,16 @@ import { makeHttp, pathOf, type Fetch } from './http.ts'
 import { makeInbox, type AnswerOptions, type Handler } from './inbox.ts'
 import { makeLink, type Welcome } from './link.ts'
 import { makeOutbox } from './send-queue.ts'
-import { makeDod, makeEntry, makeMission, makeMissions, makeTests, readCitizens, type Options } from './resources.ts'
+import {
+  makeDod,
+  makeEntry,
+  makeMission,
+  makeMissions,
+  makeRequests,
+  makeTests,
+  readCitizens,
+  type Options,
+} from './resources.ts'
 import type { SocketMaker } from './socket.ts'
 import type { State } from './state.ts'
 import { readTimeline, replay, type ReplayOptions, type TimelineOptions } from './timeline.ts'
@@ -136,6 +145,7 @@ export const connect = (options: ConnectOptions) => {
     },
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
+    requests: (mission: string | number) => makeRequests(http, topicOf, named(mission, 'requests')),
     /** A mission's timeline, page by page, up to the current horizon. */
     timeline: (mission: string | number, options?: TimelineOptions) =>
       readTimeline(http, named(mission, 'timeline'), options),

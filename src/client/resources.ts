@@ -14,8 +14,9 @@ import type {
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
+import type { NewRequest, Request } from '../protocol/requests.ts'
 import type { Hit } from '../protocol/search-hits.ts'
-import type { DodEvent, LogEvent, MissionEvent, MissionsEvent, TestEvent } from './events.ts'
+import type { DodEvent, LogEvent, MissionEvent, MissionsEvent, RequestEvent, TestEvent } from './events.ts'
 import type { Topic } from './feed.ts'
 import { pathOf, type Http } from './http.ts'
 
@@ -167,5 +168,24 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
       append: (text: string, { signal }: Options = {}) =>
         http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
     }),
+  }
+}
+
+/** Requests to people: a citizen asks, and the first answer counts. */
+export const makeRequests = (http: Http, topicOf: TopicOf, path: string) => {
+  const one = (id: string): string => `${path}/${pathOf(id)}`
+  return {
+    ...topicOf<RequestEvent>(path),
+    /** Newest first; `cursor` is `next` of the page before. */
+    list: (options: ListOptions & AsOfOptions & { state?: Request['state'] } = {}) =>
+      http<{ requests: Request[]; next: string | null }>('GET', path, { query: options, signal: options.signal }),
+    /** With `wait` (seconds, up to 50) it resolves once the request is no longer open, or the time is over. */
+    get: (id: string, options: AsOfOptions & { wait?: number } = {}) =>
+      http<Request>('GET', one(id), { query: options, signal: options.signal }),
+    make: (body: NewRequest, { signal }: Options = {}) => http<Request>('POST', path, { body, signal }),
+    /** Rejects with `conflict` if the request is not open any more. */
+    answer: (id: string, answer: boolean | string, { signal }: Options = {}) =>
+      http<Request>('POST', `${one(id)}/answer`, { body: { answer }, signal }),
+    withdraw: (id: string, { signal }: Options = {}) => http<Request>('POST', `${one(id)}/withdraw`, { signal }),
   }
 }

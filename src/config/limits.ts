@@ -61,6 +61,8 @@ const fixed = {
   lookEvery: 5_000,
   /** ms between two polls of the rights on missions with subscriptions; clients are promised 2 s */
   rightsEvery: 1_000,
+  /** ms between two polls for requests that expire; clients are promised 2 s */
+  expiryEvery: 1_000,
   /** ms over which the delay of the event loop is averaged: a single pause is not an overload */
   pressureEvery: 5_000,
   /** ms that a search for one page may take: a million messages that no index block excludes take 15 s */

@@ -174,7 +174,7 @@ export const prune = async (
       })
       for (const { citizen } of chats) await chat(id, citizen)
       await testRuns(id)
-      for (const part of ['', '/dod', '/tests']) await events(`missions/${id}${part}`)
+      for (const part of ['', '/dod', '/tests', '/requests']) await events(`missions/${id}${part}`)
       if (!signal.aborted) done.missions++
       onProgress(done, missions.length)
     }

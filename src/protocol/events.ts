@@ -2,6 +2,7 @@
 // test receives.
 import Type, { type Static } from './typebox.ts'
 import { exampleMessage, exampleMission, seq } from './answers.ts'
+import { Request } from './requests.ts'
 import { DodItem, Message, Mission, TestRun } from './rows.ts'
 
 const uuid = Type.String({ format: 'uuid' })
@@ -50,6 +51,24 @@ export const Cleared = Type.Object(
   { title: 'Cleared', description: 'The chat was cleared: all older messages are deleted' },
 )
 
+const request: Static<typeof Request> = {
+  id: '47000000-0000-4000-8000-000000000401',
+  mission_id: exampleMission,
+  citizen: 'rafael',
+  kind: 'approve',
+  title: 'Deploy to production?',
+  body: null,
+  options: null,
+  task: null,
+  expires_at: '2025-11-07T09:00:00Z',
+  state: 'open',
+  answer: null,
+  answered_by: null,
+  answered_at: null,
+  created_at: '2025-11-06T09:00:00Z',
+  seq: 1,
+}
+
 /** The events by name: the schema of `data`, an example, and the topic within the mission. */
 export const events = {
   'message.created': { data: Message, example: exampleMessage, of: 'chat/rafael' },
@@ -69,6 +88,21 @@ export const events = {
   },
   'dod_item.updated': { data: DodItem, example: { ...item, seq: 2 }, of: 'dod' },
   'dod_item.deleted': { data: DodItem, example: { ...item, seq: 3 }, of: 'dod' },
+  'request.created': { data: Request, example: request, of: 'requests' },
+  'request.answered': {
+    data: Request,
+    example: {
+      ...request,
+      state: 'answered',
+      answer: true,
+      answered_by: 'person1@scopelock.ai',
+      answered_at: '2025-11-06T09:05:00Z',
+      seq: 2,
+    },
+    of: 'requests',
+  },
+  'request.expired': { data: Request, example: { ...request, state: 'expired', seq: 2 }, of: 'requests' },
+  'request.withdrawn': { data: Request, example: { ...request, state: 'withdrawn', seq: 2 }, of: 'requests' },
   'mission.updated': { data: Mission, example: mission, of: '' },
   'mission.deleted': { data: Mission, example: { ...mission, seq: 2 }, of: '' },
 }

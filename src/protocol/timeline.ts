@@ -21,7 +21,7 @@ export const toCursor = (epoch: string, { at, topic, seq }: Place): string =>
   Buffer.from(JSON.stringify([epoch, at, topic, seq])).toString('base64url')
 
 const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z?$/
-const part = /^(\/dod|\/tests|\/chat\/[a-z][a-z0-9_-]{0,31}|\/tests\/[0-9a-f-]{36}\/logs)?$/
+const part = /^(\/dod|\/tests|\/requests|\/chat\/[a-z][a-z0-9_-]{0,31}|\/tests\/[0-9a-f-]{36}\/logs)?$/
 
 /** Parses a cursor. Throws `bad_request` if it is invalid. */
 export const fromCursor = (cursor: string): { epoch: string; place: Place } => {

@@ -7,7 +7,7 @@ export type MissionRef = { id: string } | { number: number }
 
 /** A topic as a client names it. */
 export type TopicRef =
-  | { kind: 'mission' | 'dod' | 'tests'; mission: MissionRef }
+  | { kind: 'mission' | 'dod' | 'tests' | 'requests'; mission: MissionRef }
   | { kind: 'chat'; mission: MissionRef; citizen: string }
   | { kind: 'logs'; mission: MissionRef; run: string }
 
@@ -54,7 +54,7 @@ const readTopic = (text: string): TopicRef => {
   const [root, mission, part, name, tail, ...rest] = text.split('/')
   if (root === 'missions' && mission !== undefined && rest.length === 0) {
     if (part === undefined) return { kind: 'mission', mission: parseMission(mission) }
-    if (name === undefined && (part === 'dod' || part === 'tests'))
+    if (name === undefined && (part === 'dod' || part === 'tests' || part === 'requests'))
       return { kind: part, mission: parseMission(mission) }
     if (part === 'chat' && name !== undefined && tail === undefined)
       return { kind: 'chat', mission: parseMission(mission), citizen: parseCitizen(name) }

@@ -1,8 +1,11 @@
 // Describes an event in words: who, and what. An event holds its row at that time, so changes are derived from the row's previous event,
 // if that is known.
 import type { DodItem, Mission, TestRun, TimelineEvent } from '../client/index.ts'
+
 import { sumsOf } from './results.ts'
 import { budget, capital, shortDay, statuses } from './format.ts'
+
+type RequestEvent = Extract<TimelineEvent, { event: `request.${string}` }>
 
 export type Description = { who: string; what: string; tone?: 'good' | 'bad' }
 
@@ -56,6 +59,11 @@ const ofRun = (run: TestRun, isNew: boolean): Description => {
   return { who: 'Tests', what: [what, ...sums].join(', '), ...tone }
 }
 
+const answerOf = ({ answer, title }: RequestEvent['data']): string => {
+  const said = answer === true ? 'approved' : answer === false ? 'refused' : `answered “${oneLine(String(answer))}” to`
+  return `${said}: ${oneLine(title)}`
+}
+
 /** `before`: the row in its previous event. */
 export const describe = (event: TimelineEvent, before: unknown): Description => {
   switch (event.event) {
@@ -79,6 +87,16 @@ export const describe = (event: TimelineEvent, before: unknown): Description => 
     case 'test_run.created':
     case 'test_run.updated':
       return ofRun(event.data, event.event === 'test_run.created')
+    case 'request.created':
+      return { who: capital(event.data.citizen), what: `asks: ${oneLine(event.data.title)}` }
+    case 'request.answered':
+      return { who: event.data.answered_by ?? 'SQL', what: answerOf(event.data) }
+    case 'request.expired':
+    case 'request.withdrawn':
+      return {
+        who: capital(event.data.citizen),
+        what: `${event.event === 'request.expired' ? 'got no answer in time' : 'withdrew'}: ${oneLine(event.data.title)}`,
+      }
     default:
       return { who: 'Log', what: 'output was added' }
   }

@@ -23,8 +23,16 @@ import {
 const { database, instance } = await startDeck(t)
 const { request } = instance
 
-/** `waiting`, `failed`: questions. */
-type Place = { mission: string; item: unknown; run: unknown; waiting: unknown; failed: unknown }
+/** `waiting`, `failed`: questions. `request`, `open`: requests to people. */
+type Place = {
+  mission: string
+  item: unknown
+  run: unknown
+  waiting: unknown
+  failed: unknown
+  request: unknown
+  open: unknown
+}
 type Action = { method: string; path: (place: Place) => string; body?: unknown; status: number; may: Role[] }
 const everyone: Role[] = ['user', 'citizen', 'admin']
 // The deletion of the mission is last, because the other actions need the mission.
@@ -118,6 +126,23 @@ const actions: Action[] = [
     status: 200,
     may: ['citizen', 'admin'],
   },
+  { method: 'GET', path: (p) => `${p.mission}/requests`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/requests/${p.request}`, status: 200, may: everyone },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/requests`,
+    body: { citizen: 'rafael', kind: 'approve', title: 'x' },
+    status: 201,
+    may: ['citizen', 'admin'],
+  },
+  {
+    method: 'POST',
+    path: (p) => `${p.mission}/requests/${p.request}/answer`,
+    body: { answer: true },
+    status: 200,
+    may: ['user', 'admin'],
+  },
+  { method: 'POST', path: (p) => `${p.mission}/requests/${p.open}/withdraw`, status: 200, may: ['citizen', 'admin'] },
   { method: 'PATCH', path: (p) => p.mission, body: { title: 'New' }, status: 200, may: ['admin'] },
   { method: 'DELETE', path: (p) => p.mission, status: 204, may: ['admin'] },
 ]
@@ -129,6 +154,9 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
   const mission = `/api/missions/${made.id}`
   const item = (await request('POST', `${mission}/dod`, admin, { text: 'x', category: 'tests' })).json['id']
   const run = (await request('POST', `${mission}/tests`, admin, { logs: 'log' })).json['id']
+  const ask = { citizen: 'rafael', kind: 'approve', title: 'x' }
+  const asked = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
+  const open = (await request('POST', `${mission}/requests`, admin, ask)).json['id']
   await request('POST', `${mission}/chat/rafael`, admin, { message: 'x' })
   const [waiting, failed] = await Promise.all(
     ['x', 'y'].map(async (message) => (await request('POST', `${mission}/chat/emma`, admin, { message })).json['id']),
@@ -138,7 +166,7 @@ const makePlace = async (): Promise<Place & { id: string; number: number }> => {
      select id, citizen, mission_id, seq, at, 5 from chat_messages where id = $1`,
     [failed],
   )
-  return { ...made, mission, item, run, waiting, failed }
+  return { ...made, mission, item, run, waiting, failed, request: asked, open }
 }
 /** Reads everything that a mission shows, by the first ten actions. */
 const snapshot = async (place: Place): Promise<string> =>
@@ -242,6 +270,8 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
     run: ':run',
     waiting: ':question',
     failed: ':question',
+    request: ':request',
+    open: ':request',
   }
   const rows = actions.map(
     ({ method, path }) =>

@@ -297,7 +297,7 @@ await t.test('schema: each function is defined in exactly one file', async (t) =
   for (const [name, [file = '']] of found)
     if (!file.startsWith('functions/'))
       t.ok(
-        ['deck.key_name', 'deck.finite', 'deck.valid_blocks', 'deck.numbers'].includes(name),
+        ['deck.key_name', 'deck.finite', 'deck.valid_blocks', 'deck.valid_options', 'deck.numbers'].includes(name),
         `${name}: an index, a CHECK or a trigger needs it`,
       )
 })
@@ -319,10 +319,12 @@ await t.test('schema: parameters have a prefix, and only topic.sql splits topics
   t.strictSame(
     rows.map(({ name }) => name),
     [
+      ...['answer.answer', 'answer.request', 'ask.body', 'ask.citizen', 'ask.expires_in', 'ask.kind', 'ask.mission'],
+      ...['ask.options', 'ask.task', 'ask.title'],
       ...['finite.t', 'key_name.author', 'key_name.citizen', 'key_name.key', 'key_name.mission'],
       ...['revoke.by', 'revoke.name', 'unrevoke.by', 'unrevoke.name', 'valid_blocks.b'],
     ],
-    'the exceptions: an index, a CHECK or an operator depends on the name',
+    'the exceptions: an index, a CHECK, an operator or a SQL writer depends on the name',
   )
   const { functions } = await schemaFiles()
   t.ok(functions.length >= 15)

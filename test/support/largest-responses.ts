@@ -2,7 +2,7 @@
 import type { FreshDatabase } from './database.ts'
 
 /** The two runs to compare. Each has many tests, and no test is in both. */
-export type Filled = { mission: string; run: string; a: string; b: string; message: string }
+export type Filled = { mission: string; run: string; a: string; b: string; message: string; asked: string }
 
 /** Fills a mission, and creates 500 more. Characters that JSON escapes take six bytes each. */
 export const fill = async (database: FreshDatabase, mission: string): Promise<Filled> => {
@@ -51,11 +51,23 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      from generate_series(1, 6) n returning id`,
     [mission],
   )
-  return { mission, run: b, a, b, message: String(message?.['id']) }
+  const asked = await run(
+    `insert into deck.requests (mission_id, citizen, kind, title, body, options, expires_at)
+     select $1, 'rafael', 'choose', repeat(chr(1), 200), repeat(chr(1), 10000),
+       array(select n || repeat(chr(1), 190) from generate_series(1, 50) n), now() + interval '1 day' from generate_series(1, 300)`,
+  )
+  return { mission, run: b, a, b, message: String(message?.['id']), asked }
 }
 
 /** By route, as the OpenAPI document names it: the requests that get its largest responses. Responses of a stream have no bound. */
-export const largest = ({ mission, run, a, b, message }: Filled): Record<string, { ask: string[]; stream?: true }> => {
+export const largest = ({
+  mission,
+  run,
+  a,
+  b,
+  message,
+  asked,
+}: Filled): Record<string, { ask: string[]; stream?: true }> => {
   const one = `/api/missions/${mission}`
   const at = `at=${new Date(Date.now() + 3_600_000).toISOString()}`
   return {
@@ -64,6 +76,8 @@ export const largest = ({ mission, run, a, b, message }: Filled): Record<string,
     '/metrics': { ask: ['/metrics'] },
     '/api/limits': { ask: ['/api/limits'] },
     '/api/citizens': { ask: ['/api/citizens'] },
+    '/api/missions/{mission}/requests': { ask: [`${one}/requests?limit=500`, `${one}/requests?limit=500&${at}`] },
+    '/api/missions/{mission}/requests/{request}': { ask: [`${one}/requests/${asked}`] },
     '/api/inbox/{citizen}': { ask: ['/api/inbox/rafael?limit=500'] },
     '/api/missions': { ask: ['/api/missions?limit=500'] },
     '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },

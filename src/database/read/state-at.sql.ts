@@ -91,6 +91,43 @@ export const runPage = pastOf(
   order by x.created_at desc, x.id desc`,
 )
 
+/** A request's last event up to the time. It has two at most. */
+const requestEvent = `
+  select e.data from deck.events e
+  where e.topic = 'missions/' || m.id || '/requests' and e.seq in (r.first_seq, r.seq) and e.at <= $3::timestamp
+  order by e.seq desc limit 1`
+
+/**
+ * A page of the mission's requests, newest first. A mission without requests yields one row whose `id` is null.
+ *
+ * $4 only requests that had this state, or null
+ * $5, $6 only requests older than the one with this creation time (RFC 3339) and ID, or null
+ * $7 maximum number of requests
+ */
+export const requestPage = pastOf(
+  'x.*',
+  `
+  left join lateral (
+    select r.id, r.created_at, e.data::text as json
+    from deck.requests r
+    cross join lateral (${requestEvent}) e
+    where r.mission_id = m.id and ($4::text is null or e.data ->> 'state' = $4)
+      and ($5::timestamptz is null or (r.created_at, r.id) < (${utc('$5')}, $6::uuid))
+    order by r.created_at desc, r.id desc limit $7
+  ) x on true
+  order by x.created_at desc, x.id desc`,
+)
+
+/** One request; $4: its ID. */
+export const request = pastOf(
+  'x.json',
+  `
+  left join lateral (
+    select e.data::text as json from deck.requests r cross join lateral (${requestEvent}) e
+    where r.mission_id = m.id and r.id = $4::uuid limit 1
+  ) x on true`,
+)
+
 const runOf = (which: string): string =>
   pastOf(
     'x.json',

@@ -7,6 +7,7 @@ import { deny } from '../../protocol/errors.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import * as sql from './state-at.sql.ts'
 import { readMission, type MissionRead } from './read-mission.ts'
+import type { RequestQuery } from '../write/requests.ts'
 import { pageOfRuns, type RunCursor, type RunRow } from '../write/test-runs.ts'
 
 type Row = { existed: boolean; pruned: string | null; json: string | null }
@@ -41,6 +42,21 @@ export const makePast = (main: pg.Pool) => ({
       })
       return { ...toPast({ mission, rows: rows.map((row) => ({ ...row, json: '' })) }), rows }
     }),
+
+  /** Returns requests to people, newest first, or those that follow `before`; as many as fit into a response. */
+  listRequests: (ref: MissionRef, { state, before, limit }: RequestQuery, at: string) =>
+    pageOfRuns(limit, before, async (cursor, count) => {
+      const { mission, rows } = await readMission<Row & RunRow>(main, {
+        ref,
+        name: 'past-requests',
+        text: sql.requestPage,
+        values: [at, state, cursor?.at, cursor?.id, count],
+      })
+      return { ...toPast({ mission, rows: rows.map((row) => ({ ...row, json: '' })) }), rows }
+    }),
+
+  request: async (ref: MissionRef, id: string, at: string) =>
+    toPast(await readMission<Row>(main, { ref, name: 'past-request', text: sql.request, values: [at, id] })),
 
   /** Returns a run, or the newest run of that time (null). */
   run: async (ref: MissionRef, run: string | null, at: string) =>

@@ -35,7 +35,7 @@ const pageOf = (newestFirst: boolean): string => {
             else deck.seq_at(s.name, m.id, s.citizen, $3::timestamp, coalesce(s.name < 'missions/' || m.id || $4, false))
           end as start
         from (
-          select ('missions/' || m.id || part) collate "C" as name, null as citizen from unnest(array['', '/dod', '/tests']) as part
+          select ('missions/' || m.id || part) collate "C" as name, null as citizen from unnest(array['', '/dod', '/tests', '/requests']) as part
           union all
           select t.topic, c.citizen from deck.heads t
           cross join lateral (values (null), (deck.topic_citizen(t.topic))) as c (citizen)

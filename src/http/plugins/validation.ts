@@ -113,6 +113,9 @@ export const named = (request: FastifyRequest) => {
     get run() {
       return parseId(params['run'] ?? '', 'a test run')
     },
+    get request() {
+      return parseId(params['request'] ?? '', 'a request')
+    },
     get question() {
       return parseId(params['question'] ?? '', 'a question')
     },

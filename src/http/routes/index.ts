@@ -21,6 +21,7 @@ import type { Missions } from '../../database/read/mission-cache.ts'
 import { makePast } from '../../database/read/state-at.ts'
 import { makeReplay } from '../../database/read/chat-stream.ts'
 import type { Reading } from '../../database/read/replica.ts'
+import type { Requests } from '../../database/write/requests.ts'
 import type { Questions } from '../../database/questions.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { makeSearch } from '../../database/search/chat-search.ts'
@@ -46,6 +47,7 @@ import { inboxRoutes } from './inbox.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
+import { requestRoutes } from './requests.ts'
 import { searchRoute } from './mission-search.ts'
 import { testRoutes } from './test-runs.ts'
 import { ticketRoutes } from './tickets.ts'
@@ -62,6 +64,7 @@ export const installApi = async (
     reading: Reading
     changes: MissionChanges & ChecklistChanges
     runs: Runs
+    requests: Requests
     citizens: Citizens
     missions: Missions
     writer: Writer
@@ -99,6 +102,7 @@ export const installApi = async (
   const search = makeSearch(main, searchTurns, limits.searchPatience)
   const past = makePast(main)
   const history = makeHistory(main, reading)
+  const draining = new AbortController()
   let bodies: ReturnType<typeof boundBodies> | undefined
   await http.register((api, _options, done) => {
     askForToken(api, parts.identify)
@@ -122,6 +126,7 @@ export const installApi = async (
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
+    requestRoutes(api, { ...parts, past, draining: draining.signal })
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })
@@ -132,6 +137,7 @@ export const installApi = async (
       pacing.end(why)
     },
     drain(): void {
+      draining.abort()
       bodies?.drain()
       following.drain()
       pacing.drain()

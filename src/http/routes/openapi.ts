@@ -28,6 +28,7 @@ const paths: Record<string, TSchema> = {
   name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
+  request: Type.String({ description: "the request's UUID" }),
   question: Type.String({ description: "the message's UUID" }),
   task: Type.String({ description: "the task's UUID: that of the question" }),
   a: Type.String({ description: 'UUID of the first run' }),
@@ -87,7 +88,9 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'inbox', 'access', 'health'].map((name) => ({ name })),
+      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'requests', 'inbox', 'access', 'health'].map((name) => ({
+        name,
+      })),
     },
   })
   await app.register(swaggerUi, {

@@ -18,8 +18,9 @@ const List = Type.Object({
 })
 const Page = Type.Object({ test_runs: Type.Array(TestRun), next: Type.Union([Type.String(), Type.Null()]) })
 
-const toCursor = ({ at, id }: { at: string; id: string }): string => Buffer.from(`${at} ${id}`).toString('base64url')
-const fromCursor = (cursor: string): { at: string; id: string } => {
+export const toCursor = ({ at, id }: { at: string; id: string }): string =>
+  Buffer.from(`${at} ${id}`).toString('base64url')
+export const fromCursor = (cursor: string): { at: string; id: string } => {
   const [, at, id] =
     /^(\d{4,}-\d\d-\d\dT[\d:.]+Z) ([0-9a-f-]{36})$/.exec(Buffer.from(cursor, 'base64url').toString('latin1')) ?? []
   if (!at || !id) throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
