@@ -41,8 +41,8 @@ export type Inbox = {
   running: boolean
   /** requested again during a run */
   again: boolean
-  /** when its last worker left (performance.now) */
-  emptySince: number
+  /** when a claim over HTTP was last here (performance.now) */
+  claimedAt: number
 }
 export type Group = { terms: Terms; group: [Worker, Place][] }
 

@@ -20,7 +20,7 @@ const pollLeasesEvery = 1000
 const tidyEvery = 600_000
 // ms between two records that a citizen's workers are here: clients see it as listening for 60 s.
 const noteEvery = 15_000
-// ms for which an inbox without workers is kept, since agents claim again and again.
+// ms for which an inbox without workers is kept after a claim over HTTP, since agents claim again and again.
 const emptyFor = 10_000
 
 export const makeInboxes = (options: {
@@ -73,7 +73,7 @@ export const makeInboxes = (options: {
     for (const inbox of inboxes.values()) {
       if (all) inbox.unsearched = undefined
       if (hasRoom(inbox.workers)) void run(inbox)
-      else if (inbox.workers.size === 0 && inbox.emptySince < old) forget(inbox)
+      else if (inbox.workers.size === 0 && inbox.claimedAt < old) forget(inbox)
     }
   }
   const forget = ({ citizen }: Inbox): void => {
@@ -127,14 +127,17 @@ export const makeInboxes = (options: {
     let inbox = inboxes.get(citizen)
     if (!inbox) {
       if (inboxes.size === 0) start()
-      inbox = { citizen, workers: new Map(), unsearched: undefined, running: false, again: false, emptySince: Infinity }
+      inbox = { citizen, workers: new Map(), unsearched: undefined, running: false, again: false, claimedAt: -Infinity }
       inboxes.set(citizen, inbox)
     }
     return inbox
   }
   const leave = (citizen: string, worker: Worker): void => {
     const inbox = inboxes.get(citizen)
-    if (inbox?.workers.delete(worker) && inbox.workers.size === 0) inbox.emptySince = performance.now()
+    if (!inbox?.workers.delete(worker)) return
+    const now = performance.now()
+    if (!isSocket(worker)) inbox.claimedAt = now
+    if (inbox.workers.size === 0 && inbox.claimedAt < now - emptyFor) forget(inbox)
   }
   const claims = makeWaitingClaims({
     ...options.claims,
@@ -164,7 +167,7 @@ export const makeInboxes = (options: {
       return claims.claim(request, async () => {
         await store.open(citizen)
         if (wait === 0) return
-        inboxOf(citizen).emptySince = performance.now()
+        inboxOf(citizen).claimedAt = performance.now()
         await following
       })
     },
