@@ -1,5 +1,5 @@
-// The life of questions on two instances, by random steps: users and SQL ask, workers take, answer, end, release and vanish, users retry and
-// cancel. After each round both instances must show what the tables hold and what the steps have led to. A frame may only show a state
+// The life of questions on two instances, by random steps: users and SQL ask, imports add messages, workers take, answer, end, release and
+// vanish, by socket and over HTTP, users retry and cancel. After each round both instances must show what the tables hold and what the steps have led to. A frame may only show a state
 // that the tables have had: a trigger records each. At the end every question has been answered once, or was closed.
 // SEED=n repeats a run.
 import t from 'tap'
@@ -55,8 +55,9 @@ type Stored = {
   lease_until: string | null
 }
 type Worker = { client: Client; on: Instance; held: Map<string, number> }
-/** What the steps have led to. `by`: the worker that holds it, as far as it has been reported. */
-type Known = { chat: string; ended: 'answered' | 'closed' | undefined; by: Worker | undefined; attempt: number }
+type Claim = { task: string; claim: string; attempt: number }
+/** What the steps have led to. `by`: the worker or the claim that holds it, as far as it has been reported. */
+type Known = { chat: string; ended: 'answered' | 'closed' | undefined; by: Worker | Claim | undefined; attempt: number }
 
 /** A task's state by its columns, as the table in db/functions/questions.sql has it. */
 const stateOf = ({ ended, answered, lease_until, dead, attempt }: Stored, now: number): string => {
@@ -82,6 +83,8 @@ const live = async (round: number): Promise<void> => {
     }),
   )
   const workers: Worker[] = []
+  // Claims over HTTP, those that may have lapsed too.
+  const claims: Claim[] = []
   const steps: string[] = []
   const somewhere = (): Instance => both[pick(2)] ?? one
 
@@ -115,7 +118,83 @@ const live = async (round: number): Promise<void> => {
   const held = (): [Worker, string] | undefined =>
     oneOf(workers.flatMap((worker) => [...worker.held.keys()].map((task) => [worker, task] as [Worker, string])))
 
+  /** Calls for a claimed task. If the claim no longer holds it, the call is refused and the task is left to its holder. */
+  const callFor = async (mine: Claim, verb: string, body: Json, ended: Known['ended']): Promise<void> => {
+    const path = `/api/inbox/${name}/tasks/${mine.task}/${verb}`
+    const { status, json } = await somewhere().request('POST', path, bearer, { claim: mine.claim, ...body })
+    const of = known.get(mine.task)
+    if (status < 300 && of) {
+      if (ended) of.ended = ended
+      else if (verb === 'renew' && !of.by) Object.assign(of, { by: mine, attempt: mine.attempt })
+      if (verb !== 'renew' && of.by === mine) of.by = undefined
+    } else t.match([status, json], [409, { code: 'conflict' }], `${verb} under a claim that no longer holds its task`)
+    if (verb !== 'renew' || status === 409) claims.splice(claims.indexOf(mine), 1)
+  }
+  const take = async (credit: number): Promise<void> => {
+    const key: Record<string, string> = pick(2) ? { 'idempotency-key': `k${pick(1e9)}` } : {}
+    const path = `/api/inbox/${name}/claim`
+    const first = await somewhere().request('POST', path, bearer, { credit, lease: 60 }, key)
+    const found = first.json['tasks'] as (Claim & { topic: string })[]
+    if (key['idempotency-key'] !== undefined && found.length > 0) {
+      const again = await somewhere().request('POST', path, bearer, { credit, lease: 60 }, key)
+      t.strictSame(
+        (again.json['tasks'] as Claim[]).map(({ task, claim }) => `${task} ${claim}`),
+        found.map(({ task, claim }) => `${task} ${claim}`),
+        'the same key gets the same tasks',
+      )
+    }
+    for (const mine of found) {
+      claims.push(mine)
+      if (plain.has(mine.task)) t.fail('a message that is no question became a task', { mine, seed })
+      if (!known.has(mine.task)) learn(mine.task, mine.topic)
+      Object.assign(known.get(mine.task) ?? {}, { by: mine, attempt: mine.attempt })
+    }
+  }
+
   const moves: Record<string, () => Promise<void>> = {
+    async claim() {
+      opened = true
+      await take(1 + pick(3))
+    },
+    async claimReply() {
+      const mine = oneOf(claims)
+      if (mine) await callFor(mine, 'reply', { message: `answer to ${mine.task}` }, 'answered')
+    },
+    async claimDone() {
+      const mine = oneOf(claims)
+      if (mine) await callFor(mine, 'done', {}, 'closed')
+    },
+    async claimRelease() {
+      const mine = oneOf(claims)
+      if (mine) await callFor(mine, 'release', {}, undefined)
+    },
+    async renew() {
+      const mine = oneOf(claims)
+      if (mine) await callFor(mine, 'renew', {}, undefined)
+    },
+    /** A worker over HTTP is silent for so long that its lease runs out. Its claim still counts until another one gets the task. */
+    async lapse() {
+      const mine = oneOf(claims)
+      const of = mine && known.get(mine.task)
+      if (!mine || of?.by !== mine) return
+      of.by = undefined
+      await database.query(
+        `update deck.tasks set lease_until = clock_timestamp() - interval '1 ms' where id = $1 and lease_until is not null`,
+        [mine.task],
+      )
+    },
+    /** Imported messages never become tasks. (Without an inbox they are shown as waiting until there is one.) */
+    async import() {
+      if (!opened) return
+      const n = pick(missions.length)
+      const rows = await database.query(`select gen_random_uuid()::text as id from generate_series(1, 2)`)
+      const ids = rows.map(({ id }) => String(id))
+      for (const id of ids) plain.add(id)
+      await database.query(
+        `select deck.import_messages(array[$1], '{1,1}', $2::uuid[], '{user,user}', '{null,null}', '{imported,imported}', null, null, null, true)`,
+        [chats[n], ids],
+      )
+    },
     async ask() {
       const topic = oneOf(chats) ?? ''
       const { json } = await somewhere().request('POST', `/api/${topic}`, alice, { message: `q${known.size}` })
@@ -218,6 +297,13 @@ const live = async (round: number): Promise<void> => {
     ['vanish', 2],
     ['retry', 4],
     ['cancel', 3],
+    ['claim', 4],
+    ['claimReply', 4],
+    ['claimDone', 1],
+    ['claimRelease', 4],
+    ['renew', 2],
+    ['lapse', 2],
+    ['import', 2],
   ]
   const deck = weights.flatMap(([move, n]) => Array<string>(n).fill(move))
 
@@ -270,6 +356,7 @@ const live = async (round: number): Promise<void> => {
   }
 
   // Two workers answer what is left; failed questions are tried again.
+  for (const mine of [...claims]) await callFor(mine, 'release', {}, undefined)
   for (const worker of [...workers]) {
     for (const task of [...worker.held.keys()]) await settle(worker, task, { type: 'release' }, undefined)
     t.match(await worker.client.ask({ type: 'work', credit: 0 }), { type: 'ok' })
