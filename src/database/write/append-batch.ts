@@ -15,11 +15,8 @@ import { callOf, type Call, type Other, type Outcome } from './append-call.ts'
 import { encode, type Entry, type Pending, type Written } from './pending-message.ts'
 import type { Epochs } from '../postgres/epoch.ts'
 
-/** Returns the members of an entry that its message has. A reply that ends a task answers the task's message. */
-const sentAs = (entry: Entry): Entry & { in_reply_to: string | null } => ({
-  ...entry,
-  in_reply_to: entry.task?.id ?? entry.reply_to,
-})
+/** Returns the message that an entry answers. A reply that ends a task answers the task's message. */
+const answeredBy = ({ task, reply_to }: Entry): string | null => task?.id ?? reply_to
 
 export const makeAppend = (
   pool: pg.Pool,
@@ -123,7 +120,7 @@ export const makeAppend = (
         const seq = head + events.length + 1
         const message = other?.saved
           ? encodeStored(pending, other.saved, other.created_at, seq)
-          : encode(pending, sentAs(pending.entry), at, seq)
+          : encode(pending, pending.entry, answeredBy(pending.entry), at, seq)
         events.push({ seq, event: 'message.created', data: message })
         note(pending, seq)
         stats.entries++
@@ -168,7 +165,7 @@ export const makeAppend = (
     seq: number,
   ): string => {
     const code_blocks = blocksOf(saved.code_blocks === null ? null : JSON.stringify(saved.code_blocks), saved.message)
-    return encode(pending, { ...saved, code_blocks, key }, created_at, seq)
+    return encode(pending, { ...saved, code_blocks, key }, saved.in_reply_to, created_at, seq)
   }
 
   /** Calls, and retries or fails entries if the call fails. Returns the entries that have to wait. */

@@ -59,8 +59,8 @@ export const encode = (
     message,
     code_blocks,
     key,
-    in_reply_to,
-  }: Omit<Message, 'mission_id' | 'citizen' | 'created_at' | 'seq'>,
+  }: Omit<Message, 'mission_id' | 'citizen' | 'created_at' | 'seq' | 'in_reply_to'>,
+  in_reply_to: string | null,
   created_at: string,
   seq: number,
 ): string => {
