@@ -172,7 +172,7 @@ const live = async (round: number): Promise<void> => {
       const mine = oneOf(claims)
       if (mine) await callFor(mine, 'renew', {}, undefined)
     },
-    /** A worker over HTTP is silent for so long that its lease runs out. Its claim still counts until another one gets the task. */
+    /** A worker over HTTP is silent for so long that its lease runs out. Its claim still counts until another worker gets the task. */
     async lapse() {
       const mine = oneOf(claims)
       const of = mine && known.get(mine.task)
