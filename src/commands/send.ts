@@ -58,6 +58,7 @@ export const makeSend =
     const post = async (mission: MissionRights | undefined): Promise<void> => {
       allow(session.actor, 'chat.post', mission, citizen)
       rate.take(session.actor)
+      if (mission) replies.active(session, mission.id, citizen)
       const entry = toEntry(session.actor, mission, citizen, frame)
       const { seq, message } = await replies.write(session, entry, frame.task, since)
       if (frame.id !== undefined) session.push(encodeSaved(frame.id, seq, message))

@@ -15,6 +15,9 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 const citizenName = /^[a-z][a-z0-9_-]{0,31}$/
 
 export const uuidPattern = '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+/** In a notification: up to 100 UUIDs, separated by commas. */
+const hex = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+export const uuidListPattern = `${hex}(?:,${hex}){0,99}`
 export const citizenPattern = citizenName.source
 
 /** Parses a mission's UUID (either case) or number (1 to 2147483647). Throws `bad_request` if it is invalid. */
