@@ -50,6 +50,7 @@ export type {
   CodeBlock,
   DodItem,
   DodPatch,
+  Member,
   Message,
   Mission,
   MissionPatch,

@@ -2,15 +2,20 @@
 import { blocksOf } from '../../protocol/blocks.ts'
 import type { Message, MissionRights } from '../../protocol/rows.ts'
 
-export type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
+export type MissionColumns = {
+  mission_id: string | null
+  number: number | null
+  assigned_to: string | null
+  members: string[] | null
+}
 /** SQL of MissionColumns, from a mission `m`. */
-export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to'
+export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to, m.members'
 
 /** Returns the columns that permissions depend on; undefined if the mission does not exist. */
 export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
   row?.mission_id == null
     ? undefined
-    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '' }
+    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '', members: row.members }
 
 export type MessageColumns = {
   id: string
