@@ -22,7 +22,7 @@ begin
   return null;
 end $$;
 
--- Keeps public.missions.members up to date, and audits each change of a member. Deletes of former members say nothing.
+-- Keeps public.missions.members up to date, and audits each change of a member. Deletes of former members are not audited.
 create or replace function deck.note_member() returns trigger language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare

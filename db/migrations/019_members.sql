@@ -1,4 +1,5 @@
--- Members of missions: they see the mission as its assignee does. A former member stays for a while, so that its lists are told.
+-- Members of missions: they see the mission as its assignee does. The row of a former member is kept for an hour, so that lists of missions can
+-- notify it.
 create table deck.members (
   mission_id uuid references public.missions (id) on delete cascade,
   sub        text check (char_length(sub) between 1 and 512),
