@@ -12,6 +12,10 @@ export const listedChats = 40
 /** The maximum count of a chat's questions in one state. */
 export const mostQuestions = 1000
 
+/** Citizens per mission whose open requests are counted, and the maximum of these requests. */
+export const requestCitizens = 40
+export const mostRequests = 1000
+
 const citizen = citizenOf('h.topic')
 /**
  * $1 status, $2 assigned_to, or null
@@ -33,10 +37,12 @@ const page = (chatBytes: number): string => `
 export const missionPage = page(0)
 /** Bytes of a chat in the list: 32 for its citizen, 7 for each seq, 4 for each count, and the names. */
 const chatBytes = 210
+/** Bytes of a citizen's open requests in the list. */
+const requestBytes = 80
 
 /**
  * The same, each mission with its chats by name: unread messages without the user's own, questions by state, and whether something works
- * for the citizen.
+ * for the citizen. And the mission's open requests by citizen, with the latest seq of their topic.
  *
  * $8 the user (sub)
  */
@@ -45,7 +51,8 @@ const chatBytes = 210
 // (`offset 0`: without it the function is called before the condition is checked).
 export const missionPageWithChats = `
   with listening as materialized (select i.citizen from deck.inboxes i where deck.listening(i.citizen))
-  select p.number, p.json, c.chats from (${page(listedChats * chatBytes)}) p
+  select p.number, p.json, c.chats, a.requests
+  from (${page(listedChats * chatBytes + requestCitizens * requestBytes)}) p
   cross join lateral (
     select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
       'first_unread', y.first_unread, 'listening', y.citizen in (select l.citizen from listening l),
@@ -82,4 +89,12 @@ export const missionPageWithChats = `
       offset 0
     ) q on true
   ) c
+  cross join lateral (
+    select json_build_object('last_seq', ${headOf("'missions/' || p.id || '/requests'", 'p.id', 'null')},
+      'open', coalesce(json_agg(json_build_object('citizen', y.citizen, 'count', y.count) order by y.citizen), '[]'))::text as requests
+    from (
+      select x.citizen, count(*)::integer as count from (
+        select r.citizen from deck.requests r where r.mission_id = p.id and r.state = 'open' limit ${mostRequests}) x
+      group by x.citizen order by x.citizen limit ${requestCitizens}) y
+  ) a
   order by p.number`
