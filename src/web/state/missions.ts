@@ -1,12 +1,6 @@
 // The missions that the user may see, live, with their counts of unread messages and questions. One response of the server has the counts of all missions.
 import { batch, computed, signal } from '@preact/signals'
-import {
-  DeckError,
-  type Deck,
-  type Mission,
-  type MissionChat,
-  type OpenRequests,
-} from '../../client/index.ts'
+import { DeckError, type Deck, type Mission, type MissionChat, type OpenRequests } from '../../client/index.ts'
 import type { Citizens } from './citizens.ts'
 import { apart, makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
 import { makeFailure, persist } from './online.ts'

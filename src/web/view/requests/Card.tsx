@@ -110,27 +110,24 @@ type Props = {
   /** whether the reader may answer */
   answers: boolean
   context: Context
-  /** Whether a press of a button is meant: not if the card has just moved under the pointer. */
-  isMeant(event: Event): boolean
 }
 
 /** A request above the message field: open, or ended while the reader was at it. */
-export const Card = ({ request, requests, answers, context, isMeant }: Props) => {
+export const Card = ({ request, requests, answers, context }: Props) => {
   const { id, citizen, title, body, state, expires_at, created_at, task } = request
   const { note, sending = false } = requests.cards.value.get(id) ?? {}
   const card = useRef<HTMLElement>(null)
   const open = state === 'open'
   // A control is removed with its state, so the focus moves to the card; with the card, to the next card or the message field.
+  const inside = card.current?.contains(document.activeElement) ?? false
+  useLayoutEffect(() => void (!open && inside && card.current?.focus()), [open])
   useLayoutEffect(() => {
     const { current } = card
-    return () => {
-      if (current?.contains(document.activeElement))
-        keepFocus(`[data-request='${CSS.escape(id)}'].card, .card, #composer`)
-    }
-  }, [open])
+    return () => void (current?.contains(document.activeElement) && keepFocus('.card, #composer'))
+  }, [])
   const children: ComponentChildren = open ? (
     answers ? (
-      <Controls request={request} requests={requests} sending={sending} isMeant={isMeant} />
+      <Controls request={request} requests={requests} sending={sending} />
     ) : (
       <p class="muted">A person answers this request.</p>
     )

@@ -11,15 +11,14 @@ type Props = {
   request: Request
   requests: Requests
   sending: boolean
-  isMeant(event: Event): boolean
 }
 
-export const Controls = ({ request, requests, sending, isMeant }: Props) => {
+export const Controls = ({ request, requests, sending }: Props) => {
   const { id, kind, title, options } = request
   const text = requests.text(id).value
   const answer = (event: Event, value: boolean | string): void => {
     event.preventDefault()
-    if (isMeant(event) && !sending) void requests.answer(request, value)
+    if (!sending) void requests.answer(request, value)
   }
   const button = (label: string, value: boolean | string, look = '') => (
     <button type="button" class={look} aria-disabled={sending} onClick={(event) => answer(event, value)}>

@@ -20,7 +20,10 @@ export const Dock = ({ place, chat }: { place: Place; chat: ChatState }) => {
   const all = requests.list.value.filter(
     (request) => request.citizen === citizen && (request.state === 'open' || cards.get(request.id)?.held),
   )
-  const wanted = all.find(({ id }) => id === target?.id)
+  /** the request that the reader was led to: shown, however many others there are */
+  const led = useRef('')
+  if (target?.mission === mission && target.citizen === citizen) led.current = target.id
+  const wanted = all.find(({ id }) => id === led.current)
   const first = all.slice(0, mostCards)
   const shown: Request[] = wanted && !first.includes(wanted) ? [...first, wanted] : first
   const moved = useRef(0)
@@ -56,18 +59,16 @@ export const Dock = ({ place, chat }: { place: Place; chat: ChatState }) => {
     <section
       class="dock"
       ref={dock}
+      onClickCapture={(event) => {
+        if (event.detail === 0 || performance.now() - moved.current > moving) return
+        event.preventDefault()
+        event.stopPropagation()
+      }}
       tabIndex={place.answers ? undefined : 0}
       aria-label={`Requests of ${capital(citizen)}`}
     >
       {shown.map((request) => (
-        <Card
-          key={request.id}
-          request={request}
-          requests={requests}
-          answers={place.answers}
-          context={context}
-          isMeant={(event) => (event as UIEvent).detail === 0 || performance.now() - moved.current > moving}
-        />
+        <Card key={request.id} request={request} requests={requests} answers={place.answers} context={context} />
       ))}
       {all.length > shown.length && (
         <p class="muted">{all.length - shown.length} more requests follow once these are answered.</p>
