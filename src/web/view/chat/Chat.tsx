@@ -29,9 +29,12 @@ const Announcer = ({ chat, place }: { chat: ChatState; place: Place }) => {
   useEffect(() => {
     let waiting: string[] = []
     let timer = 0
+    let requests = false
     const announce = (): void => {
-      announcement.value = waiting.length > 1 ? `${waiting.length} new messages and requests` : (waiting[0] ?? '')
+      const many = `${waiting.length} new messages${requests ? ' and requests' : ''}`
+      announcement.value = waiting.length > 1 ? many : (waiting[0] ?? '')
       waiting = []
+      requests = false
       timer = 0
     }
     const add = (text: string): void => {
@@ -50,6 +53,7 @@ const Announcer = ({ chat, place }: { chat: ChatState; place: Place }) => {
         const { state, citizen, title } = request
         const here = mission === chat.mission && citizen === chat.citizen
         const number = place.missions.list.peek()?.find(({ id }) => id === mission)?.number
+        requests ||= state === 'open' || here
         if (state === 'open') add(`${capital(citizen)} asks${here ? '' : ` in mission ${number}`}: ${title}`)
         else if (here) add(`A request ${endings[state]}: ${title}`)
       }),
@@ -66,9 +70,10 @@ const Announcer = ({ chat, place }: { chat: ChatState; place: Place }) => {
   )
 }
 
-/** Whether the citizen of a chat has asked anything that is known. */
+/** Whether the citizen of a chat has asked anything that is known, or a link leads to what it asked. */
 const hasAsked = (place: Place, { mission, citizen }: ChatState): boolean =>
-  place.requests(mission).list.value.some((request) => request.citizen === citizen)
+  place.requests(mission).list.value.some((request) => request.citizen === citizen) ||
+  (place.card.value?.mission === mission && place.card.value.citizen === citizen)
 
 const PastChat = later(() => import('../panels/Past.tsx').then((part) => part.PastChat))
 const PastMark = later(() => import('../panels/Past.tsx').then((part) => part.PastMark), 'past-mark')

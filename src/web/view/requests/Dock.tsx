@@ -12,6 +12,17 @@ const mostCards = 20
 /** Milliseconds after the cards changed within which a press of a pointer is not meant: the button was not there before. */
 const moving = 400
 
+/** Scrolls to an ended request: it stands below the last message that is older. */
+const showEnded = (chat: ChatState, place: Place, { created_at }: Request): void => {
+  const { mission, citizen } = chat
+  chat.client.history({ until: created_at, limit: 1 }).then(
+    ({ messages: [last] }) => {
+      if (last) place.target.value = { mission, citizen, seq: last.seq }
+    },
+    () => {},
+  )
+}
+
 export const Dock = ({ place, chat }: { place: Place; chat: ChatState }) => {
   const { mission, citizen } = chat
   const requests = place.requests(mission)
@@ -32,12 +43,14 @@ export const Dock = ({ place, chat }: { place: Place; chat: ChatState }) => {
   const dock = useRef<HTMLElement>(null)
   useLayoutEffect(() => {
     if (target?.mission !== mission || target.citizen !== citizen) return
-    if (!wanted && !requests.list.peek().some(({ id }) => id === target.id)) return requests.want(target.id)
+    const found = requests.list.peek().find(({ id }) => id === target.id)
+    if (!found) return requests.want(target.id)
     place.card.value = undefined
+    if (!wanted) return showEnded(chat, place, found)
     const card = dock.current?.querySelector<HTMLElement>(`[data-request='${CSS.escape(target.id)}']`)
     card?.focus()
     card?.scrollIntoView({ block: 'nearest' })
-  }, [target, wanted])
+  }, [target, requests.list.value])
   // A request that ended at its card stays until it is closed, or the chat is left.
   useLayoutEffect(
     () => () => {
