@@ -490,12 +490,16 @@ test('requests: a hostile body, title or option stays text, and the card bounded
 
 test('requests: a card says which question waits for it, and leads there', async (t) => {
   const { id, number } = await makeMission(one)
+  // (Only a task that somebody holds can wait for an answer.)
+  const worker = await one.connect(await token({ sub: 'rafael', role: 'citizen', missions: [id] }))
+  await worker.ask({ type: 'work', credit: 1 })
   const question = (await say(id, 'Please bring it to production', alice)).json['id']
+  await worker.frame(({ type, task }) => type === 'task' && task === question, 'the task')
   for (let n = 0; n < 60; n++) await say(id, `step ${n}\n\nis done`)
   const socket = await one.connect(alice)
   await socket.ask({ type: 'read', topic: `missions/${id}/chat/rafael`, seq: 1000 })
   await ask(id, { title: 'Deploy now?', task: question })
-  await ask(id, { title: 'For nothing?', task: id })
+  await ask(id, { title: 'For nothing?' })
   const page = await open(t, one.url, `${number}/rafael`)
   await card(page, 'Deploy now?').getByRole('button', { name: 'Waits: alice: Please bring it to production' }).focus()
   t.equal(await card(page, 'For nothing?').locator('.quote').count(), 0)
