@@ -54,7 +54,7 @@ const requestsOf = (page: Page): string[] => {
   return asked
 }
 
-test('requests: two people on two instances answer at once; one answer counts, the other is told so, and both see the same', async (t) => {
+test('requests: two people on two instances answer at once; one answer counts, the other person reads why theirs does not, and both see the same', async (t) => {
   const { id, number } = await makeMission(one)
   const a = await open(t, one.url, `${number}/rafael`)
   const b = await open(t, two.url, `${number}/rafael`, bob)
