@@ -194,7 +194,7 @@ test('requests: expiry and withdrawal end the card in every page, and a card in 
     await card(page, 'Expires?').waitFor({ state: 'detached' })
   }
   await ended(b, 'Your words?').getByText('Answered by bob').waitFor()
-  t.match(await card(a, 'Your words?').innerText(), /half a sentence\s+all of it\s+Answered by bob/)
+  t.match(await card(a, 'Your words?').innerText(), /Not sent: half a sentence\s+all of it\s+Answered by bob/)
   t.equal(await ended(a, 'Your words?').count(), 0, 'it stands in one place')
   await card(b, 'In use?').getByText('Approved by alice').waitFor()
   await until(
@@ -248,6 +248,9 @@ test('requests: those of hidden missions are never shown nor counted, and a citi
   await page.locator('.open-requests li').waitFor()
   t.strictSame(await page.locator('.open-requests li b').allInnerTexts(), ['Not secret?'])
   t.notMatch((await page.content()) + frames.join(), /A (second )?secret/)
+  await request('PATCH', `/api/missions/${mine.id}`, admin, { assigned_to: 'carol' })
+  await until(async () => (await page.locator('.open-requests li').count()) === 0, 'what is no longer visible to go')
+  await until(async () => !(await page.title()).startsWith('('), 'the title to count nothing')
   await card(sees, 'A second secret?').waitFor()
   t.match(await card(sees, 'A secret?').innerText(), /A person answers this request/)
   t.equal(await sees.locator('.card button').count(), 0)
@@ -614,6 +617,13 @@ for (const [colorScheme, width, height] of [
     await page.locator('.scroll .ended', { hasText: 'Expired?' }).waitFor()
     await until(async () => (await page.locator('.scroll .ended').count()) === 4, 'the ended ones')
     t.same(await examine(page), [])
+    if (width < 820) {
+      const [menu, button] = [
+        await page.locator('#menu').boundingBox(),
+        await page.locator('.bar .to-requests').boundingBox(),
+      ]
+      t.ok(menu && button && menu.x + menu.width <= button.x, 'the buttons stand side by side')
+    }
     await page.locator('.talk').focus()
     await page.keyboard.press('r')
     await page.locator('.open-requests li').first().waitFor()
