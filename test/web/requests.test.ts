@@ -386,6 +386,30 @@ test('requests: made and ended while the page was offline, they are right after 
   await crewman(page, 'Emma').locator('.tally.requests', { hasText: '?1' }).waitFor()
 })
 
+test('requests: after a restore of the database the page has those of the restored one', async (t) => {
+  const restored = await startDeck(t)
+  const { id, number } = await makeMission(restored.instance)
+  const make = (title: string, citizen = 'rafael') =>
+    restored.instance.request('POST', `/api/missions/${id}/requests`, admin, { citizen, kind: 'approve', title })
+  for (const title of ['Kept?', 'Lost?', 'Lost, too?']) await make(title)
+  await make('Elsewhere lost?', 'emma')
+  const page = await open(t, restored.instance.url, `${number}/rafael`)
+  await card(page, 'Lost, too?').waitFor()
+  await until(async () => (await page.title()).startsWith('(4) '), 'the title')
+  const owner = await restored.database.connect()
+  await owner.query(`begin;
+    update deck.epoch_salt set salt = 'restored';
+    delete from deck.requests where title like '%ost%';
+    delete from deck.events where topic = 'missions/${id}/requests' and seq > 1;
+    commit`)
+  await make('Made afterwards?')
+  await card(page, 'Made afterwards?').waitFor()
+  await until(async () => (await page.title()).startsWith('(2) '), 'the title')
+  await until(async () => (await page.locator('.card').count()) === 2, 'the lost ones to go')
+  await card(page, 'Kept?').waitFor()
+  t.equal(await crewman(page, 'Emma').locator('.tally').count(), 0)
+})
+
 test('requests: ended ones stand at their time among the messages, also far above, each once', async (t) => {
   const { id, number } = await makeMission(one)
   await database.query(
