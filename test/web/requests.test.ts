@@ -54,7 +54,7 @@ const requestsOf = (page: Page): string[] => {
   return asked
 }
 
-test('requests: two people on two instances answer at once; one answer counts, the other is told so, and both see the same', async (t) => {
+test('requests: two people on two instances answer at once; one answer counts, the other person reads why theirs does not, and both see the same', async (t) => {
   const { id, number } = await makeMission(one)
   const a = await open(t, one.url, `${number}/rafael`)
   const b = await open(t, two.url, `${number}/rafael`, bob)
@@ -194,7 +194,7 @@ test('requests: expiry and withdrawal end the card in every page, and a card in 
     await card(page, 'Expires?').waitFor({ state: 'detached' })
   }
   await ended(b, 'Your words?').getByText('Answered by bob').waitFor()
-  t.match(await card(a, 'Your words?').innerText(), /half a sentence\s+all of it\s+Answered by bob/)
+  t.match(await card(a, 'Your words?').innerText(), /Not sent: half a sentence\s+all of it\s+Answered by bob/)
   t.equal(await ended(a, 'Your words?').count(), 0, 'it stands in one place')
   await card(b, 'In use?').getByText('Approved by alice').waitFor()
   await until(
@@ -248,6 +248,9 @@ test('requests: those of hidden missions are never shown nor counted, and a citi
   await page.locator('.open-requests li').waitFor()
   t.strictSame(await page.locator('.open-requests li b').allInnerTexts(), ['Not secret?'])
   t.notMatch((await page.content()) + frames.join(), /A (second )?secret/)
+  await request('PATCH', `/api/missions/${mine.id}`, admin, { assigned_to: 'carol' })
+  await until(async () => (await page.locator('.open-requests li').count()) === 0, 'what is no longer visible to go')
+  await until(async () => !(await page.title()).startsWith('('), 'the title to count nothing')
   await card(sees, 'A second secret?').waitFor()
   t.match(await card(sees, 'A secret?').innerText(), /A person answers this request/)
   t.equal(await sees.locator('.card button').count(), 0)
@@ -381,6 +384,30 @@ test('requests: made and ended while the page was offline, they are right after 
   t.match(await read(id, tried), { answer: true, answered_by: 'rosa' })
   await until(async () => (await page.title()).startsWith('(2) '), 'the title')
   await crewman(page, 'Emma').locator('.tally.requests', { hasText: '?1' }).waitFor()
+})
+
+test('requests: after a restore of the database the page has those of the restored one', async (t) => {
+  const restored = await startDeck(t)
+  const { id, number } = await makeMission(restored.instance)
+  const make = (title: string, citizen = 'rafael') =>
+    restored.instance.request('POST', `/api/missions/${id}/requests`, admin, { citizen, kind: 'approve', title })
+  for (const title of ['Kept?', 'Lost?', 'Lost, too?']) await make(title)
+  await make('Elsewhere lost?', 'emma')
+  const page = await open(t, restored.instance.url, `${number}/rafael`)
+  await card(page, 'Lost, too?').waitFor()
+  await until(async () => (await page.title()).startsWith('(4) '), 'the title')
+  const owner = await restored.database.connect()
+  await owner.query(`begin;
+    update deck.epoch_salt set salt = 'restored';
+    delete from deck.requests where title like '%ost%';
+    delete from deck.events where topic = 'missions/${id}/requests' and seq > 1;
+    commit`)
+  await make('Made afterwards?')
+  await card(page, 'Made afterwards?').waitFor()
+  await until(async () => (await page.title()).startsWith('(2) '), 'the title')
+  await until(async () => (await page.locator('.card').count()) === 2, 'the lost ones to go')
+  await card(page, 'Kept?').waitFor()
+  t.equal(await crewman(page, 'Emma').locator('.tally').count(), 0)
 })
 
 test('requests: ended ones stand at their time among the messages, also far above, each once', async (t) => {
@@ -618,6 +645,13 @@ for (const [colorScheme, width, height] of [
     await page.locator('.scroll .ended', { hasText: 'Expired?' }).waitFor()
     await until(async () => (await page.locator('.scroll .ended').count()) === 4, 'the ended ones')
     t.same(await examine(page), [])
+    if (width < 820) {
+      const [menu, button] = [
+        await page.locator('#menu').boundingBox(),
+        await page.locator('.bar .to-requests').boundingBox(),
+      ]
+      t.ok(menu && button && menu.x + menu.width <= button.x, 'the buttons stand side by side')
+    }
     await page.locator('.talk').focus()
     await page.keyboard.press('r')
     await page.locator('.open-requests li').first().waitFor()

@@ -24,7 +24,7 @@ export const Expires = ({ at }: { at: string }) => {
   const left = Date.parse(at) - serverNow()
   useNow(left < 120_000 ? 1000 : 30_000)
   return (
-    <time class={left < 300_000 ? 'soon' : 'muted'} dateTime={at} title={fullTime(at)}>
+    <time class={`expires ${left < 300_000 ? 'soon' : 'muted'}`} dateTime={at} title={fullTime(at)}>
       {expiry(left)}
     </time>
   )
@@ -134,9 +134,7 @@ export const Card = ({ request, requests, answers, context }: Props) => {
   ) : (
     <>
       {requests.text(id).value !== '' && request.kind === 'text' && (
-        <p class="answer unsent" aria-label="Your text, not sent">
-          {requests.text(id).value}
-        </p>
+        <p class="answer unsent">Not sent: {requests.text(id).value}</p>
       )}
       <div class="ended">
         <Outcome request={request} />
