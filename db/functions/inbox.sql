@@ -1,6 +1,10 @@
 -- A citizen's inbox. Once a citizen has asked for work, each user message to it becomes a task. Tasks are found in the chats by seq and
 -- leased to one holder at a time: a socket's session, or a claim over HTTP. A task ends with a reply (deck.append_replies) or without one;
 -- after five attempts it is marked dead.
+--
+-- A task that waits for the answer to a request is parked: its lease does not run out ('infinity'). When the request has ended, the holder
+-- gets the task again, with the request, and a lease of 60 s (deck.unpark, deck.returned_tasks). Once the holder does something for it,
+-- the lease is renewed as before; otherwise it runs out.
 
 -- Opens a citizen's inbox. Its first tasks are the questions behind its last message in each chat (deck.find_tasks leaves out old ones).
 -- Imported messages do not become tasks. (The lock waits for imports that run: deck.import_messages().)
@@ -77,15 +81,38 @@ begin
   return coalesce(v_more, false);
 end $$;
 
+-- Returns tasks as their holders get them: with the message or the run, and with the request that it waited for.
+create or replace function deck.given_tasks(p_ids uuid[]) returns setof deck.given_task language plpgsql stable
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  return query
+  select t.holder, t.id, t.attempt, t.lease_until, t.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
+    c.created_at, c.seq, c.key, c.answered, r.json, q.json
+  from unnest(p_ids) as i (id)
+  cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
+  left join lateral (
+    select m.*, deck.answered_message(m) as answered from public.chat_messages m where m.id = t.id and t.run is null limit 1) c on true
+  left join lateral (select deck.test_run_json(x)::text as json from public.test_runs x where x.id = t.run limit 1) r on true
+  left join lateral (select deck.request_json(x)::text as json from deck.requests x where x.id = t.request limit 1) q on true
+  where c.id is not null or r.json is not null
+  order by t.at, t.mission_id, t.seq;
+end $$;
+
+-- Returns whether a worker that takes these kinds may get the task: its message may be gone.
+create or replace function deck.may_give(p_task deck.tasks, p_kinds text[]) returns boolean language sql stable
+  return case when p_task.run is not null then 'run' = any (p_kinds)
+    else 'message' = any (p_kinds) and exists (select from public.chat_messages c where c.id = p_task.id) end;
+
 -- Leases the oldest free tasks, one per holder, for p_lease seconds. p_missions and p_numbers, if not null, are the ids and numbers of the
 -- missions that the holders may see. Locked tasks are skipped: another session is taking them.
 -- p_once: not null for claims over HTTP. If true, a holder that has leased tasks already gets these again, with a new lease, and no others.
+-- p_kinds: of 'message' and 'run'.
 drop function if exists deck.claim_tasks(text, uuid[], uuid[], integer[], integer);
 create or replace function deck.claim_tasks(
-  p_citizen text, p_holders uuid[], p_missions uuid[], p_numbers integer[], p_lease integer, p_once boolean default null)
-returns table (holder uuid, task uuid, attempt integer, lease_until timestamptz, mission_id uuid, id uuid, sender text,
-  author text, message text, code_blocks text, created_at timestamp, seq bigint, key text, in_reply_to uuid)
-language plpgsql
+  p_citizen text, p_holders uuid[], p_missions uuid[], p_numbers integer[], p_lease integer,
+  p_once boolean default null, p_kinds text[] default array['message'])
+returns setof deck.given_task language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
@@ -108,14 +135,14 @@ begin
     v_now := clock_timestamp();
     with again as (
       update deck.tasks t
-      set lease = p_lease, lease_until = greatest(t.lease_until, v_now + make_interval(secs => p_lease))
+      set lease = p_lease, lease_until = greatest(t.lease_until, v_now + make_interval(secs => p_lease)), returned = false
       where t.id = any (array(
         select h.id from deck.tasks h
         where h.holder = any (p_holders) and h.lease_until is not null and h.lease_until > v_now and h.citizen = p_citizen
-          and h.ended is null
+          and h.ended is null and h.lease_until < 'infinity'
           and (p_missions is null or h.mission_id = any (p_missions) or exists (
             select from public.missions m where m.id = h.mission_id and m.number = any (p_numbers)))
-          and exists (select from public.chat_messages c where c.id = h.id)
+          and deck.may_give(h, p_kinds)
         order by h.id for update))
       returning t.id, t.holder)
     select coalesce(array_agg(a.id), '{}'), coalesce(array_agg(a.holder), '{}') into v_ids, v_served from again a;
@@ -130,7 +157,7 @@ begin
           and t.ready_at <= v_now
           and (p_missions is null or t.mission_id = any (p_missions) or exists (
             select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
-          and exists (select from public.chat_messages c where c.id = t.id)
+          and deck.may_give(t, p_kinds)
         order by t.at, t.mission_id, t.seq
         limit cardinality(v_holders)
         for update of t skip locked
@@ -139,19 +166,96 @@ begin
       taken as (
         update deck.tasks t
         set holder = v_holders[nth.n], attempt = t.attempt + 1, lease_until = v_now + make_interval(secs => p_lease), since = v_now,
-          lease = case when p_once is not null then p_lease end, cancelled = false
+          lease = case when p_once is not null then p_lease end, cancelled = false, returned = false
         from nth where t.id = nth.id
         returning t.id
       )
     select array_agg(taken.id) into v_free from taken;
   end if;
-  return query
-  select t.holder, t.id, t.attempt, t.lease_until, c.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
-    c.created_at, c.seq, c.key, c.answered
-  from unnest(v_ids || v_free) as i (id)
-  cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
-  cross join lateral (select m.*, deck.answered_message(m) as answered from public.chat_messages m where m.id = t.id limit 1) c
-  order by t.at, t.mission_id, t.seq;
+  return query select * from deck.given_tasks(v_ids || v_free);
+end $$;
+
+-- Returns to their holders tasks whose request has ended (deck.unpark), with a lease of 60 s; the others of these are left out.
+create or replace function deck.returned_tasks(p_ids uuid[], p_holders uuid[]) returns setof deck.given_task language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_ids uuid[];
+begin
+  with due as (
+    update deck.tasks t set lease_until = greatest(t.lease_until, clock_timestamp() + interval '60 seconds')
+    from unnest(p_ids, p_holders) as a (id, holder)
+    where t.id = a.id and t.holder = a.holder and t.returned and t.lease_until is not null
+    returning t.id)
+  select array_agg(due.id) into v_ids from due;
+  return query select * from deck.given_tasks(v_ids);
+end $$;
+
+-- Renews the leases of sockets (p_lease: seconds), and tells what became of their tasks: 'parked', 'returned' (its request has ended; its
+-- lease is renewed once p_active says that the holder has done something for it) or 'held'. Tasks that they lost are left out.
+create or replace function deck.renew_tasks(p_ids uuid[], p_holders uuid[], p_active boolean[], p_lease integer)
+returns table (id uuid, state text) language sql
+set search_path = pg_catalog, pg_temp as $$
+  update deck.tasks t
+  set lease_until = case when t.lease_until = 'infinity' or t.returned and not a.active then t.lease_until else a.until end,
+    parked_until = case when t.lease_until = 'infinity' then a.until end,
+    returned = t.returned and not a.active
+  from (
+    select u.*, clock_timestamp() + make_interval(secs => p_lease) as until from unnest(p_ids, p_holders, p_active) as u (id, holder, active)) a
+  where t.id = a.id and t.holder = a.holder and t.lease_until is not null
+  returning t.id, case when t.lease_until = 'infinity' then 'parked' when t.returned then 'returned' else 'held' end
+$$;
+
+-- Notifies the holders' instances that tasks were parked, or wait no longer: '& IDS TOPIC' on the topic's channel.
+create or replace function deck.hint_parked(p_ids uuid[]) returns void language sql
+set search_path = pg_catalog, pg_temp as $$
+  select pg_notify(deck.hint_channel(x.topic), '& ' || string_agg(x.id::text, ',') || ' ' || x.topic)
+  from (
+    select t.id, c.topic, row_number() over (partition by c.topic) / 100 as part
+    from deck.tasks t
+    cross join lateral (select 'missions/' || t.mission_id || '/chat/' || t.citizen as topic) c
+    where t.id = any (p_ids)) x
+  group by x.topic, x.part
+$$;
+
+-- Parks a citizen's task. Returns why not: 'missing', or 'free' (nobody holds it); otherwise null.
+create or replace function deck.park(p_mission uuid, p_citizen text, p_task uuid) returns text language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_task deck.tasks;
+begin
+  select t.* into v_task from deck.tasks t
+  where t.id = p_task and t.mission_id = p_mission and t.citizen = p_citizen for no key update;
+  if v_task.id is null then
+    return 'missing';
+  end if;
+  if v_task.lease_until is null then
+    return 'free';
+  end if;
+  update deck.tasks t
+  set lease_until = 'infinity', returned = false, parked_until = case when t.lease_until < 'infinity' then t.lease_until else t.parked_until end
+  where t.id = p_task;
+  perform deck.hint_parked(array[p_task]);
+  return null;
+end $$;
+
+-- The requests have ended: their tasks, unless they wait for others, get a lease again. A holder over HTTP has 60 s; that of a socket has as
+-- long as its lease would have lasted, within which its instance calls deck.returned_tasks().
+create or replace function deck.unpark(p_requests uuid[], p_tasks uuid[]) returns void language plpgsql
+set search_path = pg_catalog, pg_temp as $$
+begin
+  -- (Two requests that end at the same time must not each see the other as open: the next statement sees what is committed by then.)
+  perform from deck.tasks t where t.id = any (p_tasks) order by t.id for no key update;
+  update deck.tasks t
+  set request = a.request,
+    returned = coalesce(t.lease_until = 'infinity', false),
+    lease_until = case when t.lease_until is distinct from 'infinity' then t.lease_until
+      when t.lease is null then greatest(t.parked_until, clock_timestamp())
+      else clock_timestamp() + interval '60 seconds' end,
+    parked_until = null
+  from unnest(p_requests, p_tasks) as a (request, task)
+  where t.id = a.task and t.ended is null
+    and not exists (select from deck.requests r where r.task = t.id and r.state = 'open');
+  perform deck.hint_parked(p_tasks);
 end $$;
 
 -- Checks a claim over HTTP, and renews its lease: p_lease sets the seconds (null: as before), p_within is the age in seconds at which a
@@ -173,15 +277,16 @@ returns setof record language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_now  timestamptz;
-  v_task deck.tasks;
+  v_now   timestamptz;
+  v_until timestamptz;
+  v_task  deck.tasks;
 begin
   select t.* into v_task from deck.tasks t where t.id = p_task and t.citizen = p_citizen for no key update;
   v_now := clock_timestamp();
   select m.number, m.assigned_to into number, assigned_to
   from public.missions m
   where m.id = v_task.mission_id and (p_missions is null or m.id = any (p_missions) or m.number = any (p_numbers))
-    and exists (select from public.chat_messages c where c.id = p_task);
+    and deck.may_give(v_task, array['message', 'run']);
   if not found then
     return;
   end if;
@@ -192,13 +297,16 @@ begin
     else 'held' end;
   if state = 'held' then
     v_task.lease := coalesce(p_lease, v_task.lease, 60);
-    if v_task.lease_until < v_now + make_interval(secs => v_task.lease - p_within) or p_lease is not null then
-      v_task.lease_until := v_now + make_interval(secs => v_task.lease);
-      update deck.tasks t set lease_until = v_task.lease_until, lease = v_task.lease where t.id = p_task;
+    v_until := v_now + make_interval(secs => v_task.lease);
+    if v_task.returned or p_lease is not null or v_task.lease_until < v_until - make_interval(secs => p_within) then
+      v_task.lease_until := case when v_task.lease_until = 'infinity' then 'infinity' else v_until end;
+      update deck.tasks t set lease_until = v_task.lease_until, lease = v_task.lease, returned = false where t.id = p_task;
     end if;
   end if;
   mission := v_task.mission_id;
-  lease_until := v_task.lease_until;
+  -- (A parked task is its holder's at least until then.)
+  lease_until := case when v_task.lease_until < 'infinity' then v_task.lease_until else coalesce((
+    select max(r.expires_at) at time zone 'utc' from deck.requests r where r.task = p_task and r.state = 'open'), v_now) end;
   cancelled := v_task.cancelled;
   answer := v_task.answer;
   answered := v_task.answered;
@@ -237,7 +345,7 @@ begin
   return query
   select t.id, t.mission_id, t.seq, t.at, s.state, t.attempt,
     case when s.state in ('waiting', 'failed') and t.lease_until is not null then t.lease_until else t.since end,
-    case when s.state = 'working' then t.lease_until end, a.id, a.seq
+    case when s.state = 'working' then nullif(t.lease_until, 'infinity') end, a.id, a.seq
   from (
     (select o.* from deck.tasks o
      where o.citizen = p_citizen and o.ended is null and not o.dead and (o.at, o.mission_id, o.seq) > (p_at, p_mission, p_seq)
@@ -316,7 +424,7 @@ begin
     select t.id from deck.tasks t
     where t.id > coalesce(p_after, '00000000-0000-0000-0000-000000000000') order by t.id limit 20000) x;
   delete from deck.tasks t
-  where t.id = any (v_ids) and not exists (select from public.chat_messages c where c.id = t.id);
+  where t.id = any (v_ids) and t.run is null and not exists (select from public.chat_messages c where c.id = t.id);
   delete from deck.inbox_chats k where not exists (select from public.missions m where m.id = k.mission_id);
   delete from deck.imported_chats k where not exists (select from public.missions m where m.id = k.mission_id);
   return case when cardinality(v_ids) = 20000 then v_ids[20000] end;

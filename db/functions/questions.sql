@@ -29,7 +29,8 @@ set search_path = pg_catalog, pg_temp as $$
   select exists (select from deck.inboxes i where i.citizen = p_citizen and i.seen > clock_timestamp() - interval '60 seconds')
     -- (Only a task that has not ended is leased. With `ended is null` another index may be used, that of all unfinished tasks.)
     or exists (
-      select from deck.tasks t where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > statement_timestamp())
+      select from deck.tasks t
+      where t.citizen = p_citizen and t.lease_until is not null and t.lease_until > statement_timestamp() and t.lease_until < 'infinity')
 $$;
 
 -- Records that something works for these citizens.
@@ -114,7 +115,7 @@ returns table (id uuid, seq bigint, state text, attempt integer, since timestamp
 language sql stable as $$
   select p_task.id, p_task.seq, s.state, p_task.attempt,
     case when s.state in ('waiting', 'failed') and p_task.lease_until is not null then p_task.lease_until else p_task.since end,
-    case when s.state = 'working' then p_task.lease_until end, a.id, a.seq
+    case when s.state = 'working' then nullif(p_task.lease_until, 'infinity') end, a.id, a.seq
   from (
     select deck.task_state(p_task.ended is not null, p_task.answered, p_task.lease_until, p_task.dead, p_task.attempt, p_now) as state) s
   left join lateral (select c.id, c.seq from public.chat_messages c where c.id = p_task.answer limit 1) a on true

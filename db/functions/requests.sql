@@ -23,6 +23,12 @@ begin
     from new_rows n join old_rows o using (id)
     where n.state <> o.state and n.state <> 'open'
     order by n.expires_at, n.id;
+    perform deck.unpark(array_agg(x.id), array_agg(x.task))
+    from (
+      select distinct on (n.task) n.id, n.task from new_rows n join old_rows o using (id)
+      where n.state <> o.state and n.state <> 'open' and n.task is not null
+      order by n.task, n.created_at desc, n.id) x
+    having count(*) > 0;
   end if;
   return null;
 end $$;
@@ -75,7 +81,8 @@ begin
   return v_count;
 end $$;
 
--- Asks people, and returns the request's id. kind: 'approve', 'choose' (one of the options) or 'text'. expires_in: seconds, 24 hours if null.
+-- Asks people, and returns the request's id. kind: 'approve', 'choose' (one of the options) or 'text'. task: the citizen's task that waits
+-- for the answer; somebody must hold it. expires_in: seconds, 24 hours if null.
 create or replace function deck.ask(
   mission uuid, citizen text, kind text, title text, body text default null, options text[] default null, task uuid default null,
   expires_in integer default null)
@@ -83,10 +90,19 @@ returns uuid language plpgsql security definer
 set search_path = pg_catalog, pg_temp as $$
 declare
   v_seconds constant integer := coalesce(expires_in, 86400);
-  v_id uuid;
+  v_refused text;
+  v_id      uuid;
 begin
   if v_seconds not between 1 and 2592000 then
     raise check_violation using message = 'expires_in must be 1 to 2592000 seconds';
+  end if;
+  if ask.task is not null then
+    v_refused := deck.park(ask.mission, ask.citizen, ask.task);
+    if v_refused = 'missing' then
+      raise check_violation using message = 'task must be a task of this citizen in this mission';
+    elsif v_refused = 'free' then
+      raise exception using errcode = 'DK004', message = 'nobody holds the task';
+    end if;
   end if;
   insert into deck.requests (mission_id, citizen, kind, title, body, options, task, expires_at)
   values (ask.mission, ask.citizen, ask.kind, ask.title, ask.body, ask.options, ask.task,

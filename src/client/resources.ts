@@ -4,6 +4,7 @@ import type {
   Citizen,
   DodItem,
   DodPatch,
+  Member,
   Message,
   Mission,
   MissionPatch,
@@ -86,6 +87,15 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   get: (options: AsOfOptions = {}) => http<Mission>('GET', path, { query: options, signal: options.signal }),
   patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
   remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
+  /** The members, by name: people who see the mission as its assignee does. */
+  members: async ({ signal }: Options = {}): Promise<Member[]> =>
+    (await http<{ members: Member[] }>('GET', `${path}/members`, { signal })).members,
+  /** Makes a person a member (admin). */
+  addMember: async (sub: string, { signal }: Options = {}): Promise<void> =>
+    void (await http('PUT', `${path}/members/${pathOf(sub)}`, { signal, again: true })),
+  /** Ends a membership (admin). */
+  removeMember: async (sub: string, { signal }: Options = {}): Promise<void> =>
+    void (await http('DELETE', `${path}/members/${pathOf(sub)}`, { signal, again: true })),
   /** All chats of the mission, newest message first, each with that message and its unread count. */
   channels: async ({ signal }: Options = {}) => {
     const all: Channel[] = []

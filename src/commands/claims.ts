@@ -12,13 +12,15 @@ import type { Claimed } from '../live/inbox-claims.ts'
 import type { Inboxes } from '../live/inbox.ts'
 import { seenBy } from '../live/inbox-workers.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
+import type { TaskKind } from '../protocol/client-frames.ts'
 import { usageBytes, type ClaimedTasks, type NewClaim, type NewReply } from '../protocol/inbox.ts'
 import { messageChars, type Message } from '../protocol/rows.ts'
 import { formatTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
 
-/** Seconds of a lease, unless the claim names others. */
+/** Seconds of a lease, and kinds of task, unless the claim names others. */
 const usualLease = 60
+const usualKinds: TaskKind[] = ['message']
 
 /** A call for a task: the caller, the citizen, the task and the claim. */
 export type Call = { actor: Actor; citizen: string; task: string; claim: string }
@@ -107,7 +109,7 @@ export const makeClaims = (parts: ClaimParts) => {
     async claim(
       actor: Actor,
       citizen: string,
-      { credit = 1, wait = 0, lease = usualLease }: NewClaim,
+      { credit = 1, wait = 0, lease = usualLease, kinds = usualKinds }: NewClaim,
       key: string | undefined,
       signal: AbortSignal,
     ): Promise<ClaimedTasks & Pick<Claimed, 'giveBack'>> {
@@ -119,21 +121,14 @@ export const makeClaims = (parts: ClaimParts) => {
         holder,
         keyed: key !== undefined,
         credit,
+        kinds,
         lease,
         wait: wait * 1000,
         signal,
       })
       return {
         giveBack: claimed.giveBack,
-        tasks: claimed.tasks.map(({ task, attempt, lease_until, message }) => ({
-          task,
-          kind: 'message',
-          claim: `${holder}.${attempt}`,
-          attempt,
-          lease_until,
-          topic: formatTopic({ kind: 'chat', mission: { id: message.mission_id }, citizen }, message.mission_id),
-          message,
-        })),
+        tasks: claimed.tasks.map(({ given }) => ({ ...given, claim: `${holder}.${given.attempt}` })),
       }
     },
 

@@ -49,7 +49,7 @@ export const makeCommands = (parts: {
     send: makeSend(parts.missions, replies, parts.rate),
     ...makeStream(parts.missions, parts.draftStore, parts.drafts, replies, parts.rate),
     read: makeRead(parts.missions, parts.marks, parts.signals),
-    typing: makeTyping(parts.missions, parts.signals),
+    typing: makeTyping(parts.missions, parts.signals, parts.inboxes),
     ...makeInbox(parts.tasks, parts.inboxes),
     auth: makeAuth(parts.tokens, parts.hub, parts.narrowed),
     ping,

@@ -37,7 +37,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     id: newId(),
     sender,
     author,
-    assigned: seesByAssignment(actor, mission) ? mission.assigned_to : null,
+    assigned: seesByAssignment(actor, mission) ? actor.sub : null,
     message: given.message,
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,
@@ -58,6 +58,7 @@ export const makeSend =
     const post = async (mission: MissionRights | undefined): Promise<void> => {
       allow(session.actor, 'chat.post', mission, citizen)
       rate.take(session.actor)
+      if (mission) replies.active(session, mission.id, citizen)
       const entry = toEntry(session.actor, mission, citizen, frame)
       const { seq, message } = await replies.write(session, entry, frame.task, since)
       if (frame.id !== undefined) session.push(encodeSaved(frame.id, seq, message))

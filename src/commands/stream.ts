@@ -85,6 +85,7 @@ export const makeStream = (
       (m) => refusal(session.actor, 'chat.post', m, citizen) === null,
     )
     allow(session.actor, 'chat.post', mission, citizen)
+    replies.active(session, mission.id, citizen)
     return { mission, citizen, topic: formatTopic(topic, mission.id) }
   }
 

@@ -2,6 +2,7 @@
 // stopped. Typing is not stored.
 import { allow, refusal } from '../access/policy.ts'
 import type { Handlers, Session } from '../live/connections/session.ts'
+import type { Inboxes } from '../live/inbox.ts'
 import type { Signals } from '../live/ephemeral/signals.ts'
 import type { Missions } from '../database/read/mission-cache.ts'
 import { deny } from '../protocol/errors.ts'
@@ -18,7 +19,7 @@ export const stopTyping = (signals: Signals, session: Session): void => {
 }
 
 export const makeTyping =
-  (missions: Missions, signals: Signals): Handlers['typing'] =>
+  (missions: Missions, signals: Signals, { active }: Pick<Inboxes, 'active'>): Handlers['typing'] =>
   async (session, { id, topic: text, on }) => {
     const topic = parseTopic(text)
     if (topic.kind !== 'chat') throw deny('bad_request', '`typing` needs a chat topic')
@@ -29,6 +30,7 @@ export const makeTyping =
     )
     allow(actor, 'chat.post', mission, citizen)
     if (session.closed) return
+    active(session, mission.id, citizen)
     const name = formatTopic(topic, mission.id)
     if (on) {
       // The same limit as for followed topics.

@@ -1,5 +1,5 @@
-// work { id, credit, resume? }: a citizen asks for up to `credit` open tasks at a time on this socket. `resume` names one of its former
-// sessions (welcome.session): this socket takes over that session's tasks. ok { credit, tasks }: the tasks taken over.
+// work { id, credit, kinds?, resume? }: a citizen asks for up to `credit` open tasks at a time on this socket. `resume` names one of its
+// former sessions (welcome.session): this socket takes over that session's tasks. ok { credit, tasks }: the tasks taken over.
 // done { id, task }: ends a task without a reply. release { id, task, after? }: returns it to the queue, not before `after` seconds.
 import type { Actor } from '../access/actor.ts'
 import type { Inboxes } from '../live/inbox.ts'
@@ -37,7 +37,7 @@ export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
       throw error
     }
   }
-  return { write, end }
+  return { write, end, active: inboxes.active }
 }
 export type Replies = ReturnType<typeof makeReplies>
 
@@ -52,7 +52,7 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
     session.ok(id, { task })
   }
   return {
-    async work(session, { id, credit, resume }) {
+    async work(session, { id, credit, resume, kinds = ['message'] }) {
       const { actor } = session
       allowWork(actor)
       // In turn: the next frame of the socket may end one of the resumed tasks.
@@ -61,7 +61,7 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
       )
       if (session.closed) return
       session.ok(id, { credit, tasks: held })
-      inboxes.work(session, credit, held)
+      inboxes.work(session, { credit, kinds }, held)
     },
     done: (session, { id, task: named }) => end(session, id, named, (task) => tasks.end({ task, holder: session.id })),
     release: (session, { id, task: named, after = 0 }) =>

@@ -2,18 +2,28 @@
 // claim over HTTP (database/inbox-claims). Only the holder of a task can end it. A reply ends its task in the writer's transaction
 // (database/write/append-batch).
 import type pg from 'pg'
-import type { Message } from '../protocol/rows.ts'
+import type { TaskKind } from '../protocol/client-frames.ts'
+import type { GivenTask } from '../protocol/inbox.ts'
+import type { Request } from '../protocol/requests.ts'
+import type { TestRun } from '../protocol/rows.ts'
 import { uuidPattern } from '../protocol/topics.ts'
 import { nullableUuids, uuids } from './postgres/binary-arrays.ts'
 import { makeBatched } from './postgres/batcher.ts'
 import { toMessage, type MessageColumns } from './postgres/columns.ts'
 
-/** A task as its holder receives it; `lease_until` is RFC 3339. */
-export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
+/** A leased task, and the ID of its mission. */
+export type Task = { holder: string; mission: string; given: GivenTask }
 /** The missions that a holder may see, as ids and numbers; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
 /** `lease`: seconds; undefined: the instance's, which it renews. `once`: see deck.claim_tasks(). */
-export type Terms = { seen: Seen; lease?: number | undefined; once?: boolean | undefined }
+export type Terms = {
+  seen: Seen
+  lease?: number | undefined
+  once?: boolean | undefined
+  kinds: readonly TaskKind[]
+}
+/** What became of a socket's task: see deck.renew_tasks(). */
+export type TaskState = 'held' | 'parked' | 'returned'
 /** A task's holder. `attempt`: of a claim over HTTP, which must still be the task's. */
 export type Held = { task: string; holder: string; attempt?: number }
 
@@ -26,7 +36,39 @@ type TaskColumns = MessageColumns & {
   attempt: number
   lease_until: string
   mission_id: string
+  run: string | null
+  request: string | null
 }
+
+const toTask = (citizen: string, { holder, task, attempt, lease_until, run, request, ...row }: TaskColumns): Task => {
+  const mission = row.mission_id
+  const asked = request === null ? {} : { request: JSON.parse(request) as Request }
+  const given: GivenTask =
+    run === null
+      ? {
+          task,
+          kind: 'message',
+          attempt,
+          lease_until,
+          topic: `missions/${mission}/chat/${citizen}`,
+          message: toMessage(row, mission, citizen),
+          ...asked,
+        }
+      : {
+          task,
+          kind: 'run',
+          attempt,
+          lease_until,
+          topic: `missions/${mission}/tests`,
+          run: JSON.parse(run) as TestRun,
+          ...asked,
+        }
+  return { holder, mission, given }
+}
+/** The columns of deck.given_task. */
+const taskColumns = `
+  holder, task, attempt, deck.iso(lease_until at time zone 'utc') as lease_until, mission_id,
+  id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to, run, request`
 
 const isNumber = /^[1-9][0-9]{0,8}$/
 const isId = new RegExp(uuidPattern)
@@ -87,22 +129,13 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
     },
 
     /** Leases the oldest free tasks of missions that the holders may see, one per holder. */
-    async claim(citizen: string, holders: string[], { seen, lease: seconds, once }: Terms): Promise<Task[]> {
+    async claim(citizen: string, holders: string[], { seen, lease: seconds, once, kinds }: Terms): Promise<Task[]> {
       const { rows } = await writes.query<TaskColumns>({
         name: 'tasks-claim',
-        text: `
-          select holder, task, attempt, deck.iso(lease_until at time zone 'utc') as lease_until, mission_id,
-            id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to
-          from deck.claim_tasks($1, $2::uuid[], $3::uuid[], $4::integer[], $5, $6)`,
-        values: [citizen, uuids(holders), ...seenValues(seen), seconds ?? lease, once ?? null],
+        text: `select ${taskColumns} from deck.claim_tasks($1, $2::uuid[], $3::uuid[], $4::integer[], $5, $6, $7)`,
+        values: [citizen, uuids(holders), ...seenValues(seen), seconds ?? lease, once ?? null, kinds],
       })
-      return rows.map(({ task, holder, attempt, lease_until, ...row }) => ({
-        task,
-        holder,
-        attempt,
-        lease_until,
-        message: toMessage(row, row.mission_id, citizen),
-      }))
+      return rows.map((row) => toTask(citizen, row))
     },
 
     /** Ends a task without a reply. Returns false if the caller does not hold it. Idempotent. */
@@ -141,24 +174,36 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
           from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as a (id, holder, lease_until)
           where t.id = a.id and t.holder = a.holder and t.lease_until = a.lease_until and t.ended is null`,
         values: [
-          uuids(tasks.map(({ task }) => task)),
+          uuids(tasks.map(({ given }) => given.task)),
           uuids(tasks.map(({ holder }) => holder)),
-          tasks.map(({ lease_until }) => lease_until),
+          tasks.map(({ given }) => given.lease_until),
         ],
       })
     },
 
-    /** Renews leases. Returns the tasks that their holders still hold. */
-    async renew(held: { task: string; holder: string }[]): Promise<Set<string>> {
-      const { rows } = await writes.query<{ id: string }>({
+    /** Renews the leases of sockets. Returns the states of the tasks that their holders still hold. */
+    async renew(held: { task: string; holder: string; active: boolean }[]): Promise<Map<string, TaskState>> {
+      const { rows } = await writes.query<{ id: string; state: TaskState }>({
         name: 'tasks-renew',
-        text: `
-          update deck.tasks t set lease_until = clock_timestamp() + make_interval(secs => $3)
-          from unnest($1::uuid[], $2::uuid[]) as a (id, holder)
-          where t.id = a.id and t.holder = a.holder and t.lease_until is not null returning t.id`,
-        values: [uuids(held.map(({ task }) => task)), uuids(held.map(({ holder }) => holder)), lease],
+        text: 'select id, state from deck.renew_tasks($1::uuid[], $2::uuid[], $3::boolean[], $4)',
+        values: [
+          uuids(held.map(({ task }) => task)),
+          uuids(held.map(({ holder }) => holder)),
+          held.map(({ active }) => active),
+          lease,
+        ],
       })
-      return new Set(rows.map(({ id }) => id))
+      return new Map(rows.map(({ id, state }) => [id, state]))
+    },
+
+    /** Returns a citizen's tasks whose request has ended to their holders. */
+    async returned(citizen: string, held: { task: string; holder: string }[]): Promise<Task[]> {
+      const { rows } = await writes.query<TaskColumns>({
+        name: 'tasks-returned',
+        text: `select ${taskColumns} from deck.returned_tasks($1::uuid[], $2::uuid[])`,
+        values: [uuids(held.map(({ task }) => task)), uuids(held.map(({ holder }) => holder))],
+      })
+      return rows.map((row) => toTask(citizen, row))
     },
 
     /** Transfers the tasks of a former session of the citizen to this session. Returns them. */
@@ -166,7 +211,10 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       const { rows } = await writes.query<{ id: string }>({
         name: 'tasks-resume',
         text: `
-          update deck.tasks set holder = $3, lease = null, lease_until = clock_timestamp() + make_interval(secs => $4)
+          update deck.tasks
+          set holder = $3, lease = null, parked_until = case when lease_until = 'infinity' then x.until end,
+            lease_until = case when lease_until = 'infinity' then lease_until else x.until end
+          from (select clock_timestamp() + make_interval(secs => $4) as until) x
           where holder = $2 and citizen = $1 and lease_until is not null returning id`,
         values: [citizen, former, session, lease],
       })

@@ -2,6 +2,7 @@
 // while it waits. Claims of one key on this instance share one worker.
 import type { Actor } from '../access/actor.ts'
 import { deny, overloaded } from '../protocol/errors.ts'
+import type { TaskKind } from '../protocol/client-frames.ts'
 import { seenBy, termsName, type Place, type Task, type Worker } from './inbox-workers.ts'
 
 export type ClaimRequest = {
@@ -12,6 +13,7 @@ export type ClaimRequest = {
   /** whether the holder was made from a key: it gets the tasks that it holds again */
   keyed: boolean
   credit: number
+  kinds: readonly TaskKind[]
   /** seconds */
   lease: number
   /** ms; 0: the claim ends once all chats were searched */
@@ -87,7 +89,7 @@ export const makeWaitingClaims = ({
   }
 
   const start = (request: ClaimRequest, name: string | undefined): Waiting => {
-    const { citizen, actor, holder, keyed, credit, lease } = request
+    const { citizen, actor, holder, keyed, credit, kinds, lease } = request
     const waiting: Waiting = {
       name,
       citizen,
@@ -96,7 +98,10 @@ export const makeWaitingClaims = ({
       worker: { id: holder, actor, closed: true },
       place: {
         credit,
+        kinds,
         held: new Map(),
+        parked: new Map(),
+        returned: new Map(),
         lease,
         once: keyed,
         give(tasks) {
@@ -123,9 +128,9 @@ export const makeWaitingClaims = ({
 
   const enter = (request: ClaimRequest): Promise<Claimed> =>
     new Promise((resolve, reject) => {
-      const { actor, holder, keyed, lease, wait, signal, citizen } = request
+      const { actor, holder, keyed, kinds, lease, wait, signal, citizen } = request
       // Claims of one key that are made together (groupsOf) are one worker: they get the same tasks.
-      const name = keyed ? `${citizen} ${holder} ${termsName({ seen: seenBy(actor), lease })}` : undefined
+      const name = keyed ? `${citizen} ${holder} ${termsName({ seen: seenBy(actor), lease, kinds })}` : undefined
       let timer: NodeJS.Timeout | undefined
       const over = (): void => {
         clearTimeout(timer)

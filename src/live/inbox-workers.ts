@@ -1,10 +1,11 @@
 // The workers of one citizen: sockets that work, and claims over HTTP that wait for tasks. How many tasks each may take, on which terms, and
 // their order.
 import type { Actor } from '../access/actor.ts'
-import type { Message } from '../protocol/rows.ts'
+import type { TaskKind } from '../protocol/client-frames.ts'
+import type { GivenTask } from '../protocol/inbox.ts'
 
-/** A leased task. */
-export type Task = { task: string; holder: string; attempt: number; lease_until: string; message: Message }
+/** A leased task, and the ID of its mission. */
+export type Task = { holder: string; mission: string; given: GivenTask }
 
 /** A socket or a claim. `id`: the holder of its tasks. */
 export type Worker = {
@@ -16,12 +17,17 @@ export type Worker = {
 /** The missions that a worker may see; undefined: all. */
 export type Seen = ReadonlySet<string> | undefined
 /** How tasks are claimed: see database/inbox. */
-export type Terms = { seen: Seen; lease?: number; once?: boolean }
+export type Terms = { seen: Seen; lease?: number; once?: boolean; kinds: readonly TaskKind[] }
 
-/** A worker's place in its citizen's inbox. `held`: the mission ID of each task that a socket holds. */
+/** A worker's place in its citizen's inbox. `held`: the mission ID of each task that a socket holds; see inbox-leases.ts. */
 export type Place = {
   credit: number
+  kinds: readonly TaskKind[]
   held: Map<string, string>
+  /** tasks that wait for the answer to a request, with their missions: they take no credit */
+  parked: Map<string, string>
+  /** of `held`: tasks that waited, and whether the socket has done something for them since */
+  returned: Map<string, boolean>
   /** undefined for a socket */
   lease?: number
   once?: boolean
@@ -69,17 +75,18 @@ export const rotate = (workers: Workers, served: [Worker, Place][]): void => {
 export const seenBy = ({ role, missions }: Actor): Seen => (role === 'admin' || missions === '*' ? undefined : missions)
 
 /** The same text for the same terms. */
-export const termsName = ({ seen, lease, once }: Terms): string =>
-  `${seen ? [...seen].sort().join(' ') : '*'} ${lease} ${once}`
+export const termsName = ({ seen, lease, once, kinds }: Terms): string =>
+  `${seen ? [...seen].sort().join(' ') : '*'} ${lease} ${once} ${[...kinds].sort().join(' ')}`
 
 /** Groups the workers that may see the same missions and claim on the same terms: one claim serves the group. */
 export const groupsOf = (workers: Workers): Group[] => {
   const all = new Map<string, Group>()
   for (const entry of workers) {
-    const [worker, { lease, once }] = entry
+    const [worker, { lease, once, kinds }] = entry
     if (worker.closed) continue
     const terms = {
       seen: seenBy(worker.actor),
+      kinds,
       ...(lease === undefined ? {} : { lease }),
       ...(once === undefined ? {} : { once }),
     }

@@ -1,17 +1,14 @@
 // Inboxes: the workers of this instance, their credit, and the tasks that sockets hold. A worker is a socket, or a claim over HTTP
 // (inbox-claims.ts). Notifications name the chats that may have new tasks. Tasks found there are leased to the workers in turn, up to each
-// worker's credit. A socket's leases are renewed while it is open. Once it has closed they expire, and other workers of the citizen, on any
-// instance, get its tasks.
-import { encodeFrame } from '../protocol/encode.ts'
-import { formatTopic, topicParts } from '../protocol/topics.ts'
+// worker's credit. A socket's leases are renewed while it is open (inbox-leases.ts). Once it has closed they expire, and other workers of the
+// citizen, on any instance, get its tasks.
+import type { TaskKind } from '../protocol/client-frames.ts'
+import { topicParts } from '../protocol/topics.ts'
 import { makeWaitingClaims, type ClaimRequest } from './inbox-claims.ts'
+import { giveTo, isSocket, makeLeases, type LeaseStore, type WorkingSocket } from './inbox-leases.ts'
 import { makeListening } from './inbox-listening.ts'
 import { makeRun, type RunStore } from './inbox-runs.ts'
 import { hasRoom, mayTake, type Inbox, type Place, type Seen, type Task, type Worker } from './inbox-workers.ts'
-
-/** A socket that works. */
-export type WorkingSocket = Worker & { push(frame: string): boolean }
-const isSocket = (worker: Worker): worker is WorkingSocket => 'push' in worker
 
 // Missions that are searched by ID. If more missions may have new tasks, all are searched.
 const mostUnsearched = 500
@@ -24,12 +21,12 @@ const noteEvery = 15_000
 const emptyFor = 10_000
 
 export const makeInboxes = (options: {
-  store: RunStore & {
-    open(citizen: string): Promise<void>
-    renew(held: { task: string; holder: string }[]): Promise<Set<string>>
-    note(citizens: string[]): Promise<void>
-    tidy(after?: string): Promise<string | undefined>
-  }
+  store: RunStore &
+    LeaseStore & {
+      open(citizen: string): Promise<void>
+      note(citizens: string[]): Promise<void>
+      tidy(after?: string): Promise<string | undefined>
+    }
   /** Listens on the channels of all missions while a worker is here. Resolves once LISTEN is active. */
   followAll: () => Promise<void>
   unfollowAll: () => void
@@ -48,25 +45,24 @@ export const makeInboxes = (options: {
 
   /** Returns the place of a socket that has no credit yet. */
   const placeOf = (socket: WorkingSocket): Place => {
-    const held = new Map<string, string>()
-    return {
+    const place: Place = {
       credit: 0,
-      held,
+      kinds: [],
+      held: new Map(),
+      parked: new Map(),
+      returned: new Map(),
       give(tasks: Task[], seen: Seen): Task[] {
         // The socket's token may have changed meanwhile.
         if (!mayTake(socket.actor, seen)) return tasks
-        for (const { task, attempt, lease_until, message } of tasks) {
-          const { mission_id, citizen } = message
-          held.set(task, mission_id)
-          const topic = formatTopic({ kind: 'chat', mission: { id: mission_id }, citizen }, mission_id)
-          socket.push(encodeFrame('task', { topic, task, kind: 'message', attempt, lease_until, message }))
-        }
+        for (const task of tasks) giveTo(socket, place, task)
         return []
       },
     }
+    return place
   }
 
   const run = makeRun({ store, onError, isClosed: () => closed })
+  const leases = makeLeases({ store, inboxes, run, onError })
 
   const poll = (all: boolean): void => {
     const old = performance.now() - emptyFor
@@ -81,18 +77,6 @@ export const makeInboxes = (options: {
     if (inboxes.size === 0) stop()
   }
 
-  const renew = async (): Promise<void> => {
-    // Claimed tasks whose claim got no answer are not renewed: their leases expire.
-    const asked = [...inboxes.values()].flatMap(({ workers }) =>
-      [...workers].flatMap(([worker, place]) =>
-        [...place.held.keys()].map((task) => ({ task, holder: worker.id, worker })),
-      ),
-    )
-    if (asked.length === 0) return
-    const renewed = await store.renew(asked)
-    for (const { task, worker } of asked) if (!renewed.has(task)) ended(worker, task)
-  }
-
   const tidy = async (): Promise<void> => {
     for (let after = await store.tidy(); after !== undefined && !closed;) after = await store.tidy(after)
   }
@@ -100,8 +84,7 @@ export const makeInboxes = (options: {
   /** A socket no longer holds a task. */
   const ended = (worker: Worker, task: string): void => {
     listening.used(worker.actor.sub)
-    const inbox = inboxes.get(worker.actor.sub)
-    if (inbox?.workers.get(worker)?.held.delete(task)) void run(inbox)
+    leases.lost(worker, task)
   }
 
   let following = Promise.resolve()
@@ -110,10 +93,11 @@ export const makeInboxes = (options: {
     timers.push(
       setInterval(() => poll(false), pollLeasesEvery),
       setInterval(() => poll(true), options.pollEvery),
-      setInterval(() => void renew().catch(onError), options.renewEvery),
+      setInterval(() => void leases.renew().catch(onError), options.renewEvery),
       setInterval(() => {
         for (const { citizen, workers } of inboxes.values())
-          if ([...workers.values()].some(({ credit, held }) => credit > 0 || held.size > 0)) listening.used(citizen)
+          if ([...workers.values()].some(({ credit, held, parked }) => credit > 0 || held.size + parked.size > 0))
+            listening.used(citizen)
       }, noteEvery),
       setInterval(() => void tidy().catch(onError), tidyEvery * (0.75 + Math.random() / 2)),
     )
@@ -178,27 +162,26 @@ export const makeInboxes = (options: {
     /** Something works for the citizen. */
     used: listening.used,
 
-    /** Sets the number of tasks that a socket takes at a time; `tasks` are those that it resumes. */
-    work(worker: Worker, credit: number, tasks: string[]): void {
+    /** Sets the number of tasks that a socket takes at a time, and their kinds; `tasks` are those that it resumes. */
+    work(worker: Worker, { credit, kinds }: { credit: number; kinds: readonly TaskKind[] }, tasks: string[]): void {
       const inbox = inboxes.get(worker.actor.sub)
       const place = inbox?.workers.get(worker)
       if (!inbox || !place) return
       place.credit = credit
+      place.kinds = kinds
       listening.used(inbox.citizen)
-      // Their missions are unknown here, so the next token with fewer rights drops them.
-      for (const task of tasks) place.held.set(task, '')
+      leases.resumed(worker, tasks)
       void run(inbox)
     },
 
     ended,
+    active: leases.active,
 
     /** A socket's token has fewer rights: it loses the tasks of missions that it may not see. Their leases expire. */
     narrowed(worker: Worker): void {
       const { role, missions } = worker.actor
       if (role !== 'citizen') return this.gone(worker)
-      const place = inboxes.get(worker.actor.sub)?.workers.get(worker)
-      if (!place || missions === undefined || missions === '*') return
-      for (const [task, mission] of place.held) if (!missions.has(mission)) place.held.delete(task)
+      if (missions !== undefined && missions !== '*') leases.narrowed(worker, missions)
     },
 
     /** A socket has closed; its leases expire. */
@@ -224,8 +207,14 @@ export const makeInboxes = (options: {
       if (hasRoom(inbox.workers)) void run(inbox)
     },
 
+    /** Takes a notification. Returns true if it is of tasks that were parked, or wait no longer. */
+    receive: leases.receive,
+
     /** Polls all chats: LISTEN was interrupted, so notifications may have been lost. */
-    check: (): void => poll(true),
+    check(): void {
+      poll(true)
+      void leases.renew().catch(onError)
+    },
 
     /** Returns the number of tasks that sockets here hold. */
     held(): number {

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { sees } from '../access/policy.ts'
 import { encodeFrame } from '../protocol/encode.ts'
 import type { Event, MissionRights, Question } from '../protocol/rows.ts'
-import { topicParts } from '../protocol/topics.ts'
+import { topicParts, uuidListPattern } from '../protocol/topics.ts'
 import { toChunk } from '../protocol/websocket-wire.ts'
 import { every } from './ephemeral/instance-relay.ts'
 import type { Subscription } from './hub/subscription.ts'
@@ -30,8 +30,7 @@ const newestOfChat = 20
 const patience = 1000
 const pause = 500
 
-const uuid = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
-const notification = new RegExp(`^\\? (${uuid}(?:,${uuid}){0,99}) (missions/${uuid}/chat/[a-z][a-z0-9_-]{0,31})$`)
+const notification = new RegExp(`^\\? (${uuidListPattern}) (missions/[0-9a-f-]{36}/chat/[a-z][a-z0-9_-]{0,31})$`)
 const longest = 8000
 
 /** Takes up to `n` out of a set. */

@@ -20,7 +20,8 @@ export const mostCredit = 100
 export const longestRelease = 86_400
 
 /** The kinds of task that a worker takes; only messages if left out. */
-export const taskKinds = ['message'] as const
+export const taskKinds = ['message', 'run'] as const
+export type TaskKind = (typeof taskKinds)[number]
 export const Kinds = Type.Array(Type.Enum(taskKinds), { minItems: 1 })
 
 export const clientFrames = {

@@ -1,7 +1,8 @@
 // The inbox over HTTP: schemas of its requests and answers.
 import Type, { type Static } from './typebox.ts'
 import { Kinds, longestRelease, mostCredit, taskKinds } from './client-frames.ts'
-import { Message, messageFields, Question } from './rows.ts'
+import { Request } from './requests.ts'
+import { Message, messageFields, Question, TestRun } from './rows.ts'
 
 /** Seconds that a claim may wait: below the 60 s after which proxies end a silent request. */
 export const longestWait = 50
@@ -25,18 +26,22 @@ export const NewClaim = Type.Object({
   kinds: Type.Optional(Kinds),
 })
 export type NewClaim = Static<typeof NewClaim>
+/** A task as its holder gets it. */
+export const taskMembers = {
+  task: Type.String({ format: 'uuid', description: 'ID of the message to answer, or of the run' }),
+  kind: Type.Enum(taskKinds),
+  attempt: Type.Integer({ minimum: 1 }),
+  lease_until: leaseUntil,
+  topic: Type.String(),
+  message: Type.Optional(Message),
+  run: Type.Optional(TestRun),
+  request: Type.Optional(Request),
+}
+export type GivenTask = Static<Type.TObject<typeof taskMembers>>
 export const ClaimedTasks = Type.Object({
   tasks: Type.Array(
     Type.Object(
-      {
-        task: Type.String({ format: 'uuid', description: 'ID of the message to answer' }),
-        kind: Type.Enum(taskKinds),
-        claim: Type.String({ description: 'to be sent with every call for the task' }),
-        attempt: Type.Integer({ minimum: 1 }),
-        lease_until: leaseUntil,
-        topic: Type.String(),
-        message: Message,
-      },
+      { ...taskMembers, claim: Type.String({ description: 'to be sent with every call for the task' }) },
       { title: 'Claimed task' },
     ),
   ),

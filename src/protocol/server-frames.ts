@@ -4,8 +4,8 @@
 import Type, { type Static } from './typebox.ts'
 import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } from './answers.ts'
 import { errorCodes } from './errors.ts'
-import { taskKinds } from './client-frames.ts'
-import { Message, Question } from './rows.ts'
+import { taskMembers } from './inbox.ts'
+import { Question } from './rows.ts'
 
 const id = Type.Union([Type.Number(), Type.String()], { description: 'ID of the answered frame' })
 const role = Type.Union([Type.Literal('user'), Type.Literal('citizen'), Type.Literal('admin')])
@@ -137,16 +137,10 @@ export const serverFrames = {
     },
   ),
   task: Type.Object(
+    { ...taskMembers, topic },
     {
-      topic,
-      task,
-      kind: Type.Enum(taskKinds),
-      attempt: Type.Integer({ minimum: 1, maximum: 5 }),
-      lease_until: time,
-      message: Message,
-    },
-    {
-      description: 'A task that this socket has leased',
+      description:
+        'A task that this socket has leased. It is sent again with `request` when the request that it waited for has ended',
       examples: [
         {
           topic: exampleTopic,

@@ -1,6 +1,7 @@
 // Topics: the same name is used for reads over HTTP (under /api/) and for subscriptions over the socket.
 // Clients name a mission by its UUID or its number; the server always sends the UUID, in lower case.
 import { deny } from './errors.ts'
+import { storable } from './text.ts'
 
 /** A mission as a client names it. */
 export type MissionRef = { id: string } | { number: number }
@@ -15,6 +16,9 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 const citizenName = /^[a-z][a-z0-9_-]{0,31}$/
 
 export const uuidPattern = '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+/** In a notification: up to 100 UUIDs, separated by commas. */
+const hex = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+export const uuidListPattern = `${hex}(?:,${hex}){0,99}`
 export const citizenPattern = citizenName.source
 
 /** Parses a mission's UUID (either case) or number (1 to 2147483647). Throws `bad_request` if it is invalid. */
@@ -33,6 +37,14 @@ export const parseId = (text: string, what: string): string => {
 /** Returns a citizen's name. Throws `bad_request` if it is invalid. */
 export const parseCitizen = (text: string): string => {
   if (!citizenName.test(text)) throw deny('bad_request', `citizen must match ${citizenPattern}`)
+  return text
+}
+
+/** Returns a person's sub. Throws `bad_request` if a token can't have it. */
+export const parseSub = (text: string): string => {
+  const length = [...text].length
+  if (length === 0 || length > 512 || !storable(text))
+    throw deny('bad_request', 'a sub has 1 to 512 characters, without U+0000')
   return text
 }
 

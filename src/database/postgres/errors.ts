@@ -113,6 +113,8 @@ export const isSpent = (error: unknown): boolean => isAmbiguous(error) || meanin
 
 /** db/functions/evidence.sql: the change is refused because an item lacks evidence. Clients receive the message. */
 export const noEvidence = 'DK001'
+/** db/functions/requests.sql: the request is not open any more, or nobody holds the task. Clients receive the message. */
+const notOpen = 'DK004'
 
 /** Returns the refusal that a client receives for a database error; undefined if it is a fault of the server. */
 export const toRefusal = (error: unknown): Refusal | undefined => {
@@ -129,6 +131,7 @@ export const toRefusal = (error: unknown): Refusal | undefined => {
   if (state === '23505') return deny('conflict', constraint === 'missions_number' ? 'this number is taken' : undefined)
   if (state === '23503') return deny('not_found')
   if (state === noEvidence) return deny('conflict', (error as Error).message)
+  if (state === notOpen) return deny('conflict', (error as Error).message)
   // An exception of an owner's trigger: its text is meant for SQL writers.
   if (state === 'P0001') return deny('bad_request', 'a trigger of the database refused the change')
   if (state === '22003')

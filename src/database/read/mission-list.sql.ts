@@ -1,6 +1,6 @@
 // The statements that list the missions that a user may see, by number, optionally with their chats and the counts of each.
 import { answerBytes } from '../bounds.ts'
-import { citizenOf, headOf } from '../postgres/columns.ts'
+import { citizenOf, headOf, visibleColumns } from '../postgres/columns.ts'
 import { mostUnread } from './chat-history.sql.ts'
 
 /**
@@ -20,7 +20,7 @@ const citizen = citizenOf('h.topic')
 /**
  * $1 status, $2 assigned_to, or null
  * $3 only missions with a greater number
- * $4, $5, $6 which missions the user may see: all; those assigned to this sub; those with these IDs or numbers
+ * $4, $5, $6 which missions the user may see: all; those of this sub as assignee or member; those with these IDs or numbers
  * $7 maximum number of missions
  */
 // The page ends before the first mission that does not fit into the response. `chatBytes`: what a mission's chats take at most.
@@ -30,7 +30,7 @@ const page = (chatBytes: number): string => `
     from (
       select m.id, m.number, deck.mission_json(m)::text as json from missions m
       where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
-        and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
+        and ($4 or ${visibleColumns('m', '$5', '$6')})
       order by number limit $7
     ) x
   ) y where y.ahead is null or y.ahead < ${answerBytes} order by y.number`

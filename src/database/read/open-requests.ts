@@ -2,6 +2,7 @@
 import type pg from 'pg'
 import type { Visible } from '../../access/policy.ts'
 import { answerBytes, fittingTexts } from '../bounds.ts'
+import { visibleColumns } from '../postgres/columns.ts'
 import { utc } from '../postgres/transaction.ts'
 
 /** Where a page ended: the last request's expiry (RFC 3339) and ID. */
@@ -15,7 +16,7 @@ const some = (of: string): string => `
 /**
  * A page of open requests, the first to expire first. It ends before the first request that does not fit into the response.
  *
- * $1, $2, $3 which missions the caller may see: all; those assigned to this sub; those with these IDs or numbers
+ * $1, $2, $3 which missions the caller may see: all; those of this sub as assignee or member; those with these IDs or numbers
  * $4, $5 only requests after the one with this expiry (RFC 3339) and ID, or null
  * $6 maximum number of requests
  */
@@ -30,7 +31,7 @@ const page = `
         union all
         (select s.id, s.expires_at
          from missions m cross join lateral (${some('r.mission_id = m.id')}) s
-         where not $1::boolean and (m.assigned_to = $2 or m.id::text = any ($3) or m.number::text = any ($3))
+         where not $1::boolean and ${visibleColumns('m', '$2', '$3')}
          order by s.expires_at, s.id limit $6)
       ) f join deck.requests q on q.id = f.id
       order by f.expires_at, f.id limit $6

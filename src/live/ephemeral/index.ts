@@ -2,7 +2,8 @@
 // Each takes its own notifications. None is part of a topic's history.
 import { makeDrafts } from './drafts.ts'
 import type { Hub } from '../hub/hub.ts'
-import { makeInboxes, type WorkingSocket } from '../inbox.ts'
+import { makeInboxes } from '../inbox.ts'
+import type { WorkingSocket } from '../inbox-leases.ts'
 import { makeList } from './mission-list.ts'
 import { makePresence } from './presence.ts'
 import { makeQuestionSignals } from '../questions.ts'
@@ -67,7 +68,7 @@ export const makeEphemeral = (options: {
       const { receive: isSignal } = signals
       if (isSignal(payload) || list.receive(payload) || drafts.receive(payload) || presence.receive(payload))
         return true
-      if (questions.receive(payload) || cancels.receive(payload)) return true
+      if (questions.receive(payload) || cancels.receive(payload) || inboxes.receive(payload)) return true
       inboxes.saved(payload.slice(payload.lastIndexOf(' ') + 1))
       return false
     },
