@@ -196,6 +196,9 @@ export const Member = Type.Object(
 )
 export type Member = Static<typeof Member>
 
+/** Who took something back, and when. */
+export const Redacted = Type.Object({ by: Type.String(), at: time })
+
 export const questionStates = ['waiting', 'working', 'answered', 'closed', 'failed'] as const
 export const Question = Type.Object(
   {
