@@ -63,6 +63,18 @@ export const sees = (actor: Actor, mission: MissionRights): boolean => {
   return mission.assigned_to === actor.sub || (mission.members?.includes(actor.sub) ?? false)
 }
 
+/**
+ * Which missions the actor may see, for statements: all; or those of `sub` (null: nobody) as assignee or member, and those with these IDs or
+ * numbers.
+ */
+export type Visible = { all: boolean; sub: string | null; refs: string[] }
+export const visible = (actor: Actor): Visible => ({
+  all: actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions),
+  // A citizen sees the missions of its claim only; a user also sees its own.
+  sub: actor.role === 'user' ? actor.sub : null,
+  refs: actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : [],
+})
+
 /** Returns whether the actor may see the mission only because it is the assignee or a member. */
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
   sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '', members: null })
