@@ -70,6 +70,7 @@ export type {
   NewMission,
   NewTestRun,
   Question,
+  Redacted,
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'

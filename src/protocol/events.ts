@@ -44,7 +44,13 @@ const mission: Static<typeof Mission> = {
 const chunk = { run_id: run.id, mission_id: exampleMission, chunk: 'test_edit_message ... ok\n', seq: 2 }
 
 export const LogChunk = Type.Object(
-  { run_id: uuid, mission_id: uuid, chunk: Type.String(), seq },
+  {
+    run_id: uuid,
+    mission_id: uuid,
+    chunk: Type.String(),
+    seq,
+    redacted: Type.Optional(Type.Object({ by: sub, at: time, reason: Type.Union([Type.String(), Type.Null()]) })),
+  },
   { title: 'LogChunk', description: "A part added to a run's log, or the whole log" },
 )
 export const MessageRedacted = Type.Object(

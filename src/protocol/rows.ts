@@ -11,6 +11,10 @@ const seq = Type.Integer({ minimum: 0, description: 'position in its topic; 0 wi
 export const CodeBlock = Type.Object({ language: nullable(Type.String()), code: Type.String() })
 export type CodeBlock = Static<typeof CodeBlock>
 
+/** Who redacted something, and when. */
+export const Redacted = Type.Object({ by: Type.String(), at: time })
+export type Redacted = Static<typeof Redacted>
+
 export const Message = Type.Object(
   {
     id,
@@ -29,6 +33,7 @@ export const Message = Type.Object(
         description: 'the message of the same chat that it answers, or null',
       }),
     ),
+    redacted: Type.Optional(Redacted),
   },
   { title: 'Message' },
 )
@@ -195,9 +200,6 @@ export const Member = Type.Object(
   { title: 'Member', description: 'a person who sees the mission as its assignee does' },
 )
 export type Member = Static<typeof Member>
-
-/** Who took something back, and when. */
-export const Redacted = Type.Object({ by: Type.String(), at: time })
 
 export const questionStates = ['waiting', 'working', 'answered', 'closed', 'failed'] as const
 export const Question = Type.Object(
