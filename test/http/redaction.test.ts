@@ -43,10 +43,8 @@ void t.test(
   'redaction: a message stays without its words; followers and readers see who took it back, and when',
   async (t) => {
     const { topic, say, redact, history, path } = await begin()
-    const sockets = await Promise.all([one, two].map((on) => on.connect(bob)))
     const viewer = await one.connect(alice)
-    for (const socket of [viewer]) t.match(await socket.ask({ type: 'subscribe', topic, after: 0 }), { type: 'ok' })
-    for (const socket of sockets) socket.close()
+    t.match(await viewer.ask({ type: 'subscribe', topic, after: 0 }), { type: 'ok' })
     await say('before')
     const said = await say(`my password is ${secret}`, alice, {
       code_blocks: [{ language: 'sh', code: secret }],
@@ -55,12 +53,9 @@ void t.test(
     await say('after')
     const redacted = await redact(said['id'], alice, { reason: 'a password' })
     t.equal(redacted.status, 200)
-    isForm(
-      t,
-      redacted.json,
-      { ...said, message: '', code_blocks: null, redacted: { by: 'alice', at: time } },
-      'the redacted message',
-    )
+    const { redacted: mark, ...rest } = redacted.json
+    t.strictSame(rest, { ...said, message: '', code_blocks: null })
+    isForm(t, mark, { by: 'alice', at: time }, 'who redacted it')
     await until(() => ofEvent(viewer, topic, 'message.redacted').length === 1, 'the event')
     const event = viewer.events(topic).find((one) => one.event === 'message.redacted')
     t.equal(event?.seq, 4)
@@ -215,7 +210,7 @@ void t.test('redaction: a waiting question is closed, and a worker never gets it
 })
 
 void t.test('redaction in SQL: deck.redact is for the owner, and does the same', async (t) => {
-  const { id, say, history, topic } = await begin()
+  const { say, history, topic } = await begin()
   const viewer = await two.connect(alice)
   await viewer.ask({ type: 'subscribe', topic })
   const said = await say(secret)
@@ -227,14 +222,10 @@ void t.test('redaction in SQL: deck.redact is for the owner, and does the same',
   t.match(await history(), [{ message: '', redacted: {} }])
   await t.rejects(database.query('select deck.redact($1)', [randomUUID()]), /no such message/)
   await t.rejects(database.query('select deck.redact($1, $2)', [said['id'], '']), /reason/)
-  await database.query(`do $$ begin create role redaction_reader; exception when duplicate_object then null; end $$`)
-  await database.query(`grant usage on schema deck to redaction_reader`)
-  await t.rejects(
-    database.query(`set role redaction_reader; select deck.redact('${String(said['id'])}'); reset role`),
-    /permission denied/,
+  const allowed = await database.query(
+    `select has_function_privilege('pg_read_all_data', 'deck.redact(uuid, text)', 'execute') as others`,
   )
-  await database.query('reset role')
-  t.ok(id)
+  t.strictSame(allowed, [{ others: false }])
 })
 
 void t.test("redaction: a run's log is emptied for readers, followers, the past and SQL", async (t) => {
