@@ -18,6 +18,8 @@ import {
   makeRequests,
   makeTests,
   readCitizens,
+  readOpenRequests,
+  type ListOptions,
   type Options,
 } from './resources.ts'
 import type { SocketMaker } from './socket.ts'
@@ -37,7 +39,15 @@ export type { Ask } from './ask-people.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Welcome } from './link.ts'
 export type { SendOptions } from './send-queue.ts'
-export type { Channel, Checklist, AsOfOptions, MissionChat, Progress, SearchOptions } from './resources.ts'
+export type {
+  Channel,
+  Checklist,
+  AsOfOptions,
+  MissionChat,
+  OpenRequests,
+  Progress,
+  SearchOptions,
+} from './resources.ts'
 export type { State } from './state.ts'
 export type { Token } from './tokens.ts'
 export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
@@ -47,11 +57,13 @@ export type { Activity } from '../protocol/activity.ts'
 export type { RunDiff } from '../protocol/run-diff.ts'
 export type { Hit } from '../protocol/search-hits.ts'
 export type { Snippet } from '../protocol/snippet.ts'
+export type { NewRequest, Request } from '../protocol/requests.ts'
 export type {
   Citizen,
   CodeBlock,
   DodItem,
   DodPatch,
+  Member,
   Message,
   Mission,
   MissionPatch,
@@ -152,6 +164,7 @@ export const connect = (options: ConnectOptions) => {
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
     requests: requestsOf,
+    openRequests: (options?: ListOptions) => readOpenRequests(http, options),
     /** A mission's timeline, page by page, up to the current horizon. */
     timeline: (mission: string | number, options?: TimelineOptions) =>
       readTimeline(http, named(mission, 'timeline'), options),
