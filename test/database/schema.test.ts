@@ -297,7 +297,7 @@ await t.test('schema: each function is defined in exactly one file', async (t) =
   for (const [name, [file = '']] of found)
     if (!file.startsWith('functions/'))
       t.ok(
-        ['deck.key_name', 'deck.finite', 'deck.valid_blocks', 'deck.valid_options', 'deck.numbers'].includes(name),
+        ['deck.key_name', 'deck.finite', 'deck.valid_blocks', 'deck.valid_options', 'deck.valid_details', 'deck.numbers'].includes(name),
         `${name}: an index, a CHECK or a trigger needs it`,
       )
 })
