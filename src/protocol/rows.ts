@@ -1,7 +1,7 @@
 // JSON schemas of the rows, and of the input for them: each schema gives the check, the type and the docs.
 // Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
 import Type, { type Static, type TSchema } from './typebox.ts'
-import { StoredStep, Usage } from './activity.ts'
+import { Redacted, StoredStep, Usage } from './activity.ts'
 import { citizenPattern, uuidPattern } from './topics.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
@@ -32,6 +32,7 @@ export const Message = Type.Object(
     ),
     activity: Type.Optional(Type.Array(StoredStep, { description: 'only if its writer reported steps: the last 50' })),
     usage: Type.Optional(Usage),
+    redacted: Type.Optional(Redacted),
   },
   { title: 'Message' },
 )
