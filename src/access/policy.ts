@@ -19,6 +19,7 @@ export type Action =
   | 'dod.override'
   | 'dod.delete'
   | 'run.ask'
+  | 'run.cancel'
   | 'run.write'
   | 'request.make'
   | 'request.answer'
@@ -44,6 +45,7 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'dod.override': { user: false, citizen: false, admin: true },
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },
+  'run.cancel': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
   'request.make': { user: false, citizen: 'own', admin: true },
   'request.answer': { user: true, citizen: false, admin: true },

@@ -44,7 +44,8 @@ const chatBytes = 210
 // Most chats have no unfinished question and end with the citizen's message: their questions are not counted
 // (`offset 0`: without it the function is called before the condition is checked).
 export const missionPageWithChats = `
-  with listening as materialized (select i.citizen from deck.inboxes i where deck.listening(i.citizen))
+  with listening as materialized (
+    select i.citizen from (select citizen from deck.inboxes union select citizen from deck.run_workers) i where deck.listening(i.citizen))
   select p.number, p.json, c.chats from (${page(listedChats * chatBytes)}) p
   cross join lateral (
     select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
