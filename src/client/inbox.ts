@@ -11,18 +11,13 @@ import { taskKey, type Writers, type Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 import type { makeTests } from './resources.ts'
 import { cancelOf, makeRunJob, type RunHandler, type RunJob } from './run-job.ts'
-import type { AnswerOptions, Handler, Handlers, Task } from './task-handlers.ts'
+import { lost, retryDelay, type AnswerOptions, type Handler, type Handlers, type Task } from './task-handlers.ts'
 
 /** `asking`: requests without an answer yet; the task waits for them. `left`: this worker stopped meanwhile; the task keeps waiting. */
 type Running = { work: Writing | RunJob; over: Promise<void>; next: Task | undefined; asking: number; left: boolean }
 
 /** ms without a connection after which another worker may have the task */
 const lease = 30_000
-/** Seconds until a released task is delivered again, by its number of attempts. */
-const retryDelay = (attempt: number): number => Math.min(300, 2 ** attempt)
-/** Whether the error means that another worker has the task, or that it no longer exists. */
-const lost = (error: unknown): boolean =>
-  error instanceof DeckError && ['conflict', 'not_found', 'closed'].includes(error.code)
 
 export const makeInbox = (
   link: Link,

@@ -41,6 +41,8 @@ const endOf = (result: RunResult | void, signal: AbortSignal): RunResult | void 
 export const makeRunJob = (link: Link, tests: Tests, { id }: TestRun) => {
   const stopping = new AbortController()
   const { signal } = stopping
+  // A cancelled run's log is written to its end.
+  const losing = new AbortController()
   const logs = tests.logs(id)
   let failure: unknown
   /** the log's latest seq */
@@ -51,14 +53,14 @@ export const makeRunJob = (link: Link, tests: Tests, { id }: TestRun) => {
     let before: number | undefined
     for (let faults = 0; ;) {
       try {
-        if (faults > 0 || seq === undefined) seq = (await logs.append('', { signal })).seq
+        if (faults > 0 || seq === undefined) seq = (await logs.append('', { signal: losing.signal })).seq
         if (before !== undefined && seq > before) return
         before = seq
-        seq = (await logs.append(text, { signal })).seq
+        seq = (await logs.append(text, { signal: losing.signal })).seq
         return
       } catch (error) {
-        if (signal.aborted || !isPassing(error)) throw error
-        await sleep(backoff(++faults), signal, link.ended)
+        if (losing.signal.aborted || !isPassing(error)) throw error
+        await sleep(backoff(++faults), losing.signal, link.ended)
       }
     }
   }
@@ -74,10 +76,11 @@ export const makeRunJob = (link: Link, tests: Tests, { id }: TestRun) => {
     fail(error: unknown): void {
       failure ??= error
       stopping.abort(error)
+      if (!cancelOf(signal)) losing.abort(error)
     },
     /** Stores the log and the end of the run. */
     async end(result: RunResult | void): Promise<void> {
-      if (!signal.aborted) await log.end()
+      await log.end()
       const ending = endOf(result, signal)
       if (ending) await link.insist(() => tests.update(id, ending))
     },

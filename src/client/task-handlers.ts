@@ -2,6 +2,7 @@
 import type { Request } from '../protocol/requests.ts'
 import type { Message, TestRun } from '../protocol/rows.ts'
 import type { Ask } from './ask-people.ts'
+import { DeckError } from './errors.ts'
 import type { Writer } from './reply-writer.ts'
 import type { RunHandler } from './run-job.ts'
 
@@ -30,3 +31,9 @@ export type AnswerOptions = {
 export type Task = { task: string; topic: string; message?: Message; run?: TestRun; attempt: number; request?: Request }
 /** The handlers of a citizen's tasks, by kind. */
 export type Handlers = { message?: Handler | undefined; run?: RunHandler | undefined }
+
+/** Seconds until a released task is delivered again, by its number of attempts. */
+export const retryDelay = (attempt: number): number => Math.min(300, 2 ** attempt)
+/** Whether the error means that another worker has the task, or that it no longer exists. */
+export const lost = (error: unknown): boolean =>
+  error instanceof DeckError && ['conflict', 'not_found', 'closed'].includes(error.code)
