@@ -11,7 +11,8 @@ import { taskKey, type Writers, type Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 import type { makeTests } from './resources.ts'
 import { cancelOf, makeRunJob, type RunHandler, type RunJob } from './run-job.ts'
-import { lost, retryDelay, type AnswerOptions, type Handler, type Handlers, type Task } from './task-handlers.ts'
+import { lost, retryDelay } from './task-handlers.ts'
+import type { AnswerOptions, Handler, Handlers, Steps, Task } from './task-handlers.ts'
 
 /** `asking`: requests without an answer yet; the task waits for them. `left`: this worker stopped meanwhile; the task keeps waiting. */
 type Running = { work: Writing | RunJob; over: Promise<void>; next: Task | undefined; asking: number; left: boolean }
@@ -52,20 +53,12 @@ export const makeInbox = (
      * Runs the handler (`act`) and ends the task with what it returned (`end`). Resolves to whether the task was lost: another worker has
      * it, or it is gone.
      */
-    const settle = async <T>(
-      task: Task,
-      entry: Running,
-      {
-        act,
-        end,
-        drop,
-      }: { act: () => Promise<T>; end: (result: T | undefined) => Promise<unknown>; drop: () => Promise<void> },
-    ): Promise<boolean> => {
+    const settle = async <T>(task: Task, entry: Running, { act, end, drop }: Steps<T>): Promise<boolean> => {
       const { work } = entry
-      const giveUp = async (error: unknown): Promise<void> => {
-        await drop().catch(() => {})
-        await release(task, error)
-      }
+      const giveUp = (error: unknown): Promise<void> =>
+        drop()
+          .catch(() => {})
+          .then(() => release(task, error))
       let result: T | undefined
       try {
         result = await act()
@@ -186,14 +179,12 @@ export const makeInbox = (
       const { sub = name, session } = link.welcome ?? {}
       if (sub !== name) return Promise.reject(new DeckError('forbidden', `this token is ${sub}'s`))
       const resume = holder === session ? undefined : holder
-      return link.ask<{ tasks: string[] }>(
-        { type: 'work', credit, ...kinds, ...(resume ? { resume } : {}) },
-        ({ tasks }) => {
-          holder = session
-          for (const [task, { work }] of running)
-            if (resume && !tasks.includes(task)) work.fail(new DeckError('conflict', 'another worker has the task'))
-        },
-      )
+      const frame = { type: 'work', credit, ...kinds, ...(resume ? { resume } : {}) }
+      return link.ask<{ tasks: string[] }>(frame, ({ tasks }) => {
+        holder = session
+        for (const [task, { work }] of running)
+          if (resume && !tasks.includes(task)) work.fail(new DeckError('conflict', 'another worker has the task'))
+      })
     }
     let asking = false
     const ask = async (): Promise<void> => {

@@ -1,4 +1,4 @@
-// Runs as tasks: on two instances, by both doors. A run ends its task, whoever changes the run.
+// Runs as tasks: on two instances, by both doors. A run ends its task, also if a CI or SQL changes the run.
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { connect } from '../../src/client/index.ts'
