@@ -8,8 +8,14 @@ type Event<N extends string, D> = { event: N; seq: number; data: D }
 /** The epoch changed, and earlier seqs are invalid: discard your copy. A follower with `after` then receives the topic from its start. */
 export type Reset = { event: 'reset'; seq: number; epoch: string }
 
+/** A message was taken back: its text and code are gone. `seq`: the message's. */
+type MessageRedacted = { id: string; seq: number; by: string; at: string; reason: string | null }
 type Cleared = { mission_id: string; citizen: string; by: string | null; seq: number }
-export type ChatEvent = Event<'message.created', Message> | Event<'chat.cleared', Cleared> | Reset
+export type ChatEvent =
+  | Event<'message.created', Message>
+  | Event<'message.redacted', MessageRedacted>
+  | Event<'chat.cleared', Cleared>
+  | Reset
 export type TestEvent = Event<'test_run.created' | 'test_run.updated', TestRun> | Reset
 export type DodEvent = Event<'dod_item.created' | 'dod_item.updated' | 'dod_item.deleted', DodItem> | Reset
 export type RequestEvent =

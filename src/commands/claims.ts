@@ -18,6 +18,7 @@ import type { ClaimedTasks, NewClaim, NewReply } from '../protocol/inbox.ts'
 import { messageChars, type Message } from '../protocol/rows.ts'
 import { formatTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
+import { unfinished } from './work.ts'
 
 /** Seconds of a lease, and kinds of task, unless the claim names others. */
 const usualLease = 60
@@ -151,6 +152,7 @@ export const makeClaims = (parts: ClaimParts) => {
       detailsOf({ usage: given.usage })
       const work = await check(call, { within: 1 }, ['held', 'ended'])
       const { task, holder, attempt, name, draft, state, answered } = work
+      if (work.run) throw unfinished()
       if (state === 'ended') {
         if (!answered) throw lost()
         return { message: await repeat(call, work), seen: true }
@@ -180,7 +182,7 @@ export const makeClaims = (parts: ClaimParts) => {
     /** Ends a task without a reply, and drops its draft. */
     async done(call: Call): Promise<void> {
       const { state, draft, name, ...held } = await check(call, { within: null }, ['held', 'ended'])
-      if (state === 'held' && !(await tasks.end(held))) throw lost()
+      if (state === 'held' && !(await tasks.end(held))) throw held.run ? unfinished() : lost()
       if (!draft) return
       await draftStore.drop(name, null)
       drafts.drop(name)

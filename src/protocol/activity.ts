@@ -18,6 +18,7 @@ export const Activity = Type.Object(
 )
 export type Activity = Static<typeof Activity>
 export const StoredStep = Type.Object({
+  id: Type.Optional(Type.String({ minLength: 1, maxLength: 64, description: 'as it was reported' })),
   line,
   status,
   ms: Type.Integer({ minimum: 0, description: 'how long it took, or had taken when the message was stored' }),
@@ -26,8 +27,16 @@ export const Usage = Type.Unsafe<Record<string, unknown>>({
   type: 'object',
   description: `what the reply cost, in any form: up to ${usageBytes} bytes of JSON`,
 })
-/** What is stored with a message. */
-export type Details = { activity?: Static<typeof StoredStep>[]; usage?: Record<string, unknown> }
+/** Who redacted a message, and when. */
+export const Redacted = Type.Object({ by: Type.String(), at: Type.String({ format: 'date-time' }) })
+export type Redacted = Static<typeof Redacted>
+
+/** What is stored with a message. `redacted`: of a message without a text. */
+export type Details = {
+  redacted?: Redacted
+  activity?: Static<typeof StoredStep>[]
+  usage?: Record<string, unknown>
+}
 
 /** A step of a draft. `at`: when it was first reported (ms since 1970). `ms`: how long it has taken. */
 export type Step = Activity & { at: number; ms: number }
@@ -43,10 +52,18 @@ export const withReport = (steps: readonly Step[], { id, line, status }: Activit
 
 /** Returns the steps as they are stored. */
 export const storedSteps = (steps: readonly Step[], now = Date.now()): Static<typeof StoredStep>[] =>
-  steps.map(({ line, status, at, ms }) => ({ line, status, ms: status === 'running' ? Math.max(0, now - at) : ms }))
+  steps.map(({ id, line, status, at, ms }) => ({
+    id,
+    line,
+    status,
+    ms: status === 'running' ? Math.max(0, now - at) : ms,
+  }))
 
 /** Returns what is stored with a message; undefined for nothing. Throws `bad_request` for too much usage. */
-export const detailsOf = ({ activity, usage }: { [K in keyof Details]: Details[K] | null | undefined }): Details | undefined => {
+export const detailsOf = ({
+  activity,
+  usage,
+}: { [K in 'activity' | 'usage']?: Details[K] | null | undefined }): Details | undefined => {
   if (usage != null && Buffer.byteLength(JSON.stringify(usage)) > usageBytes)
     throw deny('bad_request', `usage has more than ${usageBytes} bytes of JSON`)
   const details = { ...(activity?.length ? { activity } : {}), ...(usage == null ? {} : { usage }) }

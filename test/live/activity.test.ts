@@ -100,7 +100,7 @@ void t.test('activity: followers on both instances see steps before, with and af
       { line: 'Runs the tests', status: 'failed' },
     ],
   })
-  t.strictSame(Object.keys(((message as Json)['activity'] as Json[])[0] ?? {}).sort(), ['line', 'ms', 'status'])
+  t.strictSame(Object.keys(((message as Json)['activity'] as Json[])[0] ?? {}).sort(), ['id', 'line', 'ms', 'status'])
   for (const watcher of watchers) {
     await until(() => watcher.events(topic).length === 1, 'the message')
     t.strictSame(watcher.events(topic)[0]?.data, message)
@@ -430,9 +430,10 @@ void t.test('activity: over HTTP a claim reports steps, on any instance, and usa
   await one.request('POST', `${inbox}/claim`, rafael, {})
   const watchers = await Promise.all(both.map((on) => watch(on, topic)))
   const user = await one.connect(alice)
-  await user.ask({ type: 'send', topic, message: 'How?' })
+  await user.ask({ type: 'send', topic, message: 'How?', usage: { words: 1 } })
   const { json } = await one.request('POST', `${inbox}/claim`, rafael, { wait: 30 })
-  const [task] = json['tasks'] as { task: string; claim: string }[]
+  const [task] = json['tasks'] as { task: string; claim: string; message: Json }[]
+  t.match(task?.message, { usage: { words: 1 } })
   const { task: id = '', claim = '' } = task ?? {}
   const key = `task:${id}`
   const call = (n: number, what: string, body: Json) =>

@@ -231,6 +231,9 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
     await page.getByLabel('Compare with').selectOption({ index: 1 })
     await page.locator('.diff .change').first().waitFor()
   })
+  await instance.request('POST', '/api/missions/48/tests/run', alice)
+  const small = { viewport: { width: 720, height: 420 } }
+  await shoot('run-nobody', '48/sofia/tests', small, '.runner')
   const out = await openPage(t, browser, instance.url, { viewport: { width: 1120, height: 680 } })
   await out.getByLabel('Token').waitFor()
   await out.screenshot({ path: fileURLToPath(new URL('../../docs/deck-sign-in.png', import.meta.url)) })
