@@ -88,7 +88,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 begin
   return query
   select t.holder, t.id, t.attempt, t.lease_until, t.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
-    c.created_at, c.seq, c.key, c.answered, r.json, q.json
+    c.created_at, c.seq, c.key, c.answered, r.json, q.json, c.details::text
   from unnest(p_ids) as i (id)
   cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
   left join lateral (

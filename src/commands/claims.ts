@@ -179,10 +179,13 @@ export const makeClaims = (parts: ClaimParts) => {
       return written
     },
 
-    /** Ends a task without a reply. */
+    /** Ends a task without a reply, and drops its draft. */
     async done(call: Call): Promise<void> {
-      const { state, ...held } = await check(call, { within: null }, ['held', 'ended'])
+      const { state, draft, name, ...held } = await check(call, { within: null }, ['held', 'ended'])
       if (state === 'held' && !(await tasks.end(held))) throw held.run ? unfinished() : lost()
+      if (!draft) return
+      await draftStore.drop(name, null)
+      drafts.drop(name)
     },
 
     /** Returns a task to the queue. */

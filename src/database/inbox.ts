@@ -68,7 +68,7 @@ const toTask = (citizen: string, { holder, task, attempt, lease_until, run, requ
 /** The columns of deck.given_task. */
 const taskColumns = `
   holder, task, attempt, deck.iso(lease_until at time zone 'utc') as lease_until, mission_id,
-  id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to, run, request`
+  id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to, run, request, details`
 
 const isNumber = /^[1-9][0-9]{0,8}$/
 const isId = new RegExp(uuidPattern)
