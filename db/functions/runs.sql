@@ -1,5 +1,5 @@
--- Runs as tasks. A run that somebody asked for has a task of kind run, with the same id, in a citizen's inbox. The task ends when the run
--- does, whoever changes it.
+-- Runs as tasks. A run that somebody asked for has a task of kind run, with the same id, in a citizen's inbox. The task ends when
+-- any writer ends the run.
 
 -- Records that something takes tasks of kind run for these citizens.
 create or replace function deck.note_runners(p_citizens text[]) returns void language sql
