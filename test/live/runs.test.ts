@@ -355,6 +355,20 @@ void t.test(
   },
 )
 
+void t.test('run patience: a run that a trigger refuses to change holds up no other', async (t) => {
+  const { database, ask, read, failed } = await impatient(t)
+  const refused = await ask()
+  await database.query(`
+    create function public.refuse_change() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+    create trigger refuse_change before update on public.test_runs for each row
+      when (old.id = '${refused}' and new.status = 'failed') execute function public.refuse_change()`)
+  await failed(await ask())
+  await failed(await ask())
+  t.match(await read(refused), { status: 'running' })
+  await database.query('drop trigger refuse_change on public.test_runs')
+  await failed(refused)
+})
+
 void t.test('run patience: a run whose time is over while no instance runs fails at the next start', async (t) => {
   const { instance, database, ask, read, failed } = await impatient(t)
   const run = await ask()
