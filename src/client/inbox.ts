@@ -117,7 +117,11 @@ export const makeInbox = (
             else if (reply.failure) throw reply.failure as Error
             else if (returned) await reply.done({ message: returned })
             else if (reply.text && !reply.ending) await reply.done()
-            else await done(task)
+            else {
+              await done(task)
+              // Steps without a reply.
+              if (!reply.ending) await reply.abort().catch(() => {})
+            }
           },
           drop: reply.abort,
         }),

@@ -19,6 +19,8 @@ import {
   makeRequests,
   makeTests,
   readCitizens,
+  readOpenRequests,
+  type ListOptions,
   type Options,
 } from './resources.ts'
 import type { SocketMaker } from './socket.ts'
@@ -40,14 +42,25 @@ export type { AnswerOptions, Handler, Reply } from './task-handlers.ts'
 export type { Job, RunHandler, RunResult } from './run-job.ts'
 export type { Welcome } from './link.ts'
 export type { SendOptions } from './send-queue.ts'
-export type { Channel, Checklist, AsOfOptions, MissionChat, Progress, SearchOptions } from './resources.ts'
+export type {
+  Channel,
+  Checklist,
+  AsOfOptions,
+  MissionChat,
+  OpenRequests,
+  Progress,
+  SearchOptions,
+} from './resources.ts'
 export type { State } from './state.ts'
 export type { Token } from './tokens.ts'
 export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
 export type { DoneOptions, Writer } from './reply-writer.ts'
+export type { Step, StepStatus } from './reply-steps.ts'
+export type { Activity, Redacted } from '../protocol/activity.ts'
 export type { RunDiff } from '../protocol/run-diff.ts'
 export type { Hit } from '../protocol/search-hits.ts'
 export type { Snippet } from '../protocol/snippet.ts'
+export type { NewRequest, Request } from '../protocol/requests.ts'
 export type {
   Citizen,
   CodeBlock,
@@ -158,6 +171,7 @@ export const connect = (options: ConnectOptions) => {
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: testsOf,
     requests: requestsOf,
+    openRequests: (options?: ListOptions) => readOpenRequests(http, options),
     /** A mission's timeline, page by page, up to the current horizon. */
     timeline: (mission: string | number, options?: TimelineOptions) =>
       readTimeline(http, named(mission, 'timeline'), options),

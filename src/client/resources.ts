@@ -56,6 +56,8 @@ export type MissionChat = {
   working: number
   failed: number
 }
+/** A mission's open requests in the list of missions. `last_seq`: the latest seq of their topic. */
+export type OpenRequests = { last_seq: number; open: { citizen: string; count: number }[] }
 export type SearchOptions = Options & {
   kind?: Hit['kind']
   order?: 'newest' | 'rank'
@@ -64,14 +66,17 @@ export type SearchOptions = Options & {
   since?: string
   until?: string
 }
-type ListOptions = Options & { limit?: number; cursor?: string }
+export type ListOptions = Options & { limit?: number; cursor?: string }
 type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
 
 export const makeMissions = (http: Http, topicOf: TopicOf) => ({
   ...topicOf<MissionsEvent>('missions'),
-  /** Missions that the caller may see, by number; `cursor` is `next` of the page before. `chats`: each with its unread counts. */
+  /** Missions that the caller may see, by number; `cursor` is `next` of the page before. `chats`: each with its unread counts and open requests. */
   list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string; chats?: boolean } = {}) =>
-    http<{ missions: (Mission & { chats?: MissionChat[] })[]; next: string | null }>('GET', 'missions', {
+    http<{
+      missions: (Mission & { chats?: MissionChat[]; requests?: OpenRequests })[]
+      next: string | null
+    }>('GET', 'missions', {
       query: options,
       signal: options.signal,
     }),
@@ -183,9 +188,20 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
         http<string>('GET', `${run(id)}/logs`, { query: { tail }, signal }),
       append: (text: string, { signal }: Options = {}) =>
         http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
+      /** Empties the log (admin). */
+      redact: ({ reason, signal }: Options & { reason?: string } = {}) =>
+        http<TestRun>('POST', `${run(id)}/logs/redact`, {
+          ...(reason === undefined ? {} : { body: { reason } }),
+          signal,
+          again: true,
+        }),
     }),
   }
 }
+
+/** The open requests of all missions that the caller may see, the first to expire first; `cursor` is `next` of the page before. */
+export const readOpenRequests = (http: Http, options: ListOptions = {}) =>
+  http<{ requests: Request[]; next: string | null }>('GET', 'requests', { query: options, signal: options.signal })
 
 /** Requests to people: a citizen asks, and the first answer counts. */
 export const makeRequests = (http: Http, topicOf: TopicOf, path: string) => {

@@ -60,7 +60,7 @@ const ofRun = (run: TestRun, isNew: boolean): Description => {
 }
 
 const answerOf = ({ answer, title }: RequestEvent['data']): string => {
-  const said = answer === true ? 'approved' : answer === false ? 'refused' : `answered “${oneLine(String(answer))}” to`
+  const said = answer === true ? 'approved' : answer === false ? 'declined' : `answered “${oneLine(String(answer))}” to`
   return `${said}: ${oneLine(title)}`
 }
 
@@ -72,6 +72,11 @@ export const describe = (event: TimelineEvent, before: unknown): Description => 
       const who = sender === 'citizen' ? capital(citizen) : (author ?? 'User')
       return { who: sender === 'citizen' ? who : `${who} → ${capital(citizen)}`, what: oneLine(message) }
     }
+    case 'message.redacted':
+      return {
+        who: event.data.by,
+        what: `redacted message ${event.data.seq}${event.data.reason === null ? '' : `: ${oneLine(event.data.reason)}`}`,
+      }
     case 'chat.cleared':
       return { who: event.data.by ?? 'SQL', what: `cleared the chat with ${capital(event.data.citizen)}`, tone: 'bad' }
     case 'mission.updated':

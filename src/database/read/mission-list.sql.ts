@@ -1,6 +1,6 @@
 // The statements that list the missions that a user may see, by number, optionally with their chats and the counts of each.
 import { answerBytes } from '../bounds.ts'
-import { citizenOf, headOf } from '../postgres/columns.ts'
+import { citizenOf, headOf, visibleColumns } from '../postgres/columns.ts'
 import { mostUnread } from './chat-history.sql.ts'
 
 /**
@@ -11,6 +11,10 @@ export const countedChats = 200
 export const listedChats = 40
 /** The maximum count of a chat's questions in one state. */
 export const mostQuestions = 1000
+
+/** Citizens per mission whose open requests are counted, and the maximum of these requests. */
+export const requestCitizens = 40
+export const mostRequests = 1000
 
 const citizen = citizenOf('h.topic')
 /**
@@ -26,17 +30,19 @@ const page = (chatBytes: number): string => `
     from (
       select m.id, m.number, deck.mission_json(m)::text as json from missions m
       where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
-        and ($4 or assigned_to = $5 or $5 = any (members) or id::text = any ($6) or number::text = any ($6))
+        and ($4 or ${visibleColumns('m', '$5', '$6')})
       order by number limit $7
     ) x
   ) y where y.ahead is null or y.ahead < ${answerBytes} order by y.number`
 export const missionPage = page(0)
 /** Bytes of a chat in the list: 32 for its citizen, 7 for each seq, 4 for each count, and the names. */
 const chatBytes = 210
+/** Bytes of a citizen's open requests in the list. */
+const requestBytes = 80
 
 /**
  * The same, each mission with its chats by name: unread messages without the user's own, questions by state, and whether something works
- * for the citizen.
+ * for the citizen. And the mission's open requests by citizen, with the latest seq of their topic.
  *
  * $8 the user (sub)
  */
@@ -46,7 +52,8 @@ const chatBytes = 210
 export const missionPageWithChats = `
   with listening as materialized (
     select i.citizen from (select citizen from deck.inboxes union select citizen from deck.run_workers) i where deck.listening(i.citizen))
-  select p.number, p.json, c.chats from (${page(listedChats * chatBytes)}) p
+  select p.number, p.json, c.chats, a.requests
+  from (${page(listedChats * chatBytes + requestCitizens * requestBytes)}) p
   cross join lateral (
     select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
       'first_unread', y.first_unread, 'listening', y.citizen in (select l.citizen from listening l),
@@ -83,4 +90,12 @@ export const missionPageWithChats = `
       offset 0
     ) q on true
   ) c
+  cross join lateral (
+    select json_build_object('last_seq', ${headOf("'missions/' || p.id || '/requests'", 'p.id', 'null')},
+      'open', coalesce(json_agg(json_build_object('citizen', y.citizen, 'count', y.count) order by y.citizen), '[]'))::text as requests
+    from (
+      select x.citizen, count(*)::integer as count from (
+        select r.citizen from deck.requests r where r.mission_id = p.id and r.state = 'open' limit ${mostRequests}) x
+      group by x.citizen order by x.citizen limit ${requestCitizens}) y
+  ) a
   order by p.number`

@@ -4,6 +4,7 @@ import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
 import { Markdown } from './Markdown.tsx'
 import type { Context } from './context.ts'
 import { State } from './State.tsx'
+import { Done } from './Steps.tsx'
 import { memo } from '../memo.tsx'
 
 const together = 5 * 60_000
@@ -17,7 +18,10 @@ export const Avatar = ({ name, citizen }: { name: string; citizen: boolean }) =>
   </span>
 )
 
-const Answers = ({ id, before, context }: { id: string; before: Message | undefined; context: Context }) => {
+type AnswersProps = { id: string; before: Message | undefined; context: Context; label?: string }
+
+/** What a message answers, or what waits for a request (`label`), in one line that leads there. */
+export const Answers = ({ id, before, context, label }: AnswersProps) => {
   const quote = context.quote(id)
   // Nothing is said of the message directly above.
   if (quote === null || (quote && quote.seq === before?.seq)) return null
@@ -26,12 +30,12 @@ const Answers = ({ id, before, context }: { id: string; before: Message | undefi
       type="button"
       class="quote"
       aria-disabled={!quote}
-      aria-label={quote && `Answers ${authorOf(quote)}: ${quote.text}`}
+      aria-label={quote && `${label ?? 'Answers'} ${authorOf(quote)}: ${quote.text}`}
       onClick={() => quote && context.jump(quote.seq)}
     >
       {quote ? (
         <>
-          <b>{authorOf(quote)}</b> {quote.text}
+          {label} <b>{authorOf(quote)}</b> {quote.text}
         </>
       ) : (
         '…'
@@ -95,7 +99,15 @@ export const Row = memo(({ message, before, isNew, found, mine, context }: Props
           {context && message.in_reply_to && message.in_reply_to !== before?.id && (
             <Answers id={message.in_reply_to} before={before} context={context} />
           )}
-          <Markdown text={message.message} blocks={message.code_blocks} />
+          {message.activity && <Done message={message} />}
+          {message.redacted ? (
+            <p class="muted">
+              Redacted by {message.redacted.by},{' '}
+              <time dateTime={message.redacted.at}>{fullTime(message.redacted.at)}</time>
+            </p>
+          ) : (
+            <Markdown text={message.message} blocks={message.code_blocks} />
+          )}
           {context?.questions && message.sender === 'user' && (
             <State message={message} citizen={context.citizen} questions={context.questions} />
           )}
