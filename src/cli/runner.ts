@@ -6,7 +6,13 @@ import { citizen, count } from './arguments.ts'
 import type { Io } from './output.ts'
 import { withDeck, withServer, type RemoteOptions } from './server-connection.ts'
 
-type Options = RemoteOptions & { junit?: string[]; timeout?: number; concurrency: number }
+type Options = RemoteOptions & {
+  junit?: string[]
+  tap?: string | true
+  counts: boolean
+  timeout?: number
+  concurrency: number
+}
 
 /** Returns the environment of a run's command: without the runner's own token and secret. */
 const environmentOf = (run: { id: string; mission_id: string }, url: string | null): NodeJS.ProcessEnv => {
@@ -16,13 +22,13 @@ const environmentOf = (run: { id: string; mission_id: string }, url: string | nu
 }
 
 const makeHandler =
-  (deck: Deck, io: Io, command: readonly string[], { junit, timeout }: Options): RunHandler =>
+  (deck: Deck, io: Io, command: readonly string[], { junit, tap: given, counts, timeout }: Options): RunHandler =>
   async (run, job) => {
-    const { makeTapReader, outcomeOf, readJunit } = await import('./runner/outcome.ts')
+    const { makeTapReader, outcomeOf, readFiles } = await import('./runner/outcome.ts')
     const { runCommand } = await import('./runner/command.ts')
     const { number, github_url } = await deck.mission(run.mission_id).get({ signal: job.signal })
     io.note(`run ${run.id} of #${number}: attempt ${job.attempt}`)
-    const tap = await makeTapReader()
+    const tap = await makeTapReader(given === true)
     const since = Date.now()
     const exit = await runCommand(command, {
       env: environmentOf(run, github_url),
@@ -41,9 +47,8 @@ const makeHandler =
       return { status: 'failed', summary: { reason: `the command could not be started: ${exit.message}` } }
     }
     let unread: string | undefined
-    const files = junit?.length
-      ? await readJunit(junit, since).catch((error: Error) => void (unread = error.message))
-      : undefined
+    const named = { junit, tap: given === true ? undefined : given, counts }
+    const files = await readFiles(named, since).catch((error: Error) => void (unread = error.message))
     const result = outcomeOf(exit, files ?? tap.end(), unread)
     const told = job.signal.aborted ? 'stopped' : result.status
     io.print(`run ${run.id} of #${number}: ${told}`, { run: run.id, mission: run.mission_id, ...result, status: told })
@@ -55,7 +60,12 @@ export const runnerCommand = (program: Command): void => {
     .description('work the test runs that people ask for: run a command for each')
     .argument('<citizen>', 'citizen whose runs it works (RUN_CITIZEN of the server)', citizen)
     .argument('<command...>', 'the command and its arguments, after --')
-    .option('--junit <file...>', 'JUnit XML files that the command writes; without it, TAP on its output is read')
+    .option('--junit <file...>', 'JUnit XML files that the command writes')
+    .option(
+      '--tap [file]',
+      'TAP that the command writes to a file or its output; on its output, "TAP version" is found without it',
+    )
+    .option('--no-counts', "do not compare JUnit's count of tests with its cases, for tools that count something else")
     .option('--timeout <seconds>', 'stop the command after this time', count)
     .option('--concurrency <n>', 'runs at a time', count, 1)
     .addHelpText(

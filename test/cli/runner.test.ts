@@ -159,6 +159,24 @@ void t.test('runner: reads JUnit files that the command wrote, not older ones', 
   t.match(await ended(await ask()), { status: 'passed', results: null, summary: { reason: /older than the run/ } })
 })
 
+void t.test('runner: reads TAP without a version line, on the output and in a file', async (t) => {
+  const { ask, ended } = await makeRuns()
+  const tap = '1..2\nok 1 - a\nnot ok 2 - b\n'
+  for (const [args, write] of [
+    [['--tap'], `process.stdout.write(${JSON.stringify(tap)})`],
+    [['--tap', 'new.tap'], `writeFileSync('new.tap', ${JSON.stringify(tap)})`],
+    [[], `console.log('ok 1 - no TAP')`],
+  ] as const) {
+    const file = await script('tap.mjs', `import { writeFileSync } from 'node:fs'\n${write}`)
+    const { child, ended: over } = runner(t, [...args, '--', process.execPath, file])
+    const row = await ended(await ask())
+    if (args.length === 0) t.match(row, { status: 'passed', results: null })
+    else t.match(row, { status: 'failed', summary: { passed: 1, failed: 1 }, results: [{ name: 'a' }, { name: 'b' }] })
+    child.kill('SIGTERM')
+    await over
+  }
+})
+
 void t.test('runner: a command that cannot be started fails the run, and the runner goes on', async (t) => {
   const { ask, ended } = await makeRuns()
   runner(t, ['--', './no-such-command'])

@@ -1,5 +1,6 @@
-// Runs as tasks: on two instances, by both doors. A run ends its task, also if a CI or SQL changes the run.
+// Runs as tasks: on two instances, by both doors. Any writer that ends a run ends its task.
 import { randomUUID } from 'node:crypto'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { connect } from '../../src/client/index.ts'
 import { doors } from '../support/agents.ts'
@@ -118,6 +119,26 @@ void t.test('runs: SQL that finishes a run ends its task, and frees its holder',
   t.equal(await task(run), null)
   await leave(client)
 })
+
+const superuser = new pg.Client({ connectionString: database.adminUrl })
+await superuser.connect()
+t.teardown(() => superuser.end())
+const isSuperuser =
+  (await superuser.query<{ on: string }>(`select current_setting('is_superuser') as on`)).rows[0]?.on === 'on'
+void t.test(
+  'runs: a role with grants on the table only ends a run, and its task',
+  { skip: isSuperuser ? false : 'needs a superuser' },
+  async (t) => {
+    const { ask, read, task } = await begin()
+    const run = await ask()
+    const role = `deck_test_ci_${run.slice(0, 8)}`
+    await superuser.query(`create role ${role}; grant select, update on test_runs to ${role}; set role ${role}`)
+    await superuser.query(`update test_runs set status = 'passed' where id = $1`, [run])
+    await superuser.query(`reset role; drop owned by ${role}; drop role ${role}`)
+    t.match(await read(run), { status: 'passed' })
+    t.equal(await task(run), null)
+  },
+)
 
 void t.test('runs: done, replies and drafts of a running run are refused, and the socket keeps it', async (t) => {
   const { id, ask, task } = await begin()
@@ -333,6 +354,20 @@ void t.test(
     await failed(waits)
   },
 )
+
+void t.test('run patience: a run that a trigger refuses to change holds up no other', async (t) => {
+  const { database, ask, read, failed } = await impatient(t)
+  const refused = await ask()
+  await database.query(`
+    create function public.refuse_change() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$;
+    create trigger refuse_change before update on public.test_runs for each row
+      when (old.id = '${refused}' and new.status = 'failed') execute function public.refuse_change()`)
+  await failed(await ask())
+  await failed(await ask())
+  t.match(await read(refused), { status: 'running' })
+  await database.query('drop trigger refuse_change on public.test_runs')
+  await failed(refused)
+})
 
 void t.test('run patience: a run whose time is over while no instance runs fails at the next start', async (t) => {
   const { instance, database, ask, read, failed } = await impatient(t)

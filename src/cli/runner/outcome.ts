@@ -1,30 +1,44 @@
-// The end of a run from the results of its command. Results are TAP on standard output, or JUnit XML files. If there are none that can be
+// The end of a run from the results of its command. Results are TAP, on standard output or in a file, or JUnit XML files. If there are none that can be
 // read, the exit status decides.
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import type { Readable } from 'node:stream'
 import type { RunResult } from '../../client/index.ts'
 import { plain } from '../output.ts'
+import { decodedText } from '../report/decode.ts'
 import { fit, hasFailed, summaryOf, type Report } from '../report/results.ts'
 import type { Exit } from './command.ts'
 
 /** ms by which a file's time may lie behind the clock */
 const coarse = 100
 
-/** Returns the report of JUnit files that were written since a time (Date.now). Throws if one is missing, older, or not valid. */
-export const readJunit = async (files: readonly string[], since: number): Promise<Report> => {
-  const { makeJunit } = await import('../report/junit.ts')
-  const junit = makeJunit(() => {}, true)
-  for (const file of files) {
-    if ((await stat(file)).mtimeMs < since - coarse) throw new Error(`${file} is older than the run`)
-    await junit.read(file, createReadStream(file))
-  }
-  return junit.report()
+/** Returns the bytes of a file that was written since a time (Date.now). Throws if it is missing or older. */
+const readNew = async (file: string, since: number): Promise<Readable> => {
+  if ((await stat(file)).mtimeMs < since - coarse) throw new Error(`${file} is older than the run`)
+  return createReadStream(file)
 }
 
-/** Finds TAP in the output, from its version line on. */
-export const makeTapReader = async () => {
+/** Returns the report of files that the command wrote. Throws if one is missing, older, or not valid. */
+export const readFiles = async (
+  { junit, tap, counts }: { junit?: readonly string[] | undefined; tap?: string | undefined; counts: boolean },
+  since: number,
+): Promise<Report | undefined> => {
+  if (tap !== undefined) {
+    const reader = await makeTapReader(true)
+    for await (const text of decodedText(await readNew(tap, since))) reader.write(text)
+    return reader.end()
+  }
+  if (!junit?.length) return undefined
+  const { makeJunit } = await import('../report/junit.ts')
+  const files = makeJunit(() => {}, counts)
+  for (const file of junit) await files.read(file, await readNew(file, since))
+  return files.report()
+}
+
+/** Reads TAP in a text: all of it (`whole`), or from the version line on, if there is one. */
+export const makeTapReader = async (whole: boolean) => {
   const { makeTap } = await import('../report/tap.ts')
-  let tap: ReturnType<typeof makeTap> | undefined
+  let tap = whole ? makeTap() : undefined
   let line = ''
   return {
     write(text: string): void {
