@@ -1,0 +1,34 @@
+"""A client for Mission Deck: chats that are followed exactly once, and agents that answer."""
+
+from .chat import Chat
+from .deck import CitizenHandle, Deck
+from .errors import DeckError
+from .http import Token
+from .inbox import Handler
+from .reply import Reply
+from .resources import MissionHandle, MissionList, RequestList, TestRunList
+from .rows import (
+    Channel,
+    Citizen,
+    CodeBlock,
+    Event,
+    History,
+    Message,
+    Mission,
+    Missions,
+    Question,
+    Questions,
+    Request,
+    Requests,
+    Row,
+    TestRun,
+    TestRuns,
+)
+from .streams import Feed, Stream
+
+__all__ = [
+    "Channel", "Chat", "Citizen", "CitizenHandle", "CodeBlock", "Deck", "DeckError", "Event", "Feed",
+    "Handler", "History", "Message", "Mission", "MissionHandle", "MissionList", "Missions",
+    "Question", "Questions", "Reply", "Request", "RequestList", "Requests", "Row", "Stream", "TestRun",
+    "TestRunList", "TestRuns", "Token",
+]
