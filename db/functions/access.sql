@@ -22,6 +22,27 @@ begin
   return null;
 end $$;
 
+-- Keeps public.missions.members up to date, and audits each change of a member. Deletes of former members are not audited.
+create or replace function deck.note_member() returns trigger language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
+declare
+  v_row     constant deck.members := case when tg_op = 'DELETE' then old else new end;
+  v_was     constant boolean := case when tg_op = 'INSERT' then false else old.ended is null end;
+  v_is      constant boolean := case when tg_op = 'DELETE' then false else new.ended is null end;
+begin
+  -- (Members of one mission change in turn: the next statement sees the others' changes.)
+  perform from public.missions m where m.id = v_row.mission_id for no key update;
+  if not found or v_was = v_is then
+    return null;
+  end if;
+  update public.missions m
+  set members = (select array_agg(x.sub order by x.sub) from deck.members x where x.mission_id = m.id and x.ended is null)
+  where m.id = v_row.mission_id;
+  insert into deck.audit (action, actor, mission_id, detail)
+  values (case when v_is then 'member.put' else 'member.delete' end, deck.actor(), v_row.mission_id, jsonb_build_object('sub', v_row.sub));
+  return null;
+end $$;
+
 -- Notifies all instances to read the list of revocations again.
 create or replace function deck.tell_revocations() returns trigger language plpgsql
 set search_path = pg_catalog, pg_temp as $$

@@ -8,7 +8,7 @@
 --             the entry was not saved
 --   seen      the key was used before, or (p_again) the id is stored: `saved` holds the stored message
 --   cleared   the key belonged to a message that was removed by clearing the chat less than 24 hours ago
---   gone      the mission does not exist, or is not assigned to the person in p_assigned
+--   gone      the mission does not exist, or the person in p_assigned is neither its assignee nor a member
 --   full      the mission has deck.most_chats() chats, and this chat is not one of them
 --   fenced    the session does not hold the task that the reply ends (append_replies only)
 --   astray    the message that the reply names is not in the chat (append_replies only)
@@ -28,7 +28,7 @@ create or replace function deck.most_chats() returns integer language sql immuta
 
 -- p_topics:   the chats, sorted and distinct. p_chats: each entry's index in p_topics, from 1.
 -- entries:    one array per column. The messages of one sender are in the order in which they were sent. An array of nulls may be null.
---             p_assigned: the person to whom the mission must still be assigned, or null. p_again: a previous call with this id may have
+--             p_assigned: the person who must still be the mission's assignee or a member, or null. p_again: a previous call with this id may have
 --             committed, but its answer was lost. p_bys: the admin who writes under another author's name, for the audit log.
 -- p_wait:     ms to wait for each lock (then 55P03); missing heads are created. 0: does not wait; entries behind a lock are 'busy'.
 -- p_origin:   the instance's name, for notifications. If deck.hints is off, no notifications are sent.
@@ -132,10 +132,11 @@ begin
   perform set_config('deck.numbering', pg_trigger_depth()::text, true);
   with
     place as materialized (
-      select t.n, t.topic, deck.topic_citizen(t.topic) as citizen, m.id as mission, m.assigned_to, m.id = any (v_free) as ours,
+      select t.n, t.topic, deck.topic_citizen(t.topic) as citizen, m.id as mission, m.assigned_to, m.members, m.id = any (v_free) as ours,
         greatest(h.floor, c.seq, e.seq) as head, greatest(v_now, c.at, e.at) as at
       from unnest(p_topics) with ordinality as t (topic, n)
-      left join lateral (select m.id, m.assigned_to from public.missions m where m.id = deck.topic_mission(t.topic) limit 1) m on true
+      left join lateral (
+        select m.id, m.assigned_to, m.members from public.missions m where m.id = deck.topic_mission(t.topic) limit 1) m on true
       left join unnest(v_held, v_floors) as h (topic, floor) on h.topic = t.topic
       left join lateral (
         select c.seq, c.at from public.chat_messages c
@@ -151,7 +152,8 @@ begin
           unnest(p_blocks), unnest(p_keys), unnest(p_replies))
         with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, reply, n)
       join place p on p.n = e.chat
-      where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to) and e.n <> all (v_known)
+      where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to or e.assigned = any (p.members))
+        and e.n <> all (v_known)
     ),
     inserted as (
       insert into public.chat_messages as i
@@ -165,12 +167,12 @@ begin
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
     (select json_agg(json_build_object('n', e.n, 'outcome',
         case
-          when p.mission is null or (p.ours and e.assigned <> p.assigned_to) then 'gone'
+          when p.mission is null or p.ours and e.assigned <> p.assigned_to and (e.assigned = any (p.members)) is not true then 'gone'
           when p.ours and p_wait > 0 then 'full'
           else 'busy' end))
      from rows from (unnest(p_chats), unnest(p_assigned)) with ordinality as e (chat, assigned, n)
      join place p on p.n = e.chat
-     where (p.head is null or e.assigned <> p.assigned_to) and e.n <> all (v_known)),
+     where (p.head is null or e.assigned <> p.assigned_to and (e.assigned = any (p.members)) is not true) and e.n <> all (v_known)),
     count(case when current_setting('deck.hints', true) is distinct from 'off' then
       pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end),
     (select bit_xor(hash_record_extended(
@@ -240,10 +242,10 @@ begin
 end $$;
 
 -- The procedures below call this after their commit, so that no message is delivered by rights that are older than the message.
--- rights: [[mission, number, assigned_to]] of the topics' missions. stamp: that of deck.stamp().
+-- rights: [[mission, number, assigned_to, members]] of the topics' missions. stamp: that of deck.stamp().
 -- (Postgres inlines the function.)
 create or replace function deck.rights_of(p_topics text[]) returns table (rights json, stamp text) language sql stable as $$
-  select json_agg(json_build_array(m.id, m.number, m.assigned_to)), (select s.stamp from deck.stamp() s)
+  select json_agg(json_build_array(m.id, m.number, m.assigned_to, m.members)), (select s.stamp from deck.stamp() s)
   from public.missions m
   where m.id = any (array(select distinct deck.topic_mission(t) from unnest(p_topics) t))
 $$;
@@ -341,12 +343,13 @@ end $$;
 -- in a third of the time what is usual: the mission and the head are free, the chat has messages, the key is new. Anything else is left
 -- to deck.save_messages(). (The price of a call is the number of plan nodes and expressions that are set up, not what they do.)
 --
--- Returns head, at, others and stamp as the batch does: the message has the seq head + 1. number, assigned_to: the mission's rights.
+-- Returns head, at, others and stamp as the batch does: the message has the seq head + 1. number, assigned_to, members: the mission's rights.
+drop procedure if exists deck.append_message(uuid, text, uuid, text, text, text, text, text, text, text, bigint, timestamp, json, integer, text, text);
 create or replace procedure deck.append_message(
   p_mission uuid, p_citizen text, p_id uuid, p_sender text, p_author text, p_assigned text, p_message text, p_blocks text, p_key text,
   p_origin text,
   inout head bigint default null, inout at timestamp default null, inout others json default null, inout number integer default null,
-  inout assigned_to text default null, inout stamp text default null)
+  inout assigned_to text default null, inout stamp text default null, inout members text[] default null)
 language plpgsql as $$
 declare
   v_topic  constant text := 'missions/' || p_mission || '/chat/' || p_citizen;
@@ -374,7 +377,9 @@ begin
       and c.seq >= greatest(v_floor, (select e.seq from deck.events e where e.topic = v_topic order by e.seq desc limit 1))
     order by c.seq desc limit 1;
     if p_assigned is not null then
-      if p_assigned <> (select m.assigned_to from public.missions m where m.id = p_mission) then
+      if not exists (
+          select from public.missions m
+          where m.id = p_mission and (m.assigned_to = p_assigned or p_assigned = any (m.members))) then
         v_head := null;
       end if;
     end if;
@@ -417,6 +422,6 @@ begin
     at := (v_places -> 0 ->> 1)::timestamp;
   end if;
   commit;
-  select m.number, m.assigned_to, s.stamp into number, assigned_to, stamp
+  select m.number, m.assigned_to, s.stamp, m.members into number, assigned_to, stamp, members
   from deck.stamp() s left join public.missions m on m.id = p_mission;
 end $$;

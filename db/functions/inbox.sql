@@ -2,7 +2,7 @@
 -- leased to one holder at a time: a socket's session, or a claim over HTTP. A task ends with a reply (deck.append_replies) or without one;
 -- after five attempts it is marked dead.
 --
--- A task that waits for the answer to a request is parked: its lease lasts for ever ('infinity'). When the request has ended, the holder
+-- A task that waits for the answer to a request is parked: its lease does not run out ('infinity'). When the request has ended, the holder
 -- gets the task again, with the request, and a lease of 60 s (deck.unpark, deck.returned_tasks). Once the holder does something for it,
 -- the lease is renewed as before; otherwise it runs out.
 
@@ -196,16 +196,13 @@ create or replace function deck.renew_tasks(p_ids uuid[], p_holders uuid[], p_ac
 returns table (id uuid, state text) language sql
 set search_path = pg_catalog, pg_temp as $$
   update deck.tasks t
-  set lease_until = case when x.state = 'held' then x.until else t.lease_until end,
-    parked_until = case when x.state = 'parked' then x.until end,
-    returned = x.state = 'returned'
-  from unnest(p_ids, p_holders, p_active) as a (id, holder, active)
-  cross join lateral (
-    select clock_timestamp() + make_interval(secs => p_lease) as until,
-      case when k.lease_until = 'infinity' then 'parked' when k.returned and not a.active then 'returned' else 'held' end as state
-    from deck.tasks k where k.id = a.id) x
+  set lease_until = case when t.lease_until = 'infinity' or t.returned and not a.active then t.lease_until else a.until end,
+    parked_until = case when t.lease_until = 'infinity' then a.until end,
+    returned = t.returned and not a.active
+  from (
+    select u.*, clock_timestamp() + make_interval(secs => p_lease) as until from unnest(p_ids, p_holders, p_active) as u (id, holder, active)) a
   where t.id = a.id and t.holder = a.holder and t.lease_until is not null
-  returning t.id, x.state
+  returning t.id, case when t.lease_until = 'infinity' then 'parked' when t.returned then 'returned' else 'held' end
 $$;
 
 -- Notifies the holders' instances that tasks were parked, or wait no longer: '& IDS TOPIC' on the topic's channel.
@@ -250,12 +247,12 @@ begin
   perform from deck.tasks t where t.id = any (p_tasks) order by t.id for no key update;
   update deck.tasks t
   set request = a.request,
-    returned = p.parked,
-    lease_until = case when not p.parked then t.lease_until
-      when t.lease is null then greatest(t.parked_until, clock_timestamp()) else clock_timestamp() + interval '60 seconds' end,
-    parked_until = case when not p.parked then t.parked_until end
+    returned = coalesce(t.lease_until = 'infinity', false),
+    lease_until = case when t.lease_until is distinct from 'infinity' then t.lease_until
+      when t.lease is null then greatest(t.parked_until, clock_timestamp())
+      else clock_timestamp() + interval '60 seconds' end,
+    parked_until = null
   from unnest(p_requests, p_tasks) as a (request, task)
-  cross join lateral (select k.lease_until is not null and k.lease_until = 'infinity' as parked from deck.tasks k where k.id = a.task) p
   where t.id = a.task and t.ended is null
     and not exists (select from deck.requests r where r.task = t.id and r.state = 'open');
   perform deck.hint_parked(p_tasks);

@@ -10,6 +10,7 @@ export type Action =
   | 'mission.update'
   | 'mission.delete'
   | 'citizen.change'
+  | 'member.change'
   | 'chat.post'
   | 'chat.clear'
   | 'question.change'
@@ -31,6 +32,7 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'mission.delete': { user: false, citizen: false, admin: true },
   // Changes of the registry.
   'citizen.change': { user: false, citizen: false, admin: true },
+  'member.change': { user: false, citizen: false, admin: true },
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   // Who may let a failed question wait again, or cancel one.
@@ -55,12 +57,25 @@ const withoutMission: ReadonlySet<Action> = new Set(['mission.create', 'citizen.
 export const sees = (actor: Actor, mission: MissionRights): boolean => {
   if (actor.role === 'admin' || actor.missions === '*') return true
   if (actor.missions?.has(mission.id) || actor.missions?.has(String(mission.number))) return true
-  return actor.role === 'citizen' ? actor.missions === undefined : mission.assigned_to === actor.sub
+  if (actor.role === 'citizen') return actor.missions === undefined
+  return mission.assigned_to === actor.sub || (mission.members?.includes(actor.sub) ?? false)
 }
 
-/** Returns whether the actor may see the mission only because it is the assignee. */
+/**
+ * Which missions the actor may see, for statements: all; or those of `sub` (null: nobody) as assignee or member, and those with these IDs or
+ * numbers.
+ */
+export type Visible = { all: boolean; sub: string | null; refs: string[] }
+export const visible = (actor: Actor): Visible => ({
+  all: actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions),
+  // A citizen sees the missions of its claim only; a user also sees its own.
+  sub: actor.role === 'user' ? actor.sub : null,
+  refs: actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : [],
+})
+
+/** Returns whether the actor may see the mission only because it is the assignee or a member. */
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
-  sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '' })
+  sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '', members: null })
 
 /** Returns whether `now` has all rights that `before` had, on any mission. */
 export const keepsRights = (before: Actor, now: Actor): boolean => {

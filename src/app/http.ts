@@ -131,6 +131,7 @@ export const installHttp = async (
     runs: storage.runs,
     requests: storage.requests,
     citizens: storage.citizens,
+    members: storage.members,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
     questions: storage.questions,

@@ -8,13 +8,28 @@ import { withDeck, withServer, type RemoteOptions } from './server-connection.ts
 
 type ListOptions = RemoteOptions & { state: string; follow?: boolean }
 
-const print = (io: Io, request: Request): void => {
-  const { id, citizen, kind, title, body, options, state, answer, answered_by, expires_at } = request
+/** `all`: names the mission, because requests of several are printed. */
+const print = (io: Io, request: Request, all = false): void => {
+  const { id, mission_id, citizen, kind, title, body, options, state, answer, answered_by, expires_at } = request
   if (io.json) return io.print('', request)
   const ended = state === 'answered' ? `${JSON.stringify(answer)} by ${answered_by ?? 'SQL'}` : state
-  io.write(`${id}  ${citizen}  ${kind}  ${state === 'open' ? `until ${expires_at}` : ended}\n  ${plain(title)}\n`)
+  io.write(
+    `${all ? `${mission_id}  ` : ''}${id}  ${citizen}  ${kind}  ${state === 'open' ? `until ${expires_at}` : ended}\n  ${plain(title)}\n`,
+  )
   if (body !== null) io.write(`  ${plain(body).replace(/\n/g, '\n  ')}\n`)
   for (const option of options ?? []) io.write(`  - ${plain(option)}\n`)
+}
+
+type Page = { requests: Request[]; next: string | null }
+/** Reads all pages. */
+const readAll = async (page: (where: { cursor?: string }) => Promise<Page>): Promise<Request[]> => {
+  const known: Request[] = []
+  for (let cursor: string | null | undefined; cursor !== null;) {
+    const { requests, next } = await page(cursor === undefined ? {} : { cursor })
+    known.push(...requests)
+    cursor = next
+  }
+  return known
 }
 
 /** Returns the answer that a text means for a request of this kind. */
@@ -27,27 +42,27 @@ const answerOf = ({ kind }: Request, text: string): boolean | string => {
 export const requestCommands = (program: Command): void => {
   withServer(program.command('requests'))
     .description('list what citizens ask people')
-    .argument('<mission>', 'number or UUID of the mission', mission)
+    .argument('[mission]', 'number or UUID of the mission; without it, the open requests of all missions', mission)
     .option('--state <state>', `only requests of this state: ${requestStates.join(', ')}, or all`, 'open')
     .option('-f, --follow', 'then print each new or changed request, until interrupted')
-    .action(async (mission: string, options: ListOptions) => {
+    .action(async (mission: string | undefined, options: ListOptions) => {
       const { state } = options
       if (state !== 'all' && !(requestStates as readonly string[]).includes(state))
         throw new Usage(`--state takes ${requestStates.join(', ')} or all`)
+      if (mission === undefined && (options.follow || state !== 'open'))
+        throw new Usage('--follow and --state need a mission')
       await withDeck(options, async ({ deck, io, signal }) => {
+        if (mission === undefined) {
+          const known = await readAll((where) => deck.openRequests({ ...where, signal }))
+          for (const request of known) print(io, request, true)
+          if (known.length === 0) io.note('no open requests')
+          return
+        }
         const requests = deck.requests(mission)
         const feed = options.follow ? requests.follow({ signal }) : undefined
         await feed?.ready
-        const known: Request[] = []
-        for (let cursor: string | null | undefined; cursor !== null;) {
-          const page = await requests.list({
-            ...(state === 'all' ? {} : { state: state as Request['state'] }),
-            ...(cursor === undefined ? {} : { cursor }),
-            signal,
-          })
-          known.push(...page.requests)
-          cursor = page.next
-        }
+        const of = state === 'all' ? {} : { state: state as Request['state'] }
+        const known = await readAll((where) => requests.list({ ...of, ...where, signal }))
         for (const request of known.reverse()) print(io, request)
         if (known.length === 0) io.note(state === 'all' ? 'no requests' : `no ${state} requests`)
         if (feed)

@@ -1,8 +1,8 @@
-// The client's errors: the server's errors with their codes, and three more codes. `overloaded`: the queue of unsent messages is full.
-// `closed`: the deck was closed. `cancelled`: the reply was cancelled. Programs decide by the code. No error contains a token.
+// The client's errors: the server's errors with their codes, and codes of its own. `overloaded`: the queue of unsent messages is
+// full. `closed`: the deck was closed. `cancelled`: the reply was cancelled. `expired`, `withdrawn`: a request to people ended so. Programs decide by the code. No error contains a token.
 import type { ErrorCode } from '../protocol/errors.ts'
 
-export type DeckErrorCode = ErrorCode | 'overloaded' | 'closed' | 'cancelled'
+export type DeckErrorCode = ErrorCode | 'overloaded' | 'closed' | 'cancelled' | 'expired' | 'withdrawn'
 
 /** Optional members of an error besides code and detail. */
 export type DeckErrorExtra = {

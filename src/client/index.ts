@@ -2,6 +2,7 @@
 // Sent messages are stored once and in order. Events arrive once, in order and without gaps, across lost connections, restarts and
 // fresh tokens. Failures are reported as a DeckError with a stable code. The client runs without the server's code.
 import type { ChatEvent, ChatSignal } from './events.ts'
+import { makeAsk } from './ask-people.ts'
 import { makeChat, type Chat } from './chat.ts'
 import { DeckError } from './errors.ts'
 import { makeTopic, type Topic } from './feed.ts'
@@ -17,6 +18,8 @@ import {
   makeRequests,
   makeTests,
   readCitizens,
+  readOpenRequests,
+  type ListOptions,
   type Options,
 } from './resources.ts'
 import type { SocketMaker } from './socket.ts'
@@ -32,10 +35,19 @@ export type { DeckErrorCode, DeckErrorExtra } from './errors.ts'
 export type * from './events.ts'
 export type { Chat, EventsOptions, History, HistoryOptions, PastOptions, Questions, QuestionsOptions } from './chat.ts'
 export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
+export type { Ask } from './ask-people.ts'
 export type { AnswerOptions, Handler, Reply } from './inbox.ts'
 export type { Welcome } from './link.ts'
 export type { SendOptions } from './send-queue.ts'
-export type { Channel, Checklist, AsOfOptions, MissionChat, Progress, SearchOptions } from './resources.ts'
+export type {
+  Channel,
+  Checklist,
+  AsOfOptions,
+  MissionChat,
+  OpenRequests,
+  Progress,
+  SearchOptions,
+} from './resources.ts'
 export type { State } from './state.ts'
 export type { Token } from './tokens.ts'
 export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
@@ -43,11 +55,13 @@ export type { DoneOptions, Writer } from './reply-writer.ts'
 export type { RunDiff } from '../protocol/run-diff.ts'
 export type { Hit } from '../protocol/search-hits.ts'
 export type { Snippet } from '../protocol/snippet.ts'
+export type { NewRequest, Request } from '../protocol/requests.ts'
 export type {
   Citizen,
   CodeBlock,
   DodItem,
   DodPatch,
+  Member,
   Message,
   Mission,
   MissionPatch,
@@ -104,9 +118,11 @@ export const connect = (options: ConnectOptions) => {
   const outbox = makeOutbox(link, http, { messages: 1000, bytes: 8 * 1024 * 1024, ...options.queue })
   const topics = makeTopics(link)
   const writers = makeWriters(link)
-  const inbox = makeInbox(link, writers, onFault)
   const topicOf = <E extends { event: string }, S extends { event: string } = never>(name: string): Topic<E, S> =>
     makeTopic<E, S>(topics, name, onFault)
+
+  const requestsOf = (mission: string | number) => makeRequests(http, topicOf, named(mission, 'requests'))
+  const inbox = makeInbox(link, writers, makeAsk(link, requestsOf), onFault)
 
   const closed = defer<DeckError | undefined>()
   link.onState((state, error) => void (state === 'closed' && closed.resolve(error)))
@@ -145,7 +161,8 @@ export const connect = (options: ConnectOptions) => {
     },
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
     tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
-    requests: (mission: string | number) => makeRequests(http, topicOf, named(mission, 'requests')),
+    requests: requestsOf,
+    openRequests: (options?: ListOptions) => readOpenRequests(http, options),
     /** A mission's timeline, page by page, up to the current horizon. */
     timeline: (mission: string | number, options?: TimelineOptions) =>
       readTimeline(http, named(mission, 'timeline'), options),

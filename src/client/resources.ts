@@ -4,6 +4,7 @@ import type {
   Citizen,
   DodItem,
   DodPatch,
+  Member,
   Message,
   Mission,
   MissionPatch,
@@ -54,6 +55,8 @@ export type MissionChat = {
   working: number
   failed: number
 }
+/** A mission's open requests in the list of missions. `last_seq`: the latest seq of their topic. */
+export type OpenRequests = { last_seq: number; open: { citizen: string; count: number }[] }
 export type SearchOptions = Options & {
   kind?: Hit['kind']
   order?: 'newest' | 'rank'
@@ -62,14 +65,17 @@ export type SearchOptions = Options & {
   since?: string
   until?: string
 }
-type ListOptions = Options & { limit?: number; cursor?: string }
+export type ListOptions = Options & { limit?: number; cursor?: string }
 type TopicOf = <E extends { event: string }>(name: string) => Topic<E>
 
 export const makeMissions = (http: Http, topicOf: TopicOf) => ({
   ...topicOf<MissionsEvent>('missions'),
-  /** Missions that the caller may see, by number; `cursor` is `next` of the page before. `chats`: each with its unread counts. */
+  /** Missions that the caller may see, by number; `cursor` is `next` of the page before. `chats`: each with its unread counts and open requests. */
   list: (options: ListOptions & { status?: Mission['status']; assigned_to?: string; chats?: boolean } = {}) =>
-    http<{ missions: (Mission & { chats?: MissionChat[] })[]; next: string | null }>('GET', 'missions', {
+    http<{
+      missions: (Mission & { chats?: MissionChat[]; requests?: OpenRequests })[]
+      next: string | null
+    }>('GET', 'missions', {
       query: options,
       signal: options.signal,
     }),
@@ -81,6 +87,15 @@ export const makeMission = (http: Http, topicOf: TopicOf, path: string) => ({
   get: (options: AsOfOptions = {}) => http<Mission>('GET', path, { query: options, signal: options.signal }),
   patch: (body: MissionPatch, { signal }: Options = {}) => http<Mission>('PATCH', path, { body, signal }),
   remove: async ({ signal }: Options = {}): Promise<void> => void (await http('DELETE', path, { signal })),
+  /** The members, by name: people who see the mission as its assignee does. */
+  members: async ({ signal }: Options = {}): Promise<Member[]> =>
+    (await http<{ members: Member[] }>('GET', `${path}/members`, { signal })).members,
+  /** Makes a person a member (admin). */
+  addMember: async (sub: string, { signal }: Options = {}): Promise<void> =>
+    void (await http('PUT', `${path}/members/${pathOf(sub)}`, { signal, again: true })),
+  /** Ends a membership (admin). */
+  removeMember: async (sub: string, { signal }: Options = {}): Promise<void> =>
+    void (await http('DELETE', `${path}/members/${pathOf(sub)}`, { signal, again: true })),
   /** All chats of the mission, newest message first, each with that message and its unread count. */
   channels: async ({ signal }: Options = {}) => {
     const all: Channel[] = []
@@ -170,6 +185,10 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
     }),
   }
 }
+
+/** The open requests of all missions that the caller may see, the first to expire first; `cursor` is `next` of the page before. */
+export const readOpenRequests = (http: Http, options: ListOptions = {}) =>
+  http<{ requests: Request[]; next: string | null }>('GET', 'requests', { query: options, signal: options.signal })
 
 /** Requests to people: a citizen asks, and the first answer counts. */
 export const makeRequests = (http: Http, topicOf: TopicOf, path: string) => {

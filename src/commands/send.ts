@@ -37,7 +37,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     id: newId(),
     sender,
     author,
-    assigned: seesByAssignment(actor, mission) ? mission.assigned_to : null,
+    assigned: seesByAssignment(actor, mission) ? actor.sub : null,
     message: given.message,
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,

@@ -6,7 +6,15 @@ import { deny } from '../protocol/errors.ts'
 
 /** An action for the audit log; `actor` is the sub of the token. */
 export type Audited = {
-  action: 'chat.clear' | 'mission.delete' | 'message.as' | 'dod.override' | 'citizen.put' | 'citizen.delete'
+  action:
+    | 'chat.clear'
+    | 'mission.delete'
+    | 'message.as'
+    | 'dod.override'
+    | 'citizen.put'
+    | 'citizen.delete'
+    | 'member.put'
+    | 'member.delete'
   actor: string
   mission?: string
   detail?: Record<string, unknown>

@@ -3,8 +3,8 @@
 /** Bytes of JSON in a response that is not a stream, without its frame. A response always has at least one row. */
 export const answerBytes = 4 * 1024 * 1024 - 4096
 
-/** The API's limits per mission: chats, checklist items, bytes of the items' texts, and open requests. Rows inserted with SQL are not limited. */
-export const perMission = { chats: 1000, items: 1000, itemBytes: 1024 * 1024, openRequests: 1000 }
+/** The API's limits per mission: chats, checklist items, bytes of the items' texts, open requests, and members. Rows inserted with SQL are not limited. */
+export const perMission = { chats: 1000, items: 1000, itemBytes: 1024 * 1024, openRequests: 1000, members: 200 }
 
 /** The API's limits of the registry: citizens, and bytes of their titles and descriptions. Rows inserted with SQL are not limited. */
 export const registry = { citizens: 1000, citizensBytes: 1024 * 1024 }

@@ -43,7 +43,7 @@ export const makeServer = (
       connectionsCheckingInterval: 5000,
     },
     forceCloseConnections: 'idle',
-    routerOptions: { maxParamLength: 200 },
+    routerOptions: { maxParamLength: 6200 },
     clientErrorHandler: refuseConnection,
     // Fastify's own answer has another form; the drain hook sends ours.
     return503OnClosing: false,

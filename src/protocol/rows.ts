@@ -190,6 +190,12 @@ export const NewCitizen = Type.Object({
 })
 export type NewCitizen = Static<typeof NewCitizen>
 
+export const Member = Type.Object(
+  { sub: Type.String(), since: time },
+  { title: 'Member', description: 'a person who sees the mission as its assignee does' },
+)
+export type Member = Static<typeof Member>
+
 export const questionStates = ['waiting', 'working', 'answered', 'closed', 'failed'] as const
 export const Question = Type.Object(
   {
@@ -207,8 +213,8 @@ export const Question = Type.Object(
 )
 export type Question = Static<typeof Question>
 
-/** The members of a mission that decide rights on it. */
-export type MissionRights = { id: string; number: number; assigned_to: string }
+/** What decides rights on a mission. `members`: subs that see it as its assignee does; none if null or left out. */
+export type MissionRights = { id: string; number: number; assigned_to: string; members?: readonly string[] | null }
 
 /** A row or event of a topic; `data` is its JSON text. */
 export type Event = { seq: number; event: string; data: string }

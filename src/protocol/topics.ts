@@ -1,6 +1,7 @@
 // Topics: the same name is used for reads over HTTP (under /api/) and for subscriptions over the socket.
 // Clients name a mission by its UUID or its number; the server always sends the UUID, in lower case.
 import { deny } from './errors.ts'
+import { storable } from './text.ts'
 
 /** A mission as a client names it. */
 export type MissionRef = { id: string } | { number: number }
@@ -36,6 +37,14 @@ export const parseId = (text: string, what: string): string => {
 /** Returns a citizen's name. Throws `bad_request` if it is invalid. */
 export const parseCitizen = (text: string): string => {
   if (!citizenName.test(text)) throw deny('bad_request', `citizen must match ${citizenPattern}`)
+  return text
+}
+
+/** Returns a person's sub. Throws `bad_request` if a token can't have it. */
+export const parseSub = (text: string): string => {
+  const length = [...text].length
+  if (length === 0 || length > 512 || !storable(text))
+    throw deny('bad_request', 'a sub has 1 to 512 characters, without U+0000')
   return text
 }
 

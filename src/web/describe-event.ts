@@ -60,7 +60,7 @@ const ofRun = (run: TestRun, isNew: boolean): Description => {
 }
 
 const answerOf = ({ answer, title }: RequestEvent['data']): string => {
-  const said = answer === true ? 'approved' : answer === false ? 'refused' : `answered “${oneLine(String(answer))}” to`
+  const said = answer === true ? 'approved' : answer === false ? 'declined' : `answered “${oneLine(String(answer))}” to`
   return `${said}: ${oneLine(title)}`
 }
 

@@ -16,6 +16,7 @@ export type Action =
   | 'write'
   | 'newest'
   | 'unread'
+  | 'requests'
   | 'view'
   | 'help'
   | 'leave'
@@ -37,6 +38,7 @@ export const keys: { keys: string[]; shown: string[]; what: string; action: Acti
   { keys: ['f'], shown: ['f'], what: 'filter missions', action: 'filter' },
   { keys: ['n', 'End'], shown: ['n'], what: 'newest message', action: 'newest' },
   { keys: ['u'], shown: ['u'], what: 'first unread message', action: 'unread' },
+  { keys: ['r'], shown: ['r'], what: 'requests that wait for your answer', action: 'requests' },
   { keys: ['v'], shown: ['v'], what: 'next view: chat, checklist, tests, …', action: 'view' },
   { keys: ['t'], shown: ['t'], what: 'timeline', action: 'timeline' },
   { keys: [' '], shown: ['Space'], what: 'in the timeline: play, pause', action: 'play' },

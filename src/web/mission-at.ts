@@ -4,6 +4,7 @@ import {
   type DodItem,
   type Message,
   type Mission,
+  type Request,
   type TestRun,
   type TimelineEvent,
 } from '../client/index.ts'
@@ -15,6 +16,8 @@ export type MissionAt = {
   items: DodItem[]
   /** the newest run at the time */
   run: TestRun | undefined
+  /** the newest requests, oldest first */
+  requests: Request[]
   /** the citizen whose chat is shown */
   citizen: string
   /** the chat's newest messages */
@@ -23,8 +26,8 @@ export type MissionAt = {
   older: boolean
 }
 
-/** Messages that are kept during a replay. */
-const mostMessages = 100
+/** Messages, and requests, that are kept during a replay. */
+const [mostMessages, mostRequests] = [100, 200]
 
 const isNewer = (run: TestRun, than: TestRun | undefined): boolean =>
   !than ||
@@ -48,6 +51,17 @@ export const apply = (state: MissionAt, event: TimelineEvent): MissionAt => {
     case 'test_run.created':
     case 'test_run.updated':
       return isNewer(event.data, state.run) ? { ...state, run: event.data } : state
+    case 'request.created':
+    case 'request.answered':
+    case 'request.expired':
+    case 'request.withdrawn': {
+      const { data } = event
+      const known = state.requests.some(({ id }) => id === data.id)
+      const requests = known
+        ? state.requests.map((request) => (request.id === data.id ? data : request))
+        : [...state.requests, data].slice(-mostRequests)
+      return { ...state, requests }
+    }
     case 'message.created': {
       const last = state.messages.at(-1)
       if (event.data.citizen !== state.citizen || (last && last.seq >= event.seq)) return state

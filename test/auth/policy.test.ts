@@ -143,6 +143,9 @@ const actions: Action[] = [
     may: ['user', 'admin'],
   },
   { method: 'POST', path: (p) => `${p.mission}/requests/${p.open}/withdraw`, status: 200, may: ['citizen', 'admin'] },
+  { method: 'GET', path: (p) => `${p.mission}/members`, status: 200, may: everyone },
+  { method: 'PUT', path: (p) => `${p.mission}/members/zoe`, status: 204, may: ['admin'] },
+  { method: 'DELETE', path: (p) => `${p.mission}/members/zoe`, status: 204, may: ['admin'] },
   { method: 'PATCH', path: (p) => p.mission, body: { title: 'New' }, status: 200, may: ['admin'] },
   { method: 'DELETE', path: (p) => p.mission, status: 204, may: ['admin'] },
 ]
@@ -186,6 +189,14 @@ void t.test('policy: each role may do what the contract allows on visible missio
       ({ id }) => token({ sub: 'u', role: 'user', missions: [id.toUpperCase()] }),
     ],
     ['a user with its number', 'user', ({ number }) => token({ sub: 'u', role: 'user', missions: [number] })],
+    [
+      'a member',
+      'user',
+      async ({ id }) => {
+        await request('PUT', `/api/missions/${id}/members/${encodeURIComponent('ö/1')}`, admin)
+        return token({ sub: 'ö/1', role: 'user' })
+      },
+    ],
     ['a user with *', 'user', () => token({ sub: 'u', role: 'user', missions: '*' })],
     ['a citizen', 'citizen', () => Promise.resolve(rafael)],
     [
@@ -278,12 +289,17 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
       `${method} ${path(place)
         .replace(/chat\/(rafael|sofia|emma)(?=$|\/questions|\/messages)/, 'chat/:citizen')
         .replace('messages/:question', 'messages/:message')
+        .replace('members/zoe', 'members/:sub')
         .replace(/\?.*/, '')
         .replace(/:run\/diff\/:run$/, ':a/diff/:b')}`,
   )
-  const withoutMission = ['GET /api/missions', 'POST /api/missions', 'GET /api/limits', 'POST /api/tickets'].concat(
-    registry.map(({ method, path }) => `${method} ${path}`),
-  )
+  const withoutMission = [
+    'GET /api/missions',
+    'POST /api/missions',
+    'GET /api/requests',
+    'GET /api/limits',
+    'POST /api/tickets',
+  ].concat(registry.map(({ method, path }) => `${method} ${path}`))
   // Who may use an inbox is in test/live/inbox-http.test.ts.
   const inboxes = [
     'GET /api/inbox/:citizen',

@@ -43,6 +43,30 @@ void t.test('requests, answer: a request is listed, followed and answered once, 
   t.match(await deck(t, ['requests', mission, '--state', 'done'], env), { code: 2 })
 })
 
+void t.test('requests: without a mission it lists the open ones of all visible missions', async (t) => {
+  const { instance } = await startDeck(t)
+  const env = { DECK_URL: instance.url, DECK_TOKEN: alice }
+  t.match(await deck(t, ['requests'], env), { code: 0, out: '', err: /no open requests/ })
+  const [first, second, hidden] = [
+    await makeMission(instance),
+    await makeMission(instance),
+    await makeMission(instance, { assigned_to: 'carol' }),
+  ]
+  for (const { id } of [first, second, hidden])
+    await instance.request('POST', `/api/missions/${id}/requests`, rafael, { kind: 'approve', title: 'Deploy?' })
+  const { code, out } = await deck(t, ['requests'], env)
+  t.equal(code, 0)
+  t.strictSame(
+    [...out.matchAll(/^([0-9a-f-]{36}) {2}[0-9a-f-]{36} {2}rafael {2}approve/gm)].map(([, mission]) => mission),
+    [first.id, second.id],
+  )
+  t.match(await deck(t, ['requests', '--state', 'answered'], env), { code: 2, err: /need a mission/ })
+  t.match(await deck(t, ['requests', '--follow'], env), { code: 2, err: /need a mission/ })
+  const client = connect({ url: instance.url, token: alice })
+  t.teardown(() => client.close())
+  t.match(await client.openRequests({ limit: 1 }), { requests: [{ mission_id: first.id }], next: /./ })
+})
+
 void t.test('client: requests are made, waited for, answered, withdrawn and followed', async (t) => {
   const { instance } = await startDeck(t)
   const { id } = await makeMission(instance)

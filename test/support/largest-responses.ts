@@ -76,6 +76,7 @@ export const largest = ({
     '/metrics': { ask: ['/metrics'] },
     '/api/limits': { ask: ['/api/limits'] },
     '/api/citizens': { ask: ['/api/citizens'] },
+    '/api/requests': { ask: ['/api/requests?limit=500'] },
     '/api/missions/{mission}/requests': { ask: [`${one}/requests?limit=500`, `${one}/requests?limit=500&${at}`] },
     '/api/missions/{mission}/requests/{request}': { ask: [`${one}/requests/${asked}`] },
     '/api/inbox/{citizen}': { ask: ['/api/inbox/rafael?limit=500'] },

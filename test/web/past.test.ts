@@ -57,23 +57,29 @@ void t.test('timeline: applying events one by one gives the state that the serve
   await post('rafael', alice, 'Again')
   await post('sofia', alice, 'Elsewhere')
   await post('rafael', rafael, 'And on')
+  const ask = async (title: string): Promise<string> =>
+    `${at}/requests/${String((await request('POST', `${at}/requests`, rafael, { kind: 'approve', title })).json['id'])}`
+  const [answered, withdrawn] = [await ask('Deploy?'), await ask('Never mind?')]
+  await request('POST', `${answered}/answer`, alice, { answer: true })
+  await request('POST', `${withdrawn}/withdraw`, rafael)
   const deck = connect({ url: instance.url, token: alice })
   t.teardown(deck.close)
   const stateOf = async (time: string): Promise<MissionAt> => {
-    const [mission, { items }, run, { messages, has_more }] = await Promise.all([
+    const [mission, { items }, run, { requests }, { messages, has_more }] = await Promise.all([
       deck.mission(number).get({ at: time }),
       deck.dod(id).list({ at: time }),
       deck
         .tests(id)
         .latest({ at: time })
         .catch(() => undefined),
+      deck.requests(id).list({ at: time }),
       deck.chat(id, 'rafael').history({ at: time }),
     ])
-    return { mission, items, run, citizen: 'rafael', messages, older: has_more }
+    return { mission, items, run, requests: requests.reverse(), citizen: 'rafael', messages, older: has_more }
   }
   const events = []
   for await (const event of deck.replay(id)) events.push(event)
-  t.equal(events.length, 13, 'the cleared messages are gone')
+  t.equal(events.length, 17, 'the cleared messages are gone')
   const [first] = events
   let then = await stateOf(first?.at ?? '')
   for (const event of events.slice(1)) {

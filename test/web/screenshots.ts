@@ -134,6 +134,22 @@ await instance.request('PATCH', `/api/missions/47/dod/${String(restart?.['id'])}
   completed: true,
   override: 'Tried by hand: killed the bot twice, nothing was lost',
 })
+// Rafael asks: one request was answered, one is open.
+const asked = async (body: object): Promise<string> => {
+  const request = { citizen: 'rafael', kind: 'approve', ...body }
+  return String((await instance.request('POST', '/api/missions/52/requests', admin, request)).json['id'])
+}
+await post(52, 'rafael', 'user', 9, 'Please bring the new inbox to production today.')
+await post(52, 'rafael', 'citizen', 8, 'All 212 tests pass on the branch. I need two decisions from you.')
+const region = await asked({ kind: 'choose', title: 'Which region first?', options: ['Frankfurt', 'Virginia'] })
+await instance.request('POST', `/api/missions/52/requests/${region}/answer`, alice, { answer: 'Frankfurt' })
+const [waiting] = await database.query(`select id from chat_messages where message like 'Please bring the new inbox%'`)
+await asked({
+  title: 'Deploy version 1.4 to Frankfurt?',
+  body: 'It changes **two tables** and restarts the service:\n\n- `npm run migrate`\n- `systemctl restart deck`\n\nThe chat is away for about 20 s.',
+  task: waiting?.['id'],
+  expires_in: 5400,
+})
 // Dates the events in the past, so that the timeline shows them at realistic times.
 const owner = await database.connect()
 await owner.query(`begin;
@@ -186,6 +202,10 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
   await shoot('tests', '47/sofia/tests', dark, '.log')
   await shoot('code', '47/rafael/code', { viewport: { width: 1120, height: 600 } }, '.codes .code')
   await shoot('narrow', '47/rafael', { ...dark, viewport: { width: 390, height: 780 } }, '.row', toNewest)
+  await shoot('request-phone', '52/rafael', { viewport: { width: 360, height: 740 } }, '.card .quote', async (page) => {
+    await toNewest(page)
+    await page.locator('.scroll .ended .outcome').waitFor()
+  })
   const wide = { viewport: { width: 1120, height: 680 } }
   await shoot('timeline', `47/rafael/timeline/${then}`, wide, '.state-run', (page) =>
     page.locator('summary').first().click(),

@@ -2,15 +2,24 @@
 import { blocksOf } from '../../protocol/blocks.ts'
 import type { Message, MissionRights } from '../../protocol/rows.ts'
 
-export type MissionColumns = { mission_id: string | null; number: number | null; assigned_to: string | null }
+export type MissionColumns = {
+  mission_id: string | null
+  number: number | null
+  assigned_to: string | null
+  members: string[] | null
+}
 /** SQL of MissionColumns, from a mission `m`. */
-export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to'
+export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to, m.members'
+
+/** SQL: whether a mission's row may be seen by a sub, its assignee or a member, or is one of these IDs or numbers. */
+export const visibleColumns = (row: string, sub: string, refs: string): string =>
+  `(${row}.assigned_to = ${sub} or ${sub} = any (${row}.members) or ${row}.id::text = any (${refs}) or ${row}.number::text = any (${refs}))`
 
 /** Returns the columns that permissions depend on; undefined if the mission does not exist. */
 export const toRights = (row: MissionColumns | undefined): MissionRights | undefined =>
   row?.mission_id == null
     ? undefined
-    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '' }
+    : { id: row.mission_id, number: row.number ?? 0, assigned_to: row.assigned_to ?? '', members: row.members }
 
 export type MessageColumns = {
   id: string

@@ -6,7 +6,7 @@ import pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
-import { toRights } from './columns.ts'
+import { missionColumns, toRights, type MissionColumns } from './columns.ts'
 import { isRetryable, isSpent, meaningOf, sqlState } from './errors.ts'
 
 /** Throws if the change to this mission is not allowed. undefined: the mission does not exist. */
@@ -52,8 +52,8 @@ export const makeTransactions = (writes: pg.Pool) => {
   ): Promise<string> => {
     // readMission can't be used here: row locks do not work with its union.
     const [where, value] = 'id' in ref ? ['id', ref.id] : ['number', ref.number]
-    const { rows } = await client.query<{ mission_id: string; number: number; assigned_to: string }>(
-      `select id as mission_id, number, assigned_to from missions where ${where} = $1 ${lock}`,
+    const { rows } = await client.query<MissionColumns>(
+      `select ${missionColumns} from missions m where m.${where} = $1 ${lock}`,
       [value],
     )
     const mission = toRights(rows[0])

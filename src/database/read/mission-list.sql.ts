@@ -1,6 +1,6 @@
 // The statements that list the missions that a user may see, by number, optionally with their chats and the counts of each.
 import { answerBytes } from '../bounds.ts'
-import { citizenOf, headOf } from '../postgres/columns.ts'
+import { citizenOf, headOf, visibleColumns } from '../postgres/columns.ts'
 import { mostUnread } from './chat-history.sql.ts'
 
 /**
@@ -12,11 +12,15 @@ export const listedChats = 40
 /** The maximum count of a chat's questions in one state. */
 export const mostQuestions = 1000
 
+/** Citizens per mission whose open requests are counted, and the maximum of these requests. */
+export const requestCitizens = 40
+export const mostRequests = 1000
+
 const citizen = citizenOf('h.topic')
 /**
  * $1 status, $2 assigned_to, or null
  * $3 only missions with a greater number
- * $4, $5, $6 which missions the user may see: all; those assigned to this sub; those with these IDs or numbers
+ * $4, $5, $6 which missions the user may see: all; those of this sub as assignee or member; those with these IDs or numbers
  * $7 maximum number of missions
  */
 // The page ends before the first mission that does not fit into the response. `chatBytes`: what a mission's chats take at most.
@@ -26,17 +30,19 @@ const page = (chatBytes: number): string => `
     from (
       select m.id, m.number, deck.mission_json(m)::text as json from missions m
       where ($1::text is null or status = $1) and ($2::text is null or assigned_to = $2) and number > $3
-        and ($4 or assigned_to = $5 or id::text = any ($6) or number::text = any ($6))
+        and ($4 or ${visibleColumns('m', '$5', '$6')})
       order by number limit $7
     ) x
   ) y where y.ahead is null or y.ahead < ${answerBytes} order by y.number`
 export const missionPage = page(0)
 /** Bytes of a chat in the list: 32 for its citizen, 7 for each seq, 4 for each count, and the names. */
 const chatBytes = 210
+/** Bytes of a citizen's open requests in the list. */
+const requestBytes = 80
 
 /**
  * The same, each mission with its chats by name: unread messages without the user's own, questions by state, and whether something works
- * for the citizen.
+ * for the citizen. And the mission's open requests by citizen, with the latest seq of their topic.
  *
  * $8 the user (sub)
  */
@@ -45,7 +51,8 @@ const chatBytes = 210
 // (`offset 0`: without it the function is called before the condition is checked).
 export const missionPageWithChats = `
   with listening as materialized (select i.citizen from deck.inboxes i where deck.listening(i.citizen))
-  select p.number, p.json, c.chats from (${page(listedChats * chatBytes)}) p
+  select p.number, p.json, c.chats, a.requests
+  from (${page(listedChats * chatBytes + requestCitizens * requestBytes)}) p
   cross join lateral (
     select coalesce(json_agg(json_build_object('citizen', y.citizen, 'last_seq', y.head, 'read_seq', y.read_seq, 'unread', y.unread,
       'first_unread', y.first_unread, 'listening', y.citizen in (select l.citizen from listening l),
@@ -82,4 +89,12 @@ export const missionPageWithChats = `
       offset 0
     ) q on true
   ) c
+  cross join lateral (
+    select json_build_object('last_seq', ${headOf("'missions/' || p.id || '/requests'", 'p.id', 'null')},
+      'open', coalesce(json_agg(json_build_object('citizen', y.citizen, 'count', y.count) order by y.citizen), '[]'))::text as requests
+    from (
+      select x.citizen, count(*)::integer as count from (
+        select r.citizen from deck.requests r where r.mission_id = p.id and r.state = 'open' limit ${mostRequests}) x
+      group by x.citizen order by x.citizen limit ${requestCitizens}) y
+  ) a
   order by p.number`

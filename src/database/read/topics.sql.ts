@@ -72,13 +72,13 @@ export const heads = `
   order by t.n`
 
 /**
- * Missions that were changed or deleted since a mark: their numbers, the persons to whom they are and were assigned, and their stamps.
+ * Missions that were changed or deleted since a mark: their numbers, their assignees and members, now and before, and their stamps.
  *
  * $1 uuid[]: missions
  * $2 the mark, a transaction ID as text
  */
 export const assigned = `
-  select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned, null) as assigned,
+  select t.id, coalesce(m.number, b.number) as number, array_remove(m.assigned_to || b.assigned || m.members || f.former, null) as assigned,
     coalesce(m.xmin, b.xmins[1])::text as stamp
   from unnest($1::uuid[]) as t (id)
   left join missions m on m.id = t.id
@@ -90,6 +90,8 @@ export const assigned = `
         (select e.seq, e.data, e.xmin from deck.events e where e.topic = 'missions/' || t.id order by e.seq desc limit 2)
         union all (select 0, o.data, o.xmin from deck.beginnings o where o.mission_id = t.id)) y
       order by y.seq desc limit 2) x) b
+  cross join lateral (
+    select array_agg(x.sub) as former from deck.members x where x.mission_id = t.id and x.ended > now() - interval '1 minute') f
   where coalesce(m.number, b.number) is not null and age(coalesce(m.xmin, b.xmins[1])) <= age($2::text::xid)`
 
 /**
@@ -99,7 +101,7 @@ export const assigned = `
  * $2 the mark, a transaction ID as text
  */
 export const newChats = `
-  select h.topic, m.id, m.number, m.assigned_to, age(h.xmin) <= age($2::text::xid) as fresh
+  select h.topic, m.id, m.number, m.assigned_to || m.members as assigned, age(h.xmin) <= age($2::text::xid) as fresh
   from unnest($1::text[]) as t (topic)
   join deck.heads h on h.topic = t.topic
   join missions m on m.id = deck.topic_mission(t.topic)`

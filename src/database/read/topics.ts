@@ -14,7 +14,7 @@ export type Place = { mission: MissionRights | undefined; exists: boolean; head:
 
 /** The stamp differs after each change of the mission. */
 type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
-type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
+type NewChat = { topic: string; id: string; number: number; assigned: string[]; fresh: boolean }
 
 /** `patience`: ms until a lookup rejects with `unavailable`. */
 export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw }: Pick<Epochs, 'saw'>) => {
@@ -181,7 +181,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
     },
 
     /**
-     * Returns those of the missions that were changed since a mark. `assigned`: the persons to whom a mission is assigned, and was before its
+     * Returns those of the missions that were changed since a mark. `assigned`: a mission's assignee and members, and those before its
      * last changes. The stamp differs after each change. Deleted missions are found by their events.
      */
     async assigned(missions: string[], since: string): Promise<Assigned[]> {
@@ -219,7 +219,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       const asOf = performance.now()
       const { rows } = await main.query<MissionRights>({
         name: 'rights',
-        text: 'select id, number, assigned_to from missions where id = any ($1)',
+        text: 'select id, number, assigned_to, members from missions where id = any ($1)',
         values: [missions],
       })
       return { found: rows, asOf }

@@ -1,7 +1,7 @@
 // The calls of deck.append_message, deck.append_messages and deck.append_replies (db/functions/append.sql): their parameters and
 // results.
 import type pg from 'pg'
-import type { Message } from '../../protocol/rows.ts'
+import type { Message, MissionRights } from '../../protocol/rows.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
 import type { Entry, Pending } from './pending-message.ts'
 
@@ -18,7 +18,7 @@ export type Other = {
 export type Outcome = {
   places: [head: number, at: string][]
   others: Other[]
-  rights: { id: string; number: number; assigned_to: string }[]
+  rights: MissionRights[]
   stamp: string
 }
 
@@ -30,6 +30,7 @@ type MessageRow = {
   others: string | null
   number: number | null
   assigned_to: string
+  members: string[] | null
   stamp: string
 }
 
@@ -95,11 +96,11 @@ export const callOf = (live: Pending[], wait: number, origin: string): Call => {
     async run(client) {
       const [row] = (await client.query<BatchRow>(statement)).rows
       if (!row) return undefined
-      const rights = JSON.parse(row.rights ?? '[]') as [string, number, string][]
+      const rights = JSON.parse(row.rights ?? '[]') as [string, number, string, string[] | null][]
       return {
         places: JSON.parse(row.places) as Outcome['places'],
         others: othersOf(row.others),
-        rights: rights.map(([id, number, assigned_to]) => ({ id, number, assigned_to })),
+        rights: rights.map(([id, number, assigned_to, members]) => ({ id, number, assigned_to, members })),
         stamp: row.stamp,
       }
     },
@@ -120,7 +121,10 @@ const callOfMessage = ({ entry, mission, citizen }: Pending, origin: string): Ca
         row && {
           places: [[row.head, row.at]],
           others: othersOf(row.others),
-          rights: row.number === null ? [] : [{ id: mission, number: row.number, assigned_to: row.assigned_to }],
+          rights:
+            row.number === null
+              ? []
+              : [{ id: mission, number: row.number, assigned_to: row.assigned_to, members: row.members }],
           stamp: row.stamp,
         }
       )

@@ -1,5 +1,6 @@
 // Missions: the API's reads and changes, and clearing their chats. Rows are returned as the database's JSON text.
 import type pg from 'pg'
+import type { Visible } from '../../access/policy.ts'
 import type { MissionPatch, NewMission } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import type { Audited } from '../auth-store.ts'
@@ -23,13 +24,13 @@ export const makeMissionChanges = (
     `select deck.mission_json(m)::text as json from missions m where id = ${quoted(id)}`
 
   return {
-    /** `chats`: adds each mission's chats with the unread counts of the user `sub`. */
+    /** `chats`: adds each mission's chats with the unread counts of the user `sub`, and its open requests. */
     async listMissions(
       filter: { status?: string; assigned_to?: string; after?: number; limit: number },
-      see: { all: boolean; sub: string | null; refs: string[] },
+      see: Visible,
       chats?: { sub: string },
     ) {
-      const { rows } = await pool.query<{ number: number; json: string; chats?: string }>({
+      const { rows } = await pool.query<{ number: number; json: string; chats?: string; requests?: string }>({
         name: chats ? 'missions-chats' : 'missions',
         text: chats ? missionPageWithChats : missionPage,
         values: [
@@ -45,7 +46,9 @@ export const makeMissionChanges = (
       })
       const texts = rows
         .slice(0, filter.limit)
-        .map(({ json, chats }) => (chats === undefined ? json : `${json.slice(0, -1)},"chats":${chats}}`))
+        .map(({ json, chats, requests }) =>
+          chats === undefined ? json : `${json.slice(0, -1)},"chats":${chats},"requests":${requests}}`,
+        )
       const page = fittingTexts(texts, (text) => text)
       return {
         rows: page,

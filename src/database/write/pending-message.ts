@@ -8,7 +8,7 @@ export type Entry = {
   id: string
   sender: Message['sender']
   author: string | null
-  /** the person to whom the mission must still be assigned, if the writer's permission depends on it */
+  /** the person who must still be the mission's assignee or a member, if the writer's permission depends on it */
   assigned: string | null
   message: string
   code_blocks: CodeBlock[] | null

@@ -2,11 +2,13 @@
 // answer, withdrawal or expiry counts.
 import type pg from 'pg'
 import { deny } from '../../protocol/errors.ts'
+import type { Visible } from '../../access/policy.ts'
 import type { NewRequest } from '../../protocol/requests.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
 import { perMission } from '../bounds.ts'
 import { headOf } from '../postgres/columns.ts'
 import { quoted, utc, type Allow, type Transactions } from '../postgres/transaction.ts'
+import { readOpenRequests, type OpenCursor } from '../read/open-requests.ts'
 import { epochColumn, readMission, selectMission } from '../read/read-mission.ts'
 import { pageOfRuns, type RunCursor, type RunRow } from './test-runs.ts'
 
@@ -65,6 +67,10 @@ export const makeRequests = (pool: pg.Pool, { transaction, enter, settle, write 
         })
         return { mission, rows }
       }),
+
+    /** Returns open requests of all visible missions, the first to expire first: up to `limit`, as many as fit into a response. */
+    listOpen: (visible: Visible, query: { after?: OpenCursor; limit: number }) =>
+      readOpenRequests(pool, visible, query),
 
     /** Returns a request with the latest seq of its topic, read at `asOf` (performance.now). `json` is null if it does not exist. */
     async read(ref: MissionRef, id: string) {

@@ -5,7 +5,7 @@ import { makeCheck } from '../../protocol/check.ts'
 import { deny } from '../../protocol/errors.ts'
 import { toBound } from '../../protocol/filters.ts'
 import { decode, membersOf, parseJson, storable } from '../../protocol/text.ts'
-import { parseCitizen, parseId, parseMission } from '../../protocol/topics.ts'
+import { parseCitizen, parseId, parseMission, parseSub } from '../../protocol/topics.ts'
 
 /** Accepts bodies of one content type only. */
 const takeBody = (app: FastifyInstance, type: string, parse: (body: Buffer) => unknown): void => {
@@ -103,6 +103,9 @@ export const named = (request: FastifyRequest) => {
     },
     get message() {
       return parseId(params['message'] ?? '', 'a message')
+    },
+    get sub() {
+      return parseSub(params['sub'] ?? '')
     },
     get item() {
       return parseId(params['item'] ?? '', 'an item')

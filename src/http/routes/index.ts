@@ -9,6 +9,7 @@ import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
 import type { Citizens } from '../../database/citizens.ts'
+import type { Members } from '../../database/members.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
@@ -37,6 +38,7 @@ import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
 import { citizenRoutes } from './citizens.ts'
+import { memberRoutes } from './members.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
@@ -66,6 +68,7 @@ export const installApi = async (
     runs: Runs
     requests: Requests
     citizens: Citizens
+    members: Members
     missions: Missions
     writer: Writer
     questions: Questions
@@ -112,6 +115,7 @@ export const installApi = async (
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
     citizenRoutes(api, parts.citizens)
+    memberRoutes(api, parts.members)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     chatMessageRoute(api, makeMessageReader(main))

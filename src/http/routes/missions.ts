@@ -1,10 +1,16 @@
 // Missions: list, create, read, change, delete.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
-import { allow, refusal } from '../../access/policy.ts'
+import { allow, refusal, visible } from '../../access/policy.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import { mostUnread } from '../../database/read/chat-history.sql.ts'
-import { countedChats, listedChats, mostQuestions } from '../../database/read/mission-list.sql.ts'
+import {
+  countedChats,
+  listedChats,
+  mostQuestions,
+  mostRequests,
+  requestCitizens,
+} from '../../database/read/mission-list.sql.ts'
 import type { Past } from '../../database/read/state-at.ts'
 import { deny } from '../../protocol/errors.ts'
 import { Mission, MissionPatch, MissionStatus, NewMission } from '../../protocol/rows.ts'
@@ -20,7 +26,8 @@ const List = Type.Object({
   cursor: Type.Optional(Type.String({ pattern: '^[1-9]\\d{0,9}$', description: '`next` of the page before' })),
   chats: Type.Optional(
     Type.Union([Type.Literal('true'), Type.Literal('false')], {
-      description: 'true: each mission has `chats`, with the numbers of unread messages and open questions',
+      description:
+        'true: each mission has `chats`, with the numbers of unread messages and open questions, and `requests`, with the numbers of open requests',
     }),
   ),
 })
@@ -42,8 +49,19 @@ const Chats = Type.Array(
     description: `with chats=true: by name, up to ${listedChats} of the first ${countedChats} chats; those with unread messages or unfinished questions come before the others`,
   },
 )
+const Requests = Type.Object(
+  {
+    last_seq: Type.Integer({ description: 'latest seq of the topic `missions/{mission}/requests`' }),
+    open: Type.Array(Type.Object({ citizen: Type.String(), count: Type.Integer() })),
+  },
+  {
+    description: `with chats=true: the numbers of open requests by the citizen that asks, of the first ${requestCitizens} citizens, ${mostRequests} requests in all`,
+  },
+)
 const Page = Type.Object({
-  missions: Type.Array(Type.Object({ ...Mission.properties, chats: Type.Optional(Chats) })),
+  missions: Type.Array(
+    Type.Object({ ...Mission.properties, chats: Type.Optional(Chats), requests: Type.Optional(Requests) }),
+  ),
   next: Type.Union([Type.String(), Type.Null()]),
 })
 
@@ -66,8 +84,6 @@ export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, pas
       const { status, assigned_to, limit = 50, cursor, chats } = request.query
       if (cursor !== undefined && Number(cursor) > 2_147_483_647)
         throw deny('bad_request', 'cursor is invalid: use the `next` of an earlier page')
-      const all = actor.role === 'admin' || actor.missions === '*' || (actor.role === 'citizen' && !actor.missions)
-      const refs = actor.missions instanceof Set ? [...(actor.missions as Set<string>)] : []
       const { rows, next } = await changes.listMissions(
         {
           limit,
@@ -75,8 +91,7 @@ export const missionRoutes = (app: FastifyInstance, changes: MissionChanges, pas
           ...(assigned_to !== undefined ? { assigned_to } : {}),
           ...(cursor ? { after: Number(cursor) } : {}),
         },
-        // A citizen sees the missions of its claim only; a user also sees missions assigned to it.
-        { all, sub: actor.role === 'user' ? actor.sub : null, refs },
+        visible(actor),
         chats === 'true' ? { sub: actor.sub } : undefined,
       )
       return json(reply, `{"missions":[${rows.join(',')}],"next":${JSON.stringify(next)}}`)

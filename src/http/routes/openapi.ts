@@ -25,6 +25,7 @@ const paths: Record<string, TSchema> = {
   mission: Type.String({ description: "the mission's UUID or number" }),
   citizen: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   message: Type.String({ description: "the message's UUID" }),
+  sub: Type.String({ description: "the person's sub, URL-encoded", minLength: 1, maxLength: 512 }),
   name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),

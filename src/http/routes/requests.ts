@@ -1,7 +1,7 @@
 // Requests to people: a citizen asks for an approval, a choice or a text, and the first answer counts.
 import type { FastifyInstance } from 'fastify'
 import Type, { type Static } from '../../protocol/typebox.ts'
-import { allow } from '../../access/policy.ts'
+import { allow, visible } from '../../access/policy.ts'
 import type { Actor } from '../../access/actor.ts'
 import type { Past } from '../../database/read/state-at.ts'
 import type { Requests } from '../../database/write/requests.ts'
@@ -28,6 +28,11 @@ const List = Type.Object({
   ...AsOf,
 })
 const Page = Type.Object({ requests: Type.Array(Request), next: Type.Union([Type.String(), Type.Null()]) })
+const OpenList = Type.Object({
+  state: Type.Optional(Type.Literal('open', { default: 'open' })),
+  limit: Limit,
+  cursor: Type.Optional(Type.String({ description: '`next` of the page before' })),
+})
 const Wait = Type.Object({
   wait: Type.Optional(
     Type.Integer({
@@ -56,6 +61,25 @@ export const requestRoutes = (
   const list = '/api/missions/:mission/requests'
   const one = `${list}/:request`
   const waits = makeGate(limits.streams, limits.streamsPerSubject, 'too many requests wait for an answer')
+
+  app.get<{ Querystring: Static<typeof OpenList> }>(
+    '/api/requests',
+    {
+      schema: describe(
+        'requests',
+        'Open requests of all missions that the caller may see, the first to expire first',
+        [],
+        { 200: Page },
+        { querystring: OpenList },
+      ),
+    },
+    async (request, reply) => {
+      const { limit = 50, cursor } = request.query
+      const after = cursor === undefined ? {} : { after: fromCursor(cursor) }
+      const { rows, next } = await requests.listOpen(visible(actorOf(request)), { limit, ...after })
+      return json(reply, `{"requests":[${rows.join(',')}],"next":${JSON.stringify(next && toCursor(next))}}`)
+    },
+  )
 
   app.get<{ Querystring: Static<typeof List> }>(
     list,

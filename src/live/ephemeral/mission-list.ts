@@ -9,11 +9,11 @@ import type { Receiver } from '../hub/subscription.ts'
 
 export const missionList = 'missions'
 
-/** The current and former assignees of a mission; `stamp` differs after each change. */
+/** The assignee and the members of a mission, and those before; `stamp` differs after each change. */
 export type Assigned = { id: string; number: number; assigned: string[]; stamp: string }
 
 /** A chat's mission; `fresh`: the chat was created after a mark. */
-export type NewChat = { topic: string; id: string; number: number; assigned_to: string; fresh: boolean }
+export type NewChat = { topic: string; id: string; number: number; assigned: string[]; fresh: boolean }
 
 /** ms between two reads, missions or chats of one read, and missions or chats that may wait. */
 const every = 20
@@ -60,11 +60,11 @@ export const makeList = (options: {
     return true
   }
 
-  /** Sends a changed mission to the followers that may see it under one of `assigned`; `ofChats`: only to those that get new chats. */
+  /** Sends a changed mission to the followers that may see it if they are `assigned`; `ofChats`: only to those that get new chats. */
   const announce = ({ id, number, assigned }: Omit<Assigned, 'stamp'>, ofChats = false): void => {
     const { bytes } = toChunk([encodeFrame('missions.changed', { mission: id })])
     for (const [receiver, chats] of followers)
-      if ((chats || !ofChats) && assigned.some((assigned_to) => sees(receiver.actor, { id, number, assigned_to })))
+      if ((chats || !ofChats) && sees(receiver.actor, { id, number, assigned_to: '', members: assigned }))
         receiver.send(bytes, 1)
   }
   const readMissions = async (): Promise<void> => {
@@ -80,7 +80,7 @@ export const makeList = (options: {
       if (knownChats.size >= mostKnown) knownChats.clear()
       knownChats.add(chat.topic)
     }
-    for (const { id, number, assigned_to } of made.values()) announce({ id, number, assigned: [assigned_to] }, true)
+    for (const mission of made.values()) announce(mission, true)
   }
   const flush = async (): Promise<void> => {
     for (const read of [readMissions, readChats]) await read().catch(options.onError)

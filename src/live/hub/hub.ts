@@ -6,7 +6,7 @@ import type { MissionRights, Page } from '../../protocol/rows.ts'
 import { topicParts } from '../../protocol/topics.ts'
 import { makeCatchUp } from './catch-up.ts'
 import { makeReads, type ReadPage, type Reads } from './catch-up-reads.ts'
-import { encode, rightsOf, type Encoded } from './page.ts'
+import { encode, rightsOf, sameRights, type Encoded } from './page.ts'
 import type { Receiver, Subscription } from './subscription.ts'
 
 /** `sockets`: the number of subscriptions by sockets. */
@@ -86,7 +86,7 @@ export const makeHub = (options: {
       // Subscribers get mission.deleted first, and its page ends the subscriptions. If it does not arrive, the next poll ends them.
       const own = state.rooms.get(`missions/${mission}`)
       if (own && state.goneChecks++ === 0) return
-    } else if (rights.assigned_to === state.rights?.assigned_to && rights.number === state.rights.number) {
+    } else if (state.rights && sameRights(rights, state.rights)) {
       return
     }
     state.rights = rights

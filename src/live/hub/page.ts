@@ -21,6 +21,12 @@ export const encode = (topic: string, page: Page): Encoded => {
   }
 }
 
+/** Returns whether the same actors have rights. (The database gives members in one order.) */
+export const sameRights = (one: MissionRights, other: MissionRights): boolean =>
+  one.number === other.number &&
+  one.assigned_to === other.assigned_to &&
+  (one.members === other.members || String(one.members) === String(other.members))
+
 /** Returns the rights that were read with a page; on a deleted mission's last page, the rights in the deleted row. */
 export const rightsOf = ({ mission, events }: Page): MissionRights | undefined => {
   const last = events.at(-1)

@@ -121,6 +121,7 @@ export const makeEvents = (deck: Deck, mission: string, citizens: () => string[]
     const topic = `missions/${mission}`
     void listen(topic, deck.mission(mission).follow({ signal }))
     void listen(`${topic}/dod`, deck.dod(mission).follow({ signal }))
+    void listen(`${topic}/requests`, deck.requests(mission).follow({ signal }))
     void listen(`${topic}/tests`, deck.tests(mission).follow({ signal }))
     for (const name of citizens()) void listen(`${topic}/chat/${name}`, deck.chat(mission, name).follow({ signal }))
     void read()

@@ -1,8 +1,9 @@
-// The chats of one mission, live: the unread count of each, and what its citizen does. Events keep the counts up to date. A count
+// The chats of one mission, live: the unread count of each, what its citizen does, and how many of its requests are open. Events keep the counts up to date. A count
 // that can't be derived from them (a chat that was read in part, or on a different device) is requested again.
 import { signal, type Signal } from '@preact/signals'
-import type { Deck, MissionChat, Question } from '../../client/index.ts'
+import type { Deck, MissionChat, OpenRequests, Question, Request } from '../../client/index.ts'
 import type { Citizens } from './citizens.ts'
+import { makeRequestCounts } from './request-counts.ts'
 
 export type Channel = {
   citizen: string
@@ -14,6 +15,8 @@ export type Channel = {
   /** questions that nobody has, and questions that were given up */
   waiting: number
   failed: number
+  /** open requests to people that the user may answer */
+  requests: number
   /** whether the citizen is writing */
   working: boolean
 }
@@ -24,14 +27,17 @@ export const emptyChannel: Omit<Channel, 'citizen'> = {
   read: 0,
   waiting: 0,
   failed: 0,
+  requests: 0,
   working: false,
 }
 export type MissionChats = {
   channels: Signal<Channel[]>
   /** Applies the server's counts, except to chats that changed here since `asked`. Returns whether any did. */
-  put(chats: MissionChat[], asked: number): boolean
+  put(chats: MissionChat[], requests: OpenRequests, asked: number): boolean
   read(citizen: string, seq: number): void
-  /** Follows the mission's chats. Returns how many are followed. */
+  /** Whether the mission has, or may have, requests. */
+  anyRequests(): boolean
+  /** Follows the mission's chats and requests. Returns how many topics are followed. */
   follow(): number
   /** The registry of citizens has changed. */
   arrange(): void
@@ -43,9 +49,13 @@ export type MissionChats = {
 export type Shared = {
   deck: Deck
   sub: string
+  /** whether the user may answer requests */
+  answers: boolean
   citizens: Pick<Citizens, 'list' | 'note'>
   ended: AbortSignal
   tick(): number
+  /** A request was made or has ended. undefined: the mission's requests must be read again. */
+  onRequest(mission: string, request: Request | undefined): void
   /** `apart`: milliseconds between two counts, if it is not urgent */
   recount(apart?: number): void
 }
@@ -54,10 +64,8 @@ export const apart = 10_000
 /** Unfinished questions of a chat whose states are held. */
 const mostStates = 1000
 
-export const makeMissionChats = (
-  { deck, sub, citizens, ended, tick, recount }: Shared,
-  mission: string,
-): MissionChats => {
+export const makeMissionChats = (shared: Shared, mission: string): MissionChats => {
+  const { deck, sub, citizens, ended, tick, recount } = shared
   const ending = new AbortController()
   const until = AbortSignal.any([ended, ending.signal])
   const registered = (): string[] => (citizens.list.peek() ?? []).map(({ name }) => name)
@@ -76,6 +84,16 @@ export const makeMissionChats = (
     const same = !next || (Object.keys(next) as (keyof Channel)[]).every((name) => next[name] === old[name])
     if (!same) channels.value = channels.peek().map((one) => (one === old ? next : one))
   }
+  const requests = makeRequestCounts(shared, {
+    mission,
+    until,
+    changed(citizen) {
+      // A citizen that asks is listed even if it has no chat.
+      if (!channelOf(citizen)) channels.value = [...channels.peek(), blank(citizen)]
+      change(citizen, () => ({ requests: requests.of(citizen) }))
+      follow()
+    },
+  })
   // How many of the remaining messages are the user's own is unknown here, so the caller requests a new count if any remain.
   const read = (citizen: string, seq: number): void => {
     touched.set(citizen, tick())
@@ -85,13 +103,14 @@ export const makeMissionChats = (
       return { unread: Math.min(unread, head - seq), first: first > seq || unread === 0 ? first : seq + 1, read: seq }
     })
   }
-  const put = (chats: MissionChat[], asked: number): boolean => {
+  const put = (chats: MissionChat[], open: OpenRequests, asked: number): boolean => {
+    requests.put(open)
     const kept = (citizen: string): boolean => (touched.get(citizen) ?? 0) > asked
     // A citizen that is not registered is listed while it has a chat.
     const others = [...chats, ...channels.peek().filter(({ head }) => head > 0)].map(({ citizen }) => citizen)
-    channels.value = [...new Set([...registered(), ...others])].map((citizen) => {
+    channels.value = [...new Set([...registered(), ...others, ...requests.citizens()])].map((citizen) => {
       const found = chats.find((one) => one.citizen === citizen)
-      const old = channelOf(citizen) ?? blank(citizen)
+      const old = { ...(channelOf(citizen) ?? blank(citizen)), requests: requests.of(citizen) }
       if (kept(citizen)) return old
       counted.set(citizen, { head: found?.last_seq ?? old.head, open: false })
       // A chat that is not listed has no unread messages and no unfinished questions.
@@ -178,6 +197,7 @@ export const makeMissionChats = (
   const followedChats = new Set<string>()
   const follow = (): number => {
     followed = true
+    requests.follow()
     const fresh = channels.peek().filter(({ citizen }) => !followedChats.has(citizen))
     for (const { citizen, head } of fresh) {
       followedChats.add(citizen)
@@ -185,18 +205,21 @@ export const makeMissionChats = (
         .catch(() => {})
         .then(() => followedChats.delete(citizen))
     }
-    return followedChats.size
+    return followedChats.size + 1
   }
 
   const arrange = (): void => {
     const names = registered()
-    const others = channels.peek().filter(({ citizen, head }) => head > 0 && !names.includes(citizen))
+    const others = channels
+      .peek()
+      .filter(({ citizen, head, requests }) => head + requests > 0 && !names.includes(citizen))
     channels.value = [...names.map((name) => channelOf(name) ?? blank(name)), ...others]
     if (followed) follow()
   }
 
   return {
     channels,
+    anyRequests: requests.any,
     put,
     read,
     follow,

@@ -1,6 +1,6 @@
 // The missions that the user may see, live, with their counts of unread messages and questions. One response of the server has the counts of all missions.
 import { batch, computed, signal } from '@preact/signals'
-import { DeckError, type Deck, type Mission, type MissionChat } from '../../client/index.ts'
+import { DeckError, type Deck, type Mission, type MissionChat, type OpenRequests } from '../../client/index.ts'
 import type { Citizens } from './citizens.ts'
 import { apart, makeMissionChats, type Channel, type MissionChats, type Shared } from './mission-chats.ts'
 import { makeFailure, persist } from './online.ts'
@@ -16,18 +16,23 @@ const isSame = (now: Mission, old: Mission): boolean =>
 const idle = (): Promise<unknown> =>
   new Promise((done) => ('requestIdleCallback' in globalThis ? requestIdleCallback(done) : setTimeout(done, 50)))
 
-export type Counts = Pick<Channel, 'unread' | 'waiting' | 'failed'>
+export type Counts = Pick<Channel, 'unread' | 'waiting' | 'failed' | 'requests'>
 const sum = (all: Counts[]): Counts => {
-  const total = { unread: 0, waiting: 0, failed: 0 }
-  for (const { unread, waiting, failed } of all) {
+  const total = { unread: 0, waiting: 0, failed: 0, requests: 0 }
+  for (const { unread, waiting, failed, requests } of all) {
     total.unread += unread
     total.waiting += waiting
     total.failed += failed
+    total.requests += requests
   }
   return total
 }
 
-export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
+type Listed = Mission & { chats?: MissionChat[]; requests?: OpenRequests }
+type OnRequest = Shared['onRequest']
+
+/** `answers`: whether the user may answer requests. */
+export const makeMissions = (deck: Deck, { sub, answers }: { sub: string; answers: boolean }, citizens: Citizens) => {
   const ending = new AbortController()
   const { signal: ended } = ending
   const list = signal<Mission[] | undefined>(undefined)
@@ -37,12 +42,17 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
   /** when questions may be counted again */
   let notBefore = 0
   let timer: ReturnType<typeof setTimeout> | undefined
+  const requested = new Set<OnRequest>()
   const shared: Shared = {
     deck,
     sub,
+    answers,
     citizens,
     ended,
     tick: () => ++clock,
+    onRequest(mission, request) {
+      for (const each of requested) each(mission, request)
+    },
     recount(apart = 0) {
       // What is planned is soon enough for a count that is not urgent.
       if (timer !== undefined && apart > 0) return
@@ -59,7 +69,7 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
 
   const load = async (): Promise<void> => {
     const asked = clock
-    const found: (Mission & { chats?: MissionChat[] })[] = []
+    const found: Listed[] = []
     let cursor: string | undefined
     do {
       const where = cursor === undefined ? {} : { cursor }
@@ -73,7 +83,8 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
       failure.clear()
       set(found)
       let stale = false
-      for (const { id, chats = [] } of found) stale = chatsOf.peek().get(id)?.put(chats, asked) || stale
+      for (const { id, chats = [], requests = { last_seq: 0, open: [] } } of found)
+        stale = chatsOf.peek().get(id)?.put(chats, requests, asked) || stale
       if (stale) shared.recount()
     })
     void followAll()
@@ -90,7 +101,7 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
     })
   }
 
-  // Chats of all missions that are not complete are followed, newest mission first, up to the socket's limit; but not before the open
+  // Chats and requests of all missions that are not complete are followed, newest mission first, up to the socket's limit; but not before the open
   // chat is loaded.
   let shown = false
   let following = false
@@ -168,7 +179,14 @@ export const makeMissions = (deck: Deck, sub: string, citizens: Citizens) => {
       shown = true
       void followAll()
     },
-    /** Follows a mission's chats. */
+    /** Whether a mission has, or may have, requests. */
+    anyRequests: (id: string): boolean => chatsOf.peek().get(id)?.anyRequests() ?? false,
+    /** Calls back for each request of a followed mission that was made or has ended. Returns a function that ends this. */
+    onRequest(listener: OnRequest): () => void {
+      requested.add(listener)
+      return () => void requested.delete(listener)
+    },
+    /** Follows a mission's chats and requests. */
     attend: (id: string): void => void chatsOf.peek().get(id)?.follow(),
     /** The state of a chat; undefined if it is not known yet. */
     chat: (id: string, citizen: string): Channel | undefined =>

@@ -18,13 +18,14 @@ export const readStateAt = (
 ): Promise<MissionAt> =>
   persist(deck, signal, async (signal) => {
     const options = { at, signal }
-    const [found, { items }, run, { messages, has_more }] = await Promise.all([
+    const [found, { items }, run, { requests }, { messages, has_more }] = await Promise.all([
       deck.mission(mission).get(options),
       deck.dod(mission).list(options),
       deck.tests(mission).latest(options).catch(undefinedIfMissing),
+      deck.requests(mission).list({ ...options, limit: 100 }),
       deck.chat(mission, citizen).history({ ...options, limit }),
     ])
-    return { mission: found, items, run, citizen, messages, older: has_more }
+    return { mission: found, items, run, requests: requests.reverse(), citizen, messages, older: has_more }
   })
 
 /** Returns the time from a little before the mission's first event up to now, in ms; undefined if its timeline is empty. */

@@ -15,6 +15,7 @@ import { Help } from './Help.tsx'
 import { Icon } from './Icon.tsx'
 import { isNamed, Missions, openMission, shownMissions } from './Missions.tsx'
 import { panelOf, panels } from './panels/panels.tsx'
+import { Open, OpenButton } from './requests/parts.tsx'
 
 const wideQuery = matchMedia('(min-width: 1100px)')
 /** Milliseconds before the token expires from which the page shows it. */
@@ -70,6 +71,8 @@ const Ending = ({ ends }: { ends: number }) => {
 export const App = ({ session, place }: { session: Session; place: Place }) => {
   const filter = useSignal('')
   const help = useSignal(false)
+  /** whether the list of open requests is shown */
+  const asked = useSignal(false)
   const wide = useSignal(wideQuery.matches)
   const mission = useComputed(() => place.missions.list.value?.find((one) => isNamed(one, here.value.mission)))
   const id = useComputed(() => mission.value?.id)
@@ -96,12 +99,13 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   useEffect(() => void (id.value !== undefined && place.missions.attend(id.value)), [id.value])
 
   useSignalEffect(() => {
-    const { unread, failed } = place.missions.total.value
+    const { unread, failed, requests } = place.missions.total.value
+    const sum = unread + failed + requests
     const where = mission.value
       ? `#${mission.value.number} ${mission.value.title} · ${capital(here.value.citizen ?? '')}`
       : 'Mission Deck'
-    document.title = visible(`${unread + failed > 0 ? `(${unread + failed}) ` : ''}${where}`)
-    showIcon(unread + failed > 0)
+    document.title = visible(`${sum > 0 ? `(${sum}) ` : ''}${where}`)
+    showIcon(sum > 0)
   })
   useEffect(
     () => () => {
@@ -147,6 +151,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
       write: () => focus('composer'),
       newest: () => dispatch('deck-newest'),
       unread: () => dispatch('deck-unread'),
+      requests: () => (asked.value = true),
       view() {
         const ids = ['chat', ...panels.map((panel) => panel.id)]
         const current = panelOf(now.view, now.citizen ?? '', wide.value)?.id ?? 'chat'
@@ -163,7 +168,11 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
   }
   useEffect(() => startKeys(act), [place])
 
-  const { unread, failed } = place.missions.total.value
+  const { unread, failed, requests } = place.missions.total.value
+  const openRequests = (): void => {
+    closeDrawer()
+    asked.value = true
+  }
   const drawer = useDrawer(`${here.value.mission}/${here.value.citizen}`)
   const missing = place.missions.list.value && here.value.mission !== undefined && !mission.value
   return (
@@ -179,6 +188,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
             <Icon name="close" />
           </button>
         </div>
+        <OpenButton place={place} onOpen={openRequests} />
         <Missions place={place} filter={filter} />
         <div class="me">
           <span title={place.who.sub}>{place.who.sub}</span>
@@ -200,12 +210,18 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
             class="quiet"
             aria-expanded={drawer}
             aria-controls="side"
-            aria-label={['Missions', ...named(unread, 'unread'), ...named(failed, 'failed')].join(', ')}
+            aria-label={[
+              'Missions',
+              ...named(unread, 'unread'),
+              ...named(failed, 'failed'),
+              ...named(requests, 'open requests'),
+            ].join(', ')}
             onClick={() => openDrawer()}
           >
             <Icon name="menu" />
-            {unread + failed > 0 && <span class="badge">{count(unread + failed)}</span>}
+            {unread + failed + requests > 0 && <span class="badge">{count(unread + failed + requests)}</span>}
           </button>
+          <OpenButton place={place} onOpen={openRequests} />
           <Light session={session} />
         </div>
         <Ending ends={place.who.ends} />
@@ -226,6 +242,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
           <p class="muted empty">Mission #{here.value.mission} does not exist, or you have no access to it.</p>
         )}
       </main>
+      {asked.value && <Open place={place} onClose={() => (asked.value = false)} />}
       {help.value && <Help onClose={() => (help.value = false)} />}
     </div>
   )

@@ -13,7 +13,9 @@ export const later = <P extends object>(load: () => Promise<ComponentType<P>>, w
     const isLoaded = useSignal(loaded !== undefined)
     const offline = away.value
     useEffect(() => {
-      if (loaded || offline) return
+      // A different place that shows this part may have loaded it since this one was rendered.
+      if (loaded) return void (isLoaded.value = true)
+      if (offline) return
       let left = false
       failed.value = false
       load().then(

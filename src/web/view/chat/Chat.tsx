@@ -13,21 +13,28 @@ import { authorOf } from './Row.tsx'
 import { ends } from './State.tsx'
 import { Search } from '../search/Search.tsx'
 import { later } from '../later.tsx'
+import { Dock } from '../requests/parts.tsx'
 import type { ChatState } from '../../state/chat.ts'
 
 /** Milliseconds for which new messages are collected into one announcement for screen readers. */
 const together = 1500
 
-/** Announces new messages, and questions that ended without a reply, to screen readers: reads a single one, counts several, and skips own
- * messages and drafts. */
-const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
+/** How a request ended, in a word. */
+const endings = { open: 'asks', answered: 'was answered', expired: 'expired', withdrawn: 'was withdrawn' } as const
+
+/** Announces new messages, questions that ended without a reply, requests of all missions, and their ends in this chat, to screen readers:
+ * reads a single one, counts several, and skips own messages and drafts. */
+const Announcer = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const announcement = useSignal('')
   useEffect(() => {
     let waiting: string[] = []
     let timer = 0
+    let requests = false
     const announce = (): void => {
-      announcement.value = waiting.length > 1 ? `${waiting.length} new messages` : (waiting[0] ?? '')
+      const many = `${waiting.length} new messages${requests ? ' and requests' : ''}`
+      announcement.value = waiting.length > 1 ? many : (waiting[0] ?? '')
       waiting = []
+      requests = false
       timer = 0
     }
     const add = (text: string): void => {
@@ -36,10 +43,19 @@ const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
     }
     const forget = [
       chat.arrived.subscribe((message) => {
-        if (message && message.author !== sub) add(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
+        if (message && message.author !== place.who.sub) add(`${authorOf(message)}: ${message.message.slice(0, 140)}`)
       }),
       chat.moved.subscribe((question) => {
         if (question?.state === 'failed' || question?.state === 'closed') add(`A question: ${ends[question.state]}`)
+      }),
+      place.missions.onRequest((mission, request) => {
+        if (!request) return
+        const { state, citizen, title } = request
+        const here = mission === chat.mission && citizen === chat.citizen
+        const number = place.missions.list.peek()?.find(({ id }) => id === mission)?.number
+        requests ||= state === 'open' || here
+        if (state === 'open') add(`${capital(citizen)} asks${here ? '' : ` in mission ${number}`}: ${title}`)
+        else if (here) add(`A request ${endings[state]}: ${title}`)
       }),
     ]
     return () => {
@@ -54,6 +70,11 @@ const Announcer = ({ chat, sub }: { chat: ChatState; sub: string }) => {
   )
 }
 
+/** Whether the citizen of a chat has asked anything that is known, or a link leads to what it asked. */
+const hasAsked = (place: Place, { mission, citizen }: ChatState): boolean =>
+  place.requests(mission).list.value.some((request) => request.citizen === citizen) ||
+  (place.card.value?.mission === mission && place.card.value.citizen === citizen)
+
 const PastChat = later(() => import('../panels/Past.tsx').then((part) => part.PastChat))
 const PastMark = later(() => import('../panels/Past.tsx').then((part) => part.PastMark), 'past-mark')
 
@@ -66,8 +87,9 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
   const to = (view: string): Route => ({ mission: route.mission, citizen, view })
   const gone = chat.status.value === 'gone'
   const past = route.at !== undefined
+  const asked = hasAsked(place, chat)
   // On a narrow page, a message to show replaces the panel with the chat.
-  const target = place.target.value
+  const target = place.target.value ?? place.card.value
   useEffect(() => {
     if (target?.citizen === citizen && !wide && panel) go(to('chat'))
   }, [target])
@@ -116,13 +138,14 @@ export const Chat = ({ place, mission, route, wide }: Props) => {
           <Reading what="this chat" quiet />
         ) : (
           <>
-            {chat.pages.total() === 0 && chat.outgoing.list.value.length + chat.drafts.value.length === 0 && (
+            {chat.pages.total() === 0 && chat.outgoing.list.value.length + chat.drafts.value.length === 0 && !asked && (
               <p class="muted empty first">No messages with {capital(citizen)} yet.</p>
             )}
             <List key={`${chat.mission}/${chat.citizen}`} chat={chat} place={place} />
           </>
         )}
-        {!past && <Announcer chat={chat} sub={place.who.sub} />}
+        {!past && <Announcer chat={chat} place={place} />}
+        {!gone && !past && asked && <Dock key={`${mission.id} ${citizen}`} place={place} chat={chat} />}
         {!gone && !past && <Composer chat={chat} place={place} />}
       </section>
       {panel && (

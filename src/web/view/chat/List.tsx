@@ -1,5 +1,6 @@
-// The messages of a chat. Only the pages near the window are rendered; the others only take their height. Drafts and outgoing messages
-// are below them.
+// The messages of a chat, with its ended requests at their time. Only the pages near the window are rendered; the others only take their
+// height. Drafts and outgoing messages are below them.
+import { Fragment } from 'preact'
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import type { Message } from '../../../client/index.ts'
@@ -10,6 +11,9 @@ import { count } from '../../format.ts'
 import { Footer } from '../Footer.tsx'
 import { Icon } from '../Icon.tsx'
 import { memo } from '../memo.tsx'
+import type { Placed } from '../../place-requests.ts'
+import { Asked } from '../requests/parts.tsx'
+import { useAsked } from '../requests/asked.ts'
 import { makeScroller, type Range, type Scroller } from './rows.ts'
 import type { Context } from './context.ts'
 import { Row } from './Row.tsx'
@@ -20,24 +24,30 @@ type PageProps = {
   firstNew: number
   found: number
   sub: string
+  /** the requests that stand before a message, by its seq */
+  asked: Placed
   context: Context
 }
 
 /** A page's rows, rebuilt only if the page changed. */
-const Rows = memo(({ page, before, firstNew, found, sub, context }: PageProps) => (
+const Rows = memo(({ page, before, firstNew, found, sub, asked, context }: PageProps) => (
   <>
     {page.messages.map((message, n) => {
       const last = n > 0 ? page.messages[n - 1] : before
       return (
-        <Row
-          key={message.seq}
-          message={message}
-          before={last}
-          isNew={firstNew > 0 && (last ? last.seq < firstNew && message.seq >= firstNew : message.seq === firstNew)}
-          found={message.seq === found}
-          mine={message.author === sub}
-          context={context}
-        />
+        <Fragment key={message.seq}>
+          {asked.get(message.seq)?.map((request) => (
+            <Asked key={request.id} request={request} context={context} />
+          ))}
+          <Row
+            message={message}
+            before={last}
+            isNew={firstNew > 0 && (last ? last.seq < firstNew && message.seq >= firstNew : message.seq === firstNew)}
+            found={message.seq === found}
+            mine={message.author === sub}
+            context={context}
+          />
+        </Fragment>
       )
     })}
   </>
@@ -108,6 +118,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
   const shown: number[] = []
   for (let page = Math.max(range.value.from, pages.first()); page <= Math.min(range.value.to, pages.last()); page++)
     shown.push(page)
+  const asked = useAsked(chat, place, shown)
   const newBelow = atBottom.value ? 0 : pages.head - leftAt.value
   const firstShown = shown[0] ?? 0
   const unreadAbove = chat.firstNew.value > 0 && pages.pageOf(chat.firstNew.value) < firstShown
@@ -139,6 +150,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
                   firstNew={chat.firstNew.value}
                   found={found.value}
                   sub={place.who.sub}
+                  asked={asked.before(page)}
                   context={context}
                 />
               </div>
@@ -146,6 +158,9 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
           })}
         </div>
         <div ref={footer}>
+          {asked.after.map((request) => (
+            <Asked key={request.id} request={request} context={context} />
+          ))}
           <Footer chat={chat} sub={place.who.sub} />
         </div>
       </div>

@@ -17,7 +17,10 @@ export const Avatar = ({ name, citizen }: { name: string; citizen: boolean }) =>
   </span>
 )
 
-const Answers = ({ id, before, context }: { id: string; before: Message | undefined; context: Context }) => {
+type AnswersProps = { id: string; before: Message | undefined; context: Context; label?: string }
+
+/** What a message answers, or what waits for a request (`label`), in one line that leads there. */
+export const Answers = ({ id, before, context, label }: AnswersProps) => {
   const quote = context.quote(id)
   // Nothing is said of the message directly above.
   if (quote === null || (quote && quote.seq === before?.seq)) return null
@@ -26,12 +29,12 @@ const Answers = ({ id, before, context }: { id: string; before: Message | undefi
       type="button"
       class="quote"
       aria-disabled={!quote}
-      aria-label={quote && `Answers ${authorOf(quote)}: ${quote.text}`}
+      aria-label={quote && `${label ?? 'Answers'} ${authorOf(quote)}: ${quote.text}`}
       onClick={() => quote && context.jump(quote.seq)}
     >
       {quote ? (
         <>
-          <b>{authorOf(quote)}</b> {quote.text}
+          {label} <b>{authorOf(quote)}</b> {quote.text}
         </>
       ) : (
         '…'

@@ -42,7 +42,7 @@ const Line = memo(({ event, who, what, tone, newDay, onTime, onShow }: LineProps
       <p>
         <b>{who}</b> {what}
       </p>
-      {/^(message\.created|test_run|dod_item\.(created|updated))/.test(event.event) && (
+      {/^(message\.created|request|test_run|dod_item\.(created|updated))/.test(event.event) && (
         <button
           type="button"
           class="quiet"
@@ -126,6 +126,10 @@ export const Events = ({
       if (event.event === 'message.created') {
         place.target.value = { mission: mission.id, citizen: event.data.citizen, seq: event.seq }
         go({ mission: here.mission, citizen: event.data.citizen, view: wide ? 'timeline' : 'chat' })
+      } else if (event.event.startsWith('request') && 'citizen' in event.data && 'id' in event.data) {
+        const { citizen, id } = event.data
+        place.card.value = { mission: mission.id, citizen, id }
+        go({ mission: here.mission, citizen, view: wide ? 'timeline' : 'chat' })
       } else if (event.event.startsWith('test_run') && 'id' in event.data) {
         place.runs(mission.id).chosen.value = event.data.id
         go({ ...here, view: 'tests' })

@@ -1,7 +1,9 @@
 // Views of the past: a chat at a time, which is read-only; the newest run at that time; and the notice that this is the past.
+import { Fragment } from 'preact'
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
-import type { Mission, TestRun } from '../../../client/index.ts'
+import type { Mission, Request, TestRun } from '../../../client/index.ts'
+import { placeRequests } from '../../place-requests.ts'
 import { sumsOf } from '../../results.ts'
 import { quoteOf } from '../../state/quotes.ts'
 import { timeMachineOf, type TimeMachine } from '../../state/time-machine.ts'
@@ -11,6 +13,7 @@ import { capital, dayAndTime, fullTime, percent, stampOf } from '../../format.ts
 import { Icon } from '../Icon.tsx'
 import type { Context } from '../chat/context.ts'
 import { Row } from '../chat/Row.tsx'
+import { Asked } from '../requests/Card.tsx'
 
 const names = { running: 'running', passed: 'passed', failed: 'failed' } as const
 
@@ -62,6 +65,12 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
     }),
     [messages],
   )
+  const { before, after } = placeRequests(
+    state?.requests.filter(({ citizen }) => citizen === state.citizen) ?? [],
+    messages,
+    state?.older ? (messages[0]?.created_at ?? '') : '',
+  )
+  const ask = (request: Request) => <Asked key={request.id} request={request} context={context} />
   return (
     <div
       class="past-messages"
@@ -78,20 +87,23 @@ export const PastMessages = ({ timeMachine, sub }: { timeMachine: TimeMachine; s
           Older messages
         </button>
       )}
-      {state && messages.length === 0 && (
+      {state && messages.length + after.length === 0 && (
         <p class="muted empty">No messages with {capital(state.citizen)} by then, or they were cleared later.</p>
       )}
       {messages.map((message, n) => (
-        <Row
-          key={message.seq}
-          message={message}
-          before={messages[n - 1]}
-          isNew={false}
-          found={message.seq === found.value}
-          mine={message.author === sub}
-          context={context}
-        />
+        <Fragment key={message.seq}>
+          {before.get(message.seq)?.map(ask)}
+          <Row
+            message={message}
+            before={messages[n - 1]}
+            isNew={false}
+            found={message.seq === found.value}
+            mine={message.author === sub}
+            context={context}
+          />
+        </Fragment>
       ))}
+      {after.map(ask)}
     </div>
   )
 }
