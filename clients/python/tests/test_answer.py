@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from typing import Any
+from unittest.mock import patch
 
 from mission_deck import Deck, DeckError, Handler, Message, Question, Reply, reply as replies
 
@@ -15,6 +16,12 @@ from .support import PACKAGE, URL, DeckTest, sign, until
 
 
 class AnswerTest(DeckTest):
+    def setUp(self) -> None:
+        # Cancels are noticed when the lease is renewed.
+        quicker = patch.object(replies, "RENEW_EVERY", 0.3)
+        quicker.start()
+        self.addCleanup(quicker.stop)
+
     async def answering(self, handler: Handler, url: str = URL, **options: Any) -> Deck:
         """Answers with the handler until the test ends."""
         deck = await self.open(self.citizen_token, url)
