@@ -55,6 +55,8 @@ class Reply:
         #: requests without an answer yet: the task waits for them
         self.parked = 0
         self._saved: Message | None = None
+        #: the reply is stored, or being stored: the answers of other calls mean nothing
+        self._ending = False
         self._failure: DeckError | None = None
         #: the worker no longer has the task
         self.lost = False
@@ -179,7 +181,11 @@ class Reply:
             code_blocks=None if code_blocks is None else list(code_blocks),
             usage=usage,
         )
-        self._saved = Message(await self._call("reply", **body))
+        self._ending = True
+        try:
+            self._saved = Message(await self._call("reply", **body))
+        finally:
+            self._ending = self._saved is not None
         return self._saved
 
     # What the worker needs --------------------------------------------------------------------------
@@ -210,9 +216,14 @@ class Reply:
         while not self.lost:
             await wait_for(self._wake, min(RENEW_EVERY, self._lease / 3))
             self._wake.clear()
+            if self._ending:
+                await asyncio.sleep(PACE)
+                continue
             try:
                 cancelled = await self._show()
             except DeckError as error:
+                if self._ending:
+                    continue
                 self._failure = self._failure or error
                 if is_lost(error):
                     self.lost = True

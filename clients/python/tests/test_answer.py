@@ -94,7 +94,9 @@ class AnswerTest(DeckTest):
         async def handler(question: Message, reply: Reply) -> None:
             reply.write("replaced")
             blocks = [{"language": "js", "code": "1\n"}]
+            await asyncio.sleep(0.25)
             stored.append(await reply.done("Here.", code_blocks=blocks))
+            await asyncio.sleep(1)
             try:
                 reply.write("more")
             except DeckError as error:
