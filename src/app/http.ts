@@ -132,6 +132,7 @@ export const installHttp = async (
     requests: storage.requests,
     citizens: storage.citizens,
     members: storage.members,
+    redaction: storage.redaction,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
     questions: storage.questions,

@@ -4,6 +4,7 @@ import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
 import { makeCitizens } from '../database/citizens.ts'
 import { makeMembers } from '../database/members.ts'
+import { makeRedaction } from '../database/write/redaction.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
 import { makeTasks } from '../database/inbox.ts'
 import { makeClaimStore } from '../database/inbox-claims.ts'
@@ -81,6 +82,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     requests: makeRequests(main, transactions),
     citizens: makeCitizens(main, transactions, audit),
     members: makeMembers(main, transactions, audit),
+    redaction: makeRedaction(transactions, audit),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
     questions: makeQuestions(main, transactions),

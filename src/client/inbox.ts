@@ -90,7 +90,11 @@ export const makeInbox = (link: Link, writers: Writers, askPeople: AskPeople, on
         else if (reply.failure) throw reply.failure as Error
         else if (returned) await reply.done({ message: returned })
         else if (reply.text && !reply.ending) await reply.done()
-        else await link.insist(() => link.ask({ type: 'done', task: task.task }))
+        else {
+          await link.insist(() => link.ask({ type: 'done', task: task.task }))
+          // Steps without a reply.
+          if (!reply.ending) await reply.abort().catch(() => {})
+        }
       } catch (error) {
         if (lost(error)) {
           // If this worker still holds the task, nobody else would get it: release it. (If it was delivered again, it restarts.)

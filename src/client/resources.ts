@@ -182,6 +182,13 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
         http<string>('GET', `${run(id)}/logs`, { query: { tail }, signal }),
       append: (text: string, { signal }: Options = {}) =>
         http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
+      /** Empties the log (admin). */
+      redact: ({ reason, signal }: Options & { reason?: string } = {}) =>
+        http<TestRun>('POST', `${run(id)}/logs/redact`, {
+          ...(reason === undefined ? {} : { body: { reason } }),
+          signal,
+          again: true,
+        }),
     }),
   }
 }

@@ -13,7 +13,8 @@ import type { Inboxes } from '../live/inbox.ts'
 import { seenBy } from '../live/inbox-workers.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { TaskKind } from '../protocol/client-frames.ts'
-import { usageBytes, type ClaimedTasks, type NewClaim, type NewReply } from '../protocol/inbox.ts'
+import { detailsOf, type Step } from '../protocol/activity.ts'
+import type { ClaimedTasks, NewClaim, NewReply } from '../protocol/inbox.ts'
 import { messageChars, type Message } from '../protocol/rows.ts'
 import { formatTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
@@ -76,7 +77,12 @@ export const makeClaims = (parts: ClaimParts) => {
   const { tasks, claims, inboxes, drafts, draftStore, writer } = parts
   const check = makeCheck(parts)
 
-  const toReply = ({ actor, citizen }: Call, { name, mission }: Work, { message, code_blocks }: NewReply): Entry => {
+  const toReply = (
+    { actor, citizen }: Call,
+    { name, mission }: Work,
+    { message, code_blocks, usage }: NewReply,
+    steps: Step[] = [],
+  ): Entry => {
     if (!message || [...message].length > messageChars)
       throw deny(
         'bad_request',
@@ -84,12 +90,14 @@ export const makeClaims = (parts: ClaimParts) => {
           ? `a message must have 1 to ${messageChars} characters`
           : 'message is missing, and there is no draft to reply with',
       )
-    return toEntry(actor, mission, citizen, {
+    const reply = {
       message,
       code_blocks: code_blocks ?? null,
       key: name.key,
       sender: 'citizen',
-    })
+      ...(usage && { usage }),
+    }
+    return toEntry(actor, mission, citizen, reply, steps)
   }
 
   /** Returns the reply that has ended the task under this claim. */
@@ -140,8 +148,7 @@ export const makeClaims = (parts: ClaimParts) => {
     /** Saves the reply and ends the task in one transaction. Without `message`, the draft so far is the reply. */
     async reply(call: Call, given: NewReply): Promise<{ message: string; seen: boolean }> {
       const since = performance.now()
-      if (given.usage !== undefined && Buffer.byteLength(JSON.stringify(given.usage)) > usageBytes)
-        throw deny('bad_request', `usage has more than ${usageBytes} bytes of JSON`)
+      detailsOf({ usage: given.usage })
       const work = await check(call, { within: 1 }, ['held', 'ended'])
       const { task, holder, attempt, name, draft, state, answered } = work
       if (state === 'ended') {
@@ -149,11 +156,14 @@ export const makeClaims = (parts: ClaimParts) => {
         return { message: await repeat(call, work), seen: true }
       }
       let { message } = given
-      if (message === undefined && draft) {
+      let steps: Step[] = []
+      if (draft) {
         await drafts.settle(name)
-        message = await draftStore.text(name, draft.generation)
+        const stored = await draftStore.read(name, draft)
+        message ??= stored?.text
+        steps = stored?.activity ?? steps
       }
-      const entry = toReply(call, work, { ...given, ...(message === undefined ? {} : { message }) })
+      const entry = toReply(call, work, { ...given, ...(message === undefined ? {} : { message }) }, steps)
       const written = await writer.append({ ...entry, task: { id: task, holder } }, since).catch((error: unknown) => {
         throw error instanceof Refusal && error.code === 'conflict' ? lost() : error
       })

@@ -42,6 +42,12 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
     await ask('DELETE', `/chat/${who}`)
   }
   await ask('POST', '/chat/emma', { message: 'after' }, alice)
+  // With what its writer did and used.
+  await ask('POST', '/chat/maya', { message: 'used', usage: { tokens: 1, odd } })
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, details) values ($1, 'maya', 'citizen', 'did', $2)`,
+    [mission.id, JSON.stringify({ activity: [{ line: odd, status: 'failed', ms: 1234 }] })],
+  )
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, created_at)
      select $1, 'leo', 'citizen', 'by SQL ' || n, '0001-01-01'::timestamp + n * interval '1 microsecond' from generate_series(1, 50) n`,

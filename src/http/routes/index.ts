@@ -10,6 +10,7 @@ import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
 import type { Citizens } from '../../database/citizens.ts'
 import type { Members } from '../../database/members.ts'
+import type { Redaction } from '../../database/write/redaction.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
@@ -39,6 +40,7 @@ import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
 import { citizenRoutes } from './citizens.ts'
 import { memberRoutes } from './members.ts'
+import { redactionRoutes } from './redaction.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
@@ -69,6 +71,7 @@ export const installApi = async (
     requests: Requests
     citizens: Citizens
     members: Members
+    redaction: Redaction
     missions: Missions
     writer: Writer
     questions: Questions
@@ -116,6 +119,7 @@ export const installApi = async (
     missionRoutes(api, changes, past)
     citizenRoutes(api, parts.citizens)
     memberRoutes(api, parts.members)
+    redactionRoutes(api, parts.redaction)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     chatMessageRoute(api, makeMessageReader(main))

@@ -15,6 +15,7 @@ import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
 import { makeFailure, persist } from './online.ts'
 import { makePageLoader } from './page-loader.ts'
+import { redact } from '../redact.ts'
 import { makePages, pageSize } from './pages.ts'
 import { makeQuestions } from './questions.ts'
 import { makeQuotes } from './quotes.ts'
@@ -76,6 +77,12 @@ export const makeChatState = (
           // If the page has no focus, the line above the first new message is shown.
           if (!document.hasFocus()) firstNew.value = unread
         }
+        return changed()
+      }
+      case 'message.redacted': {
+        const { id, seq, by, at } = event.data
+        pages.change(seq, event.seq, redact({ by, at }))
+        quotes.redact(id)
         return changed()
       }
       case 'chat.cleared':

@@ -100,6 +100,8 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
       questions: {
         of: questions.of,
         contact: () => place.citizens.contact(citizen),
+        waitsFor: (id) =>
+          place.requests(mission).list.value.find(({ task, state }) => task === id && state === 'open')?.title,
         ...(place.who.role === 'citizen' ? {} : { decide: chat.decide }),
       },
       quote: quotes.of,

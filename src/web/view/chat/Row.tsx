@@ -98,7 +98,14 @@ export const Row = memo(({ message, before, isNew, found, mine, context }: Props
           {context && message.in_reply_to && message.in_reply_to !== before?.id && (
             <Answers id={message.in_reply_to} before={before} context={context} />
           )}
-          <Markdown text={message.message} blocks={message.code_blocks} />
+          {message.redacted ? (
+            <p class="muted">
+              Redacted by {message.redacted.by},{' '}
+              <time dateTime={message.redacted.at}>{fullTime(message.redacted.at)}</time>
+            </p>
+          ) : (
+            <Markdown text={message.message} blocks={message.code_blocks} />
+          )}
           {context?.questions && message.sender === 'user' && (
             <State message={message} citizen={context.citizen} questions={context.questions} />
           )}
