@@ -5,7 +5,7 @@ from .deck import CitizenHandle, Deck
 from .errors import DeckError
 from .http import Token
 from .inbox import Handler
-from .reply import Reply
+from .reply import Reply, Step
 from .resources import MissionHandle, MissionList, RequestList, TestRunList
 from .rows import (
     Channel,
@@ -29,6 +29,6 @@ from .streams import Feed, Stream
 __all__ = [
     "Channel", "Chat", "Citizen", "CitizenHandle", "CodeBlock", "Deck", "DeckError", "Event", "Feed",
     "Handler", "History", "Message", "Mission", "MissionHandle", "MissionList", "Missions",
-    "Question", "Questions", "Reply", "Request", "RequestList", "Requests", "Row", "Stream", "TestRun",
+    "Question", "Questions", "Reply", "Request", "RequestList", "Requests", "Row", "Step", "Stream", "TestRun",
     "TestRunList", "TestRuns", "Token",
 ]

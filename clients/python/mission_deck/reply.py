@@ -7,21 +7,22 @@ one delta, and otherwise renews the task's lease. Text is held as UTF-16, in whi
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from .errors import DeckError
-from .http import WITHOUT_END, Http, given, log, path_of, wait_for
+from .http import WITHOUT_END, Http, given, log, new_key, path_of, wait_for
 from .resources import RequestList
 from .rows import Message, Request, Row
 
 #: Seconds between two calls that show the draft, and until the lease is renewed without one.
 PACE = 0.05
 RENEW_EVERY = 5.0
-#: Bytes of a reply: 10,000 characters of four bytes. Activities that wait to be sent.
+#: Bytes of a reply: 10,000 characters of four bytes. Steps of a reply that the server keeps.
 MOST_BYTES = 40_000
-MOST_ACTIVITIES = 50
+MOST_STEPS = 50
+#: Seconds after which a running step is sent again: a silent draft is dropped after 60.
+SHOW_AGAIN = 20.0
 #: How often in a row the server may have another length of the draft.
 MOST_CONFLICTS = 5
 
@@ -47,9 +48,9 @@ class Reply:
         self._sent = 0
         self._conflicts = 0
         self._asked_at: str = task.message.created_at
-        self._numbers = itertools.count(1)
-        self._lines: dict[str, str] = {}
-        self._activities: dict[str, Row] = {}
+        self._steps: dict[str, Row] = {}
+        self._unsent: dict[str, None] = {}
+        self._shown_at = 0.0
         self._wake = asyncio.Event()
         self._asked: set[str] = set()
         #: requests without an answer yet: the task waits for them
@@ -92,19 +93,16 @@ class Reply:
 
     def activity(
         self, line: str, status: Literal["running", "done", "failed"] = "running"
-    ) -> None:
-        """Shows what the citizen does, in a line of 1 to 200 characters.
+    ) -> Step:
+        """Shows followers a step: a line of what the citizen does, also before the first text.
 
-        The same line again changes its status.
+        The same line again changes the step's status; so do the methods of the returned step. A line of
+        more than 200 characters is shortened. The last 50 steps are stored with the reply.
         """
-        if not 1 <= len(line) <= 200:
-            raise DeckError("bad_request", "line must have 1 to 200 characters")
-        id = self._lines.setdefault(line, str(next(self._numbers)))
-        self._activities[id] = Row(id=id, line=line, status=status)
-        for known in (self._lines, self._activities):
-            if len(known) > MOST_ACTIVITIES:
-                del known[next(iter(known))]
-        self._wake.set()
+        same = (id for id, step in self._steps.items() if step.line == _shortened(line))
+        id = next(same, None) or new_key()
+        self.show_step(id, line, status)
+        return Step(self, id)
 
     async def ask(
         self,
@@ -183,10 +181,27 @@ class Reply:
         )
         self._ending = True
         try:
-            self._saved = Message(await self._call("reply", **body))
+            # The steps are stored with the message.
+            while self._unsent and not self._failure:
+                await self._show()
+            saved = self._saved = Message(await self._call("reply", **body))
         finally:
             self._ending = self._saved is not None
-        return self._saved
+        return saved
+
+    def show_step(self, id: str, line: str | None, status: str) -> None:
+        """Adds a step or changes it; without `line` it keeps its own."""
+        if line is None:
+            line = self._steps[id].line if id in self._steps else None
+        if not line:
+            raise DeckError("bad_request", "line must have 1 to 200 characters")
+        self._steps[id] = Row(id=id, line=_shortened(line), status=status)
+        self._unsent[id] = None
+        if len(self._steps) > MOST_STEPS:
+            oldest = next(iter(self._steps))
+            del self._steps[oldest]
+            self._unsent.pop(oldest, None)
+        self._wake.set()
 
     # What the worker needs --------------------------------------------------------------------------
 
@@ -239,9 +254,15 @@ class Reply:
     async def _show(self) -> bool:
         """Sends what is new, or renews the lease. Returns whether the reply was cancelled."""
         parts: dict[str, Any] = {}
-        id = next(iter(self._activities), None)
+        now = asyncio.get_running_loop().time()
+        if not self._unsent and now - self._shown_at > SHOW_AGAIN:
+            # A sign of life for a draft that does not grow.
+            running = [id for id, step in self._steps.items() if step.status == "running"]
+            self._unsent = dict.fromkeys(running[-1:])
+        id = next(iter(self._unsent), None)
         if id is not None:
-            parts["activity"] = self._activities.pop(id)
+            del self._unsent[id]
+            parts["activity"] = self._steps[id]
         end = self._end()
         if end > self._sent:
             parts["offset"] = self._sent
@@ -249,7 +270,8 @@ class Reply:
         if self._failure or not parts:
             answer = await self._call("renew", lease=self._lease)
             return bool(answer.cancelled)
-        if self._activities:
+        self._shown_at = now
+        if self._unsent:
             self._wake.set()
         try:
             answer = await self._call("draft", **parts)
@@ -259,8 +281,7 @@ class Reply:
                 raise
             # The delta was saved but its answer was lost, or the server has lost the draft.
             self._sent = error.offset if error.offset <= end else 0
-            if id is not None:
-                self._activities.setdefault(id, parts["activity"])
+            self._unsent = dict.fromkeys(self._steps)
             self._wake.set()
             return False
         self._conflicts = 0
@@ -298,6 +319,30 @@ class Reply:
     def _park(self, by: int) -> None:
         self.parked += by
         self._changed()
+
+
+class Step:
+    """A step of a reply. The calls without a line keep the line."""
+
+    def __init__(self, reply: Reply, id: str) -> None:
+        self._reply = reply
+        self._id = id
+
+    def update(self, line: str) -> None:
+        """Changes the line; the step continues."""
+        self._reply.show_step(self._id, line, "running")
+
+    def done(self, line: str | None = None) -> None:
+        """The step has succeeded."""
+        self._reply.show_step(self._id, line, "done")
+
+    def failed(self, line: str | None = None) -> None:
+        """The step has failed."""
+        self._reply.show_step(self._id, line, "failed")
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= 200 else f"{line[:199]}…"
 
 
 async def _quietly(call: Any) -> None:

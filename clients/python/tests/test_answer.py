@@ -451,24 +451,35 @@ class AnswerTest(DeckTest):
 
     # Activity ---------------------------------------------------------------------------------------
 
-    async def test_an_activity_is_a_line(self) -> None:
+    async def test_steps_are_stored_with_the_reply(self) -> None:
         caught: list[str] = []
 
         async def handler(question: Message, reply: Reply) -> None:
-            reply.activity("Reads the tests")
-            await asyncio.sleep(0.2)
-            reply.activity("Reads the tests", "done")
-            for line in ("", "x" * 201):
-                try:
-                    reply.activity(line)
-                except DeckError as error:
-                    caught.append(error.code)
-            reply.write("They pass.")
-            await asyncio.sleep(0.2)
+            tests = reply.activity("Runs the tests")
+            reply.activity("Reads the log")
+            await asyncio.sleep(0.4)
+            tests.update("Runs the tests: 12 of 80")
+            tests.failed()
+            reply.activity("Reads the log", "done")
+            reply.activity("x" * 300, "done")
+            try:
+                reply.activity("")
+            except DeckError as error:
+                caught.append(error.code)
+            await reply.done("They fail.", usage={"tokens": 7})
 
         await self.answering(handler)
-        self.assertEqual((await self.ask("x")).message, "They pass.")
-        self.assertEqual(caught, ["bad_request", "bad_request"])
+        message = await self.ask("x")
+        self.assertEqual(caught, ["bad_request"])
+        self.assertEqual(
+            [(step["line"], step["status"]) for step in message.activity or []],
+            [
+                ("Runs the tests: 12 of 80", "failed"),
+                ("Reads the log", "done"),
+                ("x" * 199 + "…", "done"),
+            ],
+        )
+        self.assertEqual(message.usage, {"tokens": 7})
 
     # The stop ---------------------------------------------------------------------------------------
 
@@ -609,7 +620,7 @@ asyncio.run(main())
 
 
 class ReplyTest(DeckTest):
-    def test_pending_activities_are_bounded(self) -> None:
+    def test_unsent_steps_are_bounded(self) -> None:
         task = {
             "task": "t",
             "claim": "c",
@@ -622,4 +633,4 @@ class ReplyTest(DeckTest):
         reply = Reply(self.admin._http, "x", decode(json.dumps(task)), 30, lambda: None)  # type: ignore[reportPrivateUsage]
         for n in range(1000):
             reply.activity(f"line {n}")
-        self.assertEqual(len(reply._activities), replies.MOST_ACTIVITIES)  # type: ignore[reportPrivateUsage]
+        self.assertEqual(len(reply._unsent), replies.MOST_STEPS)  # type: ignore[reportPrivateUsage]
