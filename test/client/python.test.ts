@@ -1,7 +1,6 @@
 // The Python client: its own tests against a server, its README, a change of the database, and workers under kills.
 // 10,000 events and 500 questions: test/long/python.ts.
-import { readFileSync } from 'node:fs'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { spawnSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
@@ -35,7 +34,6 @@ void t.test('python: its version and its dependency are those of the package', (
     'collections',
     'contextlib',
     'inspect',
-    'itertools',
     'json',
     'logging',
     'random',
@@ -109,7 +107,7 @@ void t.test(
   },
 )
 
-void t.test('python: a follower is told of another database, and gets its chat from the start', { skip }, async (t) => {
+void t.test('python: a follower receives a reset and the chat from its start after a change of the database', { skip }, async (t) => {
   const [one, two] = [await startDeck(t), await startDeck(t)]
   const { id } = await makeMission(one.instance)
   const columns = 'id, number, title, client, budget, deadline, status, assigned_to'
