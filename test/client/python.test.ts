@@ -107,24 +107,27 @@ void t.test(
   },
 )
 
-void t.test('python: a follower receives a reset and the chat from its start after a change of the database', { skip }, async (t) => {
-  const [one, two] = [await startDeck(t), await startDeck(t)]
-  const { id } = await makeMission(one.instance)
-  const columns = 'id, number, title, client, budget, deadline, status, assigned_to'
-  const rows = await one.database.query(`select ${columns} from missions where id = $1`, [id])
-  await two.database.query(
-    `insert into missions (${columns}) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-    Object.values(rows[0] ?? {}),
-  )
-  const path = `/api/missions/${id}/chat/rafael`
-  for (const message of ['one', 'two', 'three']) await one.instance.request('POST', path, alice, { message })
-  await two.instance.request('POST', path, alice, { message: 'other' })
-  const wire = await startWire(t, one.instance.url)
-  const run = startPython(
-    t,
-    [
-      '-c',
-      `
+void t.test(
+  'python: a follower receives a reset and the chat from its start after a change of the database',
+  { skip },
+  async (t) => {
+    const [one, two] = [await startDeck(t), await startDeck(t)]
+    const { id } = await makeMission(one.instance)
+    const columns = 'id, number, title, client, budget, deadline, status, assigned_to'
+    const rows = await one.database.query(`select ${columns} from missions where id = $1`, [id])
+    await two.database.query(
+      `insert into missions (${columns}) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
+      Object.values(rows[0] ?? {}),
+    )
+    const path = `/api/missions/${id}/chat/rafael`
+    for (const message of ['one', 'two', 'three']) await one.instance.request('POST', path, alice, { message })
+    await two.instance.request('POST', path, alice, { message: 'other' })
+    const wire = await startWire(t, one.instance.url)
+    const run = startPython(
+      t,
+      [
+        '-c',
+        `
 import asyncio, os
 from mission_deck import Deck
 
@@ -134,23 +137,24 @@ async def main():
             print(event.event, event.seq, event.data and event.data.message, event.epoch, flush=True)
 
 asyncio.run(main())`,
-    ],
-    { DECK_URL: wire.url, TOKEN: alice },
-  )
-  const lines = (): string[] => run.out().split('\n').filter(Boolean)
-  await until(() => lines().length === 3, 'the chat of the first database')
-  wire.target = two.instance.url
-  wire.cut()
-  await until(() => lines().length === 5, 'the chat of the second one')
-  const { json } = await two.instance.request('GET', path, alice)
-  t.strictSame(lines(), [
-    'message.created 1 one None',
-    'message.created 2 two None',
-    'message.created 3 three None',
-    `reset 1 None ${String(json['epoch'])}`,
-    'message.created 1 other None',
-  ])
-})
+      ],
+      { DECK_URL: wire.url, TOKEN: alice },
+    )
+    const lines = (): string[] => run.out().split('\n').filter(Boolean)
+    await until(() => lines().length === 3, 'the chat of the first database')
+    wire.target = two.instance.url
+    wire.cut()
+    await until(() => lines().length === 5, 'the chat of the second one')
+    const { json } = await two.instance.request('GET', path, alice)
+    t.strictSame(lines(), [
+      'message.created 1 one None',
+      'message.created 2 two None',
+      'message.created 3 three None',
+      `reset 1 None ${String(json['epoch'])}`,
+      'message.created 1 other None',
+    ])
+  },
+)
 
 void t.test('python: two workers under random kills answer 30 questions once each', { skip }, (t) =>
   killWorkers(t, { questions: 30, ...pythonWorker, killEvery: 1500, most: 5, pause: 120 }),

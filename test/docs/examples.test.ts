@@ -25,7 +25,13 @@ const run = (
 ): { child: ChildProcess; ended: Promise<number | null> } => {
   const child = spawn(program, [`examples/${name}`], {
     cwd: root,
-    env: { PATH: process.env['PATH'], PYTHONPATH: client, PYTHONDONTWRITEBYTECODE: '1', DECK_URL: instance.url, ...env },
+    env: {
+      PATH: process.env['PATH'],
+      PYTHONPATH: client,
+      PYTHONDONTWRITEBYTECODE: '1',
+      DECK_URL: instance.url,
+      ...env,
+    },
     stdio: ['pipe', 'ignore', 'inherit'],
   })
   const { ended } = collect(child)

@@ -21,6 +21,13 @@ void t.test(`python: ${events} events through cuts, each once and in order`, { s
   t.comment(`${run.out().trim()}; ${/Ran 1 test in .*/.exec(run.err())?.[0]}`)
 })
 
+void t.test('python: another worker continues with the answer of people', { skip }, async (t) => {
+  const { instance } = await startDeck(t)
+  const name = 'tests.test_answer.AnswerTest.test_another_worker_goes_on_with_the_answer_of_people'
+  const run = startPython(t, ['-m', 'unittest', name], { DECK_URL: instance.url, JWT_SECRET: secret, LONG: '1' })
+  t.equal(await run.ended, 0, run.err())
+})
+
 void t.test(`python: two workers under random kills answer ${questions} questions once each`, { skip }, (t) =>
   killWorkers(t, { questions, ...pythonWorker, killEvery }),
 )

@@ -104,8 +104,14 @@ class Chat:
         since: str | None = None,
         until: str | None = None,
         at: str | None = None,
+        order: Literal["seq", "rank"] | None = None,
+        highlight: bool | None = None,
     ) -> History:
-        """Returns a page of messages by ascending seq: those after `after`, or the newest."""
+        """Returns a page of messages by ascending seq: those after `after`, or the newest.
+
+        `at`: the state at a time (RFC 3339). With `q`, `order="rank"` returns the best matches first,
+        and `highlight=True` gives each message a `snippet`.
+        """
         query = {
             "after": after,
             "before": before,
@@ -116,6 +122,8 @@ class Chat:
             "since": since,
             "until": until,
             "at": at,
+            "order": order,
+            "highlight": highlight,
         }
         page = History(await self._http.call("GET", self._path, query=query))
         page["messages"] = [Message(row) for row in page.messages]
@@ -173,6 +181,12 @@ class Chat:
     async def _change(self, question: str, verb: str) -> Question:
         path = f"{self._path}/questions/{path_of(question, verb)}"
         return Question(await self._http.call("POST", path))
+
+    async def redact(self, message: str, reason: str | None = None) -> Message:
+        """Removes the words of a message for good: its author, or a user for a reply to its question."""
+        path = f"{self._path}/messages/{path_of(message, 'redact')}"
+        answer = await self._http.call("POST", path, body=given(reason=reason), again=True)
+        return Message(answer)
 
     async def clear(self) -> None:
         """Removes all messages (admin)."""

@@ -63,6 +63,8 @@ class Worker:
 
     async def work(self) -> None:
         """Claims tasks until it is cancelled. Raises the server's error if it refuses the worker."""
+        loop = asyncio.get_running_loop()
+        empty = 0
         while True:
             # A task that waits for people takes no room.
             room = self._concurrency - sum(not job.reply.parked for job in self._jobs.values())
@@ -70,6 +72,7 @@ class Worker:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
+            begun = loop.time()
             # If the answer is lost, the same key gets the same tasks again.
             answer = await self._http.call(
                 "POST",
@@ -81,6 +84,10 @@ class Worker:
             )
             for task in answer.tasks:
                 self._start(task)
+            # A server that stops answers at once.
+            empty = 0 if answer.tasks or loop.time() - begun > 1 else empty + 1
+            if empty:
+                await self._http.wait_to_retry(None, empty)
 
     async def stop(self) -> None:
         """Cancels the handlers and releases their tasks. Tasks that wait for people keep waiting."""
@@ -163,8 +170,8 @@ class Worker:
             # A cancelled reply is stored as far as it was written.
             try:
                 await reply.finish(returned)
-            except DeckError as refused:
-                reply.lost = is_lost(refused)
+            except Exception as refused:
+                reply.lost = isinstance(refused, DeckError) and is_lost(refused)
                 await self._release(job, None if reply.lost else refused)
 
     async def _release(self, job: Job, error: BaseException | None) -> None:

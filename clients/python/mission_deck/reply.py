@@ -149,7 +149,11 @@ class Reply:
             while request.state == "open":
                 path = path_of("missions", self._mission, "requests", request.id)
                 query = {"wait": self._http.longest_wait}
+                begun = asyncio.get_running_loop().time()
                 request = Request(await self._http.call("GET", path, query=query, tries=WITHOUT_END))
+                if request.state == "open" and asyncio.get_running_loop().time() - begun < 1:
+                    # A server that stops answers at once.
+                    await self._http.wait_to_retry(None, 2)
         except asyncio.CancelledError:
             if self.cancelled and request:
                 await _quietly(requests.withdraw(request.id))
@@ -210,12 +214,14 @@ class Reply:
         """The stored message."""
         return self._saved
 
-    async def finish(self, returned: str | None) -> None:
+    async def finish(self, returned: object) -> None:
         """Ends the task: with the returned text, with what was written, or without a reply."""
         if self._saved:
             return
         if self._failure:
             raise self._failure
+        if not isinstance(returned, str | None):
+            raise TypeError("a handler must return a text or nothing")
         text = returned or self.text
         if text:
             await self.done(text)

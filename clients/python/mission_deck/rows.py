@@ -56,6 +56,7 @@ class Message(Row):
     activity: list[Activity] | None
     usage: Row | None
     redacted: Row | None
+    snippet: Any
 
 
 class Event(Row):

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import unittest
 from typing import Any
 from unittest.mock import patch
 
@@ -180,6 +181,14 @@ class AnswerTest(DeckTest):
         self.assertIn("on purpose", "".join(logged.output))
         self.assertGreaterEqual(times[1] - times[0], 1.9)
         self.assertGreaterEqual(times[2] - times[1], 3.9)
+
+    async def test_a_result_that_is_no_text_is_an_error(self) -> None:
+        async def handler(question: Message, reply: Reply) -> Any:
+            return "text" if reply.attempt > 1 else {1, 2}
+
+        await self.answering(handler)
+        with self.assertLogs("mission_deck", "ERROR"):
+            self.assertEqual((await self.ask("x")).message, "text")
 
     async def test_lost_answers_change_nothing(self) -> None:
         attempts: list[int] = []
@@ -556,6 +565,26 @@ class AnswerTest(DeckTest):
         await asyncio.wait_for(running, 10)
         self.assertEqual((await self.state_of(question)).state, "working")
         self.assertEqual((await self.user.requests(self.mission.id).get(request.id)).state, "open")
+
+    @unittest.skipUnless(os.environ.get("LONG"), "it takes a minute: LONG=1")
+    async def test_another_worker_goes_on_with_the_answer_of_people(self) -> None:
+        seen: list[Any] = []
+
+        async def handler(question: Message, reply: Reply) -> str:
+            seen.append(reply.request and reply.request.answer)
+            return f"You said {await reply.ask(kind='text', title='Well?')}"
+
+        deck = await self.open(self.citizen_token)
+        deck.citizen(self.name).answer(handler)
+        running = asyncio.ensure_future(deck.run(signals=False))
+        question = await self.chat.send("x")
+        request = await self.open_request()
+        deck.stop()
+        await asyncio.wait_for(running, 10)
+        await self.answering(handler)
+        await self.user.requests(self.mission.id).answer(request.id, "yes")
+        reply = await asyncio.wait_for(self._reply_to(question), 120)
+        self.assertEqual((reply.message, seen), ("You said yes", [None, "yes"]))
 
     async def test_closing_the_deck_stops_run(self) -> None:
         async def handler(question: Message, reply: Reply) -> None:

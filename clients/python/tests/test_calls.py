@@ -109,6 +109,16 @@ class ReadTest(DeckTest):
         with self.assertRaises(AttributeError):
             one.misspelt
 
+    async def test_search_and_redaction(self) -> None:
+        sent = [await self.chat.send(text) for text in ("a secret apple", "pears")]
+        [found] = (await self.chat.history(q="apple", order="rank", highlight=True)).messages
+        self.assertTrue(found.snippet)
+        redacted = await self.chat.redact(sent[0].id, "a secret")
+        self.assertEqual((redacted.message, redacted.redacted["by"]), ("", "alice"))  # type: ignore[index]
+        feed = self.chat.follow(after=2)
+        event = await asyncio.wait_for(feed.__anext__(), 30)
+        self.assertEqual((event.event, event.seq, event.data.seq), ("message.redacted", 3, 1))
+
     async def test_questions(self) -> None:
         sent = await self.chat.send("Why?")
         await self.citizen.chat(self.mission.id, self.name).send("Hm.", reply_to=sent.id)
