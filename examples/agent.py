@@ -19,7 +19,7 @@ async def plan(state, deck, reply):
 async def look(state, deck, reply):
     mission = state["question"].mission_id
     state["title"] = (await deck.mission(mission).get()).title
-    state["open"] = [item for item in (await deck.mission(mission).checklist())["items"] if not item.completed]
+    state["open"] = [item for item in (await deck.dod(mission).list()).items if not item.completed]
     return "confirm" if state["risky"] else "write"
 
 

@@ -6,16 +6,19 @@ from .errors import DeckError
 from .http import Token
 from .inbox import Handler
 from .reply import Reply, Step
-from .resources import MissionHandle, MissionList, RequestList, TestRunList
+from .resources import DodList, MissionHandle, MissionList, RequestList, TestRunList
 from .rows import (
     Channel,
+    Checklist,
     Citizen,
     CodeBlock,
+    DodItem,
     Event,
     History,
     Message,
     Mission,
     Missions,
+    Progress,
     Question,
     Questions,
     Request,
@@ -27,8 +30,9 @@ from .rows import (
 from .streams import Feed, Stream
 
 __all__ = [
-    "Channel", "Chat", "Citizen", "CitizenHandle", "CodeBlock", "Deck", "DeckError", "Event", "Feed",
-    "Handler", "History", "Message", "Mission", "MissionHandle", "MissionList", "Missions",
-    "Question", "Questions", "Reply", "Request", "RequestList", "Requests", "Row", "Step", "Stream", "TestRun",
-    "TestRunList", "TestRuns", "Token",
+    "Channel", "Chat", "Checklist", "Citizen", "CitizenHandle", "CodeBlock", "Deck", "DeckError",
+    "DodItem", "DodList", "Event", "Feed", "Handler", "History", "Message", "Mission",
+    "MissionHandle", "MissionList", "Missions", "Progress", "Question", "Questions", "Reply",
+    "Request", "RequestList", "Requests", "Row", "Step", "Stream", "TestRun", "TestRunList",
+    "TestRuns", "Token",
 ]

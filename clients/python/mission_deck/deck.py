@@ -12,7 +12,7 @@ from .chat import Chat, Outbox
 from .errors import DeckError
 from .http import Http, Token
 from .inbox import Handler, Worker
-from .resources import MissionHandle, MissionList, RequestList, TestRunList
+from .resources import DodList, MissionHandle, MissionList, RequestList, TestRunList
 from .rows import Citizen
 
 
@@ -105,6 +105,10 @@ class Deck:
     def requests(self, mission: str | int) -> RequestList:
         """A mission's requests to people."""
         return RequestList(self._http, mission)
+
+    def dod(self, mission: str | int) -> DodList:
+        """A mission's definition of done."""
+        return DodList(self._http, mission)
 
     def tests(self, mission: str | int) -> TestRunList:
         """A mission's test runs."""

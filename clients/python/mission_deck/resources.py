@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from .http import Http, given, path_of
-from .rows import Channel, Message, Mission, Missions, Request, Requests, Row, TestRun, TestRuns
+from .rows import (
+    Channel,
+    Checklist,
+    DodItem,
+    Message,
+    Mission,
+    Missions,
+    Progress,
+    Request,
+    Requests,
+    Row,
+    TestRun,
+    TestRuns,
+)
 
 
 class MissionList:
@@ -82,9 +95,46 @@ class MissionHandle:
             if cursor is None:
                 return found
 
-    async def checklist(self) -> Row:
-        """Returns the definition of done: `{ items, progress }`."""
-        return Row(await self._http.call("GET", f"{self._path}/dod"))
+
+class DodList:
+    """A definition of done: made by `deck.dod(mission)`."""
+
+    def __init__(self, http: Http, mission: str | int) -> None:
+        self._http = http
+        self._path = path_of("missions", mission, "dod")
+
+    async def list(self) -> Checklist:
+        """Returns the items and how many are completed."""
+        return _checklist(await self._http.call("GET", self._path))
+
+    async def add(
+        self,
+        text: str,
+        category: Literal["functional", "non-functional", "tests"],
+        *,
+        test_name: str | None = None,
+    ) -> DodItem:
+        """Adds an item; `test_name` is the test that proves it."""
+        body = given(text=text, category=category, test_name=test_name)
+        return DodItem(await self._http.call("POST", self._path, body=body))
+
+    async def set(self, item: str, **changes: Any) -> DodItem:
+        """Changes an item: `completed=True`, `text`, `category`, `test_name`, `after`."""
+        path = f"{self._path}/{path_of(item)}"
+        answer = await self._http.call("PATCH", path, body=changes)
+        return DodItem(answer["item"])
+
+    async def complete(self) -> Checklist:
+        """Completes all items; the mission's status becomes `qa`."""
+        return _checklist(await self._http.call("POST", f"{self._path}/complete", again=True))
+
+    async def reset(self) -> Checklist:
+        """Makes all items open again."""
+        return _checklist(await self._http.call("POST", f"{self._path}/reset", again=True))
+
+
+def _checklist(answer: Row) -> Checklist:
+    return Checklist([DodItem(row) for row in answer["items"]], Progress(answer["progress"]))
 
 
 class RequestList:

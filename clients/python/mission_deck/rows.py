@@ -7,7 +7,7 @@ documented member that the server left out is None as an attribute.
 from __future__ import annotations
 
 import json
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
 class Row(dict[str, Any]):
@@ -163,6 +163,35 @@ class Channel(Row):
     waiting: int
     working: int
     failed: int
+
+
+class DodItem(Row):
+    """An item of a definition of done."""
+
+    id: str
+    mission_id: str
+    text: str
+    category: Literal["functional", "non-functional", "tests"]
+    completed: bool
+    completed_at: str | None
+    seq: int
+    test_name: str | None
+    evidence: Row | None
+    override: Row | None
+
+
+class Progress(Row):
+    """How many items of a definition of done are completed."""
+
+    completed: int
+    total: int
+
+
+class Checklist(NamedTuple):
+    """A definition of done."""
+
+    items: list[DodItem]
+    progress: Progress
 
 
 class TestRun(Row):

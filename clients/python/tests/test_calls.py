@@ -139,7 +139,14 @@ class ReadTest(DeckTest):
         await self.chat.send("Hi")
         [channel] = await self.user.mission(self.mission.id).channels()
         self.assertEqual((channel.citizen, channel.last_message.message), (self.name, "Hi"))  # type: ignore[union-attr]
-        self.assertEqual((await handle.checklist())["items"], [])
+        dod = self.citizen.dod(self.mission.id)
+        item = await dod.add("It runs", "functional")
+        await self.user.dod(self.mission.id).set(item.id, completed=True)
+        items, progress = await dod.list()
+        self.assertEqual([(i.text, i.completed) for i in items], [("It runs", True)])
+        self.assertEqual((progress.completed, progress.total), (1, 1))
+        self.assertFalse((await self.user.dod(self.mission.id).reset()).items[0].completed)
+        self.assertTrue((await self.user.dod(self.mission.id).complete()).items[0].completed)
         self.assertIn("rafael", [citizen.name for citizen in await self.user.citizens()])
 
     async def test_requests(self) -> None:
