@@ -135,7 +135,7 @@ export const installApi = async (
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
-    requestRoutes(api, { ...parts, past, draining: draining.signal })
+    requestRoutes(api, { ...parts, answers, past, draining: draining.signal })
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })
