@@ -20,6 +20,7 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
   return {
     tokens: makeTokens({
       secret: config.jwtSecret,
+      previousSecret: config.jwtSecretPrevious,
       ...(keys ? { keys } : {}),
       issuer: config.jwtIssuer,
       audience: config.jwtAudience,

@@ -41,6 +41,10 @@ export const Environment = Type.Object({
     'secret of HS256 tokens, at least 32 bytes; without it and JWKS_URL one is generated under DATA_DIR, but not in production',
     '',
   ),
+  JWT_SECRET_PREVIOUS: variable(
+    'former JWT_SECRET, whose tokens stay valid until they expire; it signs nothing; empty: none',
+    '',
+  ),
   JWKS_URL: variable(
     'key set of the identity provider, for RS256, ES256 and EdDSA tokens; https, or http for localhost',
     '',

@@ -20,6 +20,8 @@ export type Config = Readonly<{
   hintsUrl: string
   dataDir: string
   jwtSecret: string
+  /** verifies only */
+  jwtSecretPrevious: string
   jwksUrl: string
   jwtIssuer: string
   jwtAudience: string
@@ -65,6 +67,7 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,
+    jwtSecretPrevious: env.JWT_SECRET_PREVIOUS,
     jwksUrl: env.JWKS_URL,
     jwtIssuer: env.JWT_ISSUER,
     jwtAudience: env.JWT_AUDIENCE,

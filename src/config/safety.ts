@@ -48,8 +48,9 @@ export const unsafe = (env: Env): string[] => {
   const faults: string[] = []
   if (!env.JWT_SECRET && !env.JWKS_URL)
     faults.push('JWT_SECRET is required in production (at least 32 bytes), or JWKS_URL.')
-  if (env.JWT_SECRET && Buffer.byteLength(env.JWT_SECRET) < 32)
-    faults.push('JWT_SECRET is too short: at least 32 bytes are needed.')
+  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS'] as const)
+    if (env[name] && Buffer.byteLength(env[name]) < 32)
+      faults.push(`${name} is too short: at least 32 bytes are needed.`)
   if (env.JWKS_URL && URL.canParse(env.JWKS_URL)) {
     const { protocol, hostname } = new URL(env.JWKS_URL)
     if (protocol !== 'https:' && !ownMachine.test(hostname))
