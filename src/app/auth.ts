@@ -35,6 +35,9 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
     /** Reads the revocations again if they have changed. */
     checkRevocations: (): void => void revocations.check().catch(onError),
 
+    /** The same; resolves once they are read. */
+    readRevocations: revocations.check,
+
     /** Resolves once the revocations are read. */
     async start(): Promise<void> {
       await revocations.check()
