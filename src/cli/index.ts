@@ -17,6 +17,8 @@ import { pruneCommand } from './prune.ts'
 import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
 import { serverCommands } from './server.ts'
+import { inviteCommand } from './sign-in/invite.ts'
+import { loginCommands } from './sign-in/login.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -38,6 +40,8 @@ const program = new Command('mission-deck')
   })
 serverCommands(program)
 accessCommands(program)
+inviteCommand(program)
+loginCommands(program)
 chatCommands(program)
 citizenCommands(program)
 inboxCommand(program)
