@@ -319,7 +319,7 @@ begin
     left join lateral (
       select t.id from deck.tasks t
       where t.id = x.task and t.id = any (v_held) and t.holder = x.holder and t.lease_until is not null
-        and t.ended is null and not t.dead and x.topic = 'missions/' || t.mission_id || '/chat/' || t.citizen limit 1) t on true
+        and t.ended is null and not t.dead and t.run is null and x.topic = 'missions/' || t.mission_id || '/chat/' || t.citizen limit 1) t on true
     left join lateral (
       select c.id from public.chat_messages c
       where x.task is null and c.id = x.answered and c.mission_id = deck.topic_mission(x.topic)

@@ -29,3 +29,6 @@ create trigger refuse_details before insert or update of details on public.chat_
 alter table deck.drafts
   add column activity text,
   add column changes  integer not null default 0;
+
+-- A task's question has what its sender used, too.
+alter type deck.given_task add attribute details text;

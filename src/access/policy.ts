@@ -19,6 +19,7 @@ export type Action =
   | 'dod.override'
   | 'dod.delete'
   | 'run.ask'
+  | 'run.cancel'
   | 'run.write'
   | 'log.redact'
   | 'request.make'
@@ -45,6 +46,7 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'dod.override': { user: false, citizen: false, admin: true },
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },
+  'run.cancel': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
   'log.redact': { user: false, citizen: false, admin: true },
   'request.make': { user: false, citizen: 'own', admin: true },

@@ -137,6 +137,7 @@ export const installHttp = async (
     writer: traces?.watch(writer, 'http') ?? writer,
     questions: storage.questions,
     cancelTask: ephemeral.cancels.send,
+    runCitizen: config.runCitizen,
     access,
     identify,
     holds: tokens.holds,

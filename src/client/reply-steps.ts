@@ -43,9 +43,12 @@ export const makeSteps = (onReport: () => void, again = 20_000) => {
     add(text: string, first: StepStatus): Step {
       const id = newKey()
       const set = (line: string | undefined, status: StepStatus): void => {
+        const before = steps.get(id)
         const chars = line === undefined ? undefined : [...line]
         const shown = chars && chars.length > mostChars ? `${chars.slice(0, mostChars - 1).join('')}…` : line
-        steps.set(id, { id, line: shown ?? steps.get(id)?.line ?? '', status })
+        const step = { id, line: shown ?? before?.line ?? '', status }
+        if (before?.line === step.line && before.status === status) return
+        steps.set(id, step)
         for (const oldest of steps.keys()) {
           if (steps.size <= most) break
           steps.delete(oldest)

@@ -6,6 +6,7 @@ import type { DraftPart } from '../protocol/inbox.ts'
 import { makeCheck, type Call, type ClaimParts, type Work } from './claims.ts'
 import { atOffset } from './draft-standing.ts'
 import { mostUnits } from './stream.ts'
+import { unfinished } from './work.ts'
 
 /** Seconds after which a draft renews the lease again: there may be many deltas a second. */
 const renewEvery = 1
@@ -44,7 +45,8 @@ export const makeClaimDraft = (parts: ClaimParts, onError: (error: unknown) => v
     let appended: string | undefined
     for (let tries = 1; ; tries++) {
       const work = await check(call, { within: renewEvery })
-      const { name, draft: stored, cancelled } = work
+      const { name, draft: stored, cancelled, run } = work
+      if (run) throw unfinished()
       // A save of a later call, or by the timer, may have saved it before.
       if (appended !== undefined && stored && (await draftStore.read(name, stored))?.text.startsWith(appended))
         return { offset: appended.length, cancelled }

@@ -18,6 +18,7 @@ import type { ClaimedTasks, NewClaim, NewReply } from '../protocol/inbox.ts'
 import { messageChars, type Message } from '../protocol/rows.ts'
 import { formatTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
+import { unfinished } from './work.ts'
 
 /** Seconds of a lease, and kinds of task, unless the claim names others. */
 const usualLease = 60
@@ -151,6 +152,7 @@ export const makeClaims = (parts: ClaimParts) => {
       detailsOf({ usage: given.usage })
       const work = await check(call, { within: 1 }, ['held', 'ended'])
       const { task, holder, attempt, name, draft, state, answered } = work
+      if (work.run) throw unfinished()
       if (state === 'ended') {
         if (!answered) throw lost()
         return { message: await repeat(call, work), seen: true }
@@ -177,10 +179,13 @@ export const makeClaims = (parts: ClaimParts) => {
       return written
     },
 
-    /** Ends a task without a reply. */
+    /** Ends a task without a reply, and drops its draft. */
     async done(call: Call): Promise<void> {
-      const { state, ...held } = await check(call, { within: null }, ['held', 'ended'])
-      if (state === 'held' && !(await tasks.end(held))) throw lost()
+      const { state, draft, name, ...held } = await check(call, { within: null }, ['held', 'ended'])
+      if (state === 'held' && !(await tasks.end(held))) throw held.run ? unfinished() : lost()
+      if (!draft) return
+      await draftStore.drop(name, null)
+      drafts.drop(name)
     },
 
     /** Returns a task to the queue. */

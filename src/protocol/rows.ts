@@ -142,6 +142,18 @@ export const TestRun = Type.Object(
   { title: 'TestRun' },
 )
 export type TestRun = Static<typeof TestRun>
+/** Who has a run that was asked for. */
+export const RunTask = Type.Object({
+  citizen: Type.String(),
+  state: Type.Enum(['waiting', 'working'], { description: 'waiting: nobody has the run' }),
+  attempt: Type.Integer({ minimum: 0 }),
+  since: time,
+  cancelled: Type.Boolean({ description: 'its holder was asked to stop' }),
+  listening: Type.Boolean({
+    description: "something took the citizen's runs, or asked for some, within the last 60 s",
+  }),
+})
+export type RunTask = Static<typeof RunTask>
 export const NewTestRun = Type.Object({
   status: Type.Optional(runStatus),
   summary: Type.Optional(nullable(object)),

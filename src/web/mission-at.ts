@@ -70,8 +70,8 @@ export const apply = (state: MissionAt, event: TimelineEvent): MissionAt => {
       return { ...state, messages: messages.slice(-mostMessages), older: state.older || messages.length > mostMessages }
     }
     case 'message.redacted': {
-      const { id, by, at } = event.data
-      return { ...state, messages: state.messages.map((one) => (one.id === id ? redact({ by, at })(one) : one)) }
+      const { data } = event
+      return { ...state, messages: state.messages.map((one) => (one.id === data.id ? redact(data)(one) : one)) }
     }
     case 'chat.cleared':
       return event.data.citizen === state.citizen ? { ...state, messages: [], older: false } : state

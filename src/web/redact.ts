@@ -2,7 +2,7 @@
 import type { Message, Redacted } from '../client/index.ts'
 
 export const redact =
-  (redacted: Redacted) =>
+  ({ by, at }: Redacted) =>
   ({ id, mission_id, citizen, sender, author, created_at, seq, key, in_reply_to }: Message): Message => ({
     id,
     mission_id,
@@ -15,5 +15,5 @@ export const redact =
     seq,
     key,
     in_reply_to,
-    redacted,
+    redacted: { by, at },
   })

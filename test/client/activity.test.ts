@@ -153,6 +153,9 @@ void t.test('steps: a running step is sent again while nothing else is, until it
   await until(() => reports > 3, 'signs of life')
   step.done()
   const ended = reports
+  step.done()
+  step.done('Runs')
+  t.equal(reports, ended, 'a report that changes nothing is not sent')
   const other = steps.add('Waits', 'running')
   await until(() => reports > ended + 3, 'signs of life of the next step')
   other.failed()

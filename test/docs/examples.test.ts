@@ -67,6 +67,7 @@ void t.test('echo example: the citizen answers without a network, with a code bl
   await works('rafael')
   const { reply, grew } = await ask('Does it\nrun?')
   t.match(reply, { author: 'rafael', message: /^You asked "Does it\\nrun\?"\./, code_blocks: [{ language: 'js' }] })
+  t.match(reply['activity'], [{ line: 'Reads the question', status: 'done' }])
   t.equal((reply['code_blocks'] as Json[])[0]?.['code'], 'console.log("Does it\\nrun?")\n')
   t.ok(grew.length > 2, `the draft grew in ${grew.length} steps`)
 })
@@ -115,9 +116,11 @@ const startEndpoint = async (t: Test): Promise<{ url: string; asked: Json[] }> =
     for await (const part of request.setEncoding('utf8')) parts.push(String(part))
     asked.push({ path: request.url, key: request.headers.authorization, ...(JSON.parse(parts.join('')) as Json) })
     const words = ['Use ', 'an ', 'InlineKeyboard 🎛️']
-    return [...words.map((content) => JSON.stringify({ choices: [{ delta: { content } }] })), '[DONE]']
-      .map((data) => `data: ${data}\n\n`)
-      .join('')
+    const chunks = [
+      ...words.map((content) => ({ choices: [{ delta: { content } }] })),
+      { choices: [], usage: { total_tokens: 12 } },
+    ]
+    return [...chunks.map((chunk) => JSON.stringify(chunk)), '[DONE]'].map((data) => `data: ${data}\n\n`).join('')
   }
   endpoint.listen(0, '127.0.0.1')
   await once(endpoint, 'listening')
@@ -146,7 +149,12 @@ for (const [name, citizen, program, skip] of [
         ({ type, data }) => type === 'event' && (data as Json)['author'] === citizen,
         'the reply',
       )
-      t.match(data, { message: 'Use an InlineKeyboard 🎛️', sender: 'citizen' })
+      t.match(data, {
+        message: 'Use an InlineKeyboard 🎛️',
+        sender: 'citizen',
+        activity: [{ line: 'Asks m', status: 'done' }],
+        usage: { total_tokens: 12 },
+      })
       t.match(asked, [{ path: '/v1/chat/completions', key: 'Bearer k', model: 'm', stream: true }])
       t.strictSame((asked[0]?.['messages'] as Json[]).slice(-2), [
         { role: 'assistant', content: 'Hi' },

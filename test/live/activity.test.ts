@@ -2,6 +2,11 @@
 // Two instances of one database.
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import { makeSlices } from '../../src/live/ephemeral/draft-fanout.ts'
+import { makeMirror } from '../../src/live/ephemeral/draft-mirror.ts'
+import { makeRegistry, type Stored } from '../../src/live/ephemeral/draft-registry.ts'
+import type { Receiver } from '../../src/live/hub/subscription.ts'
+import type { Step } from '../../src/protocol/activity.ts'
 import {
   admin,
   alice,
@@ -9,6 +14,7 @@ import {
   rafael,
   startDeck,
   startInstance,
+  textsOf,
   until,
   type Client,
   type Instance,
@@ -101,10 +107,15 @@ void t.test('activity: followers on both instances see steps before, with and af
   }
   for (const on of both) t.strictSame(await messagesOf(topic, on), [message])
   t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
-  const late = await watch(two, topic)
-  await writerOf(await one.connect(rafael), topic, 'marker')({ delta: 'x' })
-  await see([late], 'marker', 'x')
-  t.strictSame(late.sees(key), { text: '', steps: [] }, 'a stored reply has no draft')
+  // The end of a draft reaches the other instance a little after the message. The marker draft comes last.
+  let n = 0
+  await until(async () => {
+    const late = await watch(two, topic)
+    const marker = `marker${n++}`
+    await writerOf(await one.connect(rafael), topic, marker)({ delta: 'x' })
+    await see([late], marker, 'x')
+    return late.sees(key).steps.length === 0
+  }, 'a stored reply has no draft')
 })
 
 void t.test('activity: every status of a step reaches followers, and only the latest line for it', async (t) => {
@@ -419,9 +430,10 @@ void t.test('activity: over HTTP a claim reports steps, on any instance, and usa
   await one.request('POST', `${inbox}/claim`, rafael, {})
   const watchers = await Promise.all(both.map((on) => watch(on, topic)))
   const user = await one.connect(alice)
-  await user.ask({ type: 'send', topic, message: 'How?' })
+  await user.ask({ type: 'send', topic, message: 'How?', usage: { words: 1 } })
   const { json } = await one.request('POST', `${inbox}/claim`, rafael, { wait: 30 })
-  const [task] = json['tasks'] as { task: string; claim: string }[]
+  const [task] = json['tasks'] as { task: string; claim: string; message: Json }[]
+  t.match(task?.message, { usage: { words: 1 } })
   const { task: id = '', claim = '' } = task ?? {}
   const key = `task:${id}`
   const call = (n: number, what: string, body: Json) =>
@@ -472,3 +484,104 @@ void t.test(
     })
   },
 )
+
+void t.test('activity: a task that ends without a reply over HTTP has no draft any more', async (t) => {
+  const { topic } = await makeChat()
+  const inbox = '/api/inbox/rafael'
+  await one.request('POST', `${inbox}/claim`, rafael, {})
+  const watchers = await Promise.all(both.map((on) => watch(on, topic)))
+  await (await one.connect(alice)).ask({ type: 'send', topic, message: 'How?' })
+  const { json } = await one.request('POST', `${inbox}/claim`, rafael, { wait: 30 })
+  const [{ task = '', claim = '' } = {}] = json['tasks'] as { task?: string; claim?: string }[]
+  const path = `${inbox}/tasks/${task}`
+  const key = `task:${task}`
+  await one.request('POST', `${path}/draft`, rafael, { claim, ...step('a', 'Reads'), delta: 'x' })
+  await see(watchers, key, 'x', ['Reads', 'running'])
+  t.equal((await two.request('POST', `${path}/done`, rafael, { claim })).status, 204)
+  await see(watchers, key, '')
+  t.equal((await two.request('POST', `${path}/done`, rafael, { claim })).status, 204)
+  t.equal((await database.query('select from deck.drafts where key = $1', [key])).length, 0)
+})
+
+const nowhere = 'missions/00000000-0000-4000-8000-000000000000/chat/rafael'
+const steps = (...lines: string[]): Step[] => lines.map((line) => ({ id: line, line, status: 'done', at: 0, ms: 0 }))
+
+void t.test('activity: an instance that missed a notification of steps reads the saved draft', async (t) => {
+  const registry = makeRegistry({
+    onWritten: () => {},
+    onGone: () => {},
+    bounds: { draftBytes: 1e6, draftBytesPerSubject: 1e6 },
+  })
+  const shown: string[] = []
+  const stored: Stored = { topic: nowhere, key: 'k', generation: 1, text: '', activity: [], changes: 0 }
+  let reads = 0
+  const mirror = makeMirror({
+    registry,
+    slices: { followed: () => true },
+    toFollowers: (draft, offset, given = []) =>
+      void shown.push([draft.text.slice(offset), ...given.map(({ line }) => line)].join()),
+    load: () => {
+      reads++
+      return Promise.resolve([{ ...stored }])
+    },
+    onError: (error) => t.fail(String(error)),
+    repairEvery: 1,
+  })
+  const name = { topic: nowhere, key: 'k', generation: 1, upto: 0 }
+  mirror.takeSteps({ ...name, type: 'steps', after: 0, changes: 1, steps: steps('a') })
+  mirror.takeSteps({ ...name, type: 'steps', after: 1, changes: 2, steps: steps('b') })
+  t.strictSame([shown, reads], [[',a', ',b'], 0], 'steps that continue the copy need no read')
+  mirror.takeSteps({ ...name, type: 'steps', after: 1, changes: 2, steps: steps('b') })
+  t.equal(shown.length, 2, 'a notification that comes twice changes nothing')
+  // The notification of c is lost; the text and the steps are saved a little later.
+  mirror.takeSteps({ ...name, type: 'steps', after: 3, changes: 4, steps: steps('d') })
+  await until(() => reads > 1, 'reads')
+  Object.assign(stored, { activity: steps('a', 'b', 'c', 'd'), changes: 4 })
+  await until(() => shown.length === 3, 'the repair')
+  t.equal(shown.at(-1), ',c,d', 'followers get only what they miss')
+  // The draft is started over by another writer.
+  mirror.take({ ...name, type: 'delta', generation: 2, offset: 0, upto: 3, delta: 'new' })
+  t.strictSame(registry.find(name)?.activity.length, 4, 'without a text the draft keeps its steps')
+  mirror.take({ ...name, type: 'delta', generation: 3, offset: 0, upto: 5, delta: 'again' })
+  t.strictSame(registry.find(name)?.activity, [])
+  mirror.takeSteps({ ...name, type: 'steps', generation: 3, after: 0, changes: 1, steps: steps('e') })
+  t.strictSame(
+    registry.find(name)?.activity.map(({ line }) => line),
+    ['e'],
+  )
+  mirror.close()
+})
+
+void t.test('activity: a follower with a full buffer gets all steps later, with the text it misses', (t) => {
+  const got: Json[] = []
+  const slow = {
+    form: 'frames',
+    room: true,
+    send: (bytes: Buffer) => (got.push(...textsOf(bytes).map((text) => JSON.parse(text) as Json)), true),
+    fits() {
+      return this.room
+    },
+  }
+  const slices = makeSlices({ receivers: () => [slow as unknown as Receiver] })
+  const draft = { topic: nowhere, key: 'k', text: '', activity: steps('a'), behind: new Map<Receiver, number>() }
+  slices.send(draft, 0, draft.activity)
+  slow.room = false
+  draft.activity = steps('a', 'b')
+  slices.send(draft, 0, steps('b'))
+  draft.text = 'It runs'
+  slices.send(draft, 0)
+  t.equal(got.length, 1)
+  slow.room = true
+  slices.catchUp(draft)
+  slices.catchUp(draft)
+  t.strictSame(
+    got.map(({ type, line, delta }) => [type, line ?? delta]),
+    [
+      ['activity', 'a'],
+      ['delta', 'It runs'],
+      ['activity', 'a'],
+      ['activity', 'b'],
+    ],
+  )
+  t.end()
+})

@@ -51,6 +51,10 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      from generate_series(1, 6) n returning id`,
     [mission],
   )
+  await database.query(
+    `insert into deck.members (mission_id, sub) select $1, n || repeat(chr(1), 500) from generate_series(1, 300) n`,
+    [mission],
+  )
   const asked = await run(
     `insert into deck.requests (mission_id, citizen, kind, title, body, options, expires_at)
      select $1, 'rafael', 'choose', repeat(chr(1), 200), repeat(chr(1), 10000),
@@ -82,6 +86,7 @@ export const largest = ({
     '/api/inbox/{citizen}': { ask: ['/api/inbox/rafael?limit=500'] },
     '/api/missions': { ask: ['/api/missions?limit=500'] },
     '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },
+    '/api/missions/{mission}/members': { ask: [`${one}/members`] },
     '/api/missions/{mission}/chat': { ask: [`${one}/chat?limit=500`] },
     '/api/missions/{mission}/chat/{citizen}': {
       ask: [

@@ -465,7 +465,7 @@ test('requests: ended ones stand at their time among the messages, also far abov
   t.equal(await page.locator('.scroll .row', { hasText: 'request 402!' }).count(), 1)
 })
 
-test('requests: of very many open ones twenty cards are shown, the list has all, and each leads to its card', async (t) => {
+test('requests: of very many open ones twenty cards are shown, the list has all, and each leads to its card; of ended ones fifty', async (t) => {
   const { id, number } = await makeMission(one, { assigned_to: 'quin' })
   const quin = await token({ sub: 'quin', role: 'user' })
   await database.query(
@@ -488,6 +488,14 @@ test('requests: of very many open ones twenty cards are shown, the list has all,
   await card(page, 'request 1!').waitFor()
   await press(page, 'request 1!', 'Approve')
   await until(async () => (await page.title()).startsWith('(259) '), 'the title')
+  // Ended ones between two messages are bounded, too. (The focus moved to the next card, which would stay.)
+  await until(() => page.evaluate<boolean>(`document.activeElement.matches('.card')`), 'the focus on the next card')
+  await page.locator('#composer').focus()
+  await database.query(`update deck.requests set state = 'withdrawn' where mission_id = $1 and state = 'open'`, [id])
+  await until(async () => !(await page.title()).startsWith('('), 'the title to count nothing')
+  await page.getByText('210 earlier requests are in the timeline.').waitFor()
+  t.equal(await page.locator('.scroll .ended').count(), 50)
+  t.equal(await page.locator('.card').count(), 0)
 })
 
 test('requests: a hostile body, title or option stays text, and the card bounded', async (t) => {

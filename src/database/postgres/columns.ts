@@ -63,7 +63,7 @@ export const toMessage = (row: MessageColumns, mission_id: string, citizen: stri
   seq: row.seq,
   key: row.key,
   in_reply_to: row.in_reply_to,
-  ...(row.details == null ? undefined : (JSON.parse(row.details) as Details)),
+  ...(row.details === null ? undefined : (JSON.parse(row.details) as Details)),
 })
 
 /** SQL of a topic's latest seq; deleted rows count. The arguments are SQL. */

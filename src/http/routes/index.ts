@@ -76,6 +76,7 @@ export const installApi = async (
     writer: Writer
     questions: Questions
     cancelTask: CancelTask
+    runCitizen: string
     claims: Claims
     claimDraft: ClaimDraft
     access: Access
@@ -129,7 +130,7 @@ export const installApi = async (
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {
-      testRoutes(scope, runs, past)
+      testRoutes(scope, { ...parts, past })
       done()
     })
     logRoutes(api, { runs, logs: makeLogs(main) })

@@ -24,8 +24,10 @@ const deltaOf = ({ topic, key }: DraftName, members: { offset: number; delta: st
 /** The text from `offset` on, and steps. Without steps there is always a delta: an empty one at offset 0 removes the text. */
 const framesOf = (draft: Growing, offset: number, steps: readonly Activity[]): Frames => {
   const { topic, key, text } = draft
+  if (steps.length === 0)
+    return { bytes: toChunk([deltaOf(draft, { offset, delta: text.slice(offset) })]).bytes, count: 1 }
   const texts = steps.map(({ id, line, status }) => encodeFrame('activity', { topic, key, id, line, status }))
-  if (offset < text.length || texts.length === 0) texts.unshift(deltaOf(draft, { offset, delta: text.slice(offset) }))
+  if (offset < text.length) texts.unshift(deltaOf(draft, { offset, delta: text.slice(offset) }))
   return { bytes: toChunk(texts).bytes, count: texts.length }
 }
 

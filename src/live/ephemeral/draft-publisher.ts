@@ -83,28 +83,31 @@ export const makePublisher = ({
 
   const isLong = (part: unknown): boolean => Buffer.byteLength(JSON.stringify(part)) > longest
 
+  /** Signals the steps that have news to the other instances. Returns true if they are too long for a notification. */
+  const publishSteps = (draft: Draft): boolean => {
+    const { topic, key, generation, text, activity, news, changes, sentChanges: after } = draft
+    draft.news = []
+    draft.sentChanges = changes
+    const steps = activity.filter(({ id }) => news.some((one) => one.id === id))
+    const long = isLong(steps)
+    const upto = text.length
+    signal({ type: 'steps', topic, key, generation, upto, after, changes, ...(long ? {} : { steps }) })
+    return long
+  }
+
   /** Publishes a draft's new text and steps. Returns true if they are too long for a notification: other instances then read the saved draft. */
   const publish = (draft: Draft): boolean => {
-    const { topic, key, generation, text, sent: offset, news, changes, sentChanges: after } = draft
+    const { topic, key, generation, text, sent: offset, news } = draft
     if (offset === text.length && news.length === 0) return false
     toFollowers(draft, offset, news)
-    const name = { topic, key, generation, upto: text.length }
     let long = false
     if (offset < text.length) {
       draft.sent = text.length
       const delta = text.slice(offset)
       long = isLong(delta)
-      signal({ type: 'delta', ...name, offset, ...(long ? {} : { delta }) })
+      signal({ type: 'delta', topic, key, generation, offset, upto: text.length, ...(long ? {} : { delta }) })
     }
-    if (news.length > 0) {
-      draft.news = []
-      draft.sentChanges = changes
-      const steps = draft.activity.filter(({ id }) => news.some((one) => one.id === id))
-      const many = isLong(steps)
-      signal({ type: 'steps', ...name, after, changes, ...(many ? {} : { steps }) })
-      long ||= many
-    }
-    return long
+    return news.length > 0 ? publishSteps(draft) || long : long
   }
 
   const flush = async (): Promise<void> => {

@@ -39,8 +39,11 @@ const bytesOf = (units: number): number => 2 * units
 
 /** UTF-16 code units that count for a step. */
 export const unitsOfStep = ({ id, line }: Activity): number => id.length + line.length
-const unitsOf = ({ text, activity }: Draft): number =>
-  activity.reduce((units, step) => units + unitsOfStep(step), text.length)
+const unitsOf = ({ text, activity }: Draft): number => {
+  let units = text.length
+  for (const step of activity) units += unitsOfStep(step)
+  return units
+}
 
 /** Whether text or steps are not saved yet. */
 export const isUnsaved = ({ text, saved, changes, savedChanges }: Draft): boolean =>

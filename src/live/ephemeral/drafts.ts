@@ -25,7 +25,7 @@ import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 import { makeSilentDrafts } from './silent-drafts.ts'
 
-/** Higher than any generation: the draft has become a message. */
+/** Higher than any generation: the draft has become a message, or was dropped. */
 const lastGeneration = Number.MAX_SAFE_INTEGER
 
 const cancelFrame = ({ topic, key }: DraftName, by: string): string => encodeFrame('cancel', { topic, key, by })
@@ -159,6 +159,14 @@ export const makeDrafts = (options: {
       forget(draft)
       slices.aborted(draft)
       signal({ type: 'aborted', topic, key, generation })
+    },
+
+    /** Drops a draft, wherever it is written, and reports it as aborted. */
+    drop({ topic, key }: DraftName): void {
+      const draft = find({ topic, key })
+      if (draft) forget(draft)
+      slices.aborted({ topic, key })
+      signal({ type: 'aborted', topic, key, generation: lastGeneration })
     },
 
     /** The draft has become a message. */

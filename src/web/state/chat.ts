@@ -60,8 +60,7 @@ export const makeChatState = (
   }
 
   const load = makePageLoader({ deck, client, pages, ended, changed, fail })
-  const onListening = (listening: boolean): void => citizens.note(citizen, listening)
-  const questions = makeQuestions({ deck, client, pages, ended, onListening })
+  const questions = makeQuestions({ deck, client, pages, ended, onListening: (on) => citizens.note(citizen, on) })
   const quotes = makeQuotes(deck, client, pages, ended)
 
   const take = (event: ChatEvent | ChatSignal): void => {
@@ -79,12 +78,10 @@ export const makeChatState = (
         }
         return changed()
       }
-      case 'message.redacted': {
-        const { id, seq, by, at } = event.data
-        pages.change(seq, event.seq, redact({ by, at }))
-        quotes.redact(id)
+      case 'message.redacted':
+        pages.change(event.data.seq, event.seq, redact(event.data))
+        quotes.redact(event.data.id)
         return changed()
-      }
       case 'chat.cleared':
         unread = firstNew.value = 0
         pages.clear(event.seq, event.seq)

@@ -4,6 +4,7 @@ import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
 import { Markdown } from './Markdown.tsx'
 import type { Context } from './context.ts'
 import { State } from './State.tsx'
+import { Done } from './Steps.tsx'
 import { memo } from '../memo.tsx'
 
 const together = 5 * 60_000
@@ -98,6 +99,7 @@ export const Row = memo(({ message, before, isNew, found, mine, context }: Props
           {context && message.in_reply_to && message.in_reply_to !== before?.id && (
             <Answers id={message.in_reply_to} before={before} context={context} />
           )}
+          {message.activity && <Done message={message} />}
           {message.redacted ? (
             <p class="muted">
               Redacted by {message.redacted.by},{' '}
