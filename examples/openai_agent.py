@@ -16,8 +16,8 @@ MODEL = os.environ.get("MODEL", "")
 
 
 async def complete(http, messages):
-    """Yields the words of an answer: each event is a line `data: {…}`, the last one `data: [DONE]`."""
-    body = {"model": MODEL, "messages": messages, "stream": True}
+    """Yields the parts of an answer: each event is a line `data: {…}`, the last one `data: [DONE]`."""
+    body = {"model": MODEL, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
     headers = {"authorization": f"Bearer {KEY}"}
     async with http.stream("POST", f"{ENDPOINT}/chat/completions", json=body, headers=headers) as response:
         response.raise_for_status()
@@ -26,8 +26,7 @@ async def complete(http, messages):
             *lines, rest = (rest + part).split(b"\n")
             for line in map(bytes.strip, lines):
                 if line.startswith(b"data: ") and line != b"data: [DONE]":
-                    for choice in json.loads(line[6:])["choices"][:1]:
-                        yield choice["delta"].get("content") or ""
+                    yield json.loads(line[6:])
 
 
 async def main():
@@ -42,8 +41,16 @@ async def main():
                 {"role": "user" if message.sender == "user" else "assistant", "content": message.message}
                 for message in page.messages
             ]
-            async for words in complete(http, said):
-                reply.write(words)
+            asking = reply.activity(f"Asks {MODEL}")
+            usage = None
+            async for part in complete(http, said):
+                for choice in part["choices"][:1]:
+                    if words := choice["delta"].get("content"):
+                        asking.done()
+                        reply.write(words)
+                usage = part.get("usage") or usage
+            if reply.text:
+                await reply.done(usage=usage)
 
         await deck.run()
 

@@ -199,7 +199,10 @@ class Reply:
             line = self._steps[id].line if id in self._steps else None
         if not line:
             raise DeckError("bad_request", "line must have 1 to 200 characters")
-        self._steps[id] = Row(id=id, line=_shortened(line), status=status)
+        step = Row(id=id, line=_shortened(line), status=status)
+        if self._steps.get(id) == step:
+            return
+        self._steps[id] = step
         self._unsent[id] = None
         if len(self._steps) > MOST_STEPS:
             oldest = next(iter(self._steps))

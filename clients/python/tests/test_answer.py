@@ -663,3 +663,6 @@ class ReplyTest(DeckTest):
         for n in range(1000):
             reply.activity(f"line {n}")
         self.assertEqual(len(reply._unsent), replies.MOST_STEPS)  # type: ignore[reportPrivateUsage]
+        reply._unsent.clear()  # type: ignore[reportPrivateUsage]
+        reply.activity("line 999")
+        self.assertEqual(len(reply._unsent), 0, "nothing changed")  # type: ignore[reportPrivateUsage]
