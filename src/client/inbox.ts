@@ -11,7 +11,15 @@ import { taskKey, type Writers, type Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 import type { makeTests } from './resources.ts'
 import { cancelOf, makeRunJob, type RunHandler, type RunJob } from './run-job.ts'
-import { lost, retryDelay, type AnswerOptions, type Handler, type Handlers, type Task } from './task-handlers.ts'
+import {
+  lost,
+  retryDelay,
+  type AnswerOptions,
+  type Handler,
+  type Handlers,
+  type Steps,
+  type Task,
+} from './task-handlers.ts'
 
 /** `asking`: requests without an answer yet; the task waits for them. `left`: this worker stopped meanwhile; the task keeps waiting. */
 type Running = { work: Writing | RunJob; over: Promise<void>; next: Task | undefined; asking: number; left: boolean }
@@ -52,15 +60,7 @@ export const makeInbox = (
      * Runs the handler (`act`) and ends the task with what it returned (`end`). Resolves to whether the task was lost: another worker has
      * it, or it is gone.
      */
-    const settle = async <T>(
-      task: Task,
-      entry: Running,
-      {
-        act,
-        end,
-        drop,
-      }: { act: () => Promise<T>; end: (result: T | undefined) => Promise<unknown>; drop: () => Promise<void> },
-    ): Promise<boolean> => {
+    const settle = async <T>(task: Task, entry: Running, { act, end, drop }: Steps<T>): Promise<boolean> => {
       const { work } = entry
       const giveUp = async (error: unknown): Promise<void> => {
         await drop().catch(() => {})

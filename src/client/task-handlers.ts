@@ -32,6 +32,13 @@ export type Task = { task: string; topic: string; message?: Message; run?: TestR
 /** The handlers of a citizen's tasks, by kind. */
 export type Handlers = { message?: Handler | undefined; run?: RunHandler | undefined }
 
+/** How a task is worked: the handler, what its result does, and what is dropped if the task is released. */
+export type Steps<T> = {
+  act: () => Promise<T>
+  end: (result: T | undefined) => Promise<unknown>
+  drop: () => Promise<void>
+}
+
 /** Seconds until a released task is delivered again, by its number of attempts. */
 export const retryDelay = (attempt: number): number => Math.min(300, 2 ** attempt)
 /** Whether the error means that another worker has the task, or that it no longer exists. */
