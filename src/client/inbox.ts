@@ -11,15 +11,8 @@ import { taskKey, type Writers, type Writing } from './reply-writer.ts'
 import type { Frame } from './requests.ts'
 import type { makeTests } from './resources.ts'
 import { cancelOf, makeRunJob, type RunHandler, type RunJob } from './run-job.ts'
-import {
-  lost,
-  retryDelay,
-  type AnswerOptions,
-  type Handler,
-  type Handlers,
-  type Steps,
-  type Task,
-} from './task-handlers.ts'
+import { lost, retryDelay } from './task-handlers.ts'
+import type { AnswerOptions, Handler, Handlers, Steps, Task } from './task-handlers.ts'
 
 /** `asking`: requests without an answer yet; the task waits for them. `left`: this worker stopped meanwhile; the task keeps waiting. */
 type Running = { work: Writing | RunJob; over: Promise<void>; next: Task | undefined; asking: number; left: boolean }
