@@ -15,6 +15,8 @@ export type Actor = {
   readonly expires: number
   /** The token's `jti`, if it has one. */
   readonly token: string | undefined
+  /** The token's `sid`, if it has one: the session that it belongs to. */
+  readonly session: string | undefined
 }
 
 const Claims = Type.Object({
@@ -22,6 +24,7 @@ const Claims = Type.Object({
   role: Type.Enum(roles),
   exp: Type.Number(),
   jti: Type.Optional(Type.String({ maxLength: 1024 })),
+  sid: Type.Optional(Type.String({ maxLength: 1024 })),
   missions: Type.Optional(
     Type.Union([Type.Literal('*'), Type.Array(Type.Union([Type.String(), Type.Integer()]), { maxItems: 10_000 })]),
   ),
@@ -33,10 +36,11 @@ const check = Compile(Claims)
 export const toActor = (claims: unknown): Actor => {
   if (!check.Check(claims) || !storable(claims.sub))
     throw deny('unauthorized', 'the token lacks a claim: sub, role (user, citizen or admin) and exp are required')
-  const { sub, role, exp, missions, jti } = claims
-  // A token that can't be revoked is refused: deck.revocations holds a `jti` of up to 1,024 bytes.
-  if (jti !== undefined && (Buffer.byteLength(jti) > 1024 || !storable(jti)))
-    throw deny('unauthorized', 'the claim jti has over 1,024 bytes, or a character that Postgres can not store')
+  const { sub, role, exp, missions, jti, sid } = claims
+  // A token that can't be revoked is refused: deck.revocations holds a `jti` or a `sid` of up to 1,024 bytes.
+  for (const [name, value] of Object.entries({ jti, sid }))
+    if (value !== undefined && (Buffer.byteLength(value) > 1024 || !storable(value)))
+      throw deny('unauthorized', `the claim ${name} has over 1,024 bytes, or a character that Postgres can not store`)
   return {
     sub,
     role,
@@ -44,14 +48,16 @@ export const toActor = (claims: unknown): Actor => {
     // Limited to the range of a Date.
     expires: Math.min(exp * 1000, Date.UTC(9999, 11, 31)),
     token: jti,
+    session: sid,
   }
 }
 
 /** Returns claims from which `toActor` makes the same actor. */
-export const toClaims = ({ sub, role, missions, expires, token }: Actor): Claims => ({
+export const toClaims = ({ sub, role, missions, expires, token, session }: Actor): Claims => ({
   sub,
   role,
   exp: expires / 1000,
   ...(missions === undefined ? {} : { missions: missions === '*' ? missions : [...missions] }),
   ...(token === undefined ? {} : { jti: token }),
+  ...(session === undefined ? {} : { sid: session }),
 })

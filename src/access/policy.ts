@@ -11,6 +11,9 @@ export type Action =
   | 'mission.delete'
   | 'citizen.change'
   | 'member.change'
+  | 'person.change'
+  | 'key.change'
+  | 'audit.read'
   | 'chat.post'
   | 'chat.clear'
   | 'question.change'
@@ -35,6 +38,10 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   // Changes of the registry.
   'citizen.change': { user: false, citizen: false, admin: true },
   'member.change': { user: false, citizen: false, admin: true },
+  // People and their sessions and invites; keys of citizens.
+  'person.change': { user: false, citizen: false, admin: true },
+  'key.change': { user: false, citizen: false, admin: true },
+  'audit.read': { user: false, citizen: false, admin: true },
   'chat.post': { user: true, citizen: 'own', admin: true },
   'chat.clear': { user: false, citizen: false, admin: true },
   // Who may let a failed question wait again, or cancel one.
@@ -55,7 +62,13 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
 }
 
 /** Actions that are not about a mission. */
-const withoutMission: ReadonlySet<Action> = new Set(['mission.create', 'citizen.change'])
+const withoutMission: ReadonlySet<Action> = new Set([
+  'mission.create',
+  'citizen.change',
+  'person.change',
+  'key.change',
+  'audit.read',
+])
 
 /** Returns whether the actor may see the mission. */
 export const sees = (actor: Actor, mission: MissionRights): boolean => {
@@ -125,5 +138,11 @@ export function allow(
   citizen?: string,
 ): asserts mission {
   const why = refusal(actor, action, mission, citizen)
+  if (why) throw why
+}
+
+/** Throws the error if the actor may not do an action that is not about a mission. */
+export const permit = (actor: Actor, action: Action): void => {
+  const why = refusal(actor, action, undefined)
   if (why) throw why
 }

@@ -1,4 +1,4 @@
-// Revocations: subjects and tokens (by `jti`) that are refused although the token is valid.
+// Revocations: subjects, tokens (by `jti`) and ended sessions (by `sid`) that are refused although the token is valid.
 // The list is in the database. Each instance holds a copy: read before it serves, again after a notification, and polled. While the
 // database is down the last copy is used.
 import type { Actor } from './actor.ts'
@@ -32,7 +32,8 @@ export const makeRevocations = (options: {
     } while (again)
   }
   return {
-    has: ({ sub, token }) => names.size > 0 && (names.has(sub) || (token !== undefined && names.has(token))),
+    has: ({ sub, token, session }) =>
+      names.size > 0 && [sub, token, session].some((name) => name !== undefined && names.has(name)),
     check() {
       // A running check may have read the list before the change.
       again = running !== undefined

@@ -1,11 +1,14 @@
-// Tokens: HS256 with JWT_SECRET; RS256, ES256 and EdDSA with the keys of JWKS_URL. The algorithm decides which key is used, so `none`
+// Tokens: HS256 with JWT_SECRET (JWT_SECRET_PREVIOUS still verifies); RS256, ES256 and EdDSA with the keys of JWKS_URL. The algorithm decides which key is used, so `none`
 // and HMAC with a public key are refused.
 // A verified token is cached. Its expiry and its revocation are checked at each use. Errors never contain any part of a token.
 import { createHash } from 'node:crypto'
-import { decodeProtectedHeader, jwtVerify, SignJWT, type JWTVerifyOptions } from 'jose'
+import { decodeProtectedHeader, errors, jwtVerify, SignJWT, type CryptoKey, type JWTVerifyOptions } from 'jose'
 import { deny, Refusal } from '../protocol/errors.ts'
 import { toActor, type Actor, type Role } from './actor.ts'
 import type { Keys } from './jwks.ts'
+
+/** The claims of a token that this server signs. `sid`: the session that the token belongs to. */
+export type Signed = { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string; sid?: string }
 
 export type Tokens = {
   /** Resolves with a token's actor. Rejects with `unauthorized`, or with `unavailable` if the provider's keys can't be fetched. */
@@ -13,15 +16,14 @@ export type Tokens = {
   /** Returns whether an actor's token is neither expired (by this clock) nor revoked. */
   holds(actor: Actor): boolean
   /** Resolves with an HS256 token that is valid for `seconds`. Rejects without JWT_SECRET. */
-  sign(
-    claims: { sub: string; role: Role; missions?: (string | number)[] | '*'; jti?: string },
-    seconds: number,
-  ): Promise<string>
+  sign(claims: Signed, seconds: number): Promise<string>
 }
 
 export type TokenOptions = {
   /** the HS256 secret; empty if not configured */
   secret?: string
+  /** the former HS256 secret: verifies, and never signs; empty if not configured */
+  previousSecret?: string
   keys?: Keys
   issuer?: string
   audience?: string
@@ -40,11 +42,14 @@ const shape = /^[\w-]+\.[\w-]+\.[\w-]+$/
 // stay valid for up to a minute.
 const remembered = { bytes: 8 * 1024 * 1024, ms: 60_000 }
 
-export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenOptions): Tokens => {
-  const bytes = new TextEncoder().encode(secret)
-  const hmac = secret
-    ? crypto.subtle.importKey('raw', bytes, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify'])
+const toHmac = (secret: string | undefined): Promise<CryptoKey> | undefined =>
+  secret
+    ? crypto.subtle.importKey('raw', Buffer.from(secret), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify'])
     : undefined
+
+export const makeTokens = ({ secret, previousSecret, keys, issuer, audience, isRevoked }: TokenOptions): Tokens => {
+  const hmac = toHmac(secret)
+  const verifying = [hmac, toHmac(previousSecret)].filter((key) => key !== undefined)
   const known = new Map<string, { actor: Actor; until: number; bytes: number }>()
   let held = 0
   const forget = (name: string): void => {
@@ -60,7 +65,15 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
 
   const claims = async (token: string): Promise<unknown> => {
     const { alg = '' } = decodeProtectedHeader(token)
-    if (alg === 'HS256' && hmac) return (await jwtVerify(token, await hmac, { ...options, algorithms: [alg] })).payload
+    if (alg === 'HS256' && verifying.length > 0) {
+      for (const key of verifying)
+        try {
+          return (await jwtVerify(token, await key, { ...options, algorithms: [alg] })).payload
+        } catch (error) {
+          if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error
+        }
+      throw rejected()
+    }
     if (published.includes(alg) && keys)
       return (await jwtVerify(token, keys.find, { ...options, algorithms: [alg] })).payload
     throw rejected()
@@ -106,7 +119,7 @@ export const makeTokens = ({ secret, keys, issuer, audience, isRevoked }: TokenO
     },
     async sign(claims, seconds) {
       if (!hmac) throw new Error('JWT_SECRET is not set: tokens can not be signed.')
-      return new SignJWT(claims)
+      return new SignJWT({ ...claims, ...(issuer ? { iss: issuer } : {}), ...(audience ? { aud: audience } : {}) })
         .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
         .setIssuedAt()
         .setExpirationTime(Math.floor(Date.now() / 1000) + seconds)

@@ -20,6 +20,7 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
   return {
     tokens: makeTokens({
       secret: config.jwtSecret,
+      previousSecret: config.jwtSecretPrevious,
       ...(keys ? { keys } : {}),
       issuer: config.jwtIssuer,
       audience: config.jwtAudience,
@@ -33,6 +34,9 @@ export const makeAuth = (config: Config, { access }: Pick<Storage, 'access'>, { 
 
     /** Reads the revocations again if they have changed. */
     checkRevocations: (): void => void revocations.check().catch(onError),
+
+    /** The same; resolves once they are read. */
+    readRevocations: revocations.check,
 
     /** Resolves once the revocations are read. */
     async start(): Promise<void> {

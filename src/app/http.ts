@@ -22,6 +22,7 @@ import { installDocs, serveDocuments } from '../http/routes/openapi.ts'
 import { pageRoute, type PageState } from '../http/routes/web-app.ts'
 import type { makeServer } from '../http/server.ts'
 import { installSockets } from '../http/websocket.ts'
+import { installSignIn } from '../integrations/sign-in/index.ts'
 import { bySubject } from '../live/connections/by-subject.ts'
 import { makeInflow } from '../live/connections/byte-rate.ts'
 import { makeTally } from '../live/connections/counters.ts'
@@ -80,7 +81,7 @@ export const installHttp = async (
   const rate = makeUserRate(limits.userMessagesPerSecond, limits.userMessagesBurst)
   const inflowOf = bySubject(() => makeInflow(limits.subjectBytesPerSecond, limits.subjectBytesBurst))
   const ledger = makeLedger(limits.outboxTotalBytes, tally)
-  const identify = makeIdentify(tokens, access.takeTicket, rates)
+  const identify = makeIdentify(tokens, access, rates)
   const sockets = await installSockets(http, {
     identify,
     tokens,
@@ -113,6 +114,20 @@ export const installHttp = async (
       overloaded: isOverloaded,
     },
   })
+  const signIn = {
+    sessions: storage.sessions,
+    people: storage.people,
+    readRevocations: auth.readRevocations,
+    signs: config.jwtSecret !== '',
+    publicUrl: config.publicUrl,
+  }
+  await installSignIn(http, {
+    ...signIn,
+    tokens,
+    provider: config.provider,
+    secrets: [config.jwtSecret, config.jwtSecretPrevious].filter(Boolean),
+    log: http.log,
+  })
   const claimParts: ClaimParts = {
     tasks: storage.tasks,
     claims: storage.claims,
@@ -131,8 +146,11 @@ export const installHttp = async (
     runs: storage.runs,
     requests: storage.requests,
     citizens: storage.citizens,
+    citizenKeys: storage.citizenKeys,
     members: storage.members,
     redaction: storage.redaction,
+    signIn,
+    sign: tokens.sign,
     missions,
     writer: traces?.watch(writer, 'http') ?? writer,
     questions: storage.questions,

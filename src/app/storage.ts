@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Config } from '../config/index.ts'
 import { makeAccess, type Audited } from '../database/auth-store.ts'
 import { makeCitizens } from '../database/citizens.ts'
+import { makeCitizenKeys } from '../database/citizen-keys.ts'
 import { makeMembers } from '../database/members.ts'
 import { makeRedaction } from '../database/write/redaction.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
@@ -13,6 +14,8 @@ import { reasonOf } from '../database/postgres/errors.ts'
 import { keepsPreparedStatements, noPreparedStatements } from '../database/postgres/pooler.ts'
 import { openDatabase } from '../database/postgres/pools.ts'
 import { missingSettings } from '../database/postgres/session-settings.ts'
+import { makePeople } from '../database/people.ts'
+import { makeSessions } from '../database/sessions.ts'
 import { makeQuestions } from '../database/questions.ts'
 import { prepareDatabase } from '../database/postgres/prepare.ts'
 import { makeTransactions } from '../database/postgres/transaction.ts'
@@ -81,8 +84,11 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     runs: makeRuns(main, transactions),
     requests: makeRequests(main, transactions),
     citizens: makeCitizens(main, transactions, audit),
+    citizenKeys: makeCitizenKeys(main, audit),
     members: makeMembers(main, transactions, audit),
     redaction: makeRedaction(transactions, audit),
+    people: makePeople(main),
+    sessions: makeSessions(main, audit),
     missions: makeMissions(store, 1000, 10_000),
     draftStore: makeDraftStore(main, limits.writeDeadline, `${claimMark}${instance} `),
     questions: makeQuestions(main, transactions),

@@ -64,7 +64,9 @@ export const accessCommands = (program: Command): void => {
       const io = makeIo(options)
       const { direct, withClient } = await import('./database.ts')
       const { rows } = await withClient(await direct(true), (client) =>
-        client.query<{ name: string; by: string; at: string }>('select name, by, at from deck.revocations order by id'),
+        client.query<{ name: string; by: string; at: string }>(
+          'select name, by, at from deck.revocations where expires_at is null order by id',
+        ),
       )
       if (io.json) io.print('', rows)
       else for (const { name, by, at } of rows) io.write(`${at}  ${name}  (by ${by})\n`)

@@ -18,6 +18,8 @@ import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
 import { runnerCommand } from './runner.ts'
 import { serverCommands } from './server.ts'
+import { inviteCommand } from './sign-in/invite.ts'
+import { loginCommands } from './sign-in/login.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -39,6 +41,8 @@ const program = new Command('mission-deck')
   })
 serverCommands(program)
 accessCommands(program)
+inviteCommand(program)
+loginCommands(program)
 chatCommands(program)
 citizenCommands(program)
 inboxCommand(program)

@@ -1,5 +1,5 @@
 // Connects a command to the server. A token comes from the environment or a file, never from an argument, because every
-// process can read arguments. Without a token, and if the server is on this machine, one is signed with the secret of the
+// process can read arguments. Without a token, the session of mission-deck login is used. Without one, and if the server is on this machine, one is signed with the secret of the
 // server in this folder.
 import { readFile } from 'node:fs/promises'
 import { Option, type Command } from 'commander'
@@ -15,7 +15,7 @@ export type RemoteOptions = { json?: boolean; url: string; tokenFile?: string; a
 type Actor = { sub: string; role: Role }
 
 const defaultUser = 'person1@scopelock.ai'
-const home = 'http://127.0.0.1:3000'
+export const home = 'http://127.0.0.1:3000'
 
 export const withServer = (command: Command, self = defaultUser): Command =>
   withJson(command)
@@ -23,7 +23,7 @@ export const withServer = (command: Command, self = defaultUser): Command =>
     .option('--token-file <file>', 'file with the token; default: the variable DECK_TOKEN')
     .option('--as <sub>', `user ID to act as, without a token on a server of this folder (default: "${self}")`)
 
-const toUrl = (text: string): URL => {
+export const toUrl = (text: string): URL => {
   if (!URL.canParse(text)) throw new Usage('--url must be an address such as https://deck.example')
   const url = new URL(text)
   if (!/^https?:$/.test(url.protocol)) throw new Usage('--url must begin with http:// or https://')
@@ -43,6 +43,30 @@ const ownToken = async (url: URL, actor: Actor): Promise<(() => Promise<string>)
   return () => tokens.sign(actor, 300)
 }
 
+/**
+ * Returns a function that gets tokens for the session of mission-deck login; undefined without a session. Rejects if the session has
+ * ended.
+ */
+const sessionToken = async ({ origin }: URL): Promise<(() => Promise<string>) | undefined> => {
+  const { keptSession, postAsSession } = await import('./sign-in/kept-sessions.ts')
+  const kept = await keptSession(origin)
+  if (!kept) return undefined
+  const request = async (): Promise<string> => {
+    const response = await postAsSession(origin, '/auth/token', kept).catch(() => undefined)
+    if (!response) throw deny('unavailable', `no server answers at ${origin}`)
+    const { token } = (await response.json().catch(() => ({}))) as { token?: string }
+    if (response.status === 401) throw deny('unauthorized', 'the session has ended: run mission-deck login')
+    if (token === undefined) throw deny('unavailable', `the server answered with ${response.status}`)
+    return token
+  }
+  let first: string | undefined = await request()
+  return async () => {
+    const token = first ?? (await request())
+    first = undefined
+    return token
+  }
+}
+
 const tokenOf = async (
   io: Io,
   url: URL,
@@ -53,9 +77,15 @@ const tokenOf = async (
   if (given && as !== undefined)
     throw new Usage('--as needs a server in this folder and no token: the token already names the user')
   if (given) return given
+  const session = as === undefined ? await sessionToken(url) : undefined
+  if (session) return session
   const sub = as ?? self.sub
   const own = await ownToken(url, { ...self, sub })
-  if (!own) throw deny('unauthorized', 'a token is needed: DECK_TOKEN or --token-file (mission-deck token makes one)')
+  if (!own)
+    throw deny(
+      'unauthorized',
+      'a token is needed: mission-deck login, DECK_TOKEN or --token-file (mission-deck token makes one)',
+    )
   io.note(`acting as ${sub}, with the secret of this folder's server`)
   return own
 }

@@ -48,12 +48,27 @@ export const Environment = Type.Object({
     'secret of HS256 tokens, at least 32 bytes; without it and JWKS_URL one is generated under DATA_DIR, but not in production',
     '',
   ),
+  JWT_SECRET_PREVIOUS: variable(
+    'former JWT_SECRET, whose tokens stay valid until they expire; it signs nothing; empty: none',
+    '',
+  ),
   JWKS_URL: variable(
     'key set of the identity provider, for RS256, ES256 and EdDSA tokens; https, or http for localhost',
     '',
   ),
   JWT_ISSUER: variable('iss that tokens must have; empty: any', ''),
   JWT_AUDIENCE: variable('aud that tokens must have; empty: any', ''),
+  PUBLIC_URL: variable(
+    'address of this server for links and sign-in, such as https://deck.example; empty: the Host of each request',
+    '',
+  ),
+  OIDC_ISSUER: variable('issuer of the OpenID Connect provider with which people sign in; empty: invites only', ''),
+  OIDC_CLIENT_ID: variable('client ID that the provider gave this server', ''),
+  OIDC_CLIENT_SECRET: variable('client secret that the provider gave this server; empty: a public client', ''),
+  OIDC_SUB_CLAIM: variable("claim of the provider that is a person's user ID (sub); email must be verified", 'email'),
+  OIDC_ADMINS: variable('comma-separated user IDs of people who are admins when they sign in with the provider', ''),
+  OIDC_ROLE_CLAIM: variable('claim of the provider that has the role: user, citizen or admin; empty: user', ''),
+  OIDC_MISSIONS_CLAIM: variable('claim of the provider that has the missions a person sees; empty: none', ''),
   ALLOWED_ORIGINS: variable(
     "comma-separated origins whose pages may open sockets and call the API, besides the server's own; * (any) not in production",
     '',

@@ -24,9 +24,25 @@ export type Config = Readonly<{
   hintsUrl: string
   dataDir: string
   jwtSecret: string
+  /** verifies only */
+  jwtSecretPrevious: string
   jwksUrl: string
   jwtIssuer: string
   jwtAudience: string
+  /** '' if not configured */
+  publicUrl: string
+  /** the OpenID Connect provider; undefined: none */
+  provider:
+    | Readonly<{
+        issuer: string
+        clientId: string
+        clientSecret: string
+        subClaim: string
+        admins: ReadonlySet<string>
+        roleClaim: string
+        missionsClaim: string
+      }>
+    | undefined
   /** addresses of the proxies whose X-Forwarded-For is trusted */
   trustedProxies: string[]
   allowedOrigins: ReadonlySet<string>
@@ -71,9 +87,22 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,
+    jwtSecretPrevious: env.JWT_SECRET_PREVIOUS,
     jwksUrl: env.JWKS_URL,
     jwtIssuer: env.JWT_ISSUER,
     jwtAudience: env.JWT_AUDIENCE,
+    publicUrl: env.PUBLIC_URL,
+    provider: env.OIDC_ISSUER
+      ? Object.freeze({
+          issuer: env.OIDC_ISSUER,
+          clientId: env.OIDC_CLIENT_ID,
+          clientSecret: env.OIDC_CLIENT_SECRET,
+          subClaim: env.OIDC_SUB_CLAIM || 'email',
+          admins: new Set(listOf(env.OIDC_ADMINS)),
+          roleClaim: env.OIDC_ROLE_CLAIM,
+          missionsClaim: env.OIDC_MISSIONS_CLAIM,
+        })
+      : undefined,
     trustedProxies: listOf(env.TRUST_PROXY),
     allowedOrigins: new Set(listOf(env.ALLOWED_ORIGINS).map(toOrigin)),
     logLevel: env.LOG_LEVEL,

@@ -24,6 +24,8 @@ const isAddress = (text: string): boolean => {
 }
 const ownMachine = /^(localhost|127(\.\d+){3}|\[::1\])$/
 
+const isWebAddress = (text: string): boolean => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)
+
 /** Returns a sentence for each invalid value. */
 export const mistakes = (env: Env): string[] => {
   const faults: string[] = []
@@ -32,10 +34,19 @@ export const mistakes = (env: Env): string[] => {
       faults.push(`${name} must begin with postgres:// or postgresql://.`)
   if (!new RegExp(citizenPattern).test(env.RUN_CITIZEN))
     faults.push('RUN_CITIZEN must be the name of a citizen: a lower-case letter, then up to 31 of a-z, 0-9, _ and -.')
-  if (env.JWKS_URL && !(URL.canParse(env.JWKS_URL) && /^https?:$/.test(new URL(env.JWKS_URL).protocol)))
-    faults.push('JWKS_URL must be an address that begins with https://.')
+  if (env.JWKS_URL && !isWebAddress(env.JWKS_URL)) faults.push('JWKS_URL must be an address that begins with https://.')
+  if (
+    env.PUBLIC_URL &&
+    !(isWebAddress(env.PUBLIC_URL) && new URL(env.PUBLIC_URL).href === `${new URL(env.PUBLIC_URL).origin}/`)
+  )
+    faults.push('PUBLIC_URL must be an address without a path, such as https://deck.example.')
+  if (env.OIDC_ISSUER) {
+    if (!isWebAddress(env.OIDC_ISSUER)) faults.push('OIDC_ISSUER must be an address that begins with https://.')
+    if (!env.OIDC_CLIENT_ID) faults.push('OIDC_ISSUER needs OIDC_CLIENT_ID.')
+    if (!env.JWT_SECRET) faults.push('OIDC_ISSUER needs JWT_SECRET: the server signs the tokens of those who sign in.')
+  }
   for (const name of ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] as const)
-    if (env[name] && !(URL.canParse(env[name]) && /^https?:$/.test(new URL(env[name]).protocol)))
+    if (env[name] && !isWebAddress(env[name]))
       faults.push(`${name} must be an address that begins with http:// or https://.`)
   if (!listOf(env.HINTS_URL).every((url) => /^(nats|tls):$/.test(URL.canParse(url) ? new URL(url).protocol : '')))
     faults.push('HINTS_URL must be addresses that begin with nats:// or tls://.')
@@ -51,12 +62,18 @@ export const unsafe = (env: Env): string[] => {
   const faults: string[] = []
   if (!env.JWT_SECRET && !env.JWKS_URL)
     faults.push('JWT_SECRET is required in production (at least 32 bytes), or JWKS_URL.')
-  if (env.JWT_SECRET && Buffer.byteLength(env.JWT_SECRET) < 32)
-    faults.push('JWT_SECRET is too short: at least 32 bytes are needed.')
+  for (const name of ['JWT_SECRET', 'JWT_SECRET_PREVIOUS'] as const)
+    if (env[name] && Buffer.byteLength(env[name]) < 32)
+      faults.push(`${name} is too short: at least 32 bytes are needed.`)
   if (env.JWKS_URL && URL.canParse(env.JWKS_URL)) {
     const { protocol, hostname } = new URL(env.JWKS_URL)
     if (protocol !== 'https:' && !ownMachine.test(hostname))
       faults.push('JWKS_URL must begin with https:// in production: over http an attacker can replace the keys.')
+  }
+  if (env.OIDC_ISSUER && isWebAddress(env.OIDC_ISSUER)) {
+    const { protocol, hostname } = new URL(env.OIDC_ISSUER)
+    if (protocol !== 'https:' && !ownMachine.test(hostname))
+      faults.push('OIDC_ISSUER must begin with https:// in production: over http an attacker can sign in as anybody.')
   }
   if (env.JWKS_URL && !(env.JWT_ISSUER && env.JWT_AUDIENCE))
     faults.push(

@@ -17,6 +17,11 @@ export type Audited = {
     | 'member.delete'
     | 'message.redact'
     | 'log.redact'
+    | 'invite.add'
+    | 'session.start'
+    | 'session.end'
+    | 'key.add'
+    | 'key.delete'
   actor: string
   mission?: string
   detail?: Record<string, unknown>
@@ -58,6 +63,15 @@ export const makeAccess = (pool: pg.Pool, ticketLife: number) => ({
       text: `select count(*) || ' ' || coalesce(max(id), 0) as stamp from deck.revocations`,
     })
     return rows[0]?.stamp ?? ''
+  },
+  /** Returns whether a name is revoked, now and on every instance. */
+  async isRevoked(name: string): Promise<boolean> {
+    const { rowCount } = await pool.query({
+      name: 'is revoked',
+      text: 'select from deck.revocations where name = $1',
+      values: [name],
+    })
+    return rowCount === 1
   },
   async revoked(): Promise<string[]> {
     const { rows } = await pool.query<{ name: string }>({ name: 'revoked', text: 'select name from deck.revocations' })

@@ -6,8 +6,8 @@ export const answerBytes = 4 * 1024 * 1024 - 4096
 /** The API's limits per mission: chats, checklist items, bytes of the items' texts, open requests, and members. Rows inserted with SQL are not limited. */
 export const perMission = { chats: 1000, items: 1000, itemBytes: 1024 * 1024, openRequests: 1000, members: 200 }
 
-/** The API's limits of the registry: citizens, and bytes of their titles and descriptions. Rows inserted with SQL are not limited. */
-export const registry = { citizens: 1000, citizensBytes: 1024 * 1024 }
+/** The API's limits of the registry: citizens, keys of a citizen, and bytes of their titles and descriptions. Rows inserted with SQL are not limited. */
+export const registry = { citizens: 1000, keys: 100, citizensBytes: 1024 * 1024 }
 
 /** Rows that the first statement of a page reads: the default page and one more. */
 const firstRows = 51

@@ -234,33 +234,51 @@ void t.test('policy: each role may do what the contract allows on visible missio
   )
 })
 
-/** The registry of citizens, which belongs to no mission. */
+/** The registry of citizens, their keys, people and the audit log, which belong to no mission. */
 const registry: { method: string; path: string; body?: unknown; status: number; may: Role[] }[] = [
   { method: 'GET', path: '/api/citizens', status: 200, may: everyone },
   { method: 'PUT', path: '/api/citizens/:name', body: { title: 'x' }, status: 201, may: ['admin'] },
   { method: 'DELETE', path: '/api/citizens/:name', status: 204, may: ['admin'] },
+  { method: 'POST', path: '/api/citizens/:name/keys', body: {}, status: 201, may: ['admin'] },
+  { method: 'GET', path: '/api/citizens/:name/keys', status: 200, may: ['admin'] },
+  { method: 'DELETE', path: '/api/citizens/:name/keys/:key', status: 404, may: ['admin'] },
+  { method: 'POST', path: '/api/invites', body: { sub: 'x', role: 'admin' }, status: 201, may: ['admin'] },
+  { method: 'GET', path: '/api/people', status: 200, may: ['admin'] },
+  { method: 'DELETE', path: '/api/people/:sub/sessions', status: 204, may: ['admin'] },
+  { method: 'GET', path: '/api/audit', status: 200, may: ['admin'] },
 ]
+/** Takes the cookie of a session, or no credential at all, and never a token: test/auth/sessions.test.ts. */
+const signIn = ['GET /auth', 'POST /auth/token', 'POST /auth/logout']
+const signInPages = ['GET /auth/invite', 'POST /auth/invite', 'GET /auth/login', 'GET /auth/callback'].concat(
+  'GET /auth/cli',
+  'POST /auth/cli',
+  'POST /auth/cli/session',
+)
 
-void t.test('policy: every role reads the registry of citizens, and only an admin changes it', async (t) => {
-  const tokens: [role: Role, bearer: string][] = [
-    ['user', alice],
-    ['user', await token({ sub: 'u', role: 'user', missions: '*' })],
-    ['citizen', rafael],
-    ['citizen', await token({ sub: 'zoe', role: 'citizen', missions: [] })],
-    ['admin', admin],
-  ]
-  const read = async (): Promise<string> => (await request('GET', '/api/citizens', admin)).text
-  for (const [role, bearer] of tokens)
-    for (const { method, path, body, status, may } of registry) {
-      const before = await read()
-      const answer = await request(method, path.replace(':name', 'zoe'), bearer, body)
-      if (may.includes(role)) t.equal(answer.status, status, `${role}: ${method} ${path}`)
-      else {
-        refused(t, answer, 403, 'forbidden', `${role}: ${method} ${path}`)
-        t.equal(await read(), before, 'nothing is changed')
+void t.test(
+  'policy: every role reads the registry of citizens; only an admin changes it, or has to do with keys, people and the audit',
+  async (t) => {
+    const tokens: [role: Role, bearer: string][] = [
+      ['user', alice],
+      ['user', await token({ sub: 'u', role: 'user', missions: '*' })],
+      ['citizen', rafael],
+      ['citizen', await token({ sub: 'zoe', role: 'citizen', missions: [] })],
+      ['admin', admin],
+    ]
+    const read = async (): Promise<string> => (await request('GET', '/api/citizens', admin)).text
+    for (const [role, bearer] of tokens)
+      for (const { method, path, body, status, may } of registry) {
+        const before = await read()
+        const named = path.replace(':name', 'zoe').replace(':key', randomUUID())
+        const answer = await request(method, named, bearer, body)
+        if (may.includes(role)) t.equal(answer.status, status, `${role}: ${method} ${path}`)
+        else {
+          refused(t, answer, 403, 'forbidden', `${role}: ${method} ${path}`)
+          t.equal(await read(), before, 'nothing is changed')
+        }
       }
-    }
-})
+  },
+)
 
 /** Every route of the server, except those that Fastify adds (HEAD, preflights). */
 const routes = (): string[] => {
@@ -333,12 +351,15 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
   ]
     .concat('/docs/static/index.html', '/docs/static/swagger-initializer.js')
     .map((path) => `GET ${path}`)
-  t.strictSame(routes(), [...new Set([...rows, ...withoutMission, ...sockets, ...open])].sort())
+  t.strictSame(
+    routes(),
+    [...new Set([...rows, ...withoutMission, ...sockets, ...open, ...signIn, ...signInPages])].sort(),
+  )
   const { json } = await request('GET', '/openapi.json')
   const documented = Object.entries(json['paths'] as Record<string, Json>).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
   )
-  const hidden = [...sockets, ...open].filter((route) => !/(healthz|readyz|metrics)$/.test(route))
+  const hidden = [...sockets, ...open, ...signInPages].filter((route) => !/(healthz|readyz|metrics)$/.test(route))
   t.strictSame(
     documented.sort(),
     routes().filter((route) => !hidden.includes(route)),

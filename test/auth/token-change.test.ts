@@ -23,6 +23,7 @@ const actor = ({ role, missions }: Claim, sub: string) => ({
   missions: Array.isArray(missions) ? new Set(missions.map(String)) : missions,
   expires: Infinity,
   token: undefined,
+  session: undefined,
 })
 const see = (claim: Claim, sub: string, mission: { id: string; number: number }): boolean =>
   sees(actor(claim, sub), { ...mission, assigned_to: 'alice' })

@@ -204,3 +204,37 @@ void t.test('claims: toActor reverses toClaims', (t) => {
   }
   t.end()
 })
+
+void t.test(
+  'tokens: after a rotation of the secret, tokens of the former one stay valid and none is signed with it',
+  async (t) => {
+    const former = 'a former secret that is longer than 32 bytes'
+    const before = makeTokens({ secret: former })
+    const between = makeTokens({ secret, previousSecret: former })
+    const after = makeTokens({ secret })
+    const old = await before.sign({ sub: 'alice', role: 'user' }, 600)
+    t.equal(await verified(between, old), 'alice', 'signed before the rotation')
+    const fresh = await between.sign({ sub: 'alice', role: 'user' }, 600)
+    t.equal(await verified(after, fresh), 'alice', 'signed with the new secret')
+    t.equal(await verified(before, fresh), 'unauthorized', 'and not with the former one')
+    t.equal(await verified(between, fresh), 'alice')
+    t.equal(await verified(after, old), 'unauthorized', 'the end of the rotation')
+    t.equal(await verified(between, await before.sign({ sub: 'alice', role: 'user' }, -60)), 'unauthorized', 'expired')
+    t.equal(
+      await verified(between, await bySecret({}, {}, 'a third secret that is longer than 32 bytes')),
+      'unauthorized',
+    )
+    const onlyFormer = makeTokens({ previousSecret: former })
+    t.equal(await verified(onlyFormer, old), 'alice')
+    await t.rejects(onlyFormer.sign({ sub: 'alice', role: 'user' }, 600), /JWT_SECRET is not set/)
+  },
+)
+
+void t.test('tokens: what the server signs has the issuer and the audience that it requires', async (t) => {
+  const tokens = makeTokens({ secret, issuer: 'https://id.example', audience: 'deck' })
+  t.equal(await verified(tokens, await tokens.sign({ sub: 'alice', role: 'user' }, 600)), 'alice')
+  t.equal(
+    await verified(tokens, await makeTokens({ secret }).sign({ sub: 'alice', role: 'user' }, 600)),
+    'unauthorized',
+  )
+})

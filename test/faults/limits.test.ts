@@ -189,7 +189,14 @@ await t.test('hub: a thousand subscriptions that catch up on one topic share rea
   got.forEach((seqs, n) => {
     const receiver: Receiver = {
       form: 'frames',
-      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
+      actor: {
+        sub: 'alice',
+        role: 'user',
+        missions: undefined,
+        expires: Infinity,
+        token: undefined,
+        session: undefined,
+      },
       send: (frames) => seqs.push(...textsOf(frames).map((text) => (JSON.parse(text) as { seq: number }).seq)) > 0,
       fits: () => true,
       drained: () => Promise.resolve(),

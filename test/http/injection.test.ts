@@ -80,6 +80,8 @@ void t.test('SQL injection: attack texts over HTTP are only data', async (t) => 
           assigned_to: 'x',
           completed: true,
           budget: 1,
+          sub: 'x',
+          role: 'user',
           deadline: '2030-01-01T00:00:00Z',
         }[name]
       const parameters = (operation['parameters'] ?? []) as { name: string; in: string; schema: Schema }[]

@@ -498,7 +498,14 @@ await t.test('hub: never delivers newer rows under older rights when reads overt
     const reads: Page[] = []
     const receiver: Receiver = {
       form: 'frames',
-      actor: { sub: 'alice', role: 'user', missions: undefined, expires: Infinity, token: undefined },
+      actor: {
+        sub: 'alice',
+        role: 'user',
+        missions: undefined,
+        expires: Infinity,
+        token: undefined,
+        session: undefined,
+      },
       send: (frames) => got.push(...textsOf(frames).map((text) => `seq ${(JSON.parse(text) as Json)['seq']}`)) >= 0,
       fits: () => true,
       drained: () => Promise.resolve(),
@@ -527,7 +534,7 @@ await t.test('hub: never delivers newer rows under older rights when reads overt
   const late = setUp()
   const keeper: Receiver = {
     ...late.receiver,
-    actor: { sub: 'root', role: 'admin', missions: undefined, expires: Infinity, token: undefined },
+    actor: { sub: 'root', role: 'admin', missions: undefined, expires: Infinity, token: undefined, session: undefined },
   }
   late.hub.join(keeper, topic, { rights: rights('bob'), asOf: 20, head: 0 }, 0)
   late.hub.join(late.receiver, topic, { rights: rights('alice'), asOf: 10, head: 0 }, 0)

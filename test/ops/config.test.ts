@@ -53,6 +53,7 @@ void t.test('config: in production and on Render, each unsafe setting is refused
   for (const [unsafe, sentence] of [
     [{ JWT_SECRET: '' }, /^JWT_SECRET is required .*JWKS_URL\.$/],
     [{ JWT_SECRET: 'x'.repeat(31) }, /^JWT_SECRET is too short: .*\.$/],
+    [{ JWT_SECRET_PREVIOUS: 'x'.repeat(31) }, /^JWT_SECRET_PREVIOUS is too short: .*\.$/],
     [{ DATABASE_URL: '' }, /^DATABASE_URL is required .*\.$/],
     [{ ALLOWED_ORIGINS: 'https://deck.example, *' }, /^ALLOWED_ORIGINS=\* is refused .*\.$/],
     [{ RATE_LIMITS: 'off' }, /^RATE_LIMITS=off .*ALLOW_UNSAFE=1\.$/],

@@ -18,6 +18,13 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
     `insert into deck.citizens (name, title, about, position)
      select 'c' || n, repeat(chr(1), 200), repeat(chr(1), 2000), n from generate_series(1, 1000) n`,
   )
+  await database.query(`insert into deck.people (sub, name, role)
+    select n || repeat(chr(1), 1000), repeat(chr(1), 1000), 'user' from generate_series(1, 500) n`)
+  await database.query(`insert into deck.audit (action, actor, detail)
+    select 'chat.clear', repeat(chr(1), 256), jsonb_build_object('x', repeat(chr(1), 20000)) from generate_series(1, 500) n`)
+  await database.query(`insert into deck.citizen_keys (citizen, missions, by, expires_at)
+    select 'rafael', (select jsonb_agg(repeat('x', 36)) from generate_series(1, 200)), repeat(chr(1), 256), now() + interval '1 day'
+    from generate_series(1, 100) n`)
   await database.query(
     `insert into dod_items (mission_id, text, category, test_name)
      select $1, n || ' needle ' || repeat(chr(1), 1000), 'tests', n || repeat(chr(1), 990) from generate_series(1, 1000) n`,
@@ -88,6 +95,10 @@ export const largest = ({
     '/readyz': { ask: ['/readyz'] },
     '/metrics': { ask: ['/metrics'] },
     '/api/limits': { ask: ['/api/limits'] },
+    '/auth': { ask: ['/auth'] },
+    '/api/people': { ask: ['/api/people?limit=500'] },
+    '/api/audit': { ask: ['/api/audit?limit=500'] },
+    '/api/citizens/{name}/keys': { ask: ['/api/citizens/rafael/keys'] },
     '/api/citizens': { ask: ['/api/citizens'] },
     '/api/requests': { ask: ['/api/requests?limit=500'] },
     '/api/missions/{mission}/requests': { ask: [`${one}/requests?limit=500`, `${one}/requests?limit=500&${at}`] },

@@ -57,8 +57,10 @@ export const secrets = async (config: Config): Promise<Finding> => {
   const keys = config.jwksUrl ? 'JWKS_URL is set' : ''
   if (config.jwtSecret) {
     const bytes = Buffer.byteLength(config.jwtSecret)
-    const detail = [`JWT_SECRET is set (${bytes} bytes)`, keys].filter(Boolean).join('; ')
-    return bytes < 32
+    const former = config.jwtSecretPrevious ? `JWT_SECRET_PREVIOUS is set` : ''
+    const detail = [`JWT_SECRET is set (${bytes} bytes)`, former, keys].filter(Boolean).join('; ')
+    const previous = config.jwtSecretPrevious ? Buffer.byteLength(config.jwtSecretPrevious) : 32
+    return Math.min(bytes, previous) < 32
       ? warn('secrets', detail, 'use at least 32 bytes: openssl rand -base64 48')
       : ok('secrets', detail)
   }

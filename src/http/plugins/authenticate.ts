@@ -1,8 +1,9 @@
 // Authentication of requests and sockets: the token's actor. Identity comes only from the token, or from a ticket that was issued for
-// one: never from a cookie, another header or an address. A token in the URL is refused.
+// one: never from a cookie (those of /auth only give tokens), another header or an address. A token in the URL is refused.
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Actor } from '../../access/actor.ts'
 import type { Tokens } from '../../access/tokens.ts'
+import type { Access } from '../../database/auth-store.ts'
 import { deny, Refusal } from '../../protocol/errors.ts'
 import type { RateLimits } from './rate-limits.ts'
 
@@ -37,12 +38,15 @@ export const bearer = ({ headers, raw }: FastifyRequest): string | undefined => 
 }
 
 export const makeIdentify =
-  (tokens: Tokens, takeTicket: (ticket: string) => Promise<Actor>, rates: RateLimits): Identify =>
+  (tokens: Tokens, { takeTicket, isRevoked }: Pick<Access, 'takeTicket' | 'isRevoked'>, rates: RateLimits): Identify =>
   async (request, { token, ticket }) => {
     let actor: Actor
     try {
       refuseTokenInUrl(request)
       actor = await (ticket === undefined || token !== undefined ? tokens.verify(token ?? '') : takeTicket(ticket))
+      // An ended session counts at once, also before its notification arrives here.
+      if (actor.session !== undefined && (await isRevoked(actor.session)))
+        throw deny('unauthorized', 'the session has ended')
     } catch (error) {
       if (error instanceof Refusal && error.code === 'unauthorized') await rates.failure(request)
       throw error

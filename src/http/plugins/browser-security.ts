@@ -1,5 +1,5 @@
 // Browser security headers: which origins may call the API (CORS), and what this server's pages may do (helmet).
-// The server uses no cookies, so a foreign page can't act with a user's session.
+// The API ignores cookies, and POSTs under /auth need the server's own Origin, so a foreign page can't act with a user's session.
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
 import type { FastifyInstance } from 'fastify'

@@ -107,6 +107,9 @@ export const named = (request: FastifyRequest) => {
     get sub() {
       return parseSub(params['sub'] ?? '')
     },
+    get key() {
+      return parseId(params['key'] ?? '', 'a key')
+    },
     get item() {
       return parseId(params['item'] ?? '', 'an item')
     },

@@ -9,6 +9,7 @@ import type { Inflow } from '../../live/connections/byte-rate.ts'
 import type { Ledger } from '../../live/connections/send-buffer.ts'
 import type { Access } from '../../database/auth-store.ts'
 import type { Citizens } from '../../database/citizens.ts'
+import type { CitizenKeys } from '../../database/citizen-keys.ts'
 import type { Members } from '../../database/members.ts'
 import type { Redaction } from '../../database/write/redaction.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
@@ -39,6 +40,7 @@ import { chatHistoryRoute } from './chat-history.ts'
 import { chatListRoute } from './chat-list.ts'
 import { chatWriteRoutes } from './chat-writes.ts'
 import { citizenRoutes } from './citizens.ts'
+import { citizenKeyRoutes } from './citizen-keys.ts'
 import { memberRoutes } from './members.ts'
 import { redactionRoutes } from './redaction.ts'
 import { diffRoute } from './run-diff.ts'
@@ -48,6 +50,7 @@ import { askForToken, type Identify } from '../plugins/authenticate.ts'
 import { logRoutes } from './run-logs.ts'
 import { questionRoutes, type CancelTask } from './questions.ts'
 import { inboxRoutes } from './inbox.ts'
+import { peopleRoutes, type SignInParts } from './people.ts'
 import { missionRoutes } from './missions.ts'
 import { makePacing } from '../streams/timeline-replay.ts'
 import { makeStreams } from '../streams/ndjson.ts'
@@ -70,8 +73,11 @@ export const installApi = async (
     runs: Runs
     requests: Requests
     citizens: Citizens
+    citizenKeys: CitizenKeys
     members: Members
     redaction: Redaction
+    signIn: SignInParts
+    sign: Tokens['sign']
     missions: Missions
     writer: Writer
     questions: Questions
@@ -119,8 +125,10 @@ export const installApi = async (
     limitsRoute(api, limits)
     missionRoutes(api, changes, past)
     citizenRoutes(api, parts.citizens)
+    citizenKeyRoutes(api, { ...parts.signIn, keys: parts.citizenKeys, sign: parts.sign })
     memberRoutes(api, parts.members)
     redactionRoutes(api, parts.redaction)
+    peopleRoutes(api, parts.signIn)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
     chatMessageRoute(api, makeMessageReader(main))
@@ -135,7 +143,7 @@ export const installApi = async (
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
-    requestRoutes(api, { ...parts, past, draining: draining.signal })
+    requestRoutes(api, { ...parts, answers, past, draining: draining.signal })
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })

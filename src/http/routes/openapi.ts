@@ -27,6 +27,7 @@ const paths: Record<string, TSchema> = {
   message: Type.String({ description: "the message's UUID" }),
   sub: Type.String({ description: "the person's sub, URL-encoded", minLength: 1, maxLength: 512 }),
   name: Type.String({ description: `the citizen's name: ${citizenPattern}` }),
+  key: Type.String({ description: "the key's UUID" }),
   item: Type.String({ description: "the item's UUID" }),
   run: Type.String({ description: "the run's UUID" }),
   request: Type.String({ description: "the request's UUID" }),
@@ -89,9 +90,11 @@ export const installDocs = async (app: FastifyInstance, version: string): Promis
         license: { name: 'MIT', identifier: 'MIT' },
       },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
-      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'requests', 'inbox', 'access', 'health'].map((name) => ({
-        name,
-      })),
+      tags: ['missions', 'chat', 'citizens', 'dod', 'tests', 'requests', 'inbox', 'people', 'access', 'health'].map(
+        (name) => ({
+          name,
+        }),
+      ),
     },
   })
   await app.register(swaggerUi, {
