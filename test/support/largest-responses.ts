@@ -44,9 +44,18 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
            jsonb_agg(jsonb_build_object('name', '${name}' || n || repeat('x', 1025))) from generate_series(1, 1000) n`)
   const [a, b] = [await many('a', '10 seconds'), await many('b', '0 seconds')]
   await database.query(
-    `insert into chat_messages (mission_id, citizen, sender, author, key, message, code_blocks)
+    `insert into chat_messages (mission_id, citizen, sender, author, key, message, code_blocks, details)
      select $1, 'c' || n, 'user', repeat(chr(1), 256), repeat('"', 64), repeat(chr(1), 9000) || ' needle',
-       jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('x', 4050)))
+       jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('x', 4050))),
+       jsonb_build_object('usage', jsonb_build_object('text', repeat('x', 230)))
+     from generate_series(1, 500) n`,
+    [mission],
+  )
+  // Short messages whose steps are long.
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, details)
+     select $1, 'steps', 'citizen', 'needle', jsonb_build_object('activity', (
+       select jsonb_agg(jsonb_build_object('line', repeat('🎛', 200), 'status', 'done', 'ms', 1)) from generate_series(1, 50)))
      from generate_series(1, 500) n`,
     [mission],
   )
@@ -103,6 +112,9 @@ export const largest = ({
       ask: [
         `${one}/chat/rafael?limit=500`,
         `${one}/chat/rafael?limit=500&after=0`,
+        `${one}/chat/steps?limit=500`,
+        `${one}/chat/steps?limit=500&after=0`,
+        `${one}/chat/steps?limit=500&q=needle&highlight=true`,
         `${one}/chat/rafael?limit=500&${at}`,
         `${one}/chat/rafael?limit=500&q=needle&highlight=true`,
         `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,

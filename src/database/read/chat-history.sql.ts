@@ -38,7 +38,7 @@ const pageOf = (direction: 'asc' | 'desc'): string =>
 export const historyPage = { after: pageOf('asc'), before: pageOf('desc') }
 
 /** Characters of a chat's newest message, and bytes of its blocks and of its details, that the list of chats shows. */
-export const shown = { characters: 300, blockBytes: 4096, detailBytes: 1024 }
+export const shown = { characters: 300, blockBytes: 4096, detailBytes: 256 }
 
 const citizen = citizenOf('h.topic')
 /**
