@@ -1,4 +1,4 @@
--- What a message's writer did and used, if it reported that: { activity?: [{ id, line, status, ms }], usage?: {} }; or who redacted it:
+-- What a message's writer did and used, if it reported that: { activity?: [{ line, status, ms }], usage?: {} }; or who redacted it:
 -- { redacted: { by, at } }.
 alter table public.chat_messages add column details jsonb;
 
@@ -16,8 +16,7 @@ begin
       else jsonb_array_length(p_details -> 'activity') between 1 and 50 and (
         select bool_and(coalesce(case
           when jsonb_typeof(e) = 'object' then
-            coalesce(jsonb_typeof(e -> 'id') = 'string' and char_length(e ->> 'id') between 1 and 64, true)
-            and jsonb_typeof(e -> 'line') = 'string' and char_length(e ->> 'line') between 1 and 200
+            jsonb_typeof(e -> 'line') = 'string' and char_length(e ->> 'line') between 1 and 200
             and e ->> 'status' in ('running', 'done', 'failed')
             and jsonb_typeof(e -> 'ms') = 'number' and e ->> 'ms' ~ '^[0-9]{1,15}$' end, false))
         from jsonb_array_elements(p_details -> 'activity') e) end;

@@ -18,7 +18,6 @@ export const Activity = Type.Object(
 )
 export type Activity = Static<typeof Activity>
 export const StoredStep = Type.Object({
-  id: Type.Optional(Type.String({ minLength: 1, maxLength: 64, description: 'as it was reported' })),
   line,
   status,
   ms: Type.Integer({ minimum: 0, description: 'how long it took, or had taken when the message was stored' }),
@@ -52,8 +51,7 @@ export const withReport = (steps: readonly Step[], { id, line, status }: Activit
 
 /** Returns the steps as they are stored. */
 export const storedSteps = (steps: readonly Step[], now = Date.now()): Static<typeof StoredStep>[] =>
-  steps.map(({ id, line, status, at, ms }) => ({
-    id,
+  steps.map(({ line, status, at, ms }) => ({
     line,
     status,
     ms: status === 'running' ? Math.max(0, now - at) : ms,
