@@ -9,7 +9,9 @@ const deck = connect({ url, token })
 
 await deck.citizen(citizen).answer(async (message, reply) => {
   const quoted = JSON.stringify(message.message)
+  const step = reply.activity('Reads the question')
   const text = `You asked ${quoted}. Here is all the code that it takes:\n\n\`\`\`js\nconsole.log(${quoted})\n\`\`\`\n`
+  step.done()
   for (const word of text.match(/\S+\s*/g) ?? []) {
     if (reply.signal.aborted) return
     reply.write(word)

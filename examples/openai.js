@@ -10,12 +10,12 @@ const {
 } = process.env
 const deck = connect({ url, token })
 
-/** The words of an answer as they come: each event is a line `data: {…}`, the last one `data: [DONE]`. */
+/** The parts of an answer as they come: each event is a line `data: {…}`, the last one `data: [DONE]`. The part before it has the usage. */
 async function* complete(messages, signal) {
   const response = await fetch(`${endpoint}/chat/completions`, {
     method: 'POST',
     headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ model, messages, stream: true }),
+    body: JSON.stringify({ model, messages, stream: true, stream_options: { include_usage: true } }),
     signal,
   })
   if (!response.ok) throw new Error(`${endpoint} answered ${response.status}`)
@@ -25,7 +25,7 @@ async function* complete(messages, signal) {
     rest = lines.pop() ?? ''
     for (const line of lines) {
       if (!line.startsWith('data: ') || line === 'data: [DONE]') continue
-      yield JSON.parse(line.slice(6)).choices[0]?.delta?.content ?? ''
+      yield JSON.parse(line.slice(6))
     }
   }
 }
@@ -37,5 +37,15 @@ await deck.citizen(citizen).answer(async (question, reply) => {
     role: sender === 'user' ? 'user' : 'assistant',
     content: message,
   }))
-  for await (const words of complete(said, reply.signal)) reply.write(words)
+  const asking = reply.activity(`Asks ${model}`)
+  let usage
+  for await (const part of complete(said, reply.signal)) {
+    const words = part.choices[0]?.delta?.content
+    if (words) {
+      asking.done()
+      reply.write(words)
+    }
+    usage = part.usage ?? usage
+  }
+  if (reply.text) await reply.done({ usage })
 })

@@ -33,15 +33,18 @@ create or replace function deck.most_chats() returns integer language sql immuta
 -- p_wait:     ms to wait for each lock (then 55P03); missing heads are created. 0: does not wait; entries behind a lock are 'busy'.
 -- p_origin:   the instance's name, for notifications. If deck.hints is off, no notifications are sent.
 -- p_replies:  the message that each entry answers. It is stored as given.
+-- p_details:  what each entry's writer did and used, as JSON text.
 --
 -- places:     for each topic [head, at]: its saved entries have the seqs head + 1, head + 2 … in the order of the entries.
 -- others:     [{ n, outcome, seq, created_at, saved }] for entries that were not saved as sent; n counts from 1.
 drop function if exists deck.save_messages(
   text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text);
+drop function if exists deck.save_messages(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text, uuid[]);
 create or replace function deck.save_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_replies uuid[] default null,
-  out places json, out others json)
+  p_details text[] default null, out places json, out others json)
 language plpgsql
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = on as $$
@@ -110,7 +113,8 @@ begin
         select t as topic, deck.topic_mission(t) as mission, deck.topic_citizen(t) as citizen from (select p_topics[e.chat] as t) x) p
       left join lateral (
         select s.seq, s.created_at, json_build_object('id', s.id, 'sender', s.sender, 'author', s.author,
-                 'message', s.message, 'code_blocks', s.code_blocks, 'in_reply_to', deck.answered_message(s)) as saved
+                 'message', s.message, 'code_blocks', s.code_blocks, 'in_reply_to', deck.answered_message(s),
+                 'details', s.details) as saved
         from public.chat_messages s
         where s.id = coalesce(
           (select s.id from public.chat_messages s
@@ -147,21 +151,22 @@ begin
     -- (Materialized: both the insert and the digest read this, but it is joined and numbered only once.)
     entry as materialized (
       select e.id, p.mission, p.citizen, e.sender, e.author, e.message, e.blocks::jsonb as blocks, e.key,
-        e.reply, p.at, p.head + row_number() over (partition by e.chat order by e.n) as seq
+        e.reply, e.details::jsonb as details, p.at, p.head + row_number() over (partition by e.chat order by e.n) as seq
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_assigned), unnest(p_messages),
-          unnest(p_blocks), unnest(p_keys), unnest(p_replies))
-        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, reply, n)
+          unnest(p_blocks), unnest(p_keys), unnest(p_replies), unnest(p_details))
+        with ordinality as e (chat, id, sender, author, assigned, message, blocks, key, reply, details, n)
       join place p on p.n = e.chat
       where p.head is not null and (e.assigned is null or e.assigned = p.assigned_to or e.assigned = any (p.members))
         and e.n <> all (v_known)
     ),
     inserted as (
       insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, created_at, seq, at)
-      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.at, e.seq, e.at from entry e
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, details, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.details, e.at, e.seq, e.at
+      from entry e
       returning i.mission_id, i.citizen, i.seq, hash_record_extended(
-        row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.in_reply_to, i.created_at, i.seq),
-        0) as digest
+        row (i.id, i.mission_id, i.citizen, i.sender, i.author, i.message, i.code_blocks, i.key, i.in_reply_to, i.details, i.created_at,
+          i.seq), 0) as digest
     )
   select
     (select json_agg(json_build_array(p.head, deck.iso(p.at)) order by p.n) from place p),
@@ -176,7 +181,8 @@ begin
     count(case when current_setting('deck.hints', true) is distinct from 'off' then
       pg_notify(deck.hint_channel(x.topic), p_origin || ' ' || x.seq || ' ' || x.topic) end),
     (select bit_xor(hash_record_extended(
-        row (e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.at, e.seq), 0)) from entry e),
+        row (e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks, e.key, e.reply, e.details, e.at, e.seq), 0))
+     from entry e),
     bit_xor(x.digest)
     into places, others, v_hints, v_sent, v_stored
   from (
@@ -225,7 +231,7 @@ begin
   select bool_or(c.id is null), jsonb_agg(jsonb_build_object(
       'n', e.n, 'outcome', 'changed', 'seq', e.seq, 'created_at', deck.iso(c.created_at), 'saved', jsonb_build_object(
         'id', c.id, 'sender', c.sender, 'author', c.author, 'message', c.message, 'code_blocks', c.code_blocks, 'key', c.key,
-        'in_reply_to', c.answered)))
+        'in_reply_to', c.answered, 'details', c.details)))
     into v_missing, v_stored
   from (
     select s.n, p_topics[s.chat] as topic,
@@ -265,16 +271,19 @@ begin
   select r.rights, r.stamp into rights, stamp from deck.rights_of(p_topics) r;
 end $$;
 
--- The same for a batch in which some entries are replies. p_tasks: the task that the entry ends, or null. p_holders: the session or claim that
--- must hold the task. p_replies: the message that an entry without a task answers, or null; it must be in the chat. A task's reply answers the
--- task's message. Tasks are locked before any head.
+-- The same for a batch in which some entries are replies or have details. p_tasks: the task that the entry ends, or null. p_holders: the
+-- session or claim that must hold the task. p_replies: the message that an entry without a task answers, or null; it must be in the chat. A task's reply answers the
+-- task's message. p_details: what the entry's writer did and used, or null. Tasks are locked before any head.
 drop procedure if exists deck.append_replies(
   text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text, uuid[], uuid[], json, json, json,
   text);
+drop procedure if exists deck.append_replies(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], text[], boolean[], text[], integer, text, uuid[], uuid[], uuid[], json,
+  json, json, text);
 create or replace procedure deck.append_replies(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_assigned text[], p_messages text[],
   p_blocks text[], p_keys text[], p_again boolean[], p_bys text[], p_wait integer, p_origin text, p_tasks uuid[], p_holders uuid[],
-  p_replies uuid[] default null,
+  p_replies uuid[] default null, p_details text[] default null,
   inout places json default null, inout others json default null, inout rights json default null, inout stamp text default null)
 language plpgsql as $$
 declare
@@ -310,7 +319,7 @@ begin
     left join lateral (
       select t.id from deck.tasks t
       where t.id = x.task and t.id = any (v_held) and t.holder = x.holder and t.lease_until is not null
-        and t.ended is null and not t.dead and x.topic = 'missions/' || t.mission_id || '/chat/' || t.citizen limit 1) t on true
+        and t.ended is null and not t.dead and t.run is null and x.topic = 'missions/' || t.mission_id || '/chat/' || t.citizen limit 1) t on true
     left join lateral (
       select c.id from public.chat_messages c
       where x.task is null and c.id = x.answered and c.mission_id = deck.topic_mission(x.topic)
@@ -319,7 +328,7 @@ begin
   perform deck.mark();
   select s.places, s.others into places, others
   from deck.save_messages(p_topics, p_chats, p_ids, p_senders, p_authors, v_assigned, p_messages, p_blocks, p_keys, p_again, p_bys,
-    p_wait, p_origin, v_replies) s;
+    p_wait, p_origin, v_replies, p_details) s;
   select json_agg(case
       when o.other ->> 'outcome' = 'gone' and v_refused[(o.other ->> 'n')::integer] is not null
       then o.other || jsonb_build_object('outcome', v_refused[(o.other ->> 'n')::integer]) else o.other end)

@@ -88,7 +88,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off s
 begin
   return query
   select t.holder, t.id, t.attempt, t.lease_until, t.mission_id, c.id, c.sender, c.author, c.message, c.code_blocks::text,
-    c.created_at, c.seq, c.key, c.answered, r.json, q.json
+    c.created_at, c.seq, c.key, c.answered, r.json, q.json, c.details::text
   from unnest(p_ids) as i (id)
   cross join lateral (select x.* from deck.tasks x where x.id = i.id limit 1) t
   left join lateral (
@@ -127,6 +127,7 @@ begin
   where t.id = any (array(
     select d.id from deck.tasks d
     where d.citizen = p_citizen and d.ended is null and not d.dead and d.attempt >= 5 and (d.lease_until is null or d.lease_until <= v_now)
+      and d.run is null                      -- (deck.fail_lost_runs() fails a run.)
     for update skip locked));
   if p_once then
     -- Claims with the same key take turns, on any instance. (Sorted, so that two calls never wait for each other.)
@@ -157,7 +158,7 @@ begin
           and t.ready_at <= v_now
           and (p_missions is null or t.mission_id = any (p_missions) or exists (
             select from public.missions m where m.id = t.mission_id and m.number = any (p_numbers)))
-          and deck.may_give(t, p_kinds)
+          and deck.may_give(t, p_kinds) and (t.run is null or t.attempt < 5 and not t.cancelled)
         order by t.at, t.mission_id, t.seq
         limit cardinality(v_holders)
         for update of t skip locked

@@ -157,7 +157,9 @@ begin
       from latest l where l.kind = 'request' and t.id = l.row_id),
     events as (
       insert into deck.events (topic, seq, event, data, at)
-      select x.topic, x.seq, x.event, x.data || jsonb_build_object('seq', x.seq), x.at from x where x.event is not null
+      -- (The data of message.redacted has the seq of the message.)
+      select x.topic, x.seq, x.event, case when x.event = 'message.redacted' then x.data else x.data || jsonb_build_object('seq', x.seq) end, x.at
+      from x where x.event is not null
     )
   select array_agg(y.topic), array_agg(y.seq),
       (select count(*) from messages) < (select count(*) from x where x.event is null)

@@ -27,6 +27,7 @@ create or replace function deck.task_state(p_ended boolean, p_answered boolean, 
 create or replace function deck.listening(p_citizen text) returns boolean language sql stable
 set search_path = pg_catalog, pg_temp as $$
   select exists (select from deck.inboxes i where i.citizen = p_citizen and i.seen > clock_timestamp() - interval '60 seconds')
+    or exists (select from deck.run_workers w where w.citizen = p_citizen and w.seen > clock_timestamp() - interval '60 seconds')
     -- (Only a task that has not ended is leased. With `ended is null` another index may be used, that of all unfinished tasks.)
     or exists (
       select from deck.tasks t
@@ -306,7 +307,7 @@ set search_path = pg_catalog, pg_temp as $$
 begin
   perform deck.hint_questions(array_agg(n.id), array_agg(n.mission_id), array_agg(n.citizen))
   from new_rows n join old_rows o on o.id = n.id
-  where (n.attempt, n.lease_until, n.ended, n.answered, n.answer, n.dead)
+  where n.run is null and (n.attempt, n.lease_until, n.ended, n.answered, n.answer, n.dead)
     is distinct from (o.attempt, o.lease_until, o.ended, o.answered, o.answer, o.dead)
   having count(*) > 0;
   return null;

@@ -12,14 +12,17 @@
 --           With p_strict any outcome but 'seen' raises DK103, and nothing is saved.
 --
 -- Imported messages do not become tasks: a chat's questions that have no task yet get one first, then its place moves behind the imported
--- messages. p_replies: the message that each entry answers. It is stored as given.
+-- messages. p_replies: the message that each entry answers. It is stored as given. p_details: what each entry's writer did and used, as
+-- JSON text.
 --
 -- Locks: the chats' places in inboxes, the missions (for key share), then the heads in order (the lock order is in numbering.sql).
 drop function if exists deck.import_messages(
   text[], integer[], uuid[], text[], text[], text[], text[], text[], timestamp[], boolean);
+drop function if exists deck.import_messages(
+  text[], integer[], uuid[], text[], text[], text[], text[], text[], timestamp[], boolean, uuid[]);
 create or replace function deck.import_messages(
   p_topics text[], p_chats integer[], p_ids uuid[], p_senders text[], p_authors text[], p_messages text[], p_blocks text[], p_keys text[],
-  p_times timestamp[], p_strict boolean, p_replies uuid[] default null, out others json)
+  p_times timestamp[], p_strict boolean, p_replies uuid[] default null, p_details text[] default null, out others json)
 language plpgsql
 -- A session caches its plans. Tables are read by lateral subqueries with a limit, which Postgres never turns into joins (append.sql).
 set search_path = pg_catalog, public, pg_temp set plan_cache_mode = force_generic_plan
@@ -79,7 +82,8 @@ begin
         select e.seq, e.at from deck.events e where e.topic = t.topic and m.id is not null order by e.seq desc limit 1) e on true
     ),
     entry as materialized (
-      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, e.reply, p.mission, p.citizen, p.head, p.at,
+      select e.n, e.chat, e.id, e.sender, e.author, e.message, e.blocks, e.key, e.time, e.reply, e.details, p.mission, p.citizen, p.head,
+        p.at,
         case
           when p.head is null then 'gone'
           when k.mission_id = p.mission and k.citizen = p.citizen then 'seen'
@@ -88,8 +92,8 @@ begin
           when c.key is not null then 'cleared'
         end as why
       from rows from (unnest(p_chats), unnest(p_ids), unnest(p_senders), unnest(p_authors), unnest(p_messages), unnest(p_blocks),
-          unnest(p_keys), unnest(p_times), unnest(p_replies))
-        with ordinality as e (chat, id, sender, author, message, blocks, key, time, reply, n)
+          unnest(p_keys), unnest(p_times), unnest(p_replies), unnest(p_details))
+        with ordinality as e (chat, id, sender, author, message, blocks, key, time, reply, details, n)
       join place p on p.n = e.chat
       left join lateral (select x.mission_id, x.citizen from public.chat_messages x where x.id = e.id limit 1) k on true
       left join lateral (
@@ -103,9 +107,9 @@ begin
     ),
     inserted as (
       insert into public.chat_messages as i
-        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, created_at, seq, at)
-      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, e.reply, coalesce(e.time, e.at),
-             e.head + row_number() over (partition by e.chat order by e.n), e.at
+        (id, mission_id, citizen, sender, author, message, code_blocks, key, in_reply_to, details, created_at, seq, at)
+      select e.id, e.mission, e.citizen, e.sender, e.author, e.message, e.blocks::jsonb, e.key, e.reply, e.details::jsonb,
+             coalesce(e.time, e.at), e.head + row_number() over (partition by e.chat order by e.n), e.at
       from entry e
       where e.why is null
       returning i.mission_id, i.citizen, i.seq

@@ -7,9 +7,6 @@ alter table deck.tasks
 create unique index tasks_run on deck.tasks (run) where run is not null;
 create index requests_open_of_task on deck.requests (task) where state = 'open' and task is not null;
 
--- When something last asked for tasks of kind run.
-alter table deck.inboxes add column runs_seen timestamptz;
-
 -- A task as its holder gets it. (The functions are in db/functions/inbox.sql.)
 create type deck.given_task as (
   holder uuid, task uuid, attempt integer, lease_until timestamptz, mission_id uuid, id uuid, sender text, author text, message text,

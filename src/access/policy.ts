@@ -1,7 +1,7 @@
 // Authorization: which role may do which action, for HTTP and socket alike.
 // For an actor that may not see a mission, the answer is the same as for a mission that does not exist.
 import { deny, noMission, type Refusal } from '../protocol/errors.ts'
-import type { MissionRights } from '../protocol/rows.ts'
+import type { Message, MissionRights } from '../protocol/rows.ts'
 import type { Actor, Role } from './actor.ts'
 
 export type Action =
@@ -22,7 +22,9 @@ export type Action =
   | 'dod.override'
   | 'dod.delete'
   | 'run.ask'
+  | 'run.cancel'
   | 'run.write'
+  | 'log.redact'
   | 'request.make'
   | 'request.answer'
   | 'request.withdraw'
@@ -51,7 +53,9 @@ const table: Record<Action, Record<Role, boolean | 'own'>> = {
   'dod.override': { user: false, citizen: false, admin: true },
   'dod.delete': { user: false, citizen: false, admin: true },
   'run.ask': { user: true, citizen: true, admin: true },
+  'run.cancel': { user: true, citizen: true, admin: true },
   'run.write': { user: false, citizen: true, admin: true },
+  'log.redact': { user: false, citizen: false, admin: true },
   'request.make': { user: false, citizen: 'own', admin: true },
   'request.answer': { user: true, citizen: false, admin: true },
   'request.withdraw': { user: false, citizen: 'own', admin: true },
@@ -89,6 +93,16 @@ export const visible = (actor: Actor): Visible => ({
 /** Returns whether the actor may see the mission only because it is the assignee or a member. */
 export const seesByAssignment = (actor: Actor, mission: MissionRights): boolean =>
   sees(actor, mission) && !sees(actor, { ...mission, assigned_to: '', members: null })
+
+/**
+ * Returns whether the actor may take back a message of a mission that it may see: an admin; its author; a user, for a reply to its own
+ * question (`asker`: the question's author).
+ */
+export const mayRedact = (
+  { role, sub }: Actor,
+  { sender, author, asker }: Pick<Message, 'sender' | 'author'> & { asker: string | null },
+): boolean =>
+  role === 'admin' || (role === sender && author === sub) || (role === 'user' && sender === 'citizen' && asker === sub)
 
 /** Returns whether `now` has all rights that `before` had, on any mission. */
 export const keepsRights = (before: Actor, now: Actor): boolean => {

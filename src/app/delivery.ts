@@ -16,6 +16,9 @@ import { makeTail } from '../sync/tail.ts'
 import type { Auth } from './auth.ts'
 import type { Shared, Storage } from './storage.ts'
 
+/** Returns ms between two records that a citizen's workers are here: clients see it as listening for 60 s, and runs wait for it. */
+const noteEvery = (runPatience: number): number => (runPatience > 0 ? Math.min(15_000, runPatience * 250) : 15_000)
+
 export const makeDelivery = (
   config: Config,
   { database, epochs, store, draftStore, tasks, questions: questionStore }: Storage,
@@ -98,6 +101,7 @@ export const makeDelivery = (
       fitting: (claimed) => fittingTexts(claimed, (task) => JSON.stringify(task)),
     },
     limits,
+    noteEvery: noteEvery(config.runPatience),
     onError,
   })
   const { drafts, presence, questions } = ephemeral

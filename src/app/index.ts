@@ -115,6 +115,7 @@ export const buildApp = async (
       await delivery.start()
       repeat(limits.rightsEvery, delivery.checkRights)
       repeat(limits.expiryEvery, () => storage.requests.expire().catch(onError))
+      repeat(limits.expiryEvery, () => storage.runs.failLost(config.runPatience).catch(onError))
       repeat(limits.pollEvery, auth.checkRevocations)
       // The seal uses the database's time, and clocks drift.
       repeat(60_000, () => delivery.readKey().catch(onError))

@@ -5,6 +5,7 @@ import { makeAccess, type Audited } from '../database/auth-store.ts'
 import { makeCitizens } from '../database/citizens.ts'
 import { makeCitizenKeys } from '../database/citizen-keys.ts'
 import { makeMembers } from '../database/members.ts'
+import { makeRedaction } from '../database/write/redaction.ts'
 import { makeDraftStore } from '../database/draft-store.ts'
 import { makeTasks } from '../database/inbox.ts'
 import { makeClaimStore } from '../database/inbox-claims.ts'
@@ -85,6 +86,7 @@ export const makeStorage = (config: Config, { instance, log, audit, onError }: S
     citizens: makeCitizens(main, transactions, audit),
     citizenKeys: makeCitizenKeys(main, audit),
     members: makeMembers(main, transactions, audit),
+    redaction: makeRedaction(transactions, audit),
     people: makePeople(main),
     sessions: makeSessions(main, audit),
     missions: makeMissions(store, 1000, 10_000),

@@ -12,6 +12,7 @@ import { plain, Unanswered, type Io } from './output.ts'
 import { makeStateLine, seenOf } from './question-line.ts'
 import { withDeck, type RemoteOptions } from './server-connection.ts'
 import { makeReplyView } from './reply-printer.ts'
+import { makeStepLines } from './step-lines.ts'
 import { textOf } from './say.ts'
 import { writeMessage } from './markdown-printer.ts'
 
@@ -42,6 +43,7 @@ const makeFollower = ({ question, isKnown, place, deck, chat, io, finish, wait }
   const { mission, citizen } = place
   const view = makeReplyView(io)
   const line = makeStateLine(io, citizen)
+  const changed = makeStepLines()
   const replyKey = taskKey(question.id)
   /** keys of drafts that began before the question */
   const earlier = new Set<string>()
@@ -114,9 +116,9 @@ const makeFollower = ({ question, isKnown, place, deck, chat, io, finish, wait }
   const draft = (event: Extract<ChatSignal, { event: 'draft' }>): void => {
     if (!asked) earlier.add(event.key)
     if (event.key !== replyKey) return
-    const { key, citizen, offset, delta } = event
-    if (io.json) return io.print('', { event: 'draft', key, citizen, offset, delta })
-    if (!io.live) return
+    const { key, citizen, offset, delta, activity } = event
+    if (io.json) return io.print('', { event: 'draft', key, citizen, offset, delta, ...(activity ? { activity } : {}) })
+    if (!io.live) return changed(activity).forEach((step) => io.note(step))
     line.hide(true)
     view.grow(event)
   }

@@ -15,14 +15,15 @@ type Task = {
 }
 
 const list = `
-  select t.id as task, t.citizen, m.number as mission, t.attempt, deck.iso(t.at) as since, left(c.message, 200) as message,
+  select t.id as task, t.citizen, m.number as mission, t.attempt, deck.iso(t.at) as since,
+    case when t.run is null then left(c.message, 200) else 'a test run' end as message,
     case when t.dead or (t.attempt >= 5 and coalesce(t.lease_until, '-infinity') <= now()) then 'set aside'
          when t.lease_until > now() then 'held'
          when t.ready_at > now() then 'put off' else 'open' end as state
   from deck.tasks t
   join missions m on m.id = t.mission_id
-  join chat_messages c on c.id = t.id
-  where t.ended is null and ($1::text is null or t.citizen = $1)
+  left join chat_messages c on c.id = t.id and t.run is null
+  where t.ended is null and (c.id is not null or t.run is not null) and ($1::text is null or t.citizen = $1)
   order by t.citizen, t.at, t.seq`
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

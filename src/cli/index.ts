@@ -16,6 +16,7 @@ import { toFault, Unanswered, Usage } from './output.ts'
 import { pruneCommand } from './prune.ts'
 import { requestCommands } from './requests.ts'
 import { reportCommand } from './report.ts'
+import { runnerCommand } from './runner.ts'
 import { serverCommands } from './server.ts'
 import { inviteCommand } from './sign-in/invite.ts'
 import { loginCommands } from './sign-in/login.ts'
@@ -47,6 +48,7 @@ citizenCommands(program)
 inboxCommand(program)
 requestCommands(program)
 reportCommand(program)
+runnerCommand(program)
 carryCommands(program)
 pruneCommand(program)
 doctorCommand(program)

@@ -91,6 +91,10 @@ export const writeBlocks = (io: Io, { message, code_blocks }: Message): void => 
 export const writeMessage = (io: Io, message: Message, answers?: number): void => {
   const place = answers === undefined ? placeOf(message) : `${placeOf(message)}, answers #${answers}`
   io.write(`${io.paint('bold', nameOf(message))} ${io.paint('dim', place)}\n`)
+  if (message.redacted) {
+    io.write(io.paint('dim', `(redacted by ${plain(message.redacted.by)})\n\n`))
+    return
+  }
   const printer = makePrinter(io)
   printer.write(message.message)
   printer.end()

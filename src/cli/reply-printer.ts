@@ -1,11 +1,13 @@
-// Prints a reply while it is written, one at a time. Other output interrupts it; it is then printed again once it is stored.
+// Prints a reply and its steps while it is written, one at a time. Other output interrupts it; it is then printed again once it is stored.
 // Printed text stays on the screen. If the writer starts over, the new text is printed below.
+import type { Activity } from '../protocol/activity.ts'
 import type { Message } from '../protocol/rows.ts'
 import { plain, type Io } from './output.ts'
 import { makePrinter, placeOf, writeBlocks, type Printer } from './markdown-printer.ts'
+import { makeStepLines } from './step-lines.ts'
 
-export type Draft = { key: string; citizen: string; text: string }
-type Shown = { key: string; text: string; printer: Printer }
+export type Draft = { key: string; citizen: string; text: string; activity?: readonly Activity[] }
+type Shown = { key: string; text: string; printer: Printer; changed: ReturnType<typeof makeStepLines> }
 
 export const makeReplyView = (io: Io) => {
   let shown: Shown | undefined
@@ -14,7 +16,7 @@ export const makeReplyView = (io: Io) => {
 
   const begin = ({ key, citizen }: Draft): Shown => {
     io.write(`${io.paint('bold', plain(citizen))} ${io.paint('dim', '…')}\n`)
-    return { key, text: '', printer: makePrinter(io) }
+    return { key, text: '', printer: makePrinter(io), changed: makeStepLines() }
   }
   const remark = (text: string): void => {
     shown?.printer.end()
@@ -43,6 +45,10 @@ export const makeReplyView = (io: Io) => {
       if (left.has(draft.key) || (shown && shown.key !== draft.key)) return
       shown ??= begin(draft)
       advance(draft.text, 'started over')
+      for (const line of shown.changed(draft.activity)) {
+        shown.printer.end()
+        io.write(io.paint('dim', `${line}\n`))
+      }
     },
     aborted(key: string): void {
       left.delete(key)

@@ -36,7 +36,7 @@ const report = async (mission: string, options: Options): Promise<void> => {
       const open = async (): Promise<string> => options.run ?? (await tests.create({ status: 'running' })).id
       const id = junit && log.length === 0 ? options.run : await open()
       if (id !== undefined) {
-        const { makeLog } = await import('./report/log.ts')
+        const { makeLog } = await import('../client/run-log.ts')
         const logs = tests.logs(id)
         const out = makeLog((text) => logs.append(text))
         for (const text of log) await out.write(text)

@@ -90,24 +90,30 @@ const tokenOf = async (
   return own
 }
 
-/** Ctrl-C aborts the signal instead of the process, so that work in progress is closed. The exit code is 130. */
-const interruptible = (): { signal: AbortSignal; forget: () => void } => {
+/** Ctrl-C and SIGTERM (`daemon`) abort the signal instead of the process, so that work in progress is closed. Ctrl-C's exit code is 130. */
+const interruptible = (daemon: boolean): { signal: AbortSignal; forget: () => void } => {
   const stop = new AbortController()
   const interrupt = (): void => {
     process.exitCode = 130
     stop.abort()
   }
+  const end = (): void => stop.abort()
   process.once('SIGINT', interrupt)
-  return { signal: stop.signal, forget: () => void process.off('SIGINT', interrupt) }
+  if (daemon) process.once('SIGTERM', end)
+  return { signal: stop.signal, forget: () => void process.off('SIGINT', interrupt).off('SIGTERM', end) }
 }
 
 export type Work = (parts: { deck: Deck; io: Io; signal: AbortSignal }) => Promise<void>
 
-/** Connects, works, and closes. Rejects if the server can't be reached at first; a later disconnection is waited out. */
+/**
+ * Connects, works, and closes. Rejects if the server can't be reached at first; a later disconnection is waited out. `daemon`: the work ends
+ * by itself once the signal is aborted, and a fault of a task does not end it.
+ */
 export const withDeck = async (
   options: RemoteOptions,
   work: Work,
   self: Actor = { sub: defaultUser, role: 'user' },
+  daemon = false,
 ): Promise<void> => {
   const io = makeIo(options)
   const url = toUrl(options.url)
@@ -115,7 +121,7 @@ export const withDeck = async (
   if (url.protocol === 'http:' && !isLoopback(url)) io.note('the token is sent to another machine without TLS')
   const { connect } = await import('../client/index.ts')
   const deck = connect({ url: url.href.replace(/\/$/, ''), token })
-  const { signal, forget } = interruptible()
+  const { signal, forget } = interruptible(daemon)
   let wasOpen = false
   const failed = new Promise<never>((_resolve, reject) => {
     deck.on('state', (state, error) => {
@@ -124,9 +130,9 @@ export const withDeck = async (
       else if (state === 'waiting') reject(deny('unavailable', `no server answers at ${url.origin}`))
       else if (state === 'closed' && error) reject(error)
     })
-    deck.on('error', reject)
+    deck.on('error', daemon ? (error) => io.note(error instanceof Error ? error.message : String(error)) : reject)
   })
-  const aborted = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()))
+  const aborted = new Promise<void>((resolve) => daemon || signal.addEventListener('abort', () => resolve()))
   try {
     await Promise.race([work({ deck, io, signal }), failed, aborted])
     if (signal.aborted && io.live) io.write('\n')

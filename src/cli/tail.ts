@@ -4,7 +4,7 @@ import type { Message } from '../protocol/rows.ts'
 import { withDeck, type RemoteOptions } from './server-connection.ts'
 import { makeReplyView } from './reply-printer.ts'
 import { writeMessage } from './markdown-printer.ts'
-import type { Io } from './output.ts'
+import { plain, type Io } from './output.ts'
 
 export type TailOptions = RemoteOptions & { after?: number; lines: number }
 
@@ -30,6 +30,9 @@ const makeView = (io: Io) => {
         remember(event.data)
         if (reply.stored(event.data)) return
         return writeMessage(io, event.data, seqs.get(event.data.in_reply_to ?? ''))
+      case 'message.redacted':
+        reply.interrupt()
+        return io.write(io.paint('dim', `(message ${event.data.seq} was redacted by ${plain(event.data.by)})\n\n`))
       case 'chat.cleared':
         reply.interrupt()
         return io.write(io.paint('dim', `(cleared by ${event.data.by ?? 'SQL'})\n\n`))

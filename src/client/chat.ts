@@ -49,6 +49,8 @@ export type Chat = Topic<ChatEvent, ChatSignal> & {
   cancel(key: string, options?: { signal?: AbortSignal }): Promise<void>
   /** A message by its ID. */
   message(id: string, options?: { signal?: AbortSignal }): Promise<Message>
+  /** Takes a message back: its text is removed everywhere. Rejects with `forbidden` unless it is one's own, or a reply to one's question. */
+  redact(id: string, options?: { reason?: string; signal?: AbortSignal }): Promise<Message>
   /** A page of the questions to the citizen, newest last: the users' messages, and what became of them. */
   questions(options?: QuestionsOptions): Promise<Questions>
   /** Lets a failed question wait again, from attempt 0. Rejects with `conflict` if it has not failed. */
@@ -80,6 +82,12 @@ export const makeChat = (
     stream: (key) => writers.write(path, key),
     cancel: async (key, { signal } = {}) => void (await insist({ type: 'cancel', key }, signal)),
     message: (id, { signal } = {}) => http('GET', `${path}/messages/${pathOf(id)}`, { signal }),
+    redact: (id, { reason, signal } = {}) =>
+      http('POST', `${path}/messages/${pathOf(id)}/redact`, {
+        ...(reason === undefined ? {} : { body: { reason } }),
+        signal,
+        again: true,
+      }),
     questions: (options = {}) => http('GET', `${path}/questions`, { query: options, signal: options.signal }),
     retry: (question, { signal } = {}) => change(question, 'retry', signal),
     cancelQuestion: (question, { signal } = {}) => change(question, 'cancel', signal),

@@ -7,7 +7,8 @@ import { makeChat, type Chat } from './chat.ts'
 import { DeckError } from './errors.ts'
 import { makeTopic, type Topic } from './feed.ts'
 import { makeHttp, pathOf, type Fetch } from './http.ts'
-import { makeInbox, type AnswerOptions, type Handler } from './inbox.ts'
+import { makeInbox } from './inbox.ts'
+import type { AnswerOptions, Handler } from './task-handlers.ts'
 import { makeLink, type Welcome } from './link.ts'
 import { makeOutbox } from './send-queue.ts'
 import {
@@ -27,6 +28,7 @@ import type { State } from './state.ts'
 import { readTimeline, replay, type ReplayOptions, type TimelineOptions } from './timeline.ts'
 import { defer, makeBell, onAbort } from './async.ts'
 import type { Token } from './tokens.ts'
+import type { RunHandler } from './run-job.ts'
 import { makeTopics } from './topics.ts'
 import { makeWriters } from './reply-writer.ts'
 
@@ -36,7 +38,8 @@ export type * from './events.ts'
 export type { Chat, EventsOptions, History, HistoryOptions, PastOptions, Questions, QuestionsOptions } from './chat.ts'
 export type { Feed, FeedOptions, FollowOptions, Topic } from './feed.ts'
 export type { Ask } from './ask-people.ts'
-export type { AnswerOptions, Handler, Reply } from './inbox.ts'
+export type { AnswerOptions, Handler, Reply } from './task-handlers.ts'
+export type { Job, RunHandler, RunResult } from './run-job.ts'
 export type { Welcome } from './link.ts'
 export type { SendOptions } from './send-queue.ts'
 export type {
@@ -52,6 +55,8 @@ export type { State } from './state.ts'
 export type { Token } from './tokens.ts'
 export type { ReplayOptions, TimelineOptions, TimelinePage } from './timeline.ts'
 export type { DoneOptions, Writer } from './reply-writer.ts'
+export type { Step, StepStatus } from './reply-steps.ts'
+export type { Activity, Redacted } from '../protocol/activity.ts'
 export type { RunDiff } from '../protocol/run-diff.ts'
 export type { Hit } from '../protocol/search-hits.ts'
 export type { Snippet } from '../protocol/snippet.ts'
@@ -70,6 +75,7 @@ export type {
   NewMission,
   NewTestRun,
   Question,
+  RunTask,
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
@@ -109,8 +115,10 @@ export const connect = (options: ConnectOptions) => {
     WebSocket: options.WebSocket,
     onFault,
     onFrame(frame, size) {
-      if (frame.type === 'cancel') writers.cancelled(frame)
-      else if (frame.type === 'task') inbox.take(frame)
+      if (frame.type === 'cancel') {
+        writers.cancelled(frame)
+        inbox.cancelled(frame)
+      } else if (frame.type === 'task') inbox.take(frame)
       else topics.receive(frame, size)
     },
   })
@@ -122,7 +130,8 @@ export const connect = (options: ConnectOptions) => {
     makeTopic<E, S>(topics, name, onFault)
 
   const requestsOf = (mission: string | number) => makeRequests(http, topicOf, named(mission, 'requests'))
-  const inbox = makeInbox(link, writers, makeAsk(link, requestsOf), onFault)
+  const testsOf = (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests'))
+  const inbox = makeInbox(link, writers, makeAsk(link, requestsOf), testsOf, onFault)
 
   const closed = defer<DeckError | undefined>()
   link.onState((state, error) => void (state === 'closed' && closed.resolve(error)))
@@ -160,7 +169,7 @@ export const connect = (options: ConnectOptions) => {
       return makeChat(path, topicOf<ChatEvent, ChatSignal>(path), { link, http, outbox, writers })
     },
     dod: (mission: string | number) => makeDod(http, topicOf, named(mission, 'dod')),
-    tests: (mission: string | number) => makeTests(http, topicOf, named(mission, 'tests')),
+    tests: testsOf,
     requests: requestsOf,
     openRequests: (options?: ListOptions) => readOpenRequests(http, options),
     /** A mission's timeline, page by page, up to the current horizon. */
@@ -174,7 +183,11 @@ export const connect = (options: ConnectOptions) => {
     citizen: (name: string) => ({
       ...makeEntry(http, name),
       /** Answers the inbox's tasks, with the citizen's own token, until the signal is aborted or the deck is closed. */
-      answer: (handler: Handler, options?: AnswerOptions): Promise<void> => inbox.answer(name, handler, options),
+      answer: (handler: Handler, { run, ...options }: AnswerOptions = {}): Promise<void> =>
+        inbox.answer(name, { message: handler, run }, options),
+      /** Works the test runs that people ask for, with the citizen's own token, until the signal is aborted or the deck is closed. */
+      run: (handler: RunHandler, options?: Omit<AnswerOptions, 'run'>): Promise<void> =>
+        inbox.answer(name, { run: handler }, options),
     }),
     /** Closes the deck at once: pending calls reject with `closed`. */
     close: (): void => link.end(),

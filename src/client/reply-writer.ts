@@ -5,12 +5,15 @@ import type { Message, NewMessage } from '../protocol/rows.ts'
 import { DeckError } from './errors.ts'
 import type { Link } from './link.ts'
 import { newKey, sleep } from './async.ts'
+import { makeSteps, type Step, type StepStatus } from './reply-steps.ts'
 import type { Frame } from './requests.ts'
 
 export type DoneOptions = {
   /** stored instead of the written text */
   message?: string | undefined
   code_blocks?: NewMessage['code_blocks']
+  /** what the reply cost, in any form; up to 4 KiB of JSON */
+  usage?: Record<string, unknown> | undefined
   /** the inbox task that the reply answers */
   task?: string | undefined
   /** the ID of the message that the reply answers; a reply with a task answers the task's message */
@@ -24,6 +27,11 @@ export type Writer = {
   readonly signal: AbortSignal
   /** Appends to the reply. Throws the server's error if the reply has failed. */
   write(text: string): void
+  /**
+   * Shows followers a step: a line of what the writer does, up to 200 characters, before its first text, too. The last 50 are stored with the
+   * reply. Throws the server's error if the reply has failed.
+   */
+  activity(line: string, status?: StepStatus): Step
   /** Stores the reply. Resolves to the message once it is committed. */
   done(options?: DoneOptions): Promise<Message>
   /** Drops the reply. */
@@ -61,10 +69,12 @@ export const makeWriters = (link: Link) => {
     let failure: unknown
     let ending: Writing['ending']
     let pumping: Promise<void> | undefined
+    const steps = makeSteps(() => void (failure || ending || (pumping ??= pump())))
     open.add(entry)
 
     const fail = (error: unknown): void => {
       failure ??= error
+      steps.end()
       open.delete(entry)
       entry.stop(error)
     }
@@ -78,7 +88,12 @@ export const makeWriters = (link: Link) => {
     /** Sends one frame from the server's known offset. Resolves to false if the server has another offset. */
     const push = async (to: number, more: Record<string, unknown>): Promise<boolean> => {
       const { session } = link
+      // What the server saved may be older than what it has answered.
+      if (owned !== 0 && owned !== session) steps.repeat()
+      // A frame carries one step: the others go ahead of `done`.
+      if ('done' in more && steps.count() > 1) return false
       sent = true
+      const step = 'abort' in more ? undefined : steps.next()
       try {
         const { offset, message } = await link.ask<{ offset: number; message?: Message }>({
           type: 'stream',
@@ -86,10 +101,12 @@ export const makeWriters = (link: Link) => {
           key,
           ...('message' in more ? {} : { offset: at }),
           ...(to > at ? { delta: text.slice(at, to) } : {}),
+          ...(step && { activity: step }),
           ...more,
         })
         owned = session
         conflicts = 0
+        if (step) steps.sent(step)
         if (message) saved = message
         else at = offset
         return true
@@ -99,13 +116,14 @@ export const makeWriters = (link: Link) => {
         // shorter than the offset that it reported before.
         if (code !== 'conflict' || offset === undefined || owned === session || ++conflicts > 5) throw error
         at = offset <= text.length ? offset : 0
+        if (at === 0) steps.repeat()
         return false
       }
     }
 
     const pump = async (): Promise<void> => {
       try {
-        while (!ending && !saved && !failure && end() > at) {
+        while (!ending && !saved && !failure && (end() > at || steps.next())) {
           await link.insist(() => push(end(), {}))
           await sleep(pace, link.ended)
         }
@@ -122,8 +140,11 @@ export const makeWriters = (link: Link) => {
         if (by === 'done' && failure) throw failure as Error
         const to = by === 'done' && !('message' in more) ? text.length : at
         // (If nothing was sent, the server has nothing to abort.)
-        if (by === 'done' || sent) while (!saved && !(await link.insist(() => push(to, { [by]: true, ...more }))));
+        if (by === 'done' || sent)
+          while (!saved && !(await link.insist(() => push(to, { [by]: true, ...more }))))
+            while (by === 'done' && !saved && steps.count() > 1) await link.insist(() => push(Math.min(to, end()), {}))
         open.delete(entry)
+        steps.end()
       })()
       ending = { by, over }
       // If storing failed, the reply can still be dropped.
@@ -149,6 +170,11 @@ export const makeWriters = (link: Link) => {
         if (ending) throw new DeckError('conflict', 'this reply was ended before')
         text += more
         pumping ??= pump()
+      },
+      activity(line, status = 'running') {
+        if (failure) throw failure as Error
+        if (ending) throw new DeckError('conflict', 'this reply was ended before')
+        return steps.add(line, status)
       },
       async done({ replyTo, ...options } = {}) {
         const given = Object.entries({ task, reply_to: replyTo, ...options }).filter(([, value]) => value != null)

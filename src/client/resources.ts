@@ -12,6 +12,7 @@ import type {
   NewDodItem,
   NewMission,
   NewTestRun,
+  RunTask,
   TestRun,
   TestRunPatch,
 } from '../protocol/rows.ts'
@@ -172,6 +173,11 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
       http<RunDiff>('GET', `${run(a)}/diff/${pathOf(b)}`, { signal }),
     /** Requests a test run. */
     run: ({ signal }: Options = {}) => http<TestRun>('POST', `${path}/run`, { signal }),
+    /** Cancels a running run: it fails, or its runner is asked to stop. Rejects with `conflict` if it has ended. */
+    cancel: (id: string, { signal }: Options = {}) => http<TestRun>('POST', `${run(id)}/cancel`, { signal }),
+    /** Who has a requested run; null if it has ended, or nobody requested it. */
+    task: async (id: string, { signal }: Options = {}): Promise<RunTask | null> =>
+      (await http<{ task: RunTask | null }>('GET', `${run(id)}/task`, { signal })).task,
     create: (body: NewTestRun = {}, { signal }: Options = {}) => http<TestRun>('POST', path, { body, signal }),
     update: (id: string, body: TestRunPatch, { signal }: Options = {}) =>
       http<TestRun>('PATCH', run(id), { body, signal }),
@@ -182,6 +188,13 @@ export const makeTests = (http: Http, topicOf: TopicOf, path: string) => {
         http<string>('GET', `${run(id)}/logs`, { query: { tail }, signal }),
       append: (text: string, { signal }: Options = {}) =>
         http<{ seq: number }>('POST', `${run(id)}/logs`, { body: text, signal }),
+      /** Empties the log (admin). */
+      redact: ({ reason, signal }: Options & { reason?: string } = {}) =>
+        http<TestRun>('POST', `${run(id)}/logs/redact`, {
+          ...(reason === undefined ? {} : { body: { reason } }),
+          signal,
+          again: true,
+        }),
     }),
   }
 }

@@ -11,6 +11,8 @@ export type SendOptions = {
   code_blocks?: NewMessage['code_blocks']
   /** an idempotency key of the caller: a second send under it stores nothing */
   key?: string | undefined
+  /** what the message cost, in any form; up to 4 KiB of JSON */
+  usage?: Record<string, unknown> | undefined
   /** the inbox task that this message answers */
   task?: string | undefined
   /** the ID of the message of the same chat that this one answers */
@@ -52,12 +54,13 @@ export const makeOutbox = (link: Link, http: Http, bounds: { messages: number; b
   }
 
   return (topic: string, message: string, options: SendOptions = {}): Promise<Message> => {
-    const { code_blocks, key = newKey(), task, replyTo, signal } = options
+    const { code_blocks, key = newKey(), task, replyTo, usage, signal } = options
     const frame = {
       message,
       key,
       ...(code_blocks ? { code_blocks } : {}),
       ...(replyTo ? { reply_to: replyTo } : {}),
+      ...(usage ? { usage } : {}),
       ...(task ? { task } : {}),
     }
     const size = byteLength(JSON.stringify(frame))

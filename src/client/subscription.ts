@@ -222,6 +222,7 @@ export const makeSubscription = (link: Link, name: string, registry: Registry): 
       delete members.topic
       if (type === 'error') end(fromServer(members))
       else if (type === 'delta') drafts.take(members)
+      else if (type === 'activity') drafts.step(members, frame.topic?.split('/').at(-1) ?? '')
       else if (type === 'missions.changed') notify({ event: type, ...members }, size, true)
       else notify({ event: type, ...members })
     },

@@ -13,10 +13,12 @@ import type { Inboxes } from '../live/inbox.ts'
 import { seenBy } from '../live/inbox-workers.ts'
 import { deny, Refusal } from '../protocol/errors.ts'
 import type { TaskKind } from '../protocol/client-frames.ts'
-import { usageBytes, type ClaimedTasks, type NewClaim, type NewReply } from '../protocol/inbox.ts'
+import { detailsOf, type Step } from '../protocol/activity.ts'
+import type { ClaimedTasks, NewClaim, NewReply } from '../protocol/inbox.ts'
 import { messageChars, type Message } from '../protocol/rows.ts'
 import { formatTopic } from '../protocol/topics.ts'
 import { toEntry } from './send.ts'
+import { unfinished } from './work.ts'
 
 /** Seconds of a lease, and kinds of task, unless the claim names others. */
 const usualLease = 60
@@ -76,7 +78,12 @@ export const makeClaims = (parts: ClaimParts) => {
   const { tasks, claims, inboxes, drafts, draftStore, writer } = parts
   const check = makeCheck(parts)
 
-  const toReply = ({ actor, citizen }: Call, { name, mission }: Work, { message, code_blocks }: NewReply): Entry => {
+  const toReply = (
+    { actor, citizen }: Call,
+    { name, mission }: Work,
+    { message, code_blocks, usage }: NewReply,
+    steps: Step[] = [],
+  ): Entry => {
     if (!message || [...message].length > messageChars)
       throw deny(
         'bad_request',
@@ -84,12 +91,14 @@ export const makeClaims = (parts: ClaimParts) => {
           ? `a message must have 1 to ${messageChars} characters`
           : 'message is missing, and there is no draft to reply with',
       )
-    return toEntry(actor, mission, citizen, {
+    const reply = {
       message,
       code_blocks: code_blocks ?? null,
       key: name.key,
       sender: 'citizen',
-    })
+      ...(usage && { usage }),
+    }
+    return toEntry(actor, mission, citizen, reply, steps)
   }
 
   /** Returns the reply that has ended the task under this claim. */
@@ -140,20 +149,23 @@ export const makeClaims = (parts: ClaimParts) => {
     /** Saves the reply and ends the task in one transaction. Without `message`, the draft so far is the reply. */
     async reply(call: Call, given: NewReply): Promise<{ message: string; seen: boolean }> {
       const since = performance.now()
-      if (given.usage !== undefined && Buffer.byteLength(JSON.stringify(given.usage)) > usageBytes)
-        throw deny('bad_request', `usage has more than ${usageBytes} bytes of JSON`)
+      detailsOf({ usage: given.usage })
       const work = await check(call, { within: 1 }, ['held', 'ended'])
       const { task, holder, attempt, name, draft, state, answered } = work
+      if (work.run) throw unfinished()
       if (state === 'ended') {
         if (!answered) throw lost()
         return { message: await repeat(call, work), seen: true }
       }
       let { message } = given
-      if (message === undefined && draft) {
+      let steps: Step[] = []
+      if (draft) {
         await drafts.settle(name)
-        message = await draftStore.text(name, draft.generation)
+        const stored = await draftStore.read(name, draft)
+        message ??= stored?.text
+        steps = stored?.activity ?? steps
       }
-      const entry = toReply(call, work, { ...given, ...(message === undefined ? {} : { message }) })
+      const entry = toReply(call, work, { ...given, ...(message === undefined ? {} : { message }) }, steps)
       const written = await writer.append({ ...entry, task: { id: task, holder } }, since).catch((error: unknown) => {
         throw error instanceof Refusal && error.code === 'conflict' ? lost() : error
       })
@@ -167,10 +179,13 @@ export const makeClaims = (parts: ClaimParts) => {
       return written
     },
 
-    /** Ends a task without a reply. */
+    /** Ends a task without a reply, and drops its draft. */
     async done(call: Call): Promise<void> {
-      const { state, ...held } = await check(call, { within: null }, ['held', 'ended'])
-      if (state === 'held' && !(await tasks.end(held))) throw lost()
+      const { state, draft, name, ...held } = await check(call, { within: null }, ['held', 'ended'])
+      if (state === 'held' && !(await tasks.end(held))) throw held.run ? unfinished() : lost()
+      if (!draft) return
+      await draftStore.drop(name, null)
+      drafts.drop(name)
     },
 
     /** Returns a task to the queue. */

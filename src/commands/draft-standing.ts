@@ -5,15 +5,17 @@ import type { Drafts } from '../live/ephemeral/drafts.ts'
 import type { ClientFrame } from '../protocol/client-frames.ts'
 import { deny, type Refusal } from '../protocol/errors.ts'
 
-/** Each kind may carry a delta; an append always does. */
+/** Each kind may carry a delta or a step; an append has at least one of them. */
 export type StreamKind = 'append' | 'finish' | 'abort'
 
 /** Throws `bad_request` for a frame without a kind, or with two. */
-export const kindOf = ({ delta, done, abort, task, reply_to }: ClientFrame<'stream'>): StreamKind => {
-  if (delta === undefined && !done && !abort) throw deny('bad_request', 'the frame needs delta, done or abort')
+export const kindOf = ({ delta, activity, done, abort, task, reply_to, usage }: ClientFrame<'stream'>): StreamKind => {
+  if (delta === undefined && activity === undefined && !done && !abort)
+    throw deny('bad_request', 'the frame needs delta, activity, done or abort')
   if (done && abort) throw deny('bad_request', 'the frame has both done and abort: send one of them')
   if (task !== undefined && !done) throw deny('bad_request', 'task is allowed only with done')
   if (reply_to != null && !done) throw deny('bad_request', 'reply_to is allowed only with done')
+  if (usage !== undefined && !done) throw deny('bad_request', 'usage is allowed only with done')
   return done ? 'finish' : abort ? 'abort' : 'append'
 }
 
@@ -25,8 +27,8 @@ export const kindOf = ({ delta, done, abort, task, reply_to }: ClientFrame<'stre
  * | (thrown)  | yes                          | any other offset                   | `conflict` with the draft's length |
  * | overtaken | no, another socket took over | any offset but 0                   | the key's message, or `conflict`   |
  * | whole     | no                           | done, with the message             | written without a draft            |
- * | unclaimed | no                           | a delta or an offset               | claimed at the offset, or at 0     |
- * | unknown   | no                           | done or abort alone                | done: the key's message; otherwise |
+ * | unclaimed | no                           | a delta, an offset, or a step      | claimed at the offset, or at 0     |
+ * | unknown   | no                           | done or abort, perhaps with a step | done: the key's message; otherwise |
  * |           |                              |                                    | `conflict`                         |
  *
  * The database decides a claim: the key may already be a message, or the stored draft may have a different length.
@@ -45,7 +47,7 @@ export const standingOf = (
   drafts: Pick<Drafts, 'of' | 'wokenAt' | 'wasOvertaken'>,
   writer: DraftWriter,
   name: DraftName,
-  { offset: given, delta, done, message }: ClientFrame<'stream'>,
+  { offset: given, delta, activity, done, abort, message }: ClientFrame<'stream'>,
 ): Standing => {
   const draft = drafts.of(writer, name)
   if (draft) {
@@ -57,6 +59,7 @@ export const standingOf = (
   const offset = given ?? drafts.wokenAt(writer, name)
   if (offset !== 0 && drafts.wasOvertaken(writer, name)) return { is: 'overtaken' }
   if (done && message !== undefined) return { is: 'whole' }
-  if (delta === undefined && offset === undefined) return { is: 'unknown' }
+  const isAppend = delta !== undefined || (activity !== undefined && !done && !abort)
+  if (!isAppend && offset === undefined) return { is: 'unknown' }
   return { is: 'unclaimed', offset: offset ?? 0 }
 }

@@ -1,4 +1,4 @@
-// send { id, topic, message, code_blocks?, key?, task? }: writes a message. ok { seq, message } is sent once it is committed.
+// send { id, topic, message, code_blocks?, key?, task?, usage? }: writes a message. ok { seq, message } is sent once it is committed.
 import type { Actor } from '../access/actor.ts'
 import { allow, refusal, seesByAssignment } from '../access/policy.ts'
 import type { Handlers } from '../live/connections/session.ts'
@@ -8,6 +8,7 @@ import type { Missions } from '../database/read/mission-cache.ts'
 import { fencedBlocks, givenBlocks } from '../protocol/blocks.ts'
 import { deny } from '../protocol/errors.ts'
 import { encodeSaved } from '../protocol/encode.ts'
+import { detailsOf, storedSteps, type Step } from '../protocol/activity.ts'
 import type { Message, MissionRights, NewMessage } from '../protocol/rows.ts'
 import { storable } from '../protocol/text.ts'
 import { formatTopic, parseTopic } from '../protocol/topics.ts'
@@ -15,8 +16,14 @@ import { allowWork, type Replies } from './work.ts'
 
 const senders: readonly unknown[] = ['user', 'citizen']
 
-/** Returns the entry for a message. Sender and author come from the token; an admin may set them. Throws `bad_request`. */
-export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, given: NewMessage): Entry => {
+/** Returns the entry for a message. Sender and author come from the token; an admin may set them. `steps`: of its draft. Throws `bad_request`. */
+export const toEntry = (
+  actor: Actor,
+  mission: MissionRights,
+  citizen: string,
+  given: NewMessage,
+  steps: readonly Step[] = [],
+): Entry => {
   const usual = actor.role === 'citizen' ? 'citizen' : 'user'
   let sender: Message['sender'] = usual
   let author: string | null = actor.sub
@@ -32,6 +39,8 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
       author = other
     }
   }
+  const details =
+    given.usage || steps.length > 0 ? detailsOf({ activity: storedSteps(steps), usage: given.usage }) : undefined
   return {
     topic: formatTopic({ kind: 'chat', mission: { id: mission.id }, citizen }, mission.id),
     id: newId(),
@@ -42,6 +51,7 @@ export const toEntry = (actor: Actor, mission: MissionRights, citizen: string, g
     code_blocks: given.code_blocks == null ? fencedBlocks(given.message) : givenBlocks(given.code_blocks),
     key: given.key ?? null,
     reply_to: given.reply_to?.toLowerCase() ?? null,
+    ...(details && { details }),
     ...(author === actor.sub && sender === usual ? {} : { by: actor.sub }),
   }
 }

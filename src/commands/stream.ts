@@ -1,6 +1,6 @@
-// stream { id, topic, key, offset?, delta? } … { id, topic, key, done: true, message?, code_blocks? } | { …, abort: true }: a
-// reply that is being written; ok { offset } to a delta, ok { seq, message } to done. cancel { id, topic, key }: asks the draft's
-// writer to stop. A socket's stream frames are handled one by one, in the order sent.
+// stream { id, topic, key, offset?, delta?, activity? } … { id, topic, key, done: true, message?, code_blocks?, usage? } | { …, abort: true }:
+// a reply that is being written; ok { offset } to a delta or a step, ok { seq, message } to done. cancel { id, topic, key }: asks the
+// draft's writer to stop. A socket's stream frames are handled one by one, in the order sent.
 import { allow, refusal } from '../access/policy.ts'
 import type { DraftName } from '../live/ephemeral/draft-fanout.ts'
 import type { Draft } from '../live/ephemeral/draft-registry.ts'
@@ -10,6 +10,7 @@ import type { UserRate } from '../live/connections/user-rate.ts'
 import type { DraftStore } from '../database/draft-store.ts'
 import type { Entry } from '../database/write/pending-message.ts'
 import type { Missions } from '../database/read/mission-cache.ts'
+import { detailsOf, withReport, type Step } from '../protocol/activity.ts'
 import { deny } from '../protocol/errors.ts'
 import type { ClientFrame } from '../protocol/client-frames.ts'
 import { encodeSaved } from '../protocol/encode.ts'
@@ -39,13 +40,23 @@ const extend = (text: string, { delta = '' }: ClientFrame<'stream'>): string => 
   return whole
 }
 
-/** Returns the message that the frame makes of a draft with this text. Throws `bad_request` if its length is invalid. */
-const toMessage = ({ session, frame, mission, citizen }: Call, text: string): Entry => {
+/** Returns the message that the frame makes of a draft with this text and these steps. Throws `bad_request` if its length is invalid. */
+const toMessage = (
+  { session, frame, mission, citizen }: Call,
+  { text, activity }: { text: string; activity: readonly Step[] },
+): Entry => {
   const whole = extend(text, frame)
-  const { key, message = whole, code_blocks = null, reply_to = null } = frame
+  const { key, message = whole, code_blocks = null, reply_to = null, usage } = frame
+  const steps = frame.activity ? withReport(activity, frame.activity) : activity
   if (message === '' || [...message].length > messageChars)
     throw deny('bad_request', `a message must have 1 to ${messageChars} characters`)
-  return toEntry(session.actor, mission, citizen, { message, key, code_blocks, reply_to })
+  return toEntry(
+    session.actor,
+    mission,
+    citizen,
+    { message, key, code_blocks, reply_to, ...(usage && { usage }) },
+    steps,
+  )
 }
 
 const answerSaved = ({ session, frame: { id } }: Call, { seq, message }: { seq: number; message: string }): void => {
@@ -114,26 +125,27 @@ export const makeStream = (
       throw deny('bad_request', `a socket may write up to ${session.topicLimit} drafts at a time`)
     // Checked before the claim takes the draft from its owner. At an offset above 0 the text is known only after the claim.
     if (offset === 0) {
-      if (kind === 'finish') toMessage(call, '')
+      if (kind === 'finish') toMessage(call, { text: '', activity: [] })
       else extend('', frame)
     }
     await drafts.settle(name)
-    drafts.makeRoom(session, offset + (frame.delta?.length ?? 0))
+    drafts.makeRoom(session, offset + (frame.delta?.length ?? 0), frame.activity)
     const claimed = await store.claim(name, session.actor.sub, offset)
     if ('message' in claimed) return void (await repeat(call, claimed.message))
     if ('expected' in claimed) throw atOffset(claimed.expected)
     if (session.closed) return
     remember(session, frame.topic, mission.id)
-    return drafts.open(session, { ...name, ...claimed })
+    return drafts.open(session, { ...name, ...claimed }, Boolean(frame.delta))
   }
 
-  /** Appends the frame's delta to the draft. */
+  /** Appends the frame's delta to the draft, and adds or updates its step. */
   const grow = ({ session, frame }: Call, draft: Draft): void => {
-    const { delta = '' } = frame
+    const { delta = '', activity } = frame
     extend(draft.text, frame)
-    if (delta === '') return
-    drafts.makeRoom(session, delta.length)
-    drafts.append(draft, delta)
+    if (delta === '' && !activity) return
+    drafts.makeRoom(session, delta.length, activity)
+    if (delta !== '') drafts.append(draft, delta)
+    if (activity) drafts.report(draft, activity)
   }
 
   const append = (call: Call, draft: Draft): void => {
@@ -153,11 +165,14 @@ export const makeStream = (
   /** Writes the message. Without a draft, the frame carries the whole message. */
   const finish = async (call: Call, draft?: Draft): Promise<void> => {
     const { session, frame, name } = call
-    const { delta = '', task } = frame
-    const entry = toMessage(call, draft?.text ?? '')
+    const { delta = '', activity, task } = frame
+    // A message without a draft on this socket gets the steps of the stored draft that it ends.
+    const stored = draft ?? (await store.read(name, { author: session.actor.sub }))
+    const entry = toMessage(call, { text: draft?.text ?? '', activity: stored?.activity ?? [] })
     if (draft) {
       // `makeRoom` is not called: the draft ends at once, so an instance without room can still finish its replies.
       if (delta !== '') drafts.append(draft, delta)
+      if (activity) drafts.report(draft, activity)
       // If another session has taken over the draft, this one can't finish it.
       if (!(await drafts.hold(draft))) return refuseAtStored(name)
     }
@@ -182,6 +197,7 @@ export const makeStream = (
   const stream = async (session: Session, frame: ClientFrame<'stream'>): Promise<void> => {
     const { key, task } = frame
     const kind = kindOf(frame)
+    detailsOf({ usage: frame.usage })
     if (task !== undefined) allowWork(session.actor)
     const { mission, citizen, topic } = await enter(session, frame.topic, key)
     if (kind === 'finish') rate.take(session.actor)

@@ -16,11 +16,19 @@ export const allowWork = ({ role }: Actor): void => {
   if (role !== 'citizen') throw deny('forbidden', 'only citizens have an inbox')
 }
 
+/** A run's task ends with the run: the run's status is what the holder reports. */
+export const unfinished = (): Refusal =>
+  deny('conflict', 'the task is a run: finish it with PATCH, status passed or failed, or release it')
+/** Throws `conflict` if the socket holds the task, and it is a run that has not ended. The socket keeps it. */
+const refuseRun = async (tasks: Tasks, task: string, { id }: Session): Promise<void> => {
+  if (await tasks.holdsRun(task, id)) throw unfinished()
+}
+
 export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
   /** Ends the task that a message names, if the socket holds it. Used if the message, `reply`, was already saved. */
   const end = async (session: Session, named: string, reply: string): Promise<void> => {
     const task = named.toLowerCase()
-    await tasks.answer({ task, holder: session.id, reply })
+    if (!(await tasks.answer({ task, holder: session.id, reply }))) await refuseRun(tasks, task, session)
     inboxes.ended(session, task)
   }
   /** Writes a message and ends the task that it names, if any, in one transaction. */
@@ -33,7 +41,10 @@ export const makeReplies = (writer: Writer, tasks: Tasks, inboxes: Inboxes) => {
       else inboxes.ended(session, task)
       return written
     } catch (error) {
-      if (error instanceof Refusal && error.code === 'conflict') inboxes.ended(session, task)
+      if (error instanceof Refusal && error.code === 'conflict') {
+        await refuseRun(tasks, task, session)
+        inboxes.ended(session, task)
+      }
       throw error
     }
   }
@@ -47,6 +58,7 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
     const task = named.toLowerCase()
     await session.inTurn(Promise.resolve())
     const ended = await by(task)
+    if (!ended) await refuseRun(tasks, task, session)
     inboxes.ended(session, task)
     if (!ended) throw deny('conflict', 'this socket does not hold the task')
     session.ok(id, { task })
@@ -57,7 +69,9 @@ export const makeInbox = (tasks: Tasks, inboxes: Inboxes): Pick<Handlers, 'work'
       allowWork(actor)
       // In turn: the next frame of the socket may end one of the resumed tasks.
       const held = await session.inTurn(
-        inboxes.open(session).then(() => (resume === undefined ? [] : tasks.resume(actor.sub, resume, session.id))),
+        inboxes
+          .open(session, kinds)
+          .then(() => (resume === undefined ? [] : tasks.resume(actor.sub, resume, session.id))),
       )
       if (session.closed) return
       session.ok(id, { credit, tasks: held })

@@ -31,6 +31,13 @@ export const Environment = Type.Object({
     0,
     86_400,
   ),
+  RUN_CITIZEN: variable('citizen whose runners get the test runs that are asked for', 'sofia'),
+  RUN_PATIENCE: number(
+    'seconds after which a run fails if no runner asks for it and nothing changes it or its log; 0: never',
+    900,
+    0,
+    31_536_000,
+  ),
   HINTS_URL: variable(
     'NATS for notifications between instances, nats://user:password@host:4222 (or tls://; several: comma-separated); empty: NOTIFY',
     '',

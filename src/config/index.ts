@@ -17,6 +17,10 @@ export type Config = Readonly<{
   poolMax: number
   /** in seconds */
   startPatience: number
+  /** the citizen whose inbox gets the runs that are asked for */
+  runCitizen: string
+  /** in seconds; 0: no limit */
+  runPatience: number
   hintsUrl: string
   dataDir: string
   jwtSecret: string
@@ -78,6 +82,8 @@ export const readConfig = (environment: NodeJS.ProcessEnv): Config => {
     databaseReplicaUrl: env.DATABASE_REPLICA_URL,
     poolMax: env.DATABASE_POOL_MAX,
     startPatience: env.START_PATIENCE,
+    runCitizen: env.RUN_CITIZEN,
+    runPatience: env.RUN_PATIENCE,
     hintsUrl: env.HINTS_URL,
     dataDir: env.DATA_DIR,
     jwtSecret: env.JWT_SECRET,

@@ -1,5 +1,6 @@
 // Checks of the environment: invalid values, and settings that production refuses.
 import { isIP } from 'node:net'
+import { citizenPattern } from '../protocol/topics.ts'
 import type { Env } from './environment.ts'
 
 /** Returns the parts of a comma-separated text, without empty parts. */
@@ -31,6 +32,8 @@ export const mistakes = (env: Env): string[] => {
   for (const name of ['DATABASE_URL', 'DATABASE_DIRECT_URL', 'DATABASE_REPLICA_URL'] as const)
     if (env[name] && !/^postgres(ql)?:\/\//.test(env[name]))
       faults.push(`${name} must begin with postgres:// or postgresql://.`)
+  if (!new RegExp(citizenPattern).test(env.RUN_CITIZEN))
+    faults.push('RUN_CITIZEN must be the name of a citizen: a lower-case letter, then up to 31 of a-z, 0-9, _ and -.')
   if (env.JWKS_URL && !isWebAddress(env.JWKS_URL)) faults.push('JWKS_URL must be an address that begins with https://.')
   if (
     env.PUBLIC_URL &&

@@ -15,6 +15,8 @@ export type Audited = {
     | 'citizen.delete'
     | 'member.put'
     | 'member.delete'
+    | 'message.redact'
+    | 'log.redact'
     | 'invite.add'
     | 'session.start'
     | 'session.end'

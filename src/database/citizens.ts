@@ -8,9 +8,10 @@ import { quoted, type Transactions } from './postgres/transaction.ts'
 
 const citizens = `
   select json_build_object('name', c.name, 'title', c.title, 'about', c.about, 'position', c.position,
-    'listening', deck.listening(c.name), 'last_seen', deck.iso(i.seen at time zone 'utc'))::text as json
+    'listening', deck.listening(c.name), 'last_seen', deck.iso(greatest(i.seen, w.seen) at time zone 'utc'))::text as json
   from deck.citizens c
-  left join deck.inboxes i on i.citizen = c.name`
+  left join deck.inboxes i on i.citizen = c.name
+  left join deck.run_workers w on w.citizen = c.name`
 
 /** `pool` is for reads. `audit` is called after a change is committed. */
 export const makeCitizens = (

@@ -18,6 +18,8 @@ export type ClaimUse = {
 /** A claim's task. `state`: see deck.check_claim(). `draft`: the stored draft of its reply. */
 export type ClaimState = {
   state: 'held' | 'ended' | 'released' | 'lost'
+  /** whether the task is of kind run */
+  run: boolean
   mission: MissionRights
   lease_until: string | null
   cancelled: boolean
@@ -62,7 +64,7 @@ export const makeClaimStore = (main: pg.Pool, writes: pg.Pool, tasks: Pick<Tasks
       name: 'claim-check',
       text: `
         select state, mission, number, assigned_to, deck.iso(lease_until at time zone 'utc') as lease_until, cancelled, answered, answer,
-          generation, units
+          generation, units, exists (select from deck.tasks t where t.id = $2 and t.run is not null) as run
         from deck.check_claim($1, $2, $3::uuid[], $4::integer[], $5, $6, $7, $8, $9)`,
       values: [citizen, task, ...seenValues(seen), holder, attempt, author, lease ?? null, within],
     })

@@ -68,7 +68,7 @@ const toTask = (citizen: string, { holder, task, attempt, lease_until, run, requ
 /** The columns of deck.given_task. */
 const taskColumns = `
   holder, task, attempt, deck.iso(lease_until at time zone 'utc') as lease_until, mission_id,
-  id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to, run, request`
+  id, sender, author, message, code_blocks, created_at, seq, key, in_reply_to, run, request, details`
 
 const isNumber = /^[1-9][0-9]{0,8}$/
 const isId = new RegExp(uuidPattern)
@@ -104,18 +104,28 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
     )
 
   return {
-    /** Opens the citizen's inbox if it has none, and records that something works for the citizen. */
-    async open(citizen: string): Promise<void> {
+    /** Records that something asks for tasks of these kinds. Work on messages opens the citizen's inbox if it has none. */
+    async open(citizen: string, kinds: readonly TaskKind[]): Promise<void> {
+      await writes.query({ name: 'inbox-open', text: 'select deck.open_work($1, $2)', values: [citizen, kinds] })
+    },
+
+    /** Records that something works for these citizens. `runners`: those of them whose workers take runs. */
+    async note(citizens: string[], runners: string[]): Promise<void> {
       await writes.query({
-        name: 'inbox-open',
-        text: 'select deck.open_inbox($1), deck.note_listening(array[$1])',
-        values: [citizen],
+        name: 'inbox-note',
+        text: 'select deck.note_listening($1), deck.note_runners($2)',
+        values: [citizens, runners],
       })
     },
 
-    /** Records that something works for these citizens. */
-    async note(citizens: string[]): Promise<void> {
-      await writes.query({ name: 'inbox-note', text: 'select deck.note_listening($1)', values: [citizens] })
+    /** Returns whether the holder has this task, and the task is a run that has not ended. Only the run's end ends it. */
+    async holdsRun(task: string, holder: string): Promise<boolean> {
+      const { rowCount } = await writes.query({
+        name: 'tasks-run',
+        text: `select from deck.tasks where id = $1 and holder = $2 and run is not null and ended is null and lease_until is not null`,
+        values: [task, holder],
+      })
+      return rowCount === 1
     },
 
     /** Finds new tasks in the citizen's chats of these missions, or of all (undefined). Returns true if more may follow. */
@@ -138,12 +148,12 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
       return rows.map((row) => toTask(citizen, row))
     },
 
-    /** Ends a task without a reply. Returns false if the caller does not hold it. Idempotent. */
+    /** Ends a task without a reply. Returns false if the caller does not hold it, or if it is a run that has not ended. Idempotent. */
     end: fenced(
       'tasks-end',
       `ended = coalesce(t.ended, clock_timestamp()), lease_until = null,
        since = case when t.ended is null then clock_timestamp() else t.since end`,
-      't.lease_until is not null or t.ended is not null',
+      't.lease_until is not null and t.run is null or t.ended is not null',
     ),
 
     /** Ends a task with `reply`, a message that is stored already. Returns false if the caller does not hold it. Idempotent. */
@@ -153,7 +163,7 @@ export const makeTasks = (writes: pg.Pool, patience: number, lease: number) => {
        since = case when t.ended is null then clock_timestamp() else t.since end,
        answer = coalesce(t.answer, (
          select c.id from chat_messages c where c.id = a.reply and c.in_reply_to = t.id and c.sender = 'citizen'))`,
-      't.lease_until is not null or t.ended is not null and t.answered',
+      't.run is null and (t.lease_until is not null or t.ended is not null and t.answered)',
     ),
 
     /** Puts a task back into the queue, to be leased after `after` seconds. Returns false if the caller does not hold it. */

@@ -1,7 +1,17 @@
 // Runs of an inbox: new tasks are found in the chats that may have some, and leased to the workers that have room. One run at a time; a
 // request during a run repeats it.
 import { deny } from '../protocol/errors.ts'
-import { groupsOf, hasRoom, rotate, turns, type Inbox, type Task, type Terms, type Worker } from './inbox-workers.ts'
+import {
+  groupsOf,
+  hasRoom,
+  rotate,
+  takesMessages,
+  turns,
+  type Inbox,
+  type Task,
+  type Terms,
+  type Worker,
+} from './inbox-workers.ts'
 
 export type RunStore = {
   find(citizen: string, missions: string[] | undefined): Promise<boolean>
@@ -48,7 +58,7 @@ export const makeRun = ({
 
   const find = async (inbox: Inbox): Promise<boolean> => {
     const { unsearched } = inbox
-    if (unsearched?.size === 0) return false
+    if (unsearched?.size === 0 || !takesMessages(inbox.workers)) return false
     inbox.unsearched = new Set()
     try {
       return await store.find(inbox.citizen, unsearched && [...unsearched])

@@ -56,6 +56,10 @@ export type Group = { terms: Terms; group: [Worker, Place][] }
 export const hasRoom = (workers: Workers): boolean =>
   [...workers.values()].some(({ credit, held }) => held.size < credit)
 
+/** Returns whether a worker takes messages: the citizen's chats are searched for them only then. */
+export const takesMessages = (workers: Workers): boolean =>
+  [...workers.values()].some(({ kinds }) => kinds.includes('message'))
+
 /** Returns the workers' IDs in turn, one for each task that a worker may take, at most `most`. */
 export const turns = (group: [Worker, Place][], most: number): string[] => {
   const list: string[] = []

@@ -15,16 +15,14 @@ const mostUnsearched = 500
 // ms between two polls for expired leases and due tasks, and between two rounds of housekeeping.
 const pollLeasesEvery = 1000
 const tidyEvery = 600_000
-// ms between two records that a citizen's workers are here: clients see it as listening for 60 s.
-const noteEvery = 15_000
 // ms for which an inbox without workers is kept after a claim over HTTP, since agents claim again and again.
 const emptyFor = 10_000
 
 export const makeInboxes = (options: {
   store: RunStore &
     LeaseStore & {
-      open(citizen: string): Promise<void>
-      note(citizens: string[]): Promise<void>
+      open(citizen: string, kinds: readonly TaskKind[]): Promise<void>
+      note(citizens: string[], runners: string[]): Promise<void>
       tidy(after?: string): Promise<string | undefined>
     }
   /** Listens on the channels of all missions while a worker is here. Resolves once LISTEN is active. */
@@ -35,6 +33,8 @@ export const makeInboxes = (options: {
   pollEvery: number
   /** ms between two renewals of leases */
   renewEvery: number
+  /** ms between two records that a citizen's workers are here */
+  noteEvery: number
   claims: Pick<Parameters<typeof makeWaitingClaims>[0], 'holds' | 'fitting' | 'limits'>
 }) => {
   const { store, onError } = options
@@ -96,9 +96,9 @@ export const makeInboxes = (options: {
       setInterval(() => void leases.renew().catch(onError), options.renewEvery),
       setInterval(() => {
         for (const { citizen, workers } of inboxes.values())
-          if ([...workers.values()].some(({ credit, held, parked }) => credit > 0 || held.size + parked.size > 0))
-            listening.used(citizen)
-      }, noteEvery),
+          for (const { credit, kinds, held, parked } of workers.values())
+            if (credit > 0 || held.size + parked.size > 0) listening.used(citizen, credit > 0 ? kinds : [])
+      }, options.noteEvery),
       setInterval(() => void tidy().catch(onError), tidyEvery * (0.75 + Math.random() / 2)),
     )
   }
@@ -137,19 +137,19 @@ export const makeInboxes = (options: {
   })
 
   return {
-    /** A socket starts to work for its citizen; the citizen's inbox is created if missing. Resolves once LISTEN holds. */
-    async open(socket: WorkingSocket): Promise<void> {
+    /** A socket starts to work for its citizen. Resolves once LISTEN holds. */
+    async open(socket: WorkingSocket, kinds: readonly TaskKind[]): Promise<void> {
       const { sub: citizen } = socket.actor
       const { workers } = inboxOf(citizen)
       if (!workers.has(socket)) workers.set(socket, placeOf(socket))
-      await Promise.all([store.open(citizen), following])
+      await Promise.all([store.open(citizen, kinds), following])
     },
 
-    /** Claims tasks over HTTP; the citizen's inbox is created if missing. */
+    /** Claims tasks over HTTP. */
     claim(request: ClaimRequest) {
-      const { citizen, wait } = request
+      const { citizen, kinds, wait } = request
       return claims.claim(request, async () => {
-        await store.open(citizen)
+        await store.open(citizen, kinds)
         if (wait === 0) return
         inboxOf(citizen).claimedAt = performance.now()
         await following
@@ -169,7 +169,7 @@ export const makeInboxes = (options: {
       if (!inbox || !place) return
       place.credit = credit
       place.kinds = kinds
-      listening.used(inbox.citizen)
+      listening.used(inbox.citizen, kinds)
       leases.resumed(worker, tasks)
       void run(inbox)
     },

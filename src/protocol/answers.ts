@@ -76,8 +76,9 @@ export const answers = {
     'Stream a reply while it is written: deltas under one key, then `done` or `abort`',
     Type.Union([shown({ offset }, { offset: 9 }), saved]),
     { id: 5, topic: chat, key: 'r1', delta: 'Edit the ' },
-    { id: 6, topic: chat, key: 'r1', done: true, task: exampleMessage.id },
+    { id: 6, topic: chat, key: 'r1', done: true, task: exampleMessage.id, usage: { output_tokens: 340 } },
     { id: 7, topic: chat, key: 'r2', abort: true },
+    { id: 18, topic: chat, key: 'r1', activity: { id: 's1', line: 'Reads the specification', status: 'running' } },
   ),
   cancel: row<'cancel'>()('Ask the writer of a draft to stop', nothing, { id: 8, topic: chat, key: 'r1' }),
   read: row<'read'>()(

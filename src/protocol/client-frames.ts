@@ -1,6 +1,7 @@
 // Schemas of the frames that clients send, and their parser. A frame is a text frame with one JSON object. Unknown members of a frame
 // are ignored, so that a newer client can use an older server.
 import Type, { type Static, type TSchema } from './typebox.ts'
+import { Activity } from './activity.ts'
 import { makeCheck, type Check } from './check.ts'
 import { deny, type Refusal } from './errors.ts'
 import { messageFields } from './rows.ts'
@@ -42,11 +43,13 @@ export const clientFrames = {
     key: draftKey,
     offset: Type.Optional(cursor),
     delta: Type.Optional(Type.String()),
+    activity: Type.Optional(Activity),
     done: Type.Optional(Type.Literal(true)),
     abort: Type.Optional(Type.Literal(true)),
     message: Type.Optional(messageFields.message),
     code_blocks: messageFields.code_blocks,
     reply_to: messageFields.reply_to,
+    usage: messageFields.usage,
     task: Type.Optional(uuid),
   }),
   cancel: Type.Object({ id, topic, key: draftKey }),

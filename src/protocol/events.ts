@@ -8,6 +8,7 @@ import { DodItem, Message, Mission, TestRun } from './rows.ts'
 const uuid = Type.String({ format: 'uuid' })
 const citizen = Type.String()
 const sub = Type.String()
+const time = Type.String({ format: 'date-time' })
 
 const run: Static<typeof TestRun> = {
   id: '47000000-0000-4000-8000-000000000301',
@@ -43,8 +44,24 @@ const mission: Static<typeof Mission> = {
 const chunk = { run_id: run.id, mission_id: exampleMission, chunk: 'test_edit_message ... ok\n', seq: 2 }
 
 export const LogChunk = Type.Object(
-  { run_id: uuid, mission_id: uuid, chunk: Type.String(), seq },
+  {
+    run_id: uuid,
+    mission_id: uuid,
+    chunk: Type.String(),
+    seq,
+    redacted: Type.Optional(Type.Object({ by: sub, at: time, reason: Type.Union([Type.String(), Type.Null()]) })),
+  },
   { title: 'LogChunk', description: "A part added to a run's log, or the whole log" },
+)
+export const MessageRedacted = Type.Object(
+  {
+    id: uuid,
+    seq: Type.Integer({ description: "the message's seq" }),
+    by: sub,
+    at: time,
+    reason: Type.Union([Type.String(), Type.Null()]),
+  },
+  { title: 'MessageRedacted', description: 'A message was taken back: its text is gone' },
 )
 export const Cleared = Type.Object(
   { mission_id: uuid, citizen, by: Type.Union([sub, Type.Null()]), seq },
@@ -75,6 +92,17 @@ export const events = {
   'chat.cleared': {
     data: Cleared,
     example: { mission_id: exampleMission, citizen: 'rafael', by: 'root', seq: 4 },
+    of: 'chat/rafael',
+  },
+  'message.redacted': {
+    data: MessageRedacted,
+    example: {
+      id: exampleMessage.id,
+      seq: exampleMessage.seq,
+      by: 'person1@scopelock.ai',
+      at: '2025-11-06T09:20:00Z',
+      reason: null,
+    },
     of: 'chat/rafael',
   },
   'test_run.created': { data: TestRun, example: { ...run, status: 'running', summary: null, seq: 1 }, of: 'tests' },

@@ -1,13 +1,12 @@
 // The inbox over HTTP: schemas of its requests and answers.
 import Type, { type Static } from './typebox.ts'
+import { Activity } from './activity.ts'
 import { Kinds, longestRelease, mostCredit, taskKinds } from './client-frames.ts'
 import { Request } from './requests.ts'
 import { Message, messageFields, Question, TestRun } from './rows.ts'
 
 /** Seconds that a claim may wait: below the 60 s after which proxies end a silent request. */
 export const longestWait = 50
-/** Bytes of a reply's `usage`, as JSON. */
-export const usageBytes = 4096
 
 const lease = Type.Optional(Type.Integer({ minimum: 10, maximum: 3600, description: 'seconds that a task is leased' }))
 const claim = Type.String({
@@ -54,6 +53,7 @@ export const Renewed = Type.Object({ lease_until: leaseUntil, cancelled })
 
 export const DraftPart = Type.Object({
   claim,
+  activity: Type.Optional(Activity),
   delta: Type.Optional(Type.String()),
   offset: Type.Optional(
     Type.Integer({
@@ -73,9 +73,7 @@ export const NewReply = Type.Object({
   claim,
   message: Type.Optional(messageFields.message),
   code_blocks: messageFields.code_blocks,
-  usage: Type.Optional(
-    Type.Unsafe<Record<string, unknown>>({ type: 'object', description: `up to ${usageBytes} bytes of JSON` }),
-  ),
+  usage: messageFields.usage,
 })
 export type NewReply = Static<typeof NewReply>
 

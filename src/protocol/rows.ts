@@ -1,6 +1,7 @@
 // JSON schemas of the rows, and of the input for them: each schema gives the check, the type and the docs.
 // Lengths are in Unicode code points. Times are RFC 3339 in UTC with Z.
 import Type, { type Static, type TSchema } from './typebox.ts'
+import { Redacted, StoredStep, Usage } from './activity.ts'
 import { citizenPattern, uuidPattern } from './topics.ts'
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
@@ -29,6 +30,9 @@ export const Message = Type.Object(
         description: 'the message of the same chat that it answers, or null',
       }),
     ),
+    activity: Type.Optional(Type.Array(StoredStep, { description: 'only if its writer reported steps: the last 50' })),
+    usage: Type.Optional(Usage),
+    redacted: Type.Optional(Redacted),
   },
   { title: 'Message' },
 )
@@ -138,6 +142,18 @@ export const TestRun = Type.Object(
   { title: 'TestRun' },
 )
 export type TestRun = Static<typeof TestRun>
+/** Who has a run that was asked for. */
+export const RunTask = Type.Object({
+  citizen: Type.String(),
+  state: Type.Enum(['waiting', 'working'], { description: 'waiting: nobody has the run' }),
+  attempt: Type.Integer({ minimum: 0 }),
+  since: time,
+  cancelled: Type.Boolean({ description: 'its holder was asked to stop' }),
+  listening: Type.Boolean({
+    description: "something took the citizen's runs, or asked for some, within the last 60 s",
+  }),
+})
+export type RunTask = Static<typeof RunTask>
 export const NewTestRun = Type.Object({
   status: Type.Optional(runStatus),
   summary: Type.Optional(nullable(object)),
@@ -165,6 +181,7 @@ export const messageFields = {
   reply_to: Type.Optional(
     nullable(Type.String({ pattern: uuidPattern, description: 'the message of the same chat that this one answers' })),
   ),
+  usage: Type.Optional(Usage),
   sender: Type.Optional(Type.Unknown({ description: 'admin only: user (default) or citizen' })),
   author: Type.Optional(Type.Unknown({ description: 'admin only: the author, a sub or null' })),
 }

@@ -3,6 +3,7 @@
 // answers to client frames are in answers.ts.
 import Type, { type Static } from './typebox.ts'
 import { exampleMessage, exampleMission, exampleTopic, seq, task, time, topic } from './answers.ts'
+import { Activity } from './activity.ts'
 import { errorCodes } from './errors.ts'
 import { taskMembers } from './inbox.ts'
 import { Question } from './rows.ts'
@@ -123,6 +124,13 @@ export const serverFrames = {
         { ...draft, offset: 0, delta: 'Edit the ' },
         { ...draft, aborted: true },
       ],
+    },
+  ),
+  activity: Type.Object(
+    { topic, key, ...Activity.properties },
+    {
+      description: 'A step of the writer of a draft, new or updated by its `id`; the draft may have no text yet',
+      examples: [{ topic: exampleTopic, key: 'r1', id: 's1', line: 'Reads the specification', status: 'running' }],
     },
   ),
   presence: Type.Object(

@@ -2,11 +2,12 @@
 // A message is checked like a sent one, and its time is read to the microsecond. Of an export's line only the kind is read here: its row
 // stays the text that Postgres wrote, so that its numbers do not lose digits in a double.
 import Type, { type Static } from './typebox.ts'
+import { detailsOf, mostSteps, StoredStep, Usage } from './activity.ts'
 import { givenBlocks } from './blocks.ts'
 import { makeCheck } from './check.ts'
 import { deny } from './errors.ts'
 import { messageFields } from './rows.ts'
-import { isAbyss, storable } from './text.ts'
+import { isAbyss, parseJson, storable } from './text.ts'
 import { citizenPattern, parseMission, uuidPattern, type MissionRef } from './topics.ts'
 
 const nullable = <T extends Type.TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]))
@@ -23,6 +24,8 @@ export const ImportLine = Type.Object({
   key: messageFields.key,
   id: nullable(Type.String({ pattern: uuidPattern })),
   in_reply_to: nullable(Type.String({ pattern: uuidPattern, description: 'the id of the message that it answers' })),
+  activity: nullable(Type.Array(StoredStep, { maxItems: mostSteps })),
+  usage: nullable(Usage),
 })
 type ImportLine = Static<typeof ImportLine>
 const line = makeCheck(ImportLine)
@@ -44,6 +47,8 @@ export type Imported = {
   id: string | undefined
   /** the `id` that the line of the answered message has */
   in_reply_to: string | null
+  /** JSON text of `Details`, or null */
+  details: string | null
   /** µs since 2000-01-01T00:00Z, as Postgres counts; null: now */
   time: bigint | null
 }
@@ -81,10 +86,19 @@ const parse = (text: string): ImportLine => {
   return value as ImportLine
 }
 
+/** Returns what a line's writer did and used, as JSON text, or null. Throws `bad_request` if it can't be stored. */
+const readDetails = (line: ImportLine): string | null => {
+  const details = detailsOf(line)
+  if (!details) return null
+  const text = JSON.stringify(details)
+  parseJson(text)
+  return text
+}
+
 /** Reads a line as a message to save. Throws `bad_request` if it is invalid. */
 export const readImport = (text: string, given: Defaults): Imported => {
-  const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id, in_reply_to } =
-    parse(text)
+  const read = parse(text)
+  const { mission, mission_id, citizen, sender, author, message, code_blocks, created_at, key, id, in_reply_to } = read
   const named = mission ?? mission_id
   const own = { mission: named == null ? undefined : parseMission(String(named)), citizen: citizen ?? undefined }
   const to = { mission: given.mission ?? own.mission, citizen: given.citizen ?? own.citizen }
@@ -105,6 +119,7 @@ export const readImport = (text: string, given: Defaults): Imported => {
     key: key ?? null,
     id: id?.toLowerCase(),
     in_reply_to: in_reply_to?.toLowerCase() ?? null,
+    details: readDetails(read),
     time: created_at == null ? null : microsOf(created_at),
   }
 }

@@ -72,6 +72,11 @@ export const describe = (event: TimelineEvent, before: unknown): Description => 
       const who = sender === 'citizen' ? capital(citizen) : (author ?? 'User')
       return { who: sender === 'citizen' ? who : `${who} → ${capital(citizen)}`, what: oneLine(message) }
     }
+    case 'message.redacted':
+      return {
+        who: event.data.by,
+        what: `redacted message ${event.data.seq}${event.data.reason === null ? '' : `: ${oneLine(event.data.reason)}`}`,
+      }
     case 'chat.cleared':
       return { who: event.data.by ?? 'SQL', what: `cleared the chat with ${capital(event.data.citizen)}`, tone: 'bad' }
     case 'mission.updated':

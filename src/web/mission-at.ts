@@ -1,4 +1,5 @@
 // A mission's state at a time, and how an event changes it: a replay applies events one by one. Uses neither the server nor the DOM.
+import { redact } from './redact.ts'
 import {
   DeckError,
   type DodItem,
@@ -67,6 +68,10 @@ export const apply = (state: MissionAt, event: TimelineEvent): MissionAt => {
       if (event.data.citizen !== state.citizen || (last && last.seq >= event.seq)) return state
       const messages = [...state.messages, event.data]
       return { ...state, messages: messages.slice(-mostMessages), older: state.older || messages.length > mostMessages }
+    }
+    case 'message.redacted': {
+      const { data } = event
+      return { ...state, messages: state.messages.map((one) => (one.id === data.id ? redact(data)(one) : one)) }
     }
     case 'chat.cleared':
       return event.data.citizen === state.citizen ? { ...state, messages: [], older: false } : state

@@ -27,10 +27,13 @@ export const sumsOf = (summary: TestRun['summary']): Sum[] => {
   return sums
 }
 
+/** Why a run failed, in a sentence; '' if its summary says nothing. */
+export const reasonOf = (summary: TestRun['summary']): string => text(summary?.['reason'])
+
 /** Returns the other values of a summary. */
 export const figuresOf = (summary: TestRun['summary']): [string, string][] =>
   Object.entries(summary ?? {})
-    .filter(([key]) => !/(^|_)(passed|failed|total)$/.test(key))
+    .filter(([key]) => !/(^|_)(passed|failed|total)$|^reason$/.test(key))
     .map(([key, value]) => figure(key, value))
 
 const skipped = new Set(['skipped', 'skip', 'todo', 'pending', 'disabled'])

@@ -46,6 +46,7 @@ const actions: Action[] = [
   { method: 'GET', path: (p) => `${p.mission}/search?q=x`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/logs`, status: 200, may: everyone },
+  { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/task`, status: 200, may: everyone },
   { method: 'GET', path: (p) => `${p.mission}/tests/${p.run}/diff/${p.run}`, status: 200, may: everyone },
   // Not one of the first ten, which `snapshot` compares: its horizon changes.
   { method: 'GET', path: (p) => `${p.mission}/timeline`, status: 200, may: everyone },
@@ -112,6 +113,7 @@ const actions: Action[] = [
   { method: 'DELETE', path: (p) => `${p.mission}/dod/${p.item}`, status: 200, may: ['admin'] },
   { method: 'POST', path: (p) => `${p.mission}/tests/run`, status: 202, may: everyone },
   { method: 'POST', path: (p) => `${p.mission}/tests`, body: {}, status: 201, may: ['citizen', 'admin'] },
+  { method: 'POST', path: (p) => `${p.mission}/tests/${p.run}/cancel`, status: 200, may: everyone },
   {
     method: 'PATCH',
     path: (p) => `${p.mission}/tests/${p.run}`,
@@ -143,6 +145,9 @@ const actions: Action[] = [
     may: ['user', 'admin'],
   },
   { method: 'POST', path: (p) => `${p.mission}/requests/${p.open}/withdraw`, status: 200, may: ['citizen', 'admin'] },
+  // (Written by an admin: what authors may is in test/http/redaction.test.ts.)
+  { method: 'POST', path: (p) => `${p.mission}/chat/emma/messages/${p.waiting}/redact`, status: 200, may: ['admin'] },
+  { method: 'POST', path: (p) => `${p.mission}/tests/${p.run}/logs/redact`, status: 200, may: ['admin'] },
   { method: 'GET', path: (p) => `${p.mission}/members`, status: 200, may: everyone },
   { method: 'PUT', path: (p) => `${p.mission}/members/zoe`, status: 204, may: ['admin'] },
   { method: 'DELETE', path: (p) => `${p.mission}/members/zoe`, status: 204, may: ['admin'] },

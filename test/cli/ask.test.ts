@@ -322,3 +322,37 @@ void t.test('state line: is updated in place on a terminal, and otherwise printe
   t.equal(notes.length, changes.length, 'a terminal gets no further lines')
   t.end()
 })
+
+void t.test('ask: shows the steps of the worker as lines on stderr, with --json in the drafts', async (t) => {
+  const { env, mission, topic, instance } = await open(t)
+  const agent = await instance.connect(rafael)
+  t.match(await agent.ask({ type: 'work', credit: 5 }), { type: 'ok' })
+  for (const more of [[], ['--json']]) {
+    const asking = start(t, ['ask', mission, 'rafael', 'Does it run?', ...more], env)
+    const before = agent.frames.filter(({ type }) => type === 'task').length
+    await until(() => agent.frames.filter(({ type }) => type === 'task').length > before, 'the task')
+    const task = agent.frames.findLast(({ type }) => type === 'task')?.['task']
+    const write = async (frame: Json): Promise<void> => {
+      t.match(await agent.ask({ type: 'stream', topic, key: `task:${String(task)}`, ...frame }), { type: 'ok' })
+    }
+    const shows = (text: string): Promise<void> =>
+      until(() => (more.length > 0 ? asking.out() : asking.err()).includes(text), text)
+    await write({ activity: { id: 'a', line: 'Reads \x1b[31m the code', status: 'running' } })
+    await shows(more.length > 0 ? '"line":"Reads ' : '· Reads \ufffd[31m the code')
+    await write({ activity: { id: 'a', line: 'Has read it', status: 'done' } })
+    await write({ activity: { id: 'b', line: 'Runs the tests', status: 'failed' }, delta: 'It ' })
+    await shows(more.length > 0 ? 'Runs the tests' : '✗ Runs the tests')
+    await write({ delta: 'does not.', done: true, task })
+    const { code, out, err } = await asking.ended
+    t.equal(code, 0)
+    if (more.length === 0) {
+      t.equal(out, 'It does not.\n', 'only the reply')
+      t.equal(err.split('✓ Has read it').length, 2, 'each change once')
+      continue
+    }
+    const drafts = lines(out).filter(({ event }) => event === 'draft')
+    t.match(drafts[0], { offset: 0, delta: '', activity: [{ status: 'running' }] })
+    t.match(drafts.at(-1), { activity: [{ line: 'Has read it', status: 'done' }, { line: 'Runs the tests' }] })
+    t.match(lines(out).at(-1), { data: { activity: [{ line: 'Has read it' }, { status: 'failed' }] } })
+  }
+})

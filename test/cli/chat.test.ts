@@ -211,3 +211,20 @@ void t.test('terminal: a reply grows, restarts with its writer, and is interrupt
   t.notMatch(seen(), /not shown|and more/)
   t.end()
 })
+
+void t.test('terminal: the steps of a reply are lines of their own, each change once', (t) => {
+  const { io, seen } = screen()
+  const view = makeReplyView(io)
+  const draft = { key: 'a', citizen: 'rafael' }
+  const read = { id: '1', line: 'Reads', status: 'running' } as const
+  view.grow({ ...draft, text: '', activity: [read] })
+  view.grow({ ...draft, text: 'It ', activity: [{ ...read, status: 'done' }] })
+  const run = { id: '2', line: 'Runs\n\x1b[31mtests', status: 'failed' } as const
+  view.grow({ ...draft, text: 'It ', activity: [{ ...read, status: 'done' }, run] })
+  view.grow({ ...draft, text: 'It does', activity: [{ ...read, status: 'done' }, run] })
+  t.equal(
+    seen(),
+    '<bold>rafael</> <dim>…</>\n<dim>· Reads\n</>It \n<dim>✓ Reads\n</><dim>✗ Runs \ufffd[31mtests\n</>does',
+  )
+  t.end()
+})

@@ -8,7 +8,7 @@ import { microsOf, type Defaults } from '../../src/protocol/transfer.ts'
 import { fileOf, taken, type Taken } from '../support/transfer.ts'
 import { deck, start, type Ended } from '../support/cli.ts'
 import type { FreshDatabase } from '../support/database.ts'
-import { admin, alice, makeMission, startDeck, until, type Json } from '../support/server.ts'
+import { admin, alice, makeMission, startDeck, token, until, type Json } from '../support/server.ts'
 
 const ndjson = (lines: unknown[]): string => lines.map((line) => `${JSON.stringify(line)}\n`).join('')
 const run = (t: Test, { url }: FreshDatabase, file: string, ...args: string[]): Promise<Ended> =>
@@ -385,4 +385,43 @@ void t.test('import: keeps what replies answer, also in another chat, and makes 
   t.match(await run(t, database, more), { code: 0 })
   await database.query(`select deck.find_tasks('rafael', null, 100)`)
   t.strictSame(await database.query(open), [{ id: live.json['id'] }, { id: next.json['id'] }])
+})
+
+void t.test('import: keeps activity and usage, and refuses what no message may have', async (t) => {
+  const { instance, database } = await startDeck(t)
+  const { id, number } = await makeMission(instance)
+  const path = `/api/missions/${id}/chat/rafael`
+  const rafael = await instance.connect(await token({ sub: 'rafael', role: 'citizen' }))
+  const topic = path.slice('/api/'.length)
+  await rafael.ask({ type: 'stream', topic, key: 'k', activity: { id: 'a', line: 'Reads 🎛', status: 'failed' } })
+  await rafael.ask({ type: 'stream', topic, key: 'k', done: true, message: 'x', usage: { tokens: 1 } })
+  await rafael.ask({ type: 'send', topic, message: 'y' })
+  // The lines of a chat's stream are imported into another chat as they are.
+  const { text } = await instance.request('GET', path, alice, undefined, { accept: 'application/x-ndjson' })
+  t.match(await run(t, database, await fileOf(text), '--citizen', 'emma'), { code: 0 })
+  const { json } = await instance.request('GET', `/api/missions/${id}/chat/emma`, alice)
+  const [first, second] = json['messages'] as Json[]
+  t.match(first, { usage: { tokens: 1 }, activity: [{ line: 'Reads 🎛', status: 'failed' }] })
+  t.strictSame(first?.['activity'], (JSON.parse(text.split('\n')[0] ?? '') as Json)['activity'])
+  t.notOk('usage' in (second ?? {}) || 'activity' in (second ?? {}))
+  const line = { mission: number, citizen: 'rafael', sender: 'citizen', message: 'z' }
+  const step = { line: 'x', status: 'done', ms: 1 }
+  for (const more of [
+    { usage: [] },
+    { usage: { text: 'x'.repeat(4097) } },
+    { usage: { text: '\ud800' } },
+    { activity: 'x' },
+    { activity: [{ ...step, status: 'x' }] },
+    { activity: [{ ...step, line: '' }] },
+    { activity: [{ ...step, line: 'a\0b' }] },
+    { activity: [{ ...step, ms: -1 }] },
+    { activity: Array.from({ length: 51 }, () => step) },
+  ])
+    t.match(
+      await run(t, database, await fileOf(ndjson([{ ...line, ...more }]))),
+      { code: 1 },
+      JSON.stringify(more).slice(0, 60),
+    )
+  for (const nothing of [{ usage: null, activity: null }, { activity: [] }])
+    t.match(await run(t, database, await fileOf(ndjson([{ ...line, ...nothing }]))), { code: 0 })
 })

@@ -42,6 +42,12 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
     await ask('DELETE', `/chat/${who}`)
   }
   await ask('POST', '/chat/emma', { message: 'after' }, alice)
+  // With what its writer did and used.
+  await ask('POST', '/chat/maya', { message: 'used', usage: { tokens: 1, odd } })
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, details) values ($1, 'maya', 'citizen', 'did', $2)`,
+    [mission.id, JSON.stringify({ activity: [{ line: odd, status: 'failed', ms: 1234 }] })],
+  )
   await database.query(
     `insert into chat_messages (mission_id, citizen, sender, message, created_at)
      select $1, 'leo', 'citizen', 'by SQL ' || n, '0001-01-01'::timestamp + n * interval '1 microsecond' from generate_series(1, 50) n`,
@@ -55,6 +61,8 @@ const fullMission = async (t: Test, { instance, database }: { instance: Instance
   for (let n = 0; n < 3; n++) await ask('POST', '/chat/ida', { message: 'a task' }, alice)
   await database.query(`select deck.find_tasks('ida', null, 100)`)
   await database.query('update deck.tasks set dead = true, attempt = 5 where seq = 2')
+  // A run that was asked for, with its task.
+  await ask('POST', '/tests/run')
   // The checklist: a completed and a deleted item.
   for (let n = 0; n < 3; n++) await ask('POST', '/dod', { text: `${odd} ${n}`, category: 'tests' })
   const { items } = (await ask('GET', '/dod')) as { items: { id: string }[] }
@@ -177,7 +185,8 @@ void t.test('transfer: one mission or all are restored in another database, with
     // The tasks of the mission are found there as well. Messages to citizens without an inbox are not tasks.
     await there.database.query(`select deck.open_inbox('rafael')`)
     await there.database.query(`select deck.find_tasks(w, null, 100) from unnest(array['ida', 'rafael']) w`)
-    t.match(await there.database.query(`select count(*)::int as n from deck.tasks`), [{ n: 3 }])
+    const counts = 'count(*)::int as n, count(run)::int as runs'
+    t.match(await there.database.query(`select ${counts} from deck.tasks`), [{ n: 4, runs: 1 }])
   }
 })
 
@@ -352,6 +361,7 @@ void t.test('transfer: every table is exported or in the list of tables left out
     'pending',
     'people',
     'revocations',
+    'run_workers',
     'schema_files',
     'seal_key',
     'search_blocks',

@@ -74,7 +74,7 @@ void t.test('protocol.md: every example fits its schema', (t) => {
   t.end()
 })
 
-const varies = ['session', 'lease_until', 'instance', 'expires_at', 'epoch', 'created_at', 'detail']
+const varies = ['session', 'lease_until', 'instance', 'expires_at', 'epoch', 'created_at', 'detail', 'ms']
 /** A frame without the values that vary between runs. */
 const lasting = (value: unknown, name = ''): unknown => {
   if (varies.includes(name)) return '…'

@@ -1,4 +1,4 @@
-// Questions by API and SQL to one citizen, on two servers, while three workers in processes of their own are killed, and servers are killed
+// Questions by API and SQL to one citizen, on two servers, while workers in processes of their own are killed, and servers are killed
 // and restarted, at random. In the end each question has exactly one answer. The run reports how long the questions of a killed worker waited
 // for the next worker.
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -12,6 +12,11 @@ import { spawnServer, type Server } from '../support/processes.ts'
 type KillOptions = {
   questions: number
   script: string
+  /** how a worker is started, if not by Node with the script */
+  command?: string[]
+  env?: NodeJS.ProcessEnv
+  /** three, if left out */
+  workers?: number
   /** ms between two kills */
   killEvery: number
   /** kills; without it, until nine of ten questions are answered */
@@ -26,7 +31,7 @@ type KillOptions = {
  */
 export const killWorkers = async (
   t: Test,
-  { questions, script, killEvery, most = Infinity, pause = 20 }: KillOptions,
+  { questions, script, command, env, workers: count = 3, killEvery, most = Infinity, pause = 20 }: KillOptions,
 ): Promise<void> => {
   const database = await freshDatabase(t)
   const start = (): Promise<Server> => spawnServer(t, { DATABASE_URL: database.url, LOG_LEVEL: 'error' })
@@ -46,8 +51,9 @@ export const killWorkers = async (
   const errors = new Map<string, number>()
 
   const startWorker = (n: number): Worker => {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-      env: { URL: places[n % 2]?.wire.url, TOKEN: rafael },
+    const [file = '', ...args] = command ?? [process.execPath, '--input-type=module', '-e', script]
+    const child = spawn(file, args, {
+      env: { PATH: process.env['PATH'], URL: places[n % 2]?.wire.url, TOKEN: rafael, ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const worker: Worker = { child, tasks: new Set() }
@@ -68,7 +74,7 @@ export const killWorkers = async (
     })
     return worker
   }
-  const workers = [0, 1, 2].map(startWorker)
+  const workers = Array.from({ length: count }, (_, n) => startWorker(n))
 
   /** Kills a worker without a close. Its unanswered questions wait for the next worker from now on. */
   const killWorker = async (n: number): Promise<void> => {
@@ -121,7 +127,7 @@ export const killWorkers = async (
       if (over) break
       if (Math.random() < 0.5) {
         kills.worker++
-        await killWorker(Math.floor(Math.random() * 3))
+        await killWorker(Math.floor(Math.random() * count))
       } else {
         kills.server++
         void killServer(Math.floor(Math.random() * 2))

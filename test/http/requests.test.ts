@@ -320,3 +320,24 @@ void t.test('requests: expire while no instance is up', async (t) => {
   )
   t.ok(id)
 })
+
+void t.test('requests: a read that waits does not hold up other reads of its subject', async (t) => {
+  const { path } = await begin()
+  const made = await Promise.all(['one', 'two'].map((title) => request('POST', path, rafael, { kind: 'text', title })))
+  const [one = '', two = ''] = made.map(({ json }) => `${path}/${String(json['id'])}`)
+  let over = 0
+  const waiting = [one, two].map((request) =>
+    instance.request('GET', `${request}?wait=50`, rafael).then(({ json }) => {
+      over++
+      return json['answer']
+    }),
+  )
+  await until(async () => (await request('GET', path, rafael)).status === 200, 'the list')
+  t.equal(over, 0, 'both still wait')
+  for (const [url, answer] of [
+    [two, 'b'],
+    [one, 'a'],
+  ])
+    t.equal((await request('POST', `${url}/answer`, alice, { answer })).status, 200)
+  t.strictSame(await Promise.all(waiting), ['a', 'b'])
+})

@@ -129,6 +129,7 @@ void t.test('claim: the exact forms of the answers to all calls', async (t) => {
       seq: 2,
       key: `task:${id}`,
       in_reply_to: id,
+      usage: { tokens: 3 },
     }),
     'the reply',
   )

@@ -14,6 +14,7 @@ if (!claims) throw new Error('DECK_SHARDS is not set: run `npm test`')
 
 /** The slowest files, slowest first. Files that are not listed run after them. */
 const long = [
+  'client/python',
   'ops/process',
   'ops/start',
   'database/chat-search',

@@ -44,9 +44,18 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
            jsonb_agg(jsonb_build_object('name', '${name}' || n || repeat('x', 1025))) from generate_series(1, 1000) n`)
   const [a, b] = [await many('a', '10 seconds'), await many('b', '0 seconds')]
   await database.query(
-    `insert into chat_messages (mission_id, citizen, sender, author, key, message, code_blocks)
+    `insert into chat_messages (mission_id, citizen, sender, author, key, message, code_blocks, details)
      select $1, 'c' || n, 'user', repeat(chr(1), 256), repeat('"', 64), repeat(chr(1), 9000) || ' needle',
-       jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('x', 4050)))
+       jsonb_build_array(jsonb_build_object('language', null, 'code', repeat('x', 4050))),
+       jsonb_build_object('usage', jsonb_build_object('text', repeat('x', 230)))
+     from generate_series(1, 500) n`,
+    [mission],
+  )
+  // Short messages whose steps are long.
+  await database.query(
+    `insert into chat_messages (mission_id, citizen, sender, message, details)
+     select $1, 'steps', 'citizen', 'needle', jsonb_build_object('activity', (
+       select jsonb_agg(jsonb_build_object('line', repeat('🎛', 200), 'status', 'done', 'ms', 1)) from generate_series(1, 50)))
      from generate_series(1, 500) n`,
     [mission],
   )
@@ -56,6 +65,10 @@ export const fill = async (database: FreshDatabase, mission: string): Promise<Fi
      select $1, 'rafael', 'user', repeat(chr(1), 256), repeat('needle ', 1000), jsonb_build_array(
        jsonb_build_object('language', repeat(chr(1), 200000), 'code', 'needle')), now() at time zone 'utc' - interval '5 seconds'
      from generate_series(1, 6) n returning id`,
+    [mission],
+  )
+  await database.query(
+    `insert into deck.members (mission_id, sub) select $1, n || repeat(chr(1), 500) from generate_series(1, 300) n`,
     [mission],
   )
   const asked = await run(
@@ -93,11 +106,15 @@ export const largest = ({
     '/api/inbox/{citizen}': { ask: ['/api/inbox/rafael?limit=500'] },
     '/api/missions': { ask: ['/api/missions?limit=500'] },
     '/api/missions/{mission}': { ask: [one, `${one}?${at}`] },
+    '/api/missions/{mission}/members': { ask: [`${one}/members`] },
     '/api/missions/{mission}/chat': { ask: [`${one}/chat?limit=500`] },
     '/api/missions/{mission}/chat/{citizen}': {
       ask: [
         `${one}/chat/rafael?limit=500`,
         `${one}/chat/rafael?limit=500&after=0`,
+        `${one}/chat/steps?limit=500`,
+        `${one}/chat/steps?limit=500&after=0`,
+        `${one}/chat/steps?limit=500&q=needle&highlight=true`,
         `${one}/chat/rafael?limit=500&${at}`,
         `${one}/chat/rafael?limit=500&q=needle&highlight=true`,
         `${one}/chat/rafael?limit=500&q=needle&order=rank&highlight=true`,

@@ -160,8 +160,12 @@ test('questions: after five attempts the page says so and the title counts it; T
   startAgent(t, one.url, 'maya', () => 'Not this time', maya)
   await rowOf(page, 'Not this time').waitFor()
   await until(async () => (await page.locator('.question').count()) === 0, 'the question to be answered')
-  // The reply is unread where its chat is not open.
-  await until(async () => (await other.title()).startsWith('(1) '), 'the unread reply in the title')
+  // A message is unread while no page of the user shows its chat.
+  await crewman(page, 'Emma').click()
+  await page.getByText(/^No messages with Emma/).waitFor()
+  await request('POST', `/api/missions/${id}/chat/maya`, maya, { message: 'One more thing' })
+  for (const each of [page, other])
+    await until(async () => (await each.title()).startsWith('(1) '), 'the unread message in the title')
 })
 
 test('questions: Cancel closes a waiting question, and asks the writer of a working one to stop', async (t) => {

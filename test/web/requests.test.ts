@@ -2,6 +2,7 @@
 // instances; what is open over all missions; the past.
 import t, { type Test } from 'tap'
 import type { Page } from 'playwright-core'
+import { connect } from '../../src/client/index.ts'
 import { examine } from './axe.ts'
 import { browserTests } from './browser.ts'
 import { heavy } from './hostile.ts'
@@ -464,7 +465,7 @@ test('requests: ended ones stand at their time among the messages, also far abov
   t.equal(await page.locator('.scroll .row', { hasText: 'request 402!' }).count(), 1)
 })
 
-test('requests: of very many open ones twenty cards are shown, the list has all, and each leads to its card', async (t) => {
+test('requests: of very many open ones twenty cards are shown, the list has all, and each leads to its card; of ended ones fifty', async (t) => {
   const { id, number } = await makeMission(one, { assigned_to: 'quin' })
   const quin = await token({ sub: 'quin', role: 'user' })
   await database.query(
@@ -487,6 +488,14 @@ test('requests: of very many open ones twenty cards are shown, the list has all,
   await card(page, 'request 1!').waitFor()
   await press(page, 'request 1!', 'Approve')
   await until(async () => (await page.title()).startsWith('(259) '), 'the title')
+  // Ended ones between two messages are bounded, too. (The focus moved to the next card, which would stay.)
+  await until(() => page.evaluate<boolean>(`document.activeElement.matches('.card')`), 'the focus on the next card')
+  await page.locator('#composer').focus()
+  await database.query(`update deck.requests set state = 'withdrawn' where mission_id = $1 and state = 'open'`, [id])
+  await until(async () => !(await page.title()).startsWith('('), 'the title to count nothing')
+  await page.getByText('210 earlier requests are in the timeline.').waitFor()
+  t.equal(await page.locator('.scroll .ended').count(), 50)
+  t.equal(await page.locator('.card').count(), 0)
 })
 
 test('requests: a hostile body, title or option stays text, and the card bounded', async (t) => {
@@ -515,23 +524,40 @@ test('requests: a hostile body, title or option stays text, and the card bounded
   for (const height of heights) t.ok(height < 740, `${height} px`)
 })
 
-test('requests: a card says which question waits for it, and leads there', async (t) => {
+test('requests: a card says which question waits for it and leads there, the question says for what, and the answer lets the agent reply', async (t) => {
   const { id, number } = await makeMission(one)
-  // (Only a task that somebody holds can wait for an answer.)
-  const worker = await one.connect(await token({ sub: 'rafael', role: 'citizen', missions: [id] }))
-  await worker.ask({ type: 'work', credit: 1 })
-  const question = (await say(id, 'Please bring it to production', alice)).json['id']
-  await worker.frame(({ type, task }) => type === 'task' && task === question, 'the task')
-  for (let n = 0; n < 60; n++) await say(id, `step ${n}\n\nis done`)
-  const socket = await one.connect(alice)
-  await socket.ask({ type: 'read', topic: `missions/${id}/chat/rafael`, seq: 1000 })
-  await ask(id, { title: 'Deploy now?', task: question })
-  await ask(id, { title: 'For nothing?' })
-  const page = await open(t, one.url, `${number}/rafael`)
+  const agent = await token({ sub: 'inna', role: 'citizen' })
+  const deck = connect({ url: two.url, token: agent })
+  t.teardown(() => deck.close())
+  void deck
+    .citizen('inna')
+    .answer(async (_question, reply) =>
+      (await reply.ask({ kind: 'approve', title: 'Deploy now?' })) ? 'Deployed.' : 'Left.',
+    )
+  const page = await open(t, one.url, `${number}/inna`)
+  await page.getByText(/^No messages with Inna/).waitFor()
+  await page.locator('#composer').fill('Please bring it to production')
+  await page.keyboard.press('Enter')
+  await card(page, 'Deploy now?').waitFor()
+  const question = page.locator('.track .row', { hasText: 'Please bring it' })
+  await question.getByText('waits for an answer to “Deploy now?”').waitFor()
+  for (let n = 0; n < 60; n++)
+    await database.query(
+      `insert into chat_messages (mission_id, citizen, sender, message) values ($1, 'inna', 'citizen', 'step ' || $2::text || E'\\n\\nis done')`,
+      [id, n],
+    )
+  await page.keyboard.press('n')
+  await page.locator('.track .row', { hasText: 'step 59' }).waitFor()
   await card(page, 'Deploy now?').getByRole('button', { name: 'Waits: alice: Please bring it to production' }).focus()
-  t.equal(await card(page, 'For nothing?').locator('.quote').count(), 0)
   await page.keyboard.press('Enter')
   await page.locator('.row.found', { hasText: 'Please bring it to production' }).waitFor()
+  await press(page, 'Deploy now?', 'Approve')
+  await page.keyboard.press('n')
+  await page.locator('.track .row', { hasText: 'Deployed.' }).waitFor()
+  // It was made before the steps, so that is where it stands.
+  await page.locator('.scroll').focus()
+  await page.keyboard.press('Home')
+  await ended(page, 'Deploy now?').getByText('Approved by alice').waitFor()
 })
 
 test('requests: a new card takes no focus and no text, and is announced politely', async (t) => {

@@ -171,6 +171,10 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
   const citizen = connect({ url: instance.url, token: rafael })
   t.teardown(() => citizen.close())
   void citizen.citizen('rafael').answer(async (_question, reply) => {
+    reply.activity('Reads handlers.py', 'done')
+    reply.activity('pytest tests/test_buttons.py: 1 of 4 fails', 'failed')
+    reply.activity('Edits on_callback in handlers.py', 'done')
+    reply.activity('pytest tests/test_buttons.py')
     reply.write(
       'Edit the message without a markup, and Telegram takes them away:\n\n```python\nawait query.edit_message_text(\n    f"{proposal.title}: {decision}",\n    reply_markup=None,\n',
     )
@@ -197,6 +201,7 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
   const dark = { colorScheme: 'dark', viewport: { width: 1120, height: 680 } }
   const toNewest = (page: Page) => page.keyboard.press('n')
   await shoot('chat', '47/rafael', undefined, '.row', toNewest)
+  await shoot('activity', '47/rafael', { viewport: { width: 620, height: 420 } }, '.row', toNewest)
   await shoot('questions', '47/inna', undefined, '.quote', (page) => page.getByText(/^waiting: Inna/).waitFor())
   await shoot('checklist', '47/sofia', undefined, '.checklist label')
   await shoot('tests', '47/sofia/tests', dark, '.log')
@@ -226,6 +231,9 @@ void t.test('screenshots: each main view', { skip: without }, async (t) => {
     await page.getByLabel('Compare with').selectOption({ index: 1 })
     await page.locator('.diff .change').first().waitFor()
   })
+  await instance.request('POST', '/api/missions/48/tests/run', alice)
+  const small = { viewport: { width: 720, height: 420 } }
+  await shoot('run-nobody', '48/sofia/tests', small, '.runner')
   const out = await openPage(t, browser, instance.url, { viewport: { width: 1120, height: 680 } })
   await out.getByLabel('Token').waitFor()
   await out.screenshot({ path: fileURLToPath(new URL('../../docs/deck-sign-in.png', import.meta.url)) })

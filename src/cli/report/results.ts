@@ -1,6 +1,9 @@
 // Test results in the form that runs have, independent of the tool. Names are the same in every run, so that runs can be compared,
 // and the results fit into a run.
+import { clean } from '../../client/run-log.ts'
 import { deny } from '../../protocol/errors.ts'
+
+export { clean }
 
 export type Result = {
   /** the suite and the test, joined by " > "; a repeated name ends in " (2)" */
@@ -21,9 +24,6 @@ const mostBytes = 1024 * 1024
 /** UTF-16 code units kept of an error. If the results are too large, fewer are kept. */
 export const mostOfError = 16_384
 const shorter = [mostOfError, 4096, 1024, 256, 80, 0]
-
-/** Replaces characters that Postgres can't store, NUL and lone surrogates, by U+FFFD. */
-export const clean = (text: string): string => text.replaceAll('\0', '\ufffd').toWellFormed()
 
 export const milliseconds = (value: number): number => Math.round(value * 1000) / 1000
 

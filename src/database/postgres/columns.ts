@@ -1,4 +1,5 @@
 // SQL and types of columns that several statements read: a mission's rights, a message, a topic's latest seq.
+import type { Details } from '../../protocol/activity.ts'
 import { blocksOf } from '../../protocol/blocks.ts'
 import type { Message, MissionRights } from '../../protocol/rows.ts'
 
@@ -31,6 +32,8 @@ export type MessageColumns = {
   seq: number
   key: string | null
   in_reply_to: string | null
+  /** JSON text of what its writer did and used; null for most messages */
+  details: string | null
 }
 /**
  * SQL of the message that a message answers; null if it is not in the same chat, as after a clearing or by SQL.
@@ -41,7 +44,11 @@ export const repliedColumn = (row: string): string => `case when ${row}.in_reply
   where r.id = ${row}.in_reply_to and r.mission_id = ${row}.mission_id and r.citizen = ${row}.citizen) end as in_reply_to`
 /** SQL of MessageColumns, from chat_messages. */
 export const messageColumns = `id, sender, author, message, code_blocks::text as code_blocks, created_at, seq, key,
-  ${repliedColumn('chat_messages')}`
+  ${repliedColumn('chat_messages')}, details::text as details`
+
+/** SQL of the bytes that count for a row of MessageColumns. */
+export const messageSize = (row: string): string =>
+  `octet_length(${row}.message) + coalesce(octet_length(${row}.code_blocks), 0) + coalesce(octet_length(${row}.details), 0)`
 
 /** Returns a row's message in its JSON form. */
 export const toMessage = (row: MessageColumns, mission_id: string, citizen: string): Message => ({
@@ -56,6 +63,7 @@ export const toMessage = (row: MessageColumns, mission_id: string, citizen: stri
   seq: row.seq,
   key: row.key,
   in_reply_to: row.in_reply_to,
+  ...(row.details === null ? undefined : (JSON.parse(row.details) as Details)),
 })
 
 /** SQL of a topic's latest seq; deleted rows count. The arguments are SQL. */

@@ -1,5 +1,5 @@
 // The statements of database/read/chat-history, about one mission (database/read/read-mission).
-import { chatHead, citizenOf, headOf, messageColumns, repliedColumn } from '../postgres/columns.ts'
+import { chatHead, citizenOf, headOf, messageColumns, messageSize, repliedColumn } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from './read-mission.ts'
 
 /** The maximum counts of unread messages, and of questions in each state. */
@@ -30,15 +30,15 @@ const pageOf = (direction: 'asc' | 'desc'): string =>
         from chat_messages
         where mission_id = m.id and citizen = $3 and seq > $4 and seq < $5
         order by seq ${direction} limit $6
-      ) u, lateral (select octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0) as size) v
+      ) u, lateral (select ${messageSize('u')} as size) v
     ) s where s.through - s.size < $7
   ) c on true
   order by c.seq`,
   })
 export const historyPage = { after: pageOf('asc'), before: pageOf('desc') }
 
-/** Characters of a chat's newest message, and bytes of its blocks, that the list of chats shows. */
-export const shown = { characters: 300, blockBytes: 4096 }
+/** Characters of a chat's newest message, and bytes of its blocks and of its details, that the list of chats shows. */
+export const shown = { characters: 300, blockBytes: 4096, detailBytes: 256 }
 
 const citizen = citizenOf('h.topic')
 /**
@@ -73,6 +73,8 @@ export const channelList = selectMission({
     select s.id, s.sender, s.author,
       case when s.code_blocks is null then s.message else left(s.message, ${shown.characters + 1}) end as message,
       octet_length(s.code_blocks::text) > ${shown.blockBytes} as heavy,
+      octet_length(s.details::text) > ${shown.detailBytes} as bulky,
+      case when octet_length(s.details::text) <= ${shown.detailBytes} then s.details::text end as details,
       case when octet_length(s.code_blocks::text) > ${shown.blockBytes} then '[]' else s.code_blocks::text end as code_blocks,
       s.created_at, s.seq, s.key, ${repliedColumn('s')}
     from chat_messages s where s.mission_id = m.id and s.citizen = ${citizen} and s.seq = h.newest limit 1

@@ -13,14 +13,17 @@ import { makeReadChat } from './replica.ts'
 /** Where a page of chats ended: the time of a chat's newest message (RFC 3339; the year 1 if it has no message), and its topic. */
 export type ChannelCursor = { last: string; topic: string }
 
-/** Returns a message for the list of chats; `cut` is set if it was shortened. `heavy`: its code blocks were left out. */
-const shorten = (message: Message, heavy: boolean): Message & { cut?: true } => {
+/** Returns a message for the list of chats; `cut` is set if it was shortened. `heavy`: its code blocks were left out; `bulky`: its details. */
+const shorten = (
+  message: Message,
+  { heavy, bulky }: { heavy: boolean | null; bulky: boolean | null },
+): Message & { cut?: true } => {
   const { characters, blockBytes } = sql.shown
   // The limit counts code points. They are counted only if there are more code units than that.
   const long = message.message.length > characters && [...message.message].length > characters
   const blocks = message.code_blocks
-  const large = heavy || (blocks !== null && Buffer.byteLength(JSON.stringify(blocks)) > blockBytes)
-  if (!long && !large) return message
+  const large = heavy === true || (blocks !== null && Buffer.byteLength(JSON.stringify(blocks)) > blockBytes)
+  if (!long && !large && bulky !== true) return message
   return {
     ...message,
     message: long ? [...message.message].slice(0, characters).join('') : message.message,
@@ -97,6 +100,7 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
         working: number
         failed: number
         heavy: boolean | null
+        bulky: boolean | null
       } & (MessageColumns | { seq: null })
       const { mission, rows } = await readMission<Row>(main, {
         ref,
@@ -114,8 +118,7 @@ export const makeHistory = (main: pg.Pool, { readChat } = makeReadChat(main)) =>
               {
                 citizen: row.citizen,
                 last_seq: row.head,
-                last_message:
-                  row.seq === null ? null : shorten(toMessage(row, mission.id, row.citizen), row.heavy === true),
+                last_message: row.seq === null ? null : shorten(toMessage(row, mission.id, row.citizen), row),
                 read_seq: row.read_seq,
                 unread: row.unread,
                 listening: row.listening,

@@ -1,5 +1,5 @@
 // The statement of database/read/chat-stream.
-import { chatHead, messageColumns, missionColumns } from '../postgres/columns.ts'
+import { chatHead, messageColumns, messageSize, missionColumns } from '../postgres/columns.ts'
 import { epochColumn, missionByRef } from './read-mission.ts'
 
 /**
@@ -13,11 +13,11 @@ import { epochColumn, missionByRef } from './read-mission.ts'
  * $7 maximum bytes, except the last message
  */
 export const replayPage = `
-  select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key, c.in_reply_to
+  select h.*, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.seq, c.key, c.in_reply_to, c.details
   from ${missionByRef} m
   left join lateral (
     select s.* from (
-      select u.*, sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
+      select u.*, sum(${messageSize('u')})
         over (order by u.seq rows between unbounded preceding and 1 preceding) as ahead
       from (
         select ${messageColumns}

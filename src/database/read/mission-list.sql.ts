@@ -50,7 +50,8 @@ const requestBytes = 80
 // Most chats have no unfinished question and end with the citizen's message: their questions are not counted
 // (`offset 0`: without it the function is called before the condition is checked).
 export const missionPageWithChats = `
-  with listening as materialized (select i.citizen from deck.inboxes i where deck.listening(i.citizen))
+  with listening as materialized (
+    select i.citizen from (select citizen from deck.inboxes union select citizen from deck.run_workers) i where deck.listening(i.citizen))
   select p.number, p.json, c.chats, a.requests
   from (${page(listedChats * chatBytes + requestCitizens * requestBytes)}) p
   cross join lateral (

@@ -76,18 +76,19 @@ const pageOf = (newestFirst: boolean): string => {
         order by ${order('k')} limit $10::integer + 1
       )
     select r.n, r.at, r.name as topic, r.event, r.data::text as data, r.id, r.sender, r.author, r.message,
-      r.code_blocks::text as code_blocks, r.created_at, r.seq, r.key, r.in_reply_to,
+      r.code_blocks::text as code_blocks, r.created_at, r.seq, r.key, r.in_reply_to, r.details::text as details,
       exists (select from bound) or (select count(*) from known) > $10::integer as beyond, (select count(*) from known)::integer as known
     from (
       select k.n, k.at, k.name, k.seq, x.*, sum(x.size) over (order by k.n) - x.size as ahead
       from known k
       cross join lateral (
-        select null as event, null::jsonb as data, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.key, ${repliedColumn('c')},
-          octet_length(to_json(c.message)::text) + coalesce(octet_length(c.code_blocks::text), 0) as size
+        select null as event, null::jsonb as data, c.id, c.sender, c.author, c.message, c.code_blocks, c.created_at, c.key, ${repliedColumn('c')}, c.details,
+          octet_length(to_json(c.message)::text) + coalesce(octet_length(c.code_blocks::text), 0)
+            + coalesce(octet_length(c.details::text), 0) as size
         from chat_messages c
         where k.citizen is not null and c.mission_id = m.id and c.citizen = k.citizen collate "default" and c.seq = k.seq
         union all
-        select e.event, e.data, null, null, null, null, null, null, null, null, octet_length(e.data::text)
+        select e.event, e.data, null, null, null, null, null, null, null, null, null, octet_length(e.data::text)
         from deck.events e where k.citizen is null and e.topic = k.name and e.seq = k.seq
       ) x
       where k.n <= $10::integer

@@ -1,6 +1,6 @@
 // The statements of database/read/topics about several topics at once. A topic's rows, its head and its mission's rights are of one snapshot.
 // `offset 0` keeps Postgres from computing epoch and head again for each row (see selectMission in database/read/read-mission).
-import { headOf, missionColumns, repliedColumn } from '../postgres/columns.ts'
+import { headOf, messageSize, missionColumns, repliedColumn } from '../postgres/columns.ts'
 import { stamp } from '../postgres/epoch.ts'
 
 /**
@@ -45,15 +45,15 @@ export const pages = `
       from (
         (select c.seq, null::text as event, null::text as data, c.id, c.sender, c.author, c.message,
                 c.code_blocks::text as code_blocks, c.created_at, c.key,
-                ${repliedColumn('c')}
+                ${repliedColumn('c')}, c.details::text as details
          from chat_messages c
          where c.mission_id = t.mission and c.citizen = t.citizen and c.seq > t.after order by c.seq limit $5)
         union all
-        (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null, null
+        (select e.seq, e.event, e.data::text, null, null, null, null, null, null, null, null, null
          from deck.events e where e.topic = t.topic and e.seq > t.after order by e.seq limit $5)
         order by seq limit $5
       ) u, lateral (select coalesce(octet_length(u.data),
-        octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0)) as size) v
+        ${messageSize('u')}) as size) v
     ) s where s.through - s.size < $6
   ) r on true
   order by t.n, r.seq`

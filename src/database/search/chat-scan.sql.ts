@@ -1,5 +1,5 @@
 // The statements of database/search/chat-scan, about one mission (database/read/read-mission).
-import { chatHead, messageColumns } from '../postgres/columns.ts'
+import { chatHead, messageColumns, messageSize } from '../postgres/columns.ts'
 import { epochColumn, selectMission } from '../read/read-mission.ts'
 import { fitsWords, mayFit } from './tsquery.ts'
 
@@ -60,7 +60,7 @@ const windowOf = (direction: 'asc' | 'desc', ranked: boolean): string =>
     select s.* from (
       select u.*, (count(*) over ())::integer as found,
         ${ranked ? 'ts_rank_cd(deck.words(u.message), $17::tsquery, 1)' : '0'} as rank,
-        sum(octet_length(u.message) + coalesce(octet_length(u.code_blocks), 0))
+        sum(${messageSize('u')})
           over (order by u.seq ${direction} rows between unbounded preceding and 1 preceding) as ahead
       from (
         select ${messageColumns}

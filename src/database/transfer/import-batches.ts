@@ -111,11 +111,12 @@ export const makeImport = (
       rows.some(({ in_reply_to }) => in_reply_to !== null)
         ? nullableUuids(rows.map(({ in_reply_to }) => in_reply_to))
         : null,
+      texts(rows.map(({ details }) => details)),
     ]
     const { rows: found } = await client.query<{ others: string | null }>({
       name: 'import',
       text: `select others from deck.import_messages($1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[],
-        $7::text[], $8::text[], $9::timestamp[], $10, $11::uuid[])`,
+        $7::text[], $8::text[], $9::timestamp[], $10, $11::uuid[], $12::text[])`,
       values,
     })
     return JSON.parse(found[0]?.others ?? '[]') as Other[]
@@ -202,7 +203,7 @@ export const makeImport = (
       laneOf.set(topic, lane)
     }
     const id = idOf(from, topic, mission, line, text)
-    const { sender, author, message, code_blocks, key, time, citizen } = from
+    const { sender, author, message, code_blocks, key, time, citizen, details } = from
     const in_reply_to =
       from.in_reply_to === null || from.id === undefined || isAtHome(from, mission)
         ? from.in_reply_to
@@ -212,7 +213,7 @@ export const makeImport = (
     if (lane.known.has(id) || (keyed !== undefined && lane.known.has(keyed))) return void tally.seen++
     lane.known.add(id)
     if (keyed !== undefined) lane.known.add(keyed)
-    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, in_reply_to, time })
+    lane.rows.push({ line, topic, citizen, id, sender, author, message, code_blocks, key, in_reply_to, details, time })
     lane.bytes += text.length
     if (lane.rows.length >= most.rows || lane.bytes >= most.bytes) return flush(lane)
   }

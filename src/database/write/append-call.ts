@@ -1,11 +1,15 @@
 // The calls of deck.append_message, deck.append_messages and deck.append_replies (db/functions/append.sql): their parameters and
 // results.
 import type pg from 'pg'
+import type { Details } from '../../protocol/activity.ts'
 import type { Message, MissionRights } from '../../protocol/rows.ts'
 import { booleans, integers, nullableUuids, texts, uuids } from '../postgres/binary-arrays.ts'
 import type { Entry, Pending } from './pending-message.ts'
 
-type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'in_reply_to'> & { code_blocks: unknown }
+type Saved = Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'in_reply_to'> & {
+  code_blocks: unknown
+  details: Details | null
+}
 /** An entry that was not saved as sent. `key` is present only for the outcome 'changed'. */
 export type Other = {
   n: number
@@ -39,7 +43,7 @@ const textOf = (procedure: string, more = ''): string => `call deck.${procedure}
   $1::text[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[],
   $11::text[], $12, $13${more})`
 const append = textOf('append_messages')
-const appendReplies = textOf('append_replies', ', $14::uuid[], $15::uuid[], $16::uuid[]')
+const appendReplies = textOf('append_replies', ', $14::uuid[], $15::uuid[], $16::uuid[], $17::text[]')
 const appendMessage = 'call deck.append_message($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)'
 
 /** A batch's topics, for each entry the position of its topic among them, from 1, and the call that writes it. */
@@ -51,12 +55,14 @@ export type Call = {
 
 const othersOf = (text: string | null): Other[] => (text === null ? [] : (JSON.parse(text) as Other[]))
 
-const isReply = ({ entry }: Pending): boolean => entry.task !== undefined || entry.reply_to !== null
+/** Whether an entry needs deck.append_replies. */
+const hasMore = ({ entry }: Pending): boolean =>
+  entry.task !== undefined || entry.reply_to !== null || entry.details !== undefined
 
 /** Returns the call that writes a batch. */
 export const callOf = (live: Pending[], wait: number, origin: string): Call => {
   const [only] = live
-  if (only && live.length === 1 && wait === 0 && !only.again && !only.entry.by && !isReply(only))
+  if (only && live.length === 1 && wait === 0 && !only.again && !only.entry.by && !hasMore(only))
     return callOfMessage(only, origin)
   const topics = [...new Set(live.map(({ entry }) => entry.topic))].sort()
   const place = new Map(topics.map((topic, i) => [topic, i]))
@@ -79,13 +85,14 @@ export const callOf = (live: Pending[], wait: number, origin: string): Call => {
     origin,
   ]
   // Only a batch with replies checks tasks and the messages that are answered.
-  const replies = live.some(isReply)
+  const replies = live.some(hasMore)
   const named = live.some(({ entry }) => entry.reply_to !== null && !entry.task)
   if (replies)
     values.push(
       nullableUuids(live.map(({ entry }) => entry.task?.id)),
       nullableUuids(live.map(({ entry }) => entry.task?.holder)),
       named ? nullableUuids(live.map(({ entry }) => (entry.task ? null : entry.reply_to))) : null,
+      column(({ details }) => details && JSON.stringify(details)),
     )
   const statement = replies
     ? { name: 'append-replies', text: appendReplies, values }

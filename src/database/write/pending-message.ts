@@ -1,5 +1,6 @@
 // An entry: a message that is to be written, and the request that waits for its result.
 import { randomUUID } from 'node:crypto'
+import type { Details } from '../../protocol/activity.ts'
 import type { CodeBlock, Message } from '../../protocol/rows.ts'
 
 /** A message to be written. */
@@ -15,6 +16,8 @@ export type Entry = {
   key: string | null
   /** the message of the same chat that it answers */
   reply_to: string | null
+  /** what its writer did and used */
+  details?: Details | undefined
   /** the admin who writes under the author's name, for the audit log */
   by?: string
   /** the task that the message ends, and the session that must hold it */
@@ -59,7 +62,10 @@ export const encode = (
     message,
     code_blocks,
     key,
-  }: Omit<Message, 'mission_id' | 'citizen' | 'created_at' | 'seq' | 'in_reply_to'>,
+    details,
+  }: Pick<Message, 'id' | 'sender' | 'author' | 'message' | 'code_blocks' | 'key'> & {
+    details?: Details | null | undefined
+  },
   in_reply_to: string | null,
   created_at: string,
   seq: number,
@@ -77,5 +83,6 @@ export const encode = (
     key,
     in_reply_to,
   }
+  if (details) Object.assign(row, details)
   return JSON.stringify(row)
 }

@@ -74,6 +74,17 @@ const oneRun = runOf('t.id = $3::uuid')
 /** The newest run; $3: null. */
 const latestRun = runOf('$3::uuid is null')
 
+/** A run and its task; $3: its ID. */
+const runTask = selectMission({
+  columns: 'r.run, r.task',
+  joins: `
+  left join lateral (
+    select t.id as run, (to_jsonb(k) || jsonb_build_object('since', deck.iso(k.since at time zone 'utc')))::text as task
+    from test_runs t left join lateral deck.run_task(t.id) k on true
+    where t.mission_id = m.id and t.id = $3::uuid limit 1
+  ) r on true`,
+})
+
 /** A run as a client sends it. summary and results are JSON texts, so that Postgres stores their numbers without rounding. */
 type RunPatch = Pick<TestRunPatch, 'status'> & {
   summary?: string | null | undefined
@@ -119,9 +130,54 @@ export const makeRuns = (pool: pg.Pool, { transaction, enter, settle, write }: T
         return settle(client, runRow(rows[0]?.id ?? ''))
       }),
 
+    /** Asks for a run: a new run, and its task in a citizen's inbox. */
+    askForRun: (ref: MissionRef, allow: Allow, citizen: string): Promise<string> =>
+      transaction(async (client) => {
+        const mission = await enter(client, ref, allow)
+        const { rows } = await client.query<{ id: string }>(
+          `insert into test_runs (mission_id, status) values ($1, 'running') returning id`,
+          [mission],
+        )
+        const id = rows[0]?.id ?? ''
+        await client.query('select deck.add_run_task($1, $2)', [id, citizen])
+        return settle(client, runRow(id))
+      }),
+
+    /** Cancels a run. If somebody has it, the run stays as it is: `holder` has to be asked to stop. */
+    cancelRun: (ref: MissionRef, allow: Allow, run: string, by: string) =>
+      transaction(async (client) => {
+        const mission = await enter(client, ref, allow)
+        const { rows } = await client.query<{ state: string; holder: string | null }>(
+          'select state, holder from deck.cancel_run($1, $2, $3)',
+          [mission, run, by],
+        )
+        const { state, holder = null } = rows[0] ?? {}
+        if (state === 'missing') throw deny('not_found', 'no such test run')
+        if (state === 'ended') throw deny('conflict', 'the run has ended: only a running one can be cancelled')
+        return { mission, holder, json: await settle(client, runRow(run)) }
+      }),
+
+    /** Returns the task of a mission's run, as JSON. `task` is null if the run has ended or nobody asked for it, `run` if it does not exist. */
+    async task(ref: MissionRef, run: string) {
+      const { mission, rows } = await readMission<{ run: string | null; task: string | null }>(pool, {
+        ref,
+        name: 'run-task',
+        text: runTask,
+        values: [run],
+      })
+      return { mission, run: rows[0]?.run ?? null, task: rows[0]?.task ?? null }
+    },
+
+    /** Fails the runs that nobody works. `patience`: in seconds; 0: no limit. */
+    async failLost(patience: number): Promise<void> {
+      await write('select deck.fail_lost_runs($1)', [patience])
+    },
+
     changeRun: (ref: MissionRef, allow: Allow, run: string, patch: RunPatch): Promise<string> =>
       transaction(async (client) => {
         const mission = await enter(client, ref, allow)
+        // Tasks are locked before rows.
+        await client.query('select from deck.tasks where run = $1 for update', [run])
         const { text, values } = assignments([
           ['status', plain, patch.status],
           ['summary', plain, patch.summary],

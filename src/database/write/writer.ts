@@ -176,6 +176,7 @@ export const makeWriter = (
     new Promise((resolve, reject) => {
       let size = 200 + entry.message.length * 2
       for (const { code, language } of entry.code_blocks ?? []) size += code.length * 2 + (language?.length ?? 0)
+      if (entry.details) size += JSON.stringify(entry.details).length * 2
       if (waiting >= limits.queue || bytes + size > limits.queueBytes)
         return reject(overloaded('overloaded: too many messages are waiting'))
       const writer = writerOf(entry)

@@ -33,7 +33,7 @@ const LastMessage = Type.Object(
     ...Message.properties,
     cut: Type.Optional(
       Type.Literal(true, {
-        description: `the message is shortened: the text after ${shown.characters} characters, or blocks of over ${shown.blockBytes / 1024} KiB (code_blocks is null then)`,
+        description: `the message is shortened: the text after ${shown.characters} characters, blocks of over ${shown.blockBytes / 1024} KiB (code_blocks is null then), or activity and usage of over ${shown.detailBytes} bytes (left out then)`,
       }),
     ),
   },

@@ -11,6 +11,7 @@ import type { Access } from '../../database/auth-store.ts'
 import type { Citizens } from '../../database/citizens.ts'
 import type { CitizenKeys } from '../../database/citizen-keys.ts'
 import type { Members } from '../../database/members.ts'
+import type { Redaction } from '../../database/write/redaction.ts'
 import type { ChecklistChanges } from '../../database/write/checklist.ts'
 import type { MissionChanges } from '../../database/write/missions.ts'
 import type { Database } from '../../database/postgres/pools.ts'
@@ -41,6 +42,7 @@ import { chatWriteRoutes } from './chat-writes.ts'
 import { citizenRoutes } from './citizens.ts'
 import { citizenKeyRoutes } from './citizen-keys.ts'
 import { memberRoutes } from './members.ts'
+import { redactionRoutes } from './redaction.ts'
 import { diffRoute } from './run-diff.ts'
 import { dodRoutes } from './checklist.ts'
 import { makeFollowing } from '../streams/chat-events.ts'
@@ -73,12 +75,14 @@ export const installApi = async (
     citizens: Citizens
     citizenKeys: CitizenKeys
     members: Members
+    redaction: Redaction
     signIn: SignInParts
     sign: Tokens['sign']
     missions: Missions
     writer: Writer
     questions: Questions
     cancelTask: CancelTask
+    runCitizen: string
     claims: Claims
     claimDraft: ClaimDraft
     access: Access
@@ -123,6 +127,7 @@ export const installApi = async (
     citizenRoutes(api, parts.citizens)
     citizenKeyRoutes(api, { ...parts.signIn, keys: parts.citizenKeys, sign: parts.sign })
     memberRoutes(api, parts.members)
+    redactionRoutes(api, parts.redaction)
     peopleRoutes(api, parts.signIn)
     chatListRoute(api, history)
     chatHistoryRoute(api, { answers, history, past, search, replay: makeReplay(reading, search), streams, following })
@@ -133,12 +138,12 @@ export const installApi = async (
     timelineRoute(api, { answers, timeline, streams, pacing })
     dodRoutes(api, changes, past)
     api.register((scope, _options, done) => {
-      testRoutes(scope, runs, past)
+      testRoutes(scope, { ...parts, past })
       done()
     })
     logRoutes(api, { runs, logs: makeLogs(main) })
     searchRoute(api, answers, makeFind(main, searchTurns, limits.searchPatience))
-    requestRoutes(api, { ...parts, past, draining: draining.signal })
+    requestRoutes(api, { ...parts, answers, past, draining: draining.signal })
     diffRoute(api, answers, makeDiff(main, search))
     done()
   })

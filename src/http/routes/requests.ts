@@ -13,6 +13,7 @@ import { NewRequest, Request, RequestAnswer, requestStates } from '../../protoco
 import type { MissionRef } from '../../protocol/topics.ts'
 import { actorOf } from '../plugins/authenticate.ts'
 import { json, Limit } from '../plugins/negotiation.ts'
+import type { Answers } from '../plugins/response-limits.ts'
 import { asOf, AsOf, named } from '../plugins/validation.ts'
 import { makeGate } from '../streams/stream-limit.ts'
 import { describe } from './openapi.ts'
@@ -48,6 +49,7 @@ const Wait = Type.Object({
 export const requestRoutes = (
   app: FastifyInstance,
   parts: {
+    answers: Answers
     requests: Requests
     past: Past
     hub: Pick<Hub, 'join' | 'leave'>
@@ -57,7 +59,7 @@ export const requestRoutes = (
     draining: AbortSignal
   },
 ): void => {
-  const { requests, past, hub, rate, limits, draining } = parts
+  const { answers, requests, past, hub, rate, limits, draining } = parts
   const list = '/api/missions/:mission/requests'
   const one = `${list}/:request`
   const waits = makeGate(limits.streams, limits.streamsPerSubject, 'too many requests wait for an answer')
@@ -184,6 +186,8 @@ export const requestRoutes = (
       const ends = wait > 0 ? [gone.signal, draining, AbortSignal.timeout(wait * 1000)] : [AbortSignal.abort()]
       const signal = AbortSignal.any(ends)
       if (wait === 0) return json(reply, await readOnceEnded(actor, mission, id, signal))
+      // A subject's other reads don't wait for this one.
+      answers.leave(request)
       let row = ''
       await waits(actor.sub, reply, async () => void (row = await readOnceEnded(actor, mission, id, signal)))
       return json(reply, row)

@@ -5,8 +5,9 @@ import { allow } from '../../access/policy.ts'
 import type { Past } from '../../database/read/state-at.ts'
 import type { Runs } from '../../database/write/test-runs.ts'
 import { deny } from '../../protocol/errors.ts'
-import { NewTestRun, TestRun, TestRunPatch } from '../../protocol/rows.ts'
+import { NewTestRun, RunTask, TestRun, TestRunPatch } from '../../protocol/rows.ts'
 import { describe } from './openapi.ts'
+import type { CancelTask } from './questions.ts'
 import { actorOf } from '../plugins/authenticate.ts'
 import { asOf, AsOf, named, takeExactJson, textOf } from '../plugins/validation.ts'
 import { json, Limit } from '../plugins/negotiation.ts'
@@ -30,7 +31,12 @@ export const fromCursor = (cursor: string): { at: string; id: string } => {
 /** The JSON text of a run's free-form members, as it was sent. */
 const exactly = (body: TestRunPatch) => ({ summary: textOf(body, 'summary'), results: textOf(body, 'results') })
 
-export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void => {
+/** `runCitizen`: the citizen whose inbox gets the runs that are asked for. */
+export const testRoutes = (
+  app: FastifyInstance,
+  parts: { runs: Runs; past: Past; runCitizen: string; cancelTask: CancelTask },
+): void => {
+  const { runs: log, past } = parts
   const runs = '/api/missions/:mission/tests'
   const one = `${runs}/:run`
   takeExactJson(app, ['summary', 'results'])
@@ -78,11 +84,74 @@ export const testRoutes = (app: FastifyInstance, log: Runs, past: Past): void =>
 
   app.post(
     `${runs}/run`,
-    { schema: describe('tests', 'Request a test run', ['mission'], { 202: TestRun }) },
+    {
+      schema: describe(
+        'tests',
+        'Request a test run',
+        ['mission'],
+        { 202: TestRun },
+        {
+          description:
+            'The run is also a task of kind `run` in the inbox of the citizen RUN_CITIZEN. If no runner asks for such work, and nothing ' +
+            'changes the run or its log, it fails after RUN_PATIENCE seconds.',
+        },
+      ),
+    },
     async (request, reply) => {
       const actor = actorOf(request)
-      const row = await log.createRun(named(request).mission, (m) => allow(actor, 'run.ask', m), {})
+      const row = await log.askForRun(named(request).mission, (m) => allow(actor, 'run.ask', m), parts.runCitizen)
       return json(reply.status(202), row)
+    },
+  )
+
+  app.post(
+    `${one}/cancel`,
+    {
+      schema: describe(
+        'tests',
+        'Cancel a running test run',
+        ['mission', 'run'],
+        { 200: TestRun },
+        {
+          description:
+            'If nobody has the run, it fails, with the reason in its summary. Otherwise its runner is asked to stop. A run that has ended ' +
+            'is `conflict`.',
+        },
+      ),
+    },
+    async (request, reply) => {
+      const actor = actorOf(request)
+      const { mission: ref, run } = named(request)
+      const {
+        mission,
+        holder,
+        json: row,
+      } = await log.cancelRun(ref, (m) => allow(actor, 'run.cancel', m), run, actor.sub)
+      if (holder !== null)
+        await parts.cancelTask({ topic: `missions/${mission}/tests`, task: run, holder, by: actor.sub })
+      return json(reply, row)
+    },
+  )
+
+  app.get(
+    `${one}/task`,
+    {
+      schema: describe(
+        'tests',
+        'Who has a requested run',
+        ['mission', 'run'],
+        {
+          200: Type.Object({ task: Type.Union([RunTask, Type.Null()]) }),
+        },
+        { description: '`task` is null if the run has ended, or was not requested.' },
+      ),
+    },
+    async (request, reply) => {
+      const { mission: ref, run } = named(request)
+      const found = await log.task(ref, run)
+      allow(actorOf(request), 'read', found.mission)
+      if (found.run === null) throw deny('not_found', 'no such test run')
+      return json(reply, `{"task":${found.task ?? 'null'}}`)
     },
   )
 

@@ -1,8 +1,8 @@
 // Sends a chat's new follower the drafts written so far. The stored drafts of a followed chat are read once; later deltas keep the
 // copies up to date.
 import type { Subscription } from '../hub/subscription.ts'
-import type { Slices } from './draft-fanout.ts'
-import type { Draft, DraftRegistry, Stored } from './draft-registry.ts'
+import type { Begun, Slices } from './draft-fanout.ts'
+import type { DraftRegistry, Stored } from './draft-registry.ts'
 
 export const makeDraftCatchUp = ({
   registry,
@@ -38,8 +38,16 @@ export const makeDraftCatchUp = ({
     return reading
   }
 
-  /** The chat's drafts, except drafts written here that were not published yet: the next flush sends their whole text. */
-  const begun = (topic: string): Draft[] => registry.of(topic).filter((draft) => !draft.writer || draft.sent > 0)
+  /**
+   * The chat's drafts. The text of a draft that is written here and was not published yet is left out: the next flush sends all of it. So is
+   * such a draft without steps.
+   */
+  const begun = (topic: string): Begun[] =>
+    registry.of(topic).flatMap((draft) => {
+      const isPublished = !draft.writer || draft.sent > 0
+      const offset = isPublished ? 0 : draft.text.length
+      return isPublished || draft.activity.length > 0 ? [{ draft, offset }] : []
+    })
 
   return {
     /** Sends a chat's new follower the text of the drafts so far, before any delta. */

@@ -1,19 +1,32 @@
 // The drafts in an instance's memory, by chat and key, with the socket that writes each. Bounded in bytes; draft-publisher.ts publishes
 // and saves them.
+import { mostSteps, withReport, type Activity, type Step } from '../../protocol/activity.ts'
 import type { DraftName } from './draft-fanout.ts'
 import type { Receiver } from '../hub/subscription.ts'
 
 export type DraftWriter = { push(frame: string): boolean; actor: { sub: string } }
-export type Stored = DraftName & { generation: number; text: string }
+/** `activity`: its steps. `changes`: how often a step was reported; of two copies the one with more is newer. */
+export type Stored = DraftName & {
+  generation: number
+  text: string
+  activity?: readonly Step[] | undefined
+  changes?: number | undefined
+}
 
-export type Draft = Stored & {
+export type Draft = Required<Stored> & {
+  activity: readonly Step[]
+  changes: number
   /** the socket that writes it; undefined if no socket of this instance does */
   writer: DraftWriter | undefined
   /** lengths up to which the writer's instance has published and saved it */
   sent: number
   saved: number
+  /** reports of steps that are not published yet, and the `changes` that were published and saved */
+  news: readonly Activity[]
+  sentChanges: number
+  savedChanges: number
   savedAt: number
-  /** when it last grew (performance.now) */
+  /** when it last grew, or a step was reported (performance.now) */
   touched: number
   behind: Map<Receiver, number>
   /** the bytes counted in the totals, and the subject whose total includes them while the draft has a writer */
@@ -24,16 +37,33 @@ export type Draft = Stored & {
 export type DraftBounds = { draftBytes: number; draftBytesPerSubject: number }
 const bytesOf = (units: number): number => 2 * units
 
+/** UTF-16 code units that count for a step. */
+export const unitsOfStep = ({ id, line }: Activity): number => id.length + line.length
+const unitsOf = ({ text, activity }: Draft): number => {
+  let units = text.length
+  for (const step of activity) units += unitsOfStep(step)
+  return units
+}
+
+/** Whether text or steps are not saved yet. */
+export const isUnsaved = ({ text, saved, changes, savedChanges }: Draft): boolean =>
+  saved < text.length || savedChanges < changes
+
 // Lost drafts that are remembered for a socket until its next frames; beyond, the oldest is forgotten.
 const mostOvertaken = 1000
 
 export const nameOf = ({ topic, key }: DraftName): string => `${topic}\n${key}`
 
-export const makeDraft = (stored: Stored, writer?: DraftWriter): Draft => ({
+export const makeDraft = ({ activity = [], changes = 0, ...stored }: Stored, writer?: DraftWriter): Draft => ({
   ...stored,
+  activity,
+  changes,
   writer,
   sent: stored.text.length,
   saved: stored.text.length,
+  news: [],
+  sentChanges: changes,
+  savedChanges: changes,
   // 0: the first delta is saved at once. Until then other sockets can't learn the length.
   savedAt: 0,
   touched: performance.now(),
@@ -56,7 +86,7 @@ export const makeRegistry = (options: {
   const heldOf = new Map<string, number>()
 
   /** Updates the totals for a draft; `units` 0: the draft is removed. */
-  const count = (draft: Draft, units = draft.text.length): void => {
+  const count = (draft: Draft, units = unitsOf(draft)): void => {
     const { bytes: before, sub: owner } = draft.counted
     const bytes = bytesOf(units)
     const sub = draft.writer?.actor.sub
@@ -105,6 +135,16 @@ export const makeRegistry = (options: {
     /** Replaces the text. */
     write(draft: Draft, text: string): void {
       draft.text = text
+      draft.touched = performance.now()
+      count(draft)
+    },
+    /** Adds a report of a step, or updates the step. */
+    report(draft: Draft, { id, line, status }: Activity): void {
+      draft.activity = withReport(draft.activity, { id, line, status })
+      draft.changes++
+      // Followers see each status of a step, and only the latest line for it.
+      const others = draft.news.filter((one) => one.id !== id || one.status !== status)
+      draft.news = [...others, { id, line, status }].slice(-mostSteps)
       draft.touched = performance.now()
       count(draft)
     },

@@ -1,16 +1,20 @@
 // Drafts: replies while they are being written. The instance of the writer (a socket, or a claim over HTTP) owns the text, publishes and saves it
 // (draft-publisher.ts). The other instances hold copies for their followers (draft-mirror.ts). A claim in the database decides
 // which socket writes a draft (draft-claims.ts).
+import type { Activity } from '../../protocol/activity.ts'
 import { encodeFrame } from '../../protocol/encode.ts'
 import { deny } from '../../protocol/errors.ts'
 import type { Hub } from '../hub/hub.ts'
+import { sendChanges } from './draft-changes.ts'
 import { makeDraftCatchUp } from './draft-catch-up.ts'
 import { makeClaims } from './draft-claims.ts'
 import { makeSlices, type DraftName } from './draft-fanout.ts'
 import { makeMirror } from './draft-mirror.ts'
 import { makePublisher, type Signal } from './draft-publisher.ts'
 import {
+  isUnsaved,
   makeDraft,
+  unitsOfStep,
   makeRegistry,
   type Draft,
   type DraftBounds,
@@ -21,7 +25,7 @@ import { makeRelay } from './instance-relay.ts'
 import type { Seal } from './seal.ts'
 import { makeSilentDrafts } from './silent-drafts.ts'
 
-/** Higher than any generation: the draft has become a message. */
+/** Higher than any generation: the draft has become a message, or was dropped. */
 const lastGeneration = Number.MAX_SAFE_INTEGER
 
 const cancelFrame = ({ topic, key }: DraftName, by: string): string => encodeFrame('cancel', { topic, key, by })
@@ -66,6 +70,7 @@ export const makeDrafts = (options: {
       if (draft?.writer && received.generation > draft.generation) overtake(draft)
       else if (draft && over && !draft.writer) forget(draft)
       if (received.type === 'delta') mirror.take(received)
+      else if (received.type === 'steps') mirror.takeSteps(received)
       else if (received.type === 'aborted') slices.aborted(received)
     },
   })
@@ -93,9 +98,9 @@ export const makeDrafts = (options: {
 
     wokenAt: silent.wokenAt,
 
-    /** Throws if `units` more UTF-16 code units exceed a limit: `rate_limited` for the subject's limit, `unavailable` for the instance's. */
-    makeRoom(writer: DraftWriter, units: number): void {
-      const full = registry.full(units, writer)
+    /** Throws if `units` more UTF-16 code units, and those of a step, exceed a limit: `rate_limited` for the subject's limit, `unavailable` for the instance's. */
+    makeRoom(writer: DraftWriter, units: number, step?: Activity): void {
+      const full = registry.full(units + (step ? unitsOfStep(step) : 0), writer)
       if (full === 'subject')
         throw deny('rate_limited', 'this subject is writing too many drafts at a time', { retry_after: 1 })
       if (full) throw deny('unavailable', 'this server holds too many drafts: retry later', { retry_after: 1 })
@@ -107,26 +112,38 @@ export const makeDrafts = (options: {
     /** Saves a draft that a socket here writes, so that a claim gets its whole text. */
     async settle(name: DraftName): Promise<void> {
       const draft = find(name)
-      if (draft?.writer && draft.saved < draft.text.length) await save([draft])
+      if (draft?.writer && isUnsaved(draft)) await save([draft])
     },
 
-    /** A socket has claimed a draft: only this socket writes it from now on. */
-    open(writer: DraftWriter, claimed: Stored): Draft {
-      const { text } = claimed
+    /** A socket has claimed a draft: only this socket writes it from now on. `grows`: its next delta follows at once. */
+    open(writer: DraftWriter, claimed: Stored, grows: boolean): Draft {
+      const { topic, key, generation, text } = claimed
       const former = find(claimed)
-      const held = former?.text ?? ''
       if (former?.writer === writer) forget(former)
       else if (former) overtake(former)
       const draft = makeDraft(claimed, writer)
       keep(draft)
-      // The stored text may be longer than the text that followers here have.
-      const known = text.startsWith(held) ? held.length : 0
-      if (known < text.length) toFollowers(draft, known)
+      if (text === '' && grows) {
+        // The delta replaces the text that followers have; the steps follow it.
+        draft.news = draft.activity
+        return draft
+      }
+      // The stored draft may have more than the followers here have, or other text.
+      sendChanges(toFollowers, draft, former)
+      // Followers elsewhere, too, drop the text of a draft that was started over.
+      if (text === '' && generation > 1)
+        signal({ type: 'delta', topic, key, generation, offset: 0, upto: 0, delta: '' })
       return draft
     },
 
     append(draft: Draft, delta: string): void {
       registry.write(draft, draft.text + delta)
+      changed(draft)
+    },
+
+    /** Adds or updates a step. */
+    report(draft: Draft, activity: Activity): void {
+      registry.report(draft, activity)
       changed(draft)
     },
 
@@ -144,10 +161,18 @@ export const makeDrafts = (options: {
       signal({ type: 'aborted', topic, key, generation })
     },
 
+    /** Drops a draft, wherever it is written, and reports it as aborted. */
+    drop({ topic, key }: DraftName): void {
+      const draft = find({ topic, key })
+      if (draft) forget(draft)
+      slices.aborted({ topic, key })
+      signal({ type: 'aborted', topic, key, generation: lastGeneration })
+    },
+
     /** The draft has become a message. */
     end(name: DraftName): void {
       const draft = find(name)
-      if (draft && draft.sent < draft.text.length) toFollowers(draft, draft.sent)
+      if (draft && (draft.sent < draft.text.length || draft.news.length > 0)) toFollowers(draft, draft.sent, draft.news)
       if (draft) forget(draft)
       signal({ type: 'end', topic: name.topic, key: name.key, generation: lastGeneration })
     },

@@ -36,6 +36,8 @@ export const makeEphemeral = (options: {
       pollEvery: number
       renewEvery: number
     }
+  /** ms between two records that a citizen's workers are here */
+  noteEvery: number
   onError: (error: unknown) => void
 }) => {
   const { channels, limits, onError } = options
@@ -51,6 +53,7 @@ export const makeEphemeral = (options: {
     onError,
     pollEvery: limits.pollEvery,
     renewEvery: limits.renewEvery,
+    noteEvery: options.noteEvery,
     claims: { ...options.claims, limits },
   })
   const questions = makeQuestionSignals({ store: options.questions, follow, unfollow, onError })

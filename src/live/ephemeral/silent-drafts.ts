@@ -2,7 +2,7 @@
 // writer's socket is open, so that the writer can continue the draft.
 import type { DraftName, Slices } from './draft-fanout.ts'
 import type { Publisher } from './draft-publisher.ts'
-import { nameOf, type Draft, type DraftRegistry, type DraftWriter } from './draft-registry.ts'
+import { isUnsaved, nameOf, type Draft, type DraftRegistry, type DraftWriter } from './draft-registry.ts'
 
 /** Silent drafts whose length is kept for a socket; beyond, the oldest is forgotten. */
 const mostSilent = 1000
@@ -44,8 +44,9 @@ export const makeSilentDrafts = ({
     async expire(): Promise<void> {
       for (const gone of await giveUp()) {
         const draft = registry.find(gone)
-        // If the writer has resumed meanwhile, followers receive the text from the start.
-        if (draft?.writer && (draft.generation !== gone.generation || draft.saved < draft.text.length)) draft.sent = 0
+        // If the writer has resumed meanwhile, followers receive the text from the start, and all steps.
+        if (draft?.writer && (draft.generation !== gone.generation || isUnsaved(draft)))
+          Object.assign(draft, { sent: 0, news: draft.activity })
         else if (draft) rest(draft)
         slices.aborted(gone)
         signal({ type: 'aborted', ...gone })

@@ -1,9 +1,12 @@
 // A chat's activity between messages: drafts of replies, and typing users. Nothing of it is stored.
 import { signal } from '@preact/signals'
-import type { ChatSignal, Message } from '../../client/index.ts'
+import type { Activity, ChatSignal, Message } from '../../client/index.ts'
 
 /** `stopped`: its writer has abandoned it. */
-export type Draft = { key: string; citizen: string; text: string; stopped?: true }
+export type Draft = { key: string; citizen: string; text: string; steps: readonly Activity[]; stopped?: true }
+
+/** The same for all drafts without steps, so that their list is not rendered again. */
+const noSteps: readonly Activity[] = []
 
 type ActivitySignal = Extract<ChatSignal, { event: 'draft' | 'aborted' | 'typing' }>
 
@@ -26,8 +29,8 @@ export const makeActivity = () => {
     take(event: ActivitySignal): void {
       switch (event.event) {
         case 'draft': {
-          const { key, citizen, text } = event
-          const draft = { key, citizen, text }
+          const { key, citizen, text, activity: steps = noSteps } = event
+          const draft = { key, citizen, text, steps }
           const open = drafts.peek().filter((old) => old.key === key || !old.stopped)
           drafts.value = open.some((old) => old.key === key)
             ? open.map((old) => (old.key === key ? draft : old))

@@ -15,6 +15,7 @@ import type { Missions } from './missions.ts'
 import { makeOutgoing } from './outgoing.ts'
 import { makeFailure, persist } from './online.ts'
 import { makePageLoader } from './page-loader.ts'
+import { redact } from '../redact.ts'
 import { makePages, pageSize } from './pages.ts'
 import { makeQuestions } from './questions.ts'
 import { makeQuotes } from './quotes.ts'
@@ -59,8 +60,7 @@ export const makeChatState = (
   }
 
   const load = makePageLoader({ deck, client, pages, ended, changed, fail })
-  const onListening = (listening: boolean): void => citizens.note(citizen, listening)
-  const questions = makeQuestions({ deck, client, pages, ended, onListening })
+  const questions = makeQuestions({ deck, client, pages, ended, onListening: (on) => citizens.note(citizen, on) })
   const quotes = makeQuotes(deck, client, pages, ended)
 
   const take = (event: ChatEvent | ChatSignal): void => {
@@ -78,6 +78,10 @@ export const makeChatState = (
         }
         return changed()
       }
+      case 'message.redacted':
+        pages.change(event.data.seq, event.seq, redact(event.data))
+        quotes.redact(event.data.id)
+        return changed()
       case 'chat.cleared':
         unread = firstNew.value = 0
         pages.clear(event.seq, event.seq)

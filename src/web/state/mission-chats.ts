@@ -1,9 +1,9 @@
 // The chats of one mission, live: the unread count of each, what its citizen does, and how many of its requests are open. Events keep the counts up to date. A count
 // that can't be derived from them (a chat that was read in part, or on a different device) is requested again.
 import { signal, type Signal } from '@preact/signals'
-import type { Deck, MissionChat, OpenRequests, Question, Request } from '../../client/index.ts'
+import type { MissionChat, OpenRequests, Question } from '../../client/index.ts'
 import type { Citizens } from './citizens.ts'
-import { makeRequestCounts } from './request-counts.ts'
+import { makeRequestCounts, type Asking } from './request-counts.ts'
 
 export type Channel = {
   citizen: string
@@ -46,16 +46,11 @@ export type MissionChats = {
   close(): void
 }
 /** Shared by all missions: the client, the user, the registry, a clock for changes, and the request to count again. */
-export type Shared = {
-  deck: Deck
+export type Shared = Asking & {
   sub: string
-  /** whether the user may answer requests */
-  answers: boolean
   citizens: Pick<Citizens, 'list' | 'note'>
   ended: AbortSignal
   tick(): number
-  /** A request was made or has ended. undefined: the mission's requests must be read again. */
-  onRequest(mission: string, request: Request | undefined): void
   /** `apart`: milliseconds between two counts, if it is not urgent */
   recount(apart?: number): void
 }
@@ -87,6 +82,7 @@ export const makeMissionChats = (shared: Shared, mission: string): MissionChats 
   const requests = makeRequestCounts(shared, {
     mission,
     until,
+    recount,
     changed(citizen) {
       // A citizen that asks is listed even if it has no chat.
       if (!channelOf(citizen)) channels.value = [...channels.peek(), blank(citizen)]

@@ -108,6 +108,15 @@ export const makePages = (rowHeight = 76) => {
       if (!held?.known) heights.delete(page)
       tops = undefined
     },
+    /** Replaces a message, if it is held; `latest` is the seq of the event that changed it. */
+    change(seq: number, latest: number, change: (message: Message) => Message): void {
+      const page = pageOf(seq)
+      const held = pages.get(page)
+      if (held)
+        pages.set(page, { ...held, messages: held.messages.map((one) => (one.seq === seq ? change(one) : one)) })
+      head = Math.max(head, latest)
+      tops = undefined
+    },
     /** Drops everything up to a seq. */
     moveFloor(seq: number): void {
       floor = seq

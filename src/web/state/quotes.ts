@@ -9,13 +9,16 @@ const characters = 200
 
 export type Quote = { id: string; seq: number; text: string } & Pick<Message, 'sender' | 'author' | 'citizen'>
 
-export const quoteOf = ({ id, seq, sender, author, citizen, message }: Message): Quote => ({
+/** What stands for a text that was taken back. */
+const redactedText = '(redacted)'
+
+export const quoteOf = ({ id, seq, sender, author, citizen, message, redacted }: Message): Quote => ({
   id,
   seq,
   sender,
   author,
   citizen,
-  text: message.slice(0, characters).replace(/\s+/g, ' ').trim(),
+  text: redacted ? redactedText : message.slice(0, characters).replace(/\s+/g, ' ').trim(),
 })
 
 export const makeQuotes = (deck: Deck, client: Chat, pages: Pages, ended: AbortSignal) => {
@@ -39,6 +42,11 @@ export const makeQuotes = (deck: Deck, client: Chat, pages: Pages, ended: AbortS
           )
       }
       return quote.value
+    },
+    /** Its text is gone. */
+    redact(id: string): void {
+      const quote = held.get(id)
+      if (quote?.value) quote.value = { ...quote.value, text: redactedText }
     },
     clear: (): void => held.clear(),
   }

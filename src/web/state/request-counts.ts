@@ -1,18 +1,27 @@
 // The numbers of a mission's open requests by the citizen that asks, live. The server counts them with the seq that the numbers hold at;
 // from then on the events of the topic count, each once.
-import type { OpenRequests } from '../../client/index.ts'
-import type { Shared } from './mission-chats.ts'
+import type { Deck, OpenRequests, Request } from '../../client/index.ts'
 
+/** Shared by all missions. */
+export type Asking = {
+  deck: Deck
+  /** whether the user may answer requests */
+  answers: boolean
+  /** A request was made or has ended. undefined: the mission's requests must be read again. */
+  onRequest(mission: string, request: Request | undefined): void
+}
 type Options = {
   mission: string
   until: AbortSignal
+  /** Requests the numbers again. */
+  recount(): void
   /** A citizen's number may have changed. */
   changed(citizen: string): void
 }
 
 export const makeRequestCounts = (
-  { deck, answers, recount, onRequest }: Shared,
-  { mission, until, changed }: Options,
+  { deck, answers, onRequest }: Asking,
+  { mission, until, recount, changed }: Options,
 ) => {
   let counts = new Map<string, number>()
   /** the latest seq that is counted; undefined before the first count */

@@ -2,6 +2,7 @@
 // answers that came too late. A request that ends while the user is at its card is held there, so that nothing disappears under the hands.
 import { batch, signal, type Signal } from '@preact/signals'
 import { DeckError, type Deck, type Request } from '../../client/index.ts'
+import { capital } from '../format.ts'
 import { isBefore } from '../timestamps.ts'
 import type { Missions } from './missions.ts'
 import { persist, wordsOf } from './online.ts'
@@ -22,7 +23,7 @@ const tooLate = ({ state, answered_by, citizen }: Request): string =>
     ? `${answered_by ?? 'Somebody'} answered first, so your answer does not count.`
     : state === 'expired'
       ? 'The request expired before your answer arrived.'
-      : `${citizen} withdrew the request before your answer arrived.`
+      : `${capital(citizen)} withdrew the request before your answer arrived.`
 
 type Options = { sub: string; mission: string; missions: Pick<Missions, 'anyRequests' | 'onRequest'> }
 
@@ -55,6 +56,13 @@ export const makeRequests = (deck: Deck, { sub, mission, missions }: Options) =>
   const write = (id: string, value: string): void => {
     text(id).value = value
     keep(`deck.answer ${sub} ${id}`, () => value)
+  }
+  /** Lets go of a card whose request has ended. */
+  const release = (id: string): void => {
+    if (texts.has(id)) write(id, '')
+    texts.delete(id)
+    focused.delete(id)
+    set(id, undefined)
   }
   const isOpen = ({ state }: Request): boolean => state === 'open'
 
@@ -127,13 +135,7 @@ export const makeRequests = (deck: Deck, { sub, mission, missions }: Options) =>
       reading = false
     },
     focus: (id: string, on: boolean): void => void focused[on ? 'add' : 'delete'](id),
-    /** Lets go of a card whose request has ended. */
-    release(id: string): void {
-      if (texts.has(id)) write(id, '')
-      texts.delete(id)
-      focused.delete(id)
-      set(id, undefined)
-    },
+    release,
     /** Answers a request. An answer that comes too late shows what became of the request. */
     async answer({ id }: Request, answer: boolean | string): Promise<void> {
       if (card(id).sending) return
@@ -142,7 +144,7 @@ export const makeRequests = (deck: Deck, { sub, mission, missions }: Options) =>
         const row = await api.answer(id, answer, { signal: ended })
         batch(() => {
           take([row])
-          this.release(id)
+          release(id)
         })
       } catch (error) {
         if (ended.aborted) return
@@ -152,7 +154,7 @@ export const makeRequests = (deck: Deck, { sub, mission, missions }: Options) =>
           if (row) {
             take([row])
             // The first attempt of this answer was stored, but its response was lost.
-            if (row.answered_by === sub && row.answer === answer) return this.release(id)
+            if (row.answered_by === sub && row.answer === answer) return release(id)
             if (!isOpen(row)) note = tooLate(row)
           }
         }

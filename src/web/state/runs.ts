@@ -1,9 +1,11 @@
 // A mission's test runs, live, and the log of the run that is shown. The log is read from its start; its last 256 KiB are kept.
 import { signal } from '@preact/signals'
-import type { Deck, TestRun } from '../../client/index.ts'
+import type { Deck, RunTask, TestRun } from '../../client/index.ts'
 import { makeFailure, persist } from './online.ts'
 
 const mostLog = 256 * 1024
+/** ms between two reads of who has the run that is shown: a lease that ends is no event */
+const readTaskEvery = 2000
 
 export const makeRuns = (deck: Deck, mission: string) => {
   const ending = new AbortController()
@@ -101,6 +103,36 @@ export const makeRuns = (deck: Deck, mission: string) => {
       }
       read().catch(failure.set)
       return { text, cut, empty, close: (): void => leaving.abort() }
+    },
+    /** Follows who has a run while it is shown. `task` is null if nobody asked for the run, undefined while it is not known. */
+    runner(id: string) {
+      const task = signal<RunTask | null | undefined>(undefined)
+      const leaving = new AbortController()
+      const left = AbortSignal.any([ended, leaving.signal])
+      let timer: ReturnType<typeof setTimeout> | undefined
+      const read = async (): Promise<void> => {
+        try {
+          if (document.visibilityState === 'visible')
+            task.value = await persist(deck, left, (signal) => tests.task(id, { signal }))
+        } catch {
+          // The run is gone, or the next read succeeds.
+        }
+        clearTimeout(timer)
+        if (!left.aborted) timer = setTimeout(() => void read(), readTaskEvery)
+      }
+      document.addEventListener('visibilitychange', () => void read(), { signal: left })
+      void read()
+      return {
+        task,
+        async cancel(): Promise<void> {
+          take([await tests.cancel(id, { signal: left })])
+          await read()
+        },
+        close(): void {
+          leaving.abort()
+          clearTimeout(timer)
+        },
+      }
     },
     close: (): void => ending.abort(),
   }

@@ -10,6 +10,7 @@ import { keepFocus } from './focus.ts'
 import { Icon } from './Icon.tsx'
 import { Markdown } from './chat/Markdown.tsx'
 import { Avatar } from './chat/Row.tsx'
+import { Doing } from './chat/Steps.tsx'
 
 const failed = 'could not be stopped'
 
@@ -39,11 +40,12 @@ const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
         <div class="said">
           <header>
             <b>{name}</b>
-            <span class="muted">{stopping.value || 'is writing'}</span>
+            <span class="muted">{stopping.value || (draft.text ? 'is writing' : 'is working')}</span>
             <button type="button" class="small" onClick={() => void stop()} aria-disabled={asked}>
               <Icon name="stop" /> Stop
             </button>
           </header>
+          <Doing steps={draft.steps} />
           <Markdown text={draft.text} />
         </div>
       </div>
@@ -52,7 +54,7 @@ const Writing = ({ draft, chat }: { draft: Draft; chat: ChatState }) => {
 }
 
 /** A draft that its writer has abandoned, until the work on the question goes on. */
-const Stopped = ({ draft: { citizen, text } }: { draft: Draft }) => (
+const Stopped = ({ draft: { citizen, text, steps } }: { draft: Draft }) => (
   <article class="row stopped" aria-label={`${capital(citizen)} stopped writing`}>
     <div class="message">
       <Avatar name={capital(citizen)} citizen />
@@ -63,6 +65,7 @@ const Stopped = ({ draft: { citizen, text } }: { draft: Draft }) => (
             {capital(citizen)} stopped writing
           </span>
         </header>
+        <Doing steps={steps} />
         <Markdown text={text} />
       </div>
     </div>

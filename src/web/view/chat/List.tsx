@@ -3,7 +3,7 @@
 import { Fragment } from 'preact'
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
-import type { Message } from '../../../client/index.ts'
+import type { Message, Request } from '../../../client/index.ts'
 import type { Page } from '../../state/pages.ts'
 import type { Place } from '../../state/place.ts'
 import type { ChatState } from '../../state/chat.ts'
@@ -12,11 +12,13 @@ import { Footer } from '../Footer.tsx'
 import { Icon } from '../Icon.tsx'
 import { memo } from '../memo.tsx'
 import type { Placed } from '../../place-requests.ts'
-import { Asked } from '../requests/parts.tsx'
+import { AskedBetween } from '../requests/parts.tsx'
 import { useAsked } from '../requests/asked.ts'
 import { makeScroller, type Range, type Scroller } from './rows.ts'
 import type { Context } from './context.ts'
 import { Row } from './Row.tsx'
+
+const none: readonly Request[] = []
 
 type PageProps = {
   page: Page
@@ -36,9 +38,7 @@ const Rows = memo(({ page, before, firstNew, found, sub, asked, context }: PageP
       const last = n > 0 ? page.messages[n - 1] : before
       return (
         <Fragment key={message.seq}>
-          {asked.get(message.seq)?.map((request) => (
-            <Asked key={request.id} request={request} context={context} />
-          ))}
+          <AskedBetween requests={asked.get(message.seq) ?? none} context={context} />
           <Row
             message={message}
             before={last}
@@ -100,6 +100,8 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
       questions: {
         of: questions.of,
         contact: () => place.citizens.contact(citizen),
+        waitsFor: (id) =>
+          place.requests(mission).list.value.find(({ task, state }) => task === id && state === 'open')?.title,
         ...(place.who.role === 'citizen' ? {} : { decide: chat.decide }),
       },
       quote: quotes.of,
@@ -158,9 +160,7 @@ export const List = ({ chat, place }: { chat: ChatState; place: Place }) => {
           })}
         </div>
         <div ref={footer}>
-          {asked.after.map((request) => (
-            <Asked key={request.id} request={request} context={context} />
-          ))}
+          <AskedBetween requests={asked.after} context={context} />
           <Footer chat={chat} sub={place.who.sub} />
         </div>
       </div>

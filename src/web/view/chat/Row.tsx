@@ -4,6 +4,7 @@ import { capital, dayOf, fullTime, sameDay, timeOf } from '../../format.ts'
 import { Markdown } from './Markdown.tsx'
 import type { Context } from './context.ts'
 import { State } from './State.tsx'
+import { Done } from './Steps.tsx'
 import { memo } from '../memo.tsx'
 
 const together = 5 * 60_000
@@ -98,7 +99,15 @@ export const Row = memo(({ message, before, isNew, found, mine, context }: Props
           {context && message.in_reply_to && message.in_reply_to !== before?.id && (
             <Answers id={message.in_reply_to} before={before} context={context} />
           )}
-          <Markdown text={message.message} blocks={message.code_blocks} />
+          {message.activity && <Done message={message} />}
+          {message.redacted ? (
+            <p class="muted">
+              Redacted by {message.redacted.by},{' '}
+              <time dateTime={message.redacted.at}>{fullTime(message.redacted.at)}</time>
+            </p>
+          ) : (
+            <Markdown text={message.message} blocks={message.code_blocks} />
+          )}
           {context?.questions && message.sender === 'user' && (
             <State message={message} citizen={context.citizen} questions={context.questions} />
           )}

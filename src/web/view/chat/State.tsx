@@ -1,4 +1,5 @@
-// The state of a question, in a line below it: why it waits, how long somebody works on it, or how it ended without a reply.
+// The state of a question, in a line below it: why it waits, how long somebody works on it, what a person must answer first, or how it ended
+// without a reply.
 import { useSignal } from '@preact/signals'
 import { useLayoutEffect, useRef } from 'preact/hooks'
 import type { Message, Question } from '../../../client/index.ts'
@@ -53,7 +54,11 @@ const Line = ({ question: given, citizen, questions }: Props) => {
   const now = useNow(given.state === 'working' ? 1000 : given.state === 'waiting' ? 30_000 : 0)
   const question = questionAt(given, now)
   const { state } = question
-  const text = stateText(question, capital(citizen), questions.contact(), now)
+  const request = state === 'working' ? questions.waitsFor(question.id) : undefined
+  const text =
+    request === undefined
+      ? stateText(question, capital(citizen), questions.contact(), now)
+      : `waits for an answer to “${request}”`
   if (!text) return null
   const act = async (what: 'retry' | 'cancel'): Promise<void> => {
     if (doing.value || !decide) return
@@ -71,8 +76,8 @@ const Line = ({ question: given, citizen, questions }: Props) => {
   const [what, label] = state === 'failed' ? (['retry', 'Try again'] as const) : (['cancel', 'Cancel'] as const)
   return (
     <p class="question" data-state={state} ref={line}>
-      <span aria-hidden={state === 'working'}>{text}</span>
-      {state === 'working' && <span class="unseen">working</span>}
+      <span aria-hidden={state === 'working' && request === undefined}>{text}</span>
+      {state === 'working' && request === undefined && <span class="unseen">working</span>}
       {decide && state !== 'closed' && (
         <>
           {' · '}

@@ -10,6 +10,8 @@ export type Context = {
   questions?: {
     of(message: Message): Question | undefined
     contact(): Contact
+    /** the title of the open request that a question waits for */
+    waitsFor(id: string): string | undefined
     /** undefined: the reader may not retry and cancel questions */
     decide?: (id: string, what: 'retry' | 'cancel') => Promise<void>
   }

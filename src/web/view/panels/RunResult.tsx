@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect, useMemo } from 'preact/hooks'
 import type { TestRun } from '../../../client/index.ts'
 import { fence } from '../../markdown.ts'
-import { figuresOf, resultsOf, sumsOf, type Result } from '../../results.ts'
+import { figuresOf, reasonOf, resultsOf, sumsOf, type Result } from '../../results.ts'
 import type { Place } from '../../state/place.ts'
 import { go, route } from '../../state/route.ts'
 import { dayAndTime, fullTime, percent } from '../../format.ts'
@@ -44,6 +44,7 @@ export const RunResult = ({ place, run }: { place: Place; run: TestRun }) => {
           {dayAndTime(run.created_at)}
         </time>
       </p>
+      {reasonOf(run.summary) && <p class="reason">{reasonOf(run.summary)}</p>}
       {sumsOf(run.summary).map(({ name, passed, total }) => (
         <div class="progress" key={name}>
           <span class="kind">{name}</span>

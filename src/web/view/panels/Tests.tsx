@@ -7,6 +7,7 @@ import { Reading } from '../chat/Reading.tsx'
 import { later } from '../later.tsx'
 import { RunLog } from './RunLog.tsx'
 import { labelOf, RunPicker } from './RunPicker.tsx'
+import { RunnerState } from './RunnerState.tsx'
 import { RunResult } from './RunResult.tsx'
 
 const Diff = later(() => import('./Diff.tsx').then((part) => part.Diff))
@@ -74,6 +75,7 @@ export const Tests = ({ place, mission, wide }: Props) => {
       {run && (
         <>
           <RunResult place={place} run={run} />
+          {run.status === 'running' && <RunnerState key={`of ${run.id}`} runs={runs} id={run.id} />}
           <RunLog key={run.id} runs={runs} id={run.id} />
         </>
       )}

@@ -1,10 +1,12 @@
 // Appends to a run's log, one request at a time. Text that arrives meanwhile is sent with the next request, cut between characters.
 // If text arrives faster than the server accepts it, the writer waits.
-import { clean } from './results.ts'
 
 /** UTF-16 code units of a piece: at most 768 KiB of UTF-8, of the 2 MiB that a request may have. */
 const piece = 256 * 1024
 const waiting = 16 * piece
+
+/** Replaces characters that Postgres can't store, NUL and lone surrogates, by U+FFFD. */
+export const clean = (text: string): string => text.replaceAll('\0', '\ufffd').replace(/\p{Surrogate}/gu, '\ufffd')
 
 export const makeLog = (append: (text: string) => Promise<unknown>) => {
   let text = ''
