@@ -159,7 +159,7 @@ export const makeSession = () => {
     return true
   }
 
-  const signOut = async (): Promise<void> => {
+  const signOut = (): void => {
     const ends = shared
     close()
     keep(null)
@@ -167,13 +167,12 @@ export const makeSession = () => {
     who.value = undefined
     reason.value = ''
     if (!ends) return
-    try {
-      const address = await endSession()
-      if (address) location.assign(address)
-    } catch {
-      reason.value =
-        'The server could not be reached: this browser is still signed in. Reload the page to sign out again.'
-    }
+    endSession().then(
+      (address) => address && location.assign(address),
+      () =>
+        (reason.value =
+          'The server could not be reached: this browser is still signed in. Reload the page to sign out again.'),
+    )
   }
 
   /** Asks whether a link's token should replace the browser's session, unless it gives the same. */

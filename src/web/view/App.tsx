@@ -196,13 +196,7 @@ export const App = ({ session, place }: { session: Session; place: Place }) => {
           <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => (help.value = true)}>
             <Icon name="keys" />
           </button>
-          <button
-            type="button"
-            class="quiet"
-            aria-label="Sign out"
-            title="Sign out"
-            onClick={() => void session.signOut()}
-          >
+          <button type="button" class="quiet" aria-label="Sign out" title="Sign out" onClick={session.signOut}>
             <Icon name="out" />
           </button>
         </div>
