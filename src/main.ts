@@ -49,6 +49,9 @@ const greet = async (app: App, address: string, folder: string): Promise<void> =
   open this link in a browser to be signed in as the user below for a day:
     ${link}
 
+  or this one, to be the admin:
+    ${address}/#token=${admin}
+
   tokens for a day, of an admin and of the user of missions 47 and 48:
     ADMIN=${admin}
     TOKEN=${user}

@@ -76,5 +76,6 @@ export const LoginOptions = Type.Object({
   login: Type.Boolean({
     description: 'whether /auth/login leads to a sign-in provider; if not, people need an invite',
   }),
+  sub: Type.Union([Type.String(), Type.Null()], { description: "whose session the request's cookie is" }),
 })
 export const Logout = Type.Object({ url: Type.String({ description: "where the provider's own session ends" }) })

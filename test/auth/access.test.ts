@@ -386,6 +386,7 @@ await t.test('origins: only allowed ones get CORS headers; no cookies, and a str
   t.equal(allowed.status, 204)
   t.equal(allowed.headers.get('access-control-allow-origin'), 'https://deck.example')
   t.match(allowed.headers.get('access-control-allow-headers'), /authorization.*idempotency-key/)
+  t.match(allowed.headers.get('access-control-allow-methods'), /GET, POST, PUT, PATCH, DELETE/)
   t.match(allowed.headers.get('vary'), /origin/i)
   for (const origin of ['https://evil.example', 'https://deck.example.evil.example', 'http://deck.example', 'null']) {
     const foreign = await preflight(origin)

@@ -14,7 +14,7 @@ export const installBrowserRules = async (app: FastifyInstance, origins: Readonl
   const allowed = makeAllowed(origins)
   await app.register(cors, {
     origin: (origin, answer) => answer(null, origin !== undefined && allowed(origin)),
-    methods: ['GET', 'POST', 'PATCH', 'DELETE'],
+    methods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
     allowedHeaders: [
       'authorization',
       'content-type',

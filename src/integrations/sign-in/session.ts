@@ -17,8 +17,9 @@ const describe = (summary: string, response: Record<number, unknown>) => ({
 export const sessionRoutes = (app: FastifyInstance, desk: Desk): void => {
   const { sessions, tokens } = desk
 
-  app.get('/auth', describe('How people sign in to this server', { 200: LoginOptions }), () => ({
+  app.get('/auth', describe('How people sign in to this server', { 200: LoginOptions }), async (request) => ({
     login: desk.provider !== undefined,
+    sub: (await desk.sessionOf(request))?.sub ?? null,
   }))
 
   app.post(

@@ -1,8 +1,9 @@
-// The session: a token, the deck that it opens, and the state of the connection. The token is from the printed link (/#token=…) or pasted,
-// and stored only in this tab. It is removed from the address before anything else happens, and is never shown.
+// The session: a token, the deck that it opens, and the state of the connection. Tokens come from the browser's session, or one is from the
+// printed link (/#token=…) or pasted, and stored only in this tab. It is removed from the address before anything else happens, and is never shown.
 // A link never replaces another subject's session by itself: `asked` holds it until the reader has decided.
 import { batch, computed, signal } from '@preact/signals'
-import { connect, type Deck, type DeckError, type State } from '../../client/index.ts'
+import { connect, DeckError, type Deck, type State } from '../../client/index.ts'
+import { endSession, readEntry, requestToken } from './browser-session.ts'
 import { tab } from './storage.ts'
 import { watch } from './online.ts'
 
@@ -14,6 +15,8 @@ export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'
 const kept = 'deck.token'
 /** Milliseconds without an answer after which the page shows that it is offline. */
 const patience = 4000
+/** Milliseconds between two tries to read who is signed in, while the server can't be reached. */
+const retryEvery = 2000
 
 /** Reads a token's claims without verifying it; only the server does that. */
 export const readToken = (token: string): Who | undefined => {
@@ -46,7 +49,11 @@ export const makeSession = () => {
   const state = signal<State>('closed')
   const behind = signal(0)
   const wasOpen = signal(false)
+  /** whether /auth/login leads to a provider */
+  const login = signal(false)
   let own: string | null = null
+  /** whether the deck's tokens come from the browser's session */
+  let shared = false
 
   const keep = (token: string | null): void => {
     own = token
@@ -77,17 +84,9 @@ export const makeSession = () => {
     state.value = 'closed'
   }
 
-  /** `former`: the token to return to if the server refuses the given one. */
-  const signIn = (given: string, former?: string | null): void => {
-    const token = given.trim()
-    const mine = readToken(token)
-    close()
-    if (!mine) {
-      reason.value = 'This is not a token: a token has three parts, separated by dots: eyJ….….…'
-      return
-    }
+  /** Opens a deck. `former`: the token to return to if the server refuses the given one. */
+  const open = (mine: Who, token: Parameters<typeof connect>[0]['token'], former?: string | null): void => {
     const made = connect({ url: location.origin, token, patience })
-    keep(token)
     batch(() => {
       reason.value = ''
       who.value = mine
@@ -107,20 +106,79 @@ export const makeSession = () => {
         if (now === 'open') wasOpen.value = true
         if (now !== 'closed') return
         keep(null)
-        reason.value = explain(error, mine)
+        reason.value = shared && error?.code === 'unauthorized' ? 'Your session has ended.' : explain(error, mine)
         deck.value = undefined
         asked.value = undefined
       })
+      // Another tab may have signed somebody in. (Not again if the server refuses what it just gave.)
+      if (now === 'closed' && error?.code === 'unauthorized' && wasOpen.peek()) void enter()
     })
     // Errors without a caller are shown by the parts that follow topics.
     made.on('error', () => {})
   }
 
+  const signIn = (given: string, former?: string | null): void => {
+    const token = given.trim()
+    const mine = readToken(token)
+    close()
+    if (!mine) {
+      reason.value = 'This is not a token: a token has three parts, separated by dots: eyJ….….…'
+      return
+    }
+    shared = false
+    keep(token)
+    open(mine, token, former)
+  }
+
+  /** Signs in with the browser's session. Returns whether there is one. Waits while the server can't be reached. */
+  const enter = async (): Promise<boolean> => {
+    let first: string | undefined
+    while (first === undefined)
+      try {
+        const entry = await readEntry()
+        login.value = entry.login
+        if (entry.sub === null || deck.peek()) return false
+        first = await requestToken()
+      } catch (error) {
+        if (error instanceof DeckError) return false
+        if (!reason.peek()) reason.value = 'The server can not be reached. This page tries again.'
+        await new Promise((resolve) => setTimeout(resolve, retryEvery))
+      }
+    const mine = readToken(first)
+    if (!mine || deck.peek()) return false
+    shared = true
+    // The session's end is not that of its tokens.
+    open({ ...mine, ends: Infinity }, async () => {
+      const token = first ?? (await requestToken())
+      first = undefined
+      const now = readToken(token)
+      if (now?.sub !== mine.sub || now.role !== mine.role)
+        throw new DeckError('unauthorized', 'somebody else signed in in this browser')
+      return token
+    })
+    return true
+  }
+
   const signOut = (): void => {
+    const ends = shared
     close()
     keep(null)
+    shared = false
     who.value = undefined
     reason.value = ''
+    if (!ends) return
+    endSession().then(
+      (address) => address && location.assign(address),
+      () =>
+        (reason.value =
+          'The server could not be reached: this browser is still signed in. Reload the page to sign out again.'),
+    )
+  }
+
+  /** Asks whether a link's token should replace the browser's session, unless it gives the same. */
+  const offer = (token: string, theirs: Who): void => {
+    const mine = who.peek()
+    if (mine?.sub !== theirs.sub || mine.role !== theirs.role) asked.value = { token, theirs }
   }
 
   /** Takes a link's token out of the address and signs in with it; if another subject is signed in, the reader is asked. */
@@ -129,7 +187,21 @@ export const makeSession = () => {
     if (location.hash.includes('token=')) history.replaceState(null, '', location.pathname)
     const mine = deck.peek() ? who.peek() : valid(own)
     const theirs = valid(token)
-    if (token && (!mine || theirs?.sub === mine.sub)) return signIn(token, mine && own)
+    if (!mine) {
+      // A link does not replace the browser's session by itself.
+      void enter().then(() => {
+        const given = token ?? own
+        if (!deck.peek()) {
+          if (given) signIn(given)
+        } else if (token && theirs) offer(token, theirs)
+      })
+      return
+    }
+    if (shared && token) {
+      if (theirs) offer(token, theirs)
+      return
+    }
+    if (token && theirs?.sub === mine.sub) return signIn(token, own)
     if (own && !deck.peek()) signIn(own)
     // A link whose token has expired or can't be read changes nothing.
     if (token && theirs) asked.value = { token, theirs }
@@ -142,6 +214,6 @@ export const makeSession = () => {
     addEventListener('hashchange', takeLink)
   }
 
-  return { deck, who, asked, reason, light, signIn, signOut, start }
+  return { deck, who, asked, reason, light, login, signIn, signOut, start }
 }
 export type Session = ReturnType<typeof makeSession>

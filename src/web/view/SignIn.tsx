@@ -13,6 +13,19 @@ export const SignIn = ({ session }: { session: Session }) => {
           {session.reason.value}
         </p>
       )}
+      {session.login.value && (
+        <p>
+          <button
+            type="button"
+            class="primary"
+            onClick={() =>
+              location.assign(`/auth/login?return=${encodeURIComponent(location.pathname + location.search)}`)
+            }
+          >
+            Sign in with your organization
+          </button>
+        </p>
+      )}
       <form
         onSubmit={(event) => {
           event.preventDefault()
@@ -30,12 +43,12 @@ export const SignIn = ({ session }: { session: Session }) => {
           onInput={(event) => (token.value = event.currentTarget.value)}
           placeholder="eyJ…"
         />
-        <button type="submit" class="primary">
-          Sign in
+        <button type="submit" class={session.login.value ? '' : 'primary'}>
+          {session.login.value ? 'Sign in with the token' : 'Sign in'}
         </button>
       </form>
       <p class="muted">
-        Open the link that the server printed when it started, or paste a token:{' '}
+        Open your invite link, or the link that the server printed when it started, or paste a token:{' '}
         <code>npx mission-deck token NAME user</code> makes one. It stays in this tab.
       </p>
       <p class="muted">

@@ -3,7 +3,7 @@
 import t from 'tap'
 import { fill, largest } from '../../support/largest-responses.ts'
 import { freshDatabase } from '../../support/database.ts'
-import { alice, door, makeMission } from '../../support/server.ts'
+import { admin, alice, door, makeMission } from '../../support/server.ts'
 import { spawnServer } from '../../support/processes.ts'
 import { measureUser, main } from './attack.ts'
 
@@ -22,7 +22,8 @@ await t.test('attack: each GET route at its largest response', { timeout: 600_00
     const get = async (): Promise<void> => {
       for (const path of ask) {
         const begun = performance.now()
-        const { status, text } = await server.request('GET', path, alice, undefined, { 'accept-encoding': 'identity' })
+        const bearer = /^\/api\/(inbox\/|people|audit|citizens\/)/.test(path) ? admin : alice
+        const { status, text } = await server.request('GET', path, bearer, undefined, { 'accept-encoding': 'identity' })
         times.push(performance.now() - begun)
         statuses.add(status)
         bytes = Math.max(bytes, Buffer.byteLength(text))
