@@ -131,6 +131,7 @@ export const largest = ({
     '/api/missions/{mission}/tests': { ask: [`${one}/tests?limit=500`, `${one}/tests?limit=500&${at}`] },
     '/api/missions/{mission}/tests/latest': { ask: [`${one}/tests/latest`, `${one}/tests/latest?${at}`] },
     '/api/missions/{mission}/tests/{run}': { ask: [`${one}/tests/${run}`, `${one}/tests/${run}?${at}`] },
+    '/api/missions/{mission}/tests/{run}/task': { ask: [`${one}/tests/${run}/task`] },
     '/api/missions/{mission}/tests/{a}/diff/{b}': {
       ask: [`${one}/tests/${a}/diff/${b}`, `${one}/tests/${b}/diff/${a}`],
     },
