@@ -3,7 +3,7 @@
 alter table public.chat_messages
   drop constraint chat_messages_message_valid,
   add constraint chat_messages_message_valid
-    check (char_length(message) between 1 and 10000 or message = '' and details ? 'redacted') not valid;
+    check (char_length(message) between 1 and 10000 or message = '' and coalesce(details ? 'redacted', false)) not valid;
 do $$ begin
   if (select count(*) from (select from public.chat_messages limit 101) x) <= 100 then
     alter table public.chat_messages validate constraint chat_messages_message_valid;

@@ -71,7 +71,7 @@ const provide = async (cluster: Cluster, server: Postmaster, client: pg.Client) 
   await client.query('set log_min_error_statement = panic')
   const role = await client.query("select from pg_roles where rolname = 'deck'")
   if (!role.rowCount) {
-    await client.query(`create role deck login password ${client.escapeLiteral(cluster.passwords.deck)}`)
+    await client.query(`create role deck with login password ${client.escapeLiteral(cluster.passwords.deck)}`)
   }
   const database = await client.query("select from pg_database where datname = 'deck'")
   if (!database.rowCount) await client.query('create database deck owner deck')
