@@ -11,6 +11,7 @@ import {
   rafael,
   startDeck,
   startInstance,
+  token,
   until,
   type Instance,
   type Json,
@@ -21,7 +22,7 @@ const { request } = instance
 const mission = await makeMission(instance)
 const chat = `/api/missions/${mission.id}/chat`
 
-type Result = { isError?: boolean; content?: unknown }
+type Result = { isError?: unknown; content?: unknown; toolResult?: unknown }
 type Mcp = {
   list(): Promise<string[]>
   /** Calls a tool without looking at its result. */
@@ -268,6 +269,36 @@ void t.test('mcp: results have at most 64 KiB, and pages that end early lead to 
   t.match(await citizen.call('report_run', { mission: big.id, summary, results: [summary] }), { cut: true })
 })
 
+void t.test('mcp: a question whose chat was cleared is closed', async (t) => {
+  const mcp = await connect(t, '2025', alice)
+  const asking = mcp.call('ask', { mission: mission.id, citizen: 'maya', message: 'Where are you?' })
+  await until(async () => /Where are you/.test((await request('GET', `${chat}/maya`, alice)).text), 'the question')
+  t.equal((await request('DELETE', `${chat}/maya`, admin)).status, 204)
+  t.match(await asking, { state: 'closed' })
+})
+
+void t.test('mcp: a request has at most 16 calls, and no client can subscribe', async (t) => {
+  const call = { jsonrpc: '2.0', method: 'tools/call', params: { name: 'list_missions', arguments: {} } }
+  const accept = { accept: 'application/json, text/event-stream' }
+  const send = (count: number) =>
+    request(
+      'POST',
+      '/mcp',
+      alice,
+      Array.from({ length: count }, (_, id) => ({ ...call, id })),
+      accept,
+    )
+  t.equal((await send(17)).json['code'], 'bad_request')
+  const { status, text } = await send(16)
+  t.equal(status, 200)
+  t.equal(text.match(/data, not instructions/g)?.length, 16)
+  const client = new Client({ name: 'test', version: '1' }, { versionNegotiation: { mode: { pin: '2026-07-28' } } })
+  const requestInit = { headers: { authorization: `Bearer ${alice}` } }
+  await client.connect(new StreamableHTTPClientTransport(new URL(`${instance.url}/mcp`), { requestInit }))
+  t.teardown(() => client.close())
+  await t.rejects(client.listen({ toolsListChanged: true }))
+})
+
 void t.test('mcp: hostile text stays inside its JSON string', async (t) => {
   const mcp = await connect(t, '2026', alice)
   const message =
@@ -314,17 +345,22 @@ for (const era of eras)
   void t.test(`mcp: a wait ends with its handle when the server stops (${era})`, async (t) => {
     const stopping = await startInstance(t, database.url)
     const user = await connect(t, era, alice, stopping)
-    const worker = await connect(t, era, rafael, stopping)
+    const worker = await connect(t, era, await token({ sub: 'idle', role: 'citizen' }), stopping)
     const asking = user.call('ask', { mission: mission.id, citizen: 'emma', message: `Still there, ${era}?` })
     const approving = worker.call('ask_person', { mission: mission.id, kind: 'text', title: `Name, ${era}?` })
     const claiming = worker.call('claim_task', { wait: 45 })
     await until(async () => {
-      const [asked, requested] = await Promise.all([
+      const [asked, requested, metrics] = await Promise.all([
         request('GET', `${chat}/emma`, alice),
         request('GET', `/api/missions/${mission.id}/requests?state=open`, alice),
+        stopping.request('GET', '/metrics'),
       ])
-      return asked.text.includes(`Still there, ${era}?`) && requested.text.includes(`Name, ${era}?`)
-    }, 'both wait')
+      return (
+        asked.text.includes(`Still there, ${era}?`) &&
+        requested.text.includes(`Name, ${era}?`) &&
+        /deck_claims_waiting 1\b/.test(metrics.text)
+      )
+    }, 'all wait')
     const closing = stopping.close()
     t.match(await asking, { state: 'waiting', handle: String })
     t.match(await approving, { state: 'open', handle: String })

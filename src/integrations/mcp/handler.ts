@@ -46,7 +46,8 @@ export const makeHandler = (
           )
       return server
     },
-    { responseMode: 'json' },
+    // There is nothing to subscribe to: the tools of a token do not change.
+    { responseMode: 'json', maxSubscriptions: 0 },
   )
   return (request, parsedBody, caller) =>
     handler.fetch(request, {

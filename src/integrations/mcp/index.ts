@@ -21,6 +21,8 @@ type Mcp = Parts & {
   explain: (error: unknown) => Refusal
 }
 
+/** The most calls in one request: clients of 2025-03-26 may send several as a list. */
+const mostCalls = 16
 const metadataPath = '/.well-known/oauth-protected-resource'
 
 /** Returns a signal that is aborted if the client disconnects before its response. */
@@ -88,6 +90,8 @@ export const installMcp = async (http: FastifyInstance, parts: Mcp): Promise<voi
     scope.post('/mcp', hidden, async (request, reply) => {
       const actor = actors.get(request)
       if (!actor) throw deny('unauthorized')
+      if (Array.isArray(request.body) && request.body.length > mostCalls)
+        throw deny('bad_request', `a request has at most ${mostCalls} calls`)
       const gone = goneOf(reply)
       const serve = await load()
       const { authorization = '' } = request.headers

@@ -9,8 +9,8 @@ import Type, { type Static } from '../../protocol/typebox.ts'
 import { isMissing, type Api, type Row } from './api.ts'
 import { Citizen, longestCall, Mission, tool } from './tool.ts'
 
-/** A wait reads again after this time too, in ms: a question may end without an event of its chat. */
-const readAgain = 5000
+/** A wait reads again after this time too, in seconds: a question may end without an event of its chat. */
+const readAgain = 5
 
 const uuid = Type.String({ pattern: uuidPattern })
 const Handle = Type.Union([
@@ -34,56 +34,80 @@ const fromHandle = (text: string): Handle => {
   return handle as Handle
 }
 
-/** The end of a wait that begins now: its time is over, the client has gone, or the server stops. */
-const endOf = ({ gone, draining }: Api): AbortSignal =>
-  AbortSignal.any([gone, draining, AbortSignal.timeout(longestCall * 1000)])
+/** A wait that begins now. It ends when its time is over, the client has gone, or the server stops. */
+const makeWait = ({ gone, draining }: Api) => {
+  const until = performance.now() + longestCall * 1000
+  /** Seconds until the end. */
+  const left = (): number => (gone.aborted || draining.aborted ? 0 : Math.max(0, until - performance.now()) / 1000)
+  return {
+    left,
+    /** Waits by `next`, but not longer than until the next read. (Timers that AbortSignal.any joins may be collected.) */
+    async pause(next: (signal: AbortSignal) => Promise<void>): Promise<void> {
+      const end = new AbortController()
+      const stop = (): void => end.abort()
+      const timer = setTimeout(stop, Math.min(readAgain, left()) * 1000)
+      for (const signal of [gone, draining]) signal.addEventListener('abort', stop)
+      await next(end.signal)
+      clearTimeout(timer)
+      for (const signal of [gone, draining]) signal.removeEventListener('abort', stop)
+    },
+  }
+}
+
+/** Reads what is waited for. A server that stops refuses the read: then the state is the one before. */
+const readUnlessStopping = ({ draining }: Api, read: Promise<Row>, before: Row): Promise<Row> =>
+  read.catch((error: unknown) => {
+    if (draining.aborted) return before
+    throw error
+  })
 
 type Asked = Extract<Handle, { question: string }>
 
 /** Reads the question. Its answer is the message that its state names or, if the chat has no inbox, the citizen's next message. */
 const readQuestion = async (api: Api, { mission, citizen, question, seq }: Asked): Promise<Row> => {
   const chat = `/api/missions/${mission}/chat/${citizen}`
+  const messageOf = (id: string): Promise<Row | undefined> =>
+    api.get(`${chat}/messages/${id}`).catch((error: unknown) => {
+      if (isMissing(error)) return undefined
+      throw error
+    })
   const page = await api.get(`${chat}/questions`, { before: seq + 1, limit: 1 })
   const [last] = page['questions'] as Row[]
   if (last?.['id'] !== question) {
     const { messages } = await api.get(chat, { after: seq, limit: 50 })
     const answer = (messages as Row[]).find(({ sender }) => sender === 'citizen')
-    return answer === undefined ? { state: 'waiting', listening: page['listening'] } : { state: 'answered', answer }
+    if (answer !== undefined) return { state: 'answered', answer }
+    // (A cleared chat has no message any more that could be answered.)
+    const there = await messageOf(question)
+    return there === undefined ? { state: 'closed' } : { state: 'waiting', listening: page['listening'] }
   }
   const { state } = last
   if (state !== 'answered') return { state, listening: page['listening'] }
-  const { id } = last['answer'] as { id: string }
-  try {
-    return { state, answer: await api.get(`${chat}/messages/${id}`) }
-  } catch (error) {
-    if (isMissing(error)) return { state: 'closed' }
-    throw error
-  }
+  const answer = await messageOf((last['answer'] as { id: string }).id)
+  return answer === undefined ? { state: 'closed' } : { state, answer }
 }
 
 const awaitAnswer = async (api: Api, asked: Asked): Promise<Row> => {
-  const end = endOf(api)
+  const { left, pause } = makeWait(api)
   const { mission, citizen, question, seq } = asked
   const about = { question: { id: question, seq } }
   for (;;) {
     const next = await api.watch(api.actor, mission, citizen)
-    const found = await readQuestion(api, asked)
+    const found = await readUnlessStopping(api, readQuestion(api, asked), { state: 'waiting' })
     if (found['state'] !== 'waiting' && found['state'] !== 'working') return { ...found, ...about }
-    if (!end.aborted) await next(AbortSignal.any([end, AbortSignal.timeout(readAgain)]))
-    // (A server that stops answers no more reads.)
-    if (end.aborted) return { ...found, ...about, handle: toHandle(asked) }
+    if (left() > 0) await pause(next)
+    if (left() === 0) return { ...found, ...about, handle: toHandle(asked) }
   }
 }
 
 const awaitRequest = async (api: Api, mission: string, id: string): Promise<Row> => {
-  const end = endOf(api)
-  const until = performance.now() + longestCall * 1000
+  const { left } = makeWait(api)
   for (;;) {
-    const left = Math.ceil((until - performance.now()) / 1000)
-    const wait = Math.max(0, Math.min(readAgain / 1000, left))
-    const request = await api.get(`/api/missions/${mission}/requests/${id}`, { wait })
+    const wait = Math.ceil(Math.min(readAgain, left()))
+    const read = api.get(`/api/missions/${mission}/requests/${id}`, { wait })
+    const request = await readUnlessStopping(api, read, { id, state: 'open' })
     if (request['state'] !== 'open') return { state: request['state'], request }
-    if (end.aborted) return { state: 'open', request, handle: toHandle({ mission, request: id }) }
+    if (left() === 0) return { state: 'open', request, handle: toHandle({ mission, request: id }) }
   }
 }
 
