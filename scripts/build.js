@@ -13,7 +13,9 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = join(root, 'dist')
 /** Files that come with the packages they import, which the installed server then does not need: devDependencies. */
-const bundles = ['protocol/typebox.ts', 'http/observability/opentelemetry.ts'].map((file) => join('src', file))
+const bundles = ['protocol/typebox.ts', 'http/observability/opentelemetry.ts', 'integrations/mcp/sdk.ts'].map((file) =>
+  join('src', file),
+)
 
 /** @type {(path: string) => string[]} The files below a path, or the path itself if it is a file. */
 const filesOf = (path) =>

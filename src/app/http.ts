@@ -9,8 +9,10 @@ import type { Config } from '../config/index.ts'
 import { healthRoutes, makeReadiness } from '../http/observability/health.ts'
 import { metricsRoute, type Meters } from '../http/observability/metrics.ts'
 import type { Traces } from '../http/observability/traces.ts'
-import { actorOf, makeIdentify } from '../http/plugins/authenticate.ts'
-import { installBrowserRules } from '../http/plugins/browser-security.ts'
+import { sees } from '../access/policy.ts'
+import { actorOf, bearer, makeIdentify } from '../http/plugins/authenticate.ts'
+import { boundBodies } from '../http/plugins/body-limits.ts'
+import { installBrowserRules, makeAllowed } from '../http/plugins/browser-security.ts'
 import { installEncoding } from '../http/plugins/compression.ts'
 import { installDrain } from '../http/plugins/drain.ts'
 import { installErrors } from '../http/plugins/errors.ts'
@@ -21,7 +23,9 @@ import { installApi } from '../http/routes/index.ts'
 import { installDocs, serveDocuments } from '../http/routes/openapi.ts'
 import { pageRoute, type PageState } from '../http/routes/web-app.ts'
 import type { makeServer } from '../http/server.ts'
+import { makeGate } from '../http/streams/stream-limit.ts'
 import { installSockets } from '../http/websocket.ts'
+import { installMcp } from '../integrations/mcp/index.ts'
 import { installSignIn } from '../integrations/sign-in/index.ts'
 import { bySubject } from '../live/connections/by-subject.ts'
 import { makeInflow } from '../live/connections/byte-rate.ts'
@@ -29,7 +33,9 @@ import { makeTally } from '../live/connections/counters.ts'
 import { makeWork } from '../live/connections/in-flight.ts'
 import { makeLedger } from '../live/connections/send-buffer.ts'
 import { makeUserRate } from '../live/connections/user-rate.ts'
+import { nextEvent } from '../live/hub/next-event.ts'
 import { overloaded } from '../protocol/errors.ts'
+import { parseMission } from '../protocol/topics.ts'
 import type { Auth } from './auth.ts'
 import type { Delivery } from './delivery.ts'
 import type { Storage } from './storage.ts'
@@ -165,6 +171,25 @@ export const installHttp = async (
     rate,
     inflowOf,
   })
+  const stopping = new AbortController()
+  let mcpBodies: ReturnType<typeof boundBodies> | undefined
+  await installMcp(http, {
+    version,
+    publicUrl: config.publicUrl,
+    allowed: makeAllowed(config.allowedOrigins),
+    identify: (request) => identify(request, { token: bearer(request) }),
+    boundBodies: (scope) => (mcpBodies = boundBodies(scope, limits, inflowOf)),
+    gate: makeGate(limits.streams, limits.streamsPerSubject, 'too many MCP calls at a time'),
+    explain,
+    inject: http.inject.bind(http),
+    async watch(actor, ref, citizen) {
+      const place = await store.place({ mission: parseMission(ref), suffix: `/chat/${citizen}`, run: null })
+      const { mission: rights } = place
+      if (!rights || !sees(actor, rights)) return () => Promise.resolve()
+      return (signal) => nextEvent(hub, actor, `missions/${rights.id}/chat/${citizen}`, { ...place, rights }, signal)
+    },
+    draining: stopping.signal,
+  })
   const ready = makeReadiness({
     draining: isDraining,
     probe: () => database.main.query('select from deck.heads limit 0'),
@@ -204,7 +229,10 @@ export const installHttp = async (
     isDraining,
     /** Refuses new requests and sockets; frames and requests in flight are answered. */
     drain(): void {
+      // The waits of MCP calls end first: they answer with what they know.
+      stopping.abort()
       drain()
+      mcpBodies?.drain()
       sockets.drain()
       api.drain()
       ephemeral.inboxes.drain()

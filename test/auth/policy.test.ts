@@ -255,6 +255,12 @@ const signInPages = ['GET /auth/invite', 'POST /auth/invite', 'GET /auth/login',
   'POST /auth/cli/session',
 )
 
+/** What each role may do by MCP is in test/http/mcp.test.ts. */
+const mcp = ['POST /mcp']
+const mcpOpen = ['', '/mcp']
+  .map((path) => `GET /.well-known/oauth-protected-resource${path}`)
+  .concat('GET /mcp', 'DELETE /mcp')
+
 void t.test(
   'policy: every role reads the registry of citizens; only an admin changes it, or has to do with keys, people and the audit',
   async (t) => {
@@ -353,19 +359,23 @@ void t.test('policy: every route has a row, or needs no mission or no token', as
     .map((path) => `GET ${path}`)
   t.strictSame(
     routes(),
-    [...new Set([...rows, ...withoutMission, ...sockets, ...open, ...signIn, ...signInPages])].sort(),
+    [
+      ...new Set([...rows, ...withoutMission, ...sockets, ...open, ...signIn, ...signInPages, ...mcp, ...mcpOpen]),
+    ].sort(),
   )
   const { json } = await request('GET', '/openapi.json')
   const documented = Object.entries(json['paths'] as Record<string, Json>).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
   )
-  const hidden = [...sockets, ...open, ...signInPages].filter((route) => !/(healthz|readyz|metrics)$/.test(route))
+  const hidden = [...sockets, ...open, ...signInPages, ...mcp, ...mcpOpen].filter(
+    (route) => !/(healthz|readyz|metrics)$/.test(route),
+  )
   t.strictSame(
     documented.sort(),
     routes().filter((route) => !hidden.includes(route)),
     'every route of the API is documented',
   )
-  for (const route of [...new Set([...rows, ...withoutMission])]) {
+  for (const route of [...new Set([...rows, ...withoutMission, ...mcp])]) {
     const [method = '', path = ''] = route.split(' ')
     refused(t, await request(method, path.replace(/:\w+/g, 'x')), 401, 'unauthorized', `${route} without a token`)
   }

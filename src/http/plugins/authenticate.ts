@@ -33,7 +33,9 @@ const refuseTokenInUrl = (request: FastifyRequest): void => {
 /** The token of the Authorization header; undefined if the header is missing, repeated or not a bearer token. */
 export const bearer = ({ headers, raw }: FastifyRequest): string | undefined => {
   const { authorization } = headers
-  if (authorization === undefined || (raw.headersDistinct['authorization']?.length ?? 0) > 1) return undefined
+  // (Requests that the server makes to itself have no headersDistinct.)
+  const sent = raw.rawHeaders.filter((name, n) => n % 2 === 0 && name.toLowerCase() === 'authorization')
+  if (authorization === undefined || sent.length > 1) return undefined
   return /^Bearer +([\w-]+\.[\w-]+\.[\w-]+) *$/i.exec(authorization)?.[1]
 }
 

@@ -23,8 +23,19 @@ export const installBrowserRules = async (app: FastifyInstance, origins: Readonl
       'if-none-match',
       'if-range',
       'range',
+      'mcp-protocol-version',
+      'mcp-method',
+      'mcp-name',
     ],
-    exposedHeaders: ['etag', 'retry-after', 'deck-last-seq', 'deck-epoch', 'accept-ranges', 'content-range'],
+    exposedHeaders: [
+      'etag',
+      'retry-after',
+      'deck-last-seq',
+      'deck-epoch',
+      'accept-ranges',
+      'content-range',
+      'www-authenticate',
+    ],
     // A browser caches a preflight for ten minutes.
     maxAge: 600,
   })

@@ -46,7 +46,7 @@ export const refuse = (reply: FastifyReply, refusal: Refusal): FastifyReply => {
   const { retry_after, ...members } = extra
   if (retry_after !== undefined || code === 'unavailable')
     reply.header('retry-after', String(Math.ceil(retry_after ?? 1)))
-  if (code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
+  if (code === 'unauthorized' && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer')
   // A refused upgrade ends its connection. (Node's parser has released it: nothing else would end it.)
   if (isUpgrade(reply.request)) {
     reply.header('connection', 'close')

@@ -31,10 +31,11 @@ export const installRateLimits = async (
   }
 }
 
-/** Counts requests to routes that need no token, except for the probes. */
+/** Counts requests to routes that need no token, except for the probes. (POST /mcp needs one.) */
 export const limitAnonymous = (app: FastifyInstance, rates: Pick<RateLimits, 'anonymous'>): void => {
   app.addHook('onRequest', async (request) => {
     const probe = ['/healthz', '/readyz'].includes(request.url)
-    if (!probe && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
+    const mcp = request.method === 'POST' && request.routeOptions.url === '/mcp'
+    if (!probe && !mcp && (request.is404 || !request.url.startsWith('/api/'))) await rates.anonymous(request)
   })
 }

@@ -86,9 +86,11 @@ export const inboxRoutes = (app: FastifyInstance, claims: Claims, draft: ClaimDr
       const { citizen } = named(request)
       const { tasks, giveBack } = await claims.claim(actorOf(request), citizen, request.body ?? {}, key, signal)
       if (tasks.length === 0) return { tasks }
+      // (Not writableFinished: it is false for a moment on a response that stays in the process, as MCP's.)
+      let finished = false
+      reply.raw.once('finish', () => (finished = true))
       const onClose = (): void => {
-        if (!reply.raw.writableFinished)
-          giveBack().catch((error: unknown) => request.log.warn({ err: error }, 'tasks stay leased'))
+        if (!finished) giveBack().catch((error: unknown) => request.log.warn({ err: error }, 'tasks stay leased'))
       }
       if (signal.aborted) onClose()
       else signal.addEventListener('abort', onClose)

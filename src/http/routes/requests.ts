@@ -181,11 +181,15 @@ export const requestRoutes = (
         allow(actor, 'read', rights)
         return json(reply, known())
       }
-      const gone = new AbortController()
-      reply.raw.once('close', () => gone.abort())
-      const ends = wait > 0 ? [gone.signal, draining, AbortSignal.timeout(wait * 1000)] : [AbortSignal.abort()]
-      const signal = AbortSignal.any(ends)
-      if (wait === 0) return json(reply, await readOnceEnded(actor, mission, id, signal))
+      if (wait === 0) return json(reply, await readOnceEnded(actor, mission, id, AbortSignal.abort()))
+      const over = new AbortController()
+      // (AbortSignal.timeout may be collected while only AbortSignal.any refers to it.)
+      const timer = setTimeout(() => over.abort(), wait * 1000)
+      reply.raw.once('close', () => {
+        clearTimeout(timer)
+        over.abort()
+      })
+      const signal = AbortSignal.any([over.signal, draining])
       // A subject's other reads don't wait for this one.
       answers.leave(request)
       let row = ''
