@@ -9,8 +9,11 @@ export type MissionColumns = {
   assigned_to: string | null
   members: string[] | null
 }
-/** SQL of MissionColumns, from a mission `m`. */
-export const missionColumns = 'm.id as mission_id, m.number, m.assigned_to, m.members'
+/** SQL of MissionColumns, from a mission `m`; `members`: where the row has them. */
+const columnsWith = (members: string): string => `m.id as mission_id, m.number, m.assigned_to, ${members} as members`
+export const missionColumns = columnsWith('m.members')
+/** The same with the members in one row only, that of the condition: a mission may have 200, and a page 500 rows. */
+export const missionColumnsOnce = (isFirst: string): string => columnsWith(`case when ${isFirst} then m.members end`)
 
 /** SQL: whether a mission's row may be seen by a sub, its assignee or a member, or is one of these IDs or numbers. */
 export const visibleColumns = (row: string, sub: string, refs: string): string =>

@@ -4,7 +4,7 @@
 import type pg from 'pg'
 import type { MissionRights } from '../../protocol/rows.ts'
 import type { MissionRef } from '../../protocol/topics.ts'
-import { missionColumns, toRights, type MissionColumns } from '../postgres/columns.ts'
+import { missionColumnsOnce, toRights, type MissionColumns } from '../postgres/columns.ts'
 
 /** SQL of the mission by its ID ($1) or number ($2), whichever is not null. */
 export const missionByRef = `(
@@ -35,7 +35,7 @@ export const selectMission = ({
   /** What follows the from clause: joins, then an order. */
   joins?: string
 }): string => `
-  select ${[missionColumns, ...(once ? ['h.*'] : []), ...(columns ? [columns] : [])].join(', ')}
+  select ${[missionColumnsOnce('row_number() over () = 1'), ...(once ? ['h.*'] : []), ...(columns ? [columns] : [])].join(', ')}
   from ${missionByRef} m
   ${once ? `cross join lateral (select ${once} offset 0) h` : ''}
   ${joins}`
@@ -61,5 +61,7 @@ export const readMission = async <Row extends pg.QueryResultRow>(
     text,
     values: [...refValues(ref), ...values],
   })
-  return { mission: toRights(rows[0]), epoch: rows[0]?.epoch ?? '', rows }
+  const [row] = rows
+  const members = rows.find((one) => one.members !== null)?.members ?? null
+  return { mission: toRights(row && { ...row, members }), epoch: rows[0]?.epoch ?? '', rows }
 }

@@ -1,6 +1,6 @@
 // The statements of database/read/topics about several topics at once. A topic's rows, its head and its mission's rights are of one snapshot.
 // `offset 0` keeps Postgres from computing epoch and head again for each row (see selectMission in database/read/read-mission).
-import { headOf, messageSize, missionColumns, repliedColumn } from '../postgres/columns.ts'
+import { headOf, messageSize, missionColumns, missionColumnsOnce, repliedColumn } from '../postgres/columns.ts'
 import { stamp } from '../postgres/epoch.ts'
 
 /**
@@ -34,7 +34,7 @@ export const place = `
  * $6 maximum bytes of rows per topic, except its last row
  */
 export const pages = `
-  select t.n, ${missionColumns}, e.stamp, h.head, r.*
+  select t.n, ${missionColumnsOnce('r.seq is null or r.through = r.size')}, e.stamp, h.head, r.*
   from unnest($1::text[], $2::bigint[], $3::uuid[], $4::text[]) with ordinality as t (topic, after, mission, citizen, n)
   cross join (select ${stamp} as stamp) e
   cross join lateral (select ${headOf('t.topic', 't.mission', 't.citizen')} as head offset 0) h

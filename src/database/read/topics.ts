@@ -79,7 +79,7 @@ export const makeStore = (main: pg.Pool, tail: pg.Pool, patience: number, { saw 
       const part = parts[i]
       if (!page || !part) continue
       page.head = row.head
-      page.mission = toRights(row)
+      page.mission ??= toRights(row)
       if (row.seq === null) continue
       size[i] = row.through
       const { event, data } = row
