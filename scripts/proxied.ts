@@ -2,12 +2,14 @@
 
 /** The first segment of each path that belongs to the server. test/ops/scripts.test.ts compares the list with the server's routes. */
 export const proxied = [
+  '.well-known',
   'api',
   'asyncapi.json',
   'auth',
   'client',
   'docs',
   'healthz',
+  'mcp',
   'metrics',
   'openapi.json',
   'readyz',

@@ -52,6 +52,8 @@ class Reply:
         self._unsent: dict[str, None] = {}
         self._shown_at = 0.0
         self._wake = asyncio.Event()
+        # Parts of the draft are sent one at a time.
+        self._sending = asyncio.Lock()
         self._asked: set[str] = set()
         #: requests without an answer yet: the task waits for them
         self.parked = 0
@@ -185,8 +187,11 @@ class Reply:
         )
         self._ending = True
         try:
-            # The steps are stored with the message.
-            while self._unsent and not self._failure:
+            # The steps are stored with the message, also one that is on its way.
+            while not self._failure:
+                async with self._sending:
+                    if not self._unsent:
+                        break
                 await self._show()
             saved = self._saved = Message(await self._call("reply", **body))
         finally:
@@ -262,6 +267,10 @@ class Reply:
 
     async def _show(self) -> bool:
         """Sends what is new, or renews the lease. Returns whether the reply was cancelled."""
+        async with self._sending:
+            return await self._send_news()
+
+    async def _send_news(self) -> bool:
         parts: dict[str, Any] = {}
         now = asyncio.get_running_loop().time()
         if not self._unsent and now - self._shown_at > SHOW_AGAIN:
