@@ -13,6 +13,8 @@ export type Asked = { token: string; theirs: Who }
 export type Light = { name: 'live' | 'behind' | 'connecting' | 'offline' | 'out'; text: string }
 
 const kept = 'deck.token'
+/** The token of a link, until it is known whether the browser has a session. */
+const linked = 'deck.link'
 /** Milliseconds without an answer after which the page shows that it is offline. */
 const patience = 4000
 /** Milliseconds between two tries to read who is signed in, while the server can't be reached. */
@@ -183,13 +185,15 @@ export const makeSession = () => {
 
   /** Takes a link's token out of the address and signs in with it; if another subject is signed in, the reader is asked. */
   const takeLink = (): void => {
-    const token = /^#token=([^&]+)/.exec(location.hash)?.[1]
+    const token = /^#token=([^&]+)/.exec(location.hash)?.[1] ?? tab.get(linked) ?? undefined
     if (location.hash.includes('token=')) history.replaceState(null, '', location.pathname)
     const mine = deck.peek() ? who.peek() : valid(own)
     const theirs = valid(token)
     if (!mine) {
-      // A link does not replace the browser's session by itself.
+      // A link does not replace the browser's session by itself. (Its token waits in the tab: the page may be left meanwhile.)
+      tab.set(linked, token ?? null)
       void enter().then(() => {
+        tab.set(linked, null)
         const given = token ?? own
         if (!deck.peek()) {
           if (given) signIn(given)
