@@ -121,6 +121,8 @@ export const killWorkers = async (
   )
   let over = false
   const kills = { worker: 0, server: 0 }
+  // A server that starts while the test ends would end with an error.
+  const starting: Promise<void>[] = []
   const chaos = (async () => {
     while (!over && kills.worker + kills.server < most) {
       await delay(killEvery * (0.6 + Math.random() * 0.8))
@@ -130,7 +132,7 @@ export const killWorkers = async (
         await killWorker(Math.floor(Math.random() * count))
       } else {
         kills.server++
-        void killServer(Math.floor(Math.random() * 2))
+        starting.push(killServer(Math.floor(Math.random() * 2)))
       }
     }
   })()
@@ -146,6 +148,7 @@ export const killWorkers = async (
   await until(async () => (await answered()) >= questions * 0.9, 'most to be answered', patience)
   over = true
   await chaos
+  await Promise.all(starting)
   await until(async () => (await answered()) >= questions, 'all to be answered', patience)
   const seconds = (performance.now() - begun) / 1000
   const rows = await answers()
